@@ -1,0 +1,49 @@
+# Two commands do all on a fresh machine: `make race` (set up, run the main job) and `make test` (set up, pass all tests).
+# PIP_ARGS goes to pip: where torch's CPU build is in an index of its own, name it there.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+READY := $(VENV)/.ready
+
+.PHONY: race test test-long lint types imports check clean
+
+race: $(READY)
+	$(BIN)/steprule race
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "not long"
+
+# Every long test; SAMPLE=0.2 SEED=3 runs a seeded fifth of them, as CI does.
+SAMPLE ?= 1
+SEED ?= 0
+test-long: $(READY)
+	$(BIN)/python -m pytest -n 2 -m long --long-sample $(SAMPLE) --long-seed $(SEED)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports
+
+check: lint types imports test
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# torch first and alone: with it in place, nothing else can bring another build of it.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'steprule needs Python 3.11 or newer; set PYTHON=')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt torch
+	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev]"
+	$(BIN)/python -c "import pathlib; pathlib.Path('$(READY)').touch()"
