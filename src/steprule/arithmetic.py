@@ -1,0 +1,326 @@
+"""How the numbers a rule may meet compute: Python floats, numpy arrays, torch tensors. One class each, torch's semantics.
+
+Torch is the reference, so the others follow it: NaN goes through `maximum`, `sign(nan)` is 0, `sqrt(-1)` is nan, a
+division by zero is inf or nan, nothing raises, and an integer power is a product. The sign of a zero that comes out of
+`maximum(0.0, -0.0)` is not defined: torch itself gives either, depending on where the element lies in a vector.
+
+Neither numpy nor torch is imported here unless a value of that kind has come in.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import cache, partial
+from typing import Any
+
+HIGHEST_PRODUCT = 64  # a literal exponent up to this is a product; beyond it `pow` is as exact and shorter
+
+
+def literal_power(x: Any, exponent: Any, *, pow: Callable[[Any, Any], Any], sqrt: Callable[[Any], Any]) -> Any:
+    """x**exponent as every target computes it: a product for a literal whole number, a root for 0.5, as torch; else `pow`."""
+    if is_product(exponent):
+        return integer_power(x, int(exponent))
+    return sqrt(x) if type(exponent) is float and exponent == 0.5 else pow(x, exponent)
+
+
+def is_product(exponent: object) -> bool:
+    """Whether `x**exponent` is a product: a literal whole number. (The step `t` is a `Real`, never a literal.)"""
+    if type(exponent) is not int and type(exponent) is not float:
+        return False
+    return abs(exponent) <= HIGHEST_PRODUCT and exponent == int(exponent)
+
+
+def integer_power(x: Any, exponent: int) -> Any:
+    """x**exponent by multiplication; squares first, so that every target multiplies in the same order."""
+    if exponent < 0:
+        return 1 / integer_power(x, -exponent)
+    if exponent == 0:
+        return 1.0
+    if exponent <= 3:
+        return x if exponent == 1 else x * x if exponent == 2 else x * x * x
+    half = integer_power(x * x, exponent // 2)
+    return half * x if exponent % 2 else half
+
+
+class Real(float):
+    """A Python float that computes as IEEE 754 says: where Python would raise, it gives inf or nan."""
+
+    __slots__ = ()
+    __array_ufunc__ = None  # numpy then leaves `array * Real` to us, and float32 stays float32
+
+    def __add__(self, other: Any) -> Any:
+        return Real(float(self) + other) if isinstance(other, float | int) else float(self) + other
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> Any:
+        return Real(float(self) * other) if isinstance(other, float | int) else float(self) * other
+
+    __rmul__ = __mul__
+
+    def __sub__(self, other: Any) -> Any:
+        return Real(float(self) - other) if isinstance(other, float | int) else float(self) - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return Real(other - float(self)) if isinstance(other, float | int) else other - float(self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return Real(_divide(self, other)) if isinstance(other, float | int) else float(self) / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return Real(_divide(other, self)) if isinstance(other, float | int) else other / float(self)
+
+    def __pow__(self, other: Any, modulo: None = None) -> Any:
+        if not isinstance(other, float | int):
+            return float(self) ** other
+        return literal_power(self, other, pow=lambda a, b: Real(_power(a, b)), sqrt=FloatArithmetic.sqrt)
+
+    def __rpow__(self, other: Any, modulo: None = None) -> Any:
+        return Real(_power(other, self)) if isinstance(other, float | int) else other ** float(self)
+
+    def __neg__(self) -> Real:
+        return Real(-float(self))
+
+    def __pos__(self) -> Real:
+        return self
+
+    def __abs__(self) -> Real:
+        return Real(abs(float(self)))
+
+
+def _divide(a: float, b: float) -> float:
+    a, b = float(a), float(b)
+    if b != 0:
+        return a / b
+    return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
+
+
+def _power(a: float, b: float) -> float:
+    a, b = float(a), float(b)
+    try:
+        return math.pow(a, b)
+    except OverflowError:
+        return -math.inf if a < 0 and b % 2 == 1 else math.inf
+    except ValueError:  # 0 to a negative power, or a negative number to a power that is not whole
+        return math.nan if a != 0 else math.copysign(math.inf, a) if b % 2 == 1 else math.inf
+
+
+class FloatArithmetic:
+    """The vocabulary on Python floats. A float is a tensor of one element: `sum(x)` is x, `norm(x)` is |x|."""
+
+    @staticmethod
+    def sqrt(x: float) -> Real:
+        return Real(math.sqrt(x) if x >= 0 else math.nan)  # also keeps the sign of -0.0
+
+    @staticmethod
+    def exp(x: float) -> Real:
+        try:
+            return Real(math.exp(x))
+        except OverflowError:
+            return Real(math.inf)
+
+    @staticmethod
+    def log(x: float) -> Real:
+        return Real(math.log(x) if x > 0 else -math.inf if x == 0 else math.nan)
+
+    @staticmethod
+    def abs(x: float) -> Real:
+        return Real(abs(float(x)))
+
+    @staticmethod
+    def sign(x: float) -> Real:
+        return Real(1.0 if x > 0 else -1.0 if x < 0 else 0.0)
+
+    @staticmethod
+    def maximum(a: float, b: float) -> Real:
+        return Real(math.nan if a != a or b != b else b if b > a else a)
+
+    @staticmethod
+    def minimum(a: float, b: float) -> Real:
+        return Real(math.nan if a != a or b != b else b if b < a else a)
+
+    @staticmethod
+    def clamp(x: float, low: float, high: float) -> Real:
+        return FloatArithmetic.minimum(FloatArithmetic.maximum(x, low), high)
+
+    @staticmethod
+    def where(condition: object, a: float, b: float) -> Real:
+        return Real(a if condition else b)
+
+    norm = abs
+
+    @staticmethod
+    def mean(x: float) -> Real:
+        return Real(x)
+
+    sum = mean
+
+
+@cache
+def numpy_arithmetic() -> Any:
+    """The vocabulary on numpy arrays, and the array class whose integer powers are products."""
+    import numpy as np
+
+    class Elements(np.ndarray):
+        """A view of an array; `x**3` multiplies, where numpy's own calls `pow`."""
+
+        def __pow__(self, exponent: Any, modulo: None = None) -> Any:
+            return literal_power(self, exponent, pow=lambda a, b: np.power(a, b), sqrt=np.sqrt)
+
+    class NumpyArithmetic:
+        array = Elements
+        sqrt, exp, log, abs = np.sqrt, np.exp, np.log, np.abs
+        maximum, minimum = np.maximum, np.minimum
+
+        @staticmethod
+        def sign(x: Any) -> Any:
+            return np.where(np.isnan(x), x.dtype.type(0), np.sign(x)).view(Elements)
+
+        @staticmethod
+        def clamp(x: Any, low: Any, high: Any) -> Any:
+            return np.minimum(np.maximum(x, low), high)
+
+        @staticmethod
+        def where(condition: Any, a: Any, b: Any) -> Any:
+            return np.where(condition, _typed(a), _typed(b)).view(Elements)
+
+        # Kept as an array: a numpy scalar would promote what it meets.
+        @staticmethod
+        def norm(x: Any) -> Any:
+            return np.sqrt(np.sum(x * x, keepdims=True))
+
+        @staticmethod
+        def mean(x: Any) -> Any:
+            return np.mean(x, keepdims=True)
+
+        @staticmethod
+        def sum(x: Any) -> Any:
+            return np.sum(x, keepdims=True)
+
+    def _typed(x: Any) -> Any:
+        return np.asarray(x, dtype=_compute_dtype.get()) if isinstance(x, float | int) else x
+
+    return NumpyArithmetic
+
+
+@cache
+def torch_arithmetic() -> Any:
+    """The vocabulary on torch tensors, and the mode under which integer powers of tensors are products."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    powers = {torch.pow, torch.Tensor.pow, torch.Tensor.__pow__}
+
+    class Products(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in powers and is_product(args[1]):
+                return integer_power(args[0], int(args[1]))
+            return func(*args, **(kwargs or {}))
+
+    def tensor(x: Any, like: Any) -> Any:
+        return x if isinstance(x, torch.Tensor) else torch.tensor(float(x), dtype=like.dtype, device=like.device)
+
+    def typed(x: Any, device: Any) -> Any:
+        return torch.tensor(float(x), dtype=_compute_dtype.get(), device=device) if isinstance(x, float | int) else x
+
+    def pair(function: Callable[[Any, Any], Any]) -> Any:
+        def on_tensors(a: Any, b: Any) -> Any:
+            like = a if isinstance(a, torch.Tensor) else b
+            return function(tensor(a, like), tensor(b, like))
+
+        return staticmethod(on_tensors)
+
+    class TorchArithmetic:
+        products = Products
+        sqrt, exp, log, abs, sign = torch.sqrt, torch.exp, torch.log, torch.abs, torch.sign
+        maximum, minimum = pair(torch.maximum), pair(torch.minimum)
+
+        @staticmethod
+        def clamp(x: Any, low: Any, high: Any) -> Any:
+            return torch.minimum(torch.maximum(x, tensor(low, x)), tensor(high, x))
+
+        @staticmethod
+        def where(condition: Any, a: Any, b: Any) -> Any:
+            return torch.where(condition, typed(a, condition.device), typed(b, condition.device))
+
+        norm, mean, sum = torch.linalg.vector_norm, torch.mean, torch.sum
+
+    return TorchArithmetic
+
+
+# The dtype in which the rule at work computes: a `where` of two plain numbers has no tensor to take it from.
+_compute_dtype: ContextVar[Any] = ContextVar("compute_dtype", default=None)
+
+
+def arithmetic_of(*values: object) -> Any:
+    """The class above that serves `values`: torch's if one is a tensor, else numpy's if one is an array, else floats'."""
+    torch = sys.modules.get("torch")
+    if torch is not None and any(isinstance(v, torch.Tensor) for v in values):
+        return torch_arithmetic()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and any(isinstance(v, numpy.ndarray) for v in values):
+        return numpy_arithmetic()
+    return FloatArithmetic
+
+
+@contextmanager
+def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[[Any], Any]]]:
+    """The values as a rule computes with them, beside `p`, and the way back for what it returns.
+
+    bfloat16 and float16 are computed in float32; the way back rounds to the dtype of `p`, once, at the store.
+    """
+    kind = arithmetic_of(p)
+    guard, dtype, lift, back = (
+        _torch_ways(p) if hasattr(kind, "products") else _numpy_ways(p) if kind is not FloatArithmetic else _FLOAT_WAYS
+    )
+    token = _compute_dtype.set(dtype)
+    try:
+        with guard():
+            yield (
+                [Real(v) if type(v) in (float, int) else lift(v) for v in values],
+                lambda v: float(v) if isinstance(v, Real) else back(v),
+            )
+    finally:
+        _compute_dtype.reset(token)
+
+
+_FLOAT_WAYS: tuple[Any, ...] = (nullcontext, None, lambda v: v, lambda v: v)
+
+
+def _numpy_ways(p: Any) -> tuple[Any, ...]:
+    import numpy as np
+
+    p = np.asarray(p)
+    dtype = np.dtype(np.float32) if p.dtype == np.float16 else p.dtype
+
+    def lift(v: Any) -> Any:  # 0-d arrays decay to numpy scalars at the first operation: they go in as [1]
+        return (
+            np.atleast_1d(v.astype(dtype, copy=False)).view(numpy_arithmetic().array)
+            if isinstance(v, np.ndarray)
+            else v
+        )
+
+    def back(v: Any) -> Any:
+        if not isinstance(v, np.ndarray):
+            return v
+        return np.asarray(v, dtype=p.dtype).reshape(v.shape if p.ndim else ())
+
+    return partial(np.errstate, all="ignore"), dtype, lift, back
+
+
+def _torch_ways(p: Any) -> tuple[Any, ...]:
+    import torch
+
+    dtype = torch.float32 if p.dtype in (torch.bfloat16, torch.float16) else p.dtype
+
+    def lift(v: Any) -> Any:
+        return v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
+
+    def back(v: Any) -> Any:
+        return v.to(p.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
+
+    return torch_arithmetic().products, dtype, lift, back

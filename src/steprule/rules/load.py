@@ -1,0 +1,95 @@
+"""Find a rule: by its catalogue name, or in a user's own file or module."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
+from steprule.rules.rule import Rule
+
+
+def catalogued(name: str, catalogue: Mapping[str, Rule]) -> Rule:
+    """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters."""
+    key = name.lower().replace("-", "_")
+    if key not in catalogue:
+        raise unknown_name("rule", name, catalogue)
+    return catalogue[key]
+
+
+def resolve_in(spec: object, catalogue: Mapping[str, Rule]) -> Rule:
+    """A rule from a rule, a catalogue name, `file.py:name` or `package.module:name`."""
+    if isinstance(spec, Rule):
+        return spec
+    if isinstance(spec, str):
+        if ":" not in spec:
+            return catalogued(spec, catalogue)
+        found = load_object(spec, kind="rule")
+        if not isinstance(found, Rule):
+            got = f"a {type(found).__name__}" if not callable(found) else "a plain function"
+            raise InputTypeError(f"{spec}", expected="a rule", got=got, hint="Put @steprule.rule above the function.")
+        return found
+    got = f"a {type(spec).__name__}" + (" without @rule" if callable(spec) else "")
+    hint = "Put @steprule.rule above the function." if callable(spec) else ""
+    raise InputTypeError("rule", expected="a rule, a catalogue name or 'file.py:name'", got=got, hint=hint)
+
+
+def load_object(spec: str, *, kind: str) -> Any:
+    """What `file.py:name` or `package.module:name` names. Raises `RuleError` with the line of a fault in the file."""
+    where, _, name = spec.rpartition(":")
+    if not where or not name:
+        raise InputError(f"{kind} {spec!r}", expected="file.py:name or package.module:name", got=repr(spec))
+    module = _module_from_file(Path(where)) if where.endswith(".py") else _module_by_name(where)
+    if not hasattr(module, name):
+        public = [n for n, v in vars(module).items() if not n.startswith("_") and isinstance(v, Rule)]
+        raise unknown_name(kind, name, public, where=f" in {where}")
+    return getattr(module, name)
+
+
+def _module_from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(
+            f"rule file {path}", expected="a Python file", got="nothing there" if not path.exists() else "a folder"
+        )
+    name = f"steprule_user_{path.stem}"
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # never None: the loader is given
+    sys.modules[name] = module  # annotations and pickles look the module up by its name
+    try:
+        loader.exec_module(module)
+    except SyntaxError as error:
+        hint = (error.text or "").strip()
+        raise RuleError(
+            f"{path}:{error.lineno}: syntax error",
+            expected="Python",
+            got=error.msg,
+            hint=hint and f"The line is: {hint}",
+        ) from error
+    except RuleError:
+        raise
+    except Exception as error:
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), "?"
+        )
+        raise RuleError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _module_by_name(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"module {name}",
+            expected="a module that can be imported",
+            got=str(error),
+            hint="For a file, write path/to/file.py:name.",
+        ) from error

@@ -1,0 +1,188 @@
+"""`@rule`: a function that states one optimizer step becomes a `Rule`. Its signature is the contract.
+
+    @rule
+    def rmsprop(p, g, square_avg, *, lr: Rate = 0.01, alpha: Decay = 0.99, eps: Epsilon = 1e-8):
+        square_avg = alpha * square_avg + (1 - alpha) * g**2
+        return p - lr * g / (sqrt(square_avg) + eps), square_avg
+
+`p, g`: a parameter and its gradient. Further positional names: the slots. Keyword-only names: hyperparameters, each with
+a default; a keyword-only `t` without default is the step number, from 1. It returns the new `p`, then the new slots.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any, get_type_hints, overload
+
+from steprule.arithmetic import computing
+from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
+from steprule.hyper import Hyper, Slot, hyper_from, slot_from
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a rule was published."""
+
+    authors: str
+    year: int
+    title: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.authors} ({self.year}). {self.title}. {self.url}"
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An optimizer step as a pure function of one parameter, its gradient and its slots.
+
+    Calling it runs the author's function: on Python floats, numpy arrays or torch tensors, with hyperparameters at their
+    defaults unless given. A slot that is None, or left out at the end, is absent.
+
+    >>> from steprule import rules
+    >>> p, square_avg = rules.rmsprop_eps_inside(1.0, 2.0, 0.0, lr=0.1, gamma=0.9)
+    >>> round(p, 6), round(square_avg, 6)
+    (0.683773, 0.4)
+    """
+
+    name: str
+    function: Callable[..., Any]
+    slots: tuple[Slot, ...]
+    hypers: tuple[Hyper, ...]
+    takes_t: bool
+    summary: str = ""
+    paper: Paper | None = None
+    codes: tuple[CodeType, ...] = field(default=(), repr=False)
+    """The code of the author's functions: their local names name the quantities, their lines stand in errors."""
+
+    def __call__(self, p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
+        """The new p and the new slots, as a tuple; p alone where the rule has no slots and returns it so."""
+        known = {"t"} if self.takes_t else set()
+        if unknown := set(hypers) - known - {h.name for h in self.hypers}:
+            raise self._unknown(unknown.pop())
+        if len(slots) > len(self.slots):
+            names = ", ".join(s.name for s in self.slots) or "none"
+            raise InputTypeError(
+                f"{self.name}: slots", expected=f"at most {len(self.slots)} ({names})", got=f"{len(slots)}"
+            )
+        if self.takes_t and "t" not in hypers:
+            raise InputTypeError(
+                f"{self.name}: t", expected="the number of this step, from 1", got="nothing", hint="Write t=1."
+            )
+        slots = (*slots, *(None for _ in self.slots[len(slots) :]))
+        values = {**self.defaults, **hypers}
+        with computing(p, [p, g, *slots, *values.values()]) as (lifted, back):
+            numbers = dict(zip(values, lifted[2 + len(slots) :], strict=True))
+            result = self.function(*lifted[: 2 + len(slots)], **numbers)
+            return tuple(back(v) for v in result) if isinstance(result, tuple) else back(result)
+
+    @property
+    def defaults(self) -> dict[str, float | bool]:
+        """Each hyperparameter's default, by name."""
+        return {h.name: h.default for h in self.hypers}
+
+    @property
+    def lines(self) -> tuple[str, int]:
+        """The author's file and the line at which the function begins."""
+        return self.codes[0].co_filename, self.codes[0].co_firstlineno
+
+    def hyper(self, name: str) -> Hyper:
+        """The hyperparameter of that name. Raises `UnknownNameError` with the nearest one."""
+        for hyper in self.hypers:
+            if hyper.name == name:
+                return hyper
+        raise self._unknown(name)
+
+    def bind(self, hypers: Mapping[str, Any]) -> dict[str, Any]:
+        """All hyperparameters as checked plain values: those given, the rest at their defaults.
+
+        `betas=(0.9, 0.999)`, as torch's constructors say, is taken as `beta1, beta2`.
+        """
+        given = dict(hypers)
+        if "betas" in given and {"beta1", "beta2"} <= set(self.defaults):
+            betas = given.pop("betas")
+            if not isinstance(betas, tuple | list) or len(betas) != 2:
+                raise InputTypeError(f"{self.name}: betas", expected="two numbers", got=repr(betas))
+            if twice := {"beta1", "beta2"} & set(given):
+                raise InputError(f"{self.name}: betas", expected=f"either betas or {twice.pop()}", got="both")
+            given["beta1"], given["beta2"] = betas
+        return {**self.defaults, **{n: self.hyper(n).validate(v, self.name) for n, v in given.items()}}
+
+    def variants(self) -> Iterator[dict[str, float | bool]]:
+        """Each combination of what switches: flags off and on, numbers that are off at zero at 0 and at 0.5."""
+        switching = [h for h in self.hypers if h.switches]
+        choices = [(False, True) if h.is_flag else (0.0, 0.5) for h in switching]
+        for values in itertools.product(*choices):
+            yield dict(zip((h.name for h in switching), values, strict=True))
+
+    def _unknown(self, name: str) -> Exception:
+        return unknown_name("hyperparameter", name, self.defaults, where=f" of {self.name}")
+
+
+@overload
+def rule(function: Callable[..., Any], /) -> Rule: ...
+@overload
+def rule(*, name: str | None = None, paper: Paper | None = None) -> Callable[[Callable[..., Any]], Rule]: ...
+def rule(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, paper: Paper | None = None
+) -> Rule | Callable[[Callable[..., Any]], Rule]:
+    """Make a `Rule` of a function; `@rule` or `@rule(name=..., paper=...)`.
+
+    Raises `RuleError`, with the author's file and line, where the signature breaks the contract.
+    """
+    if function is None:
+        return lambda f: _rule_from(f, name or f.__name__, paper)
+    return _rule_from(function, function.__name__, None)
+
+
+def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> Rule:
+    code = function.__code__
+
+    def broken(expected: str, got: str, hint: str) -> RuleError:
+        return RuleError(
+            f"{code.co_filename}:{code.co_firstlineno}: rule {name}", expected=expected, got=got, hint=hint
+        )
+
+    try:
+        annotations = get_type_hints(function, include_extras=True)
+    except Exception as error:
+        raise broken("annotations that can be evaluated", str(error), "Import the names it annotates with.") from error
+    parameters = list(inspect.signature(function).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if starred := [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
+        raise broken("every slot and hyperparameter by name", str(starred[0]), "A rule's signature is its contract.")
+    if [p.name for p in positional[:2]] != ["p", "g"]:
+        got = ", ".join(p.name for p in positional) or "no positional parameter"
+        raise broken("p, g as the first two parameters", got, "p is the parameter, g its gradient; slots follow.")
+    slots, hypers = [], []
+    for parameter in positional[2:]:
+        if parameter.default is not parameter.empty:
+            got = f"{parameter.name}={parameter.default!r}"
+            raise broken("slots without default", got, "Put a * before the hyperparameters.")
+        slots.append(slot_from(parameter.name, annotations.get(parameter.name)))
+    for parameter in keyword:
+        if parameter.name == "t" and parameter.default is parameter.empty:
+            continue
+        if parameter.default is parameter.empty:
+            hint = f"Write {parameter.name}: Rate = 0.01, say; only t, the step number, has none."
+            raise broken("a default for every hyperparameter", f"none for {parameter.name}", hint)
+        try:
+            hyper = hyper_from(parameter.name, parameter.default, annotations.get(parameter.name))
+            hyper.validate(hyper.default, name)
+        except (InputError, InputTypeError) as error:
+            raise RuleError(f"{code.co_filename}:{code.co_firstlineno}: {error}") from None
+        hypers.append(hyper)
+    for slot in slots:
+        if isinstance(slot.start, str) and slot.start not in {h.name for h in hypers}:
+            names = ", ".join(h.name for h in hypers)
+            raise broken(
+                f"slot {slot.name} to start at one of {names}", slot.start, "Name a hyperparameter or a number."
+            )
+    takes_t = any(p.name == "t" and p.default is p.empty for p in keyword)
+    summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+    return Rule(name, function, tuple(slots), tuple(hypers), takes_t, summary, paper, (code,))
