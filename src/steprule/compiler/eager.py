@@ -1,0 +1,72 @@
+"""The eager form, the reference for all others: the author's function, run on numbers, with its slots kept for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from steprule.compiler.graph import trace
+from steprule.hyper import Slot
+from steprule.rules.rule import Rule
+
+State = dict[str, Any]
+"""A slot's value by its name; None where it is not allocated."""
+
+
+def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any]) -> tuple[Any, State]:
+    """One step of one parameter: the new p and the new state. Nothing given is written to.
+
+    `p` and `g`: float, numpy array or torch tensor of one shape. `state`: {} before the first step. `t`: the number of
+    this step, from 1. `hypers`: all of the rule's, as `Rule.bind` gives them.
+    """
+    switches = {h.name: _is_on(hypers[h.name]) for h in rule.hypers if h.switches}
+    used = slots_of(rule, tuple(switches.items()))
+    slots = []
+    for slot in rule.slots:
+        value = state.get(slot.name) if slot.name in used else None
+        if value is None and slot.name in used and not slot.absent_at_first:
+            value = start(slot, p, hypers)
+        slots.append(value)
+    given = {**hypers, "t": float(t)} if rule.takes_t else dict(hypers)
+    result = rule(p, g, *slots, **given)
+    new_p, *new_slots = result if isinstance(result, tuple) else (result,)
+    # A slot that this variant does not use keeps what it held, for the variant that does.
+    kept = {s.name: new if s.name in used else state.get(s.name) for s, new in zip(rule.slots, new_slots, strict=True)}
+    return _shaped(new_p, p), {
+        s.name: v if s.per_tensor or v is None else _shaped(v, p) for s in rule.slots for v in (kept[s.name],)
+    }
+
+
+@lru_cache(maxsize=4096)
+def slots_of(rule: Rule, switches: tuple[tuple[str, bool], ...]) -> frozenset[str]:
+    """The slots that a variant of a rule uses; tracing it also checks the contract."""
+    return frozenset(s.name for s in rule.slots) - trace(rule, dict(switches)).absent
+
+
+def start(slot: Slot, p: Any, hypers: Mapping[str, Any]) -> Any:
+    """The value of a slot before the first step."""
+    value = hypers[slot.start] if isinstance(slot.start, str) else slot.start
+    if slot.per_tensor:
+        return value
+    return _filled(p, value)
+
+
+def _is_on(value: Any) -> bool:
+    return value if isinstance(value, bool) else bool(value != 0)
+
+
+def _filled(p: Any, value: Any) -> Any:
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    if torch is not None and isinstance(p, torch.Tensor):
+        return torch.full_like(p, value)
+    return numpy.full_like(p, value) if numpy is not None and isinstance(p, numpy.ndarray) else float(value)
+
+
+def _shaped(value: Any, p: Any) -> Any:
+    """`value` in the shape of `p`: a rule may return one number for all elements."""
+    shape = getattr(p, "shape", None)
+    if shape is None or getattr(value, "shape", None) == shape:
+        return value
+    return _filled(p, 0.0) + value

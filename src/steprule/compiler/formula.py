@@ -1,0 +1,336 @@
+"""Print a rule's graph as a formula: text with the code's names, or LaTeX with the paper's letters.
+
+Each quantity that the author named is a line of its own; what has no name stands where it is used. Text is sequential,
+like the code: `square_avg = ...` replaces the old value. LaTeX counts steps: v_t from v_{t-1}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from steprule.compiler.graph import COMPARISONS, Graph, Kind, Node
+
+# How strongly an operation binds: its arguments need brackets where they bind less.
+_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = 1, 2, 3, 4, 5
+_STRENGTH = {
+    "add": _SUM,
+    "sub": _SUM,
+    "mul": _PRODUCT,
+    "div": _PRODUCT,
+    "neg": _SIGN,
+    "pow": _POWER,
+    **dict.fromkeys(COMPARISONS.values(), 0),
+}
+_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", **{v: k for k, v in COMPARISONS.items()}}
+_LATEX_SIGNS = {"mul": r"\,", "le": r"\le", "ge": r"\ge"}
+_GREEK = frozenset(
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "pi",
+        "rho",
+        "sigma",
+        "tau",
+        "upsilon",
+        "phi",
+        "chi",
+        "psi",
+        "omega",
+        "ell",
+    ]
+)
+
+LONGEST_REPEATED = 6  # an unnamed quantity of more operations than this, used twice, is a statement of its own
+
+Arg = Node | float | int | bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """One statement: what is defined, and by what. `again` where the name stood for another value before."""
+
+    left: str
+    right: str
+    again: bool = False
+
+
+def text(graph: Graph) -> str:
+    """The formula with the code's names, one statement a line; it runs as Python with `steprule.maths` in scope.
+
+    >>> from steprule import rules
+    >>> from steprule.compiler.graph import trace
+    >>> print(text(trace(rules.rmsprop_eps_inside)))
+    square_avg = gamma * square_avg + (1 - gamma) * g**2
+    p = p - lr * g / sqrt(square_avg + eps)
+    """
+    return "\n".join(f"{line.left} = {line.right}" for line in _Text(graph).lines())
+
+
+def latex(graph: Graph) -> list[str]:
+    """The formula in LaTeX with the paper's letters, one statement an entry."""
+    signs = {True: r"\leftarrow", False: "="}
+    return [f"{line.left} {signs[line.again]} {line.right}" for line in _Latex(graph).lines()]
+
+
+def where(graph: Graph) -> list[tuple[str, str, str]]:
+    """What each letter stands for: (LaTeX, the code's name, the meaning), for p, g, the slots and hyperparameters."""
+    printer = _Latex(graph)
+    rows = [(r"\theta", "p", "parameter"), ("g_t", "g", "gradient")]
+    rows += [
+        (printer.letters[s.name], s.name, f"state, starts at {s.starts}")
+        for s in graph.rule.slots
+        if s.name in graph.inputs
+    ]
+    live = set(graph.live)
+    rows += [
+        (printer.letters[h.name], h.name, h.meaning) for h in graph.rule.hypers if graph.inputs.get(h.name) in live
+    ]
+    return rows
+
+
+class _Printer:
+    """What both forms share: which nodes are statements, in which order, and where brackets stand."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.live = graph.live
+        self.outputs = {n: name for name, n in graph.outputs.items() if isinstance(n, Node) and n.op != "input"}
+        self.called = self._called()
+        self.statements = [n for n in self.live if n in self.called]
+
+    def _called(self) -> dict[Node, str]:
+        """The name of each node that is a statement: an output, the author's, or long and used more than once."""
+        uses = Counter(a for n in self.live for a in n.args if isinstance(a, Node))
+        called: dict[Node, str] = {}
+        size: dict[Node, int] = {}
+        for node in self.live:
+            if node.op == "input":
+                continue
+            size[node] = 1 + sum(1 if a in called else size.get(a, 1) for a in node.args if isinstance(a, Node))
+            if name := self.outputs.get(node) or node.name:
+                called[node] = name
+            elif uses[node] > 1 and size[node] > LONGEST_REPEATED:
+                called[node] = f"r{len(called) + 1}"
+        return called
+
+    def lines(self) -> list[Line]:
+        return [
+            Line(self.defined(node), self.expression(node), again=node not in self.outputs and self.rebinds(node))
+            for node in self.statements
+        ]
+
+    def rebinds(self, node: Node) -> bool:
+        """Whether the name of this inner quantity is also an input's: g after weight decay."""
+        return self.called[node] in self.graph.inputs
+
+    def show(self, arg: Arg, strength: int, *, right: bool = False) -> str:
+        """`arg` as an operand of an operation that binds with `strength`."""
+        if not isinstance(arg, Node):
+            shown = self.number(arg)
+            return self.bracket(shown) if arg < 0 and strength > _SUM else shown
+        if arg.op == "input" or arg in self.statements:
+            return self.name(arg)
+        shown, own = self.expression(arg), self.strength(arg)
+        return self.bracket(shown) if own < strength or (right and own == strength) else shown
+
+    def strength(self, node: Node) -> int:
+        return _STRENGTH.get(node.op, _ATOM)
+
+    def expression(self, node: Node) -> str:
+        return self.operation(node, node.args)
+
+    def defined(self, node: Node) -> str: ...  # type: ignore[empty-body]
+    def name(self, node: Node) -> str: ...  # type: ignore[empty-body]
+    def number(self, value: float | int | bool) -> str: ...  # type: ignore[empty-body]
+    def bracket(self, shown: str) -> str: ...  # type: ignore[empty-body]
+    def operation(self, node: Node, args: tuple[Arg, ...]) -> str: ...  # type: ignore[empty-body]
+
+
+class _Text(_Printer):
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.names = {n: n.name or "" for n in self.graph.inputs.values()}
+        holder: dict[str, Node] = {name: node for node, name in ((n, n.name or "") for n in self.graph.inputs.values())}
+        last_use = {a: i for i, n in enumerate(self.live) for a in n.args if isinstance(a, Node)}
+        place = {n: i for i, n in enumerate(self.live)}
+        lasting = {n for n in graph.outputs.values() if isinstance(n, Node)}
+        for node in self.statements:
+            wanted = self.called[node]
+            # The name is free once what bears it now is not read any more; and is no result.
+            name = wanted
+            while name in holder and (last_use.get(holder[name], -1) > place[node] or holder[name] in lasting):
+                name += "_new" if name == wanted else "_"
+            self.names[node] = name
+            holder[name] = node
+
+    def lines(self) -> list[Line]:
+        found = super().lines()
+        for name, output in self.graph.outputs.items():
+            if isinstance(output, float):
+                found.append(Line(name, self.number(output)))
+            elif isinstance(output, Node) and self.names[output] != name:
+                found.append(Line(name, self.names[output]))
+        return found
+
+    def defined(self, node: Node) -> str:
+        return self.names[node]
+
+    def name(self, node: Node) -> str:
+        return self.names[node]
+
+    def number(self, value: float | int | bool) -> str:
+        return repr(value)
+
+    def bracket(self, shown: str) -> str:
+        return f"({shown})"
+
+    def operation(self, node: Node, args: tuple[Arg, ...]) -> str:
+        op, own = node.op, self.strength(node)
+        if op == "neg":
+            return "-" + self.show(args[0], own)
+        if op == "pow":
+            return f"{self.show(args[0], own, right=True)}**{self.show(args[1], own)}"
+        if op in _SIGNS:
+            return f"{self.show(args[0], own)} {_SIGNS[op]} {self.show(args[1], own, right=True)}"
+        return f"{op}({', '.join(self.show(a, 0) for a in args)})"
+
+
+class _Latex(_Printer):
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._slot_names = {s.name for s in graph.rule.slots}
+        self.changing = self._changing()
+        self.letters = {"p": r"\theta", "g": "g", "t": "t"}
+        self.letters |= {s.name: s.letter or letter(s.name) for s in graph.rule.slots}
+        own = {h.name: letter(h.name) for h in graph.rule.hypers}
+        self.letters |= {
+            h.name: own[h.name] if h.name in _GREEK or not h.letter else h.letter for h in graph.rule.hypers
+        }
+
+    def lines(self) -> list[Line]:
+        constants = [
+            Line(self._at(name, "t"), self.number(v)) for name, v in self.graph.outputs.items() if isinstance(v, float)
+        ]
+        return super().lines() + constants
+
+    def _at(self, name: str, when: str) -> str:
+        base = self.letters[name]
+        return (
+            f"{base[:-1]}, {when}}}"
+            if base.endswith("}") and "_{" in base
+            else f"{{{base}}}_{{{when}}}"
+            if "^" in base
+            else f"{base}_{{{when}}}"
+        )
+
+    def defined(self, node: Node) -> str:
+        if node in self.outputs:
+            return self._at(self.outputs[node], "t")
+        if self.rebinds(node):
+            return self.name(self.graph.inputs[self.called[node]])
+        # An inner quantity: counted by the step where it changes with it, unless its name says so already.
+        base = letter(self.called[node])
+        return f"{base}_{{t}}" if node in self.changing and "_" not in base else base
+
+    def _changing(self) -> set[Node]:
+        """The nodes that differ from step to step: all but what hyperparameters alone decide."""
+        found: set[Node] = set()
+        for node in self.live:
+            inputs = node.op == "input" and (
+                node.kind is Kind.ELEMENT or node.name == "t" or node.name in self._slot_names
+            )
+            if inputs or any(a in found for a in node.args if isinstance(a, Node)):
+                found.add(node)
+        return found
+
+    def name(self, node: Node) -> str:
+        if node.op != "input":
+            return self.defined(node)
+        name = node.name or ""
+        if name == "p" or name in self._slot_names:
+            return self._at(name, "t-1")
+        return "g_{t}" if name == "g" else self.letters[name]
+
+    def number(self, value: float | int | bool) -> str:
+        mantissa, _, exponent = repr(value).partition("e")
+        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+    def bracket(self, shown: str) -> str:
+        return rf"\left({shown}\right)"
+
+    def strength(self, node: Node) -> int:
+        # A fraction's bar brackets what is over and under it, but as the base of a power it needs brackets itself.
+        return _PRODUCT if node.op == "div" else super().strength(node)
+
+    def operation(self, node: Node, args: tuple[Arg, ...]) -> str:
+        op = node.op
+        if op in _SIGNS and op not in ("div", "pow"):
+            left, right = (
+                self.show(args[0], self.strength(node)),
+                self.show(args[1], self.strength(node), right=op != "mul"),
+            )
+            if right.startswith("-"):
+                right = self.bracket(right)
+            sign = r"\cdot" if op == "mul" and right[0].isdigit() else _LATEX_SIGNS.get(op, _SIGNS[op])
+            return f"{left} {sign} {right}"
+        match op:
+            case "div":
+                return rf"\frac{{{self.show(args[0], 0)}}}{{{self.show(args[1], 0)}}}"
+            case "pow":
+                base = self.show(args[0], _POWER, right=True)
+                return f"{{{base}}}^{{{self.show(args[1], 0)}}}"
+            case "neg":
+                return "-" + self.show(args[0], _SIGN)
+            case "sqrt":
+                return rf"\sqrt{{{self.show(args[0], 0)}}}"
+            case "abs":
+                return rf"\left|{self.show(args[0], 0)}\right|"
+            case "norm":
+                return rf"\left\|{self.show(args[0], 0)}\right\|_2"
+            case "exp":
+                return f"e^{{{self.show(args[0], 0)}}}"
+            case "where":
+                condition, a, b = (self.show(x, 0) for x in args)
+                return rf"\begin{{cases}} {a} & \text{{if }} {condition} \\ {b} & \text{{otherwise}} \end{{cases}}"
+            case "mean" | "sum":
+                return rf"\operatorname{{{op}}}\left({self.show(args[0], 0)}\right)"
+        known = {
+            "maximum": r"\max",
+            "minimum": r"\min",
+            "log": r"\ln",
+            "sign": r"\operatorname{sgn}",
+            "clamp": r"\operatorname{clamp}",
+        }
+        return rf"{known[op]}\left({', '.join(self.show(a, 0) for a in args)}\right)"
+
+
+def letter(name: str) -> str:
+    r"""A code name as LaTeX: m_hat is \hat{m}, beta1 is \beta_{1}, rho_inf is \rho_{\infty}, exp_avg is \mathrm{exp\_avg}.
+
+    >>> letter("m_hat"), letter("beta1"), letter("rho_t")
+    ('\\hat{m}', '\\beta_{1}', '\\rho_{t}')
+    """
+    base, _, suffix = name.partition("_")
+    if found := re.fullmatch(r"([a-z]+?)(\d+)", base):
+        base, suffix = found[1], found[2] + (f",{suffix}" if suffix else "")
+    if len(base) > 1 and base not in _GREEK:
+        return rf"\mathrm{{{name.replace('_', chr(92) + '_')}}}"
+    shown = rf"\{base}" if base in _GREEK else base
+    if suffix in ("hat", "bar", "tilde"):
+        return rf"\{suffix}{{{shown}}}"
+    inner = {"inf": r"\infty", "next": "t+1"}.get(suffix, suffix if len(suffix) <= 2 else rf"\mathrm{{{suffix}}}")
+    return f"{shown}_{{{inner}}}" if suffix else shown

@@ -1,0 +1,331 @@
+"""The tracer: a rule called on symbols leaves a graph of what it computes, one for each variant.
+
+Every target is printed from this graph, so none can drift from the rule. It is our own and not `torch.fx`'s, so that
+showing a rule needs no torch (`benchmarks/show_without_torch.py` has the figures), and small: a node is an operation, its
+arguments, and the name that the author gave the result.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import CodeType, FrameType
+from typing import Any, NoReturn
+
+from steprule.errors import RuleError
+from steprule.rules.rule import Rule
+
+
+class Kind(StrEnum):
+    """How often a node is computed: once a step, once a tensor, or once an element."""
+
+    SCALAR = "scalar"
+    REDUCTION = "reduction"
+    ELEMENT = "element"
+
+
+@dataclass(eq=False)
+class Node:
+    """One operation. `args` are nodes or plain numbers; an `input` has none. `name` is the author's."""
+
+    op: str
+    args: tuple[Node | float | int | bool, ...]
+    kind: Kind
+    name: str | None = None
+    truth: bool = False
+    """Whether it is a truth value (a comparison), not a number."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(a.name or f"<{a.op}>" if isinstance(a, Node) else repr(a) for a in self.args)
+        return f"{self.name or '_'} = {self.op}({shown})"
+
+
+@dataclass(eq=False)
+class Graph:
+    """What one variant of a rule computes, in order."""
+
+    rule: Rule
+    variant: Mapping[str, float | bool]
+    absent: frozenset[str]
+    """The slots that were None."""
+    inputs: dict[str, Node] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    outputs: dict[str, Node | float | None] = field(default_factory=dict)
+    """The new p and each new slot; None for a slot that stays absent."""
+
+    @property
+    def live(self) -> list[Node]:
+        """The nodes that an output depends on, in order."""
+        wanted: set[Node] = set()
+        todo = [n for n in self.outputs.values() if isinstance(n, Node)]
+        while todo:
+            node = todo.pop()
+            if node not in wanted:
+                wanted.add(node)
+                todo += [a for a in node.args if isinstance(a, Node)]
+        return [n for n in (*self.inputs.values(), *self.nodes) if n in wanted]
+
+
+REDUCTIONS = ("norm", "mean", "sum")
+COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+
+
+class Symbol:
+    """Stands for a number while a rule is traced; each operation on it adds a node."""
+
+    __slots__ = ("_node", "_tape", "_truth")
+    __array_ufunc__ = None
+
+    def __init__(self, tape: _Tape, node: Node, *, truth: bool | None = None) -> None:
+        self._tape, self._node, self._truth = tape, node, truth
+
+    def steprule_apply(self, name: str, *args: Any) -> Symbol:
+        """Record a function of `steprule.maths`."""
+        return self._tape.add(name, *args)
+
+    def __bool__(self) -> bool:
+        if self._truth is None:
+            named = f"{self._node.name!r}" if self._node.name else "a computed value"
+            if self._node.op == "input" and self._node.kind is Kind.SCALAR:
+                expected = "a flag, or a number annotated as off at zero"
+                _refuse(f"an `if` on {named}", expected, "Annotate it so, or use where(condition, a, b).")
+            got = f"an `if` on {named}, which differs from element to element or from step to step"
+            _refuse(got, "no such `if`", "Use where(condition, a, b).")
+        return self._truth
+
+    def __eq__(self, other: object) -> NoReturn:
+        _refuse(
+            "==", "<, <=, > or >=", "Equality of floats is not in the language; compare with a margin in where(...)."
+        )
+
+    def __ne__(self, other: object) -> NoReturn:
+        _refuse(
+            "!=", "<, <=, > or >=", "Equality of floats is not in the language; compare with a margin in where(...)."
+        )
+
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> Symbol:
+        return self._tape.add("neg", self)
+
+    def __pos__(self) -> Symbol:
+        return self
+
+    def __abs__(self) -> Symbol:
+        return self._tape.add("abs", self)
+
+    def _foreign(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse(
+            "a function from outside on a symbol",
+            "a function of steprule.maths",
+            "Write from steprule.maths import sqrt, say.",
+        )
+
+    __float__ = __int__ = __index__ = __complex__ = __array__ = __torch_function__ = __round__ = __trunc__ = _foreign
+
+    def _outside(self, *args: Any) -> NoReturn:
+        _refuse("an operation outside the language", "+ - * / ** abs, comparisons, steprule.maths", "")
+
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __matmul__ = __rmatmul__ = __and__ = __or__ = __xor__ = (
+        __invert__
+    ) = _outside
+    __getitem__ = __iter__ = __len__ = __contains__ = _outside
+
+    def _in_place(self, other: Any) -> NoReturn:
+        _refuse(
+            "an operation in place (+=, -=, *=, /=)",
+            "a pure function",
+            "Write x = x + y: on tensors, x += y would change the caller's.",
+        )
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = _in_place
+
+
+def _binary(op: str, *, reflected: bool = False) -> Callable[[Symbol, Any], Symbol]:
+    if reflected:
+        return lambda self, other: self._tape.add(op, other, self)
+    return lambda self, other: self._tape.add(op, self, other)
+
+
+for _op in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(Symbol, f"__{_op}__", _binary(_op.replace("true", "")))
+    setattr(Symbol, f"__r{_op}__", _binary(_op.replace("true", ""), reflected=True))
+for _op in COMPARISONS.values():
+    setattr(Symbol, f"__{_op}__", _binary(_op))
+
+
+class _Tape:
+    """Records nodes; the same operation on the same arguments is one node."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.seen: dict[Any, Node] = {}
+
+    def input(self, name: str, kind: Kind, *, truth: bool | None = None) -> Symbol:
+        node = self.graph.inputs[name] = Node("input", (), kind, name)
+        return Symbol(self, node, truth=truth)
+
+    def add(self, op: str, *args: Any) -> Symbol:
+        plain: list[Node | float | int | bool] = []
+        for arg in args:
+            if isinstance(arg, Symbol):
+                plain.append(arg._node)
+            elif isinstance(arg, bool | int | float):
+                plain.append(arg)
+            else:
+                what = "an absent slot (None)" if arg is None else f"a {type(arg).__name__}"
+                hint = "Test it first: `if slot is None:`, or the flag that switches it on." if arg is None else ""
+                _refuse(f"{what} in {op}", "symbols and plain numbers", hint)
+        key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain))
+        if key not in self.seen:
+            kinds = {a.kind for a in plain if isinstance(a, Node)}
+            kind = Kind.ELEMENT if Kind.ELEMENT in kinds else Kind.REDUCTION if Kind.REDUCTION in kinds else Kind.SCALAR
+            if op in REDUCTIONS and kind is Kind.ELEMENT:
+                kind = Kind.REDUCTION
+            node = self.seen[key] = Node(op, tuple(plain), kind, truth=op in COMPARISONS.values())
+            self.graph.nodes.append(node)
+        return Symbol(self, self.seen[key])
+
+
+def trace(
+    rule: Rule, variant: Mapping[str, float | bool] | None = None, *, absent: frozenset[str] = frozenset()
+) -> Graph:
+    """The graph of one variant of a rule.
+
+    `variant` gives each flag its value, and each number that is off at zero either 0 (off) or anything else (on); what it
+    leaves out has its default. `absent` names the slots that are None on entry. Slots that the variant does not use are
+    found by trying, and are then absent too.
+
+    Raises `RuleError`, with the author's file and line, where the rule breaks the contract.
+    """
+    switches = {h.name: (variant or {}).get(h.name, h.default) for h in rule.hypers if h.switches}
+    graph = _run(rule, switches, absent)
+    used = {a for n in graph.live for a in n.args if isinstance(a, Node)}
+    unused = {
+        s.name
+        for s in rule.slots
+        if s.name in graph.inputs and graph.inputs[s.name] not in used and graph.outputs[s.name] is graph.inputs[s.name]
+    }
+    return _run(rule, switches, absent | unused) if unused else graph
+
+
+def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str]) -> Graph:
+    graph = Graph(rule, switches, absent)
+    tape = _Tape(graph)
+    args = [tape.input("p", Kind.ELEMENT), tape.input("g", Kind.ELEMENT)]
+    args += [
+        None if s.name in absent else tape.input(s.name, Kind.SCALAR if s.per_tensor else Kind.ELEMENT)  # type: ignore[misc]
+        for s in rule.slots
+    ]
+    hypers: dict[str, Any] = {}
+    for hyper in rule.hypers:
+        if hyper.is_flag or (hyper.off_at_zero and not switches[hyper.name]):
+            hypers[hyper.name] = switches[hyper.name]
+        else:
+            hypers[hyper.name] = tape.input(hyper.name, Kind.SCALAR, truth=True if hyper.off_at_zero else None)
+    if rule.takes_t:
+        hypers["t"] = tape.input("t", Kind.SCALAR)
+    with _locals_of(rule.codes) as last:
+        try:
+            result = rule.function(*args, **hypers)
+        except RuleError as error:
+            raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
+        except Exception as error:
+            raise RuleError(
+                f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
+            ) from error
+    _take_results(graph, result, f"{rule.lines[0]}:{last.line or rule.lines[1]}: rule {rule.name}")
+    _name_nodes(graph, last.names)
+    return graph
+
+
+def _take_results(graph: Graph, result: Any, where: str) -> None:
+    rule = graph.rule
+    wanted = ["p", *(s.name for s in rule.slots)]
+    results = result if isinstance(result, tuple) else (result,)
+    if len(results) != len(wanted):
+        raise RuleError(
+            where,
+            expected=f"{len(wanted)} results ({', '.join(wanted)})",
+            got=f"{len(results)}",
+            hint="Return the new p, then every slot in order.",
+        )
+    for name, value in zip(wanted, results, strict=True):
+        slot = next((s for s in rule.slots if s.name == name), None)
+        if value is None and slot is not None and name in graph.absent:
+            graph.outputs[name] = None
+            continue
+        if isinstance(value, bool) or not isinstance(value, Symbol | float | int):
+            raise RuleError(
+                where,
+                expected=f"a number as the new {name}",
+                got="None" if value is None else f"a {type(value).__name__}",
+            )
+        output = value._node if isinstance(value, Symbol) else float(value)
+        if isinstance(output, Node) and output.truth:
+            raise RuleError(
+                where,
+                expected=f"a number as the new {name}",
+                got="a truth value",
+                hint="Use where(condition, 1.0, 0.0).",
+            )
+        if slot is not None and slot.per_tensor and isinstance(output, Node) and output.kind is Kind.ELEMENT:
+            raise RuleError(
+                where,
+                expected=f"one number a tensor as the new {name}",
+                got="one an element",
+                hint="Reduce it with norm, mean or sum.",
+            )
+        graph.outputs[name] = output
+
+
+def _name_nodes(graph: Graph, names: Mapping[str, Any]) -> None:
+    """Give nodes the author's local names; a slot's name wins, and so does the first name of two."""
+    for name, output in graph.outputs.items():
+        if isinstance(output, Node) and output.name is None:
+            output.name = name
+    for name, value in names.items():
+        if isinstance(value, Symbol) and value._tape.graph is graph and value._node.name is None:
+            value._node.name = name
+
+
+@dataclass
+class _Locals:
+    names: dict[str, Any]
+    line: int | None = None
+
+
+@contextmanager
+def _locals_of(codes: tuple[CodeType, ...]) -> Iterator[_Locals]:
+    """Gather the local names of the author's functions as they return: a profile hook sees the frames."""
+    seen = _Locals({})
+    before = sys.getprofile()
+
+    def hook(frame: FrameType, event: str, arg: Any) -> None:
+        if event == "return" and frame.f_code in codes:
+            seen.names.update(frame.f_locals)
+            if frame.f_code is codes[0]:
+                seen.line = frame.f_lineno
+
+    sys.setprofile(hook)
+    try:
+        yield seen
+    finally:
+        sys.setprofile(before)
+
+
+def _authors_line(error: BaseException, rule: Rule) -> str:
+    """The deepest place in the author's files: file:line."""
+    files = {code.co_filename for code in rule.codes}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files:
+            return f"{frame.filename}:{frame.lineno}"
+    return f"{rule.lines[0]}:{rule.lines[1]}"
+
+
+def _refuse(got: str, expected: str, hint: str) -> NoReturn:
+    raise RuleError("not in the language of rules", expected=expected, got=got, hint=hint)
