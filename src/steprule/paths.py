@@ -1,0 +1,194 @@
+"""One rule on a surface: the path it takes, and the learning rate at which it goes farthest.
+
+The rule runs in float64 on numpy arrays; the gradient is the surface's exact one, plus its seeded noise where it has any.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from steprule import rules
+from steprule.compiler import eager
+from steprule.compiler import graph as tracer
+from steprule.errors import InputError, InputTypeError
+from steprule.problems import surfaces
+from steprule.problems.surfaces import Array, Point, Surface
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+
+LR_GRID = np.logspace(-4, 3, 141)
+"""The learning rates that every rule may choose from: twenty a decade, the same for all."""
+
+MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The path of one rule on one surface."""
+
+    rule: str
+    surface: str
+    hypers: Mapping[str, float | bool]
+    points: Array = field(repr=False)
+    """[steps + 1, 2]; the first is the start."""
+    values: Array = field(repr=False)
+    """[steps + 1]: f at each point."""
+    seed: int = 0
+    tuned: bool = False
+    """Whether the learning rate was chosen as the best for this surface, start and number of steps."""
+    label: str = ""
+
+    @property
+    def steps(self) -> int:
+        """How many steps the path has."""
+        return len(self.points) - 1
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The first step at which a coordinate or the value is not finite; None if there is none."""
+        finite = np.isfinite(self.points).all(axis=1) & np.isfinite(self.values)
+        return None if finite.all() else int(np.argmin(finite))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, for JSON; what is not finite is None."""
+        return {
+            "rule": self.rule,
+            "label": self.label or self.rule,
+            "surface": self.surface,
+            "hypers": dict(self.hypers),
+            "seed": self.seed,
+            "tuned": self.tuned,
+            "diverged_at": self.diverged_at,
+            "points": [[_plain(x), _plain(y)] for x, y in self.points],
+            "values": [_plain(v) for v in self.values],
+        }
+
+
+def trace(
+    rule: Rule | str,
+    surface: str | Surface = "quadratic",
+    start: Point | None = None,
+    steps: int = 20,
+    *,
+    seed: int = 0,
+    **hypers: Any,
+) -> Trace:
+    """The path of `rule` on `surface` from `start`, with the rule's own defaults unless told otherwise.
+
+    Args:
+        rule: a rule, a catalogue name, `file.py:name` or `package.module:name`.
+        surface: a surface or its name.
+        start: (x, y); the surface's own if None.
+        steps: how many, 1 to 1,000,000.
+        seed: of the gradient noise, where the surface has any.
+        hypers: the rule's hyperparameters, and `weight_decay`, `decoupled_weight_decay`, `maximize`.
+
+    Raises:
+        StepruleError: an unknown name, a hyperparameter out of bounds, a start that is not two finite numbers.
+
+    >>> path = trace("sgd", lr=0.4)
+    >>> path.points.shape, path.values.shape
+    ((21, 2), (21,))
+    >>> print("%.6f %.6f" % tuple(path.points[-1]))
+    -0.943467 -0.000073
+    """
+    found, ground = composed(rules.resolve(rule)), surfaces.get(surface)
+    bound = found.bind(hypers)
+    begin = _checked_start(start, ground)
+    points = _walk(found, ground, begin, _checked_steps(steps), seed, bound)
+    return Trace(found.name, ground.name, bound, points, ground.value(points), seed)
+
+
+def best_rate(
+    rule: Rule | str,
+    surface: str | Surface = "quadratic",
+    start: Point | None = None,
+    steps: int = 20,
+    *,
+    seed: int = 0,
+    **hypers: Any,
+) -> float:
+    """The learning rate of `LR_GRID` with the lowest value after `steps`, among those whose path stays in the window.
+
+    Where no path stays in the window, the lowest of all. Raises `InputError` for a rule without a learning rate.
+    """
+    found, ground = composed(rules.resolve(rule)), surfaces.get(surface)
+    bound = found.bind(hypers)
+    if "lr" not in bound:
+        raise InputError(f"{found.name}: best learning rate", expected="a rule with a hyperparameter lr", got="none")
+    begin = _checked_start(start, ground)
+    _checked_steps(steps)
+    switches = {h.name: bound[h.name] for h in found.hypers if h.switches}
+    if any(n.kind is tracer.Kind.REDUCTION for n in tracer.trace(found, switches).nodes):
+        # A norm would run over all rates at once: one path at a time.
+        paths = np.stack([_walk(found, ground, begin, steps, seed, {**bound, "lr": float(r)}) for r in LR_GRID], axis=1)
+    else:
+        many = np.broadcast_to(begin, (len(LR_GRID), 2)).copy()
+        paths = _walk(found, ground, many, steps, seed, {**bound, "lr": LR_GRID[:, None]})
+    last = ground.value(paths[-1])
+    last = np.where(np.isfinite(last), last, np.inf)
+    (x0, x1), (y0, y1) = ground.window
+    with np.errstate(invalid="ignore"):
+        inside = ((paths >= (x0, y0)) & (paths <= (x1, y1))).all(axis=(0, 2))
+    score = np.where(inside, last, np.inf) if np.isfinite(last[inside]).any() else last
+    return float(LR_GRID[int(np.argmin(score))])
+
+
+def tuned_trace(
+    rule: Rule | str,
+    surface: str | Surface = "quadratic",
+    start: Point | None = None,
+    steps: int = 20,
+    *,
+    seed: int = 0,
+    **hypers: Any,
+) -> Trace:
+    """The path at the learning rate of `best_rate`; a rule without one runs as it is."""
+    found = rules.resolve(rule)
+    if "lr" not in found.defaults:
+        return trace(found, surface, start, steps, seed=seed, **hypers)
+    rate = best_rate(found, surface, start, steps, seed=seed, **hypers)
+    path = trace(found, surface, start, steps, seed=seed, lr=rate, **hypers)
+    return Trace(path.rule, path.surface, path.hypers, path.points, path.values, seed, tuned=True)
+
+
+def _walk(rule: Rule, surface: Surface, start: Array, steps: int, seed: int, hypers: Mapping[str, Any]) -> Array:
+    noise = np.random.default_rng(seed).normal(scale=surface.noise, size=(steps, 2)) if surface.noise else None
+    p, state = start, eager.State()
+    points = [p]
+    with np.errstate(all="ignore"):
+        for t in range(1, steps + 1):
+            g = surface.gradient(p)
+            if noise is not None:
+                g = g + noise[t - 1]
+            p, state = eager.step(rule, p, g, state, t, hypers)
+            points.append(p)
+    return np.stack(points)
+
+
+def _checked_start(start: object, surface: Surface) -> Array:
+    point = surface.start if start is None else start
+    try:
+        array = np.asarray(point, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputTypeError("start", expected="two numbers x, y", got=repr(point)) from None
+    if array.shape != (2,) or not np.isfinite(array).all():
+        raise InputError("start", expected="two finite numbers x, y", got=repr(point))
+    return array
+
+
+def _checked_steps(steps: object) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise InputTypeError("steps", expected="a whole number", got=repr(steps))
+    if not 1 <= steps <= MOST_STEPS:
+        raise InputError("steps", expected=f"1 to {MOST_STEPS:,}", got=repr(steps))
+    return steps
+
+
+def _plain(x: float) -> float | None:
+    return float(x) if math.isfinite(x) else None
