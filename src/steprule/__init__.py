@@ -1,0 +1,53 @@
+"""steprule: an optimizer is one function.
+
+Write the update rule once, as the paper prints it; from that one function come the path on a surface, the training on
+real data and the race against other rules.
+
+>>> import steprule
+>>> steprule.rules.names()[5:7]
+('adadelta', 'adam')
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from steprule import rules
+from steprule.rules.rule import Rule, rule
+
+if TYPE_CHECKING:
+    from steprule.paths import Trace as Trace
+    from steprule.paths import trace as trace
+    from steprule.races import Race as Race
+    from steprule.races import race as race
+    from steprule.training import Run as Run
+    from steprule.training import train as train
+
+__version__ = version("steprule")
+
+# Loaded at first use: `import steprule` takes neither torch nor sympy with it.
+_LATER = {
+    "trace": "paths",
+    "Trace": "paths",
+    "train": "training",
+    "Run": "training",
+    "race": "races",
+    "Race": "races",
+    "d2l": "",
+}
+
+__all__ = ["Race", "Rule", "Run", "Trace", "d2l", "race", "rule", "rules", "trace", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'steprule' has no attribute {name!r}")
+    if not _LATER[name]:
+        return import_module(f"steprule.{name}")
+    return getattr(import_module(f"steprule.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

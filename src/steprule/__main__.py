@@ -1,0 +1,5 @@
+"""`python -m steprule`."""
+
+from steprule.cli import run
+
+run()

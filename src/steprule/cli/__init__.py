@@ -1,0 +1,47 @@
+"""The command line: parse, call, print. `main` turns every bad input into one line on stderr and an exit code.
+
+app.py holds the commands, options.py reads `--set`, output.py prints. Nothing here imports torch before a command runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command: 0 done, 2 bad input, 130 interrupted. One clear line on stderr where it is not 0."""
+    from typer.exceptions import Abort, TyperException
+
+    from steprule.cli.app import app
+    from steprule.errors import StepruleError
+
+    try:
+        code = app(args=args, prog_name="steprule", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        return _fail(error.format_message() or "no command given. Hint: steprule --help")
+    except StepruleError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # a full disk under stdout, say
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+    except (KeyboardInterrupt, Abort):
+        code = 130
+    if code == 130:
+        sys.stderr.write("\nsteprule: interrupted; what was finished is kept.\n")
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"steprule: {' '.join(message.split())}\n")
+    return 2
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

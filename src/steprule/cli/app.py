@@ -1,0 +1,311 @@
+"""The commands: rules, show, trace, train, race. Each parses, calls one function of the package, and prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from steprule import rules as catalogue
+
+app = typer.Typer(
+    name="steprule",
+    help="An optimizer is one function: see a rule, walk it over a surface, train with it, race it.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _rule_names(incomplete: str) -> list[str]:
+    return [name for name in catalogue.names() if name.startswith(incomplete)]
+
+
+def _surface_names(incomplete: str) -> list[str]:
+    from steprule.problems import surfaces
+
+    return [name for name in surfaces.names() if name.startswith(incomplete)]
+
+
+RULE_HELP = "A catalogue name, file.py:name or package.module:name."
+RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=_rule_names)]
+RuleArguments = Annotated[list[str], typer.Argument(metavar="RULE...", help=RULE_HELP, autocompletion=_rule_names)]
+TrainsArgument = Annotated[
+    str, typer.Argument(metavar="RULE", help=f"{RULE_HELP} Or torch.optim.Adam.", autocompletion=_rule_names)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; RULE.NAME=VALUE for one rule."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def _alone(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if context.invoked_subcommand is None and not version:
+        sys.stdout.write(context.get_help() + "\n")
+    if version:
+        from importlib.metadata import version as installed
+
+        sys.stdout.write(f"steprule {installed('steprule')}\n")
+        raise typer.Exit
+
+
+@app.command()
+def rules(json: JsonOption = False) -> None:
+    """List the rules: their hyperparameters, states and papers."""
+    from steprule.cli import output
+
+    found = catalogue.CATALOGUE.values()
+    if json:
+        output.as_json([_rule_record(r) for r in found])
+        return
+    rows = [(r.name, ", ".join(s.name for s in r.slots) or "-", _defaults(r), _paper(r)) for r in found]
+    output.table("", ("rule", "states", "hyperparameters", "paper"), rows, left=(0, 1, 2, 3), wrap=True)
+
+
+@app.command()
+def show(
+    rule: RuleArgument,
+    form: Annotated[str, typer.Option("--as", metavar="FORM", help="text or latex.")] = "",
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print a rule: formula, hyperparameters, states, paper. --set chooses the variant (--set amsgrad=true)."""
+    from steprule.cli import options, output
+    from steprule.compiler import formula
+    from steprule.compiler.graph import trace as trace_graph
+    from steprule.errors import unknown_name
+    from steprule.rules.parts import composed
+
+    if form not in ("", "text", "latex"):
+        raise unknown_name("form", form, ("text", "latex"), where=" for --as")
+    found = composed(catalogue.resolve(rule))
+    bound = found.bind(options.settings_for([found], settings or [])[0])
+    graph = trace_graph(found, {h.name: bound[h.name] for h in found.hypers if h.switches})
+    text, latex = formula.text(graph), formula.latex(graph)
+    if json:
+        output.as_json({**_rule_record(found), "formula": {"text": text, "latex": latex}})
+        return
+    if form:
+        output.say(text if form == "text" else "\n".join(latex))
+        return
+    output.say(f"{found.name}: {found.summary}\n")
+    output.say("\n".join(f"    {line}" for line in text.splitlines()))
+    output.say()
+    output.say("\n".join(f"    {line}" for line in latex))
+    letters = {name: letter for letter, name, _ in formula.where(graph)}
+    output.say()
+    shown = [(h.name, letters.get(h.name, ""), repr(h.default), h.range, h.meaning) for h in found.hypers]
+    output.table("", ("hyperparameter", "letter", "default", "values", "meaning"), shown, left=(0, 1, 3, 4))
+    if found.slots:
+        output.say()
+        held = [
+            (s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element") for s in found.slots
+        ]
+        output.table("", ("state", "letter", "starts at", "one per"), held, left=(0, 1, 2, 3))
+    if found.paper:
+        output.say(f"\n{found.paper}")
+
+
+@app.command()
+def trace(
+    rules: RuleArguments,
+    surface: Annotated[str, typer.Option(help="Where to walk.", autocompletion=_surface_names)] = "quadratic",
+    start: Annotated[
+        str | None, typer.Option(metavar="X,Y", help="Where to begin; the surface's own if not given.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="How many steps.")] = 20,
+    settings: SetOption = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="The rules' own learning rates, not the best ones.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the gradient noise, where the surface has any.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture or the points: .png, .svg, .gif, .json.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Walk one rule or many over a surface, each at its best learning rate unless --set lr or --defaults says otherwise."""
+    from steprule import paths
+    from steprule.cli import options, output
+    from steprule.rules.parts import composed
+
+    found = [composed(catalogue.resolve(r)) for r in rules]
+    hypers = options.settings_for(found, settings or [])
+    begin = options.point(start)
+    walked = []
+    for rule, own in zip(found, hypers, strict=True):
+        walk = paths.trace if defaults or "lr" in own else paths.tuned_trace
+        walked.append(walk(rule, surface, begin, steps, seed=seed, **own))
+    if out is not None:
+        from steprule.reports import paths as pictures
+
+        pictures.save(walked, out)
+    if json:
+        output.as_json([t.to_dict() for t in walked])
+        return
+    rows = []
+    for t in walked:
+        end = "diverged: not finite from step " + str(t.diverged_at) if t.diverged_at is not None else ""
+        rate = f"{t.hypers['lr']:.4g}" + (" best" if t.tuned else "") if "lr" in t.hypers else "-"
+        rows.append((t.rule, rate, f"{t.points[-1, 0]:.6f}", f"{t.points[-1, 1]:.6f}", f"{t.values[-1]:.6g}", end))
+    title = f"{walked[0].surface}, {steps} steps from ({walked[0].points[0, 0]:g}, {walked[0].points[0, 1]:g})"
+    output.table(title, ("rule", "lr", "x", "y", "value", ""), rows, left=(0, 5))
+    if out is not None:
+        output.say(f"\nWritten: {out}")
+
+
+@app.command()
+def train(
+    rule: TrainsArgument,
+    on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
+    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of samples.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 10,
+    init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
+    device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a problem with one rule, or with a torch.optim class."""
+    from steprule import training
+    from steprule.cli import output
+
+    found = training.resolve(rule)
+    hypers = _hypers_for(found, settings or [])
+    run = training.train(found, on, seed, epochs, batch_size, init=init, device=device, **hypers)  # type: ignore[arg-type]
+    if json:
+        output.as_json(run.to_dict())
+        return
+    output.say(
+        f"{run.optimizer} on {run.problem}: loss {run.losses[0]:.6f} -> {run.final_loss:.6f}{_fate(run.diverged)}"
+    )
+    output.say(f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps")
+
+
+@app.command()
+def race(
+    rules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RULE...]", help=f"{RULE_HELP} None: the tutorial's runs.", autocompletion=_rule_names),
+    ] = None,
+    on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
+    seeds: Annotated[int, typer.Option(help="How many seeds.")] = 20,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go; runs/PROBLEM if not given.")
+    ] = None,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train with many over the same seeds: a table, results.parquet and report.html. Interrupted, it goes on where it was."""
+    from steprule import races
+    from steprule.cli import output
+    from steprule.reports.html import write_report
+
+    entries = _entries(rules, settings or []) if rules else None
+    if entries is None and settings:
+        from steprule.errors import InputError
+
+        raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
+    folder = out or Path("runs") / on
+    with output.progress("race") as advance:
+        result = races.race(entries, on, seeds, folder, epochs=epochs, batch_size=batch_size, progress=advance)
+    report = folder / "report.html"
+    write_report(result, report, command=["steprule", *_typed()])
+    if json:
+        output.as_json({**result.to_dict(), "report": str(report)})
+        return
+    _print_race(result)
+    output.say(f"\nResults: {result.results}\nReport:  {report}")
+
+
+def _print_race(result: Any) -> None:
+    from steprule.cli import output
+    from steprule.races import in_words
+
+    rows = []
+    for row in result.rows:
+        book = (f"{b:.6f} {'in' if i else 'OUTSIDE'}" for b, i in zip(row.book, row.book_inside, strict=True))
+        spread, interval = f"{row.mean:.5f} ± {row.sd:.5f}", f"[{row.low:.5f}, {row.high:.5f}]"
+        label = row.label + (f" ({row.diverged} diverged)" if row.diverged else "")
+        rows.append((label, spread, interval, f"{row.seconds:.3f}", "\n".join(book) or "-"))
+    heads = ("", "mean ± sd", "95 % of seeds", "s a run", "book's figure")
+    output.table(f"{result.problem.name}: final loss over {len(result.seeds)} seeds", heads, rows, left=(0, 4))
+    floor = f"Floor (least squares): {result.floor:.8f}. " if result.floor is not None else ""
+    kept = f", {result.kept} runs were there already" if result.kept else ""
+    output.say(f"\n{floor}{result.seconds:.1f} s{kept}.")
+    output.say(in_words(result.rows))
+
+
+def _entries(rules: list[str], settings: list[str]) -> list[Any]:
+    from steprule import races, training
+    from steprule.rules.rule import Rule
+
+    found = [training.resolve(r) for r in rules]
+    plain = [r for r in found if isinstance(r, Rule)]
+    of_rules = iter(_settings_of_rules(plain, settings)) if plain else iter(())
+    entries = []
+    for what in found:
+        hypers = next(of_rules) if isinstance(what, Rule) else {}
+        entries.append(races.Entry(training.name_of(what), what, hypers))
+    if settings and not plain:
+        for k, what in enumerate(found):
+            entries[k] = races.Entry(entries[k].label, what, _hypers_for(what, settings))
+    return entries
+
+
+def _settings_of_rules(found: list[Any], settings: list[str]) -> list[dict[str, Any]]:
+    from steprule.cli import options
+    from steprule.rules.parts import composed
+
+    return options.settings_for([composed(r) for r in found], settings)
+
+
+def _hypers_for(what: Any, settings: list[str]) -> dict[str, Any]:
+    from steprule.cli import options
+    from steprule.rules.rule import Rule
+
+    if isinstance(what, Rule):
+        return _settings_of_rules([what], settings)[0]
+    return options.settings_of_class(what, settings)
+
+
+def _rule_record(rule: Any) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "summary": rule.summary,
+        "hyperparameters": [
+            {"name": h.name, "default": h.default, "values": h.range, "meaning": h.meaning, "letter": h.letter}
+            for h in rule.hypers
+        ],
+        "states": [{"name": s.name, "starts": s.starts, "per_tensor": s.per_tensor} for s in rule.slots],
+        "takes_step_number": rule.takes_t,
+        "paper": str(rule.paper) if rule.paper else None,
+    }
+
+
+def _defaults(rule: Any) -> str:
+    return ", ".join(
+        f"{name}={value:g}" if not isinstance(value, bool) else f"{name}={value}"
+        for name, value in rule.defaults.items()
+    )
+
+
+def _paper(rule: Any) -> str:
+    return f"{rule.paper.authors.split(',')[0]} {rule.paper.year}" if rule.paper else "-"
+
+
+def _fate(diverged: bool) -> str:
+    return "  (diverged: no lower than at the start)" if diverged else ""
+
+
+def _typed() -> list[str]:
+    """The command as it was typed, for the page that repeats it."""
+    return sys.argv[1:]

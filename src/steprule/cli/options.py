@@ -1,0 +1,80 @@
+"""Read what is typed: `--set lr=0.4`, `--set adam.lr=0.1`, `--start -5,-2`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.rules.rule import Rule
+
+
+def settings_for(rules: Sequence[Rule], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The hyperparameters of each rule from `name=value`, for all that have it, and `rule.name=value`, for one.
+
+    Raises `InputError` where none has it, or a value does not fit.
+    """
+    found: list[dict[str, Any]] = [{} for _ in rules]
+    for text in texts:
+        target, name, value = _taken_apart(text)
+        if target and target not in {r.name for r in rules}:
+            raise unknown_name("rule", target, [r.name for r in rules], where=f" in --set {text}")
+        takers = [k for k, rule in enumerate(rules) if target in ("", rule.name) and _has(rule, name)]
+        if not takers:
+            names = dict.fromkeys(n for r in rules if target in ("", r.name) for n in r.defaults)
+            of = target or ", ".join(r.name for r in rules)
+            raise unknown_name("hyperparameter", name, names, where=f" of {of}")
+        for k in takers:
+            found[k][name] = _parsed(rules[k], name, value)
+    return found
+
+
+def settings_of_class(make: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """The arguments of an Optimizer class or factory from `name=value`; values as Python writes them."""
+    found = {}
+    for text in texts:
+        target, name, value = _taken_apart(text)
+        if target and target != getattr(make, "__name__", ""):
+            known = [getattr(make, "__name__", "")]
+            raise unknown_name("optimizer", target, known, where=f" in --set {text}")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            words = {"true": True, "false": False, "nan": float("nan"), "inf": float("inf")}
+            found[name] = words.get(value.lower(), value)
+        default = inspect.signature(make).parameters.get(name)
+        if default is not None and isinstance(default.default, int | float) and isinstance(found[name], str):
+            raise InputTypeError(f"--set {text}", expected="a number or True or False", got=repr(value))
+    return found
+
+
+def point(text: str | None) -> tuple[float, float] | None:
+    """`-5,-2` as a point."""
+    if text is None:
+        return None
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError("--start", expected="two numbers x,y", got=repr(text), hint="Write --start=-5,-2.") from None
+    return x, y
+
+
+def _taken_apart(text: str) -> tuple[str, str, str]:
+    left, sign, value = text.partition("=")
+    if not sign or not left or not value:
+        raise InputError("--set", expected="name=value or rule.name=value", got=repr(text), hint="Write --set lr=0.1.")
+    target, _, name = left.strip().rpartition(".")
+    return target, name, value.strip()
+
+
+def _has(rule: Rule, name: str) -> bool:
+    return name in rule.defaults or (name == "betas" and "beta1" in rule.defaults and "beta2" in rule.defaults)
+
+
+def _parsed(rule: Rule, name: str, value: str) -> Any:
+    if name != "betas":
+        return rule.hyper(name).parse(value, rule.name)
+    parts = value.strip("()").split(",")
+    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(("beta1", "beta2"), parts, strict=False))

@@ -1,0 +1,56 @@
+"""Print: tables for people, JSON for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Cell = str
+Advance = Any
+
+
+def as_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def say(text: str = "") -> None:
+    """A line on stdout, as it is."""
+    Console(highlight=False, soft_wrap=True).print(escape(text))
+
+
+def table(
+    title: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, left: Sequence[int] = (0,), wrap: bool = False
+) -> None:
+    """A table on stdout; the columns in `left` are text, the others numbers. Only the last wraps, unless told otherwise."""
+    shown = Table(title=escape(title) or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for k, head in enumerate(heads):
+        last = k == len(heads) - 1
+        shown.add_column(
+            escape(head), justify="left" if k in left else "right", overflow="fold", no_wrap=not (last or wrap)
+        )
+    for row in rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    Console(highlight=False).print(shown)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Advance]:
+    """A bar on stderr, on a terminal only; gives a function `(done, total, label)`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int, label: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{what}: {escape(label)}")
+
+        yield advance

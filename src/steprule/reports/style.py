@@ -1,0 +1,59 @@
+"""One look for every picture: the same rule has the same colour everywhere, told apart without colour too.
+
+Colours are Okabe and Ito's, safe for the common kinds of colour blindness, with three of Tol's where eight are too few;
+dashes and markers differ as well, for print and for grey.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one rule is drawn. `dash` is matplotlib's; `plotly_dash` and `plotly_marker` are plotly's words for the same."""
+
+    colour: str
+    dash: str | tuple[int, tuple[float, ...]] = "-"
+    marker: str = "o"
+
+    @property
+    def plotly_dash(self) -> str:
+        """The dash in plotly's words."""
+        if isinstance(self.dash, str):
+            return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[self.dash]
+        return ",".join(f"{2 * length}px" for length in self.dash[1])
+
+    @property
+    def plotly_marker(self) -> str:
+        """The marker in plotly's words."""
+        words = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross"}
+        return {**words, "X": "x", "<": "triangle-left", ">": "triangle-right", "p": "pentagon"}.get(
+            self.marker, "circle"
+        )
+
+
+_LONG = (0, (8, 3))
+STYLES = {
+    "sgd": Style("#555555", "-", "o"),
+    "momentum": Style("#999933", ":", "s"),
+    "adagrad": Style("#0072B2", "-", "^"),
+    "rmsprop": Style("#D55E00", (0, (3.5, 1.5)), "s"),
+    "adadelta": Style("#009E73", (0, (5, 1.2, 1, 1.2)), "D"),
+    "adam": Style("#CC79A7", "-", "v"),
+    "adamw": Style("#882255", "--", "P"),
+    "adamax": Style("#E69F00", "-.", "X"),
+    "nadam": Style("#56B4E9", "--", "<"),
+    "radam": Style("#332288", "-.", ">"),
+    "lion": Style("#117733", _LONG, "p"),
+}
+"""By family: a rule with epsilon inside the root looks like its family."""
+
+_SPARE = [Style(s.colour, ":", m) for s, m in zip(STYLES.values(), "X<>pPoDsv^o", strict=False)]
+
+
+def style_of(name: str) -> Style:
+    """The style of a rule, a torch class or a method by its name; a name of one's own always gets the same spare one."""
+    key = name.lower().removeprefix("torch.optim.").removesuffix("_eps_inside")
+    return STYLES.get(key) or _SPARE[zlib.crc32(name.encode()) % len(_SPARE)]
