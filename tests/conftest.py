@@ -1,0 +1,32 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long-sample", type=float, default=1.0, help="share of the long tests to run, 0 to 1")
+    parser.addoption("--long-seed", type=int, default=0, help="which of them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    share = config.getoption("--long-sample")
+    if share >= 1:
+        return
+    long = sorted(item.nodeid for item in items if item.get_closest_marker("long"))
+    count = min(len(long), max(1, round(share * len(long))))
+    chosen = set(random.Random(config.getoption("--long-seed")).sample(long, count))
+    left_out = [item for item in items if item.get_closest_marker("long") and item.nodeid not in chosen]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
