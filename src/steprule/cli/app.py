@@ -39,6 +39,15 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; RULE.NAME=VALUE for one rule."),
 ]
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a whole number, got {text!r}") from None
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
@@ -119,12 +128,14 @@ def trace(
     start: Annotated[
         str | None, typer.Option(metavar="X,Y", help="Where to begin; the surface's own if not given.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="How many steps.")] = 20,
+    steps: Annotated[int, typer.Option(help="How many steps.", parser=_whole, metavar="N")] = 20,
     settings: SetOption = None,
     defaults: Annotated[
         bool, typer.Option("--defaults", help="The rules' own learning rates, not the best ones.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the gradient noise, where the surface has any.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the gradient noise, where the surface has any.", parser=_whole, metavar="N")
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture or the points: .png, .svg, .gif, .json.")
     ] = None,
@@ -164,9 +175,11 @@ def trace(
 def train(
     rule: TrainsArgument,
     on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
-    seed: Annotated[int, typer.Option(help="Of the initial weights and the order of samples.")] = 0,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 10,
+    seed: Annotated[
+        int, typer.Option(help="Of the initial weights and the order of samples.", parser=_whole, metavar="N")
+    ] = 0,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.", parser=_whole, metavar="N")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
     init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
     settings: SetOption = None,
@@ -195,9 +208,9 @@ def race(
         typer.Argument(metavar="[RULE...]", help=f"{RULE_HELP} None: the tutorial's runs.", autocompletion=_rule_names),
     ] = None,
     on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
-    seeds: Annotated[int, typer.Option(help="How many seeds.")] = 20,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.")] = 10,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", parser=_whole, metavar="N")] = 20,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.", parser=_whole, metavar="N")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where results go; runs/PROBLEM if not given.")
     ] = None,

@@ -74,6 +74,9 @@ REDUCTIONS = ("norm", "mean", "sum")
 COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
 
+_VOCABULARY = "Write from steprule.maths import sqrt, say."
+
+
 class Symbol:
     """Stands for a number while a rule is traced; each operation on it adds a node."""
 
@@ -122,10 +125,15 @@ class Symbol:
         _refuse(
             "a function from outside on a symbol",
             "a function of steprule.maths",
-            "Write from steprule.maths import sqrt, say.",
+            _VOCABULARY,
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __array__ = __torch_function__ = __round__ = __trunc__ = _foreign
+    __float__ = __int__ = __index__ = __complex__ = __array__ = __round__ = __trunc__ = _foreign
+
+    @classmethod
+    def __torch_function__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """torch asks the class, not the symbol."""
+        _refuse("a function of torch on a symbol", "a function of steprule.maths", _VOCABULARY)
 
     def _outside(self, *args: Any) -> NoReturn:
         _refuse("an operation outside the language", "+ - * / ** abs, comparisons, steprule.maths", "")
@@ -210,7 +218,11 @@ def trace(
         for s in rule.slots
         if s.name in graph.inputs and graph.inputs[s.name] not in used and graph.outputs[s.name] is graph.inputs[s.name]
     }
-    return _run(rule, switches, absent | unused) if unused else graph
+    if unused:
+        graph = _run(rule, switches, absent | unused)
+    if first := {s.name for s in rule.slots if s.absent_at_first} - graph.absent:
+        _run(rule, switches, graph.absent | first)  # the first step is checked with the others
+    return graph
 
 
 def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str]) -> Graph:
@@ -235,9 +247,10 @@ def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str
         except RuleError as error:
             raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
         except Exception as error:
-            raise RuleError(
-                f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
-            ) from error
+            none = absent and "NoneType" in str(error)
+            hint = f"A slot that is absent is None ({', '.join(sorted(absent))}): test `is None`." if none else ""
+            what = f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
+            raise RuleError(what, hint=hint) from error
     _take_results(graph, result, f"{rule.lines[0]}:{last.line or rule.lines[1]}: rule {rule.name}")
     _name_nodes(graph, last.names)
     return graph

@@ -4,8 +4,8 @@ This first form runs everyone at given settings over many seeds. It shows how wi
 tune, so it ranks settings, not optimizers.
 """
 
-from steprule.races.results import Row, in_words, summarise
+from steprule.races.results import Row, in_words, percentile, summarise
 from steprule.races.running import Race, race
 from steprule.races.spec import TUTORIAL, Entry
 
-__all__ = ["TUTORIAL", "Entry", "Race", "Row", "in_words", "race", "summarise"]
+__all__ = ["TUTORIAL", "Entry", "Race", "Row", "in_words", "percentile", "race", "summarise"]

@@ -52,6 +52,26 @@ def summarise(entries: Sequence[Entry], runs: dict[tuple[str, int], Run]) -> lis
     return rows
 
 
+def _row(entry: Entry, runs: list[Run]) -> Row:
+    final = np.array([run.final_loss for run in runs])
+    kept = final[[not run.diverged for run in runs]]
+    low, high = (percentile(final, q) for q in INTERVAL)
+    return Row(
+        label=entry.label,
+        method=entry.method or entry.label,
+        form=entry.form,
+        seeds=len(runs),
+        mean=float(kept.mean()) if len(kept) else float("nan"),
+        sd=float(kept.std(ddof=1)) if len(kept) > 1 else float("nan"),
+        low=low,
+        high=high,
+        seconds=float(np.median([run.seconds for run in runs])),
+        diverged=len(final) - len(kept),
+        book=entry.book,
+        book_inside=tuple(low <= figure <= high for figure in entry.book),
+    )
+
+
 def in_words(rows: Sequence[Row]) -> str:
     """The result in words."""
     rows = [row for row in rows if np.isfinite(row.mean)]
@@ -72,30 +92,10 @@ def in_words(rows: Sequence[Row]) -> str:
     return sentence + " Settings are compared as given, none was tuned: this ranks settings, not optimizers."
 
 
-def _percentile(values: NDArray[np.float64], q: float) -> float:
-    if np.isfinite(values).all():
-        return float(np.percentile(values, q))
-    return float(np.percentile(values, q, method="nearest"))
-
-
-def _row(entry: Entry, runs: list[Run]) -> Row:
-    final = np.array([run.final_loss for run in runs])
-    kept = final[[not run.diverged for run in runs]]
-    # A loss that is not finite is worse than any: +inf, also where it is nan.
-    worst = np.where(np.isfinite(final), final, np.inf)
-    # Between two finite losses interpolate; beside an infinite one take an observed value, as inf - inf is no number.
-    low, high = (_percentile(worst, q) for q in INTERVAL)
-    return Row(
-        label=entry.label,
-        method=entry.method or entry.label,
-        form=entry.form,
-        seeds=len(runs),
-        mean=float(kept.mean()) if len(kept) else float("nan"),
-        sd=float(kept.std(ddof=1)) if len(kept) > 1 else float("nan"),
-        low=low,
-        high=high,
-        seconds=float(np.median([run.seconds for run in runs])),
-        diverged=len(final) - len(kept),
-        book=entry.book,
-        book_inside=tuple(low <= figure <= high for figure in entry.book),
-    )
+def percentile(losses: NDArray[np.float64], q: float) -> float:
+    """The q-th percentile of losses; one that is not finite, also nan, counts as worse than any."""
+    worst = np.where(np.isfinite(losses), losses, np.inf)
+    if np.isfinite(worst).all():
+        return float(np.percentile(worst, q))
+    # Beside an infinite one take an observed value: between, inf - inf is no number.
+    return float(np.percentile(worst, q, method="nearest"))

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from steprule.paths import Trace, trace, tuned_trace
 from steprule.problems import surfaces
-from steprule.races import TUTORIAL, Entry, Race, Row
+from steprule.races import TUTORIAL, Entry, Race, Row, percentile
 from steprule.reports.paths import above_minimum, grid, log_levels, note, view
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
@@ -135,9 +135,9 @@ def curves(race: Race) -> go.Figure:
         place = {"row": k // columns + 1, "col": k % columns + 1}
         runs = [run for (label, _), run in race.runs.items() if label == row.label]
         losses = np.stack([run.losses for run in runs])
-        losses = np.where(np.isfinite(losses), losses - (race.floor or 0.0), np.nan)
         samples, style = runs[0].samples, style_of(row.method)
-        low, middle, high = np.nanpercentile(losses, [2.5, 50, 97.5], axis=0)
+        spread = [[percentile(at, q) for at in losses.T] for q in (2.5, 50, 97.5)]
+        low, middle, high = np.where(np.isfinite(spread), spread, np.nan) - (race.floor or 0.0)
         band = {"x": [*samples, *samples[::-1]], "y": [*high, *low[::-1]], "fill": "toself", "mode": "none"}
         formula_ = row.form == "formula"
         colour = _faded(style.colour, 0.25 if formula_ else 0.12)

@@ -33,12 +33,15 @@ def resolve_in(spec: object, catalogue: Mapping[str, Rule]) -> Rule:
             return catalogued(spec, catalogue)
         found = load_object(spec, kind="rule")
         if not isinstance(found, Rule):
-            got = f"a {type(found).__name__}" if not callable(found) else "a plain function"
-            raise InputTypeError(f"{spec}", expected="a rule", got=got, hint="Put @steprule.rule above the function.")
+            raise _not_a_rule(found, spec)
         return found
-    got = f"a {type(spec).__name__}" + (" without @rule" if callable(spec) else "")
-    hint = "Put @steprule.rule above the function." if callable(spec) else ""
-    raise InputTypeError("rule", expected="a rule, a catalogue name or 'file.py:name'", got=got, hint=hint)
+    raise _not_a_rule(spec, "rule")
+
+
+def _not_a_rule(found: object, where: str) -> InputTypeError:
+    got = f"a {type(found).__name__}" + (" without @rule" if callable(found) else "")
+    hint = "Put @steprule.rule above the function." if callable(found) else ""
+    return InputTypeError(where, expected="a rule, a catalogue name or 'file.py:name'", got=got, hint=hint)
 
 
 def load_object(spec: str, *, kind: str) -> Any:

@@ -1,0 +1,361 @@
+"""Bad input gets one clear line, exit code 2 (130 for Ctrl-C), and nothing is lost or half-written."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import steprule
+from steprule import errors, rules
+from steprule.cli import main
+from steprule.problems import airfoil
+from steprule.training import train
+
+COMMAND = [sys.executable, "-m", "steprule"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """The one line on stderr of a command that exits with 2 and prints nothing else."""
+    code = main(list(args))
+    out, err = capsys.readouterr()
+    assert code == 2, (code, out, err)
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("steprule: ")
+    return err.removeprefix("steprule: ").strip()
+
+
+LINES = {
+    "unknown rule": (["show", "adm"], ["unknown rule", "got 'adm'", "Did you mean 'adam'?"]),
+    "unknown surface": (["trace", "sgd", "--surface", "rosenbrok"], ["unknown surface", "Did you mean 'rosenbrock'?"]),
+    "unknown problem": (["train", "sgd", "--on", "airfoils"], ["unknown problem", "Did you mean 'airfoil'?"]),
+    "unknown command": (["trian", "sgd"], ["No such command", "trian"]),
+    "unknown option": (["trace", "sgd", "--surfac", "beale"], ["No such option", "--surface"]),
+    "unknown hyperparameter": (
+        ["train", "adam", "--set", "beta=0.9"],
+        ["unknown hyperparameter of adam", "Did you mean 'beta2'?"],
+    ),
+    "hyperparameter of a class": (
+        ["train", "torch.optim.Adam", "--set", "beta=1"],
+        ["unknown hyperparameter", "Did you mean 'betas'?"],
+    ),
+    "unknown class": (["train", "torch.optim.Adm"], ["unknown class of torch.optim", "Did you mean 'Adam'?"]),
+    "out of bounds": (
+        ["trace", "sgd", "--set", "lr=-1"],
+        ["sgd: hyperparameter lr", "[0, inf)", "got -1.0", "Its default is 0.001"],
+    ),
+    "beta of one": (["trace", "adam", "--set", "beta1=1"], ["[0, 1)", "got 1.0"]),
+    "nan": (["train", "sgd", "--set", "lr=nan"], ["expected a number in [0, inf)", "got nan"]),
+    "infinite": (["train", "sgd", "--set", "lr=inf"], ["got inf"]),
+    "a word for a number": (["train", "sgd", "--set", "lr=fast"], ["expected a number", "got 'fast'"]),
+    "a number for a flag": (["train", "adam", "--set", "amsgrad=0.5"], ["expected True or False", "got '0.5'"]),
+    "class out of bounds": (
+        ["train", "torch.optim.Adam", "--set", "lr=-1"],
+        ["torch.optim.Adam", "Invalid learning rate: -1"],
+    ),
+    "class nan": (["train", "torch.optim.Adam", "--set", "lr=nan"], ["torch.optim.Adam", "nan"]),
+    "class word": (["train", "torch.optim.Adam", "--set", "lr=fast"], ["expected a number", "'fast'"]),
+    "set without a value": (["train", "sgd", "--set", "lr"], ["--set", "name=value", "got 'lr'"]),
+    "set for a rule that is not there": (
+        ["trace", "sgd", "--set", "adam.lr=1"],
+        ["unknown rule in --set adam.lr=1", "sgd"],
+    ),
+    "set for the tutorial": (["race", "--set", "lr=1"], ["--set", "Name the rules"]),
+    "start of one number": (["trace", "sgd", "--start", "1"], ["--start", "two numbers", "'1'"]),
+    "start not finite": (["trace", "sgd", "--start=nan,1"], ["start", "two finite numbers"]),
+    "no steps": (["trace", "sgd", "--steps", "0"], ["steps", "1 to 1,000,000", "got 0"]),
+    "steps of no number": (["trace", "sgd", "--steps", "x"], ["--steps", "x"]),
+    "ending": (["trace", "sgd", "--out", "paths.bmp"], ["paths.bmp", ".png, .svg, .gif, .json", "'.bmp'"]),
+    "form": (["show", "adam", "--as", "latx"], ["unknown form", "Did you mean 'latex'?"]),
+    "seeds": (["race", "--seeds", "0"], ["seeds", "1 or more", "got 0"]),
+    "seed": (["train", "sgd", "--seed", "-1"], ["seed", "0 or more"]),
+    "epochs": (["train", "sgd", "--epochs", "0"], ["epochs", "1 or more"]),
+    "batch size": (["train", "sgd", "--batch-size", "0"], ["batch_size", "1 or more"]),
+    "init": (["train", "sgd", "--init", "other"], ["init", "'same' or 'tutorial'"]),
+    "device": (["train", "sgd", "--device", "quantum"], ["device 'quantum'", "a device that torch can use here"]),
+    "same rule twice": (["race", "adam", "adam"], ["each entry once", "'adam' twice"]),
+    "no file": (["show", "nowhere.py:mine"], ["nowhere.py", "nothing there"]),
+    "no module": (["show", "no.such.module:mine"], ["no.such.module", "can be imported"]),
+    "no name": (["show", "file.py:"], ["file.py:name"]),
+}
+
+
+@pytest.mark.parametrize(("args", "parts"), LINES.values(), ids=LINES)
+def test_one_line_on_the_command_line(
+    args: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], in_folder: Path
+) -> None:
+    line = refused(capsys, *args)
+    for part in parts:
+        assert part in line, line
+    assert list(in_folder.rglob("*.parquet")) == []
+
+
+HEAD = "from steprule import rule\nfrom steprule.hyper import Decay, Rate\nfrom steprule.maths import sqrt, where\nimport math, torch, numpy as np\n"
+BROKEN = {
+    "syntax error": ("def mine(p, g:\n    return p\n", 5, ["syntax error"]),
+    "no such function": ("@rule\ndef other(p, g, *, lr: Rate = 0.1):\n    return p - lr * g\n", None, ["in mine.py", "expected one of other", "got 'mine'"]),
+    "no decorator": ("def mine(p, g):\n    return p\n", None, ["expected a rule", "without @rule", "@steprule.rule"]),
+    "an error on import": ("\nraise RuntimeError('boom')\n", 6, ["RuntimeError: boom"]),
+    "a name that is not there": ("@rule\ndef mine(p, g, *, lr: Rat = 0.1):\n    return p\n", 6, ["Rat"]),
+    "too few results": ("@rule\ndef mine(p, g, m, *, lr: Rate = 0.1):\n    m = m + g\n    return p - lr * m\n", 8, ["2 results (p, m)", "got 1"]),
+    "too many results": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * g, g\n", 7, ["1 results (p)", "got 2"]),
+    "nothing returned": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    p = p - lr * g\n", 7, ["a number as the new p", "got None"]),
+    "if on an element": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    if g > 0:\n        return p - lr\n    return p + lr\n", 7, ["an `if`", "where(condition, a, b)"]),
+    "if on a number": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    if lr:\n        p = p - lr\n    return p\n", 7, ["'lr'", "off at zero"]),
+    "python's max": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    x = 1\n    return p - lr * max(g, 0)\n", 8, ["where"]),
+    "and": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * where(g > 0 and g < 1, g, 1)\n", 7, ["an `if`"]),
+    "==": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1, t):\n    a = where(t == 1, 1, 2)\n    return p - lr * a\n", 7, ["==", "<, <=, > or >="]),
+    "!=": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return where(g != 0, p, g)\n", 7, ["!="]),
+    "a missing default": ("@rule\ndef mine(p, g, *, lr: Rate):\n    return p - lr * g\n", 5, ["a default", "none for lr"]),
+    "a default out of bounds": ("@rule\ndef mine(p, g, *, lr: Rate = -1.0):\n    return p - lr * g\n", 5, ["lr", "[0, inf)", "-1.0"]),
+    "a default of no number": ("@rule\ndef mine(p, g, *, lr: Rate = 'x'):\n    return p - lr * g\n", 5, ["a number or a bool", "'x'"]),
+    "a slot with a default": ("@rule\ndef mine(p, g, m=0, *, lr: Rate = 0.1):\n    return p - lr * g, m\n", 5, ["slots without default", "m=0"]),
+    "no p": ("@rule\ndef mine(g, *, lr: Rate = 0.1):\n    return g\n", 5, ["p, g as the first two"]),
+    "star": ("@rule\ndef mine(p, g, *slots, lr: Rate = 0.1):\n    return p\n", 5, ["*slots", "contract"]),
+    "math.sqrt": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * math.sqrt(g)\n", 7, ["steprule.maths"]),
+    "torch.sqrt": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * torch.sqrt(g)\n", 7, ["steprule.maths"]),
+    "np.sqrt": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * np.sqrt(g)\n", 7, ["mine"]),
+    "in place": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    p -= lr * g\n    return p\n", 7, ["in place", "x = x + y"]),
+    "modulo": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g % 2)\n", 7, ["outside the language"]),
+    "an absent slot": (
+        "from steprule.hyper import MomentumBuffer\n@rule\ndef mine(p, g, b: MomentumBuffer, *, lr: Rate = 0.1):\n    b = 0.9 * b + g\n    return p - lr * b, b\n",
+        8, ["None", "slot"],
+    ),
+    "an error in the body": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    x = {}\n    return p - x['lr'] * g\n", 8, ["KeyError"]),
+    "a truth value returned": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p > lr\n", 7, ["truth value", "where"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "line", "parts"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_rule_names_the_authors_line(
+    source: str, line: int | None, parts: list[str], capsys: pytest.CaptureFixture[str], in_folder: Path
+) -> None:
+    Path("mine.py").write_text(HEAD + source)
+    for command in ("show", "trace", "train"):
+        text = refused(capsys, command, "mine.py:mine")
+        if line is not None:
+            assert f"mine.py:{line}:" in text, text
+        for part in parts:
+            assert part in text, text
+
+
+def test_a_rule_that_works_is_not_refused(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
+    """The counterpart of the list above: the same head, a good body, one decorator."""
+    Path("mine.py").write_text(
+        HEAD
+        + "@rule\ndef mine(p, g, m, *, lr: Rate = 0.1, beta: Decay = 0.9):\n    m = beta * m + g\n    return p - lr * m, m\n"
+    )
+    for command in ("show", "trace", "train"):
+        assert main([command, "mine.py:mine"]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
+def test_python_errors_are_value_and_type_errors() -> None:
+    with pytest.raises(ValueError, match="expected a number in"):
+        steprule.trace("sgd", lr=float("nan"))
+    with pytest.raises(TypeError, match="got True"):
+        steprule.trace("sgd", lr=True)
+    with pytest.raises(TypeError, match="got 'x'"):
+        steprule.trace("sgd", lr="x")
+    with pytest.raises(LookupError, match="Did you mean 'adam'"):
+        rules.get("adem")
+    with pytest.raises(TypeError, match="two numbers"):
+        steprule.trace("adam", betas=0.9)
+    with pytest.raises(ValueError, match="either betas or"):
+        steprule.trace("adam", betas=(0.9, 0.99), beta1=0.8)
+    with pytest.raises(TypeError, match="without @rule"):
+        steprule.trace(lambda p, g: p)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="at most 1"):
+        rules.lion(1.0, 1.0, 0.0, 0.0)
+    with pytest.raises(TypeError, match="the number of this step"):
+        rules.adam(1.0, 1.0, 0.0, 0.0)
+    with pytest.raises(TypeError, match=r"a torch\.optim\.Optimizer"):
+        train(lambda params: 3)  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError, match="what trains"):
+        train(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Put @steprule"):
+        train(lambda p, g: p)  # type: ignore[arg-type]
+
+
+def test_errors_travel_between_processes() -> None:
+    import pickle
+
+    error = errors.unknown_name("rule", "adm", ["adam"])
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.hint) == (type(error), str(error), error.hint)
+
+
+DATA = Path(airfoil.__file__).parent / "data" / "airfoil_self_noise.dat"
+ALTERED = {
+    "missing": (None, "No such file"),
+    "empty": (b"", "an empty file"),
+    "cut off": (DATA.read_bytes()[:30_000], "30,000 (cut off)"),
+    "altered": (DATA.read_bytes().replace(b"126.201", b"126.202", 1), "altered"),
+    "longer": (DATA.read_bytes() + b"1\n", "58,483"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), ALTERED.values(), ids=ALTERED)
+def test_data_file(content: bytes | None, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "airfoil.dat"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(errors.DataError) as caught:
+        airfoil.load(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_data_file_with_the_other_line_ends_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "airfoil.dat"
+    path.write_bytes(DATA.read_bytes().replace(b"\n", b"\r\n"))
+    assert np.array_equal(airfoil.load(path), airfoil.load())
+
+
+def test_an_output_that_is_in_the_way(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
+    Path("taken").write_text("mine")
+    line = refused(capsys, "race", "sgd", "--seeds", "1", "--out", "taken")
+    assert "a file that can be written" in line
+    assert "--out" in line
+    assert Path("taken").read_text() == "mine"
+    Path("folder.png").mkdir()
+    assert "Is a folder" in refused(capsys, "trace", "sgd", "--out", "folder.png")
+    assert "written" in refused(capsys, "trace", "sgd", "--out", "taken/paths.png")
+
+
+def test_a_folder_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("needs a folder that even root cannot write: /proc, Linux only")
+    assert "written" in refused(capsys, "race", "sgd", "--seeds", "1", "--out", "/proc/self/race")
+    assert "written" in refused(capsys, "trace", "sgd", "--out", "/proc/self/paths.json")
+
+
+def test_results_that_are_none_of_ours(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
+    results = Path("out/results.parquet")
+    assert main(["race", "sgd", "--seeds", "1", "--out", "out"]) == 0
+    whole = results.read_bytes()
+    for content, words in ((b"", "an empty file"), (whole[:200], "cut off"), (b"hello", "cut off")):
+        results.write_bytes(content)
+        capsys.readouterr()
+        assert words in refused(capsys, "race", "sgd", "--seeds", "1", "--out", "out")
+        assert results.read_bytes() == content
+    results.write_bytes(whole)
+    line = refused(capsys, "race", "sgd", "--seeds", "1", "--epochs", "3", "--out", "out")
+    assert "differs in epochs: expected 3, got 2" in line
+    line = refused(capsys, "race", "sgd", "--set", "lr=0.5", "--seeds", "1", "--out", "out")
+    assert "lr: expected 0.5, got 0.001" in line
+    assert results.read_bytes() == whole
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on a file's size are POSIX")
+def test_a_file_that_may_not_grow(in_folder: Path) -> None:
+    """The kernel refuses the write half-way, as a full disk does: nothing half-written stays, the old file is whole."""
+    Path("paths.json").write_text("old")
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    done = subprocess.run(
+        [*COMMAND, "trace", "sgd", "--out", "paths.json"], capture_output=True, text=True, preexec_fn=limit, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "File too large" in done.stderr
+    assert Path("paths.json").read_text() == "old"
+    assert [p.name for p in in_folder.iterdir()] == ["paths.json"]
+
+
+def test_a_full_disk(in_folder: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, Linux only")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "trace", "sgd", "--json"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.strip().count("\n") == 0
+    assert "No space left" in done.stderr
+
+
+def test_a_full_disk_under_a_race(in_folder: Path) -> None:
+    """A real file system of 64 kB: the race stops with one line, and what it had written before is whole."""
+    disk = in_folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        done = subprocess.run(
+            [*COMMAND, "race", "sgd", "--seeds", "1", "--out", str(disk)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "No space left" in done.stderr
+        assert [p.name for p in disk.iterdir()] == ["results.parquet"]  # the page of 5 MB did not fit, the results did
+        assert pq.read_table(disk / "results.parquet").num_rows == 1
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["Ctrl-C", "kill -9"])
+def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
+    sent: signal.Signals, code: int, in_folder: Path
+) -> None:
+    command = [*COMMAND, "race", "sgd", "adam", "--out", "out", "--seeds"]
+    process = subprocess.Popen([*command, "400"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    results = Path("out/results.parquet")
+    rows = 0
+    for _ in range(600):
+        time.sleep(0.1)
+        rows = pq.read_table(results).num_rows if results.exists() else 0
+        if rows >= 4:
+            break
+    os.kill(process.pid, sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert rows >= 4
+    if sent is signal.SIGINT:
+        assert err.strip() == "steprule: interrupted; what was finished is kept."
+        assert [p.name for p in Path("out").iterdir()] == ["results.parquet"]
+    kept = pq.read_table(results).to_pylist()
+    assert len(kept) >= rows
+    seeds = 1 + max(row["seed"] for row in kept)
+    done = subprocess.run([*command, str(seeds + 1), "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    after = {(row["label"], row["seed"]): row for row in pq.read_table(results).to_pylist()}
+    assert len(after) == 2 * (seeds + 1)
+    for row in kept:  # not run again: the same to the last digit, the seconds too
+        assert after[row["label"], row["seed"]] == row
+
+
+def test_a_race_that_went_on_equals_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    steprule.race(["sgd", "adam"], seeds=2, out=tmp_path)
+    in_two = steprule.race(["sgd", "adam"], seeds=4, out=tmp_path)
+    at_once = steprule.race(["sgd", "adam"], seeds=4)
+    assert in_two.kept == 4
+    for key, run in at_once.runs.items():
+        assert np.array_equal(run.losses, in_two.runs[key].losses)
+
+
+def test_divergence_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "sgd", "--set", "lr=10"]) == 0
+    assert "diverged" in capsys.readouterr().out
+    assert main(["trace", "sgd", "--surface", "rosenbrock", "--set", "lr=1"]) == 0
+    assert "diverged" in capsys.readouterr().out
+    race = steprule.race([steprule.races.Entry("wild", "sgd", {"lr": 1e6})], seeds=2)
+    (row,) = race.rows
+    assert row.diverged == 2
+    assert row.to_dict()["mean"] is None

@@ -1,0 +1,170 @@
+"""The command line as users meet it: what each command prints, its JSON, its start-up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import steprule
+from steprule import rules
+from steprule.cli import main
+
+COMMAND = [sys.executable, "-m", "steprule"]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(list(args)) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
+    return json.loads(printed(capsys, *args, "--json"))
+
+
+def test_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(capsys, "rules")
+    assert [r["name"] for r in found] == list(rules.names())
+    assert all(r["paper"] for r in found)
+    listed = printed(capsys, "rules")
+    for name in rules.names():
+        assert name in listed
+
+
+@pytest.mark.parametrize("rule", rules.names())
+def test_show(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, "show", rule)
+    record = as_json(capsys, "show", rule)
+    assert record["formula"]["text"].splitlines()[-1].startswith("p = ")
+    assert r"\theta_{t}" in record["formula"]["latex"][-1]
+    for line in (*record["formula"]["text"].splitlines(), *record["formula"]["latex"]):
+        assert line in out
+    for hyper in rules.get(rule).hypers:
+        assert hyper.name in out
+        assert hyper.meaning
+    for slot in rules.get(rule).slots:
+        assert slot.name in out
+    paper = rules.get(rule).paper
+    assert paper is not None
+    assert str(paper) in out
+
+
+def test_show_in_one_form_and_in_a_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "show", "adam", "--as", "text")
+    assert "m_hat = exp_avg / (1 - beta1**t)" in text
+    assert r"\hat{m}_{t}" in printed(capsys, "show", "adam", "--as", "latex")
+    assert "max_exp_avg_sq" not in text
+    assert "max_exp_avg_sq = maximum(max_exp_avg_sq, exp_avg_sq)" in printed(
+        capsys, "show", "adam", "--as", "text", "--set", "amsgrad=true"
+    )
+    decayed = printed(capsys, "show", "sgd", "--as", "text", "--set", "weight_decay=0.1", "--set", "maximize=yes")
+    assert decayed.splitlines()[0] == "g = -g + weight_decay * p"
+
+
+def test_show_needs_no_torch() -> None:
+    code = "import sys; from steprule.cli import main; main(['show', 'adam']); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from steprule.cli import main; main(sys.argv[1:]); print({'torch', 'numpy', 'sympy', 'matplotlib', 'plotly', 'pyarrow', 'pandas'} & {*sys.modules})"
+    for args in (["--help"], ["race", "--help"], []):
+        done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "set()"
+        assert "Usage: steprule" in done.stdout
+
+
+def test_trace(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
+    out = printed(capsys, "trace", "sgd", "rmsprop_eps_inside", "--set", "lr=0.4", "--out", "pictures/paths.svg")
+    assert "-0.943467  -0.000073" in out
+    assert "-0.010599   0.000000" in out
+    assert Path("pictures/paths.svg").exists()
+    paths = as_json(
+        capsys, "trace", "sgd", "adam", "--surface", "beale", "--set", "adam.lr=0.1", "--start=2,1", "--steps", "5"
+    )
+    assert [p["hypers"]["lr"] for p in paths][1] == 0.1
+    assert [p["tuned"] for p in paths] == [True, False]
+    assert [len(p["points"]) for p in paths] == [6, 6]
+    assert paths[0]["points"][0] == [2, 1]
+    defaults = as_json(capsys, "trace", "sgd", "adam", "--defaults", "--set", "adam.betas=0.8,0.9")
+    assert [p["hypers"]["lr"] for p in defaults] == [0.001, 0.001]
+    assert defaults[1]["hypers"]["beta2"] == 0.9
+    assert defaults[0]["points"] == steprule.trace("sgd").points.tolist()
+
+
+def test_train(capsys: pytest.CaptureFixture[str]) -> None:
+    run = as_json(capsys, "train", "adam", "--set", "lr=0.01", "--seed", "3")
+    assert run["losses"] == steprule.train("adam", seed=3, lr=0.01).losses.tolist()
+    theirs = as_json(
+        capsys, "train", "torch.optim.Adam", "--set", "lr=0.01", "--set", "betas=(0.9, 0.999)", "--set", "amsgrad=True"
+    )
+    assert theirs["optimizer"] == "torch.optim.Adam"
+    assert theirs["hypers"]["betas"] == [0.9, 0.999]
+    assert "loss 0.49" in printed(capsys, "train", "torch.optim:SGD", "--set", "lr=0.05")
+
+
+def test_race(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
+    out = printed(capsys, "race", "--seeds", "2")
+    for entry in steprule.races.TUTORIAL:
+        assert entry.label in out
+    assert "0.24168796" in out
+    assert "0.242541" in out
+    table = pq.read_table("runs/airfoil/results.parquet")
+    assert table.num_rows == 24
+    assert Path("runs/airfoil/report.html").stat().st_size > 1_000_000
+    result = as_json(capsys, "race", "--seeds", "2")
+    assert result["runs_kept"] == 24
+    assert len(result["rows"]) == 12
+    assert result["rows"][4]["book"] == [0.242541, 0.243675]
+
+
+def test_race_of_ones_own(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
+    Path("mine.py").write_text(
+        "from steprule import rule\n\n\n@rule\ndef mine(p, g, *, lr=0.05):\n    return p - lr * g\n"
+    )
+    out = ["--seeds", "2", "--out", "out"]
+    result = as_json(capsys, "race", "mine.py:mine", "sgd", "torch.optim.SGD", "--set", "sgd.lr=0.05", *out)
+    mine, sgd, _ = result["rows"]
+    assert mine["mean"] == sgd["mean"]
+    assert "mine" in Path("out/report.html").read_text()
+
+
+def test_python_m_and_the_console_script() -> None:
+    script = Path(sys.executable).parent / ("steprule.exe" if sys.platform == "win32" else "steprule")
+    for command in (COMMAND, [str(script)]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout == f"steprule {steprule.__version__}\n"
+
+
+def test_a_reader_that_goes_away() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m steprule rules --json | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_offers_rules_and_surfaces(shell: str) -> None:
+    def offered(words: str) -> str:
+        import os
+
+        env = {**os.environ, "_STEPRULE_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words}
+        env |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+        script = Path(sys.executable).parent / "steprule"
+        env["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+        return subprocess.run([str(script)], env=env, capture_output=True, text=True, check=False).stdout
+
+    assert "adadelta" in offered("steprule show ada")
+    assert "rosenbrock" in offered("steprule trace adam --surface ros")

@@ -1,0 +1,192 @@
+"""Surfaces against finite differences; paths against the tutorial's reference points; pictures that hold what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from tolerances import FINITE_DIFFERENCES, PRINTED_SIX_DECIMALS
+
+import steprule
+from steprule import paths, rules
+from steprule.hyper import Rate
+from steprule.maths import norm
+from steprule.problems import surfaces
+from steprule.reports import paths as pictures
+from steprule.reports.style import style_of
+
+matplotlib.use("agg")
+SURFACES = list(surfaces.SURFACES.values())
+IDS = [s.name for s in SURFACES]
+
+
+@pytest.mark.parametrize("surface", SURFACES, ids=IDS)
+def test_gradient_against_central_differences(surface: surfaces.Surface) -> None:
+    (x0, x1), (y0, y1) = surface.window
+    points = np.random.default_rng(0).uniform((x0, y0), (x1, y1), size=(200, 2))
+    h = 1e-6
+    for axis in range(2):
+        shift = np.eye(2)[axis] * h
+        difference = (surface.value(points + shift) - surface.value(points - shift)) / (2 * h)
+        scale = np.maximum(1, np.abs(difference))
+        assert np.all(np.abs(surface.gradient(points)[:, axis] - difference) <= FINITE_DIFFERENCES * scale)
+
+
+@pytest.mark.parametrize("surface", SURFACES, ids=IDS)
+def test_minima_start_and_window(surface: surfaces.Surface) -> None:
+    (x0, x1), (y0, y1) = surface.window
+    for point in (*surface.minima, surface.start):
+        assert x0 < point[0] < x1
+        assert y0 < point[1] < y1
+    x, y = np.meshgrid(np.linspace(x0, x1, 301), np.linspace(y0, y1, 301))
+    everywhere = surface.value(np.stack([x, y], axis=-1))
+    assert surface.minimum <= everywhere.min() + 1e-12
+    for point in surface.minima:
+        assert surface.value(point) == pytest.approx(surface.minimum, abs=1e-12)
+        assert np.abs(surface.gradient(point)).max() < 1e-12 * max(1.0, np.abs(surface.gradient(surface.start)).max())
+    assert surface.latex
+    assert surfaces.get(surface.name.replace("_", "-").upper()) is surface
+
+
+def test_the_saddle_is_one() -> None:
+    saddle = surfaces.get("saddle")
+    assert np.array_equal(saddle.gradient((0.0, 0.0)), (0.0, 0.0))
+    assert saddle.value((0.1, 0.0)) > saddle.value((0.0, 0.0)) > saddle.value((0.0, 0.1))
+
+
+POINTS = [
+    ("sgd", {"lr": 0.4}, (-0.943467, -0.000073)),
+    ("sgd", {"lr": 0.4, "momentum": 0.5}, (-0.062843, 0.001202)),
+    ("adagrad_eps_inside", {"lr": 0.4, "eps": 1e-6}, (-2.382563, -0.158591)),
+    ("rmsprop_eps_inside", {"lr": 0.4, "gamma": 0.9, "eps": 1e-6}, (-0.010599, 0.000000)),
+]
+
+
+@pytest.mark.parametrize(("rule", "hypers", "end"), POINTS, ids=["descent", "momentum", "adagrad", "rmsprop"])
+def test_reference_points_of_the_tutorial(rule: str, hypers: dict[str, float], end: tuple[float, float]) -> None:
+    path = steprule.trace(rule, "quadratic", **hypers)
+    assert path.points.shape == (21, 2)
+    assert path.values.shape == (21,)
+    assert tuple(path.points[0]) == (-5.0, -2.0)
+    assert np.abs(path.points[-1] - end).max() <= PRINTED_SIX_DECIMALS
+    assert np.array_equal(path.values, surfaces.get("quadratic").value(path.points))
+
+
+@pytest.mark.parametrize("rule", rules.names())
+@pytest.mark.parametrize("surface", IDS)
+def test_every_rule_moves_on_every_surface_and_goes_down(rule: str, surface: str) -> None:
+    path = paths.tuned_trace(rule, surface)
+    assert path.tuned
+    assert path.hypers["lr"] in paths.LR_GRID
+    assert path.diverged_at is None
+    assert path.values[-1] < path.values[0]
+    assert np.linalg.norm(path.points[-1] - path.points[0]) > 0.01
+
+
+def test_the_best_rate_is_the_best_of_the_grid() -> None:
+    surface = surfaces.get("beale")
+    (x0, x1), (y0, y1) = surface.window
+    for rule in ("sgd", "adam", "adadelta", "nadam"):
+        best, at = np.inf, 0.0
+        for lr in paths.LR_GRID:
+            path = steprule.trace(rule, "beale", lr=float(lr))
+            inside = ((path.points >= (x0, y0)) & (path.points <= (x1, y1))).all()
+            if inside and path.values[-1] < best:
+                best, at = path.values[-1], float(lr)
+        assert paths.best_rate(rule, "beale") == at
+
+
+def test_a_rule_with_a_norm_is_tuned_one_path_at_a_time() -> None:
+    @steprule.rule
+    def normalised(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - lr * g / (norm(g) + 1e-12)
+
+    path = paths.tuned_trace(normalised)
+    scores = [steprule.trace(normalised, lr=float(lr)).values[-1] for lr in paths.LR_GRID]
+    assert path.values[-1] == min(scores)
+
+
+def test_noise_is_seeded_and_counted_by_step() -> None:
+    a, b = (steprule.trace("sgd", "noisy_ravine", lr=0.01, seed=3, steps=n) for n in (10, 20))
+    assert np.array_equal(a.points, b.points[:11])
+    other = steprule.trace("sgd", "noisy_ravine", lr=0.01, seed=4)
+    assert not np.array_equal(other.points, b.points)
+    assert np.array_equal(
+        steprule.trace("sgd", "quadratic", seed=3).points, steprule.trace("sgd", "quadratic", seed=4).points
+    )
+
+
+def test_cross_cutting_settings_and_betas() -> None:
+    plain = steprule.trace("adam", lr=0.1, betas=(0.8, 0.9))
+    assert plain.hypers["beta1"] == 0.8
+    assert plain.hypers["beta2"] == 0.9
+    up = steprule.trace("sgd", lr=0.1, maximize=True)
+    assert up.values[-1] > up.values[0]
+    decayed = steprule.trace("adam", lr=0.1, weight_decay=0.5, decoupled_weight_decay=True)
+    assert np.array_equal(decayed.points, steprule.trace("adamw", lr=0.1, weight_decay=0.5).points)
+    assert not np.array_equal(decayed.points, steprule.trace("adam", lr=0.1, weight_decay=0.5).points)
+
+
+@pytest.fixture
+def five() -> list[paths.Trace]:
+    return [paths.tuned_trace(r, "beale") for r in ("sgd", "adagrad", "rmsprop", "adadelta", "adam")]
+
+
+def test_pictures_in_every_format(five: list[paths.Trace], tmp_path: Path) -> None:
+    for ending in pictures.FORMATS:
+        pictures.save(five, tmp_path / f"paths{ending}")
+    with Image.open(tmp_path / "paths.png") as picture:
+        assert picture.size[0] > 1000
+    with Image.open(tmp_path / "paths.gif") as animation:
+        assert getattr(animation, "n_frames", 1) > 20
+    svg = (tmp_path / "paths.svg").read_text()
+    assert svg.lstrip().startswith("<?xml")
+    points = json.loads((tmp_path / "paths.json").read_text())
+    assert [p["rule"] for p in points] == ["sgd", "adagrad", "rmsprop", "adadelta", "adam"]
+    assert points[0]["points"] == five[0].points.tolist()
+
+
+def test_the_same_paths_give_the_same_bytes(five: list[paths.Trace], tmp_path: Path) -> None:
+    for ending in (".png", ".svg", ".json"):
+        one, two = tmp_path / f"one{ending}", tmp_path / f"two{ending}"
+        pictures.save(five, one)
+        pictures.save(five, two)
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_legend_says_rates_start_minimum_and_divergence() -> None:
+    wild = steprule.trace("sgd", "rosenbrock", lr=1.0)
+    assert wild.diverged_at is not None
+    figure = pictures.draw([wild, paths.tuned_trace("adam", "rosenbrock")])
+    words = " ".join(t.get_text() for t in figure.legends[0].get_texts())
+    assert "lr 1 " in words
+    assert f"diverged: not finite from step {wild.diverged_at}" in words
+    assert "start" in words
+    assert "minimum" in words
+    plane, fall = figure.axes
+    assert fall.get_yscale() == "log"
+    assert fall.get_xlabel() == "step"
+    assert plane.get_xlabel() == "$x$"
+    assert wild.to_dict()["points"][-1] == [None, None]
+    far = steprule.trace("sgd", "quadratic", lr=0.55)
+    assert "leaves the picture at step" in pictures.note(far, surfaces.get("quadratic"))
+
+
+def test_contours_are_spaced_in_the_logarithm() -> None:
+    levels = pictures.log_levels(np.geomspace(1e-3, 1e3, 1000).reshape(20, 50), 0.0)
+    ratios = levels[1:] / levels[:-1]
+    assert np.allclose(ratios, ratios[0])
+
+
+def test_one_colour_a_family_everywhere() -> None:
+    assert (
+        style_of("adagrad") == style_of("adagrad_eps_inside") == style_of("torch.optim.Adagrad") == style_of("AdaGrad")
+    )
+    looks = [(style_of(r).colour, style_of(r).dash) for r in rules.names() if not r.endswith("inside")]
+    assert len(set(looks)) == len(looks)
+    assert style_of("mine") == style_of("mine")
+    assert style_of("mine").plotly_marker
