@@ -74,7 +74,7 @@ def text(graph: Graph) -> str:
     >>> from steprule import rules
     >>> from steprule.compiler.graph import trace
     >>> print(text(trace(rules.rmsprop_eps_inside)))
-    square_avg = gamma * square_avg + (1 - gamma) * g**2
+    square_avg = alpha * square_avg + (1 - alpha) * g**2
     p = p - lr * g / sqrt(square_avg + eps)
     """
     return "\n".join(f"{line.left} = {line.right}" for line in _Text(graph).lines())

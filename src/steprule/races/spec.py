@@ -57,7 +57,7 @@ TUTORIAL: tuple[Entry, ...] = (
     Entry(
         "RMSProp formula",
         "rmsprop_eps_inside",
-        {"lr": 0.01, "gamma": 0.9, "eps": 1e-6},
+        {"lr": 0.01, "alpha": 0.9, "eps": 1e-6},
         "RMSProp",
         (0.242014, 0.243452),
     ),

@@ -25,7 +25,7 @@ TUTORIAL_PATHS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("SGD", "sgd", {"lr": 0.4}),
     ("Momentum", "sgd", {"lr": 0.4, "momentum": 0.5}),
     ("AdaGrad", "adagrad_eps_inside", {"lr": 0.4, "eps": 1e-6}),
-    ("RMSProp", "rmsprop_eps_inside", {"lr": 0.4, "gamma": 0.9, "eps": 1e-6}),
+    ("RMSProp", "rmsprop_eps_inside", {"lr": 0.4, "alpha": 0.9, "eps": 1e-6}),
     ("AdaDelta", "adadelta", {"rho": 0.9, "eps": 1e-5}),
     ("Adam", "adam", {"lr": 0.4, "eps": 1e-6}),
 )

@@ -34,7 +34,7 @@ def rmsprop(
 
 
 @rule(paper=TIELEMAN)
-def rmsprop_eps_inside(p, g, square_avg: SecondMoment, *, lr: Rate = 0.01, gamma: Decay = 0.9, eps: Epsilon = 1e-6):
+def rmsprop_eps_inside(p, g, square_avg: SecondMoment, *, lr: Rate = 0.01, alpha: Decay = 0.9, eps: Epsilon = 1e-6):
     """RMSProp, epsilon inside the root, as Dive into Deep Learning has it."""
-    square_avg = gamma * square_avg + (1 - gamma) * g**2
+    square_avg = alpha * square_avg + (1 - alpha) * g**2
     return p - lr * g / sqrt(square_avg + eps), square_avg

@@ -44,7 +44,7 @@ class Rule:
     defaults unless given. A slot that is None, or left out at the end, is absent.
 
     >>> from steprule import rules
-    >>> p, square_avg = rules.rmsprop_eps_inside(1.0, 2.0, 0.0, lr=0.1, gamma=0.9)
+    >>> p, square_avg = rules.rmsprop_eps_inside(1.0, 2.0, 0.0, lr=0.1, alpha=0.9)
     >>> round(p, 6), round(square_avg, 6)
     (0.683773, 0.4)
     """
