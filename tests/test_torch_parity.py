@@ -103,6 +103,24 @@ def test_weight_decay_switched_on_in_mid_run(float64_default: None) -> None:
         )
 
 
+@pytest.mark.parametrize("case", COUNTERPARTS, ids=[c.rule for c in COUNTERPARTS])
+def test_complex_parameters(case: Counterpart) -> None:
+    settings = case.settings()[-1]
+    p = torch.randn(4, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    theirs, ours, state = p.clone().requires_grad_(), p.clone(), {}
+    rule = composed(rules.get(case.rule))
+    optimizer = case.torch_class([theirs], **settings)
+    for t in range(1, 11):
+        theirs.grad = theirs.detach() * (1 + 0.5j)
+        optimizer.step()
+        ours, state = step(rule, ours, ours * (1 + 0.5j), state, t, rule.bind(settings))
+        difference = torch.view_as_real(ours - theirs.detach()).abs().max().item()
+        assert difference <= (TORCH_NADAM_FLOAT32_PRODUCT if case.rule == "nadam" else TORCH_FLOAT64)
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == optimizer.state[theirs][name].dtype
+
+
 def test_nadam_where_torch_keeps_its_product_in_float32() -> None:
     assert torch.get_default_dtype() is torch.float32
     nadam = next(c for c in COUNTERPARTS if c.rule == "nadam")

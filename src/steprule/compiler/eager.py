@@ -21,6 +21,8 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     `p` and `g`: float, numpy array or torch tensor of one shape. `state`: {} before the first step. `t`: the number of
     this step, from 1. `hypers`: all of the rule's, as `Rule.bind` gives them.
     """
+    if _is_complex(p):
+        return _by_parts(rule, p, g, state, t, hypers)
     switches = {h.name: _is_on(hypers[h.name]) for h in rule.hypers if h.switches}
     used = slots_of(rule, tuple(switches.items()))
     slots = []
@@ -37,6 +39,23 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     return _shaped(new_p, p), {
         s.name: v if s.per_tensor or v is None else _shaped(v, p) for s in rule.slots for v in (kept[s.name],)
     }
+
+
+def _is_complex(p: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(p, torch.Tensor) and p.is_complex()
+
+
+def _by_parts(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any]) -> tuple[Any, State]:
+    """A complex parameter is two real ones, as in torch; its states are complex again."""
+    import torch
+
+    def view(value: Any, how: Any) -> Any:
+        return how(value) if isinstance(value, torch.Tensor) and value.ndim else value
+
+    parts = {name: view(value, torch.view_as_real) for name, value in state.items()}
+    new_p, new = step(rule, torch.view_as_real(p), torch.view_as_real(g), parts, t, hypers)
+    return torch.view_as_complex(new_p), {name: view(value, torch.view_as_complex) for name, value in new.items()}
 
 
 @lru_cache(maxsize=4096)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NoReturn
 
 from steprule.errors import RuleError
@@ -172,6 +171,8 @@ class _Tape:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.seen: dict[Any, Node] = {}
+        self.frames: list[FrameType] = []
+        """The author's functions at work; a frame that is held keeps its local names after the return."""
 
     def input(self, name: str, kind: Kind, *, truth: bool | None = None) -> Symbol:
         node = self.graph.inputs[name] = Node("input", (), kind, name)
@@ -194,9 +195,17 @@ class _Tape:
             kind = Kind.ELEMENT if Kind.ELEMENT in kinds else Kind.REDUCTION if Kind.REDUCTION in kinds else Kind.SCALAR
             if op in REDUCTIONS and kind is Kind.ELEMENT:
                 kind = Kind.REDUCTION
+            self._hold_frame()
             node = self.seen[key] = Node(op, tuple(plain), kind, truth=op in COMPARISONS.values())
             self.graph.nodes.append(node)
         return Symbol(self, self.seen[key])
+
+    def _hold_frame(self) -> None:
+        frame = sys._getframe(2)
+        while frame is not None and frame.f_code not in self.graph.rule.codes:
+            frame = frame.f_back  # type: ignore[assignment]  # None above the outermost, which the loop tests
+        if frame is not None and frame not in self.frames:
+            self.frames.append(frame)
 
 
 def trace(
@@ -241,18 +250,19 @@ def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str
             hypers[hyper.name] = tape.input(hyper.name, Kind.SCALAR, truth=True if hyper.off_at_zero else None)
     if rule.takes_t:
         hypers["t"] = tape.input("t", Kind.SCALAR)
-    with _locals_of(rule.codes) as last:
-        try:
-            result = rule.function(*args, **hypers)
-        except RuleError as error:
-            raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
-        except Exception as error:
-            none = absent and "NoneType" in str(error)
-            hint = f"A slot that is absent is None ({', '.join(sorted(absent))}): test `is None`." if none else ""
-            what = f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
-            raise RuleError(what, hint=hint) from error
-    _take_results(graph, result, f"{rule.lines[0]}:{last.line or rule.lines[1]}: rule {rule.name}")
-    _name_nodes(graph, last.names)
+    try:
+        result = rule.function(*args, **hypers)
+    except RuleError as error:
+        raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
+    except Exception as error:
+        none = absent and "NoneType" in str(error)
+        hint = f"A slot that is absent is None ({', '.join(sorted(absent))}): test `is None`." if none else ""
+        what = f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
+        raise RuleError(what, hint=hint) from error
+    last = next((f.f_lineno for f in tape.frames if f.f_code is rule.codes[0]), rule.lines[1])
+    _take_results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}")
+    for frame in tape.frames:
+        _name_nodes(graph, frame.f_locals)
     return graph
 
 
@@ -304,31 +314,6 @@ def _name_nodes(graph: Graph, names: Mapping[str, Any]) -> None:
     for name, value in names.items():
         if isinstance(value, Symbol) and value._tape.graph is graph and value._node.name is None:
             value._node.name = name
-
-
-@dataclass
-class _Locals:
-    names: dict[str, Any]
-    line: int | None = None
-
-
-@contextmanager
-def _locals_of(codes: tuple[CodeType, ...]) -> Iterator[_Locals]:
-    """Gather the local names of the author's functions as they return: a profile hook sees the frames."""
-    seen = _Locals({})
-    before = sys.getprofile()
-
-    def hook(frame: FrameType, event: str, arg: Any) -> None:
-        if event == "return" and frame.f_code in codes:
-            seen.names.update(frame.f_locals)
-            if frame.f_code is codes[0]:
-                seen.line = frame.f_lineno
-
-    sys.setprofile(hook)
-    try:
-        yield seen
-    finally:
-        sys.setprofile(before)
 
 
 def _authors_line(error: BaseException, rule: Rule) -> str:
