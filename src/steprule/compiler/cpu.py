@@ -1,0 +1,360 @@
+"""The CPU form: one Numba kernel updates all tensors of a group in one call. The only file that imports numba.
+
+A kernel takes a row of addresses a tensor, (tensor, offset, length) a chunk, and a table of scalars; it exists serial, for
+small work on the calling thread, and parallel over chunks. Its bits are the same in both and for any number of threads: an
+element depends on no other, and a reduction adds its chunks in their order.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from steprule.arithmetic import is_product
+from steprule.compiler import cache
+from steprule.compiler.graph import COMPARISONS, Node
+from steprule.compiler.split import Pass, Program, product
+
+CHUNK = 16_384
+"""Elements a chunk: 64 kB of float32, so that a chunk of every column lies in the second-level cache."""
+
+SERIAL_BELOW = 65_536
+"""Elements below which the calling thread does the work alone: waking the others takes longer (benchmarks)."""
+
+LANES = 16
+"""Accumulators of a reduction: enough to keep the vector units busy; the order of additions is fixed."""
+
+STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
+"""How each dtype of torch lies in memory, as numpy names it."""
+
+_PARALLEL = threading.Lock()  # Numba's workqueue layer aborts when two threads enter it at once
+_HOME = os.getpid()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiled passes of a program for given dtypes."""
+
+    program: Program
+    dtypes: tuple[str, ...]
+    """Of each column of the address table, in torch's names."""
+    compute: str
+    """The dtype in which the maths is done."""
+
+    @cached_property
+    def _serial(self) -> list[Callable[..., None]]:
+        return self._compiled(parallel=False)
+
+    @cached_property
+    def _parallel(self) -> list[Callable[..., None]]:
+        return self._compiled(parallel=True)
+
+    def _compiled(self, *, parallel: bool) -> list[Callable[..., None]]:
+        """The passes, compiled or read from Numba's cache."""
+        kind = f"{self.program.graph.rule.name}_{'parallel' if parallel else 'serial'}"
+        source = source_of(self.program, self.dtypes, self.compute, parallel=parallel)
+        module = cache.load(kind, source, "numba", "llvmlite", "numpy")
+        return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
+
+    def launch(self, addresses: NDArray[np.int64], chunks: Chunks, table: NDArray[Any], which: NDArray[np.int32]) -> None:
+        """Update every tensor. `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors]."""
+        parallel = chunks.elements >= SERIAL_BELOW and os.getpid() == _HOME
+        reduced = np.empty((len(self.program.reductions), chunks.tensors), dtype=table.dtype)
+        done = 0
+        for k, part in enumerate(self.program.passes):
+            count = len(part.reductions)
+            partial = np.empty((count, len(chunks.tensor)), dtype=np.float64) if count else _NOTHING
+            args = (addresses, chunks.tensor, chunks.offset, chunks.length, table, which, reduced, partial)
+            if parallel:
+                with _PARALLEL:
+                    self._parallel[k](*args)
+            else:
+                self._serial[k](*args)
+            for node, of_chunks in zip(part.reductions, partial, strict=True) if count else ():
+                reduced[done] = chunks.combine(node.op, of_chunks)
+                done += 1
+
+
+_NOTHING = np.empty((0, 0), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How tensors are cut: for each chunk its tensor, the offset of its first element, and its length."""
+
+    sizes: tuple[int, ...]
+    tensor: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, sizes: Sequence[int]) -> Chunks:
+        """Cut tensors of these numbers of elements."""
+        counts = [-(-size // CHUNK) for size in sizes]
+        tensor = np.repeat(np.arange(len(sizes), dtype=np.int32), counts)
+        offset = np.concatenate([np.arange(c, dtype=np.int64) * CHUNK for c in counts]) if counts else np.empty(0, np.int64)
+        length = np.minimum(CHUNK, np.asarray(sizes, dtype=np.int64)[tensor] - offset)
+        return cls(tuple(sizes), tensor, offset, length)
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors."""
+        return len(self.sizes)
+
+    @cached_property
+    def elements(self) -> int:
+        """How many elements in all."""
+        return sum(self.sizes)
+
+    def combine(self, op: str, of_chunks: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One number a tensor from one a chunk, added in the order of the chunks."""
+        total = np.zeros(self.tensors)
+        np.add.at(total, self.tensor, of_chunks)
+        with np.errstate(all="ignore"):
+            return np.sqrt(total) if op == "norm" else total / np.asarray(self.sizes) if op == "mean" else total
+
+
+def kernel_for(program: Program, dtypes: Mapping[str, str]) -> Kernel:
+    """The kernel of a program for the dtype of each column."""
+    compute = "float64" if dtypes["p"] == "float64" else "float32"
+    return Kernel(program, tuple(dtypes[name] for name in program.columns), compute)
+
+
+def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel: bool) -> str:
+    """The kernel as Python source for Numba, one function a pass."""
+    c = compute
+    arguments = f"int64[:, ::1], int32[::1], int64[::1], int64[::1], {c}[:, ::1], int32[::1], {c}[:, ::1], float64[:, ::1]"
+    head = [
+        f'"""{program.graph.rule.name}: printed by steprule from the rule; {", ".join(map(str, dtypes))}."""',
+        "",
+        "import numpy as np",
+        "from numba import carray, njit, prange",
+        "",
+        "from steprule.compiler.cpu import from_bits16, from_half, pointer, to_bits16, to_half",
+        "",
+        f'SIGNATURE = "void({arguments})"',
+        f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
+        "",
+    ]
+    passes = [_PassPrinter(program, k, dtypes, compute).text(parallel) for k in range(len(program.passes))]
+    return "\n".join([*head, *passes])
+
+
+class _PassPrinter:
+    """One pass of a program as a Python function."""
+
+    def __init__(self, program: Program, k: int, dtypes: Sequence[str], compute: str) -> None:
+        self.program, self.k, self.compute = program, k, compute
+        self.part: Pass = program.passes[k]
+        self.last = k == len(program.passes) - 1
+        self.dtype = dict(zip(program.columns, dtypes, strict=True))
+        self.names: dict[Node, str] = {}
+        self.constants: dict[str, str] = {}
+        self.taken: set[str] = set()
+
+    def text(self, parallel: bool) -> str:
+        inner = self._elements()
+        outer = self._per_tensor()
+        arrays = self._arrays()
+        constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
+        signature = "addresses, tensors, offsets, lengths, table, which, reduced, partial"
+        lines = [
+            *constants,
+            "",
+            "",
+            "@njit(SIGNATURE, **OPTIONS)",
+            f"def pass{self.k}({signature}):",
+            f"    for c in {'prange' if parallel else 'range'}(len(tensors)):",
+            "        i = tensors[c]",
+            "        j = which[i]",
+            *(f"        {line}" for line in (*arrays, *outer, *inner)),
+            "",
+        ]
+        return "\n".join(lines)
+
+    def _arrays(self) -> list[str]:
+        lines = ["start, n = offsets[c], lengths[c]"]
+        stored = self.program.stores if self.last else {}
+        for column, name in enumerate(self.program.columns):
+            if name in self.part.loads or name in stored:
+                storage = STORAGE[self.dtype[name]]
+                size = np.dtype(storage).itemsize
+                lines.append(f"a_{name} = carray(pointer(addresses[{column}, i] + start * {size}, np.{storage}), n)")
+        return lines
+
+    def _per_tensor(self) -> list[str]:
+        """Roots, earlier reductions, and what follows from them for the whole tensor."""
+        lines = []
+        for row, node in enumerate(self.program.roots):
+            if node in self.names:
+                test = " > 0" if node.truth else ""
+                lines.append(f"{self.names[node]} = table[{row}, j]{test}")
+        for row, node in enumerate(self.program.reductions):
+            if node in self.names:
+                lines.append(f"{self.names[node]} = reduced[{row}, i]")
+        return lines + self._whole_tensor
+
+    def _elements(self) -> list[str]:
+        self._whole_tensor = [f"{self._new(n)} = {self._expression(n)}" for n in self.part.per_tensor]
+        body = []
+        for name in self.part.loads:
+            self.names[self.program.graph.inputs[name]] = self._unique(name)
+            body.append(f"{self.names[self.program.graph.inputs[name]]} = {self._load(name)}")
+        for node in self.part.elements:
+            if node.op != "input":
+                expression = self._expression(node)
+                body.append(f"{self._new(node)} = {expression}")
+        if not self.last:
+            return self._reducing(body)
+        for name, value in self.program.stores.items():
+            body.append(f"a_{name}[k] = {self._store(name, self._show(value))}")
+        return ["for k in range(n):", *(f"    {line}" for line in body)]
+
+    def _reducing(self, body: list[str]) -> list[str]:
+        """The loop with a fixed set of accumulators, so that the order of additions is the same however it is run."""
+        count = len(self.part.reductions)
+        values = []
+        for node in self.part.reductions:
+            shown = f"np.float64({self._show(node.args[0])})"
+            values.append(f"{shown} * {shown}" if node.op == "norm" else shown)
+        total = [f"sums = np.zeros(({count}, {LANES}))", "for k in range(n):", *(f"    {line}" for line in body)]
+        total += [f"    sums[{r}, k % {LANES}] += {value}" for r, value in enumerate(values)]
+        total += [f"partial[{r}, c] = sums[{r}].sum()" for r in range(count)]
+        return total
+
+    def _load(self, name: str) -> str:
+        reading = {"bfloat16": "from_bits16(a_{0}[k])", "float16": "from_half(a_{0}[k])"}
+        text = reading.get(self.dtype[name], "a_{0}[k]").format(name)
+        return text if self.dtype[name] == self.compute or name not in self.dtype else f"np.{self.compute}({text})"
+
+    def _store(self, name: str, value: str) -> str:
+        writing = {"bfloat16": "to_bits16(np.float32({0}))", "float16": "to_half(np.float32({0}))"}
+        return writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
+
+    def _show(self, arg: Node | float | int | bool) -> str:
+        if not isinstance(arg, Node):
+            # A typed constant: a bare 1 would make Numba compute the whole loop in float64.
+            return self.constants.setdefault(repr(float(arg)), f"C{self.k}_{len(self.constants)}")
+        return self.names.get(arg) or self._new(arg)
+
+    def _new(self, node: Node) -> str:
+        self.names[node] = self._unique(node.name or node.op)
+        return self.names[node]
+
+    def _unique(self, base: str) -> str:
+        name, count = f"{base}_", 1
+        while name in self.taken:
+            count += 1
+            name = f"{base}_{count}"
+        self.taken.add(name)
+        return name
+
+    def _expression(self, node: Node) -> str:
+        args = [self._show(a) for a in node.args]
+        return element_expression(node, args, self._show(1.0) if node.op in ("sign", "pow") else "", self._show(0.0) if node.op == "sign" else "")
+
+
+def element_expression(node: Node, args: list[str], one: str, zero: str) -> str:
+    """One operation on typed operands, in torch's semantics on NaN, as source that Numba and Triton both take."""
+    op = node.op
+    signs = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+    if op in signs:
+        return f"{args[0]} {signs[op]} {args[1]}"
+    if op == "neg":
+        return f"-{args[0]}"
+    if op == "pow" and is_product(node.args[1]):
+        return product(args[0], int(node.args[1])).replace("1.0", one)  # type: ignore[arg-type]
+    if op == "pow":
+        return f"np.sqrt({args[0]})" if node.args[1] == 0.5 else f"{args[0]} ** {args[1]}"
+    if op == "maximum":
+        return f"{args[0]} if ({args[0]} > {args[1]}) | ({args[0]} != {args[0]}) else {args[1]}"
+    if op == "minimum":
+        return f"{args[0]} if ({args[0]} < {args[1]}) | ({args[0]} != {args[0]}) else {args[1]}"
+    if op == "where":
+        return f"{args[1]} if {args[0]} else {args[2]}"
+    if op == "sign":
+        return f"{one} if {args[0]} > {zero} else (-{one} if {args[0]} < {zero} else {zero})"
+    if op == "clamp":
+        x, low, high = args
+        raised = f"({x} if ({x} > {low}) | ({x} != {x}) else {low})"
+        return f"{raised} if ({raised} < {high}) | ({raised} != {raised}) else {high}"
+    assert op in ("sqrt", "exp", "log", "abs"), op
+    return f"np.{op}({args[0]})"
+
+
+assert set(COMPARISONS.values()) == {"lt", "le", "gt", "ge"}
+
+
+# What the generated source calls. Numba has no pointer from an address, no bfloat16 and no float16.
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer(typing: Any, address: Any, dtype: Any) -> Any:
+    """The address as a pointer to numbers of this dtype."""
+    kind = types.CPointer(dtype.instance_type)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64, dtype), generate
+
+
+def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], make())
+
+    return target(source), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _float_of(typing: Any, bits: Any) -> Any:
+    return _bitcast(types.uint32, types.float32, ir.FloatType)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits_of(typing: Any, number: Any) -> Any:
+    return _bitcast(types.float32, types.uint32, lambda: ir.IntType(32))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def from_half(typing: Any, bits: Any) -> Any:
+    """float16, as its bits, as float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def to_half(typing: Any, number: Any) -> Any:
+    """float32 rounded to float16, to the nearest and on a tie to even, as its bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+@njit(inline="always")  # type: ignore[untyped-decorator]
+def from_bits16(bits: Any) -> Any:
+    """bfloat16, as its bits, as float32: they are its upper half."""
+    return _float_of(np.uint32(bits) << np.uint32(16))
+
+
+@njit(inline="always")  # type: ignore[untyped-decorator]
+def to_bits16(number: Any) -> Any:
+    """float32 rounded to bfloat16, to the nearest and on a tie to even, as its bits; any nan becomes torch's."""
+    bits = _bits_of(number)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.uint16(np.uint32(0x7FC0) if number != number else rounded)

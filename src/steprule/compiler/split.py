@@ -1,0 +1,199 @@
+"""Split a graph by how often its nodes are computed: once a step, once a tensor, once an element.
+
+*Scalars* depend on hyperparameters, the step number and one-number-a-tensor slots alone: the host computes them in
+float64, so a new learning rate or a later step never compiles again. What elements need of them is a table, the *roots*.
+*Reductions* over a tensor end one pass over memory and begin the next. The rest are *elements*. Passes recompute
+elements from what they load; only the last one stores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from steprule.arithmetic import FloatArithmetic, Real, is_product
+from steprule.compiler.graph import REDUCTIONS, Graph, Kind, Node
+from steprule.rules.rule import Rule
+
+Constant = float | int | bool
+
+
+@dataclass
+class Pass:
+    """One reading of memory: what it loads, computes for each element, and either reduces or stores."""
+
+    loads: list[str] = field(default_factory=list)
+    """Names of the element inputs that are read."""
+    per_tensor: list[Node] = field(default_factory=list)
+    """Nodes computed once a tensor from earlier reductions, before its elements."""
+    elements: list[Node] = field(default_factory=list)
+    reductions: list[Node] = field(default_factory=list)
+    """Reductions that this pass computes; empty in the last."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A graph, split."""
+
+    graph: Graph
+    roots: tuple[Node, ...]
+    """The scalars that elements and reductions use, in the order of the table's rows."""
+    reductions: tuple[Node, ...]
+    """All reductions over a tensor, in the order in which passes compute them."""
+    passes: tuple[Pass, ...]
+    stores: Mapping[str, Node | float]
+    """What the last pass writes: p and the element slots, by name; what stays as it was is left out."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the tensors that a kernel takes, in the order of its address table: p, g, the slots."""
+        slots = [s.name for s in self.graph.rule.slots if not s.per_tensor]
+        return ("p", "g", *(n for n in slots if n in self.graph.inputs or n in self.stores))
+
+    def scalars(self, values: Mapping[str, Any]) -> tuple[list[float], dict[str, float]]:
+        """The roots' values and the new one-number-a-tensor slots, from hyperparameters, t and such slots."""
+        code, names = self._host
+        try:
+            scope = dict(_FAST)
+            scope.update(values)
+            exec(code, scope)
+        except (ZeroDivisionError, OverflowError, ValueError):  # where Python would raise, IEEE 754 has inf or nan
+            scope = dict(_EXACT)
+            scope.update((n, Real(v) if type(v) in (int, float) else v) for n, v in values.items())
+            exec(code, scope)
+        return [float(scope[n]) for n in names], {n: float(scope[f"new_{n}"]) for n in self._scalar_slots}
+
+    @cached_property
+    def _scalar_slots(self) -> tuple[str, ...]:
+        outputs = self.graph.outputs
+        return tuple(s.name for s in self.graph.rule.slots if s.per_tensor and outputs[s.name] is not None)
+
+    @cached_property
+    def _host(self) -> tuple[Any, list[str]]:
+        """The scalars as Python code, and the variable of each root."""
+        names: dict[Node, str] = {n: name for name, n in self.graph.inputs.items()}
+        lines = []
+
+        def show(arg: Node | Constant) -> str:
+            return names[arg] if isinstance(arg, Node) else f"({arg!r})"
+
+        for node in self.graph.live:
+            if node.kind is Kind.SCALAR and node.op != "input":
+                names[node] = f"_s{len(names)}"
+                lines.append(f"{names[node]} = {python_expression(node, [show(a) for a in node.args])}")
+        for name in self._scalar_slots:
+            output = self.graph.outputs[name]
+            assert output is not None
+            lines.append(f"new_{name} = {show(output)}")
+        return compile("\n".join(lines), "<scalars>", "exec"), [names[n] for n in self.roots]
+
+
+def split(graph: Graph) -> Program:
+    """Split `graph` into scalars, reductions and element passes."""
+    live = [n for n in graph.live if n.op != "input"]
+    outputs = {k: v for k, v in graph.outputs.items() if v is not None}
+    per_tensor = {s.name for s in graph.rule.slots if s.per_tensor}
+    stores = {k: v for k, v in outputs.items() if k not in per_tensor and v is not graph.inputs.get(k)}
+    level: dict[Node, int] = dict.fromkeys(graph.inputs.values(), 0)
+    for node in live:
+        level[node] = max((level[a] + _is_reduction(a) for a in node.args if isinstance(a, Node)), default=0)
+    reductions = sorted((n for n in live if _is_reduction(n)), key=lambda n: level[n])
+    count = 1 + max([level[r] + 1 for r in reductions], default=0)
+    passes = []
+    for k in range(count):
+        last = k == count - 1
+        targets = [n for n in stores.values() if isinstance(n, Node)] if last else [r for r in reductions if level[r] == k]
+        passes.append(_pass(graph, targets, [] if last else targets))
+    used = [a for n in live if n.kind is not Kind.SCALAR for a in n.args if isinstance(a, Node)]
+    used += [n for n in stores.values() if isinstance(n, Node)]
+    roots = tuple(dict.fromkeys(n for n in used if n.kind is Kind.SCALAR))
+    return Program(graph, roots, tuple(reductions), tuple(passes), stores)
+
+
+def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
+    """What one pass needs for its targets; it stops at scalars and at reductions, which earlier passes have left."""
+    needed: set[Node] = set()
+    todo: list[Node] = [a for r in reductions for a in r.args if isinstance(a, Node)] if reductions else list(targets)
+    while todo:
+        node = todo.pop()
+        if node in needed or node.kind is Kind.SCALAR:
+            continue
+        needed.add(node)
+        if not _is_reduction(node):
+            todo += [a for a in node.args if isinstance(a, Node)]
+    loads = [name for name, n in graph.inputs.items() if n in needed]
+    order = [n for n in graph.nodes if n in needed]
+    return Pass(
+        loads=loads,
+        per_tensor=[n for n in order if n.kind is Kind.REDUCTION and not _is_reduction(n)],
+        elements=[n for n in order if n.kind is Kind.ELEMENT],
+        reductions=reductions,
+    )
+
+
+def _is_reduction(node: Node) -> bool:
+    return node.op in REDUCTIONS and node.kind is Kind.REDUCTION
+
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+def python_expression(node: Node, args: list[str]) -> str:
+    """One operation as Python source on operands that are names or bracketed numbers."""
+    if node.op in _INFIX:
+        return f"{args[0]} {_INFIX[node.op]} {args[1]}"
+    if node.op == "neg":
+        return f"-{args[0]}"
+    if node.op == "pow":
+        exponent = node.args[1]
+        if is_product(exponent):
+            return product(args[0], int(exponent))  # type: ignore[arg-type]
+        return f"sqrt({args[0]})" if exponent == 0.5 else f"power({args[0]}, {args[1]})"
+    return f"{node.op}({', '.join(args)})"
+
+
+def product(name: str, exponent: int) -> str:
+    """name**exponent as products, in the order of `integer_power`.
+
+    >>> product("x", 5), product("x", -2), product("x", 7)
+    ('((x * x) * (x * x)) * x', '1.0 / (x * x)', '((x * x) * (x * x) * (x * x)) * x')
+    """
+    if exponent < 0:
+        return f"1.0 / ({product(name, -exponent)})"
+    if exponent == 0:
+        return "1.0"
+    if exponent <= 3:
+        return " * ".join([name] * exponent)
+    half = product(f"({name} * {name})", exponent // 2)
+    return f"({half}) * {name}" if exponent % 2 else half
+
+
+def _pick(condition: object, a: float, b: float) -> float:
+    return a if condition else b
+
+
+def _math_max(a: float, b: float) -> float:
+    return float(FloatArithmetic.maximum(a, b))
+
+
+def _math_min(a: float, b: float) -> float:
+    return float(FloatArithmetic.minimum(a, b))
+
+
+_FAST: dict[str, Any] = {
+    "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "abs": abs, "power": math.pow, "where": _pick,
+    "maximum": _math_max, "minimum": _math_min, "sign": FloatArithmetic.sign, "clamp": FloatArithmetic.clamp,
+    "norm": abs, "mean": float, "sum": float,
+}  # fmt: skip
+_EXACT: dict[str, Any] = {name: getattr(FloatArithmetic, name) for name in _FAST if hasattr(FloatArithmetic, name)}
+_EXACT |= {"power": lambda a, b: Real(a) ** Real(b), "where": FloatArithmetic.where}
+
+
+def program_of(rule: Rule, switches: tuple[tuple[str, float | bool], ...], absent: frozenset[str]) -> Program:
+    """Trace and split one variant of a rule."""
+    from steprule.compiler.graph import trace
+
+    return split(trace(rule, dict(switches), absent=absent))
