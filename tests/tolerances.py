@@ -36,3 +36,14 @@ STANDARD_ERRORS = 3.0
 
 # Gradient of a surface against central differences with h = 1e-6: truncation h^2 f''' and rounding 1e-16 f / h.
 FINITE_DIFFERENCES = 1e-4
+
+# A class with its kernel against torch's class, float64 under float64 default dtype, 1,000 steps: each step rounds
+# differently by a few ulp (2.2e-16); the loss is convex, so differences do not grow with the steps.
+CLASS_FLOAT64 = 1e-12
+
+# The same kernel in float32 against the float64 result, one step from the same state: ulp of max(|p before|, |p after|).
+CLASS_FLOAT32_ULP = 4
+
+# bfloat16 and float16: computed in float32, rounded once. Against the eager form in float32, rounded: one unit in the last
+# place where two float32 results a few ulp apart lie on two sides of a rounding boundary.
+CLASS_LOW_ULP = 1

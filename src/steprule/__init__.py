@@ -36,9 +36,10 @@ _LATER = {
     "race": "races",
     "Race": "races",
     "d2l": "",
+    "optim": "",
 }
 
-__all__ = ["Race", "Rule", "Run", "Trace", "d2l", "race", "rule", "rules", "trace", "train"]
+__all__ = ["Race", "Rule", "Run", "Trace", "d2l", "optim", "race", "rule", "rules", "trace", "train"]
 
 
 def __getattr__(name: str) -> Any:

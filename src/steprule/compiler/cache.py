@@ -91,7 +91,9 @@ def forget(name: str, path: Path) -> None:
 
 @cache
 def _own_folder(reason: str) -> Path:
-    message = f"steprule cannot keep its kernels in {reason}; they are compiled anew in each process. Set STEPRULE_CACHE."
+    message = (
+        f"steprule cannot keep its kernels in {reason}; they are compiled anew in each process. Set STEPRULE_CACHE."
+    )
     warnings.warn(message, RuntimeWarning, stacklevel=2)
     own = Path(tempfile.mkdtemp(prefix="steprule-"))
     atexit.register(shutil.rmtree, own, ignore_errors=True)

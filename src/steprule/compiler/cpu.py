@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from steprule.arithmetic import is_product
 from steprule.compiler import cache
-from steprule.compiler.graph import COMPARISONS, Node
+from steprule.compiler.graph import COMPARISONS, Kind, Node
 from steprule.compiler.split import Pass, Program, product
 
 CHUNK = 16_384
@@ -52,6 +52,10 @@ class Kernel:
     """The dtype in which the maths is done."""
 
     @cached_property
+    def _nothing(self) -> NDArray[Any]:
+        return np.empty((0, 0), dtype=self.compute)
+
+    @cached_property
     def _serial(self) -> list[Callable[..., None]]:
         return self._compiled(parallel=False)
 
@@ -66,9 +70,19 @@ class Kernel:
         module = cache.load(kind, source, "numba", "llvmlite", "numpy")
         return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
 
-    def launch(self, addresses: NDArray[np.int64], chunks: Chunks, table: NDArray[Any], which: NDArray[np.int32]) -> None:
+    def launch(
+        self, addresses: NDArray[np.int64], chunks: Chunks, table: NDArray[Any], which: NDArray[np.int32]
+    ) -> None:
         """Update every tensor. `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors]."""
         parallel = chunks.elements >= SERIAL_BELOW and os.getpid() == _HOME
+        if not self.program.reductions:
+            args = (addresses, chunks.tensor, chunks.offset, chunks.length, table, which, self._nothing, _NOTHING)
+            if parallel:
+                with _PARALLEL:
+                    self._parallel[0](*args)
+            else:
+                self._serial[0](*args)
+            return
         reduced = np.empty((len(self.program.reductions), chunks.tensors), dtype=table.dtype)
         done = 0
         for k, part in enumerate(self.program.passes):
@@ -102,7 +116,9 @@ class Chunks:
         """Cut tensors of these numbers of elements."""
         counts = [-(-size // CHUNK) for size in sizes]
         tensor = np.repeat(np.arange(len(sizes), dtype=np.int32), counts)
-        offset = np.concatenate([np.arange(c, dtype=np.int64) * CHUNK for c in counts]) if counts else np.empty(0, np.int64)
+        offset = (
+            np.concatenate([np.arange(c, dtype=np.int64) * CHUNK for c in counts]) if counts else np.empty(0, np.int64)
+        )
         length = np.minimum(CHUNK, np.asarray(sizes, dtype=np.int64)[tensor] - offset)
         return cls(tuple(sizes), tensor, offset, length)
 
@@ -133,7 +149,9 @@ def kernel_for(program: Program, dtypes: Mapping[str, str]) -> Kernel:
 def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel: bool) -> str:
     """The kernel as Python source for Numba, one function a pass."""
     c = compute
-    arguments = f"int64[:, ::1], int32[::1], int64[::1], int64[::1], {c}[:, ::1], int32[::1], {c}[:, ::1], float64[:, ::1]"
+    arguments = (
+        f"int64[:, ::1], int32[::1], int64[::1], int64[::1], {c}[:, ::1], int32[::1], {c}[:, ::1], float64[:, ::1]"
+    )
     head = [
         f'"""{program.graph.rule.name}: printed by steprule from the rule; {", ".join(map(str, dtypes))}."""',
         "",
@@ -161,6 +179,7 @@ class _PassPrinter:
         self.names: dict[Node, str] = {}
         self.constants: dict[str, str] = {}
         self.taken: set[str] = set()
+        self.inverses: dict[Node, tuple[str, str]] = {}
 
     def text(self, parallel: bool) -> str:
         inner = self._elements()
@@ -202,7 +221,7 @@ class _PassPrinter:
         for row, node in enumerate(self.program.reductions):
             if node in self.names:
                 lines.append(f"{self.names[node]} = reduced[{row}, i]")
-        return lines + self._whole_tensor
+        return [*lines, *self._whole_tensor, *(f"{name} = {value}" for name, value in self.inverses.values())]
 
     def _elements(self) -> list[str]:
         self._whole_tensor = [f"{self._new(n)} = {self._expression(n)}" for n in self.part.per_tensor]
@@ -247,6 +266,16 @@ class _PassPrinter:
             return self.constants.setdefault(repr(float(arg)), f"C{self.k}_{len(self.constants)}")
         return self.names.get(arg) or self._new(arg)
 
+    def _inverse(self, divisor: Node) -> str:
+        """1 / divisor, once a chunk: in float32 dividing each element costs more than the memory it waits for.
+
+        A product with the inverse is within 1.5 ulp of the quotient, where the quotient itself is within 0.5.
+        """
+        if divisor not in self.inverses:
+            shown = self._show(divisor)
+            self.inverses[divisor] = (self._unique("inverse"), f"{self._show(1.0)} / {shown}")
+        return self.inverses[divisor][0]
+
     def _new(self, node: Node) -> str:
         self.names[node] = self._unique(node.name or node.op)
         return self.names[node]
@@ -260,8 +289,16 @@ class _PassPrinter:
         return name
 
     def _expression(self, node: Node) -> str:
+        divisor = node.args[1] if node.op == "div" else None
+        if self.compute == "float32" and isinstance(divisor, Node) and divisor.kind is not Kind.ELEMENT:
+            return f"{self._show(node.args[0])} * {self._inverse(divisor)}"
         args = [self._show(a) for a in node.args]
-        return element_expression(node, args, self._show(1.0) if node.op in ("sign", "pow") else "", self._show(0.0) if node.op == "sign" else "")
+        return element_expression(
+            node,
+            args,
+            self._show(1.0) if node.op in ("sign", "pow") else "",
+            self._show(0.0) if node.op == "sign" else "",
+        )
 
 
 def element_expression(node: Node, args: list[str], one: str, zero: str) -> str:
@@ -298,7 +335,7 @@ assert set(COMPARISONS.values()) == {"lt", "le", "gt", "ge"}
 # What the generated source calls. Numba has no pointer from an address, no bfloat16 and no float16.
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def pointer(typing: Any, address: Any, dtype: Any) -> Any:
     """The address as a pointer to numbers of this dtype."""
     kind = types.CPointer(dtype.instance_type)
@@ -316,17 +353,17 @@ def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:
     return target(source), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _float_of(typing: Any, bits: Any) -> Any:
     return _bitcast(types.uint32, types.float32, ir.FloatType)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _bits_of(typing: Any, number: Any) -> Any:
     return _bitcast(types.float32, types.uint32, lambda: ir.IntType(32))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def from_half(typing: Any, bits: Any) -> Any:
     """float16, as its bits, as float32."""
 
@@ -336,7 +373,7 @@ def from_half(typing: Any, bits: Any) -> Any:
     return types.float32(types.uint16), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def to_half(typing: Any, number: Any) -> Any:
     """float32 rounded to float16, to the nearest and on a tie to even, as its bits."""
 
@@ -346,13 +383,13 @@ def to_half(typing: Any, number: Any) -> Any:
     return types.uint16(types.float32), generate
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def from_bits16(bits: Any) -> Any:
     """bfloat16, as its bits, as float32: they are its upper half."""
     return _float_of(np.uint32(bits) << np.uint32(16))
 
 
-@njit(inline="always")  # type: ignore[untyped-decorator]
+@njit(inline="always")
 def to_bits16(number: Any) -> Any:
     """float32 rounded to bfloat16, to the nearest and on a tie to even, as its bits; any nan becomes torch's."""
     bits = _bits_of(number)

@@ -105,7 +105,9 @@ def split(graph: Graph) -> Program:
     passes = []
     for k in range(count):
         last = k == count - 1
-        targets = [n for n in stores.values() if isinstance(n, Node)] if last else [r for r in reductions if level[r] == k]
+        targets = (
+            [n for n in stores.values() if isinstance(n, Node)] if last else [r for r in reductions if level[r] == k]
+        )
         passes.append(_pass(graph, targets, [] if last else targets))
     used = [a for n in live if n.kind is not Kind.SCALAR for a in n.args if isinstance(a, Node)]
     used += [n for n in stores.values() if isinstance(n, Node)]

@@ -94,9 +94,7 @@ def distributions(race: Race) -> go.Figure:
             line={"dash": "dash", "color": "black"},
         )
     near, whole = _ranges(race, rows)
-    figure.update_xaxes(
-        title="final loss on the full data (half mean squared error)", range=near, tickformat=".4~f"
-    )
+    figure.update_xaxes(title="final loss on the full data (half mean squared error)", range=near, tickformat=".4~f")
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=[escape(r.label) for r in rows], range=[-0.6, len(rows) - 0.4]
     )

@@ -48,4 +48,7 @@ def resolve(spec: Rule | str) -> Rule:
     return resolve_in(spec, CATALOGUE)
 
 
-__all__ = ["CATALOGUE", "Paper", "Rule", "get", "names", "resolve", "rule", *CATALOGUE]
+__all__ = [
+    "CATALOGUE", "Paper", "Rule", "adadelta", "adagrad", "adagrad_eps_inside", "adam", "adamax", "adamw", "get", "lion",
+    "nadam", "names", "radam", "resolve", "rmsprop", "rmsprop_eps_inside", "rule", "sgd",
+]  # fmt: skip

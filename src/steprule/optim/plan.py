@@ -1,0 +1,195 @@
+"""What one step of one parameter group needs, prepared once and checked at each step: addresses, chunks, kernels.
+
+A plan holds for the parameters that have a gradient now. It is made anew when a parameter moved, a state was replaced, the
+set of gradients changed, or a switch of the rule was thrown.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steprule.compiler.split import Program, program_of
+from steprule.rules.rule import Rule
+
+Switches = tuple[tuple[str, bool], ...]
+DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+program_for = lru_cache(maxsize=1024)(program_of)
+
+
+@lru_cache(maxsize=1024)
+def kernel_for(program: Program, dtypes: tuple[str, ...]) -> Any:
+    """The CPU kernel; numba is imported here, at the first step."""
+    from steprule.compiler import cpu
+
+    return cpu.kernel_for(program, dict(zip(program.columns, dtypes, strict=True)))
+
+
+def can_compile(p: Tensor, g: Tensor) -> bool:
+    """Whether a CPU kernel can step this parameter: strided, real, on the CPU, its elements dense in memory."""
+    plain = type(p) in (Tensor, torch.nn.Parameter) and type(g) in (Tensor, torch.nn.Parameter)
+    if not plain or p.device.type != "cpu" or g.layout is not torch.strided or p.layout is not torch.strided:
+        return False
+    return p.dtype in DTYPES and g.dtype in DTYPES and (p.is_contiguous() or torch.empty_like(p).stride() == p.stride())
+
+
+@dataclass
+class Bucket:
+    """The tensors of a group that one kernel serves: the same dtypes, the same slots present."""
+
+    program: Program
+    kernel: Any
+    places: NDArray[np.intp] | slice
+    """Where its tensors stand among the group's parameters."""
+    params: list[Tensor]
+    states: list[dict[str, Any]]
+    slot_of: Callable[[dict[str, Any]], Any] | None
+    """Gets the kernel's slots from a state; None where there are none."""
+    slots: list[Any]
+    """For each tensor what `slot_of` gave: the state must still hold it."""
+    addresses: NDArray[np.int64]
+    chunks: Any
+    which: NDArray[np.int32]
+    table: NDArray[Any]
+    contiguous: bool
+    grad_dtype: torch.dtype
+    pointers: list[int]
+    grads: list[Tensor] = field(default_factory=list)
+    """The gradients last seen to lie as they should."""
+
+    def take(self, grads: list[Any]) -> list[Tensor] | None:
+        """Put the gradients' addresses in the table; None, and the plan is void, if anything is not as it was.
+
+        Gives the copies of gradients that lie otherwise than their parameter: they must live until the launch is over.
+        """
+        if [p.data_ptr() for p in self.params] != self.pointers:
+            return None
+        if self.slot_of is not None and not all(
+            map(operator.is_, _flat(map(self.slot_of, self.states)), _flat(self.slots))
+        ):
+            return None
+        copies: list[Tensor] = []
+        if not (all(map(operator.is_, grads, self.grads)) and len(grads) == len(self.grads)):
+            if any([g is None or g.layout is not torch.strided or g.dtype is not self.grad_dtype for g in grads]):
+                return None
+            if not (self.contiguous and all([g.is_contiguous() for g in grads])):
+                lying = [
+                    g if g.stride() == p.stride() else torch.empty_like(p, dtype=g.dtype).copy_(g)
+                    for p, g in zip(self.params, grads, strict=True)
+                ]
+                copies = [a for a, g in zip(lying, grads, strict=True) if a is not g]
+                grads = lying
+            self.grads = [] if copies else grads
+        self.addresses[1] = [g.data_ptr() for g in grads]
+        return copies
+
+
+_flat = chain.from_iterable
+
+
+def build(
+    rule: Rule, switches: Switches, params: Sequence[Tensor], grads: Sequence[Tensor], states: Sequence[dict[str, Any]],
+    start: Callable[[Any, Tensor], Any],
+) -> tuple[list[Bucket], list[int]]:  # fmt: skip
+    """The buckets for the parameters that a kernel can step, and the places of the others.
+
+    States that the variant uses and that are not there are made, by `start(slot, p)`; so are those that the rule itself
+    will fill at this first use, for the kernel to write to.
+    """
+    full = program_for(rule, switches, frozenset())
+    used = [s for s in rule.slots if not s.per_tensor and s.name in full.columns]
+    groups: dict[Any, list[int]] = {}
+    others: list[int] = []
+    for k, (p, g) in enumerate(zip(params, grads, strict=True)):
+        if not can_compile(p, g):
+            others.append(k)
+            continue
+        absent = frozenset(s.name for s in used if s.absent_at_first and states[k].get(s.name) is None)
+        for slot in used:
+            held = states[k].get(slot.name)
+            if held is None:
+                held = torch.empty_like(p) if slot.name in absent else start(slot, p)
+            elif held.stride() != p.stride() or held.dtype not in DTYPES or held.device != p.device:
+                held = torch.empty_like(p, dtype=held.dtype if held.dtype in DTYPES else p.dtype).copy_(held)
+            states[k][slot.name] = held
+        key = (p.dtype, g.dtype, tuple(states[k][s.name].dtype for s in used), absent)
+        groups.setdefault(key, []).append(k)
+    buckets = [_bucket(rule, switches, key, members, params, states) for key, members in groups.items()]
+    return buckets, others
+
+
+def _bucket(
+    rule: Rule,
+    switches: Switches,
+    key: Any,
+    members: list[int],
+    params: Sequence[Tensor],
+    states: Sequence[dict[str, Any]],
+) -> Bucket:
+    from steprule.compiler import cpu
+
+    _, grad_dtype, _, absent = key
+    program = program_for(rule, switches, absent)
+    own = [params[k] for k in members]
+    names = program.columns[2:]
+    slots = [[states[k][name] for k in members] for name in names]
+    dtypes = (own[0].dtype, grad_dtype, *(column[0].dtype for column in slots))
+    kernel = kernel_for(program, tuple(DTYPES[d] for d in dtypes))
+    pointers = [p.data_ptr() for p in own]
+    rows = [pointers, pointers, *([t.data_ptr() for t in column] for column in slots)]
+    everyone = members == list(range(len(params)))
+    return Bucket(
+        program=program,
+        kernel=kernel,
+        places=slice(None) if everyone else np.array(members),
+        params=own,
+        states=[states[k] for k in members],
+        slot_of=_getter(names),
+        slots=list(zip(*slots, strict=True)),
+        addresses=np.array(rows, dtype=np.int64),
+        chunks=cpu.Chunks.of([p.numel() for p in own]),
+        which=np.zeros(len(own), dtype=np.int32),
+        table=np.empty((len(program.roots), 1), dtype=kernel.compute),
+        contiguous=all(p.is_contiguous() for p in own),
+        grad_dtype=grad_dtype,
+        pointers=pointers,
+    )
+
+
+def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], Any] | None:
+    """The values of these keys as a tuple, at the speed of C."""
+    if len(names) == 1:
+        return lambda state: (state.get(names[0]),)
+    return operator.itemgetter(*names) if names else None
+
+
+def tabulate(
+    bucket: Bucket, hypers: dict[str, Any], scalars: Mapping[str, NDArray[Any]]
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Fill the table of scalars, a column for each distinct combination of step number and one-number-a-tensor slots.
+
+    `scalars`: "t" and such slots by name, one value a tensor of the bucket. Gives the table and the slots' new values.
+    """
+    if all([(row == row[0]).all() for row in scalars.values()]):
+        values, new = bucket.program.scalars({**hypers, **{n: float(row[0]) for n, row in scalars.items()}})
+        bucket.table[:, 0] = values
+        bucket.which[:] = 0
+        return bucket.table, new
+    distinct, inverse = np.unique(np.stack(list(scalars.values())), axis=1, return_inverse=True)
+    columns, fresh = [], []
+    for column in distinct.T:
+        values, new = bucket.program.scalars({**hypers, **{n: float(v) for n, v in zip(scalars, column, strict=True)}})
+        columns.append(values)
+        fresh.append(new)
+    bucket.which[:] = inverse.reshape(-1)
+    table = np.array(columns, dtype=bucket.table.dtype).reshape(len(columns), -1).T.copy()
+    return table, {n: np.array([new[n] for new in fresh])[bucket.which] for n in fresh[0]}
