@@ -68,6 +68,18 @@ def test_show_in_one_form_and_in_a_variant(capsys: pytest.CaptureFixture[str]) -
     assert decayed.splitlines()[0] == "g = -g + weight_decay * p"
 
 
+@pytest.mark.parametrize("rule", rules.names())
+def test_show_as_python_runs_and_as_numba_is_source(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from steprule import maths
+
+    scope = {name: getattr(maths, name) for name in maths.NAMES}
+    exec(printed(capsys, "show", rule, "--as", "python"), scope)
+    assert callable(scope[rule])
+    source = printed(capsys, "show", rule, "--as", "numba")
+    compile(source, "kernel", "exec")
+    assert "prange" in source
+
+
 def test_show_needs_no_torch() -> None:
     code = "import sys; from steprule.cli import main; main(['show', 'adam']); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

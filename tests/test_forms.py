@@ -13,7 +13,7 @@ from tolerances import FORMS_BFLOAT16, FORMS_FLOAT16, FORMS_FLOAT32, FORMS_FLOAT
 from steprule import Rule, maths, rules
 from steprule.compiler.eager import step
 from steprule.compiler.formula import text
-from steprule.compiler.graph import trace
+from steprule.compiler.graph import Kind, trace
 from steprule.rules.parts import composed
 
 CASES = [(r, v) for raw in rules.CATALOGUE.values() for r in (composed(raw),) for v in r.variants()]
@@ -56,6 +56,8 @@ def test_floats_numpy_and_torch_agree(rule: Rule, variant: dict[str, Any]) -> No
     assert not torch.equal(p, torch.from_numpy(numbers()[0]))
     in_numpy = run(rule, hypers, np.copy)
     assert close(in_numpy[0], p, FORMS_FLOAT64)
+    if any(n.kind is Kind.REDUCTION for n in trace(rule, variant).nodes):
+        return  # a float is a tensor of one element: see the next test
     for k in range(COUNT):
         alone = run(rule, hypers, lambda a: float(a[k]))  # noqa: B023
         assert isinstance(alone[0], float)
@@ -66,6 +68,28 @@ def test_floats_numpy_and_torch_agree(rule: Rule, variant: dict[str, Any]) -> No
                 expected = value if isinstance(value, float) else value[k]
                 assert close(alone[1][name], expected, FORMS_FLOAT64)
                 assert close(in_numpy[1][name], value, FORMS_FLOAT64)
+
+
+@pytest.mark.parametrize("rule", [rules.lars, rules.lamb], ids=["lars", "lamb"])
+def test_a_float_is_a_tensor_of_one_element(rule: Rule) -> None:
+    hypers = {**rule.bind({}), "weight_decay": 0.1}
+    alone = run(rule, hypers, lambda a: float(a[0]))
+    for convert in (lambda a: a[:1].copy(), lambda a: torch.tensor(a[:1].copy())):
+        assert close(run(rule, hypers, convert)[0][0], alone[0], FORMS_FLOAT64)
+
+
+def test_lamb_and_lars_are_the_papers() -> None:
+    p, g = np.array([3.0, 4.0]), np.array([0.6, 0.8])
+    new_p, *_ = rules.lars(p, g, None, lr=0.1, trust_coefficient=0.01, momentum=0.0)
+    assert new_p == pytest.approx(p - 0.1 * 0.01 * 5.0 / 1.0 * g)
+    new_p, buffer = rules.lars(
+        p, g, np.array([1.0, 1.0]), lr=0.1, trust_coefficient=0.01, momentum=0.9, weight_decay=0.2
+    )
+    assert buffer == pytest.approx(0.9 + 0.1 * (0.01 * 5.0 / (1.0 + 0.2 * 5.0)) * (g + 0.2 * p))
+    new_p, *_ = rules.lamb(p, g, np.zeros(2), np.zeros(2), lr=0.1, eps=0.0, t=1)
+    assert new_p == pytest.approx(p - 0.1 * 5.0 / np.sqrt(2) * np.ones(2))  # Adam's first direction is sign(g)
+    still, *_ = rules.lamb(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2), eps=1e-6, t=1)
+    assert still.tolist() == [0.0, 0.0]
 
 
 DTYPES = [(torch.float32, FORMS_FLOAT32), (torch.bfloat16, FORMS_BFLOAT16), (torch.float16, FORMS_FLOAT16)]

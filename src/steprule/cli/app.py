@@ -29,6 +29,7 @@ def _surface_names(incomplete: str) -> list[str]:
     return [name for name in surfaces.names() if name.startswith(incomplete)]
 
 
+FORMS = ("text", "latex", "python", "numba")
 RULE_HELP = "A catalogue name, file.py:name or package.module:name."
 RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=_rule_names)]
 RuleArguments = Annotated[list[str], typer.Argument(metavar="RULE...", help=RULE_HELP, autocompletion=_rule_names)]
@@ -80,7 +81,7 @@ def rules(json: JsonOption = False) -> None:
 @app.command()
 def show(
     rule: RuleArgument,
-    form: Annotated[str, typer.Option("--as", metavar="FORM", help="text or latex.")] = "",
+    form: Annotated[str, typer.Option("--as", metavar="FORM", help="text, latex, python or numba.")] = "",
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -91,8 +92,8 @@ def show(
     from steprule.errors import unknown_name
     from steprule.rules.parts import composed
 
-    if form not in ("", "text", "latex"):
-        raise unknown_name("form", form, ("text", "latex"), where=" for --as")
+    if form not in ("", *FORMS):
+        raise unknown_name("form", form, FORMS, where=" for --as")
     found = composed(catalogue.resolve(rule))
     bound = found.bind(options.settings_for([found], settings or [])[0])
     graph = trace_graph(found, {h.name: bound[h.name] for h in found.hypers if h.switches})
@@ -101,7 +102,8 @@ def show(
         output.as_json({**_rule_record(found), "formula": {"text": text, "latex": latex}})
         return
     if form:
-        output.say(text if form == "text" else "\n".join(latex))
+        printed = {"text": text, "latex": "\n".join(latex), "python": formula.python(graph)}
+        output.say(printed[form] if form in printed else _kernel_source(graph))
         return
     output.say(f"{found.name}: {found.summary}\n")
     output.say("\n".join(f"    {line}" for line in text.splitlines()))
@@ -119,6 +121,15 @@ def show(
         output.table("", ("state", "letter", "starts at", "one per"), held, left=(0, 1, 2, 3))
     if found.paper:
         output.say(f"\n{found.paper}")
+
+
+def _kernel_source(graph: Any) -> str:
+    """The kernel for float32, parallel, as it stands in the cache folder."""
+    from steprule.compiler import cpu
+    from steprule.compiler.split import split
+
+    program = split(graph)
+    return cpu.source_of(program, ["float32"] * len(program.columns), "float32", parallel=True)
 
 
 @app.command()

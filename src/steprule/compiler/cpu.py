@@ -289,7 +289,7 @@ class _PassPrinter:
         return name
 
     def _expression(self, node: Node) -> str:
-        divisor = node.args[1] if node.op == "div" else None
+        divisor = node.args[1] if node.op == "div" and node.kind is Kind.ELEMENT else None
         if self.compute == "float32" and isinstance(divisor, Node) and divisor.kind is not Kind.ELEMENT:
             return f"{self._show(node.args[0])} * {self._inverse(divisor)}"
         args = [self._show(a) for a in node.args]

@@ -80,6 +80,25 @@ def text(graph: Graph) -> str:
     return "\n".join(f"{line.left} = {line.right}" for line in _Text(graph).lines())
 
 
+def python(graph: Graph) -> str:
+    """The variant as a Python function on numbers of any kind, with `steprule.maths` in scope.
+
+    >>> from steprule import rules
+    >>> from steprule.compiler.graph import trace
+    >>> print(python(trace(rules.sgd)))
+    def sgd(p, g, *, lr):
+        p = p - lr * g
+        return p
+    """
+    names = [n for n in graph.inputs if n not in ("p", "g")]
+    slots = [n for n in names if any(s.name == n for s in graph.rule.slots)]
+    live = {n.name for n in graph.live}
+    hypers = [n for n in names if n not in slots and n in live]
+    results = ", ".join(name for name, value in graph.outputs.items() if value is not None)
+    head = f"def {graph.rule.name}({', '.join(['p', 'g', *slots, *(['*', *hypers] if hypers else [])])}):"
+    return "\n".join([head, *(f"    {line}" for line in text(graph).splitlines()), f"    return {results}"])
+
+
 def latex(graph: Graph) -> list[str]:
     """The formula in LaTeX with the paper's letters, one statement an entry."""
     signs = {True: r"\leftarrow", False: "="}

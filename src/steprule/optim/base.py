@@ -118,6 +118,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _step_as_torch(self, group: dict[str, Any]) -> None:
         """Step one group by torch's own class: sparse, differentiable and capturable are its business."""
+        base: Any
         for base in type(self).__mro__:
             if base.__module__.startswith("torch.optim.") and base is not torch.optim.Optimizer:
                 groups, self.param_groups = self.param_groups, [group]
@@ -130,7 +131,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         raise RuntimeError(f"{what}: rules of one's own have no such form")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in super().__getstate__().items() if n != "_plans"} | {"backend": self.backend}  # type: ignore[no-untyped-call]
+        return {n: v for n, v in super().__getstate__().items() if n != "_plans"} | {"backend": self.backend}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch, but states keep the dtype in which they were saved, and are copies: two optimizers never share one."""

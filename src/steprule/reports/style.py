@@ -47,6 +47,8 @@ STYLES = {
     "nadam": Style("#56B4E9", "--", "<"),
     "radam": Style("#332288", "-.", ">"),
     "lion": Style("#117733", _LONG, "p"),
+    "lars": Style("#AA4499", "--", "D"),
+    "lamb": Style("#44AA99", "-.", "o"),
 }
 """By family: a rule with epsilon inside the root looks like its family."""
 

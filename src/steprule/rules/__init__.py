@@ -1,6 +1,6 @@
 """What an optimizer is: the catalogue of rules, one family a file, in reading order, simplest first.
 
-sgd.py, adagrad.py, rmsprop.py, adadelta.py, adam.py, adamax.py, nadam.py, radam.py, lion.py. The contract is rule.py;
+sgd.py, adagrad.py, rmsprop.py, adadelta.py, adam.py, adamax.py, nadam.py, radam.py, lion.py, lars.py, lamb.py. The contract is rule.py;
 what cuts across rules (weight decay, ascent) is parts.py; rules from a user's file come in by load.py.
 
 >>> from steprule import rules
@@ -18,6 +18,8 @@ from steprule.rules.adadelta import adadelta
 from steprule.rules.adagrad import adagrad, adagrad_eps_inside
 from steprule.rules.adam import adam, adamw
 from steprule.rules.adamax import adamax
+from steprule.rules.lamb import lamb
+from steprule.rules.lars import lars
 from steprule.rules.lion import lion
 from steprule.rules.load import catalogued, resolve_in
 from steprule.rules.nadam import nadam
@@ -28,7 +30,7 @@ from steprule.rules.sgd import sgd
 
 CATALOGUE = MappingProxyType(
     {r.name: r for r in (
-        sgd, adagrad, adagrad_eps_inside, rmsprop, rmsprop_eps_inside, adadelta, adam, adamw, adamax, nadam, radam, lion,
+        sgd, adagrad, adagrad_eps_inside, rmsprop, rmsprop_eps_inside, adadelta, adam, adamw, adamax, nadam, radam, lion, lars, lamb,
     )}
 )  # fmt: skip
 
@@ -49,6 +51,6 @@ def resolve(spec: Rule | str) -> Rule:
 
 
 __all__ = [
-    "CATALOGUE", "Paper", "Rule", "adadelta", "adagrad", "adagrad_eps_inside", "adam", "adamax", "adamw", "get", "lion",
+    "CATALOGUE", "Paper", "Rule", "adadelta", "adagrad", "adagrad_eps_inside", "adam", "adamax", "adamw", "get", "lamb", "lars", "lion",
     "nadam", "names", "radam", "resolve", "rmsprop", "rmsprop_eps_inside", "rule", "sgd",
 ]  # fmt: skip
