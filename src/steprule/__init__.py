@@ -18,6 +18,7 @@ from steprule import rules
 from steprule.rules.rule import Rule, rule
 
 if TYPE_CHECKING:
+    from steprule.checking import check as check
     from steprule.paths import Trace as Trace
     from steprule.paths import trace as trace
     from steprule.races import Race as Race
@@ -37,9 +38,10 @@ _LATER = {
     "Race": "races",
     "d2l": "",
     "optim": "",
+    "check": "checking",
 }
 
-__all__ = ["Race", "Rule", "Run", "Trace", "d2l", "optim", "race", "rule", "rules", "trace", "train"]
+__all__ = ["Race", "Rule", "Run", "Trace", "check", "d2l", "optim", "race", "rule", "rules", "trace", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The commands: rules, show, trace, train, race. Each parses, calls one function of the package, and prints."""
+"""The commands: rules, show, trace, train, race, check. Each parses, calls one function of the package, and prints."""
 
 from __future__ import annotations
 
@@ -248,6 +248,25 @@ def race(
         return
     _print_race(result)
     output.say(f"\nResults: {result.results}\nReport:  {report}")
+
+
+@app.command()
+def check(
+    rule: RuleArgument,
+    against: Annotated[str | None, typer.Option(metavar="RULE", help="Find where the two part.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Prove a rule: contract, forms, dtypes, purity, checkpoints. Exit code 1 if it fails, or parts from --against."""
+    from steprule.checking import check as battery
+    from steprule.cli import output
+
+    report = battery(rule, against)
+    if json:
+        output.as_json(report.to_dict())
+    else:
+        output.say(str(report))
+    if not report.passed:
+        raise typer.Exit(1)
 
 
 def _print_race(result: Any) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib.machinery
 import importlib.util
 import os
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from functools import cache
 from importlib.metadata import version
@@ -27,16 +29,31 @@ def name_for(kind: str, source: str, *packages: str) -> str:
 
 
 def load(kind: str, source: str, *packages: str) -> ModuleType:
-    """The module of `source`, from its file; written first where it is not there or not whole."""
+    """The module of `source`, from its file; written first where it is not there or not whole.
+
+    What the compiler cached beside it and cannot read any more is built again; a folder that cannot be written, or is
+    full, is left for one of this process.
+    """
     name = name_for(kind, source, *packages)
-    return _import(name, _place(name, source))
+    with _LOADING:
+        if ready := sys.modules.get(_module_name(name)):
+            return ready
+        path = folder() / f"{name}.py"
+        try:
+            return _import(name, _write(path, source))
+        except OSError as error:
+            own = _own_folder(f"{folder()}: {error.strerror or error}")
+            return _import(name, _write(own / f"{name}.py", source))
+        except Exception:  # noqa: BLE001  (whatever a damaged cache raises: one fresh try tells it from a real fault)
+            _forget(path)
+            return _import(name, _write(path, source))
 
 
-def _place(name: str, source: str) -> Path:
-    try:
-        return _write(folder() / f"{name}.py", source)
-    except OSError as error:
-        return _write(_own_folder(f"{folder()}: {error.strerror or error}") / f"{name}.py", source)
+_LOADING = threading.Lock()  # a module is not seen by another thread before it is whole
+
+
+def _module_name(name: str) -> str:
+    return f"steprule_kernels_{name}"
 
 
 def _write(path: Path, source: str) -> Path:
@@ -59,18 +76,17 @@ def _write(path: Path, source: str) -> Path:
 
 
 def _import(name: str, path: Path) -> ModuleType:
-    full = f"steprule_kernels_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, path)
-        assert spec is not None, path  # a .py file always has one
-        assert spec.loader is not None, path
-        module = sys.modules[full] = importlib.util.module_from_spec(spec)  # Numba's cache finds it by name
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[full]
-            raise
-    return sys.modules[full]
+    full = _module_name(name)
+    loader = importlib.machinery.SourceFileLoader(full, str(path))
+    spec = importlib.util.spec_from_file_location(full, path, loader=loader)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # never None: the loader is given
+    sys.modules[full] = module  # Numba's cache finds it by name
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[full]
+        raise
+    return module
 
 
 def folder() -> Path:
@@ -82,11 +98,10 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "steprule" / "kernels"
 
 
-def forget(name: str, path: Path) -> None:
-    """Remove what a compiler has cached beside a kernel, so that it is built again."""
-    for stale in (path.parent / "__pycache__").glob(f"{path.stem}*"):
+def _forget(path: Path) -> None:
+    """Remove a kernel's file and what a compiler has cached beside it."""
+    for stale in (path, *(path.parent / "__pycache__").glob(f"{path.stem}*")):
         stale.unlink(missing_ok=True)
-    sys.modules.pop(f"steprule_kernels_{name}", None)
 
 
 @cache

@@ -185,7 +185,7 @@ class GroupPlan:
 
         self.buckets: list[planning.Bucket] = []
         self.others = list(range(len(self.params)))
-        if backend_of(optimizer) == "numba":
+        if self.params and backend_of(optimizer) == "numba":
             there = [g for g in grads if g is not None]
             self.buckets, self.others = planning.build(self.rule, self.switches, self.params, there, self.states, begin)
         absent = {s.name for s in self.rule.slots if s.absent_at_first and s.name in used}
