@@ -1,4 +1,4 @@
-"""The commands: rules, show, trace, train, race, check. Each parses, calls one function of the package, and prints."""
+"""The commands: rules, show, trace, train, race, check, bench. Each parses, calls one function of the package, and prints."""
 
 from __future__ import annotations
 
@@ -267,6 +267,57 @@ def check(
         output.say(str(report))
     if not report.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    optimizers: Annotated[
+        list[str] | None, typer.Argument(metavar="[RULE...]", help="adam, rmsprop, ...; none: all that torch has.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two small workloads, some seconds.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Time whole steps against every form that torch has, in turn, on this machine."""
+    from steprule import benching
+    from steprule.cli import output
+
+    with output.progress("bench") as advance:
+        work = benching.QUICK if quick else benching.WORKLOADS
+        results = benching.bench(optimizers, work, progress=lambda text: advance(0, 1, text))
+    found = benching.to_dict(results)
+    if out is not None:
+        from steprule.files import write_aside
+
+        with write_aside(out) as aside:
+            aside.write_text(_dumps(found))
+    if json:
+        output.as_json(found)
+        return
+    rows = []
+    for r in results:
+        forms = ", ".join(f"{form} {ratio:.2f}x" for form, ratio in r.ratios.items())
+        limit = f"{r.share_of_bandwidth:.0%}" if r.elements > 1_000_000 else "-"
+        rows.append(
+            (
+                r.optimizer,
+                r.workload,
+                f"{r.microseconds['steprule']:,.0f}",
+                f"{r.gigabytes_a_second:.1f}",
+                limit,
+                f"{r.first_step_seconds:.2f}",
+                forms,
+            )
+        )
+    heads = ("class", "workload", "us a step", "GB/s", "of limit", "first s", "torch's time over ours")
+    output.table("", heads, rows, left=(0, 1, 6))
+    output.say(f"\n{found['machine']['hardware']}; torch {found['machine']['torch']}; {found['machine']['date']}")
+
+
+def _dumps(data: Any) -> str:
+    import json
+
+    return json.dumps(data, indent=1) + "\n"
 
 
 def _print_race(result: Any) -> None:

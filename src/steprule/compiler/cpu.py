@@ -395,3 +395,44 @@ def to_bits16(number: Any) -> Any:
     bits = _bits_of(number)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     return np.uint16(np.uint32(0x7FC0) if number != number else rounded)
+
+
+def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None]:
+    """A kernel that moves the bytes of an optimizer step and computes next to nothing: the limit that the bench names.
+
+    It reads `reads` float32 columns and writes the sum of all to `writes` of them.
+    """
+    columns = range(reads)
+    for form in ("parallel", "serial"):
+        loop = "prange" if form == "parallel" else "range"
+        lines = [
+            '"""The limit: the same bytes, no maths."""',
+            "import numpy as np",
+            "from numba import carray, njit, prange",
+            "from steprule.compiler.cpu import pointer",
+            "",
+            f'@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1])", parallel={form == "parallel"}, nogil=True, cache=True)',
+            "def move(addresses, tensors, offsets, lengths):",
+            f"    for c in {loop}(len(tensors)):",
+            "        i, start, n = tensors[c], offsets[c], lengths[c]",
+            *(f"        a{k} = carray(pointer(addresses[{k}, i] + start * 4, np.float32), n)" for k in columns),
+            "        for k in range(n):",
+            f"            x = {' + '.join(f'a{k}[k]' for k in columns)}",
+            # Column 1 is the gradient, which a step only reads.
+            *(f"            a{k}[k] = x" for k in [k for k in columns if k != 1][:writes]),
+            "",
+        ]
+        module = cache.load(f"move_{form}", "\n".join(lines), "numba", "llvmlite", "numpy")
+        if form == "parallel":
+            parallel_form = module.move
+        else:
+            serial_form = module.move
+
+    def move(addresses: NDArray[np.int64], chunks: Chunks) -> None:
+        if chunks.elements >= SERIAL_BELOW:
+            with _PARALLEL:
+                parallel_form(addresses, chunks.tensor, chunks.offset, chunks.length)
+        else:
+            serial_form(addresses, chunks.tensor, chunks.offset, chunks.length)
+
+    return move
