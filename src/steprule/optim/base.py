@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,6 +17,7 @@ from steprule.compiler import eager
 from steprule.errors import InputError
 from steprule.hyper import Slot
 from steprule.optim import plan as planning
+from steprule.optim.watched import WatchedState, WatchedStates
 from steprule.rules.rule import Rule
 
 Backend = Literal["auto", "eager", "numba"]
@@ -25,25 +27,17 @@ BACKENDS = ("auto", "eager", "numba")
 class _Shared:
     """The one-number-a-tensor values of a group, `step` and such slots: one array each, 0-dim views into it as states."""
 
-    def __init__(self, names: Mapping[str, float], params: list[Tensor], states: list[dict[str, Any]]) -> None:
+    def __init__(self, names: Mapping[str, float], params: list[Tensor], states: Sequence[dict[str, Any]]) -> None:
         self.arrays: dict[str, Tensor] = {}
         self.numbers: dict[str, NDArray[Any]] = {}
-        self.views: dict[str, list[Tensor]] = {}
         for name, start in names.items():
             held = [s.get(name) for s in states]
             first = next((h for h in held if isinstance(h, Tensor)), None)
             dtype = first.dtype if first is not None and first.is_floating_point() else _scalar_dtype()
             array = torch.tensor([float(start if h is None else h) for h in held], dtype=dtype)
-            views = list(array.unbind())
-            for state, view in zip(states, views, strict=True):
+            for state, view in zip(states, array.unbind(), strict=True):
                 state[name] = view
-            self.arrays[name], self.numbers[name], self.views[name] = array, array.numpy(), views
-
-    def held(self, states: list[dict[str, Any]]) -> bool:
-        """Whether the states still are the views that were given out."""
-        return all(
-            [all(map(operator.is_, map(operator.itemgetter(n), states), views)) for n, views in self.views.items()]
-        )
+            self.arrays[name], self.numbers[name] = array, array.numpy()
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -133,6 +127,12 @@ class RuleOptimizer(torch.optim.Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         return {n: v for n, v in super().__getstate__().items() if n != "_plans"} | {"backend": self.backend}
 
+    def state_dict(self) -> dict[str, Any]:
+        """As torch, in torch's layout."""
+        found: dict[str, Any] = super().state_dict()
+        found["state"] = {k: dict(v) if isinstance(v, WatchedState) else v for k, v in found["state"].items()}
+        return found
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch, but states keep the dtype in which they were saved, and are copies: two optimizers never share one."""
         self.__dict__.pop("_plans", None)
@@ -163,7 +163,10 @@ class GroupPlan:
     """The buckets of a group, the parameters that run eagerly, and the shared scalars."""
 
     def __init__(self, optimizer: RuleOptimizer, group: dict[str, Any], grads: list[Tensor | None]) -> None:
-        self.optimizer, self.rule, self.state = optimizer, optimizer.rule, optimizer.state
+        self.optimizer, self.rule = optimizer, optimizer.rule
+        if not isinstance(optimizer.state, WatchedStates):
+            optimizer.state = WatchedStates(optimizer.state)
+        self.state: WatchedStates = optimizer.state
         self.settings = {k: v for k, v in group.items() if k != "params"}
         self.fixed = not any(isinstance(v, Tensor) for v in self.settings.values())
         self.hypers = optimizer._hypers(group)
@@ -171,7 +174,10 @@ class GroupPlan:
         self.members: list[Tensor] = list(group["params"])
         self.resting = [p for p, g in zip(self.members, grads, strict=True) if g is None]
         self.params = [p for p, g in zip(self.members, grads, strict=True) if g is not None]
-        self.states = [optimizer.state[p] for p in self.params]
+        self.changes = [0]
+        self.states = [WatchedState(optimizer.state[p], self.changes) for p in self.params]
+        for p, state in zip(self.params, self.states, strict=True):
+            self.state.hold(p, state)
         used = eager.slots_of(self.rule, self.switches)
         scalars = {"step": 0.0} if optimizer.counts_steps else {}
         scalars |= {
@@ -191,10 +197,13 @@ class GroupPlan:
         absent = {s.name for s in self.rule.slots if s.absent_at_first and s.name in used}
         self.once = any(bucket.program.graph.absent & absent for bucket in self.buckets)
         """Whether a slot was absent: the next step runs another variant."""
+        self.changes[0], self.seen = 0, self.state.changes
 
     def step(self, group: dict[str, Any]) -> bool:
         """Take the step; False, before anything was written, where this plan is not true any more."""
-        if self.optimizer.state is not self.state or not self._same(group):
+        if self.optimizer.state is not self.state or self.changes[0] or self.state.changes != self.seen:
+            return False
+        if not self._same(group):
             return False
         params = self.params if self.resting else group["params"]
         grads = [p.grad for p in params]
@@ -204,7 +213,7 @@ class GroupPlan:
             if copies is None:
                 return False
             taken.append(copies)
-        if not self.shared.held(self.states) or any(grads[k] is None for k in self.others):
+        if any(grads[k] is None for k in self.others):
             return False
         numbers = self.shared.numbers
         if "step" in numbers:
@@ -273,10 +282,14 @@ def backend_of(optimizer: RuleOptimizer) -> str:
             raise InputError(
                 "backend 'numba'", expected="numba installed", got=str(error), hint="pip install numba"
             ) from error
-        message = f"steprule runs its eager form, which is slow: numba cannot be imported ({error}). pip install numba"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        _say_once(f"steprule runs its eager form, which is slow: numba cannot be imported ({error}). pip install numba")
         return "eager"
     return "numba"
+
+
+@cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
 
 
 def _scalar_dtype() -> torch.dtype:

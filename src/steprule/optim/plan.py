@@ -10,7 +10,6 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -51,11 +50,8 @@ class Bucket:
     places: NDArray[np.intp] | slice
     """Where its tensors stand among the group's parameters."""
     params: list[Tensor]
-    states: list[dict[str, Any]]
-    slot_of: Callable[[dict[str, Any]], Any] | None
-    """Gets the kernel's slots from a state; None where there are none."""
-    slots: list[Any]
-    """For each tensor what `slot_of` gave: the state must still hold it."""
+    slots: list[list[Tensor]]
+    """The tensors whose addresses the table holds, a list a column: they live as long as the plan."""
     addresses: NDArray[np.int64]
     chunks: Any
     which: NDArray[np.int32]
@@ -73,10 +69,6 @@ class Bucket:
         """
         if [p.data_ptr() for p in self.params] != self.pointers:
             return None
-        if self.slot_of is not None and not all(
-            map(operator.is_, _flat(map(self.slot_of, self.states)), _flat(self.slots))
-        ):
-            return None
         copies: list[Tensor] = []
         if not (all(map(operator.is_, grads, self.grads)) and len(grads) == len(self.grads)):
             if any([g is None or g.layout is not torch.strided or g.dtype is not self.grad_dtype for g in grads]):
@@ -91,9 +83,6 @@ class Bucket:
             self.grads = [] if copies else grads
         self.addresses[1] = [g.data_ptr() for g in grads]
         return copies
-
-
-_flat = chain.from_iterable
 
 
 def build(
@@ -152,9 +141,7 @@ def _bucket(
         kernel=kernel,
         places=slice(None) if everyone else np.array(members),
         params=own,
-        states=[states[k] for k in members],
-        slot_of=_getter(names),
-        slots=list(zip(*slots, strict=True)),
+        slots=slots,
         addresses=np.array(rows, dtype=np.int64),
         chunks=cpu.Chunks.of([p.numel() for p in own]),
         which=np.zeros(len(own), dtype=np.int32),
@@ -163,13 +150,6 @@ def _bucket(
         grad_dtype=grad_dtype,
         pointers=pointers,
     )
-
-
-def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], Any] | None:
-    """The values of these keys as a tuple, at the speed of C."""
-    if len(names) == 1:
-        return lambda state: (state.get(names[0]),)
-    return operator.itemgetter(*names) if names else None
 
 
 def tabulate(
