@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: race test test-long lint types imports check clean
+.PHONY: race test test-long test-wheel lint types imports check clean
 
 race: $(READY)
 	$(BIN)/steprule race
@@ -24,6 +24,10 @@ SAMPLE ?= 1
 SEED ?= 0
 test-long: $(READY)
 	$(BIN)/python -m pytest -n 2 -m long --long-sample $(SAMPLE) --long-seed $(SEED)
+
+# The wheel, in a clean environment; CI always runs it.
+test-wheel: $(READY)
+	$(BIN)/python -m pytest -m "long or not long" tests/test_wheel.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -260,6 +259,8 @@ def test_results_that_are_none_of_ours(capsys: pytest.CaptureFixture[str], in_fo
 def test_a_file_that_may_not_grow(in_folder: Path) -> None:
     """The kernel refuses the write half-way, as a full disk does: nothing half-written stays, the old file is whole."""
     Path("paths.json").write_text("old")
+
+    import resource  # POSIX
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

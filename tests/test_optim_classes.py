@@ -493,6 +493,29 @@ def test_groups_schedulers_hooks_closures_and_accumulation() -> None:
         assert calls == ["before", "after"] * 15
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own, of its version and machine
+def test_inside_torch_compile() -> None:
+    """The graph breaks at the step and nowhere deeper; the numbers are those of the plain loop."""
+    ends = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+
+        def train() -> Tensor:
+            optimizer.zero_grad()  # noqa: B023
+            loss = model(torch.ones(4, 3)).square().mean()  # noqa: B023
+            loss.backward()
+            optimizer.step()  # noqa: B023
+            return loss
+
+        step = torch.compile(train, backend="eager") if compiled else train
+        for _ in range(5):
+            step()
+        ends.append(model.weight.detach())
+    assert torch.allclose(ends[0], ends[1], rtol=1e-6)
+
+
 def test_tied_parameters_move_once() -> None:
     for kind in (optim.Adam, torch.optim.Adam):
         torch.manual_seed(0)

@@ -23,8 +23,8 @@ from types import ModuleType
 
 
 def name_for(kind: str, source: str, *packages: str) -> str:
-    """A module name that changes with the source and with the versions of what compiles it."""
-    depends = "\n".join([source, sys.version, *(f"{p} {version(p)}" for p in ("steprule", *packages))])
+    """A module name that changes with the source and with what compiles it."""
+    depends = "\n".join([source, _called(), sys.version, *(f"{p} {version(p)}" for p in ("steprule", *packages))])
     return f"{kind}_{hashlib.sha256(depends.encode()).hexdigest()[:16]}"
 
 
@@ -47,6 +47,12 @@ def load(kind: str, source: str, *packages: str) -> ModuleType:
         except Exception:  # noqa: BLE001  (whatever a damaged cache raises: one fresh try tells it from a real fault)
             _forget(path)
             return _import(name, _write(path, source))
+
+
+@cache
+def _called() -> str:
+    """What generated source calls of ours: a change there must not meet a kernel that was compiled before it."""
+    return (Path(__file__).parent / "cpu.py").read_text(encoding="utf-8")
 
 
 _LOADING = threading.Lock()  # a module is not seen by another thread before it is whole

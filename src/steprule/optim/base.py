@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.compiler import eager
@@ -85,6 +86,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for hooks and profiler at 5 us a step
 
+    @_disable_dynamo  # torch.compile breaks its graph here, as at torch's own steps, and does not look inside
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
