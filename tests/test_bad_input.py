@@ -73,7 +73,7 @@ LINES = {
     "start not finite": (["trace", "sgd", "--start=nan,1"], ["start", "two finite numbers"]),
     "no steps": (["trace", "sgd", "--steps", "0"], ["steps", "1 to 1,000,000", "got 0"]),
     "steps of no number": (["trace", "sgd", "--steps", "x"], ["--steps", "x"]),
-    "ending": (["trace", "sgd", "--out", "paths.bmp"], ["paths.bmp", ".png, .svg, .gif, .json", "'.bmp'"]),
+    "ending": (["trace", "sgd", "--out", "paths.bmp"], ["paths.bmp", ".png, .svg, .gif, .html, .json", "'.bmp'"]),
     "form": (["show", "adam", "--as", "latx"], ["unknown form", "Did you mean 'latex'?"]),
     "seeds": (["race", "--seeds", "0"], ["seeds", "1 or more", "got 0"]),
     "seed": (["train", "sgd", "--seed", "-1"], ["seed", "0 or more"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,6 @@ SHAPES = [(3, 5), (7,), (), (1, 1), (0,), (2, 3, 4)]
 
 def ours(case: Counterpart) -> type[torch.optim.Optimizer]:
     return getattr(optim, case.torch_class.__name__)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def float64_default() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def parameters(dtype: torch.dtype = torch.float64, seed: int = 0) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,14 +16,6 @@ from steprule.rules.parts import composed
 
 STEPS = 100
 SHAPES = [(3, 5), (7,), (), (1, 1)]
-
-
-@pytest.fixture
-def float64_default() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -153,8 +153,7 @@ def tuned_trace(
     if "lr" not in found.defaults:
         return trace(found, surface, start, steps, seed=seed, **hypers)
     rate = best_rate(found, surface, start, steps, seed=seed, **hypers)
-    path = trace(found, surface, start, steps, seed=seed, lr=rate, **hypers)
-    return Trace(path.rule, path.surface, path.hypers, path.points, path.values, seed, tuned=True)
+    return replace(trace(found, surface, start, steps, seed=seed, lr=rate, **hypers), tuned=True)
 
 
 def _walk(rule: Rule, surface: Surface, start: Array, steps: int, seed: int, hypers: Mapping[str, Any]) -> Array:

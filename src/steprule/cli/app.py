@@ -148,7 +148,7 @@ def trace(
         int, typer.Option(help="Of the gradient noise, where the surface has any.", parser=_whole, metavar="N")
     ] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A picture or the points: .png, .svg, .gif, .json.")
+        Path | None, typer.Option(metavar="FILE", help="A picture or the points: .png, .svg, .gif, .html, .json.")
     ] = None,
     json: JsonOption = False,
 ) -> None:

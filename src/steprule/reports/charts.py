@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -159,9 +160,9 @@ def curves(race: Race) -> go.Figure:
 def paths_of(race: Race) -> list[Trace]:
     """The tutorial's paths for the tutorial's race; else each rule at its best learning rate on the same surface."""
     if race.entries == TUTORIAL:
-        return [_labelled(trace(rule, "quadratic", **hypers), label) for label, rule, hypers in TUTORIAL_PATHS]
+        return [replace(trace(rule, "quadratic", **hypers), label=label) for label, rule, hypers in TUTORIAL_PATHS]
     found = [(entry, rule) for entry in race.entries if isinstance(rule := resolve(entry.optimizer), Rule)]
-    return [_labelled(tuned_trace(rule, "quadratic", **_without_rate(entry)), entry.label) for entry, rule in found]
+    return [replace(tuned_trace(rule, "quadratic", **_without_rate(entry)), label=entry.label) for entry, rule in found]
 
 
 def paths_figure(traces: Sequence[Trace]) -> go.Figure | None:
@@ -179,10 +180,10 @@ def paths_figure(traces: Sequence[Trace]) -> go.Figure | None:
         zmin=levels[0], zmax=levels[-1], showscale=False, hoverinfo="skip", line={"color": "#9a9a9a", "width": 0.6}, row=1, col=1,
     )  # fmt: skip
     for k, path in enumerate(traces):
-        style = style_of(path.label)
+        style = style_of(path.label or path.rule)
         line = {"color": style.colour, "dash": style.plotly_dash, "width": 2 + 0.7 * (len(traces) - 1 - k)}
         look = {"symbol": style.plotly_marker, "size": 7, "color": style.colour}
-        common = {"mode": "lines+markers", "line": line, "marker": look, "legendgroup": path.label}
+        common = {"mode": "lines+markers", "line": line, "marker": look, "legendgroup": path.label or path.rule}
         name = escape(note(path, surface))
         figure.add_scatter(x=path.points[:, 0], y=path.points[:, 1], name=name, **common, row=1, col=1)
         figure.add_scatter(
@@ -194,20 +195,16 @@ def paths_figure(traces: Sequence[Trace]) -> go.Figure | None:
             row=1,
             col=2,
         )
-    start, least = traces[0].points[0], surface.minima[0]
-    ends = (("start", start, "circle", "white"), ("minimum", least, "star", "#ffd700"))
-    for name, (px, py), symbol, colour in ends:
+    ends = (("start", traces[0].points[:1], "circle", "white"), ("minimum", surface.minima, "star", "#ffd700"))
+    for name, points, symbol, colour in ends:
+        px, py = np.transpose(points)
         look = {"symbol": symbol, "size": 14, "color": colour, "line": {"color": "black", "width": 2}}
-        figure.add_scatter(x=[px], y=[py], mode="markers", name=name, marker=look, row=1, col=1)
+        figure.add_scatter(x=px, y=py, mode="markers", name=name, marker=look, row=1, col=1)
     figure.update_xaxes(title="x", range=part[0], row=1, col=1)
     figure.update_yaxes(title="y", range=part[1], row=1, col=1)
     figure.update_xaxes(title="step", row=1, col=2)
     figure.update_yaxes(title="value above the minimum", type="log", exponentformat="power", dtick=2, row=1, col=2)
     return figure.update_layout(height=560, legend={"orientation": "h", "y": -0.16})
-
-
-def _labelled(path: Trace, label: str) -> Trace:
-    return Trace(path.rule, path.surface, path.hypers, path.points, path.values, path.seed, path.tuned, label)
 
 
 def _without_rate(entry: Entry) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from plotly.offline import get_plotlyjs
 from steprule.compiler import formula
 from steprule.compiler.graph import trace as trace_graph
 from steprule.files import write_aside
-from steprule.problems import airfoil
+from steprule.paths import Trace
+from steprule.problems import airfoil, surfaces
 from steprule.races import TUTORIAL, Race, in_words
 from steprule.reports import charts
 from steprule.reports.style import style_of
@@ -47,10 +48,22 @@ def page(race: Race, command: Sequence[str] = ()) -> str:
         _section("What each does", _formulas(race), ""),
         _section("How this was made", _provenance(race, command), ""),
     ]
+    return _document(title, "".join(parts))
+
+
+def paths_page(traces: Sequence[Trace]) -> str:
+    """A page with the paths alone, as text."""
+    surface = surfaces.get(traces[0].surface)
+    title = f"{', '.join(t.label or t.rule for t in traces)} on {surface.name.replace('_', ' ')}"
+    body = f"<h1>{escape(title)}</h1><p>{mathml('f = ' + surface.latex)}</p>{_chart(charts.paths_figure(traces))}"
+    return _document(title, body)
+
+
+def _document(title: str, body: str) -> str:
     script = f"<script>{get_plotlyjs()}</script>"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{script}'
     head = f"<head><title>{escape(title)}</title>{head}<style>{_CSS}</style></head>"
-    return f'<!doctype html>\n<html lang="en">{head}<body><main>{"".join(parts)}</main></body></html>\n'
+    return f'<!doctype html>\n<html lang="en">{head}<body><main>{body}</main></body></html>\n'
 
 
 def mathml(latex: str) -> str:

@@ -20,7 +20,7 @@ from steprule.problems import surfaces
 from steprule.problems.surfaces import Array, Point, Surface
 from steprule.reports.style import Style, style_of
 
-FORMATS = (".png", ".svg", ".gif", ".json")
+FORMATS = (".png", ".svg", ".gif", ".html", ".json")
 LOWEST = 1e-16  # what is nearer to the minimum is drawn here: a logarithmic axis has no zero
 HIGHEST = 1e3  # times the start: what diverges leaves the axis here, so that the others can be read
 GRID = 240  # points a side from which contours are drawn
@@ -28,7 +28,7 @@ FRAMES = 60  # of a GIF at most, so that long paths stay small files
 
 
 def save(traces: Sequence[Trace], path: Path) -> None:
-    """Write a picture of `traces`, or their points, by the ending of `path`: .png, .svg, .gif, .json.
+    """Write a picture of `traces`, or their points, by the ending of `path`: one of `FORMATS`.
 
     Raises `InputError` for another ending, `OutputError` where the file cannot be written.
     """
@@ -36,7 +36,11 @@ def save(traces: Sequence[Trace], path: Path) -> None:
     if ending not in FORMATS:
         raise InputError(f"{path}", expected="a name that ends in " + ", ".join(FORMATS), got=repr(path.suffix))
     with write_aside(path) as aside:
-        if ending == ".json":
+        if ending == ".html":
+            from steprule.reports.html import paths_page  # plotly, which the other formats need not load
+
+            aside.write_text(paths_page(traces), encoding="utf-8")
+        elif ending == ".json":
             aside.write_text(json.dumps([t.to_dict() for t in traces], indent=1, allow_nan=False) + "\n")
         elif ending == ".gif":
             figure, artists = _draw(traces)
