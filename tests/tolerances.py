@@ -47,3 +47,14 @@ CLASS_FLOAT32_ULP = 4
 # bfloat16 and float16: computed in float32, rounded once. Against the eager form in float32, rounded: one unit in the last
 # place where two float32 results a few ulp apart lie on two sides of a rounding boundary.
 CLASS_LOW_ULP = 1
+
+# Whole runs in float32 against another form: rounding (1.2e-7) is fed back through gradients and, in Adam's first steps,
+# through divisions by small second moments; a handful of steps, and some tens, relative to a tensor's largest element.
+CLASS_FLOAT32_FEW_STEPS = 1e-5
+CLASS_FLOAT32_RUN = 1e-4
+
+# Three steps in bfloat16: each store rounds by 2^-9 relative, and a rounding that falls the other way is fed back.
+CLASS_BFLOAT16_RUN = 0.05
+
+# torch's own table gives some settings (a tensor learning rate) in float32: 1 part in 2^24 of the step.
+TORCH_FLOAT32_SETTINGS = 1e-6
