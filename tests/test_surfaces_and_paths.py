@@ -177,6 +177,16 @@ def test_the_legend_says_rates_start_minimum_and_divergence() -> None:
     assert "leaves the picture at step" in pictures.note(far, surfaces.get("quadratic"))
 
 
+def test_an_animations_legend_covers_no_axis(five: list[paths.Trace]) -> None:
+    """Frames keep the layout of the first: the legend lies below both panels, tick and axis labels included."""
+    figure = pictures.draw(five)
+    pictures._lay_out(figure)
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    for axes in figure.axes:
+        assert not axes.get_tightbbox().overlaps(legend)  # type: ignore[union-attr]
+
+
 def test_contours_are_spaced_in_the_logarithm() -> None:
     levels = pictures.log_levels(np.geomspace(1e-3, 1e3, 1000).reshape(20, 50), 0.0)
     ratios = levels[1:] / levels[:-1]

@@ -44,8 +44,7 @@ def save(traces: Sequence[Trace], path: Path) -> None:
             aside.write_text(json.dumps([t.to_dict() for t in traces], indent=1, allow_nan=False) + "\n")
         elif ending == ".gif":
             figure, artists = _draw(traces)
-            figure.canvas.draw()
-            figure.set_layout_engine("none")  # laid out once, not for each frame
+            _lay_out(figure)
             steps = max(t.steps for t in traces)
             shown = np.unique(np.linspace(0, steps, min(FRAMES, steps + 1)).astype(int))
             frames = [*shown, *[shown[-1]] * 10]  # the end stays for a while
@@ -205,6 +204,12 @@ def _show_until(artists: list[tuple[Line2D, Line2D, Line2D, Trace, Array]], step
         value.set_data(np.arange(last + 1), heights[: last + 1])
         changed += [path, end, value]
     return changed
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place axes and legend now and leave them so: an animation need not do it again for each frame."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _what_is_compared(traces: Sequence[Trace]) -> str:
