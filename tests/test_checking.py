@@ -71,9 +71,9 @@ def test_a_kernel_that_writes_too_far_is_caught(monkeypatch: pytest.MonkeyPatch)
 
     launch = cpu.Kernel.launch
 
-    def one_too_many(self: Any, addresses: Any, chunks: Any, table: Any, which: Any) -> None:
+    def one_too_many(self: Any, addresses: Any, chunks: Any, *rest: Any) -> None:
         longer = cpu.Chunks(chunks.sizes, chunks.tensor, chunks.offset, chunks.length + 1)
-        launch(self, addresses, longer, table, which)
+        launch(self, addresses, longer, *rest)
 
     monkeypatch.setattr(cpu.Kernel, "launch", one_too_many)
     item = checking._no_write_outside

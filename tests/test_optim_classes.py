@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from steprule import optim, rules
 from steprule.compiler import eager
+from steprule.rules.parts import composed
 
 NAMES = [c.rule for c in COUNTERPARTS]
 SHAPES = [(3, 5), (7,), (), (1, 1), (0,), (2, 3, 4)]
@@ -647,8 +648,7 @@ def test_numbers_are_counted_once(float64_default: None) -> None:
 @pytest.mark.parametrize("rule", rules.CATALOGUE.values(), ids=rules.names())
 def test_every_rule_of_the_catalogue_in_its_kernel(rule: Any, dtype: torch.dtype) -> None:
     """The kernel against the eager form, every variant, over three steps; reductions and first uses included."""
-    whole = optim.from_rule(rule).rule
-    for variant in whole.variants():
+    for variant in composed(rule).variants():
         hypers = {"lr": 0.05, **variant}
         kind = optim.from_rule(rule)
         shapes = [(40_000,), (3, 5), (1,), (0,), ()]

@@ -20,7 +20,8 @@ from steprule.compiler.graph import Graph, Kind, trace
 from steprule.errors import StepruleError
 from steprule.optim import from_rule
 from steprule.optim import plan as planning
-from steprule.optim.base import RuleOptimizer, backend_of
+from steprule.optim.base import RuleOptimizer
+from steprule.optim.forms import form_for
 from steprule.paths import tuned_trace
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -322,7 +323,7 @@ def _optimizer(rule: Rule, params: list[Tensor], variant: dict[str, Any]) -> Rul
 
 def optimizer_form(optimizer: RuleOptimizer) -> str:
     """The form that steps this optimizer, in words."""
-    return "the kernel" if backend_of(optimizer) == "numba" else "the eager form"
+    return "the kernel" if form_for(optimizer.backend, "cpu") else "the eager form"
 
 
 _BATTERY: tuple[tuple[str, Callable[[Rule, str], Item]], ...] = (

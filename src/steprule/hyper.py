@@ -44,6 +44,16 @@ class OffAtZero:
     """The number switches something off when it is 0: a rule may test it bare (`if momentum:`)."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """The number is no setting: whoever steps the rule supplies it at each step, as it does the step number.
+
+    Known when the step begins, or a `reduction` over all tensors, known after one pass over them.
+    """
+
+    reduction: bool = False
+
+
 Rate = Annotated[float, Ge(0), Meaning("learning rate", r"\eta"), Search(1e-5, 10.0)]
 Decay = Annotated[float, Ge(0), Lt(1), Meaning("decay of a running average"), Search(0.5, 0.9999, "complement")]
 Epsilon = Annotated[float, Ge(0), Meaning("keeps the denominator from zero", r"\epsilon"), Search(1e-10, 1e-3)]
@@ -104,6 +114,7 @@ class Hyper:
     letter: str = ""
     search: Search | None = None
     off_at_zero: bool = False
+    given: Given | None = None
 
     @property
     def is_flag(self) -> bool:
@@ -203,6 +214,7 @@ def hyper_from(name: str, default: object, annotation: object) -> Hyper:
         letter=meaning.letter,
         search=next((m for m in marks if isinstance(m, Search)), None),
         off_at_zero=any(isinstance(m, OffAtZero) for m in marks),
+        given=next((m for m in marks if isinstance(m, Given)), None),
     )
 
 

@@ -31,8 +31,8 @@ CHUNK = 16_384
 SERIAL_BELOW = 65_536
 """Elements below which the calling thread does the work alone: waking the others takes longer (benchmarks)."""
 
-LANES = 16
-"""Accumulators of a reduction: enough to keep the vector units busy; the order of additions is fixed."""
+LANES = 64
+"""Accumulators of a reduction, in a row that the vector units add to at once; the order of additions is fixed."""
 
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
@@ -50,6 +50,10 @@ class Kernel:
     """Of each column of the address table, in torch's names."""
     compute: str
     """The dtype in which the maths is done."""
+
+    def chunks(self, sizes: Sequence[int], device: object) -> Chunks:
+        """How this form cuts tensors of these numbers of elements."""
+        return Chunks.of(sizes)
 
     @cached_property
     def _nothing(self) -> NDArray[Any]:
@@ -71,32 +75,52 @@ class Kernel:
         return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
 
     def launch(
-        self, addresses: NDArray[np.int64], chunks: Chunks, table: NDArray[Any], which: NDArray[np.int32]
+        self,
+        addresses: NDArray[np.int64],
+        chunks: Chunks,
+        table: NDArray[Any],
+        which: NDArray[np.int32],
+        given: Sequence[float] = (),
     ) -> None:
-        """Update every tensor. `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors]."""
-        parallel = chunks.elements >= SERIAL_BELOW and os.getpid() == _HOME
-        if not self.program.reductions:
-            args = (addresses, chunks.tensor, chunks.offset, chunks.length, table, which, self._nothing, _NOTHING)
-            if parallel:
-                with _PARALLEL:
-                    self._parallel[0](*args)
-            else:
-                self._serial[0](*args)
-            return
-        reduced = np.empty((len(self.program.reductions), chunks.tensors), dtype=table.dtype)
+        """Update every tensor; `given` are the program's reductions over all tensors."""
+        reduced = self._nothing
+        if self.program.reductions or self.program.given:
+            reduced = self.reduce(addresses, chunks, table, which, given)
+        last = len(self.program.passes) - 1
+        self._run(last, chunks, (addresses, *chunks.cuts, table, which, reduced, _NOTHING))
+
+    def reduce(
+        self,
+        addresses: NDArray[np.int64],
+        chunks: Chunks,
+        table: NDArray[Any],
+        which: NDArray[np.int32],
+        given: Sequence[float] = (),
+    ) -> NDArray[Any]:
+        """Run the passes that reduce: the reductions, then the given ones, [both, tensors].
+
+        `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors].
+        """
+        own = len(self.program.reductions)
+        reduced = np.empty((own + len(self.program.given), chunks.tensors), dtype=table.dtype)
+        reduced[own:] = np.reshape(given, (-1, 1))
         done = 0
         for k, part in enumerate(self.program.passes):
-            count = len(part.reductions)
-            partial = np.empty((count, len(chunks.tensor)), dtype=np.float64) if count else _NOTHING
-            args = (addresses, chunks.tensor, chunks.offset, chunks.length, table, which, reduced, partial)
-            if parallel:
-                with _PARALLEL:
-                    self._parallel[k](*args)
-            else:
-                self._serial[k](*args)
-            for node, of_chunks in zip(part.reductions, partial, strict=True) if count else ():
-                reduced[done] = chunks.combine(node.op, of_chunks)
-                done += 1
+            if part.reductions:
+                partial = np.empty((len(part.reductions), len(chunks.tensor)))
+                self._run(k, chunks, (addresses, *chunks.cuts, table, which, reduced, partial))
+                for node, of_chunks in zip(part.reductions, partial, strict=True):
+                    reduced[done] = chunks.combine(node.op, of_chunks)
+                    done += 1
+        return reduced
+
+    def _run(self, k: int, chunks: Chunks, args: tuple[Any, ...]) -> None:
+        """One pass: on all threads, or on this one where the work is small or the process a forked child."""
+        if chunks.elements >= SERIAL_BELOW and os.getpid() == _HOME:
+            with _PARALLEL:
+                self._parallel[k](*args)
+        else:
+            self._serial[k](*args)
 
 
 _NOTHING = np.empty((0, 0), dtype=np.float64)
@@ -126,6 +150,11 @@ class Chunks:
     def tensors(self) -> int:
         """How many tensors."""
         return len(self.sizes)
+
+    @property
+    def cuts(self) -> tuple[NDArray[Any], ...]:
+        """The three arrays, as a kernel takes them."""
+        return self.tensor, self.offset, self.length
 
     @cached_property
     def elements(self) -> int:
@@ -174,7 +203,7 @@ class _PassPrinter:
     def __init__(self, program: Program, k: int, dtypes: Sequence[str], compute: str) -> None:
         self.program, self.k, self.compute = program, k, compute
         self.part: Pass = program.passes[k]
-        self.last = k == len(program.passes) - 1
+        self.last = not self.part.reductions
         self.dtype = dict(zip(program.columns, dtypes, strict=True))
         self.names: dict[Node, str] = {}
         self.constants: dict[str, str] = {}
@@ -218,7 +247,7 @@ class _PassPrinter:
             if node in self.names:
                 test = " > 0" if node.truth else ""
                 lines.append(f"{self.names[node]} = table[{row}, j]{test}")
-        for row, node in enumerate(self.program.reductions):
+        for row, node in enumerate((*self.program.reductions, *self.program.given)):
             if node in self.names:
                 lines.append(f"{self.names[node]} = reduced[{row}, i]")
         return [*lines, *self._whole_tensor, *(f"{name} = {value}" for name, value in self.inverses.values())]
@@ -246,14 +275,19 @@ class _PassPrinter:
         for node in self.part.reductions:
             shown = f"np.float64({self._show(node.args[0])})"
             values.append(f"{shown} * {shown}" if node.op == "norm" else shown)
-        total = [f"sums = np.zeros(({count}, {LANES}))", "for k in range(n):", *(f"    {line}" for line in body)]
-        total += [f"    sums[{r}, k % {LANES}] += {value}" for r, value in enumerate(values)]
-        total += [f"partial[{r}, c] = sums[{r}].sum()" for r in range(count)]
+        # Views of a block and an index from 0: only so does LLVM see that it may add a row of lanes at once.
+        total = [f"sums{r} = np.zeros({LANES})" for r in range(count)]
+        total += [f"for first in range(0, n, {LANES}):"]
+        total += [f"    b_{name} = a_{name}[first : first + {LANES}]" for name in self.part.loads]
+        total += [f"    for k in range(min({LANES}, n - first)):", *(f"        {line}" for line in body)]
+        total += [f"        sums{r}[k] += {value}" for r, value in enumerate(values)]
+        total += [f"partial[{r}, c] = sums{r}.sum()" for r in range(count)]
         return total
 
     def _load(self, name: str) -> str:
-        reading = {"bfloat16": "from_bits16(a_{0}[k])", "float16": "from_half(a_{0}[k])"}
-        text = reading.get(self.dtype[name], "a_{0}[k]").format(name)
+        element = f"{'a' if self.last else 'b'}_{name}[k]"
+        reading = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
+        text = reading.get(self.dtype[name], "{0}").format(element)
         return text if self.dtype[name] == self.compute or name not in self.dtype else f"np.{self.compute}({text})"
 
     def _store(self, name: str, value: str) -> str:

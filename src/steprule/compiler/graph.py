@@ -247,7 +247,8 @@ def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str
         if hyper.is_flag or (hyper.off_at_zero and not switches[hyper.name]):
             hypers[hyper.name] = switches[hyper.name]
         else:
-            hypers[hyper.name] = tape.input(hyper.name, Kind.SCALAR, truth=True if hyper.off_at_zero else None)
+            kind = Kind.REDUCTION if hyper.given is not None and hyper.given.reduction else Kind.SCALAR
+            hypers[hyper.name] = tape.input(hyper.name, kind, truth=True if hyper.off_at_zero else None)
     if rule.takes_t:
         hypers["t"] = tape.input("t", Kind.SCALAR)
     try:

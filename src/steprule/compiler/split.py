@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,8 +44,10 @@ class Program:
     reductions: tuple[Node, ...]
     """All reductions over a tensor, in the order in which passes compute them."""
     passes: tuple[Pass, ...]
+    given: tuple[Node, ...]
+    """Reductions over all tensors, which come from outside; a kernel takes them after its own."""
     stores: Mapping[str, Node | float]
-    """What the last pass writes: p and the element slots, by name; what stays as it was is left out."""
+    """What the last pass writes: p, the element slots, g if it is zeroed, by name; what stays as it was is left out."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -91,12 +93,14 @@ class Program:
         return compile("\n".join(lines), "<scalars>", "exec"), [names[n] for n in self.roots]
 
 
-def split(graph: Graph) -> Program:
-    """Split `graph` into scalars, reductions and element passes."""
+def split(graph: Graph, *, zero_grad: bool = False) -> Program:
+    """Split `graph` into scalars, reductions and element passes; with `zero_grad` the last pass also zeroes g."""
     live = [n for n in graph.live if n.op != "input"]
     outputs = {k: v for k, v in graph.outputs.items() if v is not None}
     per_tensor = {s.name for s in graph.rule.slots if s.per_tensor}
     stores = {k: v for k, v in outputs.items() if k not in per_tensor and v is not graph.inputs.get(k)}
+    if zero_grad:
+        stores["g"] = 0.0
     level: dict[Node, int] = dict.fromkeys(graph.inputs.values(), 0)
     for node in live:
         level[node] = max((level[a] + _is_reduction(a) for a in node.args if isinstance(a, Node)), default=0)
@@ -112,7 +116,13 @@ def split(graph: Graph) -> Program:
     used = [a for n in live if n.kind is not Kind.SCALAR for a in n.args if isinstance(a, Node)]
     used += [n for n in stores.values() if isinstance(n, Node)]
     roots = tuple(dict.fromkeys(n for n in used if n.kind is Kind.SCALAR))
-    return Program(graph, roots, tuple(reductions), tuple(passes), stores)
+    given = tuple(n for n in graph.inputs.values() if n.kind is Kind.REDUCTION and n in used)
+    return Program(graph, roots, tuple(reductions), tuple(passes), given, stores)
+
+
+def measuring(program: Program) -> Program:
+    """Only the passes of a program that reduce: what it computes of tensors without writing to any."""
+    return replace(program, passes=tuple(p for p in program.passes if p.reductions), stores={})
 
 
 def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
@@ -126,7 +136,7 @@ def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
         needed.add(node)
         if not _is_reduction(node):
             todo += [a for a in node.args if isinstance(a, Node)]
-    loads = [name for name, n in graph.inputs.items() if n in needed]
+    loads = [name for name, n in graph.inputs.items() if n in needed and n.kind is Kind.ELEMENT]
     order = [n for n in graph.nodes if n in needed]
     return Pass(
         loads=loads,
@@ -194,8 +204,10 @@ _EXACT: dict[str, Any] = {name: getattr(FloatArithmetic, name) for name in _FAST
 _EXACT |= {"power": lambda a, b: Real(a) ** Real(b), "where": FloatArithmetic.where}
 
 
-def program_of(rule: Rule, switches: tuple[tuple[str, float | bool], ...], absent: frozenset[str]) -> Program:
+def program_of(
+    rule: Rule, switches: tuple[tuple[str, float | bool], ...], absent: frozenset[str], zero_grad: bool = False
+) -> Program:
     """Trace and split one variant of a rule."""
     from steprule.compiler.graph import trace
 
-    return split(trace(rule, dict(switches), absent=absent))
+    return split(trace(rule, dict(switches), absent=absent), zero_grad=zero_grad)

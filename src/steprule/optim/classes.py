@@ -10,64 +10,65 @@ import torch
 from torch import Tensor
 
 from steprule import rules
+from steprule.errors import unknown_name
 from steprule.optim.base import RuleOptimizer
-from steprule.rules.parts import composed
+from steprule.rules.parts import equipped
 from steprule.rules.rule import Rule
 
 
 class SGD(RuleOptimizer, torch.optim.SGD):
     """`torch.optim.SGD` by the rule `sgd`."""
 
-    rule = composed(rules.sgd)
+    rule = equipped(rules.sgd)
     counts_steps = False
 
 
 class Adagrad(RuleOptimizer, torch.optim.Adagrad):
     """`torch.optim.Adagrad` by the rule `adagrad`."""
 
-    rule = composed(rules.adagrad)
+    rule = equipped(rules.adagrad)
 
 
 class RMSprop(RuleOptimizer, torch.optim.RMSprop):
     """`torch.optim.RMSprop` by the rule `rmsprop`."""
 
-    rule = composed(rules.rmsprop)
+    rule = equipped(rules.rmsprop)
 
 
 class Adadelta(RuleOptimizer, torch.optim.Adadelta):
     """`torch.optim.Adadelta` by the rule `adadelta`."""
 
-    rule = composed(rules.adadelta)
+    rule = equipped(rules.adadelta)
 
 
 class Adam(RuleOptimizer, torch.optim.Adam):
     """`torch.optim.Adam` by the rule `adam`."""
 
-    rule = composed(rules.adam)
+    rule = equipped(rules.adam)
 
 
 class AdamW(RuleOptimizer, torch.optim.AdamW):
     """`torch.optim.AdamW` by the rule `adam` with decoupled weight decay."""
 
-    rule = composed(rules.adamw)
+    rule = equipped(rules.adamw)
 
 
 class Adamax(RuleOptimizer, torch.optim.Adamax):
     """`torch.optim.Adamax` by the rule `adamax`."""
 
-    rule = composed(rules.adamax)
+    rule = equipped(rules.adamax)
 
 
 class NAdam(RuleOptimizer, torch.optim.NAdam):
     """`torch.optim.NAdam` by the rule `nadam`."""
 
-    rule = composed(rules.nadam)
+    rule = equipped(rules.nadam)
 
 
 class RAdam(RuleOptimizer, torch.optim.RAdam):
     """`torch.optim.RAdam` by the rule `radam`."""
 
-    rule = composed(rules.radam)
+    rule = equipped(rules.radam)
 
 
 NAMES = ("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Lion")
@@ -80,17 +81,24 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
     >>> Slow = steprule.optim.from_rule("rmsprop_eps_inside")
     >>> optimizer = Slow([torch.zeros(2, requires_grad=True)], lr=0.1, weight_decay=0.01)
     """
-    found = composed(rules.resolve(rule))
+    found = equipped(rules.resolve(rule))
     parameters = [inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    parameters += [inspect.Parameter(h.name, inspect.Parameter.KEYWORD_ONLY, default=h.default) for h in found.hypers]
+    defaults = {h.name: h.default for h in found.hypers if h.given is None}
+    parameters += [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v)
+        for n, v in {**defaults, "zero_grad": False, "backend": "auto"}.items()
+    ]
 
     class FromRule(RuleOptimizer):
         rule = found
 
         def __init__(self, params: Iterable[Any], **hypers: Any) -> None:
+            own = {n: hypers.pop(n) for n in ("zero_grad", "backend") if n in hypers}
+            if given := {h.name for h in found.hypers if h.given} & set(hypers):
+                raise unknown_name("hyperparameter", given.pop(), defaults, where=f" of {found.name}")
             numbers = {n: float(v) if isinstance(v, Tensor) else v for n, v in hypers.items()}
-            bound = found.bind(numbers)
-            super().__init__(params, {n: hypers.get(n, v) for n, v in bound.items()})
+            bound = {n: hypers.get(n, v) for n, v in found.bind(numbers).items() if n in defaults}
+            super().__init__(params, bound, **own)
 
     FromRule.__name__ = FromRule.__qualname__ = name or found.name
     FromRule.__doc__ = f"{found.summary}\n\nMade from the rule `{found.name}`."

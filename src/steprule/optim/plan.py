@@ -17,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.compiler.split import Program, program_of
+from steprule.compiler.split import Program, measuring, program_of
+from steprule.optim.forms import Form, compiler_of
+from steprule.rules.parts import gradient_norm
 from steprule.rules.rule import Rule
 
 Switches = tuple[tuple[str, bool], ...]
@@ -26,27 +28,34 @@ program_for = lru_cache(maxsize=1024)(program_of)
 
 
 @lru_cache(maxsize=1024)
-def kernel_for(program: Program, dtypes: tuple[str, ...]) -> Any:
-    """The CPU kernel; numba is imported here, at the first step."""
-    from steprule.compiler import cpu
+def kernel_for(program: Program, dtypes: tuple[str, ...], form: Form) -> Any:
+    """The kernel; numba or triton is imported here, at the first step."""
+    return compiler_of(form).kernel_for(program, dict(zip(program.columns, dtypes, strict=True)))
 
-    return cpu.kernel_for(program, dict(zip(program.columns, dtypes, strict=True)))
+
+@lru_cache(maxsize=64)
+def norm_program_for(switches: Switches) -> Program:
+    """What measures the gradients before a clip by norm, for the switches of the rule behind it."""
+    known = {h.name for h in gradient_norm.hypers}
+    return measuring(program_for(gradient_norm, tuple(s for s in switches if s[0] in known), frozenset()))
 
 
 def can_compile(p: Tensor, g: Tensor) -> bool:
-    """Whether a CPU kernel can step this parameter: strided, real, on the CPU, its elements dense in memory."""
+    """Whether a kernel can step this parameter: strided, real, its elements dense in memory."""
     plain = type(p) in (Tensor, torch.nn.Parameter) and type(g) in (Tensor, torch.nn.Parameter)
-    if not plain or p.device.type != "cpu" or g.layout is not torch.strided or p.layout is not torch.strided:
+    if not plain or g.device != p.device or g.layout is not torch.strided or p.layout is not torch.strided:
         return False
     return p.dtype in DTYPES and g.dtype in DTYPES and (p.is_contiguous() or torch.empty_like(p).stride() == p.stride())
 
 
 @dataclass
 class Bucket:
-    """The tensors of a group that one kernel serves: the same dtypes, the same slots present."""
+    """The tensors of a group that one kernel serves: the same device and dtypes, the same slots present."""
 
     program: Program
     kernel: Any
+    norm: Any
+    """The kernel that measures the gradients, where the rule clips by their norm."""
     places: NDArray[np.intp] | slice
     """Where its tensors stand among the group's parameters."""
     params: list[Tensor]
@@ -61,45 +70,66 @@ class Bucket:
     pointers: list[int]
     grads: list[Tensor] = field(default_factory=list)
     """The gradients last seen to lie as they should."""
+    copied: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Gradients that lie otherwise than their parameter, each with its copy, which lives until the next step."""
 
-    def take(self, grads: list[Any]) -> list[Tensor] | None:
-        """Put the gradients' addresses in the table; None, and the plan is void, if anything is not as it was.
-
-        Gives the copies of gradients that lie otherwise than their parameter: they must live until the launch is over.
-        """
+    def take(self, grads: list[Any]) -> bool:
+        """Put the gradients' addresses in the table; False, and the plan is void, if anything is not as it was."""
         if [p.data_ptr() for p in self.params] != self.pointers:
-            return None
-        copies: list[Tensor] = []
+            return False
         if not (all(map(operator.is_, grads, self.grads)) and len(grads) == len(self.grads)):
             if any([g is None or g.layout is not torch.strided or g.dtype is not self.grad_dtype for g in grads]):
-                return None
+                return False
+            self.copied = []
             if not (self.contiguous and all([g.is_contiguous() for g in grads])):
                 lying = [
                     g if g.stride() == p.stride() else torch.empty_like(p, dtype=g.dtype).copy_(g)
                     for p, g in zip(self.params, grads, strict=True)
                 ]
-                copies = [a for a, g in zip(lying, grads, strict=True) if a is not g]
+                self.copied = [(g, a) for a, g in zip(lying, grads, strict=True) if a is not g]
                 grads = lying
-            self.grads = [] if copies else grads
+            self.grads = [] if self.copied else grads
         self.addresses[1] = [g.data_ptr() for g in grads]
-        return copies
+        return True
+
+    def square(self, hypers: dict[str, Any]) -> Any:
+        """The sum of the squares of the gradients, as the clip will see them; a 0-dim tensor where they are on a GPU."""
+        values, _ = self.norm.program.scalars(hypers)
+        table = np.array(values, dtype=self.norm.compute).reshape(-1, 1)
+        norms = self.norm.reduce(self.addresses, self.chunks, table, np.zeros_like(self.which))
+        return (norms * norms).sum()
+
+    def launch(self, table: NDArray[Any], given: dict[str, Any]) -> None:
+        """Update the tensors."""
+        self.kernel.launch(
+            self.addresses, self.chunks, table, self.which, [given[n.name] for n in self.program.given if n.name]
+        )
+        # A write that autograd does not see would give wrong gradients where a graph has saved the parameter.
+        torch.autograd.graph.increment_version(self.params)
+
+    def zero(self, grads: list[Any]) -> None:
+        """After a launch that zeroed the gradients: say so to autograd, and zero those of which it saw a copy."""
+        for g, _ in self.copied:
+            g.zero_()
+        torch.autograd.graph.increment_version(grads)
 
 
 def build(
     rule: Rule, switches: Switches, params: Sequence[Tensor], grads: Sequence[Tensor], states: Sequence[dict[str, Any]],
-    start: Callable[[Any, Tensor], Any],
+    start: Callable[[Any, Tensor], Any], form_of: Callable[[Tensor], Form | None], zero_grad: bool,
 ) -> tuple[list[Bucket], list[int]]:  # fmt: skip
     """The buckets for the parameters that a kernel can step, and the places of the others.
 
     States that the variant uses and that are not there are made, by `start(slot, p)`; so are those that the rule itself
-    will fill at this first use, for the kernel to write to.
+    will fill at this first use, for the kernel to write to. `form_of` gives a parameter's form, None the eager one.
     """
-    full = program_for(rule, switches, frozenset())
+    full = program_for(rule, switches, frozenset(), zero_grad)
     used = [s for s in rule.slots if not s.per_tensor and s.name in full.columns]
     groups: dict[Any, list[int]] = {}
     others: list[int] = []
     for k, (p, g) in enumerate(zip(params, grads, strict=True)):
-        if not can_compile(p, g):
+        form = form_of(p)
+        if form is None or not can_compile(p, g):
             others.append(k)
             continue
         absent = frozenset(s.name for s in used if s.absent_at_first and states[k].get(s.name) is None)
@@ -110,40 +140,38 @@ def build(
             elif held.stride() != p.stride() or held.dtype not in DTYPES or held.device != p.device:
                 held = torch.empty_like(p, dtype=held.dtype if held.dtype in DTYPES else p.dtype).copy_(held)
             states[k][slot.name] = held
-        key = (p.dtype, g.dtype, tuple(states[k][s.name].dtype for s in used), absent)
+        key = (form, p.device, p.dtype, g.dtype, tuple(states[k][s.name].dtype for s in used), absent)
         groups.setdefault(key, []).append(k)
-    buckets = [_bucket(rule, switches, key, members, params, states) for key, members in groups.items()]
+    buckets = []
+    for (form, _, _, grad_dtype, _, absent), members in groups.items():
+        program = program_for(rule, switches, absent, zero_grad)
+        buckets.append(_bucket(program, form, switches, grad_dtype, members, params, states))
     return buckets, others
 
 
 def _bucket(
-    rule: Rule,
-    switches: Switches,
-    key: Any,
-    members: list[int],
-    params: Sequence[Tensor],
-    states: Sequence[dict[str, Any]],
-) -> Bucket:
-    from steprule.compiler import cpu
-
-    _, grad_dtype, _, absent = key
-    program = program_for(rule, switches, absent)
+    program: Program, form: Form, switches: Switches, grad_dtype: torch.dtype, members: list[int],
+    params: Sequence[Tensor], states: Sequence[dict[str, Any]],
+) -> Bucket:  # fmt: skip
     own = [params[k] for k in members]
     names = program.columns[2:]
     slots = [[states[k][name] for k in members] for name in names]
     dtypes = (own[0].dtype, grad_dtype, *(column[0].dtype for column in slots))
-    kernel = kernel_for(program, tuple(DTYPES[d] for d in dtypes))
+    names_of = tuple(DTYPES[d] for d in dtypes)
+    kernel = kernel_for(program, names_of, form)
+    clips = dict(switches).get("clip_norm")
     pointers = [p.data_ptr() for p in own]
     rows = [pointers, pointers, *([t.data_ptr() for t in column] for column in slots)]
     everyone = members == list(range(len(params)))
     return Bucket(
         program=program,
         kernel=kernel,
+        norm=kernel_for(norm_program_for(switches), names_of[:2], form) if clips else None,
         places=slice(None) if everyone else np.array(members),
         params=own,
         slots=slots,
         addresses=np.array(rows, dtype=np.int64),
-        chunks=cpu.Chunks.of([p.numel() for p in own]),
+        chunks=kernel.chunks([p.numel() for p in own], own[0].device),
         which=np.zeros(len(own), dtype=np.int32),
         table=np.empty((len(program.roots), 1), dtype=kernel.compute),
         contiguous=all(p.is_contiguous() for p in own),

@@ -1,7 +1,8 @@
-"""What cuts across rules, each written once: gradient ascent and both kinds of weight decay.
+"""What cuts across rules, each written once: unscaling, clipping, ascent, weight decay, averaging of the weights.
 
-A part is a function `(p, g, *, hyperparameters) -> (p, g)` that stands before a rule; the two together are a rule again,
-so a part goes wherever rules go: the formula, the path, the kernel.
+A part is a function that stands before a rule, `(p, g, *, hyperparameters) -> (p, g)`, or behind it,
+`(p, *slots, *, hyperparameters) -> (p, *slots)`. The two together are a rule again, so a part goes wherever rules go: the
+formula, the path, the kernel.
 """
 
 from __future__ import annotations
@@ -11,13 +12,38 @@ from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
+from annotated_types import Ge, Lt
+
 from steprule.errors import unknown_name
-from steprule.hyper import Hyper, Meaning, WeightDecay, hyper_from
-from steprule.rules.rule import Paper, Rule
+from steprule.hyper import AbsentAtFirst, Given, Hyper, Letter, Meaning, OffAtZero, WeightDecay, hyper_from, slot_from
+from steprule.maths import clamp, minimum, norm
+from steprule.rules.rule import Paper, Rule, rule
 
 Maximize = Annotated[bool, Meaning("go up instead of down")]
 Decoupled = Annotated[bool, Meaning("decay beside the step, not through the gradient")]
-Part = Callable[..., tuple[Any, Any]]
+Scaled = Annotated[bool, Given(), Meaning("the loss was scaled before the gradient was taken")]
+Scale = Annotated[float, Given(), Meaning("what the loss was multiplied with", "s")]
+ClipValue = Annotated[float, Ge(0), OffAtZero(), Meaning("largest absolute value of a gradient's element", "c")]
+ClipNorm = Annotated[float, Ge(0), OffAtZero(), Meaning("largest norm of all gradients together", "C")]
+GradNorm = Annotated[float, Given(reduction=True), Meaning("norm of all gradients together", r"\|g\|")]
+EmaDecay = Annotated[float, Ge(0), Lt(1), OffAtZero(), Meaning("decay of the average of the weights", r"\delta")]
+Ema = Annotated[Any, AbsentAtFirst(), Letter(r"\bar{\theta}")]
+Part = Callable[..., tuple[Any, ...]]
+
+
+def unscale(p: Any, g: Any, *, scaled: Scaled = False, grad_scale: Scale = 1.0) -> tuple[Any, Any]:
+    """Undo the scaling of the loss (`torch.amp.GradScaler`)."""
+    return p, g * (1 / grad_scale) if scaled else g
+
+
+def clip_by_value(p: Any, g: Any, *, clip_value: ClipValue = 0.0) -> tuple[Any, Any]:
+    """Bring each element of the gradient into [-clip_value, clip_value], as `clip_grad_value_`."""
+    return p, clamp(g, -clip_value, clip_value) if clip_value else g
+
+
+def clip_by_norm(p: Any, g: Any, *, clip_norm: ClipNorm = 0.0, grad_norm: GradNorm = 0.0) -> tuple[Any, Any]:
+    """Shrink the gradient by what brings the norm of all gradients down to clip_norm, as `clip_grad_norm_`."""
+    return p, g * minimum(clip_norm / (grad_norm + 1e-6), 1.0) if clip_norm else g
 
 
 def ascend(p: Any, g: Any, *, maximize: Maximize = False) -> tuple[Any, Any]:
@@ -36,6 +62,13 @@ def decay(
     return p, g
 
 
+def average(p: Any, ema: Ema, *, ema_decay: EmaDecay = 0.0) -> tuple[Any, Any]:
+    """Follow the new parameter by an exponential moving average, which starts at the first one (`AveragedModel`)."""
+    if ema_decay:
+        ema = p if ema is None else ema + (1 - ema_decay) * (p - ema)
+    return p, ema
+
+
 def before(
     part: Part,
     rule: Rule,
@@ -49,15 +82,9 @@ def before(
 
     `settings` give the part's hyperparameters other defaults; a flag set so is fixed and no hyperparameter any more.
     """
-    hints = get_type_hints(part, include_extras=True)
-    parameters = {n: q for n, q in inspect.signature(part).parameters.items() if q.kind is q.KEYWORD_ONLY}
-    borrowed = [n for n, q in parameters.items() if q.default is q.empty]
-    own = {n: hyper_from(n, settings.get(n, q.default), hints[n]) for n, q in parameters.items() if n not in borrowed}
-    for setting in settings:
-        if setting not in own:
-            raise unknown_name("hyperparameter", setting, own, where=f" of {part.__name__}")
+    own, borrowed = _hypers_of(part, settings)
     fixed = {n: settings[n] for n, h in own.items() if h.is_flag and n in settings}
-    added: list[Hyper] = [h for n, h in own.items() if n not in fixed]
+    added = [h for n, h in own.items() if n not in fixed]
 
     def function(p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         ours = {h.name: hypers.pop(h.name) for h in added}
@@ -78,10 +105,73 @@ def before(
     )
 
 
+def behind(part: Part, rule: Rule) -> Rule:
+    """`rule` with `part` behind it: it sees the new parameter, and keeps slots of its own."""
+    own, _ = _hypers_of(part, {})
+    hints = get_type_hints(part, include_extras=True)
+    names = [n for n, q in inspect.signature(part).parameters.items() if q.kind is not q.KEYWORD_ONLY][1:]
+    slots = tuple(slot_from(n, hints[n]) for n in names)
+    count = len(rule.slots)
+
+    def function(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
+        ours = {n: hypers.pop(n) for n in own}
+        result = rule.function(p, g, *held[:count], **hypers)
+        # What is no tuple of as many results goes through as it is: the contract's check names it.
+        new_p, *new = result if isinstance(result, tuple) else (result,)
+        return (*(new_p, *new), *part(new_p, *held[count:], **ours)[1:])
+
+    return Rule(
+        name=rule.name,
+        function=function,
+        slots=(*rule.slots, *slots),
+        hypers=(*rule.hypers, *own.values()),
+        takes_t=rule.takes_t,
+        summary=rule.summary,
+        paper=rule.paper,
+        codes=(*rule.codes, part.__code__),
+    )
+
+
+def _hypers_of(part: Part, settings: dict[str, float | bool]) -> tuple[dict[str, Hyper], list[str]]:
+    """A part's own hyperparameters, and the names of those it borrows from the rule."""
+    hints = get_type_hints(part, include_extras=True)
+    parameters = {n: q for n, q in inspect.signature(part).parameters.items() if q.kind is q.KEYWORD_ONLY}
+    borrowed = [n for n, q in parameters.items() if q.default is q.empty]
+    own = {n: hyper_from(n, settings.get(n, q.default), hints[n]) for n, q in parameters.items() if n not in borrowed}
+    for setting in settings:
+        if setting not in own:
+            raise unknown_name("hyperparameter", setting, own, where=f" of {part.__name__}")
+    return own, borrowed
+
+
 @cache
 def composed(rule: Rule) -> Rule:
-    """`rule` with every part before it that it does not have already: what `trace`, `train` and the classes run."""
+    """`rule` with ascent and weight decay before it, where it has them not already: what `trace` and `train` run."""
     have = {h.name for h in rule.hypers}
     if "weight_decay" not in have:
         rule = before(decay, rule)
     return rule if "maximize" in have else before(ascend, rule)
+
+
+@cache
+def equipped(rule: Rule) -> Rule:
+    """`composed(rule)` with every part that needs more than one tensor or more than one step: what the classes run.
+
+    In order: unscale, clip by value, clip by norm, ascend, decay, the rule, average.
+    """
+    rule = composed(rule)
+    taken = {h.name for h in rule.hypers} | {s.name for s in rule.slots}
+    for part in (clip_by_norm, clip_by_value, unscale):
+        if not taken & set(_hypers_of(part, {})[0]):
+            rule = before(part, rule)
+    return rule if taken & {"ema", "ema_decay"} else behind(average, rule)
+
+
+@rule
+def _norm(p, g):  # type: ignore[no-untyped-def]  # a rule: p and g are whatever kind of number comes in
+    """The norm of one tensor's gradient."""
+    return norm(g)
+
+
+gradient_norm = before(unscale, before(clip_by_value, _norm))
+"""What `clip_by_norm` needs of each tensor: the norm of the gradient that will reach it. Its new p is that norm."""

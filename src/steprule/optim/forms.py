@@ -1,0 +1,66 @@
+"""Which form steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU, else the eager one, which says so once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from functools import cache
+from typing import Any, Literal
+
+from steprule.errors import InputError
+
+Backend = Literal["auto", "eager", "numba", "triton"]
+Form = Literal["numba", "triton"]
+BACKENDS = ("auto", "eager", "numba", "triton")
+_MODULES: dict[Form, str] = {"numba": "cpu", "triton": "gpu"}
+
+
+def compiler_of(form: Form) -> Any:
+    """The module of the compiler that prints this form; numba or triton is imported with it."""
+    return importlib.import_module(f"steprule.compiler.{_MODULES[form]}")
+
+
+@cache
+def form_for(backend: str, device: str) -> Form | None:
+    """The form for tensors on a device ("cpu", "cuda", ...); None is the eager form.
+
+    Raises `InputError` where a backend that was asked for by name is not there. Triton steps CPU tensors only in its
+    interpreter (TRITON_INTERPRET=1).
+    """
+    if backend not in BACKENDS:
+        raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(backend))
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    form: Form
+    if backend == "eager":
+        return None
+    if backend == "triton" and (device == "cuda" or (device == "cpu" and interpreted)):
+        form = "triton"
+    elif backend == "triton":
+        raise InputError(
+            "backend 'triton'",
+            expected="parameters on an NVIDIA GPU",
+            got=f"one on {device}",
+            hint="backend='auto' picks a form for each; TRITON_INTERPRET=1 runs Triton's interpreter, slowly.",
+        )
+    elif device == "cpu":
+        form = "numba"
+    elif device == "cuda" and backend == "auto":
+        form = "triton"
+    else:
+        return None
+    try:
+        compiler_of(form)
+    except ImportError as error:
+        if backend == form:
+            raise InputError(
+                f"backend {form!r}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
+            ) from error
+        _warn(f"steprule runs its eager form, which is slow: {form} cannot be imported ({error}). pip install {form}")
+        return None
+    return form
+
+
+@cache
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
