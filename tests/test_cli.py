@@ -78,6 +78,10 @@ def test_show_as_python_runs_and_as_numba_is_source(rule: str, capsys: pytest.Ca
     source = printed(capsys, "show", rule, "--as", "numba")
     compile(source, "kernel", "exec")
     assert "prange" in source
+    pytest.importorskip("triton")
+    source = printed(capsys, "show", rule, "--as", "triton")
+    compile(source, "kernel", "exec")
+    assert "@triton.jit" in source
 
 
 def test_show_needs_no_torch() -> None:

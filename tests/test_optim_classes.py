@@ -560,7 +560,7 @@ def test_nothing_compiles_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     plan.kernel_for.cache_clear()
     built: list[str] = []
     load = cache.load
-    monkeypatch.setattr(cache, "load", lambda kind, source, *p: built.append(kind) or load(kind, source, *p))
+    monkeypatch.setattr(cache, "load", lambda kind, *rest: built.append(kind) or load(kind, *rest))
     for width in (3, 50, 400):
         model = nn.Sequential(nn.Linear(4, width), nn.Linear(width, 1))
         optimizer = optim.Adam(model.parameters(), lr=0.1)

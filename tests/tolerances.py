@@ -58,3 +58,11 @@ CLASS_BFLOAT16_RUN = 0.05
 
 # torch's own table gives some settings (a tensor learning rate) in float32: 1 part in 2^24 of the step.
 TORCH_FLOAT32_SETTINGS = 1e-6
+
+# Triton's interpreter cuts a float32 off where a GPU rounds it to bfloat16 (the compiled code is looked at for that): an
+# error twice as large at each store.
+INTERPRETER_BFLOAT16_RUN = 2 * CLASS_BFLOAT16_RUN
+
+# A rule of the whole vocabulary in float64, three steps: exp, log and pow differ in the last bits between numpy, torch's
+# vector code and exp(y log x), and roots of differences make more of it.
+FORMS_VOCABULARY = 1e-11

@@ -29,7 +29,7 @@ def _surface_names(incomplete: str) -> list[str]:
     return [name for name in surfaces.names() if name.startswith(incomplete)]
 
 
-FORMS = ("text", "latex", "python", "numba")
+FORMS = ("text", "latex", "python", "numba", "triton")
 RULE_HELP = "A catalogue name, file.py:name or package.module:name."
 RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=_rule_names)]
 RuleArguments = Annotated[list[str], typer.Argument(metavar="RULE...", help=RULE_HELP, autocompletion=_rule_names)]
@@ -81,7 +81,7 @@ def rules(json: JsonOption = False) -> None:
 @app.command()
 def show(
     rule: RuleArgument,
-    form: Annotated[str, typer.Option("--as", metavar="FORM", help="text, latex, python or numba.")] = "",
+    form: Annotated[str, typer.Option("--as", metavar="FORM", help="text, latex, python, numba or triton.")] = "",
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -103,7 +103,7 @@ def show(
         return
     if form:
         printed = {"text": text, "latex": "\n".join(latex), "python": formula.python(graph)}
-        output.say(printed[form] if form in printed else _kernel_source(graph))
+        output.say(printed[form] if form in printed else _kernel_source(graph, form))
         return
     output.say(f"{found.name}: {found.summary}\n")
     output.say("\n".join(f"    {line}" for line in text.splitlines()))
@@ -123,13 +123,21 @@ def show(
         output.say(f"\n{found.paper}")
 
 
-def _kernel_source(graph: Any) -> str:
-    """The kernel for float32, parallel, as it stands in the cache folder."""
-    from steprule.compiler import cpu
+def _kernel_source(graph: Any, form: str) -> str:
+    """The kernel for float32, Numba's parallel one, as it stands in the cache folder."""
     from steprule.compiler.split import split
+    from steprule.errors import InputError
+    from steprule.optim.forms import compiler_of
 
+    try:
+        compiler = compiler_of("triton" if form == "triton" else "numba")
+    except ImportError as error:
+        raise InputError(
+            f"show --as {form}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
+        ) from error
     program = split(graph)
-    return cpu.source_of(program, ["float32"] * len(program.columns), "float32", parallel=True)
+    how = {} if form == "triton" else {"parallel": True}
+    return str(compiler.source_of(program, ["float32"] * len(program.columns), "float32", **how))
 
 
 @app.command()

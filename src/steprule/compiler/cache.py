@@ -22,19 +22,23 @@ from pathlib import Path
 from types import ModuleType
 
 
-def name_for(kind: str, source: str, *packages: str) -> str:
-    """A module name that changes with the source and with what compiles it."""
-    depends = "\n".join([source, _called(), sys.version, *(f"{p} {version(p)}" for p in ("steprule", *packages))])
+def name_for(kind: str, source: str, called: str, *packages: str) -> str:
+    """A module name that changes with the source, with what it calls and with what compiles it."""
+    depends = "\n".join(
+        [source, _text_of(called), sys.version, *(f"{p} {version(p)}" for p in ("steprule", *packages))]
+    )
     return f"{kind}_{hashlib.sha256(depends.encode()).hexdigest()[:16]}"
 
 
-def load(kind: str, source: str, *packages: str) -> ModuleType:
+def load(kind: str, source: str, called: str, *packages: str) -> ModuleType:
     """The module of `source`, from its file; written first where it is not there or not whole.
+
+    `called` is the file of ours whose functions the source calls, `packages` are those that compile it.
 
     What the compiler cached beside it and cannot read any more is built again; a folder that cannot be written, or is
     full, is left for one of this process.
     """
-    name = name_for(kind, source, *packages)
+    name = name_for(kind, source, called, *packages)
     with _LOADING:
         if ready := sys.modules.get(_module_name(name)):
             return ready
@@ -50,9 +54,9 @@ def load(kind: str, source: str, *packages: str) -> ModuleType:
 
 
 @cache
-def _called() -> str:
+def _text_of(called: str) -> str:
     """What generated source calls of ours: a change there must not meet a kernel that was compiled before it."""
-    return (Path(__file__).parent / "cpu.py").read_text(encoding="utf-8")
+    return Path(called).read_text(encoding="utf-8")
 
 
 _LOADING = threading.Lock()  # a module is not seen by another thread before it is whole

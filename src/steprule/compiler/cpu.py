@@ -20,10 +20,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from steprule.arithmetic import is_product
 from steprule.compiler import cache
-from steprule.compiler.graph import COMPARISONS, Kind, Node
-from steprule.compiler.split import Pass, Program, product
+from steprule.compiler.printing import PassPrinter
+from steprule.compiler.split import Program
 
 CHUNK = 16_384
 """Elements a chunk: 64 kB of float32, so that a chunk of every column lies in the second-level cache."""
@@ -36,6 +35,9 @@ LANES = 64
 
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
+
+PACKAGES = ("numba", "llvmlite", "numpy")
+"""What compiles a kernel."""
 
 _PARALLEL = threading.Lock()  # Numba's workqueue layer aborts when two threads enter it at once
 _HOME = os.getpid()
@@ -71,7 +73,7 @@ class Kernel:
         """The passes, compiled or read from Numba's cache."""
         kind = f"{self.program.graph.rule.name}_{'parallel' if parallel else 'serial'}"
         source = source_of(self.program, self.dtypes, self.compute, parallel=parallel)
-        module = cache.load(kind, source, "numba", "llvmlite", "numpy")
+        module = cache.load(kind, source, __file__, *PACKAGES)
         return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
 
     def launch(
@@ -193,29 +195,17 @@ def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel
         f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
         "",
     ]
-    passes = [_PassPrinter(program, k, dtypes, compute).text(parallel) for k in range(len(program.passes))]
+    passes = [_NumbaPass(program, k, dtypes, compute).text(parallel) for k in range(len(program.passes))]
     return "\n".join([*head, *passes])
 
 
-class _PassPrinter:
-    """One pass of a program as a Python function."""
-
-    def __init__(self, program: Program, k: int, dtypes: Sequence[str], compute: str) -> None:
-        self.program, self.k, self.compute = program, k, compute
-        self.part: Pass = program.passes[k]
-        self.last = not self.part.reductions
-        self.dtype = dict(zip(program.columns, dtypes, strict=True))
-        self.names: dict[Node, str] = {}
-        self.constants: dict[str, str] = {}
-        self.taken: set[str] = set()
-        self.inverses: dict[Node, tuple[str, str]] = {}
+class _NumbaPass(PassPrinter):
+    """One pass of a program as a Python function for Numba."""
 
     def text(self, parallel: bool) -> str:
-        inner = self._elements()
-        outer = self._per_tensor()
-        arrays = self._arrays()
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
         signature = "addresses, tensors, offsets, lengths, table, which, reduced, partial"
+        loop = self._storing() if self.last else self._reducing()
         lines = [
             *constants,
             "",
@@ -225,145 +215,62 @@ class _PassPrinter:
             f"    for c in {'prange' if parallel else 'range'}(len(tensors)):",
             "        i = tensors[c]",
             "        j = which[i]",
-            *(f"        {line}" for line in (*arrays, *outer, *inner)),
+            *(f"        {line}" for line in (*self._arrays(), *self.whole_tensor, *loop)),
             "",
         ]
         return "\n".join(lines)
 
     def _arrays(self) -> list[str]:
         lines = ["start, n = offsets[c], lengths[c]"]
-        stored = self.program.stores if self.last else {}
-        for column, name in enumerate(self.program.columns):
-            if name in self.part.loads or name in stored:
-                storage = STORAGE[self.dtype[name]]
-                size = np.dtype(storage).itemsize
-                lines.append(f"a_{name} = carray(pointer(addresses[{column}, i] + start * {size}, np.{storage}), n)")
+        for row, name in self.columns:
+            storage = STORAGE[self.dtype[name]]
+            size = np.dtype(storage).itemsize
+            lines.append(f"a_{name} = carray(pointer(addresses[{row}, i] + start * {size}, np.{storage}), n)")
         return lines
 
-    def _per_tensor(self) -> list[str]:
-        """Roots, earlier reductions, and what follows from them for the whole tensor."""
-        lines = []
-        for row, node in enumerate(self.program.roots):
-            if node in self.names:
-                test = " > 0" if node.truth else ""
-                lines.append(f"{self.names[node]} = table[{row}, j]{test}")
-        for row, node in enumerate((*self.program.reductions, *self.program.given)):
-            if node in self.names:
-                lines.append(f"{self.names[node]} = reduced[{row}, i]")
-        return [*lines, *self._whole_tensor, *(f"{name} = {value}" for name, value in self.inverses.values())]
+    def _storing(self) -> list[str]:
+        writing = {"bfloat16": "to_bits16(np.float32({0}))", "float16": "to_half(np.float32({0}))"}
+        lines = ["for k in range(n):", *(f"    {line}" for line in self.each_element)]
+        for name, value in self.stored.items():
+            stored = writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
+            lines.append(f"    a_{name}[k] = {stored}")
+        return lines
 
-    def _elements(self) -> list[str]:
-        self._whole_tensor = [f"{self._new(n)} = {self._expression(n)}" for n in self.part.per_tensor]
-        body = []
-        for name in self.part.loads:
-            self.names[self.program.graph.inputs[name]] = self._unique(name)
-            body.append(f"{self.names[self.program.graph.inputs[name]]} = {self._load(name)}")
-        for node in self.part.elements:
-            if node.op != "input":
-                expression = self._expression(node)
-                body.append(f"{self._new(node)} = {expression}")
-        if not self.last:
-            return self._reducing(body)
-        for name, value in self.program.stores.items():
-            body.append(f"a_{name}[k] = {self._store(name, self._show(value))}")
-        return ["for k in range(n):", *(f"    {line}" for line in body)]
-
-    def _reducing(self, body: list[str]) -> list[str]:
+    def _reducing(self) -> list[str]:
         """The loop with a fixed set of accumulators, so that the order of additions is the same however it is run."""
-        count = len(self.part.reductions)
         values = []
-        for node in self.part.reductions:
-            shown = f"np.float64({self._show(node.args[0])})"
+        for node, result in zip(self.part.reductions, self.results, strict=True):
+            shown = f"np.float64({result})"
             values.append(f"{shown} * {shown}" if node.op == "norm" else shown)
         # Views of a block and an index from 0: only so does LLVM see that it may add a row of lanes at once.
-        total = [f"sums{r} = np.zeros({LANES})" for r in range(count)]
+        total = [f"sums{r} = np.zeros({LANES})" for r in range(len(values))]
         total += [f"for first in range(0, n, {LANES}):"]
         total += [f"    b_{name} = a_{name}[first : first + {LANES}]" for name in self.part.loads]
-        total += [f"    for k in range(min({LANES}, n - first)):", *(f"        {line}" for line in body)]
+        total += [f"    for k in range(min({LANES}, n - first)):", *(f"        {line}" for line in self.each_element)]
         total += [f"        sums{r}[k] += {value}" for r, value in enumerate(values)]
-        total += [f"partial[{r}, c] = sums{r}.sum()" for r in range(count)]
+        total += [f"partial[{r}, c] = sums{r}.sum()" for r in range(len(values))]
         return total
 
-    def _load(self, name: str) -> str:
+    def load(self, name: str) -> str:
         element = f"{'a' if self.last else 'b'}_{name}[k]"
         reading = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
         text = reading.get(self.dtype[name], "{0}").format(element)
-        return text if self.dtype[name] == self.compute or name not in self.dtype else f"np.{self.compute}({text})"
+        return text if self.dtype[name] == self.compute else f"np.{self.compute}({text})"
 
-    def _store(self, name: str, value: str) -> str:
-        writing = {"bfloat16": "to_bits16(np.float32({0}))", "float16": "to_half(np.float32({0}))"}
-        return writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
+    def pick(self, condition: str, a: str, b: str) -> str:
+        return f"{a} if {condition} else {b}"
 
-    def _show(self, arg: Node | float | int | bool) -> str:
-        if not isinstance(arg, Node):
-            # A typed constant: a bare 1 would make Numba compute the whole loop in float64.
-            return self.constants.setdefault(repr(float(arg)), f"C{self.k}_{len(self.constants)}")
-        return self.names.get(arg) or self._new(arg)
+    def function(self, name: str, x: str) -> str:
+        return f"np.{name}({x})"
 
-    def _inverse(self, divisor: Node) -> str:
-        """1 / divisor, once a chunk: in float32 dividing each element costs more than the memory it waits for.
+    def power(self, a: str, b: str) -> str:
+        return f"{a} ** {b}"
 
-        A product with the inverse is within 1.5 ulp of the quotient, where the quotient itself is within 0.5.
-        """
-        if divisor not in self.inverses:
-            shown = self._show(divisor)
-            self.inverses[divisor] = (self._unique("inverse"), f"{self._show(1.0)} / {shown}")
-        return self.inverses[divisor][0]
+    def root(self, row: int) -> str:
+        return f"table[{row}, j]"
 
-    def _new(self, node: Node) -> str:
-        self.names[node] = self._unique(node.name or node.op)
-        return self.names[node]
-
-    def _unique(self, base: str) -> str:
-        name, count = f"{base}_", 1
-        while name in self.taken:
-            count += 1
-            name = f"{base}_{count}"
-        self.taken.add(name)
-        return name
-
-    def _expression(self, node: Node) -> str:
-        divisor = node.args[1] if node.op == "div" and node.kind is Kind.ELEMENT else None
-        if self.compute == "float32" and isinstance(divisor, Node) and divisor.kind is not Kind.ELEMENT:
-            return f"{self._show(node.args[0])} * {self._inverse(divisor)}"
-        args = [self._show(a) for a in node.args]
-        return element_expression(
-            node,
-            args,
-            self._show(1.0) if node.op in ("sign", "pow") else "",
-            self._show(0.0) if node.op == "sign" else "",
-        )
-
-
-def element_expression(node: Node, args: list[str], one: str, zero: str) -> str:
-    """One operation on typed operands, in torch's semantics on NaN, as source that Numba and Triton both take."""
-    op = node.op
-    signs = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-    if op in signs:
-        return f"{args[0]} {signs[op]} {args[1]}"
-    if op == "neg":
-        return f"-{args[0]}"
-    if op == "pow" and is_product(node.args[1]):
-        return product(args[0], int(node.args[1])).replace("1.0", one)  # type: ignore[arg-type]
-    if op == "pow":
-        return f"np.sqrt({args[0]})" if node.args[1] == 0.5 else f"{args[0]} ** {args[1]}"
-    if op == "maximum":
-        return f"{args[0]} if ({args[0]} > {args[1]}) | ({args[0]} != {args[0]}) else {args[1]}"
-    if op == "minimum":
-        return f"{args[0]} if ({args[0]} < {args[1]}) | ({args[0]} != {args[0]}) else {args[1]}"
-    if op == "where":
-        return f"{args[1]} if {args[0]} else {args[2]}"
-    if op == "sign":
-        return f"{one} if {args[0]} > {zero} else (-{one} if {args[0]} < {zero} else {zero})"
-    if op == "clamp":
-        x, low, high = args
-        raised = f"({x} if ({x} > {low}) | ({x} != {x}) else {low})"
-        return f"{raised} if ({raised} < {high}) | ({raised} != {raised}) else {high}"
-    assert op in ("sqrt", "exp", "log", "abs"), op
-    return f"np.{op}({args[0]})"
-
-
-assert set(COMPARISONS.values()) == {"lt", "le", "gt", "ge"}
+    def reduced(self, row: int) -> str:
+        return f"reduced[{row}, i]"
 
 
 # What the generated source calls. Numba has no pointer from an address, no bfloat16 and no float16.
@@ -456,7 +363,7 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None
             *(f"            a{k}[k] = x" for k in [k for k in columns if k != 1][:writes]),
             "",
         ]
-        module = cache.load(f"move_{form}", "\n".join(lines), "numba", "llvmlite", "numpy")
+        module = cache.load(f"move_{form}", "\n".join(lines), __file__, *PACKAGES)
         if form == "parallel":
             parallel_form = module.move
         else:

@@ -1,0 +1,223 @@
+"""The Triton form: in Triton's interpreter against the eager form, and compiled ahead of time for a GPU that is not there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_RUN, CLASS_FLOAT64, FORMS_VOCABULARY, INTERPRETER_BFLOAT16_RUN
+from torch import Tensor
+
+from steprule import optim, rule, rules
+from steprule.errors import InputError
+from steprule.hyper import Rate
+from steprule.maths import abs, clamp, exp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
+from steprule.optim import plan as planning
+from steprule.optim.forms import form_for
+from steprule.rules.parts import composed
+
+pytest.importorskip("triton", reason="Triton is for Linux")
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("needs Triton's interpreter", allow_module_level=True)
+
+# The interpreter computes with numpy, which warns where a GPU gives inf or nan.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+SHAPES = [(3, 5), (1500,), (), (0,), (1024,)]
+WITHIN = {
+    torch.float64: CLASS_FLOAT64,
+    torch.float32: CLASS_FLOAT32_RUN,
+    torch.bfloat16: INTERPRETER_BFLOAT16_RUN,
+    torch.float16: CLASS_BFLOAT16_RUN,
+}
+
+
+def ends(kind: Any, dtype: torch.dtype, settings: dict[str, Any], backend: str, steps: int = 3) -> list[Tensor]:
+    """Parameters and states after some steps; the second gradient lies otherwise, one parameter rests at times."""
+    generator = torch.Generator().manual_seed(0)
+    params = [(torch.randn(s, generator=generator) + 1).to(dtype).requires_grad_() for s in SHAPES]
+    optimizer = kind(params, **settings, backend=backend)
+    for t in range(1, steps + 1):
+        for k, p in enumerate(params):
+            g = torch.randn(p.shape, generator=generator).to(dtype)
+            p.grad = None if (k, t) == (1, 2) else g.t().contiguous().t() if g.ndim == 2 and t == 2 else g
+        optimizer.step()
+    found = [p.detach() for p in params]
+    for p in params:
+        found += [v for _, v in sorted(optimizer.state[p].items()) if isinstance(v, Tensor)]
+    return found
+
+
+def far(kind: Any, dtype: torch.dtype, settings: dict[str, Any], **how: Any) -> float:
+    a, b = (ends(kind, dtype, settings, backend, **how) for backend in ("triton", "eager"))
+    assert [x.dtype for x in a] == [y.dtype for y in b]
+    gaps = [
+        ((x - y).abs().max() / y.abs().max().clamp(min=1e-30)).item() for x, y in zip(a, b, strict=True) if x.numel()
+    ]
+    return max(gaps)
+
+
+@pytest.mark.parametrize("name", rules.names())
+def test_every_rule_and_variant(name: str) -> None:
+    kind = optim.from_rule(name)
+    for variant in composed(rules.get(name)).variants():
+        assert far(kind, torch.float32, {"lr": 0.05, **variant}, steps=2) <= CLASS_FLOAT32_RUN, variant
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", rules.names())
+def test_every_rule_in_other_dtypes(name: str, dtype: torch.dtype, float64_default: None) -> None:
+    assert far(optim.from_rule(name), dtype, {"lr": 0.05, "weight_decay": 0.1}) <= WITHIN[dtype]
+
+
+@pytest.mark.parametrize(
+    ("value", "total", "ema", "zero"), list(itertools.product((0.0, 0.9), (0.0, 3.0), (0.0, 0.7), (False, True)))
+)
+@pytest.mark.parametrize("name", ["AdamW", "SGD"])
+def test_each_composition(name: str, value: float, total: float, ema: float, zero: bool) -> None:
+    settings = {"lr": 0.05, "clip_value": value, "clip_norm": total, "ema_decay": ema, "zero_grad": zero}
+    assert far(getattr(optim, name), torch.float32, settings) <= CLASS_FLOAT32_RUN
+
+
+@pytest.mark.parametrize("name", rules.names())
+def test_every_rule_with_all_parts(name: str) -> None:
+    settings = {"clip_value": 0.9, "clip_norm": 3.0, "ema_decay": 0.7, "zero_grad": True, "weight_decay": 0.1}
+    assert far(optim.from_rule(name), torch.float32, settings) <= CLASS_FLOAT32_RUN
+
+
+def test_grad_scaler() -> None:
+    found = []
+    for backend in ("triton", "eager"):
+        p = torch.ones(5, requires_grad=True)
+        optimizer, scaler = optim.Adam([p], lr=0.1, backend=backend), torch.amp.GradScaler("cpu", init_scale=64.0)
+        for t in range(4):
+            optimizer.zero_grad()
+            scaler.scale((p * p).sum() * (float("inf") if t == 1 else 1.0)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        found.append(p.detach())
+        assert optimizer.state[p]["step"] == 3
+    assert torch.allclose(*found)
+
+
+@rule
+def everything(p, g, m, *, lr: Rate = 0.1, power: Rate = 1.5):  # type: ignore[no-untyped-def]
+    """The whole vocabulary, and each operation of the language."""
+    m = 0.5 * m + clamp(g, -1.0, lr * 20)
+    scale = mean(abs(g)) + sum(g) / 100 + norm(m)
+    root = sqrt(abs(m)) + log(1 + abs(g)) + exp(-abs(g)) + abs(p) ** power
+    update = where(g > 0, root, -root) + sign(g) * minimum(m, g) - maximum(m, p) ** 3 + (2 + m * m) ** -2
+    return p - lr * update / (1 + where(scale <= 1.0, scale, 1 / scale)), m
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_whole_vocabulary(dtype: torch.dtype, float64_default: None) -> None:
+    within = {torch.float64: FORMS_VOCABULARY, torch.float32: CLASS_FLOAT32_RUN}[dtype]
+    assert far(optim.from_rule(everything), dtype, {}) <= within
+
+
+def test_special_values() -> None:
+    """NaN, inf and signed zero, in maxima, signs and picks, as the eager form."""
+    values = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-40, 3e38, -2.0])
+    for kind, settings in ((optim.Adamax, {}), (optim.Lion, {}), (optim.Adam, {"amsgrad": True, "clip_value": 1.0})):
+        found = []
+        for backend in ("triton", "eager"):
+            p = torch.ones(8, requires_grad=True)
+            optimizer = kind([p], backend=backend, **settings)
+            for _ in range(2):
+                p.grad = values.clone()
+                optimizer.step()
+            found.append(p.detach())
+        assert torch.allclose(*found, equal_nan=True)
+
+
+def test_the_same_bits_as_numbas_kernel() -> None:
+    """Products round before sums in both, so an Adam on a GPU is an Adam on the CPU."""
+    a, b = (ends(optim.AdamW, torch.float32, {"weight_decay": 0.1}, backend) for backend in ("triton", "numba"))
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_nothing_is_built_twice() -> None:
+    far(optim.RMSprop, torch.float32, {})
+    before = planning.kernel_for.cache_info().misses
+    for t in range(1, 4):
+        far(optim.RMSprop, torch.float32, {"lr": 0.1 / t}, steps=t + 2)
+    assert planning.kernel_for.cache_info().misses == before
+
+
+def test_a_backend_by_name_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    form_for.cache_clear()
+    monkeypatch.delenv("TRITON_INTERPRET")
+    p = torch.ones(2, requires_grad=True)
+    p.grad = torch.ones(2)
+    with pytest.raises(InputError, match="expected parameters on an NVIDIA GPU, got one on cpu"):
+        optim.Adam([p], backend="triton").step()
+    monkeypatch.setitem(sys.modules, "steprule.compiler.gpu", None)
+    with pytest.raises(InputError, match="pip install triton"):
+        form_for("triton", "cuda")
+    form_for.cache_clear()
+    with pytest.warns(RuntimeWarning, match="eager form, which is slow: triton cannot be imported"):
+        assert form_for("auto", "cuda") is None
+    form_for.cache_clear()
+
+
+AHEAD = """
+import sys
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+import triton
+from steprule import optim
+from steprule.compiler import gpu
+from steprule.optim.plan import norm_program_for, program_for
+
+LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
+
+def build(program, dtype):
+    kernel = gpu.kernel_for(program, dict.fromkeys(program.columns, dtype))
+    c = LETTERS[kernel.compute]
+    signature = {"addresses": "*i64", "count": "i32", "tensors": "*i32", "offsets": "*i64", "lengths": "*i64",
+        "table": f"*{c}", "distinct": "i32", "which": "*i32", "reduced": f"*{c}", "partial": f"*{c}", "chunks": "i32",
+        "CHUNK": "constexpr"}
+    for function, part in zip(kernel._passes, program.passes):
+        own = {**signature, "partial": "*fp64"} if part.reductions else signature
+        source = ASTSource(fn=function, signature=own, constexprs={"CHUNK": gpu.CHUNK})
+        built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
+        assert built.asm["cubin"], "no machine code"
+        for low, rounded in (("bfloat16", "cvt.rn.bf16"), ("float16", "cvt.rn.f16")):
+            if dtype == low and not part.reductions:
+                assert rounded in built.asm["ptx"], "a store that does not round to the nearest"
+        assert "fma.rn" not in built.asm["ptx"], "a product and a sum were fused"
+
+for name in sys.argv[2:]:
+    rule = optim.from_rule(name).rule
+    switches = tuple((h.name, h.name in ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled"))
+        for h in rule.hypers if h.switches)
+    build(program_for(rule, switches, frozenset(), True), sys.argv[1])
+    build(norm_program_for(switches), sys.argv[1])
+    print(name)
+"""
+
+
+def compiled_ahead(dtype: str, names: list[str]) -> None:
+    """Real machine code for compute capability 9.0, by the assembler that Triton brings; it cannot be run here."""
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", AHEAD, dtype, *names], capture_output=True, text=True, env=env, check=False, timeout=900
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == names
+
+
+def test_compiles_for_a_gpu() -> None:
+    compiled_ahead("float32", ["adamw", "lamb"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_every_rule_compiles_for_a_gpu(dtype: str) -> None:
+    compiled_ahead(dtype, list(rules.names()))
