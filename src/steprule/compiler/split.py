@@ -9,7 +9,7 @@ elements from what they load; only the last one stores.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -57,26 +57,24 @@ class Program:
 
     def scalars(self, values: Mapping[str, Any]) -> tuple[list[float], dict[str, float]]:
         """The roots' values and the new one-number-a-tensor slots, from hyperparameters, t and such slots."""
-        code, names = self._host
+        fast, exact = self._host
         try:
-            scope = dict(_FAST)
-            scope.update(values)
-            exec(code, scope)
+            return fast(values)  # type: ignore[no-any-return]
         except (ZeroDivisionError, OverflowError, ValueError):  # where Python would raise, IEEE 754 has inf or nan
-            scope = dict(_EXACT)
-            scope.update((n, Real(v) if type(v) in (int, float) else v) for n, v in values.items())
-            exec(code, scope)
-        return [float(scope[n]) for n in names], {n: float(scope[f"new_{n}"]) for n in self._scalar_slots}
+            roots, new = exact({n: Real(v) if type(v) in (int, float) else v for n, v in values.items()})
+            return [float(v) for v in roots], {n: float(v) for n, v in new.items()}
 
     @cached_property
-    def _scalar_slots(self) -> tuple[str, ...]:
-        outputs = self.graph.outputs
-        return tuple(s.name for s in self.graph.rule.slots if s.per_tensor and outputs[s.name] is not None)
+    def _scalar_slots(self) -> dict[str, Node | Constant]:
+        """The one-number-a-tensor slots that the variant uses, and their new values."""
+        outputs = ((s.name, self.graph.outputs[s.name]) for s in self.graph.rule.slots if s.per_tensor)
+        return {name: value for name, value in outputs if value is not None}
 
     @cached_property
-    def _host(self) -> tuple[Any, list[str]]:
-        """The scalars as Python code, and the variable of each root."""
-        names: dict[Node, str] = {n: name for name, n in self.graph.inputs.items()}
+    def _host(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The scalars as a Python function, on plain floats and, slower, on those that never raise."""
+        # By subscript: a hyperparameter may bear the name of a function.
+        names: dict[Node, str] = {n: f"values[{name!r}]" for name, n in self.graph.inputs.items()}
         lines = []
 
         def show(arg: Node | Constant) -> str:
@@ -86,11 +84,14 @@ class Program:
             if node.kind is Kind.SCALAR and node.op != "input":
                 names[node] = f"_s{len(names)}"
                 lines.append(f"{names[node]} = {python_expression(node, [show(a) for a in node.args])}")
-        for name in self._scalar_slots:
-            output = self.graph.outputs[name]
-            assert output is not None
-            lines.append(f"new_{name} = {show(output)}")
-        return compile("\n".join(lines), "<scalars>", "exec"), [names[n] for n in self.roots]
+        new = [f"{name!r}: {show(value)}" for name, value in self._scalar_slots.items()]
+        head = "def scalars(values):"
+        tail = f"return [{', '.join(names[n] for n in self.roots)}], {{{', '.join(new)}}}"
+        code = compile("\n    ".join([head, *lines, tail]), "<scalars>", "exec")
+        scopes = (dict(_FAST), dict(_EXACT))
+        for scope in scopes:
+            exec(code, scope)
+        return scopes[0]["scalars"], scopes[1]["scalars"]
 
 
 def split(graph: Graph, *, zero_grad: bool = False) -> Program:

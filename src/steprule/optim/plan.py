@@ -24,6 +24,7 @@ from steprule.rules.rule import Rule
 
 Switches = tuple[tuple[str, bool], ...]
 DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+_ADDRESS = Tensor.data_ptr  # mapped without a look-up for each of hundreds of tensors
 program_for = lru_cache(maxsize=1024)(program_of)
 
 
@@ -64,18 +65,20 @@ class Bucket:
     addresses: NDArray[np.int64]
     chunks: Any
     which: NDArray[np.int32]
+    """The column of the table that each tensor uses; all the first, unless their steps are `mixed`."""
     table: NDArray[Any]
     contiguous: bool
     grad_dtype: torch.dtype
     pointers: list[int]
     grads: list[Tensor] = field(default_factory=list)
     """The gradients last seen to lie as they should."""
+    mixed: bool = False
     copied: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Gradients that lie otherwise than their parameter, each with its copy, which lives until the next step."""
 
     def take(self, grads: list[Any]) -> bool:
         """Put the gradients' addresses in the table; False, and the plan is void, if anything is not as it was."""
-        if [p.data_ptr() for p in self.params] != self.pointers:
+        if list(map(_ADDRESS, self.params)) != self.pointers:
             return False
         if not (all(map(operator.is_, grads, self.grads)) and len(grads) == len(self.grads)):
             if any([g is None or g.layout is not torch.strided or g.dtype is not self.grad_dtype for g in grads]):
@@ -89,7 +92,7 @@ class Bucket:
                 self.copied = [(g, a) for a, g in zip(lying, grads, strict=True) if a is not g]
                 grads = lying
             self.grads = [] if self.copied else grads
-        self.addresses[1] = [g.data_ptr() for g in grads]
+        self.addresses[1] = list(map(_ADDRESS, grads))
         return True
 
     def square(self, hypers: dict[str, Any]) -> Any:
@@ -187,10 +190,12 @@ def tabulate(
 
     `scalars`: "t" and such slots by name, one value a tensor of the bucket. Gives the table and the slots' new values.
     """
-    if all([(row == row[0]).all() for row in scalars.values()]):
+    # The bytes: comparing two short arrays as numbers takes longer than the kernel of a small model.
+    if all([row.tobytes() == row[:1].tobytes() * len(row) for row in scalars.values()]):
         values, new = bucket.program.scalars({**hypers, **{n: float(row[0]) for n, row in scalars.items()}})
         bucket.table[:, 0] = values
-        bucket.which[:] = 0
+        if bucket.mixed:
+            bucket.which[:], bucket.mixed = 0, False
         return bucket.table, new
     distinct, inverse = np.unique(np.stack(list(scalars.values())), axis=1, return_inverse=True)
     columns, fresh = [], []
@@ -198,6 +203,6 @@ def tabulate(
         values, new = bucket.program.scalars({**hypers, **{n: float(v) for n, v in zip(scalars, column, strict=True)}})
         columns.append(values)
         fresh.append(new)
-    bucket.which[:] = inverse.reshape(-1)
+    bucket.which[:], bucket.mixed = inverse.reshape(-1), True
     table = np.array(columns, dtype=bucket.table.dtype).reshape(len(columns), -1).T.copy()
     return table, {n: np.array([new[n] for new in fresh])[bucket.which] for n in fresh[0]}
