@@ -644,11 +644,25 @@ def test_numbers_are_counted_once(float64_default: None) -> None:
     assert np.all(np.array([float(s) for s in steps]) == 3)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dtype", "every"),
+    [
+        (torch.float32, True),
+        (torch.float64, False),
+        (torch.bfloat16, False),
+        pytest.param(torch.float64, True, marks=pytest.mark.long),
+        pytest.param(torch.bfloat16, True, marks=pytest.mark.long),
+        pytest.param(torch.float16, True, marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("rule", rules.CATALOGUE.values(), ids=rules.names())
-def test_every_rule_of_the_catalogue_in_its_kernel(rule: Any, dtype: torch.dtype) -> None:
-    """The kernel against the eager form, every variant, over three steps; reductions and first uses included."""
-    for variant in composed(rule).variants():
+def test_every_rule_of_the_catalogue_in_its_kernel(rule: Any, dtype: torch.dtype, every: bool) -> None:
+    """The kernel against the eager form, every variant, over three steps; reductions and first uses included.
+
+    Where not every variant, the plain one and that with all switches on.
+    """
+    variants = list(composed(rule).variants())
+    for variant in variants if every else (variants[0], variants[-1]):
         hypers = {"lr": 0.05, **variant}
         kind = optim.from_rule(rule)
         shapes = [(40_000,), (3, 5), (1,), (0,), ()]
@@ -667,6 +681,7 @@ def test_every_rule_of_the_catalogue_in_its_kernel(rule: Any, dtype: torch.dtype
             torch.float64: CLASS_FLOAT64,
             torch.float32: CLASS_FLOAT32_RUN,
             torch.bfloat16: CLASS_BFLOAT16_RUN,
+            torch.float16: CLASS_BFLOAT16_RUN,
         }[dtype]
         assert differences([x.double() for x in a], [y.double() for y in b]) <= tolerance, variant
         for p, q in zip(a, b, strict=True):
