@@ -282,50 +282,32 @@ def bench(
     optimizers: Annotated[
         list[str] | None, typer.Argument(metavar="[RULE...]", help="adam, rmsprop, ...; none: all that torch has.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Two small workloads, some seconds.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Two small workloads and nothing else; some seconds.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also torch.compile of torch's step; minutes to compile.")
+    ] = False,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where the tensors lie.")] = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write bench.json, bench.svg, bench.png here.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Time whole steps against every form that torch has, in turn, on this machine."""
+    """Time whole steps against every form that torch has, in turn, and what they are worth in a training iteration."""
     from steprule import benching
-    from steprule.cli import output
+    from steprule.cli import bench_tables, output
 
     with output.progress("bench") as advance:
-        work = benching.QUICK if quick else benching.WORKLOADS
-        results = benching.bench(optimizers, work, progress=lambda text: advance(0, 1, text))
-    found = benching.to_dict(results)
+        found = benching.report(
+            optimizers, quick=quick, compiled=compiled, device=device, progress=lambda text: advance(0, 1, text)
+        )
     if out is not None:
-        from steprule.files import write_aside
+        from steprule.reports import speed
 
-        with write_aside(out) as aside:
-            aside.write_text(_dumps(found))
+        speed.save(found, out)
     if json:
         output.as_json(found)
-        return
-    rows = []
-    for r in results:
-        forms = ", ".join(f"{form} {ratio:.2f}x" for form, ratio in r.ratios.items())
-        limit = f"{r.share_of_bandwidth:.0%}" if r.elements > 1_000_000 else "-"
-        rows.append(
-            (
-                r.optimizer,
-                r.workload,
-                f"{r.microseconds['steprule']:,.0f}",
-                f"{r.gigabytes_a_second:.1f}",
-                limit,
-                f"{r.first_step_seconds:.2f}",
-                forms,
-            )
-        )
-    heads = ("class", "workload", "us a step", "GB/s", "of limit", "first s", "torch's time over ours")
-    output.table("", heads, rows, left=(0, 1, 6))
-    output.say(f"\n{found['machine']['hardware']}; torch {found['machine']['torch']}; {found['machine']['date']}")
-
-
-def _dumps(data: Any) -> str:
-    import json
-
-    return json.dumps(data, indent=1) + "\n"
+    else:
+        bench_tables.show(found)
 
 
 def _print_race(result: Any) -> None:

@@ -1,0 +1,67 @@
+"""The bench: whole `step()` calls against every form that torch has (steps.py), what a process pays once (fresh.py), and what
+a step is worth in a whole training iteration (loops.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from steprule.benching.fresh import Once, once
+from steprule.benching.loops import MODELS, Iteration, iterations
+from steprule.benching.steps import QUICK, WORKLOADS, Result, Workload, bench, chain, class_name, machine
+from steprule.errors import InputError
+
+__all__ = [
+    "MODELS",
+    "QUICK",
+    "WORKLOADS",
+    "Iteration",
+    "Once",
+    "Result",
+    "Workload",
+    "bench",
+    "chain",
+    "iterations",
+    "machine",
+    "once",
+    "report",
+]
+
+
+def report(
+    names: Sequence[str] | None = None,
+    *,
+    quick: bool = False,
+    compiled: bool = False,
+    device: str = "cpu",
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Everything that `steprule bench` says, as plain values: `machine`, `steps`, `once`, `iterations`.
+
+    `names`: classes; without, all for the steps and Adam and RMSprop for the rest. Raises `UnknownNameError`, and
+    `InputError` where there is no such device.
+    """
+    _check_device(device)
+    chosen = [class_name(n) for n in names] if names else None
+    steps = bench(chosen, QUICK if quick else WORKLOADS, device=device, compiled=compiled, progress=progress)
+    found: dict[str, Any] = {"machine": machine(device), "steps": steps, "once": [], "iterations": []}
+    if not quick:
+        if chosen is None or "AdamW" in chosen:
+            progress("the chain of clip, AdamW, average and zero")
+            steps.append(chain(device=device))
+        if device == "cpu":
+            few = chosen or ["Adam", "RMSprop"]
+            found["once"] = once(few, compiled=compiled, progress=progress)
+            found["iterations"] = iterations(few, progress=progress)
+    for part in ("steps", "once", "iterations"):
+        found[part] = [asdict(r) for r in found[part]]
+    return found
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        got = f"{device!r}, and torch sees no NVIDIA GPU" if device.startswith("cuda") else repr(device)
+        raise InputError("--device", expected="cpu, or cuda with an NVIDIA GPU", got=got)

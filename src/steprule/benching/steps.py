@@ -1,0 +1,321 @@
+"""Whole `step()` calls of a class against every form that torch has, in turn, on the same tensors.
+
+Each round times every form once; figures are medians over rounds, ratios medians of the rounds' ratios, intervals the
+bootstrap's 95 % of that median. Warm-up and compilation come before the rounds. A form that updated nothing is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from steprule import optim
+from steprule.compiler.graph import trace
+from steprule.compiler.split import split
+from steprule.errors import InputError, unknown_name
+from steprule.optim.base import RuleOptimizer
+from steprule.training import versions
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The shapes of the parameters that a step updates."""
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    rounds: int
+    fresh: bool = False
+    """Whether gradients have new addresses at each step, as after `zero_grad(set_to_none=True)`."""
+
+    @property
+    def elements(self) -> int:
+        """How many numbers are updated."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+
+LAYERS = Workload("48 x (768 x 768 + 768)", ((768, 768), (768,)) * 48, 11)
+MANY = Workload("300 x 1,000", ((1000,),) * 300, 101)
+WORKLOADS = (
+    Workload("1 x 32M", ((32 * 2**20,),), 9),
+    LAYERS,
+    MANY,
+    Workload("300 x 1,000, fresh gradients", ((1000,),) * 300, 101, fresh=True),
+    Workload("2 tensors, 6 elements", ((1, 5), (1,)), 501),
+)
+QUICK = (
+    Workload("12 x (768 x 768 + 768)", ((768, 768), (768,)) * 12, 7),
+    Workload("300 x 1,000", ((1000,),) * 300, 51),
+)
+FORMS: dict[str, dict[str, Any]] = {
+    "for-loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+SETTINGS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}}
+"""Settings of a class in the bench; the others run at their defaults."""
+CHAIN = "AdamW + clip by norm + EMA + zero"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One class on one workload."""
+
+    optimizer: str
+    workload: str
+    elements: int
+    microseconds: dict[str, float]
+    """Median of a whole step, by form; "steprule" is ours, the others torch's."""
+    ratios: dict[str, float]
+    """Median over rounds of torch's time over ours, by form of torch's: above 1, ours is faster."""
+    intervals: dict[str, tuple[float, float]]
+    """The bootstrap's 95 % of that median."""
+    host_microseconds: dict[str, float]
+    """A step on as many tensors of one element each: what Python and the launch cost, whatever the sizes."""
+    parity: float
+    """The largest difference from torch's parameters after all rounds, relative to a tensor's largest element."""
+    bytes_moved: int
+    """What a step must read and write: p, g and the states once, p and the states back."""
+    gigabytes_a_second: float
+    share_of_bandwidth: float | None
+    """Ours, of what a kernel that only moves the same bytes reaches, in the same rounds."""
+    first_step_seconds: dict[str, float]
+    """By form: compilation, or reading its cache, included; in a process that has stepped before."""
+
+    @property
+    def best(self) -> str:
+        """torch's fastest form."""
+        return min(self.ratios, key=lambda form: self.ratios[form])
+
+
+def bench(
+    names: Sequence[str] | None = None,
+    workloads: Sequence[Workload] = WORKLOADS,
+    *,
+    device: str = "cpu",
+    compiled: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Result]:
+    """Time each class of `steprule.optim` that torch has too, on each workload.
+
+    `compiled` adds `torch.compile` of torch's step where there are at most 100 tensors: its compilation takes minutes
+    where there are more (`once` has the figures).
+    """
+    chosen = [class_name(name) for name in names] if names else [n for n in optim.NAMES if hasattr(torch.optim, n)]
+    results = []
+    for workload in workloads:
+        for name in chosen:
+            progress(f"{name}, {workload.name}")
+            results.append(_of_class(name, workload, device, compiled and len(workload.shapes) <= 100))
+    return results
+
+
+def chain(workload: Workload = LAYERS, *, device: str = "cpu") -> Result:
+    """AdamW that clips by norm, averages and zeroes in its own pass, against torch's functions for each, in a row."""
+
+    def theirs(params: list[Tensor], *, to_none: bool) -> Callable[[], Any]:
+        optimizer = torch.optim.AdamW(params, lr=1e-3, fused=True)
+        model = nn.ParameterList(params)
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))  # type: ignore[no-untyped-call]
+
+        def step() -> None:
+            torch.nn.utils.clip_grad_norm_(params, 1.0)
+            optimizer.step()
+            averaged.update_parameters(model)
+            optimizer.zero_grad(set_to_none=to_none)
+
+        return step
+
+    def ours(params: list[Tensor]) -> Callable[[], Any]:
+        return optim.AdamW(params, lr=1e-3, clip_norm=1.0, ema_decay=0.999, zero_grad=True).step
+
+    sides: dict[str, Callable[[list[Tensor]], Callable[[], Any]]] = {
+        "steprule": ours,
+        "in a row": lambda p: theirs(p, to_none=False),
+        "in a row, grads to None": lambda p: theirs(p, to_none=True),
+    }
+    # Read: g for its norm; then p, g, two moments, average. Written: p, two moments, average, g.
+    return _measured(CHAIN, workload, sides, 6, 5, device)
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What the figures depend on."""
+    from steprule.races.running import hardware
+
+    found = {**versions(), "hardware": hardware(), "date": time.strftime("%Y-%m-%d")}
+    if device != "cpu":
+        found["device"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def class_name(name: str) -> str:
+    """A class that both have, from its name in any case. Raises `UnknownNameError`."""
+    known = {n.lower(): n for n in optim.NAMES if hasattr(torch.optim, n)}
+    if name.lower() not in known:
+        raise unknown_name("class to bench", name, known)
+    return known[name.lower()]
+
+
+def torchs_forms(name: str) -> dict[str, dict[str, Any]]:
+    """The settings of each form that torch's class has."""
+    taken = getattr(torch.optim, name).__init__.__code__.co_varnames
+    return {form: flags for form, flags in FORMS.items() if set(flags) <= set(taken)}
+
+
+def _of_class(name: str, workload: Workload, device: str, compiled: bool) -> Result:
+    settings = SETTINGS.get(name, {})
+    ours: type[RuleOptimizer] = getattr(optim, name)
+    theirs = getattr(torch.optim, name)
+    sides: dict[str, Callable[[list[Tensor]], Callable[[], Any]]] = {"steprule": lambda p: ours(p, **settings).step}
+    for form, flags in torchs_forms(name).items():
+        sides[form] = lambda p, flags=flags: theirs(p, **settings, **flags).step  # type: ignore[misc]
+    if compiled:
+        sides["torch.compile"] = lambda p: torch.compile(theirs(p, **settings).step)
+    program = split(trace(ours.rule, {h.name: settings.get(h.name, h.default) for h in ours.rule.hypers if h.switches}))
+    return _measured(name, workload, sides, len(program.columns), len(program.stores), device)
+
+
+def _measured(
+    name: str,
+    workload: Workload,
+    sides: Mapping[str, Callable[[list[Tensor]], Callable[[], Any]]],
+    reads: int,
+    writes: int,
+    device: str,
+) -> Result:
+    runners = {form: _Runner(make, workload, device) for form, make in sides.items()}
+    first = {form: runner.step() for form, runner in runners.items()}
+    for runner in runners.values():
+        runner.step()
+    move = _mover(reads, writes, workload, device)
+    times: dict[str, list[float]] = {form: [] for form in [*runners, "move"]}
+    for _ in range(workload.rounds):
+        for form, runner in runners.items():
+            times[form].append(runner.step())
+        times["move"].append(move())
+    for form, runner in runners.items():
+        runner.refuse_if_still(form)
+    ratios = {form: np.divide(times[form], times["steprule"]) for form in runners if form != "steprule"}
+    ours = statistics.median(times["steprule"])
+    moved = 4 * workload.elements * (reads + writes)
+    large = workload.elements > 1_000_000
+    return Result(
+        optimizer=name,
+        workload=workload.name,
+        elements=workload.elements,
+        microseconds={form: statistics.median(times[form]) * 1e6 for form in runners},
+        ratios={form: float(np.median(r)) for form, r in ratios.items()},
+        intervals={form: _interval(r) for form, r in ratios.items()},
+        host_microseconds=_host(sides, workload, device),
+        parity=max(runners["steprule"].far_from(r) for form, r in runners.items() if form != "steprule"),
+        bytes_moved=moved,
+        gigabytes_a_second=moved / ours / 1e9,
+        share_of_bandwidth=float(np.median(np.divide(times["move"], times["steprule"]))) if large else None,
+        first_step_seconds=first,
+    )
+
+
+def _host(
+    sides: Mapping[str, Callable[[list[Tensor]], Callable[[], Any]]], workload: Workload, device: str
+) -> dict[str, float]:
+    small = Workload("one element each", tuple((1,) for _ in workload.shapes), 51, workload.fresh)
+    # torch.compile would compile again, for minutes: its host time is not asked for.
+    runners = {form: _Runner(make, small, device) for form, make in sides.items() if form != "torch.compile"}
+    times = {form: [runner.step() for _ in range(3)][:0] for form, runner in runners.items()}
+    for _ in range(small.rounds):
+        for form, runner in runners.items():
+            times[form].append(runner.step())
+    return {form: statistics.median(t) * 1e6 for form, t in times.items()}
+
+
+def _interval(ratios: Any) -> tuple[float, float]:
+    """The bootstrap's 95 % interval of the median of the rounds' ratios."""
+    drawn = np.random.default_rng(0).choice(ratios, size=(2000, len(ratios)))
+    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+class _Runner:
+    """One side, on its own copy of the workload."""
+
+    def __init__(self, make: Callable[[list[Tensor]], Callable[[], Any]], workload: Workload, device: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+
+        def drawn(scale: float) -> list[Tensor]:
+            return [(torch.randn(s, generator=generator) * scale).to(device) for s in workload.shapes]
+
+        self.params = [p.requires_grad_() for p in drawn(1.0)]
+        self.start = [p.detach()[..., :1].clone() for p in self.params[:8]]
+        self.grads = [drawn(0.01) for _ in range(2 if workload.fresh else 1)]
+        # What zeroes its gradients gets them back before each step; a copy is kept only there.
+        self.kept: list[Tensor] | None = None
+        self._wait: Callable[[], Any] = torch.cuda.synchronize if device != "cpu" else lambda: None
+        self._step = make(self.params)
+        self.count = 0
+
+    def step(self) -> float:
+        """Seconds of one step."""
+        grads = self.grads[self.count % len(self.grads)]
+        for k, (p, g) in enumerate(zip(self.params, grads, strict=True)):
+            if self.kept is not None:
+                g.copy_(self.kept[k])
+            p.grad = g
+        if self.count == 0:
+            kept = [g.clone() for g in grads]
+        self.count += 1
+        self._wait()
+        began = time.perf_counter()
+        self._step()
+        self._wait()
+        seconds = time.perf_counter() - began
+        if self.count == 1 and any(bool((g != k).any()) for g, k in zip(grads, kept, strict=True)):
+            self.kept = kept
+        return seconds
+
+    def far_from(self, other: _Runner) -> float:
+        """The largest difference of a parameter, relative to its tensor's largest element."""
+        pairs = zip(self.params, other.params, strict=True)
+        return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs)
+
+    def refuse_if_still(self, form: str) -> None:
+        """A step that updates nothing is fast, and worth nothing."""
+        if all(torch.equal(p.detach()[..., :1], old) for p, old in zip(self.params, self.start, strict=False)):
+            raise InputError(f"bench, {form}", expected="parameters that changed", got="the same as at the start")
+
+
+def _mover(reads: int, writes: int, workload: Workload, device: str) -> Callable[[], float]:
+    """What only reads and writes as many bytes: on the CPU in tensors of the same shapes, in the same chunks."""
+    if device != "cpu":
+        half = torch.zeros(2, (reads + writes) * workload.elements // 2, device=device)
+
+        def copy() -> float:
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            half[0].copy_(half[1])
+            torch.cuda.synchronize()
+            return time.perf_counter() - began
+
+        return copy
+    from steprule.compiler import cpu
+
+    columns = [[torch.zeros(s) for s in workload.shapes] for _ in range(reads)]
+    addresses = np.array([[t.data_ptr() for t in column] for column in columns], dtype=np.int64)
+    chunks = cpu.Chunks.of([math.prod(s) for s in workload.shapes])
+    kernel = cpu.mover(reads, writes)
+
+    def move() -> float:
+        began = time.perf_counter()
+        kernel(addresses, chunks)
+        seconds = time.perf_counter() - began
+        assert columns
+        return seconds
+
+    return move
