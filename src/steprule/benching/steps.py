@@ -178,6 +178,7 @@ def _of_class(name: str, workload: Workload, device: str, compiled: bool) -> Res
     for form, flags in torchs_forms(name).items():
         sides[form] = lambda p, flags=flags: theirs(p, **settings, **flags).step  # type: ignore[misc]
     if compiled:
+        torch.compiler.reset()  # all steps share torch's wrapper: after eight it would give up and run as they are
         sides["torch.compile"] = lambda p: torch.compile(theirs(p, **settings).step)
     program = split(trace(ours.rule, {h.name: settings.get(h.name, h.default) for h in ours.rule.hypers if h.switches}))
     return _measured(name, workload, sides, len(program.columns), len(program.stores), device)

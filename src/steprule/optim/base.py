@@ -400,7 +400,8 @@ class GroupPlan:
             for k in self.others:
                 p, g = self.params[k].detach(), self.grads[k].detach()
                 norms, _ = eager.step(gradient_norm, p, g.to(p.dtype), {}, 1, hypers)
-                found.append(float(norms.abs().max()) ** 2 if norms.numel() else 0.0)  # one number, in p's shape
+                whole = norms.full_tensor() if planning.shard(norms) is not norms else norms  # one number, in p's shape
+                found.append(float(whole.abs().max()) ** 2 if whole.numel() else 0.0)
         return found
 
     def launch(self, norm: Any) -> None:

@@ -41,8 +41,21 @@ def norm_program_for(switches: Switches) -> Program:
     return measuring(program_for(gradient_norm, tuple(s for s in switches if s[0] in known), frozenset()))
 
 
-def can_compile(p: Tensor, g: Tensor) -> bool:
-    """Whether a kernel can step this parameter: strided, real, its elements dense in memory."""
+def shard(t: Tensor) -> Tensor:
+    """The part of a DTensor that lies in this process; any other tensor is its own."""
+    return t._local_tensor if type(t).__name__ == "DTensor" else t  # type: ignore[attr-defined, no-any-return]
+
+
+def can_compile(p: Tensor, g: Tensor, *, by_elements: bool = True) -> bool:
+    """Whether a kernel can step this parameter: strided, real, its elements dense in memory.
+
+    A DTensor's shard can, where p and g are cut alike and nothing is reduced: `by_elements`.
+    """
+    if type(p).__name__ == "DTensor" and type(g).__name__ == "DTensor":
+        whole = not any(placement.is_partial() for placement in (*p.placements, *g.placements))  # type: ignore[attr-defined]
+        if not (by_elements and whole and (p.device_mesh, p.placements) == (g.device_mesh, g.placements)):  # type: ignore[attr-defined]
+            return False
+        p, g = shard(p), shard(g)
     plain = type(p) in (Tensor, torch.nn.Parameter) and type(g) in (Tensor, torch.nn.Parameter)
     if not plain or g.device != p.device or g.layout is not torch.strided or p.layout is not torch.strided:
         return False
@@ -70,6 +83,8 @@ class Bucket:
     contiguous: bool
     grad_dtype: torch.dtype
     pointers: list[int]
+    sharded: bool = False
+    """Whether its tensors are DTensors, whose shards the addresses are of."""
     grads: list[Tensor] = field(default_factory=list)
     """The gradients last seen to lie as they should."""
     mixed: bool = False
@@ -78,7 +93,11 @@ class Bucket:
 
     def take(self, grads: list[Any]) -> bool:
         """Put the gradients' addresses in the table; False, and the plan is void, if anything is not as it was."""
-        if list(map(_ADDRESS, self.params)) != self.pointers:
+        if self.sharded:
+            if any([type(g) is not type(p) for p, g in zip(self.params, grads, strict=True)]):
+                return False
+            grads = list(map(shard, grads))
+        if list(map(_ADDRESS, map(shard, self.params) if self.sharded else self.params)) != self.pointers:
             return False
         if not (all(map(operator.is_, grads, self.grads)) and len(grads) == len(self.grads)):
             if any([g is None or g.layout is not torch.strided or g.dtype is not self.grad_dtype for g in grads]):
@@ -87,7 +106,7 @@ class Bucket:
             if not (self.contiguous and all([g.is_contiguous() for g in grads])):
                 lying = [
                     g if g.stride() == p.stride() else torch.empty_like(p, dtype=g.dtype).copy_(g)
-                    for p, g in zip(self.params, grads, strict=True)
+                    for p, g in zip(map(shard, self.params), grads, strict=True)
                 ]
                 self.copied = [(g, a) for a, g in zip(lying, grads, strict=True) if a is not g]
                 grads = lying
@@ -128,11 +147,12 @@ def build(
     """
     full = program_for(rule, switches, frozenset(), zero_grad)
     used = [s for s in rule.slots if not s.per_tensor and s.name in full.columns]
+    reduces = bool(full.reductions or full.given)
     groups: dict[Any, list[int]] = {}
     others: list[int] = []
     for k, (p, g) in enumerate(zip(params, grads, strict=True)):
         form = form_of(p)
-        if form is None or not can_compile(p, g):
+        if form is None or not can_compile(p, g, by_elements=not reduces):
             others.append(k)
             continue
         absent = frozenset(s.name for s in used if s.absent_at_first and states[k].get(s.name) is None)
@@ -143,10 +163,18 @@ def build(
             elif held.stride() != p.stride() or held.dtype not in DTYPES or held.device != p.device:
                 held = torch.empty_like(p, dtype=held.dtype if held.dtype in DTYPES else p.dtype).copy_(held)
             states[k][slot.name] = held
-        key = (form, p.device, p.dtype, g.dtype, tuple(states[k][s.name].dtype for s in used), absent)
+        key = (
+            form,
+            shard(p) is not p,
+            p.device,
+            p.dtype,
+            g.dtype,
+            tuple(states[k][s.name].dtype for s in used),
+            absent,
+        )
         groups.setdefault(key, []).append(k)
     buckets = []
-    for (form, _, _, grad_dtype, _, absent), members in groups.items():
+    for (form, _, _, _, grad_dtype, _, absent), members in groups.items():
         program = program_for(rule, switches, absent, zero_grad)
         buckets.append(_bucket(program, form, switches, grad_dtype, members, params, states))
     return buckets, others
@@ -156,9 +184,10 @@ def _bucket(
     program: Program, form: Form, switches: Switches, grad_dtype: torch.dtype, members: list[int],
     params: Sequence[Tensor], states: Sequence[dict[str, Any]],
 ) -> Bucket:  # fmt: skip
-    own = [params[k] for k in members]
+    whole = [params[k] for k in members]
+    own = list(map(shard, whole))
     names = program.columns[2:]
-    slots = [[states[k][name] for k in members] for name in names]
+    slots = [[shard(states[k][name]) for k in members] for name in names]
     dtypes = (own[0].dtype, grad_dtype, *(column[0].dtype for column in slots))
     names_of = tuple(DTYPES[d] for d in dtypes)
     kernel = kernel_for(program, names_of, form)
@@ -171,7 +200,8 @@ def _bucket(
         kernel=kernel,
         norm=kernel_for(norm_program_for(switches), names_of[:2], form) if clips else None,
         places=slice(None) if everyone else np.array(members),
-        params=own,
+        params=whole,
+        sharded=own[0] is not whole[0],
         slots=slots,
         addresses=np.array(rows, dtype=np.int64),
         chunks=kernel.chunks([p.numel() for p in own], own[0].device),
