@@ -18,11 +18,13 @@ from tolerances import (
     CLASS_FLOAT32_ULP,
     CLASS_FLOAT64,
     CLASS_LOW_ULP,
+    SMALL_PARAMETERS_RMS,
     TORCH_FLOAT32_SETTINGS,
     TORCH_FLOAT64,
     TORCH_NADAM_FLOAT32_PRODUCT,
 )
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
 
 from steprule import optim, rules
 from steprule.compiler import eager
@@ -168,12 +170,14 @@ def test_special_gradients_behave_as_torchs(dtype: torch.dtype) -> None:
         -0.0,
         tiny / 4,
         -tiny / 4,
-        torch.finfo(dtype).max / 2,
+        torch.finfo(dtype).max,
         1.0,
     ] * 5
     for case in COUNTERPARTS:
         if case.rule == "adadelta" and dtype is torch.float16:
             continue  # torch computes it in float16, where delta over- and underflows; ours in float32 does not
+        # NAdam's m_bar is the sum of two momenta, which the largest number's exceeds; torch never forms that sum.
+        values[7::9] = [torch.finfo(dtype).max / (2 if case.rule == "nadam" else 1)] * 5
         a = [torch.ones(len(values), dtype=dtype, requires_grad=True)]
         b = [torch.ones(len(values), dtype=dtype, requires_grad=True)]
         mine, theirs = ours(case)(a, **case.base), case.torch_class(b, **case.base)
@@ -182,7 +186,11 @@ def test_special_gradients_behave_as_torchs(dtype: torch.dtype) -> None:
             mine.step()
             theirs.step()
         # After the second infinite gradient torch's lerp gives nan (inf - inf) where the formula stays inf: both are lost.
-        assert torch.equal(a[0].isfinite(), b[0].isfinite()) or dtype in (torch.float16, torch.bfloat16), case.rule
+        finite, wanted = a[0].isfinite(), b[0].isfinite()
+        # The largest number: torch's RAdam overflows where ours need not; the other way round would be a fault.
+        assert not (wanted & ~finite)[7::9].any() or dtype in (torch.float16, torch.bfloat16), case.rule
+        finite[7::9] = wanted[7::9]
+        assert torch.equal(finite, wanted) or dtype in (torch.float16, torch.bfloat16), case.rule
         assert torch.equal(a[0][3:6].isfinite(), b[0][3:6].isfinite()), case.rule
         assert not a[0][8].isnan()
 
@@ -495,6 +503,121 @@ def test_groups_schedulers_hooks_closures_and_accumulation() -> None:
         b, _ = train(getattr(torch.optim, name))
         assert differences(a, b) <= CLASS_FLOAT32_RUN
         assert calls == ["before", "after"] * 15
+
+
+SCHEDULERS: dict[str, Any] = {
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda k: 0.9**k),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda k: 0.9),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2, 0.5),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [2, 4]),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.3, 3),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1, 1.0, 4),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.8),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 8, 2.0),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 5),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, step_size_up=2),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=12),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0),
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ExponentialLR(o, 0.9), lr_scheduler.ConstantLR(o, 0.5, 3)]
+    ),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o, 0.1, 2), lr_scheduler.ExponentialLR(o, 0.9)], [2]
+    ),
+}
+
+
+def test_every_scheduler_of_torch_is_in_the_table() -> None:
+    public = {n for n in lr_scheduler.__all__ if n not in ("LRScheduler", "SWALR")}
+    assert public <= {*SCHEDULERS}, public - {*SCHEDULERS}
+
+
+@pytest.mark.parametrize("make", SCHEDULERS.values(), ids=list(SCHEDULERS))
+@pytest.mark.parametrize("name", ["Adam", "RMSprop", "SGD"])
+def test_schedulers(name: str, make: Any, float64_default: None) -> None:
+    """Those that cycle the momentum (or beta1) too; none compiles anything anew."""
+    ends = []
+    for module in (optim, torch.optim):
+        p = torch.ones(3, requires_grad=True)
+        optimizer = getattr(module, name)([p], lr=0.1, **({"momentum": 0.9} if name != "Adam" else {}))
+        scheduler = make(optimizer)
+        for k in range(10):
+            p.grad = p.detach() * (1 + k % 3)
+            optimizer.step()
+            scheduler.step(
+                *([float(p.detach().sum())] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else [])
+            )
+        ends.append(p.detach())
+    assert differences([ends[0]], [ends[1]]) <= CLASS_FLOAT64
+
+
+@pytest.mark.parametrize("case", COUNTERPARTS, ids=NAMES)
+def test_named_parameters_and_their_checkpoints(case: Counterpart, float64_default: None) -> None:
+    """Built from `named_parameters`, saved with names, loaded with `weights_only=True`, on to torch's class and back."""
+    if (
+        "param_names"
+        not in case.torch_class([("w", torch.ones(1, requires_grad=True))]).state_dict()["param_groups"][0]
+    ):
+        pytest.skip("this torch knows no named parameters")
+    ends = []
+    for kinds in ((ours(case), case.torch_class, ours(case)), (case.torch_class,) * 3):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 2)
+        state = None
+        for kind in kinds:
+            optimizer = kind(model.named_parameters(), **case.base)
+            if state is not None:
+                state.seek(0)
+                optimizer.load_state_dict(torch.load(state, weights_only=True))
+            assert optimizer.param_groups[0]["param_names"] == ["weight", "bias"]
+            for k in range(3):
+                optimizer.zero_grad()
+                model(torch.full((5, 4), k + 1.0)).square().mean().backward()
+                optimizer.step()
+            state = io.BytesIO()
+            torch.save(optimizer.state_dict(), state)
+        ends.append([p.detach() for p in model.parameters()])
+    assert differences(*ends) <= TORCH_NADAM_FLOAT32_PRODUCT
+
+
+@pytest.mark.parametrize("case", COUNTERPARTS, ids=NAMES)
+def test_float32_errs_as_torchs_where_parameters_are_small(case: Counterpart) -> None:
+    """With the minimum at 0 a parameter can be smaller than its own step, and a state cancel: there torch's float32 is
+    up to 70 ulp off as well. One step from the same state, both against float64: ours errs no more on the average."""
+    off: list[list[Tensor]] = [[], []]
+    for settings in case.settings():
+        a = [p for p in parameters(torch.float32) if p.numel()]
+        b = [p.detach().clone().requires_grad_() for p in a]
+        mine, theirs = ours(case)(a, **settings), case.torch_class(b, **settings)
+        rule = type(mine).rule  # type: ignore[attr-defined]
+        for t in range(1, 61):
+            set_gradients(a, t)
+            if t > 1:
+                theirs.load_state_dict(copy.deepcopy(mine.state_dict()))
+            hypers = mine._hypers(mine.param_groups[0])  # type: ignore[attr-defined]
+            exact, before = [], []
+            for p, q in zip(a, b, strict=True):
+                with torch.no_grad():
+                    q.copy_(p)
+                q.grad = p.grad
+                state = mine.state[p]
+                held = {
+                    s.name: state[s.name].item() if s.per_tensor else state[s.name].double()
+                    for s in rule.slots
+                    if state.get(s.name) is not None
+                }
+                before.append(p.detach().double())
+                exact.append(eager.step(rule, before[-1], p.grad.double(), held, t, hypers)[0])  # type: ignore[union-attr]
+            mine.step()
+            theirs.step()
+            for found, params in zip(off, (a, b), strict=True):
+                for p, old, new in zip(params, before, exact, strict=True):
+                    largest = torch.maximum(old.abs(), new.abs()).clamp(min=1e-30)
+                    ulp = 2.0**-23 * 2.0 ** torch.floor(torch.log2(largest))
+                    found.append(((p.detach().double() - new) / ulp).flatten())
+    rms = [torch.cat(found).square().mean().sqrt().item() for found in off]
+    assert rms[0] <= SMALL_PARAMETERS_RMS * rms[1], rms
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own, of its version and machine

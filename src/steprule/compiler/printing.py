@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from steprule.arithmetic import is_product
-from steprule.compiler.graph import COMPARISONS, Kind, Node
+from steprule.compiler.graph import COMPARISONS, Node
 from steprule.compiler.split import Pass, Program, product
 
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -28,7 +28,6 @@ class PassPrinter(ABC):
         self.names: dict[Node, str] = {}
         self.constants: dict[str, str] = {}
         self._taken: set[str] = set()
-        self._inverses: dict[Node, tuple[str, str]] = {}
         self.whole_tensor: list[str] = []
         """Lines once a tensor: the roots and reductions that this pass uses, and what follows from them."""
         self.each_element: list[str] = []
@@ -98,7 +97,7 @@ class PassPrinter(ABC):
         for row, node in enumerate((*self.program.reductions, *self.program.given)):
             if node in self.names:
                 lines.append(f"{self.names[node]} = {self.reduced(row)}")
-        self.whole_tensor = [*lines, *whole, *(f"{name} = {value}" for name, value in self._inverses.values())]
+        self.whole_tensor = [*lines, *whole]
 
     def show(self, arg: Node | float | int | bool) -> str:
         """An operand: a name, or the name of a typed constant."""
@@ -106,16 +105,6 @@ class PassPrinter(ABC):
             # A bare 1 would make a whole loop float64.
             return self.constants.setdefault(repr(float(arg)), f"C{self.k}_{len(self.constants)}")
         return self.names.get(arg) or self._new(arg)
-
-    def _inverse(self, divisor: Node) -> str:
-        """1 / divisor, once a chunk: in float32 dividing each element costs more than the memory it waits for.
-
-        A product with the inverse is within 1.5 ulp of the quotient, where the quotient itself is within 0.5.
-        """
-        if divisor not in self._inverses:
-            value = self.divide(self.show(1.0), self.show(divisor))
-            self._inverses[divisor] = (self._unique("inverse"), value)
-        return self._inverses[divisor][0]
 
     def _new(self, node: Node) -> str:
         self.names[node] = self._unique(node.name or node.op)
@@ -132,9 +121,6 @@ class PassPrinter(ABC):
     def _expression(self, node: Node) -> str:
         """One operation on typed operands, in torch's semantics on NaN."""
         op = node.op
-        divisor = node.args[1] if op == "div" and node.kind is Kind.ELEMENT else None
-        if self.compute == "float32" and isinstance(divisor, Node) and divisor.kind is not Kind.ELEMENT:
-            return f"{self.show(node.args[0])} * {self._inverse(divisor)}"
         args = [self.show(a) for a in node.args]
         if op == "div":
             return self.divide(args[0], args[1])

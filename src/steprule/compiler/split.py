@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from steprule.arithmetic import FloatArithmetic, Real, is_product
+from steprule.compiler.fold import fold
 from steprule.compiler.graph import REDUCTIONS, Graph, Kind, Node
 from steprule.rules.rule import Rule
 
@@ -96,6 +97,7 @@ class Program:
 
 def split(graph: Graph, *, zero_grad: bool = False) -> Program:
     """Split `graph` into scalars, reductions and element passes; with `zero_grad` the last pass also zeroes g."""
+    graph = fold(graph)
     live = [n for n in graph.live if n.op != "input"]
     outputs = {k: v for k, v in graph.outputs.items() if v is not None}
     per_tensor = {s.name for s in graph.rule.slots if s.per_tensor}

@@ -23,6 +23,23 @@ from steprule.optim.watched import WatchedState, WatchedStates
 from steprule.rules.parts import gradient_norm
 from steprule.rules.rule import Rule
 
+BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too:
+
+- `clip_value`: bring each element of the gradient into [-clip_value, clip_value]; 0 is off.
+- `clip_norm`: shrink the gradients so that their norm, over all parameters of all groups that clip, is at most this;
+  0 is off. As `torch.nn.utils.clip_grad_norm_`, but the gradients themselves stay as they are.
+- `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
+- `ema_decay`: keep an exponential moving average of the weights, state `ema`; 0 is off. See `ema_weights`.
+- `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
+- `backend`: "auto" (Numba's kernel on the CPU, Triton's on an NVIDIA GPU, the eager form elsewhere), "eager", "numba" or
+  "triton"; of the optimizer, not of a group.
+
+A `torch.amp.GradScaler` that steps the optimizer has it unscale the gradients in the same pass, and skip the step where
+one is not finite; the gradients themselves stay scaled.
+
+`foreach` and `fused` are accepted and change nothing: there is one form, and it is fused. `capturable` and
+`differentiable` run torch's own step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""
+
 
 class _Shared:
     """The one-number-a-tensor values of a group, `step` and such slots: one array each, 0-dim views into it as states."""
@@ -41,25 +58,7 @@ class _Shared:
 
 
 class RuleOptimizer(torch.optim.Optimizer):
-    """A `torch.optim.Optimizer` whose step is a rule, run by a kernel that serves all parameters of a group at once.
-
-    What torch's constructors lack, each off by default and then free; each a key of the parameter groups too:
-
-    - `clip_value`: bring each element of the gradient into [-clip_value, clip_value]; 0 is off.
-    - `clip_norm`: shrink the gradients so that their norm, over all parameters of all groups that clip, is at most this;
-      0 is off. As `torch.nn.utils.clip_grad_norm_`, but the gradients themselves stay as they are.
-    - `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
-    - `ema_decay`: keep an exponential moving average of the weights, state `ema`; 0 is off. See `ema_weights`.
-    - `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
-    - `backend`: "auto" (Numba's kernel on the CPU, Triton's on an NVIDIA GPU, the eager form elsewhere), "eager",
-      "numba" or "triton"; of the optimizer, not of a group.
-
-    A `torch.amp.GradScaler` that steps the optimizer has it unscale the gradients in the same pass, and skip the step
-    where one is not finite; the gradients themselves stay scaled.
-
-    `foreach` and `fused` are accepted and change nothing: there is one form, and it is fused. `capturable` and
-    `differentiable` run torch's own step, which has no kernel of ours, nor clipping or averaging.
-    """
+    """A `torch.optim.Optimizer` whose step is a rule, run by a kernel that serves all parameters of a group at once."""
 
     rule: ClassVar[Rule]
     """The rule, equipped with what cuts across rules."""
@@ -76,6 +75,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.__doc__ and "foreach" not in cls.__doc__:
+            cls.__doc__ = f"{inspect.cleandoc(cls.__doc__)}\n\n{BEYOND}"
         cls._names = tuple(cls.rule.defaults)
         cls._switching = frozenset(h.name for h in cls.rule.hypers if h.switches)
         base = torchs_class(cls)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steprule import rules
 from steprule.errors import unknown_name
-from steprule.optim.base import RuleOptimizer
+from steprule.optim.base import BEYOND, RuleOptimizer
 from steprule.rules.parts import equipped
 from steprule.rules.rule import Rule
 
@@ -101,7 +101,7 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
             super().__init__(params, bound, **own)
 
     FromRule.__name__ = FromRule.__qualname__ = name or found.name
-    FromRule.__doc__ = f"{found.summary}\n\nMade from the rule `{found.name}`."
+    FromRule.__doc__ = f"{found.summary}\n\nMade from the rule `{found.name}`.\n\n{BEYOND}"
     FromRule.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return FromRule
 

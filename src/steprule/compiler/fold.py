@@ -1,0 +1,72 @@
+"""Fold scalars: factors that every element would be multiplied with, one after the other, become one factor a step.
+
+`lr * (m / (1 - beta1**t))` is one product with a number that the host computes in float64. So an element is rounded less
+often, nothing overflows half-way, and no element is divided where a product serves: `m / s` becomes `m * (1 / s)`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from steprule.compiler.graph import Graph, Kind, Node
+
+Arg = Node | float | int | bool
+
+
+def fold(graph: Graph) -> Graph:
+    """The same graph with its scalar factors folded; the graph given stays as it is."""
+    return _Folder(graph).folded
+
+
+class _Folder:
+    def __init__(self, graph: Graph) -> None:
+        live = graph.live
+        outputs = [n for n in graph.outputs.values() if isinstance(n, Node)]
+        self.uses = Counter([a for n in live for a in n.args if isinstance(a, Node)] + outputs)
+        self.new: dict[Node, Node] = {}
+        self.nodes: list[Node] = []
+        self.known: dict[object, Node] = {}
+        self.single: set[Node] = set()
+        """New nodes whose result only one other uses: folded away, nobody misses them."""
+        for node in live:
+            self.new[node] = node if node.op == "input" else self._take(node)
+            if self.uses[node] == 1:
+                self.single.add(self.new[node])
+        found = {k: self.new[v] if isinstance(v, Node) else v for k, v in graph.outputs.items()}
+        self.folded = replace(graph, nodes=self.nodes, outputs=found)
+
+    def _take(self, node: Node) -> Node:
+        args = tuple(self.new[a] if isinstance(a, Node) else a for a in node.args)
+        op = node.op
+        if node.kind is Kind.ELEMENT and op == "div" and _is_scalar(args[1]):
+            op, args = "mul", (args[0], self._scalar("div", 1.0, args[1]))
+        if node.kind is Kind.ELEMENT and op == "mul":
+            args = self._gather(args)
+        return self._add(Node(op, args, node.kind, node.name, node.truth))
+
+    def _gather(self, args: tuple[Arg, ...]) -> tuple[Arg, ...]:
+        """scalar * (scalar * x) as (scalar * scalar) * x, where nobody else needs the inner product."""
+        factor, x = args if _is_factor(args[0]) else args[::-1]
+        if not (_is_factor(factor) and isinstance(x, Node) and x.op == "mul" and x in self.single):
+            return args
+        inner, y = x.args if _is_factor(x.args[0]) else x.args[::-1]
+        return (self._scalar("mul", factor, inner), y) if _is_factor(inner) else args
+
+    def _scalar(self, op: str, a: Arg, b: Arg) -> Node:
+        key = (op, *(x if isinstance(x, Node) else repr(x) for x in (a, b)))
+        if key not in self.known:
+            self.known[key] = self._add(Node(op, (a, b), Kind.SCALAR))
+        return self.known[key]
+
+    def _add(self, node: Node) -> Node:
+        self.nodes.append(node)
+        return node
+
+
+def _is_scalar(arg: Arg) -> bool:
+    return isinstance(arg, Node) and arg.kind is Kind.SCALAR
+
+
+def _is_factor(arg: Arg) -> bool:
+    return _is_scalar(arg) or (not isinstance(arg, Node) and not isinstance(arg, bool))
