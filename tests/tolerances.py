@@ -70,3 +70,14 @@ INTERPRETER_BFLOAT16_RUN = 2 * CLASS_BFLOAT16_RUN
 # A rule of the whole vocabulary in float64, three steps: exp, log and pow differ in the last bits between numpy, torch's
 # vector code and exp(y log x), and roots of differences make more of it.
 FORMS_VOCABULARY = 1e-11
+
+# exp and tanh of a model's kernel, float32, ulp: a Taylor series of degree 7 after range reduction, a handful of roundings.
+EXP_ULP = 2
+TANH_ULP = 4
+
+# A model's gradients in its kernel against torch's, float32, relative to the largest: sums over a batch of 7 in another order.
+LANE_GRADIENT = 5e-6
+
+# A lane's loss after a whole run in float32 against a solo run through torch: each step rounds differently, by sums in
+# another order and the fold of scalars, and 15 steps feed it back.
+LANE_AGAINST_SOLO = 2e-4

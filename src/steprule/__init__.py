@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from steprule.checking import check as check
     from steprule.paths import Trace as Trace
     from steprule.paths import trace as trace
+    from steprule.problems.problem import Problem as Problem
     from steprule.races import Race as Race
     from steprule.races import race as race
+    from steprule.sweeps import Sweep as Sweep
+    from steprule.sweeps import sweep as sweep
     from steprule.training import Run as Run
     from steprule.training import train as train
 
@@ -34,6 +37,9 @@ _LATER = {
     "Trace": "paths",
     "train": "training",
     "Run": "training",
+    "Problem": "problems.problem",
+    "sweep": "sweeps",
+    "Sweep": "sweeps",
     "race": "races",
     "Race": "races",
     "d2l": "",
@@ -41,7 +47,23 @@ _LATER = {
     "check": "checking",
 }
 
-__all__ = ["Race", "Rule", "Run", "Trace", "check", "d2l", "optim", "race", "rule", "rules", "trace", "train"]
+__all__ = [
+    "Problem",
+    "Race",
+    "Rule",
+    "Run",
+    "Sweep",
+    "Trace",
+    "check",
+    "d2l",
+    "optim",
+    "race",
+    "rule",
+    "rules",
+    "sweep",
+    "trace",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

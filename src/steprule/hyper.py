@@ -38,6 +38,18 @@ class Search:
     high: float
     scale: Literal["log", "linear", "complement"] = "log"
 
+    def at(self, share: float) -> float:
+        """The value at a share of the way from low to high, on the scale.
+
+        >>> Search(1e-4, 1.0).at(0.5), Search(0, 1, "linear").at(0.25), round(Search(0.9, 0.999, "complement").at(0.5), 6)
+        (0.01, 0.25, 0.99)
+        """
+        if self.scale == "linear":
+            return self.low + share * (self.high - self.low)
+        if self.scale == "complement":
+            return 1 - float((1 - self.low) ** (1 - share) * (1 - self.high) ** share)
+        return float(self.low ** (1 - share) * self.high**share)
+
 
 @dataclass(frozen=True)
 class OffAtZero:

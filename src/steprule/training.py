@@ -9,7 +9,7 @@ import inspect
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -30,6 +30,12 @@ from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
+
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "constant": lambda t, steps: 1.0,
+    "linear": lambda t, steps: (steps - t + 1) / steps,
+}
+"""What multiplies the learning rate at step t, from 1: "linear" falls to zero behind the last step."""
 
 Optimizable = Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer]
 """What can train: a rule in any way to say one, an Optimizer class, or a factory `params -> optimizer`."""
@@ -99,6 +105,7 @@ def train(
     batch_size: int = 10,
     *,
     init: Init = "same",
+    schedule: str = "constant",
     device: str = "cpu",
     **hypers: Any,
 ) -> Run:
@@ -111,6 +118,7 @@ def train(
         epochs: passes over the data, 1 or more.
         batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller.
         init: "same", the same initial weights for all; or "tutorial", as the tutorial's cells (see `Problem`).
+        schedule: of the learning rate, "constant" or "linear" (to zero).
         device: where to train, as torch names it.
         hypers: the rule's hyperparameters, or the class's arguments.
 
@@ -124,6 +132,8 @@ def train(
     task = problems.get(problem)
     for name, value, least in (("seed", seed, 0), ("epochs", epochs, 1), ("batch_size", batch_size, 1)):
         _check_whole(name, value, least)
+    if schedule not in SCHEDULES:
+        raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
     where = _device(device)
     features, targets = task.features.to(where), task.targets.to(where)
@@ -135,8 +145,11 @@ def train(
             return float(task.loss(model(features), targets))
 
     samples, losses, seconds, seen = [0], [full_loss()], 0.0, 0
-    for rows in _batches(len(features), batch_size, epochs, seed):
+    steps = epochs * -(-len(features) // batch_size)
+    for t, rows in enumerate(batches(len(features), batch_size, epochs, seed), 1):
         x, y = features[rows], targets[rows]
+        if schedule != "constant":
+            stepper.scale_rate(SCHEDULES[schedule](t, steps))
         began = time.perf_counter()
         stepper.step(lambda: task.loss(model(x), y))  # noqa: B023
         seconds += time.perf_counter() - began
@@ -192,6 +205,7 @@ class _Stepper(Protocol):
     hypers: Mapping[str, Any]
 
     def step(self, loss: Callable[[], Tensor]) -> None: ...
+    def scale_rate(self, factor: float) -> None: ...
     def averaged(self) -> AbstractContextManager[None]: ...
 
 
@@ -203,15 +217,19 @@ class _RuleStepper:
         self.hypers = self.rule.bind(hypers)
         self.parameters = list(model.parameters())
         self.states: list[eager.State] = [{} for _ in self.parameters]
-        self.t = 0
+        self.t, self.now = 0, self.hypers
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         gradients = torch.autograd.grad(loss(), self.parameters)
         self.t += 1
         with torch.no_grad():
             for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
-                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t, self.hypers)
+                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t, self.now)
                 p.copy_(new_p)
+
+    def scale_rate(self, factor: float) -> None:
+        if "lr" in self.hypers:
+            self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
 
     def averaged(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -237,6 +255,7 @@ class _ClassStepper:
             got = f"a {type(self.optimizer).__name__}"
             raise InputTypeError(f"factory {name}", expected="a torch.optim.Optimizer", got=got)
         self.hypers = dict(hypers)
+        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
         self._mode("train")
 
     def step(self, loss: Callable[[], Tensor]) -> None:
@@ -247,6 +266,10 @@ class _ClassStepper:
             return value
 
         self.optimizer.step(closure)  # type: ignore[arg-type]
+
+    def scale_rate(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -259,11 +282,25 @@ class _ClassStepper:
             switch()
 
 
-def _batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
+def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
     """Row numbers of each batch; the order of the samples depends on the seed alone."""
     generator = torch.Generator().manual_seed(problems.stream(seed, 1))
     for _ in range(epochs):
         yield from torch.split(torch.randperm(count, generator=generator), size)
+
+
+def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """The seeds themselves, from how many, from 0, or from themselves. Raises `InputError`, `InputTypeError`."""
+    if isinstance(seeds, bool) or not isinstance(seeds, int | Iterable) or isinstance(seeds, str):
+        raise InputTypeError("seeds", expected="a whole number, or whole numbers", got=repr(seeds))
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise InputError("seeds", expected="1 or more", got=repr(seeds))
+        return tuple(range(seeds))
+    numbers = tuple(dict.fromkeys(seeds))
+    if not numbers or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in numbers):
+        raise InputError("seeds", expected="whole numbers, 0 or more", got=repr(numbers))
+    return numbers
 
 
 def _torch_class(name: str) -> Any:

@@ -23,7 +23,7 @@ from steprule import optim
 if "steprule" in sys.argv[1]:
     # Numba imports much of itself at the first kernel: that is an import too.
     from numba.core.registry import cpu_target
-    from steprule.compiler import cpu
+    from steprule.compiler import intrinsics
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
 imports = time.perf_counter() - began

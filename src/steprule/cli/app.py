@@ -221,6 +221,66 @@ def train(
 
 
 @app.command()
+def sweep(
+    rule: RuleArgument,
+    on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=LOW..HIGH]", help="What to draw; lr if not given. Repeatable.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="How many hyperparameter points.", parser=_whole, metavar="N")] = 64,
+    seeds: Annotated[int, typer.Option(help="How many seeds each.", parser=_whole, metavar="N")] = 1,
+    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant, or linear to zero.")] = "constant",
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the data; the problem's own if not given.", parser=_whole, metavar="N"),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=_whole, metavar="N")
+    ] = None,
+    compiled: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the model, or not; if not given, when it pays."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every lane: .parquet or .json.")] = None,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train thousands of hyperparameter points at once: Sobol points over ranges, every one with every seed."""
+    from steprule import sweeps
+    from steprule.cli import options, output
+    from steprule.rules.parts import composed
+
+    found = composed(catalogue.resolve(rule))
+    (fixed,) = options.settings_for([found], settings or [])
+    drawn = sweeps.sobol({n: s for n, s in options.ranges_for(found, vary or []).items() if n not in fixed}, points)
+    with output.progress("sweep") as advance:
+        result = sweeps.sweep(
+            found, on, {**fixed, **drawn}, seeds, schedule=schedule, epochs=epochs, batch_size=batch_size,
+            compile="auto" if compiled is None else compiled, progress=advance,
+        )  # fmt: skip
+    if out is not None:
+        sweeps.save(result, out)
+    if json:
+        output.as_json(result.to_dict())
+        return
+    order = result.scores.mean(axis=1).argsort(kind="stable")[:10]
+    rows = []
+    for k in order:
+        numbers = [f"{result.hypers[n][k]:.4g}" for n in drawn]
+        held = [f"{v[k].mean():.5f}" for v in (result.train, result.validation, result.test)]
+        rows.append((*numbers, *held, str(int(result.diverged[k].sum())) or ""))
+    heads = (*drawn, "train", "validation", "test", "diverged")
+    title = f"{result.optimizer} on {result.problem}: the ten best of {points} points, means of {seeds} seeds"
+    output.table(title, heads, rows, left=())
+    dead = int(result.diverged.sum())
+    pace = f"{result.lanes:,} lanes in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} a second"
+    built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
+    output.say(f"\n{pace}{built}; {result.engine}; {dead:,} lanes diverged.")
+    if out is not None:
+        output.say(f"Written: {out}")
+
+
+@app.command()
 def race(
     rules: Annotated[
         list[str] | None,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.hyper import Search
 from steprule.rules.rule import Rule
 
 
@@ -28,6 +29,29 @@ def settings_for(rules: Sequence[Rule], texts: Sequence[str]) -> list[dict[str, 
             raise unknown_name("hyperparameter", name, names, where=f" of {of}")
         for k in takers:
             found[k][name] = _parsed(rules[k], name, value)
+    return found
+
+
+def ranges_for(rule: Rule, texts: Sequence[str]) -> dict[str, Search]:
+    """The ranges to draw from: `name` for the rule's own, `name=low..high` for another. None: the learning rate's."""
+    found = {}
+    for text in texts or (["lr"] if "lr" in rule.defaults else []):
+        name, _, bounds = text.partition("=")
+        hyper = rule.hyper(name.strip())
+        low, dots, high = bounds.partition("..")
+        if bounds and not dots:
+            raise InputError(f"--vary {text}", expected="name or name=low..high", got=repr(bounds), hint="lr=1e-4..1")
+        if bounds:
+            ends = [float(hyper.parse(end, rule.name)) for end in (low, high)]
+            scale = hyper.search.scale if hyper.search else "linear"
+            if not ends[0] < ends[1] or (scale == "log" and ends[0] <= 0):
+                least = "above 0 " if scale == "log" else ""
+                raise InputError(f"--vary {text}", expected=f"low {least}and below high", got=repr(bounds))
+            found[hyper.name] = Search(ends[0], ends[1], scale)
+        elif hyper.search is None:
+            raise InputError(f"--vary {text}", expected="a range", got="none", hint=f"Write {name}=low..high.")
+        else:
+            found[hyper.name] = hyper.search
     return found
 
 

@@ -21,6 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
+NUMBA = ("numba", "llvmlite", "numpy")
+"""What compiles a source for Numba."""
+INTRINSICS = str(Path(__file__).parent / "intrinsics.py")
+"""What it calls."""
+
 
 def name_for(kind: str, source: str, called: str, *packages: str) -> str:
     """A module name that changes with the source, with what it calls and with what compiles it."""

@@ -1,4 +1,4 @@
-"""The CPU form: one Numba kernel updates all tensors of a group in one call. The only file that imports numba.
+"""The CPU form: one Numba kernel updates all tensors of a group in one call.
 
 A kernel takes a row of addresses a tensor, (tensor, offset, length) a chunk, and a table of scalars; it exists serial, for
 small work on the calling thread, and parallel over chunks. Its bits are the same in both and for any number of threads: an
@@ -15,9 +15,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from steprule.compiler import cache
@@ -35,9 +32,6 @@ LANES = 64
 
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
-
-PACKAGES = ("numba", "llvmlite", "numpy")
-"""What compiles a kernel."""
 
 _PARALLEL = threading.Lock()  # Numba's workqueue layer aborts when two threads enter it at once
 _HOME = os.getpid()
@@ -73,7 +67,7 @@ class Kernel:
         """The passes, compiled or read from Numba's cache."""
         kind = f"{self.program.graph.rule.name}_{'parallel' if parallel else 'serial'}"
         source = source_of(self.program, self.dtypes, self.compute, parallel=parallel)
-        module = cache.load(kind, source, __file__, *PACKAGES)
+        module = cache.load(kind, source, cache.INTRINSICS, *cache.NUMBA)
         return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
 
     def launch(
@@ -189,7 +183,7 @@ def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel
         "import numpy as np",
         "from numba import carray, njit, prange",
         "",
-        "from steprule.compiler.cpu import from_bits16, from_half, pointer, to_bits16, to_half",
+        "from steprule.compiler.intrinsics import from_bits16, from_half, pointer, to_bits16, to_half",
         "",
         f'SIGNATURE = "void({arguments})"',
         f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
@@ -273,71 +267,6 @@ class _NumbaPass(PassPrinter):
         return f"reduced[{row}, i]"
 
 
-# What the generated source calls. Numba has no pointer from an address, no bfloat16 and no float16.
-
-
-@intrinsic
-def pointer(typing: Any, address: Any, dtype: Any) -> Any:
-    """The address as a pointer to numbers of this dtype."""
-    kind = types.CPointer(dtype.instance_type)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(kind))
-
-    return kind(types.int64, dtype), generate
-
-
-def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], make())
-
-    return target(source), generate
-
-
-@intrinsic
-def _float_of(typing: Any, bits: Any) -> Any:
-    return _bitcast(types.uint32, types.float32, ir.FloatType)
-
-
-@intrinsic
-def _bits_of(typing: Any, number: Any) -> Any:
-    return _bitcast(types.float32, types.uint32, lambda: ir.IntType(32))
-
-
-@intrinsic
-def from_half(typing: Any, bits: Any) -> Any:
-    """float16, as its bits, as float32."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
-
-    return types.float32(types.uint16), generate
-
-
-@intrinsic
-def to_half(typing: Any, number: Any) -> Any:
-    """float32 rounded to float16, to the nearest and on a tie to even, as its bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
-
-    return types.uint16(types.float32), generate
-
-
-@njit(inline="always")
-def from_bits16(bits: Any) -> Any:
-    """bfloat16, as its bits, as float32: they are its upper half."""
-    return _float_of(np.uint32(bits) << np.uint32(16))
-
-
-@njit(inline="always")
-def to_bits16(number: Any) -> Any:
-    """float32 rounded to bfloat16, to the nearest and on a tie to even, as its bits; any nan becomes torch's."""
-    bits = _bits_of(number)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    return np.uint16(np.uint32(0x7FC0) if number != number else rounded)
-
-
 def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None]:
     """A kernel that moves the bytes of an optimizer step and computes next to nothing: the limit that the bench names.
 
@@ -350,7 +279,7 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None
             '"""The limit: the same bytes, no maths."""',
             "import numpy as np",
             "from numba import carray, njit, prange",
-            "from steprule.compiler.cpu import pointer",
+            "from steprule.compiler.intrinsics import pointer",
             "",
             f'@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1])", parallel={form == "parallel"}, nogil=True, cache=True)',
             "def move(addresses, tensors, offsets, lengths):",
@@ -363,7 +292,7 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None
             *(f"            a{k}[k] = x" for k in [k for k in columns if k != 1][:writes]),
             "",
         ]
-        module = cache.load(f"move_{form}", "\n".join(lines), __file__, *PACKAGES)
+        module = cache.load(f"move_{form}", "\n".join(lines), cache.INTRINSICS, *cache.NUMBA)
         if form == "parallel":
             parallel_form = module.move
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -138,11 +139,11 @@ class RuleOptimizer(torch.optim.Optimizer):
             or torch._C._autograd._profiler_enabled()
         ):
             return _step_with_hooks(self, closure)
-        return self._take_step(closure)
+        # Once dynamo is there, its wrapper keeps torch.compile out; before, it would take a fifth of a small step.
+        return self._step_unseen(closure) if "torch._dynamo" in _MODULES else self._take_step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for hooks and profiler at 5 us a step
 
-    @_disable_dynamo  # torch.compile breaks its graph here, as at torch's own steps, and does not look inside
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
@@ -171,6 +172,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         for plan in ready:
             plan.launch(norm)
         return loss
+
+    # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
+    _step_unseen = _disable_dynamo(_take_step)
 
     def _plan_anew(self, group: dict[str, Any], scale: float | None) -> GroupPlan | _TorchsStep:
         """A plan for a group that has none, or whose plan does not hold any more; it is ready to be launched."""
@@ -267,13 +271,14 @@ def torchs_class(cls: type) -> Any:
     return None
 
 
+_MODULES = sys.modules
 _GLOBAL_PRE = _global_optimizer_pre_hooks
 _GLOBAL_POST = _global_optimizer_post_hooks
 
 
 @torch.optim.Optimizer.profile_hook_step
 def _step_with_hooks(optimizer: RuleOptimizer, closure: Callable[[], Any] | None = None) -> Any:
-    return optimizer._take_step(closure)
+    return optimizer._step_unseen(closure)
 
 
 def _norm_over(plans: Sequence[GroupPlan | _TorchsStep]) -> Any:

@@ -18,6 +18,8 @@ _MODULES: dict[Form, str] = {"numba": "cpu", "triton": "gpu"}
 
 def compiler_of(form: Form) -> Any:
     """The module of the compiler that prints this form; numba or triton is imported with it."""
+    if form == "numba":
+        importlib.import_module("steprule.compiler.intrinsics")
     return importlib.import_module(f"steprule.compiler.{_MODULES[form]}")
 
 

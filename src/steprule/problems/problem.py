@@ -4,34 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Literal
+from functools import cache, lru_cache, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steprule.errors import InputError, unknown_name
+from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.problems import airfoil
+from steprule.rules.load import load_object
 
 Init = Literal["same", "tutorial"]
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is trained: `loss(model(features), targets)` is minimised over the model's parameters."""
+    """What is trained: `loss(model(features), targets)` is minimised over the model's parameters.
+
+    A problem of one's own is this record around an ordinary `nn.Module`, tensors and a loss:
+
+    >>> from torch.nn.functional import mse_loss
+    >>> x = torch.randn(60, 3)
+    >>> mine = Problem("mine", "a line", x[:40], x[:40].sum(1, keepdim=True), lambda: nn.Linear(3, 1), mse_loss)
+    """
 
     name: str
     summary: str
     features: Tensor
+    """Of the samples to train on, [samples, ...]."""
     targets: Tensor
+    """[samples, ...]"""
     model: Callable[[], nn.Module]
     """A fresh model, initialised as torch does, from torch's global generator."""
     loss: Callable[[Tensor, Tensor], Tensor]
-    from_formula: Callable[[nn.Module], None]
-    """Initialises a model as the tutorial's cells from the formula do."""
+    """A mean over the samples."""
+    from_formula: Callable[[nn.Module], None] = lambda model: None
+    """Initialises a model as the tutorial's cells from the formula do; others keep torch's own initialisation."""
     floor: float | None = None
     """The least loss there is, where it is known."""
+    validation: tuple[Tensor, Tensor] | None = None
+    """Features and targets to choose hyperparameters by."""
+    test: tuple[Tensor, Tensor] | None = None
+    """Features and targets for the last word."""
+    batch_size: int = 10
+    epochs: int = 2
+    """How a sweep trains it, unless told otherwise."""
 
     def initial_model(self, seed: int, init: Init, *, torch_class: bool) -> nn.Module:
         """The model before the first step: the same for the same seed.
@@ -80,7 +98,87 @@ def _airfoil() -> Problem:
     )
 
 
-_MAKERS: dict[str, Callable[[], Problem]] = {"airfoil": _airfoil}
+@cache
+def _airfoil_split(name: str) -> Problem:
+    split = airfoil.grouped_split()
+    data = airfoil.load()
+    data = (data - data[split.train].mean(axis=0)) / data[split.train].std(axis=0)
+    parts = [_pair(data[rows, :-1], data[rows, -1:]) for rows in (split.train, split.validation, split.test)]
+    (features, targets), validation, test = parts
+    linear = name == "airfoil-linear"
+    model = partial(nn.Linear, 5, 1) if linear else _mlp
+    summary = "the same with whole experiments held out" + ("" if linear else ", 64 tanh units")
+    plan = {"batch_size": 10, "epochs": 2} if linear else {"batch_size": 50, "epochs": 5}
+    return Problem(name, summary, features, targets, model, half_mse, validation=validation, test=test, **plan)
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 64), nn.Tanh(), nn.Linear(64, 1))
+
+
+def _pair(features: Any, targets: Any) -> tuple[Tensor, Tensor]:
+    kind = torch.float32 if np.issubdtype(targets.dtype, np.floating) else torch.int64
+    x = torch.from_numpy(np.ascontiguousarray(features))
+    return x.float() if x.is_floating_point() else x, torch.from_numpy(np.ascontiguousarray(targets)).to(kind)
+
+
+def _held_out(features: Any, targets: Any, *, shuffle: bool) -> list[tuple[Tensor, Tensor]]:
+    """Training, validation and test: three fifths and a fifth each, of shuffled rows or in the order of a text."""
+    rows = np.random.default_rng(0).permutation(len(features)) if shuffle else np.arange(len(features))
+    cuts = [len(rows) * 3 // 5, len(rows) * 4 // 5]
+    return [_pair(features[part], targets[part]) for part in np.split(rows, cuts)]
+
+
+@cache
+def _digits(name: str) -> Problem:
+    from steprule.problems import digits
+
+    (features, targets), validation, test = _held_out(*digits.load(), shuffle=True)
+    models: dict[str, tuple[str, Callable[[], nn.Module]]] = {
+        "digits-softmax": ("softmax regression", lambda: nn.Linear(64, 10)),
+        "digits-mlp": (
+            "one hidden layer of 32",
+            lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
+        ),
+        "digits-cnn": (
+            "a small convolutional network",
+            lambda: nn.Sequential(
+                nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
+            ),
+        ),
+    }
+    text, model = models[name]
+    summary = f"handwritten digits of 8 x 8 pixels, {text}"
+    plan = {"batch_size": 50, "epochs": 5}
+    return Problem(
+        name, summary, features, targets, model, nn.functional.cross_entropy, validation=validation, test=test, **plan
+    )
+
+
+@cache
+def _letters(name: str) -> Problem:
+    from steprule.problems import letters
+
+    (features, targets), validation, test = _held_out(*letters.load(), shuffle=False)
+    count, width = len(letters.ALPHABET), 8
+
+    def model() -> nn.Module:
+        body = [nn.Flatten(), nn.Linear(letters.BEFORE * width, 32), nn.Tanh(), nn.Linear(32, count)]
+        return nn.Sequential(nn.Embedding(count, width), *body)
+
+    summary = "the next letter of six sonnets from the four before, embedding and one hidden layer"
+    plan = {"batch_size": 50, "epochs": 4}
+    return Problem(
+        name, summary, features, targets, model, nn.functional.cross_entropy, validation=validation, test=test, **plan
+    )
+
+
+_MAKERS: dict[str, Callable[[], Problem]] = {
+    "airfoil": _airfoil,
+    **{n: partial(_airfoil_split, n) for n in ("airfoil-linear", "airfoil-mlp")},
+    **{n: partial(_digits, n) for n in ("digits-softmax", "digits-mlp", "digits-cnn")},
+    "letters": partial(_letters, "letters"),
+}
 
 
 def names() -> tuple[str, ...]:
@@ -90,9 +188,17 @@ def names() -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def get(problem: str | Problem) -> Problem:
-    """The problem of that name. Raises `UnknownNameError` with the nearest one."""
+    """The problem of that name, or of `file.py:name`, where that is a problem or a function without arguments that gives
+    one. Raises `UnknownNameError` with the nearest name."""
     if isinstance(problem, Problem):
         return problem
+    if ":" in problem:
+        found = load_object(problem, kind="problem")
+        made = found() if callable(found) and not isinstance(found, Problem) else found
+        if not isinstance(made, Problem):
+            hint = "Make one with steprule.Problem(name, summary, features, targets, model, loss)."
+            raise InputTypeError(problem, expected="a steprule.Problem", got=f"a {type(made).__name__}", hint=hint)
+        return made
     if problem not in _MAKERS:
         raise unknown_name("problem", problem, _MAKERS)
     return _MAKERS[problem]()

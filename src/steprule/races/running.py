@@ -19,7 +19,7 @@ from steprule.problems.problem import Init, Problem
 from steprule.races import store
 from steprule.races.results import Row, summarise
 from steprule.races.spec import TUTORIAL, TUTORIAL_INIT, Entry
-from steprule.training import Optimizable, name_of, resolve, train, versions
+from steprule.training import Optimizable, name_of, resolve, seeds_of, train, versions
 
 RESULTS = "results.parquet"
 Progress = Callable[[int, int, str], None]
@@ -99,7 +99,7 @@ def race(
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in rules)
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
-    numbers = _seeds(seeds)
+    numbers = seeds_of(seeds)
     spec = _plain(
         {
             "problem": task.name,
@@ -177,16 +177,3 @@ def _check_labels(entries: tuple[Entry, ...]) -> None:
     if twice := {label for label in labels if labels.count(label) > 1}:
         hint = "Give each an Entry with a label of its own."
         raise InputError("race", expected="each entry once", got=f"{twice.pop()!r} twice", hint=hint)
-
-
-def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    if isinstance(seeds, bool) or not isinstance(seeds, int | Iterable) or isinstance(seeds, str):
-        raise InputTypeError("seeds", expected="a whole number, or whole numbers", got=repr(seeds))
-    if isinstance(seeds, int):
-        if seeds < 1:
-            raise InputError("seeds", expected="1 or more", got=repr(seeds))
-        return tuple(range(seeds))
-    numbers = tuple(dict.fromkeys(seeds))
-    if not numbers or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in numbers):
-        raise InputError("seeds", expected="whole numbers, 0 or more", got=repr(numbers))
-    return numbers

@@ -1,0 +1,137 @@
+"""What the sources printed for Numba call. The only file that imports numba; the sources themselves do as well.
+
+Numba has no pointer from an address, no bfloat16 and no float16; and its exp and tanh are calls to the C library, one number
+at a time, where these run at the width of the vector units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+
+@intrinsic
+def pointer(typing: Any, address: Any, dtype: Any) -> Any:
+    """The address as a pointer to numbers of this dtype."""
+    kind = types.CPointer(dtype.instance_type)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64, dtype), generate
+
+
+def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], make())
+
+    return target(source), generate
+
+
+@intrinsic
+def _float_of(typing: Any, bits: Any) -> Any:
+    return _bitcast(types.uint32, types.float32, ir.FloatType)
+
+
+@intrinsic
+def _bits_of(typing: Any, number: Any) -> Any:
+    return _bitcast(types.float32, types.uint32, lambda: ir.IntType(32))
+
+
+@intrinsic
+def from_half(typing: Any, bits: Any) -> Any:
+    """float16, as its bits, as float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def to_half(typing: Any, number: Any) -> Any:
+    """float32 rounded to float16, to the nearest and on a tie to even, as its bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+@njit(inline="always")
+def from_bits16(bits: Any) -> Any:
+    """bfloat16, as its bits, as float32: they are its upper half."""
+    return _float_of(np.uint32(bits) << np.uint32(16))
+
+
+@njit(inline="always")
+def to_bits16(number: Any) -> Any:
+    """float32 rounded to bfloat16, to the nearest and on a tie to even, as its bits; any nan becomes torch's."""
+    bits = _bits_of(number)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.uint16(np.uint32(0x7FC0) if number != number else rounded)
+
+
+# exp and tanh in float32, within 2 and 4 ulp; nan goes through, exp overflows to inf and underflows to 0.
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_HIGH = np.float32(0.693359375)  # nine bits: n times it is exact
+_LN2_LOW = np.float32(-2.1219444005469057e-4)
+
+
+@njit(inline="always")
+def _expm1_reduced(r: Any) -> Any:
+    """e^r - 1 for |r| <= ln(2) / 2, by its Taylor series up to r^7 / 7!: the rest is below 1e-8 of it."""
+    q = np.float32(1 / 720) + r * np.float32(1 / 5040)
+    q = np.float32(1 / 120) + r * q
+    q = np.float32(1 / 24) + r * q
+    q = np.float32(1 / 6) + r * q
+    q = np.float32(1 / 2) + r * q
+    return r + r * r * q
+
+
+@njit(inline="always")
+def _power_of_two(n: Any) -> Any:
+    """2^n as a float32, for a whole n in [-126, 127], from its bits."""
+    return _float_of(np.uint32((np.int32(n) + np.int32(127)) << np.int32(23)))
+
+
+@njit(inline="always")
+def exp_float32(x: Any) -> Any:
+    """e^x: 2^n e^r, where |r| <= ln(2) / 2. Two halves of 2^n, so that neither leaves the range of float32."""
+    clamped = np.float32(89.0) if x > np.float32(89.0) else x
+    clamped = np.float32(-104.0) if clamped < np.float32(-104.0) else clamped
+    n = np.floor(clamped * _LOG2_E + np.float32(0.5))
+    r = (clamped - n * _LN2_HIGH) - n * _LN2_LOW
+    half = np.floor(n * np.float32(0.5))
+    whole = np.float32(1.0) + _expm1_reduced(r)
+    return whole * _power_of_two(half) * _power_of_two(n - half)
+
+
+@njit(inline="always")
+def tanh_float32(x: Any) -> Any:
+    """(e^2a - 1) / (e^2a + 1) of a = |x|, with the sign of x; e^2a - 1 is formed without cancellation."""
+    a = np.float32(-2.0) * x if x < np.float32(0.0) else np.float32(2.0) * x
+    a = np.float32(20.0) if a > np.float32(20.0) else a
+    n = np.floor(a * _LOG2_E + np.float32(0.5))
+    scale = _power_of_two(n)
+    minus_one = (scale - np.float32(1.0)) + scale * _expm1_reduced((a - n * _LN2_HIGH) - n * _LN2_LOW)
+    size = minus_one / (minus_one + np.float32(2.0))
+    return -size if x < np.float32(0.0) else size
+
+
+@njit(inline="always")
+def exp_float64(x: Any) -> Any:
+    """e^x, the C library's."""
+    return np.exp(x)
+
+
+@njit(inline="always")
+def tanh_float64(x: Any) -> Any:
+    """tanh, the C library's."""
+    return np.tanh(x)

@@ -1,0 +1,58 @@
+"""Draw hyperparameter points, and write a sweep's lanes to a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from steprule.errors import InputError
+from steprule.files import write_aside
+from steprule.hyper import Search
+from steprule.sweeps.running import Sweep
+
+
+def sobol(ranges: Mapping[str, Search], count: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """`count` scrambled Sobol points over ranges, each on its own scale: by name, [count].
+
+    Raises `InputError` for less than one point.
+    """
+    if count < 1:
+        raise InputError("points", expected="1 or more", got=repr(count))
+    if not ranges:
+        return {}
+    shares = qmc.Sobol(len(ranges), rng=seed).random_base2(int(np.ceil(np.log2(count))))[:count]
+    return {n: np.array([s.at(share) for share in shares[:, k]]) for k, (n, s) in enumerate(ranges.items())}
+
+
+def save(sweep: Sweep, path: Path) -> None:
+    """Write every lane, by the ending: a row a lane (.parquet), or the record (.json).
+
+    Raises `InputError` for another ending, `OutputError` where the file cannot be written.
+    """
+    if path.suffix not in (".parquet", ".json"):
+        raise InputError(str(path), expected="a name that ends in .parquet or .json", got=repr(path.suffix))
+    with write_aside(path) as aside:
+        if path.suffix == ".json":
+            aside.write_text(json.dumps(sweep.to_dict(), indent=1, allow_nan=False) + "\n")
+        else:
+            pq.write_table(_table(sweep), aside)
+
+
+def _table(sweep: Sweep) -> pa.Table:
+    points, seeds = sweep.train.shape
+    columns: dict[str, Any] = {n: np.repeat(v, seeds) for n, v in sweep.hypers.items()}
+    columns["seed"] = np.tile(sweep.seeds, points)
+    for name in ("train", "validation", "test", "died_at", "diverged"):
+        columns[name] = getattr(sweep, name).ravel()
+    columns["curve"] = list(sweep.curve.reshape(points * seeds, -1))
+    what = {"optimizer": sweep.optimizer, "problem": sweep.problem, "schedule": sweep.schedule, "engine": sweep.engine}
+    plan = {"epochs": sweep.epochs, "batch_size": sweep.batch_size, "versions": dict(sweep.versions)}
+    return pa.table(columns, metadata={"steprule.sweep": json.dumps({**what, **plan})})

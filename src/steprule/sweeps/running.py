@@ -1,0 +1,323 @@
+"""`steprule.sweep`: one rule over many hyperparameter points and seeds, and what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from steprule.errors import InputError, InputTypeError
+from steprule.problems import problem as problems
+from steprule.problems.problem import Init, Problem
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+from steprule.sweeps import engine as engines
+from steprule.sweeps.engine import WINDOWS, Engine, Outcome
+from steprule.sweeps.kernel import NotBatchable
+from steprule.training import SCHEDULES, Optimizable, name_of, resolve, seeds_of, train, versions
+
+Compile = bool | Literal["auto"]
+WORTH = 30_000_000
+"""Lanes x steps x parameters from which `compile="auto"` compiles the model: by counts and not by the clock, so that the
+same sweep has the same numbers on every machine."""
+AT_ONCE = 16_384
+"""Lanes that are trained together."""
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every lane of a sweep: `[points, seeds]`, in the order in which they were given."""
+
+    optimizer: str
+    problem: str
+    hypers: Mapping[str, Array]
+    """What was varied, and what else was given: [points]."""
+    seeds: tuple[int, ...]
+    schedule: str
+    epochs: int
+    batch_size: int
+    train: Array = field(repr=False)
+    """The loss on all training samples after the last step."""
+    validation: Array = field(repr=False)
+    test: Array = field(repr=False)
+    """The same on what was held out; nan where the problem holds nothing out."""
+    initial: Array = field(repr=False)
+    """The loss on all training samples before the first step, [seeds]."""
+    died_at: Array = field(repr=False)
+    """The step at which the batch loss was not finite; 0 where it always was."""
+    curve: Array = field(repr=False)
+    """[points, seeds, windows]: the mean batch loss of each part of the training."""
+    engine: str
+    """How: "kernel", "vmap" or "one by one"; and why no better."""
+    seconds: float
+    """Wall time, compilation included."""
+    compile_seconds: float
+    """What building the model's kernel took of it."""
+    versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    @property
+    def lanes(self) -> int:
+        """How many trainings."""
+        return self.train.size
+
+    @property
+    def lanes_per_second(self) -> float:
+        """Trainings a second, compilation apart."""
+        return self.lanes / max(self.seconds - self.compile_seconds, 1e-9)
+
+    @property
+    def diverged(self) -> Array:
+        """Lanes that died, or ended above where they began."""
+        with np.errstate(invalid="ignore"):
+            return (self.died_at > 0) | ~(self.train <= self.initial)
+
+    @property
+    def scores(self) -> Array:
+        """What points are chosen by: the validation loss, or the training loss where nothing was held out; inf where a
+        lane diverged."""
+        chosen = self.train if np.isnan(self.validation).all() else self.validation
+        return np.where(self.diverged | ~np.isfinite(chosen), np.inf, chosen)
+
+    @property
+    def best(self) -> int:
+        """The point with the least mean score over the seeds."""
+        return int(np.argmin(self.scores.mean(axis=1)))
+
+    def point(self, k: int) -> dict[str, float | bool]:
+        """The hyperparameters of one point."""
+        return {name: values[k].item() for name, values in self.hypers.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the curves as plain values, for JSON; what is not finite is None."""
+
+        def plain(values: Array) -> Any:
+            return np.where(np.isfinite(values), values, None).tolist()
+
+        return {
+            "optimizer": self.optimizer,
+            "problem": self.problem,
+            "hypers": {n: v.tolist() for n, v in self.hypers.items()},
+            "seeds": list(self.seeds),
+            "schedule": self.schedule,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "train": plain(self.train),
+            "validation": plain(self.validation),
+            "test": plain(self.test),
+            "died_at": self.died_at.tolist(),
+            "diverged": self.diverged.tolist(),
+            "best": self.best,
+            "engine": self.engine,
+            "seconds": self.seconds,
+            "compile_seconds": self.compile_seconds,
+            "lanes_per_second": self.lanes_per_second,
+            "versions": dict(self.versions),
+        }
+
+    def _repr_html_(self) -> str:
+        order = np.argsort(self.scores.mean(axis=1), kind="stable")[:5]
+        heads = "".join(f"<th>{escape(n)}</th>" for n in self.hypers)
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{v[k]:.4g}</td>" for v in self.hypers.values())
+            + f"<td>{self.scores[k].mean():.5g}</td></tr>"
+            for k in order
+        )
+        title = f"{escape(self.optimizer)} on {escape(self.problem)}: {self.lanes:,} lanes, {self.lanes_per_second:,.0f} a second"
+        return f"<p>{title}; the best points:</p><table><tr>{heads}<th>loss</th></tr>{rows}</table>"
+
+
+def sweep(
+    rule: Optimizable,
+    problem: str | Problem = "airfoil",
+    hypers: Mapping[str, ArrayLike] | None = None,
+    seeds: int | Iterable[int] = 1,
+    *,
+    schedule: str = "constant",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    init: Init = "same",
+    compile: Compile = "auto",
+    progress: Callable[[int, int, str], None] = lambda done, total, label: None,
+) -> Sweep:
+    """Train `problem` at every hyperparameter point with every seed, thousands at once.
+
+    Args:
+        rule: a rule; or an Optimizer class or a factory, whose lanes run one by one.
+        problem: a problem, its name, or `file.py:name`.
+        hypers: by name one number for all points, or an array [points]; arrays are of one length. Any of the rule's.
+        seeds: how many, from 0; or the seeds themselves. A seed decides the initial weights and the batches, for all
+            points alike.
+        schedule: of the learning rate, "constant" or "linear" (to zero).
+        epochs, batch_size: the problem's own if not given.
+        init: as in `steprule.train`.
+        compile: True prints the model as a kernel over lanes; False takes `torch.vmap`, which compiles nothing; "auto"
+            compiles where lanes x steps x parameters make it worth its seconds.
+        progress: called with (lanes done, lanes in all, label).
+
+    Raises:
+        StepruleError: an unknown name, a value out of bounds, arrays of different lengths.
+
+    >>> found = sweep("adam", "airfoil", {"lr": [0.001, 0.01, 0.1]}, seeds=2, compile=False)
+    >>> found.train.shape, found.best
+    ((3, 2), 1)
+    """
+    began = time.perf_counter()
+    task, what = problems.get(problem), resolve(rule)
+    numbers = seeds_of(seeds)
+    if schedule not in SCHEDULES:
+        raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
+    plan = {"epochs": task.epochs if epochs is None else epochs}
+    plan["batch_size"] = task.batch_size if batch_size is None else batch_size
+    for name, value in plan.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(name, expected="a whole number, 1 or more", got=repr(value))
+    given = _points(hypers or {}, name_of(what))
+    points = len(next(iter(given.values()))) if given else 1
+    full = _bound(composed(what), given, points) if isinstance(what, Rule) else {}
+    outcomes: dict[tuple[int, int], tuple[Outcome, int]] = {}
+    used, compile_seconds, done = "", 0.0, 0
+    if isinstance(what, Rule):
+        engine, reason, compile_seconds = _choose(task, what, points * len(numbers), plan, compile)
+    else:
+        engine, reason = "one by one", "an optimizer that is no rule"
+    used = engine + (f": {reason}" if reason else "")
+    for seed in numbers:
+        parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [list(range(points))]
+        for part in parts:
+            for low in range(0, len(part), AT_ONCE):
+                members = list(part[low : low + AT_ONCE])
+                progress(done, points * len(numbers), f"seed {seed}")
+                if engine == "one by one":
+                    outcome = _one_by_one(task, what, given, members, seed, schedule, init, plan)
+                else:
+                    own = {n: v[members] for n, v in full.items()}
+                    outcome = engines.train_lanes(
+                        task,
+                        composed(what),
+                        own,
+                        seed,
+                        schedule=schedule,
+                        init=init,
+                        engine=engine,
+                        **plan,  # type: ignore[arg-type]
+                    )
+                for k, member in enumerate(members):
+                    outcomes[member, seed] = (outcome, k)
+                done += len(members)
+    shape = (points, len(numbers))
+
+    def gathered(name: str) -> Array:
+        values = [getattr(o, name)[k] for o, k in (outcomes[p, s] for p in range(points) for s in numbers)]
+        return np.array(values).reshape(*shape, *np.shape(values[0]))
+
+    return Sweep(
+        optimizer=name_of(what),
+        problem=task.name,
+        hypers=given,
+        seeds=numbers,
+        schedule=schedule,
+        train=gathered("train"),
+        validation=gathered("validation"),
+        test=gathered("test"),
+        initial=np.array([outcomes[0, s][0].initial for s in numbers]),
+        died_at=gathered("died_at"),
+        curve=gathered("curve"),
+        engine=used,
+        seconds=time.perf_counter() - began,
+        compile_seconds=compile_seconds,
+        versions=versions(),
+        **plan,
+    )
+
+
+def _points(hypers: Mapping[str, ArrayLike], where: str) -> dict[str, Array]:
+    """Every given hyperparameter as an array [points]."""
+    arrays = {}
+    for name, value in hypers.items():
+        array = np.asarray(value)
+        if array.ndim > 1 or array.size == 0 or array.dtype.kind not in "bif":
+            raise InputTypeError(
+                f"{where}: {name}", expected="a number, or an array of one dimension", got=repr(value)[:60]
+            )
+        arrays[name] = array
+    lengths = {n: len(a) for n, a in arrays.items() if a.ndim}
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{n}: {c}" for n, c in lengths.items())
+        hint = "One value a point: np.meshgrid(...) and ravel() give all combinations."
+        raise InputError(f"{where}: hypers", expected="arrays of one length", got=got, hint=hint)
+    count = next(iter(lengths.values()), 1)
+    return {n: np.broadcast_to(a, (count,)).copy() for n, a in arrays.items()}
+
+
+def _bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
+    """All of the rule's hyperparameters, checked, [points]."""
+    for name, values in given.items():
+        hyper = rule.hyper(name)
+        for value in np.unique(values) if values.dtype.kind != "f" else values[[np.argmin(values), np.argmax(values)]]:
+            hyper.validate(value.item(), rule.name)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            hyper.validate(float("nan"), rule.name)
+    return {h.name: np.asarray(given[h.name]) if h.name in given else np.full(points, h.default) for h in rule.hypers}
+
+
+def _choose(
+    task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], compile: Compile
+) -> tuple[Engine, str, float]:
+    """The engine, why it is no better one, and the seconds that building the kernel took."""
+    if compile not in (True, False, "auto"):
+        raise InputTypeError("compile", expected="True, False or 'auto'", got=repr(compile))
+    count, size = len(task.features), plan["batch_size"]
+    steps = plan["epochs"] * -(-count // size)
+    work = lanes * steps * sum(p.numel() for p in task.model().parameters())
+    reason = ""
+    if compile is True or (compile == "auto" and work >= WORTH):
+        began = time.perf_counter()
+        try:
+            for batch in {size, count % size or size}:
+                engines.gradients_of(task, min(batch, count), "kernel")
+            return "kernel", "", time.perf_counter() - began
+        except NotBatchable as error:
+            reason = f"no kernel for {error}"
+    try:
+        hypers = {h.name: np.full(1, h.default) for h in composed(rule).hypers}
+        engines.train_lanes(_few(task, size), composed(rule), hypers, 0, epochs=1, batch_size=size, engine="vmap")
+    except NotBatchable as error:
+        return "one by one", f"the model cannot be batched: {error}", 0.0
+    return "vmap", reason, 0.0
+
+
+def _few(task: Problem, size: int) -> Problem:
+    """The problem with one batch of its samples, to try whether a model can be batched at all."""
+    from dataclasses import replace
+
+    return replace(task, features=task.features[:size], targets=task.targets[:size], validation=None, test=None)
+
+
+def _one_by_one(
+    task: Problem, what: Any, given: Mapping[str, Array], members: list[int], seed: int, schedule: str, init: Init,
+    plan: Mapping[str, int],
+) -> Outcome:  # fmt: skip
+    found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "died_at", "curve")}
+    initial = 0.0
+    for k in members:
+        own = {n: v[k].item() for n, v in given.items()}
+        run = train(what, task, seed, init=init, schedule=schedule, **plan, **own)  # type: ignore[arg-type]
+        p = np.concatenate([np.asarray(x).reshape(-1) for x in run.parameters])[:, None]
+        held = {"validation": task.validation, "test": task.test}
+        initial = float(run.losses[0])
+        found["train"].append(run.final_loss)
+        for name, part in held.items():
+            found[name].append(engines.evaluate(task, p, *part)[0] if part else np.nan)
+        bad = np.flatnonzero(~np.isfinite(run.losses))
+        found["died_at"].append(-(-int(run.samples[bad[0]]) // plan["batch_size"]) if len(bad) else 0)
+        at = np.linspace(run.samples[0], run.samples[-1], WINDOWS)
+        found["curve"].append(np.interp(at, run.samples, run.losses))
+    arrays = {n: np.array(v) for n, v in found.items()}
+    return Outcome(initial=initial, **arrays)

@@ -1,0 +1,300 @@
+"""Sweeps: a lane is a solo run; engines agree; what diverges harms no neighbour; what cannot be batched runs one by one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tolerances import EXP_ULP, LANE_AGAINST_SOLO, LANE_GRADIENT, TANH_ULP
+from torch import Tensor, nn
+
+import steprule
+from steprule import rules, sweeps
+from steprule.cli import main
+from steprule.errors import InputError, InputTypeError, UnknownNameError
+from steprule.hyper import Search
+from steprule.problems import problem as problems
+from steprule.problems.problem import Problem
+from steprule.rules.parts import composed
+from steprule.sweeps import engine
+from steprule.sweeps.kernel import NotBatchable
+
+BATCHED = [n for n in problems.names() if n != "digits-cnn"]
+
+
+def small(count: int = 120) -> Problem:
+    """A line in three dimensions: trained in milliseconds."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(count, 3, generator=generator)
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.1 * torch.randn(count, 1, generator=generator)
+    held = (x[:30], y[:30])
+    return Problem(
+        "small", "a line", x, y, lambda: nn.Linear(3, 1), nn.functional.mse_loss, validation=held, test=held,
+        batch_size=25, epochs=3,
+    )  # fmt: skip
+
+
+SMALL = small()
+
+
+@pytest.mark.parametrize("name", problems.names())
+def test_every_problem_trains(name: str) -> None:
+    task = problems.get(name)
+    found = steprule.sweep("adam", task, {"lr": [1e-4, 1e-2]}, epochs=2, compile=False)
+    assert found.engine == "vmap"
+    assert found.train[1, 0] < 0.8 * found.initial[0]
+    assert found.train[1, 0] < found.train[0, 0]
+    if task.validation is not None:
+        assert found.validation[1, 0] < found.validation[0, 0]
+        assert np.isfinite(found.test).all()
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_the_kernels_gradients_are_torchs(name: str) -> None:
+    task = problems.get(name)
+    torch.manual_seed(3)
+    models = [task.model() for _ in range(5)]
+    x, y = task.features[:7], task.targets[:7]
+    call, width = engine.gradients_of(task, 7, "kernel")
+    flat = np.stack([np.concatenate([p.detach().numpy().ravel() for p in m.parameters()]) for m in models], axis=1)
+    p = np.ascontiguousarray(np.resize(flat.T, (width, len(flat))).T)
+    g, losses = np.empty_like(p), np.empty(width, dtype=np.float32)
+    call(p, g, x, y, losses)
+    for k, model in enumerate(models):
+        loss = task.loss(model(x), y)
+        wanted = torch.cat([v.reshape(-1) for v in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
+        assert losses[k] == pytest.approx(loss.item(), rel=LANE_GRADIENT)
+        assert np.abs(g[:, k] - wanted).max() <= LANE_GRADIENT * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("name", rules.names())
+def test_a_lane_is_a_solo_run(name: str, compile: bool) -> None:
+    """Every hyperparameter of a rule differs from lane to lane, over both variants of what switches by default."""
+    rule = composed(rules.get(name))
+    ranges = {h.name: h.search for h in rule.hypers if h.search and h.name not in ("weight_decay", "momentum")}
+    if "lr" in ranges:
+        ranges["lr"] = Search(1e-4, 0.05)
+    if "eps" in ranges:
+        ranges["eps"] = Search(1e-8, 1e-3)
+    points = sweeps.sobol(ranges, 6, seed=1)
+    points["weight_decay"] = np.array([0.0, 0.1, 0.0, 0.02, 0.0, 0.3])
+    if "momentum" in rule.defaults:
+        points["momentum"] = np.array([0.0, 0.9, 0.5, 0.0, 0.0, 0.7])
+    found = steprule.sweep(name, SMALL, points, seeds=2, compile=compile)
+    assert found.engine == ("kernel" if compile else "vmap")
+    for k in range(6):
+        for s, seed in enumerate(found.seeds):
+            alone = steprule.train(name, SMALL, seed, SMALL.epochs, SMALL.batch_size, **found.point(k))
+            assert found.train[k, s] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO), (k, seed)
+
+
+@pytest.mark.parametrize("name", ["RMSprop", "Adam", "Adagrad", "SGD", "NAdam", "RAdam", "Adamax", "Adadelta"])
+def test_a_lane_is_torchs_own_training(name: str) -> None:
+    lr = [0.5, 1.0] if name == "Adadelta" else [0.003, 0.03]
+    found = steprule.sweep(name.lower(), SMALL, {"lr": lr}, compile=True)
+    for k, rate in enumerate(lr):
+        alone = steprule.train(f"torch.optim.{name}", SMALL, 0, SMALL.epochs, SMALL.batch_size, lr=rate)
+        assert found.train[k, 0] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_lanes_bits_depend_on_no_other_lane(compile: bool) -> None:
+    rates = np.geomspace(1e-4, 0.3, 700)
+    together = steprule.sweep("adam", SMALL, {"lr": rates}, compile=compile)
+    apart = steprule.sweep("adam", SMALL, {"lr": rates[[3, 699]]}, compile=compile)
+    if compile:
+        assert np.array_equal(together.train[[3, 699]], apart.train)
+        assert np.array_equal(together.curve[[3, 699]], apart.curve)
+    else:  # a product of many matrices may add in another order than one of few
+        assert np.allclose(together.train[[3, 699]], apart.train, rtol=LANE_AGAINST_SOLO)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_lane_that_diverges_is_marked_and_harms_no_neighbour(compile: bool) -> None:
+    rates = np.array([0.01, 1e30, 0.02, 1e4])
+    found = steprule.sweep("sgd", SMALL, {"lr": rates, "momentum": 0.9}, compile=compile)
+    assert found.diverged.ravel().tolist() == [False, True, False, True]
+    assert found.died_at[0, 0] == 0
+    assert 1 < found.died_at[1, 0] <= 5
+    assert np.isinf(found.scores[[1, 3]]).all()
+    calm = steprule.sweep("sgd", SMALL, {"lr": rates[[0, 2]], "momentum": 0.9}, compile=compile)
+    assert np.array_equal(found.train[[0, 2]], calm.train)
+    assert found.best in (0, 2)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_schedules(schedule: str) -> None:
+    found = steprule.sweep("adam", SMALL, {"lr": [0.01, 0.1]}, schedule=schedule, compile=True)
+    for k in range(2):
+        for what in ("adam", "torch.optim.Adam"):
+            alone = steprule.train(what, SMALL, 0, 3, 25, schedule=schedule, lr=[0.01, 0.1][k])
+            assert found.train[k, 0] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
+
+
+def test_curves_are_means_of_batch_losses() -> None:
+    found = steprule.sweep("sgd", SMALL, {"lr": [0.0]}, epochs=12, compile=True)
+    assert found.curve.shape == (1, 1, engine.WINDOWS)
+    assert found.curve.mean() == pytest.approx(found.initial[0], rel=0.02)
+
+
+def test_auto_compiles_by_counts() -> None:
+    assert steprule.sweep("adam", SMALL, {"lr": [0.1]}).engine == "vmap"
+    assert steprule.sweep("adam", SMALL, {"lr": np.full(600_000 // 15, 0.1)}, epochs=40).engine == "kernel"
+
+
+def test_what_cannot_be_batched_runs_one_by_one_and_says_so() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.line(x)
+            return y if float(y.sum()) > 0 else y * 1.0
+
+    task = Problem("branching", "", SMALL.features, SMALL.targets, Branching, nn.functional.mse_loss, epochs=2)
+    found = steprule.sweep("adam", task, {"lr": [0.01, 0.1]})
+    assert found.engine.startswith("one by one: the model cannot be batched")
+    alone = steprule.train("adam", task, 0, 2, 10, lr=0.1)
+    assert found.train[1, 0] == alone.final_loss
+
+
+def test_an_optimizer_that_is_no_rule_runs_one_by_one() -> None:
+    found = steprule.sweep(torch.optim.Adam, SMALL, {"lr": [0.01, 0.1]}, seeds=[4, 7])
+    assert found.engine == "one by one: an optimizer that is no rule"
+    as_rule = steprule.sweep("adam", SMALL, {"lr": [0.01, 0.1]}, seeds=[4, 7])
+    assert np.allclose(found.train, as_rule.train, rtol=LANE_AGAINST_SOLO)
+    assert np.allclose(found.validation, as_rule.validation, rtol=LANE_AGAINST_SOLO)
+
+
+def test_a_convolution_has_no_kernel_and_goes_by_vmap() -> None:
+    task = problems.get("digits-cnn")
+    with pytest.raises(NotBatchable, match="convolution"):
+        engine.gradients_of(task, 50, "kernel")
+    found = steprule.sweep("adam", task, {"lr": [0.01]}, epochs=1, compile=True)
+    assert found.engine.startswith("vmap: no kernel for aten.convolution")
+
+
+def test_exp_and_tanh() -> None:
+    from numba import njit
+
+    from steprule.compiler import intrinsics
+
+    @njit
+    def all_of(x: Any) -> Any:
+        e, t = np.empty_like(x), np.empty_like(x)
+        for k in range(len(x)):
+            e[k], t[k] = intrinsics.exp_float32(x[k]), intrinsics.tanh_float32(x[k])
+        return e, t
+
+    x = np.concatenate([np.linspace(-12, 12, 400_001), np.linspace(-87, 88.7, 400_001), np.geomspace(1e-30, 1, 1000)])
+    x = np.concatenate([x, -np.geomspace(1e-30, 1, 1000)]).astype(np.float32)
+    e, t = all_of(x)
+    for got, exact, limit in ((e, np.exp(x.astype(np.float64)), EXP_ULP), (t, np.tanh(x.astype(np.float64)), TANH_ULP)):
+        ulp = np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64)
+        assert (np.abs(got - exact) / ulp).max() <= limit
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, 200.0, -200.0], dtype=np.float32)
+    e, t = all_of(special)
+    assert np.array_equal(e, np.array([np.nan, np.inf, 0, 1, np.inf, 0], dtype=np.float32), equal_nan=True)
+    assert np.array_equal(t, np.array([np.nan, 1, -1, 0, 1, -1], dtype=np.float32), equal_nan=True)
+
+
+def test_sobol_points_lie_in_their_ranges() -> None:
+    found = sweeps.sobol({"lr": Search(1e-4, 1.0), "beta1": Search(0.5, 0.999, "complement")}, 100)
+    assert all(len(v) == 100 for v in found.values())
+    assert 1e-4 <= found["lr"].min() < 2e-4 < 0.5 < found["lr"].max() <= 1.0
+    assert 0.5 <= found["beta1"].min() < 0.55 < 0.99 < found["beta1"].max() <= 0.999
+    # On its own scale each is spread evenly.
+    assert np.log10(found["lr"]).mean() == pytest.approx(-2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"hypers": {"lrr": [0.1]}}, UnknownNameError, "Did you mean 'lr'"),
+        ({"hypers": {"lr": [0.1, -1.0]}}, InputError, "lr"),
+        ({"hypers": {"lr": [0.1, float("nan"), 0.2]}}, InputError, "lr"),
+        ({"hypers": {"lr": []}}, InputTypeError, "lr"),
+        ({"hypers": {"lr": [[0.1]]}}, InputTypeError, "one dimension"),
+        ({"hypers": {"lr": [0.1, 0.2], "eps": [1e-8, 1e-7, 1e-6]}}, InputError, "one length"),
+        ({"seeds": 0}, InputError, "seeds"),
+        ({"seeds": "3"}, InputTypeError, "seeds"),
+        ({"epochs": 0}, InputError, "epochs"),
+        ({"batch_size": 2.5}, InputError, "batch_size"),
+        ({"schedule": "cosine"}, InputError, "constant, linear"),
+        ({"compile": "yes"}, InputTypeError, "compile"),
+        ({"problem": "airfoyl"}, UnknownNameError, "Did you mean 'airfoil'"),
+    ],
+)
+def test_bad_input(arguments: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        steprule.sweep("adam", **{"problem": SMALL, **arguments})
+
+
+USER = """
+import torch
+import steprule
+
+x = torch.linspace(-1, 1, 40)[:, None]
+
+def wave():
+    return steprule.Problem("wave", "a wave", x, torch.sin(3 * x), lambda: torch.nn.Linear(1, 1), torch.nn.functional.mse_loss)
+
+nothing = 3
+"""
+
+
+def test_command(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (in_folder / "mine.py").write_text(USER)
+    arguments = ["sweep", "adam", "--on", "mine.py:wave", "--points", "8", "--seeds", "2", "--vary", "lr=1e-3..1"]
+    assert main([*arguments, "--vary", "beta2", "--set", "beta1=0.8", "--out", "lanes.parquet"]) == 0
+    out = capsys.readouterr().out
+    assert "16 lanes in" in out
+    table = pq.read_table("lanes.parquet")
+    assert table.num_rows == 16
+    assert {"lr", "beta2", "beta1", "seed", "train", "curve"} <= set(table.column_names)
+    assert set(table["beta1"].to_pylist()) == {0.8}
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["train"]) == 8
+    assert found["problem"] == "wave"
+    for bad, says in (
+        (["--vary", "lr=1..0.1"], "below high"),
+        (["--vary", "lr=0..1"], "above 0"),
+        (["--vary", "lr=3"], "low..high"),
+        (["--vary", "amsgrad"], "a range"),
+        (["--out", "lanes.csv"], ".parquet or .json"),
+        (["--on", "mine.py:nothing"], "a steprule.Problem"),
+        (["--on", "mine.py:wavy"], "wavy"),
+        (["--on", "other.py:wave"], "nothing there"),
+        (["--points", "0"], "1 or more"),
+    ):
+        assert main(["sweep", "adam", "--on", "mine.py:wave", "--points", "2", *bad]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_it_shows_itself() -> None:
+    html = steprule.sweep("adam", SMALL, {"lr": [0.1, 0.01]})._repr_html_()
+    assert "2 lanes" in html
+    assert "<th>lr</th>" in html
+    odd = steprule.rule(name="<script>")(_plain)
+    assert "<script>" not in steprule.sweep(odd, SMALL, {"lr": [0.1]})._repr_html_()
+
+
+def _plain(p, g, *, lr: float = 0.1):  # type: ignore[no-untyped-def]
+    """Gradient descent."""
+    return p - lr * g
+
+
+def test_sobol_needs_a_point() -> None:
+    with pytest.raises(InputError, match="points"):
+        sweeps.sobol({"lr": Search(0.1, 1)}, 0)
+    assert sweeps.sobol({}, 3) == {}
+    assert math.isclose(Search(1e-2, 1).at(1.0), 1.0)
