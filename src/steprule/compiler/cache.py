@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from functools import cache
 from importlib.metadata import version
@@ -47,15 +48,28 @@ def load(kind: str, source: str, called: str, *packages: str) -> ModuleType:
     with _LOADING:
         if ready := sys.modules.get(_module_name(name)):
             return ready
-        path = folder() / f"{name}.py"
+        began = time.perf_counter()
         try:
-            return _import(name, _write(path, source))
-        except OSError as error:
-            own = _own_folder(f"{folder()}: {error.strerror or error}")
-            return _import(name, _write(own / f"{name}.py", source))
-        except Exception:  # noqa: BLE001  (whatever a damaged cache raises: one fresh try tells it from a real fault)
-            _forget(path)
-            return _import(name, _write(path, source))
+            return _loaded(name, source)
+        finally:
+            _SPENT[0] += time.perf_counter() - began
+
+
+def seconds() -> float:
+    """How long this process has spent on building kernels, or on reading them from the cache."""
+    return _SPENT[0]
+
+
+def _loaded(name: str, source: str) -> ModuleType:
+    path = folder() / f"{name}.py"
+    try:
+        return _import(name, _write(path, source))
+    except OSError as error:
+        own = _own_folder(f"{folder()}: {error.strerror or error}")
+        return _import(name, _write(own / f"{name}.py", source))
+    except Exception:  # noqa: BLE001  (whatever a damaged cache raises: one fresh try tells it from a real fault)
+        _forget(path)
+        return _import(name, _write(path, source))
 
 
 @cache
@@ -64,6 +78,7 @@ def _text_of(called: str) -> str:
     return Path(called).read_text(encoding="utf-8")
 
 
+_SPENT = [0.0]
 _LOADING = threading.Lock()  # a module is not seen by another thread before it is whole
 
 

@@ -33,7 +33,7 @@ LANES = 64
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
 
-_PARALLEL = threading.Lock()  # Numba's workqueue layer aborts when two threads enter it at once
+PARALLEL = threading.Lock()  # Numba's workqueue layer aborts when two threads enter it at once
 _HOME = os.getpid()
 
 
@@ -113,7 +113,7 @@ class Kernel:
     def _run(self, k: int, chunks: Chunks, args: tuple[Any, ...]) -> None:
         """One pass: on all threads, or on this one where the work is small or the process a forked child."""
         if chunks.elements >= SERIAL_BELOW and os.getpid() == _HOME:
-            with _PARALLEL:
+            with PARALLEL:
                 self._parallel[k](*args)
         else:
             self._serial[k](*args)
@@ -300,7 +300,7 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None
 
     def move(addresses: NDArray[np.int64], chunks: Chunks) -> None:
         if chunks.elements >= SERIAL_BELOW:
-            with _PARALLEL:
+            with PARALLEL:
                 parallel_form(addresses, chunks.tensor, chunks.offset, chunks.length)
         else:
             serial_form(addresses, chunks.tensor, chunks.offset, chunks.length)

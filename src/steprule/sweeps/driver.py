@@ -6,7 +6,7 @@ from Python. The loop calls the printed step of the model and the lanes form of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from steprule.compiler import cache
@@ -15,16 +15,17 @@ from steprule.compiler.split import Program
 from steprule.sweeps.kernel import Source, compiled
 
 
-def driver(full: Source, last: Source | None, first_step: Program, later: Program, compute: str) -> Callable[..., None]:
-    """`train(p, starts, hypers, slots, sizes, x, y, order, counts, factors, windows, curve, died, tensors, first)`.
+def driver(full: Source, last: Source | None, first_step: Program, later: Program, compute: str) -> Any:
+    """A module of two functions. `full` steps batches of the plan's size, `last` a shorter one; `first_step` is the rule
+    where slots are still absent.
 
-    p [rows, lanes] is trained in place; `full` steps batches of the plan's size, `last` a shorter one; `first_step` is the
-    rule where slots are still absent.
+    `train(p, starts, hypers, slots, lr_rows, x, y, order, counts, factors, windows, curve, died, tensors, first, blocks)`
+    trains p [rows, lanes] in place; `losses(p, x, y, order, total, blocks)` adds each batch's loss, over their number.
     """
     models = [compiled(source).__name__ for source in (full, *([last] if last else []))]
     rules = [lanes_module(program, compute, parallel=False) for program in dict.fromkeys((first_step, later))]
     source = _source(full, last, models, first_step, later, [m.__name__ for m in rules], compute)
-    return cache.load(f"{later.graph.rule.name}_training", source, cache.INTRINSICS, *cache.NUMBA).train  # type: ignore[no-any-return]
+    return cache.load(f"{later.graph.rule.name}_training", source, cache.INTRINSICS, *cache.NUMBA)
 
 
 def _source(
@@ -109,6 +110,28 @@ def _source(
     else:
         lines += [f"            {x}" for x in later_lines]
     lines += ["        p_all[:, low:high] = p", ""]
+    gather = lines[lines.index("            for b in range(counts[t]):") + 1 :][:4]
+    scratch = next(x for x in lines if x.startswith("        s, u = "))
+    batch = next(x for x in lines if x.startswith("        xb, yb = "))
+    flags = 'parallel=True, nogil=True, error_model="numpy", cache=True'
+    lines += [
+        "",
+        f'@njit("void({c}[:, ::1], {kinds}, int64[:, ::1], float64[::1], int64)", {flags})',
+        "def losses(p_all, x, y, order, total, blocks):",
+        "    for block in prange(blocks):",
+        f"        low, high = block * {width}, block * {width} + {width}",
+        "        p = p_all[:, low:high].copy()",
+        f"        g, loss = np.empty_like(p), np.empty({width}, dtype=np.{c})",
+        scratch,
+        batch,
+        "        for t in range(order.shape[0]):",
+        "            for b in range(order.shape[1]):",
+        *gather,
+        f"            {call}",
+        f"            for l in range({width}):",
+        "                total[low + l] += loss[l] / order.shape[0]",
+        "",
+    ]
     return "\n".join(lines)
 
 

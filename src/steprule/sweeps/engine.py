@@ -6,7 +6,6 @@ and takes whatever vmap takes. A lane's numbers depend on no other lane, nor on 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from steprule.compiler import eager
-from steprule.compiler.lanes import LaneKernel
-from steprule.compiler.split import program_of
+from steprule.compiler.cpu import PARALLEL
+from steprule.compiler.lanes import LaneKernel, scalar_inputs
+from steprule.compiler.split import Program, program_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
-from steprule.sweeps.kernel import NotBatchable, compiled
+from steprule.sweeps.driver import driver
+from steprule.sweeps.kernel import NotBatchable, Source, printed
 from steprule.sweeps.model import traced
 from steprule.training import SCHEDULES, batches
 
@@ -58,7 +59,6 @@ class Outcome:
 def train_lanes(
     task: Problem, rule: Rule, hypers: Mapping[str, Array], seed: int, *, epochs: int, batch_size: int,
     schedule: str = "constant", init: Init = "same", engine: Engine = "kernel",
-    progress: Callable[[float], None] = lambda share: None,
 ) -> Outcome:  # fmt: skip
     """Train every lane; `hypers` gives all of the rule's hyperparameters, [lanes], all of one variant.
 
@@ -66,50 +66,128 @@ def train_lanes(
     """
     lanes = len(next(iter(hypers.values())))
     model = task.initial_model(seed, init, torch_class=False)
-    flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()
+    start = torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()
     plan = list(batches(len(task.features), batch_size, epochs, seed))
-    functions = {len(rows): gradients_of(task, len(rows), engine) for rows in plan}
-    width = math.lcm(*(w for _, w in functions.values()))
-    padded = -(-lanes // width) * width
-    # Lanes beyond the last do what the last does, and are cut off.
-    full = {n: np.concatenate([v, np.repeat(v[-1:], padded - lanes)]) for n, v in hypers.items()}
-    switches = tuple((h.name, bool(full[h.name][0] != 0)) for h in rule.hypers if h.switches)
-    columns: dict[str, Array] = {"p": np.repeat(flat[:, None], padded, axis=1)}
-    columns["g"] = np.empty_like(columns["p"])
-    absent: frozenset[str] = frozenset()
-    for slot in rule.slots:
-        if slot.name in eager.slots_of(rule, switches) and not slot.per_tensor:
-            absent |= {slot.name} if slot.absent_at_first else frozenset()
-            value = full[slot.start] if isinstance(slot.start, str) else slot.start
-            columns[slot.name] = np.full_like(columns["p"], value)
-    sizes = [p.numel() for p in model.parameters()]
-    kernel = LaneKernel(program_of(rule, switches, absent), full, sizes)
-    losses = np.empty(padded, dtype=columns["p"].dtype)
-    alive, died = np.ones(padded, dtype=np.uint8), np.zeros(padded, dtype=np.int64)
-    curve, counts = np.zeros((WINDOWS, padded)), np.zeros(WINDOWS)
-    initial = evaluate(task, columns["p"][:, :1], task.features, task.targets)[0]
-    factor = SCHEDULES[schedule]
+    switches = tuple((h.name, bool(hypers[h.name][0] != 0)) for h in rule.hypers if h.switches)
+    used = eager.slots_of(rule, switches)
+    absent = frozenset(s.name for s in rule.slots if s.absent_at_first and s.name in used)
+    variant = _Variant(
+        first=program_of(rule, switches, absent),
+        later=program_of(rule, switches, frozenset()),
+        sizes=[p.numel() for p in model.parameters()],
+        factors=np.array([SCHEDULES[schedule](t, len(plan)) for t in range(1, len(plan) + 1)]),
+        windows=np.arange(len(plan)) * WINDOWS // len(plan),
+    )
+    run = _by_kernel if engine == "kernel" else _by_vmap
+    p, curve, died, losses_on = run(task, variant, hypers, start, plan)
+    counts = np.bincount(variant.windows, minlength=WINDOWS)
+    curve = curve[:, :lanes] / np.maximum(counts, 1)[:, None]
+    held = [(task.features, task.targets), task.validation, task.test]
+    with np.errstate(all="ignore"):
+        scores = [losses_on(p, *part)[:lanes] if part else np.full(lanes, np.nan) for part in held]
+    initial = float(evaluate(task, start[:, None], task.features, task.targets)[0])
+    return Outcome(scores[0], scores[1], scores[2], initial, died[:lanes], _without_gaps(curve.T, counts))
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """What the lanes of a group share."""
+
+    first: Program
+    """The rule at its first step, where slots may be absent."""
+    later: Program
+    sizes: list[int]
+    """The numbers of each parameter of the model."""
+    factors: Array
+    """What multiplies the learning rate, [steps]."""
+    windows: NDArray[np.int64]
+    """The point of the loss curve to which each step belongs, [steps]."""
+
+
+Trained = tuple[Array, Array, NDArray[np.int64], Callable[[Array, Tensor, Tensor], Array]]
+"""p [rows, lanes], the summed losses of each window [windows, lanes], died_at [lanes], and what gives the losses of such p on
+some samples; lanes may be padded."""
+
+
+def _by_kernel(
+    task: Problem, variant: _Variant, hypers: Mapping[str, Array], start: Array, plan: list[Tensor]
+) -> Trained:
+    """Every step of every lane in one call."""
+    full = source_of(task, len(plan[0]))
+    last = source_of(task, len(plan[-1])) if len(plan[-1]) != len(plan[0]) else None
+    module, width = training_of(full, last, variant.first, variant.later, _compute_of(task))
+    lanes = len(next(iter(hypers.values())))
+    blocks = -(-lanes // width)
+
+    def rows(names: Sequence[str], values: Mapping[str, Any]) -> Array:
+        """[names, lanes], padded with the last lane."""
+        found = np.zeros((len(names), blocks * width))
+        for k, name in enumerate(names):
+            found[k, :lanes] = values[name]
+            found[k, lanes:] = found[k, lanes - 1]
+        return found
+
+    inputs, scalar_slots = scalar_inputs(variant.later)
+    slots = {s.name: hypers[s.start] if isinstance(s.start, str) else s.start for s in variant.later.graph.rule.slots}
+    p = np.repeat(start[:, None], blocks * width, axis=1)
+    curve, died = np.zeros((WINDOWS, blocks * width)), np.zeros(blocks * width, dtype=np.int64)
+    order = np.zeros((len(plan), len(plan[0])), dtype=np.int64)
+    for t, batch in enumerate(plan):
+        order[t, : len(batch)] = batch.numpy()
+    x, y = (np.ascontiguousarray(d.reshape(len(d), -1).numpy()) for d in (task.features, task.targets))
+    state = [n for n in variant.later.columns if n not in ("p", "g")]
+    with PARALLEL:
+        module.train(
+            p, rows(state, slots), rows(inputs, hypers), rows(scalar_slots, slots),
+            np.array([k for k, n in enumerate(inputs) if n == "lr"], dtype=np.int64), x, y, order,
+            np.array([len(b) for b in plan], dtype=np.int64), variant.factors, variant.windows, curve, died,
+            np.repeat(np.arange(len(variant.sizes), dtype=np.int32), variant.sizes),
+            np.concatenate([[0], np.cumsum(variant.sizes)]).astype(np.int64), blocks,
+        )  # fmt: skip
+
+    def losses_on(p: Array, x: Tensor, y: Tensor) -> Array:
+        """By the training's own kernel in batches of its size; what is left over by vmap."""
+        size = len(plan[0])
+        whole = len(x) // size * size
+        total = np.zeros(p.shape[1])
+        if whole:
+            rows = np.arange(whole, dtype=np.int64).reshape(-1, size)
+            flat = [np.ascontiguousarray(d[:whole].reshape(whole, -1).numpy()) for d in (x, y)]
+            with PARALLEL:
+                module.losses(p, *flat, rows, total, blocks)
+        rest = evaluate(task, p, x[whole:], y[whole:]).astype(np.float64) if whole < len(x) else 0.0
+        return (total * whole + rest * (len(x) - whole)) / len(x)
+
+    return p, curve, died, losses_on
+
+
+def _by_vmap(
+    task: Problem, variant: _Variant, hypers: Mapping[str, Array], start: Array, plan: list[Tensor]
+) -> Trained:
+    """A call a step: torch's vmap for the gradients, the lanes form for the rule."""
+    lanes = len(next(iter(hypers.values())))
+    gradients = _vmapped(task, task.model())
+    p = np.repeat(start[:, None], lanes, axis=1)
+    columns = {"p": p, "g": np.empty_like(p)}
+    for slot in variant.later.graph.rule.slots:
+        if slot.name in variant.later.columns:
+            columns[slot.name] = np.full_like(p, hypers[slot.start] if isinstance(slot.start, str) else slot.start)
+    kernel = LaneKernel(variant.first, str(p.dtype), hypers, variant.sizes)
+    losses, alive = np.empty(lanes, dtype=p.dtype), np.ones(lanes, dtype=np.uint8)
+    curve, died = np.zeros((WINDOWS, lanes)), np.zeros(lanes, dtype=np.int64)
     with np.errstate(all="ignore"):
         for t, rows in enumerate(plan, 1):
-            functions[len(rows)][0](columns["p"], columns["g"], task.features[rows], task.targets[rows], losses)
+            gradients(p, columns["g"], task.features[rows], task.targets[rows], losses)
             finite = np.isfinite(losses)
             if not finite.all():
                 died[(alive == 1) & ~finite] = t
                 alive[~finite] = 0
-            window = (t - 1) * WINDOWS // len(plan)
-            curve[window] += losses
-            counts[window] += 1
-            kernel.step(t, columns, alive, factor(t, len(plan)))
-            if t == 1 and absent:
-                kernel = kernel.followed_by(program_of(rule, switches, frozenset()))
-            if t % 50 == 0:
-                progress(t / len(plan))
-        curve /= np.maximum(counts, 1)[:, None]
-    p = columns["p"][:, :lanes]
-    held = [(task.features, task.targets), task.validation, task.test]
-    scores = [evaluate(task, p, *part) if part else np.full(lanes, np.nan) for part in held]
-    filled = _without_gaps(curve[:, :lanes].T, counts)
-    return Outcome(scores[0], scores[1], scores[2], float(initial), died[:lanes], filled)
+            curve[variant.windows[t - 1]] += losses
+            with PARALLEL:
+                kernel.step(t, columns, alive, float(variant.factors[t - 1]))
+            if t == 1 and variant.first is not variant.later:
+                kernel = kernel.followed_by(variant.later)
+    return p, curve, died, lambda p, x, y: evaluate(task, p, x, y)
 
 
 def _without_gaps(curve: Array, counts: Array) -> Array:
@@ -119,23 +197,24 @@ def _without_gaps(curve: Array, counts: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def gradients_of(task: Problem, batch: int, engine: Engine) -> tuple[Gradients, int]:
-    """Forward and backward for batches of one size, and of what the number of lanes must be a multiple."""
-    model = task.model()
-    if engine == "vmap":
-        return _vmapped(task, model), 1
+def source_of(task: Problem, batch: int) -> Source:
+    """The model's step for batches of one size. Raises `NotBatchable`."""
     try:
-        step = traced(task, model, batch)
+        return printed(traced(task, task.model(), batch), _compute_of(task))
     except NotBatchable:
         raise
     except Exception as error:
         raise NotBatchable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    function, width = compiled(step, str(next(model.parameters()).dtype).removeprefix("torch."))
 
-    def call(p: Array, g: Array, x: Tensor, y: Tensor, losses: Array) -> None:
-        function(p, g, x.reshape(-1).numpy(), y.reshape(-1).numpy(), losses)
 
-    return call, width
+def _compute_of(task: Problem) -> str:
+    return str(next(task.model().parameters()).dtype).removeprefix("torch.")
+
+
+@lru_cache(maxsize=256)
+def training_of(full: Source, last: Source | None, first: Program, later: Program, compute: str) -> tuple[Any, int]:
+    """The loop over all steps, and the lanes of a block: as many as the larger of the two steps allows."""
+    return driver(full, last, first, later, compute), full.width
 
 
 def _vmapped(task: Problem, model: nn.Module) -> Gradients:
@@ -190,10 +269,9 @@ def evaluate(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
     return np.concatenate(found)
 
 
-def groups(rule: Rule, hypers: Mapping[str, Array]) -> list[Sequence[int]]:
-    """The points that share a variant of the rule, in the order of their first."""
-    switching = [h.name for h in rule.hypers if h.switches]
-    keys: dict[tuple[bool, ...], list[int]] = {}
-    for k in range(len(next(iter(hypers.values())))):
-        keys.setdefault(tuple(bool(hypers[n][k] != 0) for n in switching), []).append(k)
-    return list(keys.values())
+def groups(rule: Rule, hypers: Mapping[str, Array]) -> list[NDArray[np.int64]]:
+    """The points that share a variant of the rule."""
+    points = len(next(iter(hypers.values())))
+    switches = np.array([hypers[h.name] != 0 for h in rule.hypers if h.switches] or [np.zeros(points)])
+    _, variant = np.unique(switches, axis=1, return_inverse=True)
+    return [np.flatnonzero(variant == k) for k in range(variant.max() + 1)]

@@ -20,7 +20,9 @@ from steprule.compiler import cache
 from steprule.sweeps.model import ModelStep
 
 aten = torch.ops.aten
-CACHE_BYTES = 1_000_000
+UNROLL = 8
+"""Terms of a product of matrices that one turn adds."""
+CACHE_BYTES = 2_000_000
 """What a block's buffers may take: they stay in a core's own cache."""
 
 
@@ -113,13 +115,24 @@ class _Printer:
         self.values: dict[fx.Node, Any] = {}
         self.body: list[str] = []
         self.held = {True: 0, False: 0}
-        """Rows of scratch in use: of numbers of each lane, and of those that all lanes share."""
+        """Rows of scratch: of numbers of each lane, and of those that all lanes share."""
         self.bases: list[tuple[str, int, int]] = []
         """The scratch of each result: buffer, first row, rows."""
+        self.free: dict[int, list[int]] = {}
+        """Rows of lanes that no later operation reads: by their number the first of each."""
+        self.roots: dict[fx.Node, fx.Node] = {}
+        """Whose scratch a view looks at."""
+        self.last_use: dict[fx.Node, fx.Node] = {}
+        self.scratch: dict[fx.Node, tuple[int, int]] = {}
         self.constants: dict[str, str] = {}
 
     def source(self) -> Source:
         nodes = list(self.step.graph.nodes)
+        for node in nodes:
+            view = node.op == "call_function" and (node.target in _VIEWS or node.target is operator.getitem)
+            self.roots[node] = self.roots[node.args[0]] if view else node
+            for used in node.all_input_nodes:
+                self.last_use[self.roots[used]] = node
         inputs = [n for n in nodes if n.op == "placeholder"]
         row = 0
         for node, shape in zip(inputs, self.step.shapes.values(), strict=False):
@@ -130,6 +143,10 @@ class _Printer:
         for node in nodes:
             if node.op == "call_function":
                 self._operation(node)
+                for root in {self.roots[n] for n in node.all_input_nodes}:
+                    if self.last_use.get(root) is node and root in self.scratch:
+                        first, count = self.scratch.pop(root)
+                        self.free.setdefault(count, []).append(first)
             elif node.op == "get_attr":
                 raise NotBatchable("a tensor that the model keeps for itself")
             elif node.op == "output":
@@ -243,10 +260,27 @@ class _Printer:
         shape, strides = tuple(meta.shape), tuple(meta.stride())
         if meta.numel() and sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1 != meta.numel():
             strides = _contiguous(shape)
-        return Value("s" if per_lane else "u", shape, strides, self._rows(max(1, meta.numel()), per_lane), per_lane)
+        count = max(1, meta.numel())
+        first = self._rows(count, per_lane)
+        if per_lane:
+            self.scratch[node] = (first, count)
+        return Value("s" if per_lane else "u", shape, strides, first, per_lane)
+
+    def _in_place(self, node: fx.Node, out_shape: tuple[int, ...]) -> Value | None:
+        """The operand of an elementwise operation that nobody reads after it, to be written over."""
+        meta = self._meta(node)
+        for arg in node.all_input_nodes:
+            value, root = self.values[arg], self.roots[arg]
+            whole = isinstance(value, Value) and value.shape == out_shape and value.strides == tuple(meta.stride())
+            if whole and root in self.scratch and self.last_use[root] is node and self.scratch[root][1] == meta.numel():
+                self.scratch[node] = self.scratch.pop(root)
+                return value
+        return None
 
     def _rows(self, count: int, per_lane: bool) -> int:
         """The first of so many rows of scratch."""
+        if per_lane and self.free.get(count):
+            return self.free[count].pop()
         first = self.held[per_lane]
         self.held[per_lane] += count
         self.bases.append(("s" if per_lane else "u", first, count))
@@ -267,7 +301,8 @@ class _Printer:
 
     def _elementwise(self, node: fx.Node, expression: Callable[..., str], args: Sequence[Any]) -> None:
         tensors = [a for a in args if isinstance(a, Value)]
-        out = self._new(node, any(a.per_lane for a in tensors))
+        per_lane = any(a.per_lane for a in tensors)
+        out = (self._in_place(node, tuple(self._meta(node).shape)) if per_lane else None) or self._new(node, per_lane)
         self.values[node] = out
         shown = [_expanded(a, out.shape) if isinstance(a, Value) else a for a in args]
         shape, (target, *operands) = _collapsed(out.shape, [out, *(a for a in shown if isinstance(a, Value))])
@@ -310,16 +345,22 @@ class _Printer:
         self.values[node] = out
         m, n, k = out.shape[0], out.shape[1], a.shape[1]
         heads, (i, j) = self._loops((m, n))
-        (inner,), (q,) = self._loops((k,), "q") if k != 1 else (("",), ("0",))
         target = out.element((i, j))
         start = _expanded(bias, out.shape).element((i, j)) if bias is not None else "ZERO"
         lanes = ["for l in range(LANES):"] if out.per_lane else []
         pad = "    " * len(lanes)
-        term = f"{a.element((i, q))} * {b.element((q, j))}"
-        lines = [*lanes, f"{pad}{target} = {start}"]
-        depth = "    " if inner else ""
-        lines += [inner] if inner else []
-        lines += [*(depth + x for x in lanes), f"{depth}{pad}{target} += {term}"]
+
+        def sum_of(first: str, indices: Sequence[str]) -> str:
+            return " + ".join([first, *(f"{a.element((i, q))} * {b.element((q, j))}" for q in indices)])
+
+        # Several terms a turn: the loop over lanes is short, and each turn of it reads and writes the sum.
+        whole = k // UNROLL * UNROLL
+        rest = [str(q) for q in range(whole, k)]
+        lines = [*lanes, f"{pad}{target} = {sum_of(start, rest)}"]
+        if whole:
+            turn = [f"(q + {d})" for d in range(UNROLL)]
+            lines += [f"for q in range(0, {whole}, {UNROLL}):"]
+            lines += [f"    {x}" for x in (*lanes, f"{pad}{target} = {sum_of(target, turn)}")]
         self._emit(heads, lines)
 
     def _log_softmax(self, node: fx.Node, args: Sequence[Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from steprule.compiler import cache
 from steprule.errors import InputError, InputTypeError
 from steprule.problems import problem as problems
 from steprule.problems.problem import Init, Problem
@@ -181,57 +182,44 @@ def sweep(
     given = _points(hypers or {}, name_of(what))
     points = len(next(iter(given.values()))) if given else 1
     full = _bound(composed(what), given, points) if isinstance(what, Rule) else {}
-    outcomes: dict[tuple[int, int], tuple[Outcome, int]] = {}
-    used, compile_seconds, done = "", 0.0, 0
+    shape = (points, len(numbers))
+    found: dict[str, Array] = {n: np.empty(shape) for n in ("train", "validation", "test")}
+    found |= {"died_at": np.zeros(shape, dtype=np.int64), "curve": np.empty((*shape, WINDOWS))}
+    initial = np.empty(len(numbers))
     if isinstance(what, Rule):
-        engine, reason, compile_seconds = _choose(task, what, points * len(numbers), plan, compile)
+        engine, reason = _choose(task, what, points * len(numbers), plan, compile)
+        parts = engines.groups(composed(what), full)
     else:
-        engine, reason = "one by one", "an optimizer that is no rule"
-    used = engine + (f": {reason}" if reason else "")
-    for seed in numbers:
-        parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [list(range(points))]
+        engine, reason, parts = "one by one", "an optimizer that is no rule", [np.arange(points)]
+    before = cache.seconds()
+    done = 0
+    for s, seed in enumerate(numbers):
         for part in parts:
             for low in range(0, len(part), AT_ONCE):
-                members = list(part[low : low + AT_ONCE])
+                members = part[low : low + AT_ONCE]
                 progress(done, points * len(numbers), f"seed {seed}")
-                if engine == "one by one":
-                    outcome = _one_by_one(task, what, given, members, seed, schedule, init, plan)
-                else:
+                if isinstance(what, Rule) and engine != "one by one":
                     own = {n: v[members] for n, v in full.items()}
                     outcome = engines.train_lanes(
-                        task,
-                        composed(what),
-                        own,
-                        seed,
-                        schedule=schedule,
-                        init=init,
-                        engine=engine,
-                        **plan,  # type: ignore[arg-type]
+                        task, composed(what), own, seed, schedule=schedule, init=init, engine=engine, **plan
                     )
-                for k, member in enumerate(members):
-                    outcomes[member, seed] = (outcome, k)
+                else:
+                    outcome = _one_by_one(task, what, given, members, seed, schedule, init, plan)
+                for name, values in found.items():
+                    values[members, s] = getattr(outcome, name)
+                initial[s] = outcome.initial
                 done += len(members)
-    shape = (points, len(numbers))
-
-    def gathered(name: str) -> Array:
-        values = [getattr(o, name)[k] for o, k in (outcomes[p, s] for p in range(points) for s in numbers)]
-        return np.array(values).reshape(*shape, *np.shape(values[0]))
-
     return Sweep(
         optimizer=name_of(what),
         problem=task.name,
         hypers=given,
         seeds=numbers,
         schedule=schedule,
-        train=gathered("train"),
-        validation=gathered("validation"),
-        test=gathered("test"),
-        initial=np.array([outcomes[0, s][0].initial for s in numbers]),
-        died_at=gathered("died_at"),
-        curve=gathered("curve"),
-        engine=used,
+        initial=initial,
+        **found,
+        engine=engine + (f": {reason}" if reason else ""),
         seconds=time.perf_counter() - began,
-        compile_seconds=compile_seconds,
+        compile_seconds=cache.seconds() - before,
         versions=versions(),
         **plan,
     )
@@ -267,10 +255,8 @@ def _bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Arr
     return {h.name: np.asarray(given[h.name]) if h.name in given else np.full(points, h.default) for h in rule.hypers}
 
 
-def _choose(
-    task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], compile: Compile
-) -> tuple[Engine, str, float]:
-    """The engine, why it is no better one, and the seconds that building the kernel took."""
+def _choose(task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], compile: Compile) -> tuple[Engine, str]:
+    """The engine, and why it is no better one."""
     if compile not in (True, False, "auto"):
         raise InputTypeError("compile", expected="True, False or 'auto'", got=repr(compile))
     count, size = len(task.features), plan["batch_size"]
@@ -278,19 +264,18 @@ def _choose(
     work = lanes * steps * sum(p.numel() for p in task.model().parameters())
     reason = ""
     if compile is True or (compile == "auto" and work >= WORTH):
-        began = time.perf_counter()
         try:
-            for batch in {size, count % size or size}:
-                engines.gradients_of(task, min(batch, count), "kernel")
-            return "kernel", "", time.perf_counter() - began
+            for batch in {min(size, count), count % size or min(size, count)}:
+                engines.source_of(task, batch)
+            return "kernel", ""
         except NotBatchable as error:
             reason = f"no kernel for {error}"
     try:
         hypers = {h.name: np.full(1, h.default) for h in composed(rule).hypers}
         engines.train_lanes(_few(task, size), composed(rule), hypers, 0, epochs=1, batch_size=size, engine="vmap")
     except NotBatchable as error:
-        return "one by one", f"the model cannot be batched: {error}", 0.0
-    return "vmap", reason, 0.0
+        return "one by one", f"the model cannot be batched: {error}"
+    return "vmap", reason
 
 
 def _few(task: Problem, size: int) -> Problem:
@@ -301,7 +286,7 @@ def _few(task: Problem, size: int) -> Problem:
 
 
 def _one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], members: list[int], seed: int, schedule: str, init: Init,
+    task: Problem, what: Any, given: Mapping[str, Array], members: Array, seed: int, schedule: str, init: Init,
     plan: Mapping[str, int],
 ) -> Outcome:  # fmt: skip
     found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "died_at", "curve")}
