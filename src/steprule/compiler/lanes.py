@@ -55,7 +55,7 @@ class LaneKernel:
 
     def followed_by(self, program: Program) -> LaneKernel:
         """The same lanes after the first step, where a slot that was absent is there now."""
-        kernel = LaneKernel(program, self.hypers, self.sizes, self.parallel)
+        kernel = LaneKernel(program, self.compute, self.hypers, self.sizes, self.parallel)
         kernel._module.scalars(kernel._hypers, 1.0, kernel._powers, kernel._slots.copy(), kernel._table)
         for k, name in enumerate(kernel.slots):
             kernel._slots[k] = self._slots[self.slots.index(name)]

@@ -108,8 +108,19 @@ def _airfoil_split(name: str) -> Problem:
     linear = name == "airfoil-linear"
     model = partial(nn.Linear, 5, 1) if linear else _mlp
     summary = "the same with whole experiments held out" + ("" if linear else ", 64 tanh units")
-    plan = {"batch_size": 10, "epochs": 2} if linear else {"batch_size": 50, "epochs": 5}
-    return Problem(name, summary, features, targets, model, half_mse, validation=validation, test=test, **plan)
+    size, epochs = (10, 2) if linear else (50, 5)
+    return Problem(
+        name,
+        summary,
+        features,
+        targets,
+        model,
+        half_mse,
+        validation=validation,
+        test=test,
+        batch_size=size,
+        epochs=epochs,
+    )
 
 
 def _mlp() -> nn.Module:
@@ -133,7 +144,6 @@ def _held_out(features: Any, targets: Any, *, shuffle: bool) -> list[tuple[Tenso
 def _digits(name: str) -> Problem:
     from steprule.problems import digits
 
-    (features, targets), validation, test = _held_out(*digits.load(), shuffle=True)
     models: dict[str, tuple[str, Callable[[], nn.Module]]] = {
         "digits-softmax": ("softmax regression", lambda: nn.Linear(64, 10)),
         "digits-mlp": (
@@ -149,17 +159,13 @@ def _digits(name: str) -> Problem:
     }
     text, model = models[name]
     summary = f"handwritten digits of 8 x 8 pixels, {text}"
-    plan = {"batch_size": 50, "epochs": 5}
-    return Problem(
-        name, summary, features, targets, model, nn.functional.cross_entropy, validation=validation, test=test, **plan
-    )
+    return _classes(name, summary, _held_out(*digits.load(), shuffle=True), model, epochs=5)
 
 
 @cache
 def _letters(name: str) -> Problem:
     from steprule.problems import letters
 
-    (features, targets), validation, test = _held_out(*letters.load(), shuffle=False)
     count, width = len(letters.ALPHABET), 8
 
     def model() -> nn.Module:
@@ -167,9 +173,17 @@ def _letters(name: str) -> Problem:
         return nn.Sequential(nn.Embedding(count, width), *body)
 
     summary = "the next letter of six sonnets from the four before, embedding and one hidden layer"
-    plan = {"batch_size": 50, "epochs": 4}
+    return _classes(name, summary, _held_out(*letters.load(), shuffle=False), model, epochs=4)
+
+
+def _classes(
+    name: str, summary: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], nn.Module], *, epochs: int
+) -> Problem:
+    """A classification in batches of 50, by cross entropy."""
+    (features, targets), validation, test = parts
+    loss = nn.functional.cross_entropy
     return Problem(
-        name, summary, features, targets, model, nn.functional.cross_entropy, validation=validation, test=test, **plan
+        name, summary, features, targets, model, loss, validation=validation, test=test, batch_size=50, epochs=epochs
     )
 
 

@@ -16,16 +16,59 @@ from steprule.sweeps.kernel import Source, compiled
 
 
 def driver(full: Source, last: Source | None, first_step: Program, later: Program, compute: str) -> Any:
-    """A module of two functions. `full` steps batches of the plan's size, `last` a shorter one; `first_step` is the rule
-    where slots are still absent.
+    """`train(p, starts, hypers, slots, lr_rows, x, y, order, counts, factors, windows, curve, died, tensors, first, blocks)`.
 
-    `train(p, starts, hypers, slots, lr_rows, x, y, order, counts, factors, windows, curve, died, tensors, first, blocks)`
-    trains p [rows, lanes] in place; `losses(p, x, y, order, total, blocks)` adds each batch's loss, over their number.
+    It trains p [rows, lanes] in place. `full` steps batches of the plan's size, `last` a shorter one; `first_step` is the
+    rule where slots are still absent.
     """
     models = [compiled(source).__name__ for source in (full, *([last] if last else []))]
     rules = [lanes_module(program, compute, parallel=False) for program in dict.fromkeys((first_step, later))]
     source = _source(full, last, models, first_step, later, [m.__name__ for m in rules], compute)
-    return cache.load(f"{later.graph.rule.name}_training", source, cache.INTRINSICS, *cache.NUMBA)
+    return cache.load(f"{later.graph.rule.name}_training", source, cache.INTRINSICS, *cache.NUMBA).train
+
+
+def evaluator(full: Source, compute: str) -> Any:
+    """`losses(p, x, y, order, total, blocks)`: adds the loss of each batch of `order`, over their number, to total [lanes]."""
+    c, width = compute, full.width
+    signature = f"void({c}[:, ::1], {full.x_kind}[:, ::1], {full.y_kind}[:, ::1], int64[:, ::1], float64[::1], int64)"
+    lines = [
+        '"""The losses of lanes on many batches: printed by steprule."""',
+        "",
+        "import numpy as np",
+        "from numba import njit, prange",
+        "",
+        f"from {compiled(full).__name__} import block",
+        "",
+        "",
+        f'@njit("{signature}", parallel=True, nogil=True, error_model="numpy", cache=True)',
+        "def losses(p_all, x, y, order, total, blocks):",
+        "    for block_number in prange(blocks):",
+        f"        low, high = block_number * {width}, block_number * {width} + {width}",
+        "        p = p_all[:, low:high].copy()",
+        f"        g, loss = np.empty_like(p), np.empty({width}, dtype=np.{c})",
+        f"        s, u = np.empty(({full.lane_rows}, {width}), dtype=np.{c}), np.empty({full.shared_rows}, dtype=np.{c})",
+        *_batch_buffers(),
+        "        for t in range(order.shape[0]):",
+        "            for b in range(order.shape[1]):",
+        *_GATHER,
+        "            block(p, g, xb, yb, loss, s, u)",
+        f"            for l in range({width}):",
+        "                total[low + l] += loss[l] / order.shape[0]",
+        "",
+    ]
+    return cache.load("model_losses", "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).losses
+
+
+_GATHER = [
+    "                for f in range(x.shape[1]):",
+    "                    xb[b * x.shape[1] + f] = x[order[t, b], f]",
+    "                for f in range(y.shape[1]):",
+    "                    yb[b * y.shape[1] + f] = y[order[t, b], f]",
+]
+
+
+def _batch_buffers() -> list[str]:
+    return [f"        {n}b = np.empty(order.shape[1] * {n}.shape[1], dtype={n}.dtype)" for n in "xy"]
 
 
 def _source(
@@ -79,13 +122,10 @@ def _source(
         f"        loss = np.empty({width}, dtype=np.{c})",
         f"        s, u = np.empty(({lane_rows}, {width}), dtype=np.{c}), np.empty({shared_rows}, dtype=np.{c})",
         f"        alive = np.ones({width}, dtype=np.uint8)",
-        "        xb, yb = np.empty(order.shape[1] * x.shape[1], dtype=x.dtype), np.empty(order.shape[1] * y.shape[1], dtype=y.dtype)",
+        *_batch_buffers(),
         "        for t in range(len(counts)):",
         "            for b in range(counts[t]):",
-        "                for f in range(x.shape[1]):",
-        "                    xb[b * x.shape[1] + f] = x[order[t, b], f]",
-        "                for f in range(y.shape[1]):",
-        "                    yb[b * y.shape[1] + f] = y[order[t, b], f]",
+        *_GATHER,
         *(f"            {line}" for line in stepping),
         f"            for l in range({width}):",
         "                if alive[l] == 1 and not np.isfinite(loss[l]):",
@@ -110,28 +150,6 @@ def _source(
     else:
         lines += [f"            {x}" for x in later_lines]
     lines += ["        p_all[:, low:high] = p", ""]
-    gather = lines[lines.index("            for b in range(counts[t]):") + 1 :][:4]
-    scratch = next(x for x in lines if x.startswith("        s, u = "))
-    batch = next(x for x in lines if x.startswith("        xb, yb = "))
-    flags = 'parallel=True, nogil=True, error_model="numpy", cache=True'
-    lines += [
-        "",
-        f'@njit("void({c}[:, ::1], {kinds}, int64[:, ::1], float64[::1], int64)", {flags})',
-        "def losses(p_all, x, y, order, total, blocks):",
-        "    for block in prange(blocks):",
-        f"        low, high = block * {width}, block * {width} + {width}",
-        "        p = p_all[:, low:high].copy()",
-        f"        g, loss = np.empty_like(p), np.empty({width}, dtype=np.{c})",
-        scratch,
-        batch,
-        "        for t in range(order.shape[0]):",
-        "            for b in range(order.shape[1]):",
-        *gather,
-        f"            {call}",
-        f"            for l in range({width}):",
-        "                total[low + l] += loss[l] / order.shape[0]",
-        "",
-    ]
     return "\n".join(lines)
 
 

@@ -23,7 +23,7 @@ from steprule.compiler.lanes import LaneKernel, scalar_inputs
 from steprule.compiler.split import Program, program_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
-from steprule.sweeps.driver import driver
+from steprule.sweeps.driver import driver, evaluator
 from steprule.sweeps.kernel import NotBatchable, Source, printed
 from steprule.sweeps.model import traced
 from steprule.training import SCHEDULES, batches
@@ -72,8 +72,8 @@ def train_lanes(
     used = eager.slots_of(rule, switches)
     absent = frozenset(s.name for s in rule.slots if s.absent_at_first and s.name in used)
     variant = _Variant(
-        first=program_of(rule, switches, absent),
-        later=program_of(rule, switches, frozenset()),
+        first=_program_of(rule, switches, absent),
+        later=_program_of(rule, switches, frozenset()),
         sizes=[p.numel() for p in model.parameters()],
         factors=np.array([SCHEDULES[schedule](t, len(plan)) for t in range(1, len(plan) + 1)]),
         windows=np.arange(len(plan)) * WINDOWS // len(plan),
@@ -85,8 +85,12 @@ def train_lanes(
     held = [(task.features, task.targets), task.validation, task.test]
     with np.errstate(all="ignore"):
         scores = [losses_on(p, *part)[:lanes] if part else np.full(lanes, np.nan) for part in held]
-    initial = float(evaluate(task, start[:, None], task.features, task.targets)[0])
+    with torch.no_grad():
+        initial = float(task.loss(model(task.features), task.targets))
     return Outcome(scores[0], scores[1], scores[2], initial, died[:lanes], _without_gaps(curve.T, counts))
+
+
+_program_of = lru_cache(maxsize=256)(program_of)
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ def _by_kernel(
     """Every step of every lane in one call."""
     full = source_of(task, len(plan[0]))
     last = source_of(task, len(plan[-1])) if len(plan[-1]) != len(plan[0]) else None
-    module, width = training_of(full, last, variant.first, variant.later, _compute_of(task))
+    train = training_of(full, last, variant.first, variant.later, _compute_of(task))
+    width = full.width
     lanes = len(next(iter(hypers.values())))
     blocks = -(-lanes // width)
 
@@ -137,7 +142,7 @@ def _by_kernel(
     x, y = (np.ascontiguousarray(d.reshape(len(d), -1).numpy()) for d in (task.features, task.targets))
     state = [n for n in variant.later.columns if n not in ("p", "g")]
     with PARALLEL:
-        module.train(
+        train(
             p, rows(state, slots), rows(inputs, hypers), rows(scalar_slots, slots),
             np.array([k for k, n in enumerate(inputs) if n == "lr"], dtype=np.int64), x, y, order,
             np.array([len(b) for b in plan], dtype=np.int64), variant.factors, variant.windows, curve, died,
@@ -154,7 +159,7 @@ def _by_kernel(
             rows = np.arange(whole, dtype=np.int64).reshape(-1, size)
             flat = [np.ascontiguousarray(d[:whole].reshape(whole, -1).numpy()) for d in (x, y)]
             with PARALLEL:
-                module.losses(p, *flat, rows, total, blocks)
+                losses_of(full, _compute_of(task))(p, *flat, rows, total, blocks)
         rest = evaluate(task, p, x[whole:], y[whole:]).astype(np.float64) if whole < len(x) else 0.0
         return (total * whole + rest * (len(x) - whole)) / len(x)
 
@@ -211,10 +216,8 @@ def _compute_of(task: Problem) -> str:
     return str(next(task.model().parameters()).dtype).removeprefix("torch.")
 
 
-@lru_cache(maxsize=256)
-def training_of(full: Source, last: Source | None, first: Program, later: Program, compute: str) -> tuple[Any, int]:
-    """The loop over all steps, and the lanes of a block: as many as the larger of the two steps allows."""
-    return driver(full, last, first, later, compute), full.width
+training_of = lru_cache(maxsize=256)(driver)
+losses_of = lru_cache(maxsize=64)(evaluator)
 
 
 def _vmapped(task: Problem, model: nn.Module) -> Gradients:

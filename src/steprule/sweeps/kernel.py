@@ -266,7 +266,7 @@ class _Printer:
             self.scratch[node] = (first, count)
         return Value("s" if per_lane else "u", shape, strides, first, per_lane)
 
-    def _in_place(self, node: fx.Node, out_shape: tuple[int, ...]) -> Value | None:
+    def _in_place(self, node: fx.Node, out_shape: tuple[int, ...]) -> Any:
         """The operand of an elementwise operation that nobody reads after it, to be written over."""
         meta = self._meta(node)
         for arg in node.all_input_nodes:
@@ -481,7 +481,8 @@ class _Printer:
         out = self.values[node] = self._new(node, True)
         heads, indices = self._loops(index.shape)
         width = out.shape[1]
-        self._emit([f"for r in range({count * width}):"], ["for l in range(LANES):", f"    {out.buffer}[r, l] = ZERO"])
+        whole = f"range({out.offset}, {out.offset + count * width})"
+        self._emit([f"for r in {whole}:"], ["for l in range(LANES):", "    s[r, l] = ZERO"])
         self._emit(
             heads,
             [

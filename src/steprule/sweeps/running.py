@@ -98,7 +98,7 @@ class Sweep:
         """All but the curves as plain values, for JSON; what is not finite is None."""
 
         def plain(values: Array) -> Any:
-            return np.where(np.isfinite(values), values, None).tolist()
+            return [plain(v) if np.ndim(v) else float(v) if np.isfinite(v) else None for v in values]
 
         return {
             "optimizer": self.optimizer,
@@ -183,7 +183,7 @@ def sweep(
     points = len(next(iter(given.values()))) if given else 1
     full = _bound(composed(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
-    found: dict[str, Array] = {n: np.empty(shape) for n in ("train", "validation", "test")}
+    found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
     found |= {"died_at": np.zeros(shape, dtype=np.int64), "curve": np.empty((*shape, WINDOWS))}
     initial = np.empty(len(numbers))
     if isinstance(what, Rule):
@@ -215,13 +215,14 @@ def sweep(
         hypers=given,
         seeds=numbers,
         schedule=schedule,
+        epochs=plan["epochs"],
+        batch_size=plan["batch_size"],
         initial=initial,
         **found,
         engine=engine + (f": {reason}" if reason else ""),
         seconds=time.perf_counter() - began,
         compile_seconds=cache.seconds() - before,
         versions=versions(),
-        **plan,
     )
 
 
