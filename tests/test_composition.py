@@ -369,6 +369,16 @@ def test_bad_settings(cls: Any, settings: dict[str, Any], error: type[Exception]
         cls([torch.ones(2, requires_grad=True)], **settings)
 
 
+def test_bad_settings_of_a_group() -> None:
+    p, q = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    with pytest.raises(InputError, match="clip_norm"):
+        optim.SGD([{"params": [p], "clip_norm": -1.0}])
+    optimizer = optim.SGD([p])
+    with pytest.raises(InputTypeError, match="ema_decay"):
+        optimizer.add_param_group({"params": [q], "ema_decay": None})
+    assert len(optimizer.param_groups) == 1
+
+
 def test_what_the_step_supplies_is_no_setting() -> None:
     with pytest.raises(UnknownNameError, match="grad_scale"):
         optim.Lion([torch.ones(2, requires_grad=True)], grad_scale=2.0)

@@ -176,6 +176,36 @@ def test_what_cannot_be_batched_runs_one_by_one_and_says_so() -> None:
     assert found.train[1, 0] == alone.final_loss
 
 
+def frozen() -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    return model
+
+
+def batch_normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+
+def dropping() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize("make", [frozen, batch_normed, dropping])
+@pytest.mark.parametrize("compile", [True, False])
+def test_frozen_parameters_running_means_and_dropout_run_one_by_one(make: Any, compile: bool) -> None:
+    task = Problem("odd", "", SMALL.features, SMALL.targets, make, nn.functional.mse_loss, batch_size=30)
+    found = steprule.sweep("adam", task, {"lr": [0.01, 0.1]}, compile=compile)
+    assert found.engine.startswith("one by one: the model cannot be batched")
+    assert (found.train[:, 0] < found.initial[0]).all()
+
+
+def test_data_of_another_dtype_than_the_model_has_no_kernel() -> None:
+    task = Problem("mixed", "", SMALL.features, SMALL.targets.double(), lambda: nn.Linear(3, 1), nn.functional.mse_loss)
+    with pytest.raises(NotBatchable, match="float64"):
+        engine.source_of(task, 10)
+    assert steprule.sweep("adam", task, {"lr": [0.01]}, compile=True).engine.startswith("vmap: no kernel for data")
+
+
 def test_an_optimizer_that_is_no_rule_runs_one_by_one() -> None:
     found = steprule.sweep(torch.optim.Adam, SMALL, {"lr": [0.01, 0.1]}, seeds=[4, 7])
     assert found.engine == "one by one: an optimizer that is no rule"

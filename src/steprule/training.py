@@ -215,7 +215,7 @@ class _RuleStepper:
     def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
         self.rule = composed(rule)
         self.hypers = self.rule.bind(hypers)
-        self.parameters = list(model.parameters())
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.states: list[eager.State] = [{} for _ in self.parameters]
         self.t, self.now = 0, self.hypers
 

@@ -103,7 +103,6 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().__init__(params, *args, **kwargs)
         self.defaults.update(extras)
         for group in self.param_groups:
-            self._check_extras(group)
             for name, value in extras.items():
                 group.setdefault(name, value)
 
@@ -259,6 +258,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch."""
+        if isinstance(param_group, dict):
+            self._check_extras(param_group)
         super().add_param_group(param_group)
         self.__dict__.pop("_plans", None)
 

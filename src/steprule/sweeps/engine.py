@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from steprule.compiler import eager
 from steprule.compiler.cpu import PARALLEL
@@ -177,7 +178,8 @@ def _by_vmap(
     for slot in variant.later.graph.rule.slots:
         if slot.name in variant.later.columns:
             columns[slot.name] = np.full_like(p, hypers[slot.start] if isinstance(slot.start, str) else slot.start)
-    kernel = LaneKernel(variant.first, str(p.dtype), hypers, variant.sizes)
+    # Few lanes, or this engine would not serve: the serial form compiles in half the time.
+    kernel = LaneKernel(variant.first, str(p.dtype), hypers, variant.sizes, parallel=False)
     losses, alive = np.empty(lanes, dtype=p.dtype), np.ones(lanes, dtype=np.uint8)
     curve, died = np.zeros((WINDOWS, lanes)), np.zeros(lanes, dtype=np.int64)
     with np.errstate(all="ignore"):
@@ -188,8 +190,7 @@ def _by_vmap(
                 died[(alive == 1) & ~finite] = t
                 alive[~finite] = 0
             curve[variant.windows[t - 1]] += losses
-            with PARALLEL:
-                kernel.step(t, columns, alive, float(variant.factors[t - 1]))
+            kernel.step(t, columns, alive, float(variant.factors[t - 1]))
             if t == 1 and variant.first is not variant.later:
                 kernel = kernel.followed_by(variant.later)
     return p, curve, died, lambda p, x, y: evaluate(task, p, x, y)
@@ -226,11 +227,20 @@ def _vmapped(task: Problem, model: nn.Module) -> Gradients:
     def loss_of(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return task.loss(functional_call(model, params, (x,)), y)
 
+    if not all(p.requires_grad for p in model.parameters()):
+        raise NotBatchable("a parameter that is frozen")
     both = vmap(grad_and_value(loss_of), in_dims=(0, None, None))
 
+    recorded: dict[Any, Any] = {}
+
     def call(p: Array, g: Array, x: Tensor, y: Tensor, losses: Array) -> None:
+        params = _lanes_first(p, shapes)
         try:
-            gradients, found = both(_lanes_first(p, shapes), x, y)
+            # Recorded once for batches of one size and played back: vmap and autograd cost twenty times what they compute.
+            if (key := (len(x), p.shape[1])) not in recorded:
+                recorded[key] = make_fx(both)(params, x, y)
+            with torch.no_grad():
+                gradients, found = recorded[key](params, x, y)
         except Exception as error:
             raise NotBatchable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
         row = 0

@@ -181,6 +181,8 @@ class _Printer:
 
     def _kind(self, name: str) -> str:
         tensor = self.step.x if name == "x" else self.step.y
+        if str(tensor.dtype).removeprefix("torch.") not in (self.compute, "int64"):
+            raise NotBatchable(f"data in {tensor.dtype} for a model in {self.compute}")
         return "int64" if tensor.dtype is torch.int64 else self.compute
 
     # Operations.

@@ -44,6 +44,8 @@ def traced(task: Problem, model: nn.Module, batch: int) -> ModelStep:
     """
     params = {n: p.detach().clone() for n, p in model.named_parameters()}
     x, y = task.features[:batch], task.targets[:batch]
+    if not all(p.requires_grad for p in model.parameters()):
+        raise ValueError("a parameter that is frozen")
     if (
         list(model.buffers())
         and model.training

@@ -169,7 +169,7 @@ def sweep(
     >>> found.train.shape, found.best
     ((3, 2), 1)
     """
-    began = time.perf_counter()
+    began, before = time.perf_counter(), cache.seconds()
     task, what = problems.get(problem), resolve(rule)
     numbers = seeds_of(seeds)
     if schedule not in SCHEDULES:
@@ -191,7 +191,6 @@ def sweep(
         parts = engines.groups(composed(what), full)
     else:
         engine, reason, parts = "one by one", "an optimizer that is no rule", [np.arange(points)]
-    before = cache.seconds()
     done = 0
     for s, seed in enumerate(numbers):
         for part in parts:
