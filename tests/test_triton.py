@@ -21,7 +21,11 @@ from steprule.optim import plan as planning
 from steprule.optim.forms import form_for
 from steprule.rules.parts import composed
 
-pytest.importorskip("triton", reason="Triton is for Linux")
+triton = pytest.importorskip("triton", reason="Triton is for Linux")
+if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
+    pytest.skip(
+        "the interpreter of Triton 3.2 cannot loop to a bound it loaded; its AOT calls differ", allow_module_level=True
+    )
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("needs Triton's interpreter", allow_module_level=True)
 
