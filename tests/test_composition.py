@@ -369,6 +369,18 @@ def test_bad_settings(cls: Any, settings: dict[str, Any], error: type[Exception]
         cls([torch.ones(2, requires_grad=True)], **settings)
 
 
+def test_complex_parameters_are_clipped_by_their_norm() -> None:
+    p, q = (torch.zeros(4, dtype=torch.complex128, requires_grad=True) for _ in range(2))
+    for x in (p, q):
+        x.grad = torch.arange(1, 5) * torch.tensor(3 + 4j, dtype=torch.complex128)
+    torch.nn.utils.clip_grad_norm_([q], 1.0)
+    optim.SGD([p], lr=1.0, clip_norm=1.0, zero_grad=True).step()
+    torch.optim.SGD([q], lr=1.0).step()
+    assert torch.allclose(p, q, rtol=1e-12)
+    assert p.grad is not None
+    assert not p.grad.any()
+
+
 def test_bad_settings_of_a_group() -> None:
     p, q = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     with pytest.raises(InputError, match="clip_norm"):

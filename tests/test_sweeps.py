@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -197,6 +198,29 @@ def test_frozen_parameters_running_means_and_dropout_run_one_by_one(make: Any, c
     found = steprule.sweep("adam", task, {"lr": [0.01, 0.1]}, compile=compile)
     assert found.engine.startswith("one by one: the model cannot be batched")
     assert (found.train[:, 0] < found.initial[0]).all()
+
+
+def hidden(*layers: nn.Module) -> Any:
+    return lambda: nn.Sequential(nn.Linear(3, 4), *(copy.deepcopy(m) for m in layers), nn.Linear(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "engine_used"),
+    [
+        (hidden(nn.GELU()), nn.functional.mse_loss, "vmap: no kernel for aten.gelu"),
+        (hidden(nn.LayerNorm(4)), nn.functional.mse_loss, "vmap: no kernel for aten.native_layer_norm"),
+        (hidden(nn.Tanh()), nn.functional.huber_loss, "vmap: no kernel for aten.huber_loss"),
+        pytest.param(hidden(nn.Sigmoid()), nn.functional.mse_loss, "kernel", marks=pytest.mark.long),
+        pytest.param(hidden(nn.ReLU()), nn.functional.l1_loss, "kernel", marks=pytest.mark.long),
+    ],
+)
+def test_other_layers_and_losses(make: Any, loss: Any, engine_used: str) -> None:
+    task = Problem("other", "", SMALL.features, SMALL.targets, make, loss, batch_size=32, epochs=2)
+    found = steprule.sweep("adam", task, {"lr": [0.01, 0.1]}, compile=True)
+    assert found.engine.startswith(engine_used)
+    for k, rate in enumerate((0.01, 0.1)):
+        alone = steprule.train("adam", task, 0, 2, 32, lr=rate)
+        assert found.train[k, 0] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
 
 
 def test_data_of_another_dtype_than_the_model_has_no_kernel() -> None:

@@ -408,7 +408,8 @@ class GroupPlan:
                 p, g = self.params[k].detach(), self.grads[k].detach()
                 norms, _ = eager.step(gradient_norm, p, g.to(p.dtype), {}, 1, hypers)
                 whole = norms.full_tensor() if planning.shard(norms) is not norms else norms  # one number, in p's shape
-                found.append(float(whole.abs().max()) ** 2 if whole.numel() else 0.0)
+                whole = whole.real if whole.is_complex() else whole
+                found.append(float(whole.max()) ** 2 if whole.numel() else 0.0)
         return found
 
     def launch(self, norm: Any) -> None:
