@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +22,8 @@ import steprule
 from steprule import rules, sweeps
 from steprule.cli import main
 from steprule.errors import InputError, InputTypeError, UnknownNameError
-from steprule.hyper import Search
+from steprule.hyper import OnePerTensor, Rate, Search
+from steprule.maths import abs, clamp, exp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
 from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.rules.parts import composed
@@ -267,6 +271,61 @@ def test_exp_and_tanh() -> None:
     e, t = all_of(special)
     assert np.array_equal(e, np.array([np.nan, np.inf, 0, 1, np.inf, 0], dtype=np.float32), equal_nan=True)
     assert np.array_equal(t, np.array([np.nan, 1, -1, 0, 1, -1], dtype=np.float32), equal_nan=True)
+
+
+@steprule.rule
+def scalars(p, g, m, c: Annotated[Any, OnePerTensor(1.0)], *, lr: Rate = 0.1, power: Rate = 1.5, t):  # type: ignore[no-untyped-def]
+    """The whole vocabulary on numbers that are one a step or one a tensor, and a bound that is no bound."""
+    c = minimum(0.9 * c, 1 / (1 + t)) + clamp(log(t) * 0.01, 0.0, float("inf"))
+    rate = lr * where(t > 3, exp(-0.1 * t), maximum(c, 0.2)) * norm(sign(lr - 1)) * mean(abs(-c)) ** power
+    m = 0.9 * m + sum(rate) * clamp(g, -float("inf"), 5.0) / (norm(norm(g)) + 1)
+    return p - (sqrt(c) + rate**-1 * 0.001) * m, m, c
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_the_vocabulary_on_scalars(compile: bool) -> None:
+    points = {"lr": [0.01, 0.3, 1.5, 0.0], "power": [0.5, 1.0, 2.5, 3.0]}
+    found = steprule.sweep(scalars, SMALL, points, compile=compile)
+    for k in range(4):
+        alone = steprule.train(scalars, SMALL, 0, SMALL.epochs, SMALL.batch_size, **found.point(k))
+        if np.isfinite(alone.final_loss):
+            assert found.train[k, 0] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
+        else:
+            assert found.died_at[k, 0] > 0
+    assert np.isfinite(found.train[:3]).all()
+    kernel, eager = (_stepped(backend) for backend in ("numba", "eager"))
+    assert torch.allclose(kernel, eager, rtol=1e-6)
+
+
+def _stepped(backend: str) -> Tensor:
+    p = torch.linspace(-1, 1, 7).requires_grad_()
+    optimizer = steprule.optim.from_rule(scalars)([p], backend=backend)
+    for t in range(1, 6):
+        p.grad = torch.sin(t * torch.arange(7.0)) * 9
+        optimizer.step()
+    return p.detach()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
+def test_a_sweep_in_a_forked_child() -> None:
+    """OpenMP kills a child that runs a parallel form after its parent has: the child's sweep runs on one thread."""
+    code = """
+import os, numpy as np, torch
+torch.set_num_threads(1)
+import steprule
+def run():
+    return steprule.sweep("adam", "airfoil", {"lr": np.geomspace(1e-3, 0.1, 300)}, compile=True).train
+first = run()
+read, write = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(write, run().tobytes())
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+assert os.read(read, 100_000) == first.tobytes()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_sobol_points_lie_in_their_ranges() -> None:

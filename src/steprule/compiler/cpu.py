@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.compiler import cache
-from steprule.compiler.printing import PassPrinter
+from steprule.compiler.printing import NumbaOperations, PassPrinter
 from steprule.compiler.split import Program
 
 CHUNK = 16_384
@@ -35,6 +35,11 @@ STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "fl
 
 PARALLEL = threading.Lock()  # Numba's workqueue layer aborts when two threads enter it at once
 _HOME = os.getpid()
+
+
+def may_run_parallel() -> bool:
+    """Not in a forked child: OpenMP kills it where its parent has run a parallel form, and so the child never does."""
+    return os.getpid() == _HOME
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Kernel:
 
     def _run(self, k: int, chunks: Chunks, args: tuple[Any, ...]) -> None:
         """One pass: on all threads, or on this one where the work is small or the process a forked child."""
-        if chunks.elements >= SERIAL_BELOW and os.getpid() == _HOME:
+        if chunks.elements >= SERIAL_BELOW and may_run_parallel():
             with PARALLEL:
                 self._parallel[k](*args)
         else:
@@ -193,7 +198,7 @@ def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel
     return "\n".join([*head, *passes])
 
 
-class _NumbaPass(PassPrinter):
+class _NumbaPass(NumbaOperations, PassPrinter):
     """One pass of a program as a Python function for Numba."""
 
     def text(self, parallel: bool) -> str:
@@ -232,10 +237,7 @@ class _NumbaPass(PassPrinter):
 
     def _reducing(self) -> list[str]:
         """The loop with a fixed set of accumulators, so that the order of additions is the same however it is run."""
-        values = []
-        for node, result in zip(self.part.reductions, self.results, strict=True):
-            shown = f"np.float64({result})"
-            values.append(f"{shown} * {shown}" if node.op == "norm" else shown)
+        values = self.summands("np.float64({})".format)
         # Views of a block and an index from 0: only so does LLVM see that it may add a row of lanes at once.
         total = [f"sums{r} = np.zeros({LANES})" for r in range(len(values))]
         total += [f"for first in range(0, n, {LANES}):"]
@@ -250,15 +252,6 @@ class _NumbaPass(PassPrinter):
         reading = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
         text = reading.get(self.dtype[name], "{0}").format(element)
         return text if self.dtype[name] == self.compute else f"np.{self.compute}({text})"
-
-    def pick(self, condition: str, a: str, b: str) -> str:
-        return f"{a} if {condition} else {b}"
-
-    def function(self, name: str, x: str) -> str:
-        return f"np.{name}({x})"
-
-    def power(self, a: str, b: str) -> str:
-        return f"{a} ** {b}"
 
     def root(self, row: int) -> str:
         return f"table[{row}, j]"

@@ -221,9 +221,7 @@ class _TritonPass(PassPrinter):
 
     def _reducing(self) -> list[str]:
         lines = []
-        for r, (node, result) in enumerate(zip(self.part.reductions, self.results, strict=True)):
-            shown = f"{result}.to(tl.float64)"
-            value = f"{shown} * {shown}" if node.op == "norm" else shown
+        for r, value in enumerate(self.summands("{}.to(tl.float64)".format)):
             lines.append(f"tl.store(partial + {r} * chunks + c, tl.sum(tl.where(inside, {value}, 0.0), axis=0))")
         return lines
 

@@ -193,7 +193,9 @@ class _Tape:
         if key not in self.seen:
             kinds = {a.kind for a in plain if isinstance(a, Node)}
             kind = Kind.ELEMENT if Kind.ELEMENT in kinds else Kind.REDUCTION if Kind.REDUCTION in kinds else Kind.SCALAR
-            if op in REDUCTIONS and kind is Kind.ELEMENT:
+            if op in REDUCTIONS and kind is not Kind.ELEMENT:  # of one number: its absolute value, or itself
+                return self.add("abs", *args) if op == "norm" else args[0]
+            if op in REDUCTIONS:
                 kind = Kind.REDUCTION
             self._hold_frame()
             node = self.seen[key] = Node(op, tuple(plain), kind, truth=op in COMPARISONS.values())

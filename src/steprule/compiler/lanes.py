@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 
 from steprule.compiler import cache
 from steprule.compiler.graph import Kind, Node
-from steprule.compiler.printing import PassPrinter
-from steprule.compiler.split import Program, python_expression
-
-BLOCK = 2048
-"""Lanes a chunk: 8 kB a row of float32, so that a chunk of all columns and scalars lies in the first-level cache."""
+from steprule.compiler.printing import NumbaOperations, PassPrinter
+from steprule.compiler.split import Program, literal
 
 Array = NDArray[Any]
 
@@ -37,7 +34,6 @@ class LaneKernel:
     """Each hyperparameter, [lanes]."""
     sizes: Sequence[int]
     """The rows of each tensor of the model."""
-    parallel: bool = True
 
     def __post_init__(self) -> None:
         self.lanes = len(next(iter(self.hypers.values())))
@@ -55,7 +51,7 @@ class LaneKernel:
 
     def followed_by(self, program: Program) -> LaneKernel:
         """The same lanes after the first step, where a slot that was absent is there now."""
-        kernel = LaneKernel(program, self.compute, self.hypers, self.sizes, self.parallel)
+        kernel = LaneKernel(program, self.compute, self.hypers, self.sizes)
         kernel._module.scalars(kernel._hypers, 1.0, kernel._powers, kernel._slots.copy(), kernel._table)
         for k, name in enumerate(kernel.slots):
             kernel._slots[k] = self._slots[self.slots.index(name)]
@@ -63,7 +59,7 @@ class LaneKernel:
 
     @cached_property
     def _module(self) -> Any:
-        return lanes_module(self.program, self.compute, parallel=self.parallel)
+        return lanes_module(self.program, self.compute)
 
     def step(self, t: int, columns: Mapping[str, Array], alive: NDArray[np.uint8], lr_factor: float = 1.0) -> None:
         """One step of every lane. `columns` [rows, lanes]: p, g and the slots; p and the slots are written."""
@@ -97,9 +93,9 @@ def scalar_inputs(program: Program) -> tuple[list[str], list[str]]:
     return [n for n in names if n not in slots], [n for n in names if n in slots]
 
 
-def lanes_module(program: Program, compute: str, *, parallel: bool) -> Any:
+def lanes_module(program: Program, compute: str) -> Any:
     """The compiled lanes form of a program: `scalars` and one function a pass."""
-    source = source_of(program, compute, *scalar_inputs(program), parallel=parallel)
+    source = source_of(program, compute)
     return cache.load(f"{program.graph.rule.name}_lanes", source, cache.INTRINSICS, *cache.NUMBA)
 
 
@@ -115,141 +111,114 @@ def powers_of_t(program: Program) -> list[Node]:
     return [n for n in scalars if n.op == "pow" and n.args[1] is t and n.args[0] not in changing | slots]
 
 
-def source_of(program: Program, compute: str, inputs: Sequence[str], slots: Sequence[str], *, parallel: bool) -> str:
+def source_of(program: Program, compute: str) -> str:
     """The kernel as Python source for Numba: `scalars`, then one function a pass."""
     c, count = compute, len(program.columns)
     columns = ", ".join([f"{c}[:, ::1]"] * count)
     head = [
         f'"""{program.graph.rule.name} over lanes: printed by steprule from the rule; {compute}."""',
         "",
-        "from math import exp, log, sqrt",
-        "",
         "import numpy as np",
-        "from numba import njit, prange",
+        "from numba import njit",
         "",
-        f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
+        'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
         'SCALARS = "void(float64[:, ::1], float64, float64[:, ::1], float64[:, ::1], ' + f'{c}[:, ::1])"',
         f'STORING = "void(int32[::1], {c}[:, ::1], {c}[:, :, ::1], uint8[::1], {columns})"',
         f'REDUCING = "void(int64[::1], {c}[:, ::1], {c}[:, :, ::1], float64[:, :, ::1], {columns})"',
         "",
     ]
-    passes = [_LanesPass(program, k, [c] * count, c).text(parallel) for k in range(len(program.passes))]
-    return "\n".join([*head, *_scalars(program, inputs, slots), *passes])
+    passes = [_LanesPass(program, k, [c] * count, c).text() for k in range(len(program.passes))]
+    return "\n".join([*head, *_Scalars(program).lines, *passes])
 
 
-def _scalars(program: Program, inputs: Sequence[str], slots: Sequence[str]) -> list[str]:
+class _Scalars(NumbaOperations):
     """The function that fills the table of a step: each lane's scalars, in float64."""
-    powers = {node: k for k, node in enumerate(powers_of_t(program))}
-    given = {program.graph.inputs[n]: f"hypers[{k}, l]" for k, n in enumerate(inputs)}
-    given |= {program.graph.inputs[n]: f"slots[{k}, l]" for k, n in enumerate(slots)}
-    if "t" in program.graph.inputs:
-        given[program.graph.inputs["t"]] = "t"
-    names = dict(given)
-    lines = []
 
-    def show(arg: Any) -> str:
-        return names[arg] if isinstance(arg, Node) else f"({arg!r})"
+    def __init__(self, program: Program) -> None:
+        powers = {node: k for k, node in enumerate(powers_of_t(program))}
+        inputs, slots = scalar_inputs(program)
+        given = program.graph.inputs
+        self.names = {given[n]: f"hypers[{k}, l]" for k, n in enumerate(inputs)}
+        self.names |= {given[n]: f"slots[{k}, l]" for k, n in enumerate(slots)}
+        if "t" in given:
+            self.names[given["t"]] = "t"
+        body = []
+        for node in program.graph.live:
+            if node.kind is not Kind.SCALAR or node.op == "input":
+                continue
+            value = f"powers[{powers[node]}, l]" if node in powers else self.expression(node)
+            if node in powers:
+                body.append(f"{value} *= {self.show(node.args[0])}")
+            self.names[node] = f"s{len(self.names)}"
+            body.append(f"{self.names[node]} = {value}")
+        body += [f"table[{row}, l] = {self.show(node)}" for row, node in enumerate(program.roots)]
+        outputs = {name: program.graph.outputs[name] for name in slots}
+        body += [f"slots[{k}, l] = {self.show(v)}" for k, v in enumerate(outputs.values()) if v is not None]
+        self.lines = [
+            "",
+            "@njit(SCALARS, **OPTIONS)",
+            "def scalars(hypers, t, powers, slots, table):",
+            "    for l in range(table.shape[1]):",
+            *(f"        {line}" for line in body or ["pass"]),
+            "",
+        ]
 
-    for node in program.graph.live:
-        if node.kind is not Kind.SCALAR or node.op == "input":
-            continue
-        names[node] = f"s{len(names)}"
-        if node in powers:
-            lines += [
-                f"powers[{powers[node]}, l] *= {show(node.args[0])}",
-                f"{names[node]} = powers[{powers[node]}, l]",
-            ]
-        elif node.op == "where":
-            lines.append(f"{names[node]} = {show(node.args[1])} if {show(node.args[0])} else {show(node.args[2])}")
-        else:
-            expression = python_expression(node, [show(a) for a in node.args])
-            lines.append(f"{names[node]} = {expression.replace('power(', 'pow(').replace('maximum(', 'max(')}")
-    for row, node in enumerate(program.roots):
-        lines.append(f"table[{row}, l] = {names[node]}")
-    for k, name in enumerate(slots):
-        value = program.graph.outputs[name]
-        lines.append(f"slots[{k}, l] = {show(value)}")
-    return [
-        "",
-        "@njit(SCALARS, **{**OPTIONS, 'parallel': False})",
-        "def scalars(hypers, t, powers, slots, table):",
-        "    for l in range(table.shape[1]):",
-        *(f"        {line}" for line in lines or ["pass"]),
-        "",
-    ]
+    def show(self, arg: Node | float | int | bool) -> str:
+        return self.names[arg] if isinstance(arg, Node) else f"np.float64({literal(arg)})"
 
 
-class _LanesPass(PassPrinter):
+class _LanesPass(NumbaOperations, PassPrinter):
     """One pass as a Python function for Numba: rows outside, lanes inside."""
 
-    def text(self, parallel: bool) -> str:
-        loop = "prange" if parallel else "range"
+    def text(self) -> str:
         names = ", ".join(f"c_{n}" for n in self.program.columns)
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
-        body = self._storing(loop, names) if self.last else self._reducing(loop, names)
+        body = self._storing(names) if self.last else self._reducing(names)
         return "\n".join([*constants, "", "", *body, ""])
 
-    def _blocks(self) -> list[str]:
-        """Views of the scalars and reductions of a block of lanes, which its loop counts from 0."""
-        used = [row for row in range(len(self.program.roots)) if any(f"r_{row}[l]" in x for x in self.whole_tensor)]
-        lines = [f"r_{row} = table[{row}, low:high]" for row in used]
-        earlier = [k for k in range(len(self.program.reductions)) if any(f"d_{k}[l]" in x for x in self.whole_tensor)]
-        return lines + [f"d_{k} = reduced[{k}, i, low:high]" for k in earlier]
+    @property
+    def _views(self) -> list[str]:
+        """A row of each column: an index from 0 along one dimension is what LLVM makes vectors of."""
+        return [f"a_{n} = c_{n}[row]" for _, n in self.columns]
 
-    def _storing(self, loop: str, names: str) -> list[str]:
+    @property
+    def _scalar_views(self) -> list[str]:
+        """The same of the scalars and the reductions of tensor i, those that are used."""
+        found = [(f"r_{row}", f"table[{row}]") for row in range(len(self.program.roots))]
+        found += [(f"d_{k}", f"reduced[{k}, i]") for k in range(len(self.program.reductions))]
+        return [f"{n} = {view}" for n, view in found if any(f"{n}[l]" in line for line in self.whole_tensor)]
+
+    def _storing(self, names: str) -> list[str]:
         stores = [f"a_{n}[l] = {v} if living else a_{n}[l]" for n, v in self.stored.items()]
-        views = [f"a_{n} = c_{n}[row, low:high]" for _, n in self.columns]
         return [
             "@njit(STORING, **OPTIONS)",
             f"def pass{self.k}(tensors, table, reduced, alive, {names}):",
-            "    lanes = table.shape[1]",
-            f"    blocks = (lanes + {BLOCK - 1}) // {BLOCK}",
-            f"    for c in {loop}(len(tensors) * blocks):",
-            f"        row, low = c // blocks, c % blocks * {BLOCK}",
-            f"        i, high = tensors[row], min(low + {BLOCK}, lanes)",
-            "        lives = alive[low:high]",
-            *(f"        {line}" for line in (*self._blocks(), *views)),
-            "        for l in range(high - low):",
-            "            living = lives[l] != 0",
+            "    for row in range(len(tensors)):",
+            "        i = tensors[row]",
+            *(f"        {line}" for line in (*self._scalar_views, *self._views)),
+            "        for l in range(table.shape[1]):",
+            "            living = alive[l] != 0",
             *(f"            {line}" for line in (*self.whole_tensor, *self.each_element, *stores)),
         ]
 
-    def _reducing(self, loop: str, names: str) -> list[str]:
-        values = []
-        for node, result in zip(self.part.reductions, self.results, strict=True):
-            shown = f"np.float64({result})"
-            values.append(f"{shown} * {shown}" if node.op == "norm" else shown)
-        views = [f"a_{n} = c_{n}[row, low:high]" for _, n in self.columns]
-        sums = range(len(values))
+    def _reducing(self, names: str) -> list[str]:
+        values = self.summands("np.float64({})".format)
         return [
             "@njit(REDUCING, **OPTIONS)",
             f"def pass{self.k}(first, table, reduced, sums, {names}):",
-            "    lanes = table.shape[1]",
-            f"    blocks = (lanes + {BLOCK - 1}) // {BLOCK}",
-            f"    for c in {loop}((len(first) - 1) * blocks):",
-            f"        i, low = c // blocks, c % blocks * {BLOCK}",
-            f"        high = min(low + {BLOCK}, lanes)",
-            *(f"        total{r} = sums[{r}, i, low:high]" for r in sums),
-            *(f"        total{r}[:] = 0.0" for r in sums),
-            *(f"        {line}" for line in self._blocks()),
+            "    sums[:] = 0.0",
+            "    for i in range(len(first) - 1):",
+            *(f"        total{r} = sums[{r}, i]" for r in range(len(values))),
+            *(f"        {line}" for line in self._scalar_views),
             "        for row in range(first[i], first[i + 1]):",
-            *(f"            {line}" for line in views),
-            "            for l in range(high - low):",
+            *(f"            {line}" for line in self._views),
+            "            for l in range(table.shape[1]):",
             *(f"                {line}" for line in (*self.whole_tensor, *self.each_element)),
             *(f"                total{r}[l] += {value}" for r, value in enumerate(values)),
         ]
 
     def load(self, name: str) -> str:
         return f"a_{name}[l]"
-
-    def pick(self, condition: str, a: str, b: str) -> str:
-        return f"{a} if {condition} else {b}"
-
-    def function(self, name: str, x: str) -> str:
-        return f"np.{name}({x})"
-
-    def power(self, a: str, b: str) -> str:
-        return f"{a} ** {b}"
 
     def root(self, row: int) -> str:
         return f"r_{row}[l]"

@@ -79,7 +79,7 @@ class Program:
         lines = []
 
         def show(arg: Node | Constant) -> str:
-            return names[arg] if isinstance(arg, Node) else f"({arg!r})"
+            return names[arg] if isinstance(arg, Node) else f"({literal(arg)})"
 
         for node in self.graph.live:
             if node.kind is Kind.SCALAR and node.op != "input":
@@ -170,6 +170,11 @@ def python_expression(node: Node, args: list[str]) -> str:
     return f"{node.op}({', '.join(args)})"
 
 
+def literal(value: float | int | bool) -> str:
+    """A number as Python source; inf and nan have no literal."""
+    return repr(float(value)) if math.isfinite(value) else f'float("{float(value)}")'
+
+
 def product(name: str, exponent: int) -> str:
     """name**exponent as products, in the order of `integer_power`.
 
@@ -201,7 +206,6 @@ def _math_min(a: float, b: float) -> float:
 _FAST: dict[str, Any] = {
     "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "abs": abs, "power": math.pow, "where": _pick,
     "maximum": _math_max, "minimum": _math_min, "sign": FloatArithmetic.sign, "clamp": FloatArithmetic.clamp,
-    "norm": abs, "mean": float, "sum": float,
 }  # fmt: skip
 _EXACT: dict[str, Any] = {name: getattr(FloatArithmetic, name) for name in _FAST if hasattr(FloatArithmetic, name)}
 _EXACT |= {"power": lambda a, b: Real(a) ** Real(b), "where": FloatArithmetic.where}

@@ -15,19 +15,19 @@ from steprule.compiler.split import Program
 from steprule.sweeps.kernel import Source, compiled
 
 
-def driver(full: Source, last: Source | None, first_step: Program, later: Program, compute: str) -> Any:
+def driver(full: Source, last: Source | None, first_step: Program, later: Program, compute: str, parallel: bool) -> Any:
     """`train(p, starts, hypers, slots, lr_rows, x, y, order, counts, factors, windows, curve, died, tensors, first, blocks)`.
 
     It trains p [rows, lanes] in place. `full` steps batches of the plan's size, `last` a shorter one; `first_step` is the
     rule where slots are still absent.
     """
     models = [compiled(source).__name__ for source in (full, *([last] if last else []))]
-    rules = [lanes_module(program, compute, parallel=False) for program in dict.fromkeys((first_step, later))]
-    source = _source(full, last, models, first_step, later, [m.__name__ for m in rules], compute)
+    rules = [lanes_module(program, compute) for program in dict.fromkeys((first_step, later))]
+    source = _source(full, last, models, first_step, later, [m.__name__ for m in rules], compute, parallel)
     return cache.load(f"{later.graph.rule.name}_training", source, cache.INTRINSICS, *cache.NUMBA).train
 
 
-def evaluator(full: Source, compute: str) -> Any:
+def evaluator(full: Source, compute: str, parallel: bool) -> Any:
     """`losses(p, x, y, order, total, blocks)`: adds the loss of each batch of `order`, over their number, to total [lanes]."""
     c, width = compute, full.width
     signature = f"void({c}[:, ::1], {full.x_kind}[:, ::1], {full.y_kind}[:, ::1], int64[:, ::1], float64[::1], int64)"
@@ -40,7 +40,7 @@ def evaluator(full: Source, compute: str) -> Any:
         f"from {compiled(full).__name__} import block",
         "",
         "",
-        f'@njit("{signature}", parallel=True, nogil=True, error_model="numpy", cache=True)',
+        f'@njit("{signature}", parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
         "def losses(p_all, x, y, order, total, blocks):",
         "    for block_number in prange(blocks):",
         f"        low, high = block_number * {width}, block_number * {width} + {width}",
@@ -73,7 +73,7 @@ def _batch_buffers() -> list[str]:
 
 def _source(
     full: Source, last: Source | None, models: Sequence[str], first_step: Program, later: Program,
-    rules: Sequence[str], compute: str,
+    rules: Sequence[str], compute: str, parallel: bool,
 ) -> str:  # fmt: skip
     c, width = compute, full.width
     columns = later.columns
@@ -105,7 +105,7 @@ def _source(
         *(f"from {rules[0]} import pass{k} as first_{k}" for k in range(len(first_step.passes)) if len(rules) == 2),
         "",
         "",
-        f'@njit("{signature}", parallel=True, nogil=True, error_model="numpy", cache=True)',
+        f'@njit("{signature}", parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
         "def train(p_all, starts, hypers, slots, lr_rows, x, y, order, counts, factors, windows, curve, died, tensors, first, blocks):",
         "    for block in prange(blocks):",
         f"        low, high = block * {width}, block * {width} + {width}",

@@ -7,6 +7,7 @@ and takes whatever vmap takes. A lane's numbers depend on no other lane, nor on 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from steprule.compiler import eager
-from steprule.compiler.cpu import PARALLEL
+from steprule.compiler.cpu import PARALLEL, may_run_parallel
 from steprule.compiler.lanes import LaneKernel, scalar_inputs
 from steprule.compiler.split import Program, program_of
 from steprule.problems.problem import Init, Problem
@@ -120,7 +121,8 @@ def _by_kernel(
     """Every step of every lane in one call."""
     full = source_of(task, len(plan[0]))
     last = source_of(task, len(plan[-1])) if len(plan[-1]) != len(plan[0]) else None
-    train = training_of(full, last, variant.first, variant.later, _compute_of(task))
+    parallel = may_run_parallel()
+    train = training_of(full, last, variant.first, variant.later, _compute_of(task), parallel)
     width = full.width
     lanes = len(next(iter(hypers.values())))
     blocks = -(-lanes // width)
@@ -142,7 +144,7 @@ def _by_kernel(
         order[t, : len(batch)] = batch.numpy()
     x, y = (np.ascontiguousarray(d.reshape(len(d), -1).numpy()) for d in (task.features, task.targets))
     state = [n for n in variant.later.columns if n not in ("p", "g")]
-    with PARALLEL:
+    with PARALLEL if parallel else nullcontext():  # a forked child may have inherited the lock held
         train(
             p, rows(state, slots), rows(inputs, hypers), rows(scalar_slots, slots),
             np.array([k for k, n in enumerate(inputs) if n == "lr"], dtype=np.int64), x, y, order,
@@ -159,8 +161,8 @@ def _by_kernel(
         if whole:
             rows = np.arange(whole, dtype=np.int64).reshape(-1, size)
             flat = [np.ascontiguousarray(d[:whole].reshape(whole, -1).numpy()) for d in (x, y)]
-            with PARALLEL:
-                losses_of(full, _compute_of(task))(p, *flat, rows, total, blocks)
+            with PARALLEL if parallel else nullcontext():
+                losses_of(full, _compute_of(task), parallel)(p, *flat, rows, total, blocks)
         rest = evaluate(task, p, x[whole:], y[whole:]).astype(np.float64) if whole < len(x) else 0.0
         return (total * whole + rest * (len(x) - whole)) / len(x)
 
@@ -178,8 +180,7 @@ def _by_vmap(
     for slot in variant.later.graph.rule.slots:
         if slot.name in variant.later.columns:
             columns[slot.name] = np.full_like(p, hypers[slot.start] if isinstance(slot.start, str) else slot.start)
-    # Few lanes, or this engine would not serve: the serial form compiles in half the time.
-    kernel = LaneKernel(variant.first, str(p.dtype), hypers, variant.sizes, parallel=False)
+    kernel = LaneKernel(variant.first, str(p.dtype), hypers, variant.sizes)
     losses, alive = np.empty(lanes, dtype=p.dtype), np.ones(lanes, dtype=np.uint8)
     curve, died = np.zeros((WINDOWS, lanes)), np.zeros(lanes, dtype=np.int64)
     with np.errstate(all="ignore"):
