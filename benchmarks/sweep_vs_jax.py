@@ -128,7 +128,9 @@ def our_side(kind: str, lanes: int) -> Callable[[], Any]:
         found = []
         for low in range(0, lanes, 16_384):
             own = {n: v[low : low + 16_384] for n, v in full.items()}
-            found.append(engine.train_lanes(task, rule, own, 0, epochs=epochs, batch_size=size).train)
+            found.append(
+                engine.train_lanes(task, rule, own, [0] * len(own["lr"]), epochs=epochs, batch_size=size).train
+            )
         return np.concatenate(found)
 
     return run

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +73,7 @@ def test_the_kernels_gradients_are_torchs(name: str) -> None:
     p = np.ascontiguousarray(np.resize(flat.T, (width, len(flat))).T)
     g, losses = np.empty_like(p), np.empty(width, dtype=np.float32)
     s, u = np.empty((source.lane_rows, width), dtype=np.float32), np.empty(source.shared_rows, dtype=np.float32)
-    compiled(source).block(p, g, x.reshape(-1).numpy().copy(), y.reshape(-1).numpy().copy(), losses, s, u)
+    compiled(source).block(p, g, x.reshape(-1, 1).numpy().copy(), y.reshape(-1, 1).numpy().copy(), losses, s, u)
     for k, model in enumerate(models):
         loss = task.loss(model(x), y)
         wanted = torch.cat([v.reshape(-1) for v in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
@@ -306,6 +307,26 @@ def _stepped(backend: str) -> Tensor:
     return p.detach()
 
 
+@pytest.mark.parametrize("name", ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters"])
+def test_lanes_with_batches_of_their_own(name: str) -> None:
+    """Many seeds in one call give the bits of one seed a call, whether the model is printed or not."""
+    task = problems.get(name)
+    rates = {h.name: np.full(6, h.default) for h in composed(rules.adam).hypers} | {"lr": np.geomspace(1e-3, 0.1, 6)}
+    seeds = [0, 1, 2, 0, 1, 2]
+    for how in ("kernel", "vmap"):
+        mixed = engine.train_lanes(task, composed(rules.adam), rates, seeds, epochs=1, batch_size=50, engine=how)
+        for k, seed in enumerate(seeds):
+            one = {n: v[[k]] for n, v in rates.items()}
+            alone = engine.train_lanes(task, composed(rules.adam), one, [seed], epochs=1, batch_size=50, engine=how)
+            if how == "kernel":
+                assert mixed.train[k] == alone.train[0]
+                assert mixed.test[k] == alone.test[0] or np.isnan(alone.test[0])
+                assert np.array_equal(mixed.curve[k], alone.curve[0])
+            else:
+                assert mixed.train[k] == pytest.approx(alone.train[0], rel=LANE_AGAINST_SOLO)
+            assert mixed.initial[k] == alone.initial[0]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
 def test_a_sweep_in_a_forked_child() -> None:
     """OpenMP kills a child that runs a parallel form after its parent has: the child's sweep runs on one thread."""
@@ -326,6 +347,22 @@ assert status == 0, status
 assert os.read(read, 100_000) == first.tobytes()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_short_last_batch_stays_in_its_block() -> None:
+    """A batch of 3 needs less scratch than one of 50: its lanes a block must not be more for that."""
+    task = problems.get("airfoil-mlp")
+    width = engine.source_of(task, 50).width
+    assert engine.source_of(task, 3).width > width
+    assert engine.source_of(task, 3, False, width).width == width
+    found = steprule.sweep(
+        "sgd",
+        replace(task, features=task.features[:53], targets=task.targets[:53]),
+        {"lr": np.full(100, 0.1)},
+        epochs=1,
+        compile=True,
+    )
+    assert len(set(found.train.ravel())) == 1
 
 
 def test_sobol_points_lie_in_their_ranges() -> None:

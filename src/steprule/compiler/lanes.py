@@ -2,7 +2,7 @@
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of
-the other forms. A lane that is not alive keeps its values.
+the other forms; `step` is all of it. A lane that is not alive keeps its values.
 """
 
 from __future__ import annotations
@@ -23,67 +23,82 @@ from steprule.compiler.split import Program, literal
 Array = NDArray[Any]
 
 
-@dataclass
-class LaneKernel:
-    """One variant of a rule over lanes; the arrays of one block."""
+@dataclass(frozen=True)
+class LaneRule:
+    """One variant of a rule over lanes: its first step, where slots may be absent, and the later ones."""
 
-    program: Program
+    first: Program
+    later: Program
     compute: str
     """float32 or float64, as the parameters are."""
-    hypers: Mapping[str, Array]
-    """Each hyperparameter, [lanes]."""
-    sizes: Sequence[int]
-    """The rows of each tensor of the model."""
-
-    def __post_init__(self) -> None:
-        self.lanes = len(next(iter(self.hypers.values())))
-        slots = {s.name: s.start for s in self.program.graph.rule.slots if s.per_tensor}
-        self.inputs, self.slots = scalar_inputs(self.program)
-        self.tensors = np.repeat(np.arange(len(self.sizes), dtype=np.int32), self.sizes)
-        self.first = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
-        rows = [np.broadcast_to(np.asarray(self.hypers[n], dtype=np.float64), (self.lanes,)) for n in self.inputs]
-        self._hypers = np.array(rows, dtype=np.float64).reshape(len(rows), self.lanes)
-        starts = [self.hypers[slots[n]] if isinstance(slots[n], str) else slots[n] for n in self.slots]  # type: ignore[index]
-        self._slots = np.array([np.broadcast_to(s, (self.lanes,)) for s in starts], dtype=np.float64)
-        self._slots = self._slots.reshape(len(starts), self.lanes)
-        self._powers = np.ones((len(powers_of_t(self.program)), self.lanes))
-        self._table = np.empty((len(self.program.roots), self.lanes), dtype=self.compute)
-
-    def followed_by(self, program: Program) -> LaneKernel:
-        """The same lanes after the first step, where a slot that was absent is there now."""
-        kernel = LaneKernel(program, self.compute, self.hypers, self.sizes)
-        kernel._module.scalars(kernel._hypers, 1.0, kernel._powers, kernel._slots.copy(), kernel._table)
-        for k, name in enumerate(kernel.slots):
-            kernel._slots[k] = self._slots[self.slots.index(name)]
-        return kernel
 
     @cached_property
-    def _module(self) -> Any:
-        return lanes_module(self.program, self.compute)
+    def modules(self) -> tuple[Any, Any]:
+        """The compiled functions `scalars` and `step` of the first step and of the later ones."""
+        kind = f"{self.later.graph.rule.name}_lanes"
+        found = []
+        for program in (self.first, self.later):
+            source = source_of(program, self.compute, self.states)
+            found.append(cache.load(kind, source, cache.INTRINSICS, *cache.NUMBA))
+        return found[0], found[1]
 
-    def step(self, t: int, columns: Mapping[str, Array], alive: NDArray[np.uint8], lr_factor: float = 1.0) -> None:
-        """One step of every lane. `columns` [rows, lanes]: p, g and the slots; p and the slots are written."""
-        module = self._module
-        hypers = self._hypers
-        if lr_factor != 1.0 and "lr" in self.inputs:
-            hypers = hypers.copy()
-            hypers[self.inputs.index("lr")] *= lr_factor
-        module.scalars(hypers, float(t), self._powers, self._slots, self._table)
-        arrays = tuple(columns[n] for n in self.program.columns)
-        reduced = np.empty((len(self.program.reductions), len(self.sizes), self.lanes), dtype=self.compute)
-        done = 0
-        for k, part in enumerate(self.program.passes):
-            function = getattr(module, f"pass{k}")
-            if not part.reductions:
-                function(self.tensors, self._table, reduced, alive, *arrays)
-                continue
-            sums = np.empty((len(part.reductions), len(self.sizes), self.lanes))
-            function(self.first, self._table, reduced, sums, *arrays)
-            for node, total in zip(part.reductions, sums, strict=True):
-                with np.errstate(all="ignore"):
-                    mean = total / np.asarray(self.sizes)[:, None]
-                reduced[done] = np.sqrt(total) if node.op == "norm" else mean if node.op == "mean" else total
-                done += 1
+    @property
+    def states(self) -> list[str]:
+        """The slots of a number an element, in the order of `states` [slots, rows, lanes]."""
+        return [n for n in self.later.columns if n not in ("p", "g")]
+
+    @property
+    def extents(self) -> tuple[int, int, int, int]:
+        """The rows that a step needs: of the table, of both programs' powers, and of reductions."""
+        table = max(len(p.roots) for p in (self.first, self.later))
+        powers = [len(powers_of_t(p)) for p in (self.first, self.later)]
+        reductions = max(len(p.reductions) for p in (self.first, self.later))
+        return max(1, table), max(1, powers[0]), max(1, powers[1]), max(1, reductions)
+
+    def rows_of(self, names: Sequence[str], hypers: Mapping[str, Array], lanes: int) -> Array:
+        """Hyperparameters, or what slots start at, as [names, lanes]."""
+        starts = {s.name: s.start for s in self.later.graph.rule.slots}
+        values = [starts.get(n, n) for n in names]
+        rows = [np.broadcast_to(hypers[v] if isinstance(v, str) else v, (lanes,)) for v in values]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), lanes)
+
+
+class LaneStepper:
+    """The arrays of some lanes, stepped from Python."""
+
+    def __init__(self, rule: LaneRule, hypers: Mapping[str, Array], sizes: Sequence[int]) -> None:
+        self.rule = rule
+        self.lanes = len(next(iter(hypers.values())))
+        self.tensors, self.starts = layout(sizes)
+        inputs, slots = scalar_inputs(rule.later)
+        self.rates = [k for k, n in enumerate(inputs) if n == "lr"]
+        self.hypers, self.slots = (rule.rows_of(n, hypers, self.lanes) for n in (inputs, slots))
+        self.states = np.repeat(rule.rows_of(rule.states, hypers, self.lanes)[:, None], len(self.tensors), axis=1)
+        self.states = self.states.astype(rule.compute)
+        table, first, later, reductions = rule.extents
+        self.powers = np.ones((first, self.lanes)), np.ones((later, self.lanes))
+        self.table = np.empty((table, self.lanes), dtype=rule.compute)
+        self.reduced = np.empty((reductions, len(sizes), self.lanes), dtype=rule.compute)
+        self.sums = np.empty((reductions, len(sizes), self.lanes))
+
+    def step(self, t: int, p: Array, g: Array, alive: NDArray[np.uint8], factor: float = 1.0) -> None:
+        """One step of every lane; p [rows, lanes] and the states are written. `factor` multiplies the learning rate."""
+        first, later = self.rule.modules
+        hypers = self.hypers.copy()
+        hypers[self.rates] *= factor
+        if t == 1 and first is not later:  # its powers are brought up to the step
+            later.scalars(hypers, 1.0, self.powers[1], self.slots.copy(), self.table)
+        module, powers = (first, self.powers[0]) if t == 1 and first is not later else (later, self.powers[1])
+        module.step(
+            float(t), hypers, powers, self.slots, self.table, self.tensors, self.starts, self.reduced, self.sums,
+            alive, p, g, self.states,
+        )  # fmt: skip
+
+
+def layout(sizes: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The tensor to which each row belongs, and the first row of each tensor, with the end."""
+    tensors = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    return tensors, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 def scalar_inputs(program: Program) -> tuple[list[str], list[str]]:
@@ -91,12 +106,6 @@ def scalar_inputs(program: Program) -> tuple[list[str], list[str]]:
     names = [n for n, node in program.graph.inputs.items() if node.kind is Kind.SCALAR and n != "t"]
     slots = {s.name for s in program.graph.rule.slots if s.per_tensor}
     return [n for n in names if n not in slots], [n for n in names if n in slots]
-
-
-def lanes_module(program: Program, compute: str) -> Any:
-    """The compiled lanes form of a program: `scalars` and one function a pass."""
-    source = source_of(program, compute)
-    return cache.load(f"{program.graph.rule.name}_lanes", source, cache.INTRINSICS, *cache.NUMBA)
 
 
 def powers_of_t(program: Program) -> list[Node]:
@@ -111,8 +120,8 @@ def powers_of_t(program: Program) -> list[Node]:
     return [n for n in scalars if n.op == "pow" and n.args[1] is t and n.args[0] not in changing | slots]
 
 
-def source_of(program: Program, compute: str) -> str:
-    """The kernel as Python source for Numba: `scalars`, then one function a pass."""
+def source_of(program: Program, compute: str, states: Sequence[str]) -> str:
+    """The kernel as Python source for Numba: `scalars`, one function a pass, and `step`, which calls them."""
     c, count = compute, len(program.columns)
     columns = ", ".join([f"{c}[:, ::1]"] * count)
     head = [
@@ -122,13 +131,50 @@ def source_of(program: Program, compute: str) -> str:
         "from numba import njit",
         "",
         'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
-        'SCALARS = "void(float64[:, ::1], float64, float64[:, ::1], float64[:, ::1], ' + f'{c}[:, ::1])"',
+        f'SCALARS = "{scalars_type(c)}"',
         f'STORING = "void(int32[::1], {c}[:, ::1], {c}[:, :, ::1], uint8[::1], {columns})"',
         f'REDUCING = "void(int64[::1], {c}[:, ::1], {c}[:, :, ::1], float64[:, :, ::1], {columns})"',
+        f'STEP = "{step_type(c)}"',
         "",
     ]
     passes = [_LanesPass(program, k, [c] * count, c).text() for k in range(len(program.passes))]
-    return "\n".join([*head, *_Scalars(program).lines, *passes])
+    return "\n".join([*head, *_Scalars(program).lines, *passes, *_step(program, states)])
+
+
+def scalars_type(compute: str) -> str:
+    """Numba's type of `scalars(hypers, t, powers, slots, table)`."""
+    f = "float64[:, ::1]"
+    return f"void({f}, float64, {f}, {f}, {compute}[:, ::1])"
+
+
+def step_type(compute: str) -> str:
+    """Numba's type of `step(t, hypers, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states)`."""
+    c, f = compute, "float64[:, ::1]"
+    return (
+        f"void(float64, {f}, {f}, {f}, {c}[:, ::1], int32[::1], int64[::1], {c}[:, :, ::1], float64[:, :, ::1], "
+        f"uint8[::1], {c}[:, ::1], {c}[:, ::1], {c}[:, :, ::1])"
+    )
+
+
+def _step(program: Program, states: Sequence[str]) -> list[str]:
+    """The function of a whole step: scalars, then the passes, and what each reduction comes to."""
+    own = {n: f"states[{k}]" for k, n in enumerate(states)}
+    columns = ", ".join({"p": "p", "g": "g"}.get(n, own.get(n, "")) for n in program.columns)
+    body, done = ["scalars(hypers, t, powers, slots, table)"], 0
+    for k, part in enumerate(program.passes):
+        if not part.reductions:
+            body.append(f"pass{k}(tensors, table, reduced, alive, {columns})")
+            continue
+        body.append(f"pass{k}(first, table, reduced, sums, {columns})")
+        for row, node in enumerate(part.reductions):
+            value = f"sums[{row}, i, l]"
+            value = f"np.sqrt({value})" if node.op == "norm" else value
+            value = f"{value} / (first[i + 1] - first[i])" if node.op == "mean" else value
+            body += ["for i in range(len(first) - 1):", "    for l in range(table.shape[1]):"]
+            body.append(f"        reduced[{done}, i, l] = {value}")
+            done += 1
+    arguments = "t, hypers, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states"
+    return ["", "@njit(STEP, **OPTIONS)", f"def step({arguments}):", *(f"    {line}" for line in body), ""]
 
 
 class _Scalars(NumbaOperations):

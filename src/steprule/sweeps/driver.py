@@ -1,190 +1,157 @@
-"""Print the loop of a whole training over lanes: each thread takes blocks of lanes through all steps, and never waits.
+"""The loop of a whole training over lanes: each thread takes blocks of lanes through all steps, and never waits.
 
 A block's parameters, states and scalars stay in the core's own cache from the first step to the last; no step is a call
-from Python. The loop calls the printed step of the model and the lanes form of the rule.
+from Python. The loop calls the printed step of the model and the lanes form of the rule through pointers, so that it is
+compiled once for all models and all rules of one dtype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from steprule.compiler import cache
-from steprule.compiler.lanes import lanes_module
-from steprule.compiler.split import Program
-from steprule.sweeps.kernel import Source, compiled
+from steprule.compiler.lanes import scalars_type, step_type
+from steprule.sweeps.kernel import Source, block_type
+
+TRAIN = """
+@njit(types.void(BLOCK, BLOCK, SCALARS, STEP, STEP, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, I), **OPTIONS)
+def train(
+    full, last, scalars, first_step, later_step, p_all, starts, hypers, slots, lr_rows, x, y, order, order_of, counts,
+    factors, windows, curve, died, tensors, first, extents,
+):
+    width, lane_rows, shared_rows, table_rows, first_powers, later_powers, reductions, absent = extents
+    for block in prange(p_all.shape[1] // width):
+        low, high = block * width, block * width + width
+        p = p_all[:, low:high].copy()
+        g = np.empty_like(p)
+        states = np.empty((starts.shape[0], p.shape[0], width), dtype=np.COMPUTE)
+        for k in range(starts.shape[0]):
+            for r in range(p.shape[0]):
+                for l in range(width):
+                    states[k, r, l] = starts[k, low + l]
+        hyper, slot = hypers[:, low:high].copy(), slots[:, low:high].copy()
+        rates = hyper.copy()
+        powers_0, powers_1 = np.ones((first_powers, width)), np.ones((later_powers, width))
+        table = np.empty((table_rows, width), dtype=np.COMPUTE)
+        reduced = np.empty((reductions, len(first) - 1, width), dtype=np.COMPUTE)
+        sums = np.empty((reductions, len(first) - 1, width))
+        loss = np.empty(width, dtype=np.COMPUTE)
+        s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
+        xb = np.empty((order.shape[2] * x.shape[1], DATA), dtype=x.dtype)
+        yb = np.empty((order.shape[2] * y.shape[1], DATA), dtype=y.dtype)
+        alive = np.ones(width, dtype=np.uint8)
+        for t in range(len(counts)):
+            for l in range(DATA):
+                rows = order[order_of[low + l], t]
+                for b in range(counts[t]):
+                    for f in range(x.shape[1]):
+                        xb[b * x.shape[1] + f, l] = x[rows[b], f]
+                    for f in range(y.shape[1]):
+                        yb[b * y.shape[1] + f, l] = y[rows[b], f]
+            if counts[t] == order.shape[2]:
+                full(p, g, xb, yb, loss, s, u)
+            else:
+                last(p, g, xb, yb, loss, s, u)
+            for l in range(width):
+                if alive[l] == 1 and not np.isfinite(loss[l]):
+                    alive[l] = 0
+                    died[low + l] = t + 1
+                curve[windows[t], low + l] += loss[l]
+            for r in lr_rows:
+                for l in range(width):
+                    rates[r, l] = hyper[r, l] * factors[t]
+            if t == 0 and absent == 1:
+                scalars(rates, 1.0, powers_1, slot.copy(), table)  # brings the later steps' powers up to the step
+                first_step(
+                    1.0, rates, powers_0, slot, table, tensors, first, reduced, sums, alive, p, g, states
+                )
+            else:
+                later_step(
+                    t + 1.0, rates, powers_1, slot, table, tensors, first, reduced, sums, alive, p, g, states
+                )
+        p_all[:, low:high] = p
+"""
+
+LOSSES = """
+@njit(types.void(BLOCK, P, X, Y, F1, I), **OPTIONS)
+def losses(full, p_all, x, y, total, extents):
+    width, lane_rows, shared_rows, size = extents
+    batches = x.shape[0] // size
+    for block in prange(p_all.shape[1] // width):
+        low, high = block * width, block * width + width
+        p = p_all[:, low:high].copy()
+        g, loss = np.empty_like(p), np.empty(width, dtype=np.COMPUTE)
+        s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
+        xb = np.empty((size * x.shape[1], DATA), dtype=x.dtype)
+        yb = np.empty((size * y.shape[1], DATA), dtype=y.dtype)
+        for t in range(batches):
+            for b in range(size):
+                for f in range(x.shape[1]):
+                    xb[b * x.shape[1] + f] = x[t * size + b, f]
+                for f in range(y.shape[1]):
+                    yb[b * y.shape[1] + f] = y[t * size + b, f]
+            full(p, g, xb, yb, loss, s, u)
+            for l in range(width):
+                total[low + l] += loss[l] / batches
+"""
 
 
-def driver(full: Source, last: Source | None, first_step: Program, later: Program, compute: str, parallel: bool) -> Any:
-    """`train(p, starts, hypers, slots, lr_rows, x, y, order, counts, factors, windows, curve, died, tensors, first, blocks)`.
+def training(source: Source, *, parallel: bool) -> Any:
+    """`train`, which trains p [rows, lanes] in place.
 
-    It trains p [rows, lanes] in place. `full` steps batches of the plan's size, `last` a shorter one; `first_step` is the
-    rule where slots are still absent.
+    It takes the model's `block` for a whole batch and for a shorter last one, the rule's `scalars`, `step` at the first
+    step and `step` later; p, starts [slots, lanes], hypers and slots [names, lanes], the rows of hypers that are learning
+    rates; x and y [samples, numbers], order [orders, steps, batch] and which of them each lane has; for each step its
+    samples, the factor of its learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout
+    of the tensors; and the extents of the scratch.
     """
-    models = [compiled(source).__name__ for source in (full, *([last] if last else []))]
-    rules = [lanes_module(program, compute) for program in dict.fromkeys((first_step, later))]
-    source = _source(full, last, models, first_step, later, [m.__name__ for m in rules], compute, parallel)
-    return cache.load(f"{later.graph.rule.name}_training", source, cache.INTRINSICS, *cache.NUMBA).train
+    return _loop(TRAIN, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).train
 
 
-def evaluator(full: Source, compute: str, parallel: bool) -> Any:
-    """`losses(p, x, y, order, total, blocks)`: adds the loss of each batch of `order`, over their number, to total [lanes]."""
-    c, width = compute, full.width
-    signature = f"void({c}[:, ::1], {full.x_kind}[:, ::1], {full.y_kind}[:, ::1], int64[:, ::1], float64[::1], int64)"
-    lines = [
-        '"""The losses of lanes on many batches: printed by steprule."""',
-        "",
-        "import numpy as np",
-        "from numba import njit, prange",
-        "",
-        f"from {compiled(full).__name__} import block",
-        "",
-        "",
-        f'@njit("{signature}", parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
-        "def losses(p_all, x, y, order, total, blocks):",
-        "    for block_number in prange(blocks):",
-        f"        low, high = block_number * {width}, block_number * {width} + {width}",
-        "        p = p_all[:, low:high].copy()",
-        f"        g, loss = np.empty_like(p), np.empty({width}, dtype=np.{c})",
-        f"        s, u = np.empty(({full.lane_rows}, {width}), dtype=np.{c}), np.empty({full.shared_rows}, dtype=np.{c})",
-        *_batch_buffers(),
-        "        for t in range(order.shape[0]):",
-        "            for b in range(order.shape[1]):",
-        *_GATHER,
-        "            block(p, g, xb, yb, loss, s, u)",
-        f"            for l in range({width}):",
-        "                total[low + l] += loss[l] / order.shape[0]",
-        "",
-    ]
-    return cache.load("model_losses", "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).losses
+def evaluation(source: Source, *, parallel: bool) -> Any:
+    """`losses(block, p, x, y, total, extents)`: adds each lane's mean loss over whole batches of x and y to total."""
+    return _loop(LOSSES, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).losses
 
 
-_GATHER = [
-    "                for f in range(x.shape[1]):",
-    "                    xb[b * x.shape[1] + f] = x[order[t, b], f]",
-    "                for f in range(y.shape[1]):",
-    "                    yb[b * y.shape[1] + f] = y[order[t, b], f]",
-]
+@lru_cache(maxsize=64)
+def _loop(body: str, compute: str, x_kind: str, y_kind: str, own_data: bool, parallel: bool) -> Any:
+    function = body.split("def ")[1].split("(")[0]
+    text = _HEAD + body
+    for word, said in {
+        "COMPUTE": compute,
+        "X_KIND": x_kind,
+        "Y_KIND": y_kind,
+        "PARALLEL": str(parallel),
+        "DATA": "width" if own_data else "1",
+        "BLOCK_TYPE": block_type(compute, x_kind, y_kind),
+        "SCALARS_TYPE": scalars_type(compute),
+        "STEP_TYPE": step_type(compute),
+    }.items():
+        text = text.replace(word, said)
+    return cache.load(f"lanes_{function}", text, cache.INTRINSICS, *cache.NUMBA)
 
 
-def _batch_buffers() -> list[str]:
-    return [f"        {n}b = np.empty(order.shape[1] * {n}.shape[1], dtype={n}.dtype)" for n in "xy"]
+_HEAD = '''"""A loop over lanes: written by steprule for COMPUTE, X_KIND and Y_KIND."""
+
+import numpy as np
+from numba import njit, prange, types
+from numba.core.sigutils import normalize_signature
 
 
-def _source(
-    full: Source, last: Source | None, models: Sequence[str], first_step: Program, later: Program,
-    rules: Sequence[str], compute: str, parallel: bool,
-) -> str:  # fmt: skip
-    c, width = compute, full.width
-    columns = later.columns
-    state = [n for n in columns if n not in ("p", "g")]
-    lane_rows = max(full.lane_rows, last.lane_rows if last else 0)
-    shared_rows = max(full.shared_rows, last.shared_rows if last else 0)
-    kinds = f"{full.x_kind}[:, ::1], {full.y_kind}[:, ::1]"
-    signature = (
-        f"void({c}[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int64[::1], {kinds}, int64[:, ::1], "
-        "int64[::1], float64[::1], int64[::1], float64[:, ::1], int64[::1], int32[::1], int64[::1], int64)"
-    )
-    call = "block_full(p, g, xb, yb, loss, s, u)"
-    stepping = (
-        ["if counts[t] == order.shape[1]:", f"    {call}", "else:", f"    {call.replace('full', 'last')}"]
-        if last
-        else [call]
-    )
-    lines = [
-        '"""A whole training over lanes: printed by steprule."""',
-        "",
-        "import numpy as np",
-        "from numba import njit, prange",
-        "",
-        f"from {models[0]} import block as block_full",
-        *([f"from {models[1]} import block as block_last"] if last else []),
-        f"from {rules[-1]} import scalars as scalars_1",
-        *(f"from {rules[-1]} import pass{k} as later_{k}" for k in range(len(later.passes))),
-        *([f"from {rules[0]} import scalars as scalars_0"] if len(rules) == 2 else []),
-        *(f"from {rules[0]} import pass{k} as first_{k}" for k in range(len(first_step.passes)) if len(rules) == 2),
-        "",
-        "",
-        f'@njit("{signature}", parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
-        "def train(p_all, starts, hypers, slots, lr_rows, x, y, order, counts, factors, windows, curve, died, tensors, first, blocks):",
-        "    for block in prange(blocks):",
-        f"        low, high = block * {width}, block * {width} + {width}",
-        "        p = p_all[:, low:high].copy()",
-        "        g = np.empty_like(p)",
-        *(f"        a_{n} = np.empty_like(p)" for n in state),
-        *(line for k, n in enumerate(state) for line in _filled(n, k, width)),
-        "        hyper, slot = hypers[:, low:high].copy(), slots[:, low:high].copy()",
-        "        rates = hyper.copy()",
-        f"        powers_1 = np.ones(({max(1, _powers(later))}, {width}))",
-        f"        table_1 = np.empty(({max(1, len(later.roots))}, {width}), dtype=np.{c})",
-        f"        reduced = np.empty(({max(1, len(later.reductions))}, len(first) - 1, {width}), dtype=np.{c})",
-        f"        sums = np.empty(({max(1, len(later.reductions))}, len(first) - 1, {width}))",
-        f"        loss = np.empty({width}, dtype=np.{c})",
-        f"        s, u = np.empty(({lane_rows}, {width}), dtype=np.{c}), np.empty({shared_rows}, dtype=np.{c})",
-        f"        alive = np.ones({width}, dtype=np.uint8)",
-        *_batch_buffers(),
-        "        for t in range(len(counts)):",
-        "            for b in range(counts[t]):",
-        *_GATHER,
-        *(f"            {line}" for line in stepping),
-        f"            for l in range({width}):",
-        "                if alive[l] == 1 and not np.isfinite(loss[l]):",
-        "                    alive[l] = 0",
-        "                    died[low + l] = t + 1",
-        "                curve[windows[t], low + l] += loss[l]",
-        "            for r in range(len(lr_rows)):",
-        f"                for l in range({width}):",
-        "                    rates[lr_rows[r], l] = hyper[lr_rows[r], l] * factors[t]",
-    ]
-    later_lines = _rule_lines(later, "later", "scalars_1", "powers_1", "table_1")
-    if len(rules) == 2:
-        prepare = "scalars_1(rates, 1.0, powers_1, slot.copy(), table_1)"
-        table_0 = f"table_0 = np.empty(({max(1, len(first_step.roots))}, {width}), dtype=np.{c})"
-        powers_0 = f"powers_0 = np.ones(({max(1, _powers(first_step))}, {width}))"
-        first_lines = _rule_lines(first_step, "first", "scalars_0", "powers_0", "table_0")
-        lines += [
-            "            if t == 0:",
-            *(f"                {x}" for x in (prepare, table_0, powers_0, *first_lines)),
-        ]
-        lines += ["            else:", *(f"                {x}" for x in later_lines)]
-    else:
-        lines += [f"            {x}" for x in later_lines]
-    lines += ["        p_all[:, low:high] = p", ""]
-    return "\n".join(lines)
+def pointer(text):
+    arguments, result = normalize_signature(text)
+    return types.FunctionType(result(*arguments))
 
 
-def _filled(name: str, k: int, width: int) -> list[str]:
-    return [
-        f"        for r in range(a_{name}.shape[0]):",
-        f"            for l in range({width}):",
-        f"                a_{name}[r, l] = starts[{k}, low + l]",
-    ]
+def array(kind, dimensions):
+    return types.Array(kind, dimensions, "C")
 
 
-def _powers(program: Program) -> int:
-    from steprule.compiler.lanes import powers_of_t
+BLOCK, SCALARS, STEP = pointer("BLOCK_TYPE"), pointer("SCALARS_TYPE"), pointer("STEP_TYPE")
+P, X, Y = array(types.COMPUTE, 2), array(types.X_KIND, 2), array(types.Y_KIND, 2)
+F, F1 = array(types.float64, 2), array(types.float64, 1)
+I, I3, I32 = array(types.int64, 1), array(types.int64, 3), array(types.int32, 1)
+OPTIONS = dict(parallel=PARALLEL, nogil=True, error_model="numpy", cache=True)
 
-    return len(powers_of_t(program))
-
-
-def _rule_lines(program: Program, prefix: str, scalars: str, powers: str, table: str) -> list[str]:
-    """A step of the rule on a block: scalars, then the passes."""
-    arrays = ", ".join({"p": "p", "g": "g"}.get(n, f"a_{n}") for n in program.columns)
-    lines = [f"{scalars}(rates, t + 1.0, {powers}, slot, {table})"]
-    done = 0
-    for k, part in enumerate(program.passes):
-        if not part.reductions:
-            lines.append(f"{prefix}_{k}(tensors, {table}, reduced, alive, {arrays})")
-            continue
-        lines.append(f"{prefix}_{k}(first, {table}, reduced, sums, {arrays})")
-        for row, node in enumerate(part.reductions):
-            value: Any = f"sums[{row}, i, l]"
-            value = f"np.sqrt({value})" if node.op == "norm" else value
-            value = f"{value} / (first[i + 1] - first[i])" if node.op == "mean" else value
-            lines += [
-                "for i in range(len(first) - 1):",
-                f"    for l in range({table}.shape[1]):",
-                f"        reduced[{done}, i, l] = {value}",
-            ]
-            done += 1
-    return lines
+'''

@@ -1,4 +1,4 @@
-"""Train many lanes of one rule, one seed and one variant together: forward and backward over lanes, then the lane kernel.
+"""Train many lanes of one rule and one variant together: forward and backward over lanes, then the lane kernel.
 
 Two ways forward and backward, with the same signature: the printed kernel, and `torch.vmap`, which needs no compilation
 and takes whatever vmap takes. A lane's numbers depend on no other lane, nor on how many there are.
@@ -21,12 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from steprule.compiler import eager
 from steprule.compiler.cpu import PARALLEL, may_run_parallel
-from steprule.compiler.lanes import LaneKernel, scalar_inputs
-from steprule.compiler.split import Program, program_of
+from steprule.compiler.lanes import LaneRule, LaneStepper, layout, scalar_inputs
+from steprule.compiler.split import program_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
-from steprule.sweeps.driver import driver, evaluator
-from steprule.sweeps.kernel import NotBatchable, Source, printed
+from steprule.sweeps.driver import evaluation, training
+from steprule.sweeps.kernel import NotBatchable, Source, compiled, printed
 from steprule.sweeps.model import traced
 from steprule.training import SCHEDULES, batches
 
@@ -50,8 +50,8 @@ class Outcome:
     validation: Array
     test: Array
     """The same on what was held out; nan where the problem holds nothing out."""
-    initial: float
-    """The loss on all training samples before the first step."""
+    initial: Array
+    """The loss on all training samples before the first step, [lanes]."""
     died_at: NDArray[np.int64]
     """The step whose batch loss was not finite, [lanes]; 0 for a lane that lived. It keeps the values it had then."""
     curve: Array
@@ -59,55 +59,79 @@ class Outcome:
 
 
 def train_lanes(
-    task: Problem, rule: Rule, hypers: Mapping[str, Array], seed: int, *, epochs: int, batch_size: int,
-    schedule: str = "constant", init: Init = "same", engine: Engine = "kernel",
+    task: Problem, rule: Rule, hypers: Mapping[str, Array], seeds: Sequence[int], *, epochs: int, batch_size: int,
+    schedule: str = "constant", init: Init = "same", engine: Engine = "kernel", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
-    """Train every lane; `hypers` gives all of the rule's hyperparameters, [lanes], all of one variant.
+    """Train every lane; `hypers` gives all of the rule's hyperparameters, [lanes], all of one variant, `seeds` each lane's
+    seed. Lanes that all have one seed share their batches, which is faster.
 
     Raises `NotBatchable` where this engine cannot take the model.
     """
-    lanes = len(next(iter(hypers.values())))
-    model = task.initial_model(seed, init, torch_class=False)
-    start = torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()
-    plan = list(batches(len(task.features), batch_size, epochs, seed))
+    distinct, seed_of = np.unique(np.asarray(seeds), return_inverse=True)
+    models = [task.initial_model(int(seed), init, torch_class=False) for seed in distinct]
+    starts = np.stack([torch.cat([p.detach().reshape(-1) for p in m.parameters()]).numpy() for m in models], axis=1)
     switches = tuple((h.name, bool(hypers[h.name][0] != 0)) for h in rule.hypers if h.switches)
     used = eager.slots_of(rule, switches)
     absent = frozenset(s.name for s in rule.slots if s.absent_at_first and s.name in used)
-    variant = _Variant(
-        first=_program_of(rule, switches, absent),
-        later=_program_of(rule, switches, frozenset()),
-        sizes=[p.numel() for p in model.parameters()],
-        factors=np.array([SCHEDULES[schedule](t, len(plan)) for t in range(1, len(plan) + 1)]),
-        windows=np.arange(len(plan)) * WINDOWS // len(plan),
+    batches_of = [list(batches(len(task.features), batch_size, epochs, int(seed))) for seed in distinct]
+    counts = np.array([len(rows) for rows in batches_of[0]], dtype=np.int64)
+    order = np.zeros((len(distinct), len(counts), counts[0]), dtype=np.int64)
+    for k, plan in enumerate(batches_of):
+        for t, rows in enumerate(plan):
+            order[k, t, : len(rows)] = rows.numpy()
+    work = _Work(
+        task=task,
+        rule=LaneRule(_program_of(rule, switches, absent), _program_of(rule, switches, frozenset()), str(starts.dtype)),
+        hypers=hypers,
+        sizes=[p.numel() for p in models[0].parameters()],
+        seed_of=seed_of.astype(np.int64),
+        order=order,
+        counts=counts,
+        factors=np.array([SCHEDULES[schedule](t, len(counts)) for t in range(1, len(counts) + 1)]),
+        windows=np.arange(len(counts)) * WINDOWS // len(counts),
+        device=device,
     )
     run = _by_kernel if engine == "kernel" else _by_vmap
-    p, curve, died, losses_on = run(task, variant, hypers, start, plan)
-    counts = np.bincount(variant.windows, minlength=WINDOWS)
-    curve = curve[:, :lanes] / np.maximum(counts, 1)[:, None]
+    p, curve, died, losses_on = run(work, starts[:, seed_of])
+    lanes = len(seed_of)
+    steps = np.bincount(work.windows, minlength=WINDOWS)
+    curve = curve[:, :lanes] / np.maximum(steps, 1)[:, None]
     held = [(task.features, task.targets), task.validation, task.test]
     with np.errstate(all="ignore"):
         scores = [losses_on(p, *part)[:lanes] if part else np.full(lanes, np.nan) for part in held]
     with torch.no_grad():
-        initial = float(task.loss(model(task.features), task.targets))
-    return Outcome(scores[0], scores[1], scores[2], initial, died[:lanes], _without_gaps(curve.T, counts))
+        initial = np.array([float(task.loss(m(task.features), task.targets)) for m in models])
+    return Outcome(scores[0], scores[1], scores[2], initial[seed_of], died[:lanes], _without_gaps(curve.T, steps))
 
 
 _program_of = lru_cache(maxsize=256)(program_of)
 
 
 @dataclass(frozen=True)
-class _Variant:
-    """What the lanes of a group share."""
+class _Work:
+    """What a group of lanes is trained with."""
 
-    first: Program
-    """The rule at its first step, where slots may be absent."""
-    later: Program
+    task: Problem
+    rule: LaneRule
+    hypers: Mapping[str, Array]
     sizes: list[int]
     """The numbers of each parameter of the model."""
+    seed_of: NDArray[np.int64]
+    """Which of `order` each lane has, [lanes]."""
+    order: NDArray[np.int64]
+    """The samples of each batch, [seeds, steps, batch]."""
+    counts: NDArray[np.int64]
+    """How many of them there are, [steps]."""
     factors: Array
     """What multiplies the learning rate, [steps]."""
     windows: NDArray[np.int64]
     """The point of the loss curve to which each step belongs, [steps]."""
+    device: str
+
+    @property
+    def own_data(self) -> bool:
+        """Whether lanes have batches of their own."""
+        return len(self.order) > 1
 
 
 Trained = tuple[Array, Array, NDArray[np.int64], Callable[[Array, Tensor, Tensor], Array]]
@@ -115,85 +139,74 @@ Trained = tuple[Array, Array, NDArray[np.int64], Callable[[Array, Tensor, Tensor
 some samples; lanes may be padded."""
 
 
-def _by_kernel(
-    task: Problem, variant: _Variant, hypers: Mapping[str, Array], start: Array, plan: list[Tensor]
-) -> Trained:
+def _by_kernel(work: _Work, start: Array) -> Trained:
     """Every step of every lane in one call."""
-    full = source_of(task, len(plan[0]))
-    last = source_of(task, len(plan[-1])) if len(plan[-1]) != len(plan[0]) else None
+    task, rule, sizes = work.task, work.rule, sorted({int(n) for n in work.counts}, reverse=True)
+    full = source_of(task, sizes[0], work.own_data)
+    last = source_of(task, sizes[-1], work.own_data, full.width)
     parallel = may_run_parallel()
-    train = training_of(full, last, variant.first, variant.later, _compute_of(task), parallel)
-    width = full.width
-    lanes = len(next(iter(hypers.values())))
-    blocks = -(-lanes // width)
-
-    def rows(names: Sequence[str], values: Mapping[str, Any]) -> Array:
-        """[names, lanes], padded with the last lane."""
-        found = np.zeros((len(names), blocks * width))
-        for k, name in enumerate(names):
-            found[k, :lanes] = values[name]
-            found[k, lanes:] = found[k, lanes - 1]
-        return found
-
-    inputs, scalar_slots = scalar_inputs(variant.later)
-    slots = {s.name: hypers[s.start] if isinstance(s.start, str) else s.start for s in variant.later.graph.rule.slots}
-    p = np.repeat(start[:, None], blocks * width, axis=1)
-    curve, died = np.zeros((WINDOWS, blocks * width)), np.zeros(blocks * width, dtype=np.int64)
-    order = np.zeros((len(plan), len(plan[0])), dtype=np.int64)
-    for t, batch in enumerate(plan):
-        order[t, : len(batch)] = batch.numpy()
-    x, y = (np.ascontiguousarray(d.reshape(len(d), -1).numpy()) for d in (task.features, task.targets))
-    state = [n for n in variant.later.columns if n not in ("p", "g")]
+    width, lanes = full.width, start.shape[1]
+    padded = np.minimum(np.arange(-(-lanes // width) * width), lanes - 1)  # the last lane again
+    inputs, scalar_slots = scalar_inputs(rule.later)
+    states, hypers, slots = (
+        rule.rows_of(n, work.hypers, lanes)[:, padded] for n in (rule.states, inputs, scalar_slots)
+    )
+    p = np.ascontiguousarray(start[:, padded])
+    curve, died = np.zeros((WINDOWS, len(padded))), np.zeros(len(padded), dtype=np.int64)
+    scratch = [width, max(full.lane_rows, last.lane_rows), max(full.shared_rows, last.shared_rows)]
+    table, first_powers, later_powers, reductions = rule.extents
+    first, later = rule.modules
+    absent = first is not later
+    x, y = (_rows(d) for d in (task.features, task.targets))
+    train = training(full, parallel=parallel)
     with PARALLEL if parallel else nullcontext():  # a forked child may have inherited the lock held
         train(
-            p, rows(state, slots), rows(inputs, hypers), rows(scalar_slots, slots),
-            np.array([k for k, n in enumerate(inputs) if n == "lr"], dtype=np.int64), x, y, order,
-            np.array([len(b) for b in plan], dtype=np.int64), variant.factors, variant.windows, curve, died,
-            np.repeat(np.arange(len(variant.sizes), dtype=np.int32), variant.sizes),
-            np.concatenate([[0], np.cumsum(variant.sizes)]).astype(np.int64), blocks,
+            compiled(full).block, compiled(last).block, later.scalars, first.step, later.step, p,
+            np.ascontiguousarray(states), np.ascontiguousarray(hypers), np.ascontiguousarray(slots),
+            np.array([k for k, n in enumerate(inputs) if n == "lr"], dtype=np.int64), x, y, work.order,
+            work.seed_of[padded], work.counts, work.factors, work.windows, curve, died, *layout(work.sizes),
+            np.array([*scratch, table, first_powers, later_powers, reductions, absent], dtype=np.int64),
         )  # fmt: skip
 
     def losses_on(p: Array, x: Tensor, y: Tensor) -> Array:
         """By the training's own kernel in batches of its size; what is left over by vmap."""
-        size = len(plan[0])
-        whole = len(x) // size * size
+        whole = len(x) // sizes[0] * sizes[0]
         total = np.zeros(p.shape[1])
         if whole:
-            rows = np.arange(whole, dtype=np.int64).reshape(-1, size)
-            flat = [np.ascontiguousarray(d[:whole].reshape(whole, -1).numpy()) for d in (x, y)]
+            losses = evaluation(full, parallel=parallel)
+            extents = np.array([width, full.lane_rows, full.shared_rows, sizes[0]], dtype=np.int64)
             with PARALLEL if parallel else nullcontext():
-                losses_of(full, _compute_of(task), parallel)(p, *flat, rows, total, blocks)
+                losses(compiled(full).block, p, _rows(x[:whole]), _rows(y[:whole]), total, extents)
         rest = evaluate(task, p, x[whole:], y[whole:]).astype(np.float64) if whole < len(x) else 0.0
         return (total * whole + rest * (len(x) - whole)) / len(x)
 
     return p, curve, died, losses_on
 
 
-def _by_vmap(
-    task: Problem, variant: _Variant, hypers: Mapping[str, Array], start: Array, plan: list[Tensor]
-) -> Trained:
+def _rows(data: Tensor) -> Array:
+    """[samples, numbers]"""
+    return np.ascontiguousarray(data.reshape(len(data), -1).numpy())
+
+
+def _by_vmap(work: _Work, start: Array) -> Trained:
     """A call a step: torch's vmap for the gradients, the lanes form for the rule."""
-    lanes = len(next(iter(hypers.values())))
-    gradients = _vmapped(task, task.model())
-    p = np.repeat(start[:, None], lanes, axis=1)
-    columns = {"p": p, "g": np.empty_like(p)}
-    for slot in variant.later.graph.rule.slots:
-        if slot.name in variant.later.columns:
-            columns[slot.name] = np.full_like(p, hypers[slot.start] if isinstance(slot.start, str) else slot.start)
-    kernel = LaneKernel(variant.first, str(p.dtype), hypers, variant.sizes)
-    losses, alive = np.empty(lanes, dtype=p.dtype), np.ones(lanes, dtype=np.uint8)
-    curve, died = np.zeros((WINDOWS, lanes)), np.zeros(lanes, dtype=np.int64)
+    task = work.task
+    p = np.ascontiguousarray(start)
+    gradients = _vmapped(task, task.model(), own_data=work.own_data)
+    stepper = LaneStepper(work.rule, work.hypers, work.sizes)
+    g, losses, alive = np.empty_like(p), np.empty(p.shape[1], dtype=p.dtype), np.ones(p.shape[1], dtype=np.uint8)
+    curve, died = np.zeros((WINDOWS, p.shape[1])), np.zeros(p.shape[1], dtype=np.int64)
     with np.errstate(all="ignore"):
-        for t, rows in enumerate(plan, 1):
-            gradients(p, columns["g"], task.features[rows], task.targets[rows], losses)
+        for t, count in enumerate(work.counts, 1):
+            rows = torch.from_numpy(work.order[:, t - 1, :count])
+            rows = rows[work.seed_of] if work.own_data else rows[0]
+            gradients(p, g, task.features[rows], task.targets[rows], losses)
             finite = np.isfinite(losses)
             if not finite.all():
                 died[(alive == 1) & ~finite] = t
                 alive[~finite] = 0
-            curve[variant.windows[t - 1]] += losses
-            kernel.step(t, columns, alive, float(variant.factors[t - 1]))
-            if t == 1 and variant.first is not variant.later:
-                kernel = kernel.followed_by(variant.later)
+            curve[work.windows[t - 1]] += losses
+            stepper.step(t, p, g, alive, float(work.factors[t - 1]))
     return p, curve, died, lambda p, x, y: evaluate(task, p, x, y)
 
 
@@ -204,10 +217,10 @@ def _without_gaps(curve: Array, counts: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def source_of(task: Problem, batch: int) -> Source:
+def source_of(task: Problem, batch: int, own_data: bool = False, width: int | None = None) -> Source:
     """The model's step for batches of one size. Raises `NotBatchable`."""
     try:
-        return printed(traced(task, task.model(), batch), _compute_of(task))
+        return printed(traced(task, task.model(), batch), _compute_of(task), own_data=own_data, width=width)
     except NotBatchable:
         raise
     except Exception as error:
@@ -218,11 +231,7 @@ def _compute_of(task: Problem) -> str:
     return str(next(task.model().parameters()).dtype).removeprefix("torch.")
 
 
-training_of = lru_cache(maxsize=256)(driver)
-losses_of = lru_cache(maxsize=64)(evaluator)
-
-
-def _vmapped(task: Problem, model: nn.Module) -> Gradients:
+def _vmapped(task: Problem, model: nn.Module, *, own_data: bool) -> Gradients:
     shapes = {n: p.shape for n, p in model.named_parameters()}
 
     def loss_of(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -230,7 +239,8 @@ def _vmapped(task: Problem, model: nn.Module) -> Gradients:
 
     if not all(p.requires_grad for p in model.parameters()):
         raise NotBatchable("a parameter that is frozen")
-    both = vmap(grad_and_value(loss_of), in_dims=(0, None, None))
+    data = 0 if own_data else None
+    both = vmap(grad_and_value(loss_of), in_dims=(0, data, data))
 
     recorded: dict[Any, Any] = {}
 
@@ -238,7 +248,7 @@ def _vmapped(task: Problem, model: nn.Module) -> Gradients:
         params = _lanes_first(p, shapes)
         try:
             # Recorded once for batches of one size and played back: vmap and autograd cost twenty times what they compute.
-            if (key := (len(x), p.shape[1])) not in recorded:
+            if (key := (x.shape, p.shape[1])) not in recorded:
                 recorded[key] = make_fx(both)(params, x, y)
             with torch.no_grad():
                 gradients, found = recorded[key](params, x, y)

@@ -47,7 +47,9 @@ class Value:
 
     def element(self, indices: Sequence[str]) -> str:
         """An element, as an operand within the loop over lanes."""
-        return f"{self.buffer}[{self.at(indices)}, l]" if self.per_lane else f"{self.buffer}[{self.at(indices)}]"
+        if self.per_lane:
+            return f"{self.buffer}[{self.at(indices)}, l]"
+        return f"{self.buffer}[{self.at(indices)}]" if self.buffer == "u" else f"{self.buffer}[{self.at(indices)}, 0]"
 
 
 _VIEWS = {
@@ -87,7 +89,8 @@ _ELEMENTWISE: dict[Any, Callable[..., str]] = {
 class Source:
     """A printed step: the function `block(p, g, x, y, loss, s, u)`.
 
-    p and g are [rows, width], x and y a batch, loss [width]; s [lane_rows, width] and u [shared_rows] are scratch.
+    p and g are [rows, width], x and y a batch, [numbers, width] with `own_data`, else [numbers, 1] for all lanes; loss
+    [width]; s [lane_rows, width] and u [shared_rows] are scratch.
     """
 
     text: str
@@ -95,13 +98,22 @@ class Source:
     """Lanes of a block, so many that all it holds stays in a core's own cache."""
     lane_rows: int
     shared_rows: int
+    compute: str
     x_kind: str
     y_kind: str
+    own_data: bool
+    """Whether each lane has a batch of its own, or all share one."""
 
 
-def printed(step: ModelStep, compute: str = "float32") -> Source:
-    """The step as source for Numba. Raises `NotBatchable`."""
-    return _Printer(step, compute).source()
+def printed(step: ModelStep, compute: str = "float32", *, own_data: bool = False, width: int | None = None) -> Source:
+    """The step as source for Numba, for blocks of `width` lanes, or of as many as fit. Raises `NotBatchable`."""
+    return _Printer(step, compute, own_data).source(width)
+
+
+def block_type(compute: str, x_kind: str, y_kind: str) -> str:
+    """Numba's type of `block(p, g, x, y, loss, s, u)`."""
+    c = compute
+    return f"void({c}[:, ::1], {c}[:, ::1], {x_kind}[:, ::1], {y_kind}[:, ::1], {c}[::1], {c}[:, ::1], {c}[::1])"
 
 
 def compiled(source: Source) -> Any:
@@ -110,8 +122,8 @@ def compiled(source: Source) -> Any:
 
 
 class _Printer:
-    def __init__(self, step: ModelStep, compute: str) -> None:
-        self.step, self.compute = step, compute
+    def __init__(self, step: ModelStep, compute: str, own_data: bool) -> None:
+        self.step, self.compute, self.own_data = step, compute, own_data
         self.values: dict[fx.Node, Any] = {}
         self.body: list[str] = []
         self.held = {True: 0, False: 0}
@@ -126,7 +138,7 @@ class _Printer:
         self.scratch: dict[fx.Node, tuple[int, int]] = {}
         self.constants: dict[str, str] = {}
 
-    def source(self) -> Source:
+    def source(self, width: int | None) -> Source:
         nodes = list(self.step.graph.nodes)
         for node in nodes:
             view = node.op == "call_function" and (node.target in _VIEWS or node.target is operator.getitem)
@@ -139,7 +151,7 @@ class _Printer:
             self.values[node] = Value("p", tuple(shape), _contiguous(shape), row, True)
             row += shape.numel()
         for node, name, tensor in zip(inputs[-2:], "xy", (self.step.x, self.step.y), strict=True):
-            self.values[node] = Value(name, tuple(tensor.shape), _contiguous(tensor.shape), 0, False)
+            self.values[node] = Value(name, tuple(tensor.shape), _contiguous(tensor.shape), 0, self.own_data)
         for node in nodes:
             if node.op == "call_function":
                 self._operation(node)
@@ -151,14 +163,15 @@ class _Printer:
                 raise NotBatchable("a tensor that the model keeps for itself")
             elif node.op == "output":
                 self._outputs(node.args[0])
-        return self._assembled()
+        return self._assembled(width)
 
-    def _assembled(self) -> Source:
+    def _assembled(self, width: int | None) -> Source:
         rows = self.step.rows * 2 + self.held[True]
         size = np.dtype(self.compute).itemsize
-        width = int(min(256, max(16, CACHE_BYTES // (rows * size) // 16 * 16)))
-        c = self.compute
-        signature = f"void({c}[:, ::1], {c}[:, ::1], {self._kind('x')}[::1], {self._kind('y')}[::1], {c}[::1], {c}[:, ::1], {c}[::1])"
+        rows += sum(t.numel() for t in (self.step.x, self.step.y)) if self.own_data else 0
+        width = width or int(min(256, max(16, CACHE_BYTES // (rows * size) // 16 * 16)))
+        c, kinds = self.compute, (self._kind("x"), self._kind("y"))
+        signature = block_type(c, *kinds)
         lines = [
             '"""A model\'s loss and gradients over a block of lanes: printed by steprule from torch\'s own trace."""',
             "",
@@ -177,7 +190,7 @@ class _Printer:
             "",
         ]
         text = "\n".join(lines).replace("range(LANES)", f"range({width})")
-        return Source(text, width, max(1, self.held[True]), max(1, self.held[False]), self._kind("x"), self._kind("y"))
+        return Source(text, width, max(1, self.held[True]), max(1, self.held[False]), c, *kinds, self.own_data)
 
     def _kind(self, name: str) -> str:
         tensor = self.step.x if name == "x" else self.step.y
@@ -423,32 +436,40 @@ class _Printer:
 
     def _nll(self, node: fx.Node, args: Sequence[Any]) -> None:
         a, target, weight, reduction = args[:4]
-        if weight is not None or reduction != 1 or len(a.shape) != 2 or target.per_lane:
+        if weight is not None or reduction != 1 or len(a.shape) != 2 or target.buffer != "y":
             raise NotBatchable("nll_loss other than the mean over a batch")
         out = self._new(node, True)
         self.values[node] = (out, None)
         rows = a.shape[0]
         write = out.element(())
         self.body += ["for l in range(LANES):", f"    {write} = ZERO", f"for i0 in range({rows}):"]
-        self.body += [f"    label = {target.element(('i0',))}", "    for l in range(LANES):"]
-        self.body += [f"        {write} -= {a.element(('i0', 'label'))}"]
+        lines = self._looked_up("label", target, ("i0",), [f"{write} -= {a.element(('i0', 'label'))}"])
+        self.body += [f"    {line}" for line in lines]
         self.body += ["for l in range(LANES):", f"    {write} = {write} / {self._number(rows)}"]
 
     def _nll_backward(self, node: fx.Node, args: Sequence[Any]) -> None:
         g, a, target = args[:3]
         out = self.values[node] = self._new(node, True)
         rows, classes = a.shape
+        write = out.element(("i0", "label"))
         self._emit(
             [f"for i0 in range({rows}):"],
             [
                 f"for i1 in range({classes}):",
                 "    for l in range(LANES):",
                 f"        {out.element(('i0', 'i1'))} = ZERO",
-                f"label = {target.element(('i0',))}",
-                "for l in range(LANES):",
-                f"    {out.element(('i0', 'label'))} = -{g.element(())} / {self._number(rows)}",
+                *self._looked_up("label", target, ("i0",), [f"{write} = -{g.element(())} / {self._number(rows)}"]),
             ],
         )
+
+    def _looked_up(
+        self, name: str, index: Value, indices: Sequence[str], inner: Sequence[str], heads: Sequence[str] = ()
+    ) -> list[str]:
+        """Loops over `heads` and lanes, in which `name` is an element of an index: one for all lanes, or each lane's."""
+        read, deeper = f"{name} = {index.element(indices)}", "    " * len(heads)
+        body = [read, *inner] if index.per_lane else inner
+        lines = [*heads, f"{deeper}for l in range(LANES):", *(f"{deeper}    {line}" for line in body)]
+        return lines if index.per_lane else [read, *lines]
 
     def _mse(self, node: fx.Node, args: Sequence[Any]) -> None:
         a, b = args
@@ -462,19 +483,17 @@ class _Printer:
 
     def _embedding(self, node: fx.Node, args: Sequence[Any]) -> None:
         table, index = args[:2]
-        if index.per_lane:
+        if index.buffer != "x":
             raise NotBatchable("an embedding of what a lane computed")
         out = self.values[node] = self._new(node, True)
         heads, indices = self._loops(index.shape)
         self._emit(
             heads,
-            [
-                f"letter = {index.element(indices)}",
-                f"for e in range({table.shape[1]}):",
-                "    for l in range(LANES):",
-                f"        {out.element((*indices, 'e'))} = {table.element(('letter', 'e'))}",
-            ],
-        )
+            self._looked_up(
+                "letter", index, indices, [f"{out.element((*indices, 'e'))} = {table.element(('letter', 'e'))}"],
+                [f"for e in range({table.shape[1]}):"],
+            ),
+        )  # fmt: skip
 
     def _embedding_backward(self, node: fx.Node, args: Sequence[Any]) -> None:
         g, index, count = args[:3]
@@ -487,13 +506,11 @@ class _Printer:
         self._emit([f"for r in {whole}:"], ["for l in range(LANES):", "    s[r, l] = ZERO"])
         self._emit(
             heads,
-            [
-                f"letter = {index.element(indices)}",
-                f"for e in range({width}):",
-                "    for l in range(LANES):",
-                f"        {out.element(('letter', 'e'))} += {g.element((*indices, 'e'))}",
-            ],
-        )
+            self._looked_up(
+                "letter", index, indices, [f"{out.element(('letter', 'e'))} += {g.element((*indices, 'e'))}"],
+                [f"for e in range({width}):"],
+            ),
+        )  # fmt: skip
 
     def _outputs(self, outputs: Any) -> None:
         loss, *gradients = (self.values[n] for n in outputs)

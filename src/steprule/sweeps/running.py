@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
@@ -28,6 +28,8 @@ WORTH = 30_000_000
 same sweep has the same numbers on every machine."""
 AT_ONCE = 16_384
 """Lanes that are trained together."""
+SHARED = 64
+"""Points of one seed from which they are trained apart from other seeds."""
 Array = NDArray[Any]
 
 
@@ -192,22 +194,20 @@ def sweep(
     else:
         engine, reason, parts = "one by one", "an optimizer that is no rule", [np.arange(points)]
     done = 0
-    for s, seed in enumerate(numbers):
-        for part in parts:
-            for low in range(0, len(part), AT_ONCE):
-                members = part[low : low + AT_ONCE]
-                progress(done, points * len(numbers), f"seed {seed}")
-                if isinstance(what, Rule) and engine != "one by one":
-                    own = {n: v[members] for n, v in full.items()}
-                    outcome = engines.train_lanes(
-                        task, composed(what), own, seed, schedule=schedule, init=init, engine=engine, **plan
-                    )
-                else:
-                    outcome = _one_by_one(task, what, given, members, seed, schedule, init, plan)
-                for name, values in found.items():
-                    values[members, s] = getattr(outcome, name)
-                initial[s] = outcome.initial
-                done += len(members)
+    for members, lanes_of in _calls(parts, len(numbers)):
+        progress(done, points * len(numbers), "sweep" if len(lanes_of) > 1 else f"seed {numbers[lanes_of[0]]}")
+        k, s = (a.ravel() for a in np.meshgrid(members, lanes_of, indexing="ij"))
+        if isinstance(what, Rule) and engine != "one by one":
+            outcome = engines.train_lanes(
+                task, composed(what), {n: v[k] for n, v in full.items()}, np.array(numbers)[s], schedule=schedule,
+                init=init, engine=engine, epochs=plan["epochs"], batch_size=plan["batch_size"],
+            )  # fmt: skip
+        else:
+            outcome = _one_by_one(task, what, given, k, np.array(numbers)[s], schedule, init, plan)
+        for name, values in found.items():
+            values[k, s] = getattr(outcome, name)
+        initial[s] = outcome.initial
+        done += len(k)
     return Sweep(
         optimizer=name_of(what),
         problem=task.name,
@@ -223,6 +223,19 @@ def sweep(
         compile_seconds=cache.seconds() - before,
         versions=versions(),
     )
+
+
+def _calls(parts: Sequence[Array], seeds: int) -> Iterator[tuple[Array, Array]]:
+    """Points and seeds to train together: many points of one seed, which share its batches, or few of many seeds."""
+    for part in parts:
+        if len(part) >= SHARED:
+            for s in range(seeds):
+                for low in range(0, len(part), AT_ONCE):
+                    yield part[low : low + AT_ONCE], np.array([s])
+        else:
+            together = max(1, AT_ONCE // len(part))
+            for low in range(0, seeds, together):
+                yield part, np.arange(low, min(low + together, seeds))
 
 
 def _points(hypers: Mapping[str, ArrayLike], where: str) -> dict[str, Array]:
@@ -272,7 +285,7 @@ def _choose(task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], comp
             reason = f"no kernel for {error}"
     try:
         hypers = {h.name: np.full(1, h.default) for h in composed(rule).hypers}
-        engines.train_lanes(_few(task, size), composed(rule), hypers, 0, epochs=1, batch_size=size, engine="vmap")
+        engines.train_lanes(_few(task, size), composed(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
     except NotBatchable as error:
         return "one by one", f"the model cannot be batched: {error}"
     return "vmap", reason
@@ -286,23 +299,20 @@ def _few(task: Problem, size: int) -> Problem:
 
 
 def _one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], members: Array, seed: int, schedule: str, init: Init,
+    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, schedule: str, init: Init,
     plan: Mapping[str, int],
 ) -> Outcome:  # fmt: skip
-    found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "died_at", "curve")}
-    initial = 0.0
-    for k in members:
+    found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "initial", "died_at", "curve")}
+    for k, seed in zip(points, seeds, strict=True):
         own = {n: v[k].item() for n, v in given.items()}
-        run = train(what, task, seed, init=init, schedule=schedule, **plan, **own)  # type: ignore[arg-type]
+        run = train(what, task, int(seed), init=init, schedule=schedule, **plan, **own)  # type: ignore[arg-type]
         p = np.concatenate([np.asarray(x).reshape(-1) for x in run.parameters])[:, None]
-        held = {"validation": task.validation, "test": task.test}
-        initial = float(run.losses[0])
+        found["initial"].append(float(run.losses[0]))
         found["train"].append(run.final_loss)
-        for name, part in held.items():
+        for name, part in (("validation", task.validation), ("test", task.test)):
             found[name].append(engines.evaluate(task, p, *part)[0] if part else np.nan)
         bad = np.flatnonzero(~np.isfinite(run.losses))
         found["died_at"].append(-(-int(run.samples[bad[0]]) // plan["batch_size"]) if len(bad) else 0)
         at = np.linspace(run.samples[0], run.samples[-1], WINDOWS)
         found["curve"].append(np.interp(at, run.samples, run.losses))
-    arrays = {n: np.array(v) for n, v in found.items()}
-    return Outcome(initial=initial, **arrays)
+    return Outcome(**{n: np.array(v) for n, v in found.items()})
