@@ -40,15 +40,17 @@ def train(
         s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
         xb = np.empty((order.shape[2] * x.shape[1], DATA), dtype=x.dtype)
         yb = np.empty((order.shape[2] * y.shape[1], DATA), dtype=y.dtype)
-        alive = np.ones(width, dtype=np.uint8)
+        rows, alive = np.empty(DATA, dtype=np.int64), np.ones(width, dtype=np.uint8)
         for t in range(len(counts)):
-            for l in range(DATA):
-                rows = order[order_of[low + l], t]
-                for b in range(counts[t]):
-                    for f in range(x.shape[1]):
-                        xb[b * x.shape[1] + f, l] = x[rows[b], f]
-                    for f in range(y.shape[1]):
-                        yb[b * y.shape[1] + f, l] = y[rows[b], f]
+            for b in range(counts[t]):
+                for l in range(DATA):
+                    rows[l] = order[order_of[low + l], t, b]
+                for f in range(x.shape[1]):
+                    for l in range(DATA):
+                        xb[b * x.shape[1] + f, l] = x[rows[l], f]
+                for f in range(y.shape[1]):
+                    for l in range(DATA):
+                        yb[b * y.shape[1] + f, l] = y[rows[l], f]
             if counts[t] == order.shape[2]:
                 full(p, g, xb, yb, loss, s, u)
             else:
