@@ -11,18 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import steprule
-from steprule.races import TUTORIAL, Entry, Race, in_words, race, summarise
+from steprule.races.as_given import TUTORIAL, Comparison, Entry, compare, in_words, summarise
 from steprule.reports.html import mathml, page, write_report
 from steprule.training import train
 
 
 @pytest.fixture(scope="module")
-def tutorial() -> Race:
-    return race(seeds=3)
+def tutorial() -> Comparison:
+    return compare(seeds=3)
 
 
-def test_the_table_is_what_numpy_says(tutorial: Race) -> None:
+def test_the_table_is_what_numpy_says(tutorial: Comparison) -> None:
     assert [row.label for row in tutorial.rows] == [e.label for e in TUTORIAL]
     for row in tutorial.rows:
         finals = np.array([tutorial.runs[row.label, seed].final_loss for seed in range(3)])
@@ -35,7 +34,7 @@ def test_the_table_is_what_numpy_says(tutorial: Race) -> None:
     assert sum(len(row.book) for row in tutorial.rows) == 12
 
 
-def test_all_run_the_same_seeds_and_starts(tutorial: Race) -> None:
+def test_all_run_the_same_seeds_and_starts(tutorial: Comparison) -> None:
     for seed in range(3):
         for form in ("formula", "class"):
             starts = {tutorial.runs[e.label, seed].losses[0] for e in TUTORIAL if e.form == form}
@@ -46,7 +45,7 @@ def test_all_run_the_same_seeds_and_starts(tutorial: Race) -> None:
 
 def test_divergence_does_not_spoil_the_table() -> None:
     entries = [Entry("wild", "sgd", {"lr": 1e8}), Entry("tame", "sgd", {"lr": 0.05})]
-    result = race(entries, seeds=3)
+    result = compare(entries, seeds=3)
     wild, tame = result.rows
     assert wild.diverged == 3
     assert np.isinf(wild.high)
@@ -55,7 +54,7 @@ def test_divergence_does_not_spoil_the_table() -> None:
     assert "wild" in page(result)
 
 
-def test_the_words_follow_the_numbers(tutorial: Race) -> None:
+def test_the_words_follow_the_numbers(tutorial: Comparison) -> None:
     best = min(tutorial.rows, key=lambda r: r.mean)
     words = in_words(tutorial.rows)
     assert f"{best.mean:.5f} ({best.label})" in words
@@ -89,7 +88,7 @@ class _Outside(HTMLParser):
             self.fetched += re.findall(r"url\(|@import", data)
 
 
-def test_the_page_is_whole_and_fetches_nothing(tutorial: Race, tmp_path: Path) -> None:
+def test_the_page_is_whole_and_fetches_nothing(tutorial: Comparison, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(tutorial, path, command=["steprule", "race", "--seeds", "3"])
     text = path.read_text()
@@ -122,7 +121,7 @@ def test_the_page_is_whole_and_fetches_nothing(tutorial: Race, tmp_path: Path) -
 
 def test_names_are_text() -> None:
     evil = "<script>alert('x')</script>"
-    text = page(race([Entry(evil, "sgd", {"lr": 0.05}), Entry("b", "adam", {"lr": 0.01}, method=evil)], seeds=1))
+    text = page(compare([Entry(evil, "sgd", {"lr": 0.05}), Entry("b", "adam", {"lr": 0.01}, method=evil)], seeds=1))
     assert evil not in text
     assert "&lt;script&gt;alert" in text
 
@@ -134,7 +133,7 @@ def test_formulas_are_mathml() -> None:
     assert "<msqrt>" in shown
 
 
-def test_in_a_browser(tutorial: Race, tmp_path: Path) -> None:
+def test_in_a_browser(tutorial: Comparison, tmp_path: Path) -> None:
     """Chromium draws the three charts and logs no error, with the network shut off."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -161,13 +160,13 @@ def test_in_a_browser(tutorial: Race, tmp_path: Path) -> None:
 
 
 def test_python_api() -> None:
-    result = steprule.race([Entry("a", "adam", {"lr": 0.01})], seeds=[3, 5])
+    result = compare([Entry("a", "adam", {"lr": 0.01})], seeds=[3, 5])
     assert result.seeds == (3, 5)
     assert result.rows == summarise(result.entries, result.runs)
     for bad, words in ((True, "whole number"), ("3", "whole number"), ([], "0 or more"), ([-1], "0 or more")):
         with pytest.raises((ValueError, TypeError), match=words):
-            steprule.race(["adam"], seeds=bad)  # type: ignore[arg-type]
+            compare(["adam"], seeds=bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one rule"):
-        steprule.race([])
+        compare([])
     with pytest.raises(ValueError, match="one problem"):
-        steprule.race(["adam"], ["airfoil", "airfoil"])  # type: ignore[arg-type]
+        compare(["adam"], ["airfoil", "airfoil"])  # type: ignore[arg-type]

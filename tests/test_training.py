@@ -12,7 +12,7 @@ from tolerances import STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
 
 import steprule
 from steprule.problems import airfoil, problem
-from steprule.races import TUTORIAL
+from steprule.races.as_given import TUTORIAL
 from steprule.training import train
 
 STATISTICS = [  # min, max, mean, sd (ddof 0) of each column, as printed in the data's description

@@ -69,7 +69,7 @@ class Given:
 Rate = Annotated[float, Ge(0), Meaning("learning rate", r"\eta"), Search(1e-5, 10.0)]
 Decay = Annotated[float, Ge(0), Lt(1), Meaning("decay of a running average"), Search(0.5, 0.9999, "complement")]
 Epsilon = Annotated[float, Ge(0), Meaning("keeps the denominator from zero", r"\epsilon"), Search(1e-10, 1e-3)]
-Momentum = Annotated[float, Ge(0), OffAtZero(), Meaning("momentum", r"\mu"), Search(0.5, 0.999, "complement")]
+Momentum = Annotated[float, Ge(0), OffAtZero(), Meaning("momentum", r"\mu"), Search(0.0, 0.999, "complement")]
 Dampening = Annotated[float, Meaning("part of the gradient kept out of the momentum", r"\tau"), Search(0, 1, "linear")]
 RateDecay = Annotated[
     float, Ge(0), Meaning("how fast the learning rate falls with the step", r"\eta_d"), Search(1e-6, 1)

@@ -164,7 +164,7 @@ def chain(workload: Workload = LAYERS, *, device: str = "cpu") -> Result:
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """What the figures depend on."""
-    from steprule.races.running import hardware
+    from steprule.hardware import hardware
 
     found = {**versions(), "hardware": hardware(), "date": time.strftime("%Y-%m-%d")}
     if device != "cpu":

@@ -206,10 +206,10 @@ def train(
 ) -> None:
     """Train a problem with one rule, or with a torch.optim class."""
     from steprule import training
-    from steprule.cli import output
+    from steprule.cli import options, output
 
     found = training.resolve(rule)
-    hypers = _hypers_for(found, settings or [])
+    hypers = options.hypers_for(found, settings or [])
     run = training.train(found, on, seed, epochs, batch_size, init=init, device=device, **hypers)  # type: ignore[arg-type]
     if json:
         output.as_json(run.to_dict())
@@ -284,38 +284,57 @@ def sweep(
 def race(
     rules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RULE...]", help=f"{RULE_HELP} None: the tutorial's runs.", autocompletion=_rule_names),
+        typer.Argument(
+            metavar="[RULE...]",
+            help=f"{RULE_HELP} None: the catalogue. merge DIR...: shards.",
+            autocompletion=_rule_names,
+        ),
     ] = None,
-    on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
-    seeds: Annotated[int, typer.Option(help="How many seeds.", parser=_whole, metavar="N")] = 20,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.", parser=_whole, metavar="N")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
+    on: Annotated[list[str] | None, typer.Option("--on", metavar="PROBLEM", help="What to train; repeatable.")] = None,
+    trials: Annotated[
+        int, typer.Option(help="Trainings a study; 0: settings as given, not tuned.", parser=_whole, metavar="N")
+    ] = 64,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Studies, each tuned anew (5); with --trials 0 seeds (20).", parser=_whole, metavar="N"),
+    ] = None,
+    fresh: Annotated[int, typer.Option(help="Seeds on which winners are compared.", parser=_whole, metavar="N")] = 30,
+    schedule: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="constant, linear; repeatable; both if not given.")
+    ] = None,
+    matters: Annotated[
+        float, typer.Option(help="The smallest difference that matters, as a share of the loss.")
+    ] = 0.01,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the data; the problem's own if not given.", parser=_whole, metavar="N"),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=_whole, metavar="N")
+    ] = None,
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where blocks are trained.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; one is started here if not given.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes of the local engine; all cores if not given.", parser=_whole, metavar="N"),
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1.")] = None,
+    device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where results go; runs/PROBLEM if not given.")
+        Path | None, typer.Option(metavar="DIR", help="Where results go; a folder in runs/ if not given.")
     ] = None,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train with many over the same seeds: a table, results.parquet and report.html. Interrupted, it goes on where it was."""
-    from steprule import races
-    from steprule.cli import output
-    from steprule.reports.html import write_report
+    """Tune everyone alike, confirm on fresh seeds, say which differences are real. Interrupted, it goes on where it was."""
+    from steprule.cli import racing
 
-    entries = _entries(rules, settings or []) if rules else None
-    if entries is None and settings:
-        from steprule.errors import InputError
-
-        raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
-    folder = out or Path("runs") / on
-    with output.progress("race") as advance:
-        result = races.race(entries, on, seeds, folder, epochs=epochs, batch_size=batch_size, progress=advance)
-    report = folder / "report.html"
-    write_report(result, report, command=["steprule", *_typed()])
-    if json:
-        output.as_json({**result.to_dict(), "report": str(report)})
-        return
-    _print_race(result)
-    output.say(f"\nResults: {result.results}\nReport:  {report}")
+    asked = {
+        "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
+        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings,
+    }  # fmt: skip
+    how = {"engine": engine, "address": address, "workers": workers}
+    racing.race({k: v for k, v in asked.items() if v is not None}, matters, how, shard, out, _typed(), json=json)
 
 
 @app.command()
@@ -368,57 +387,6 @@ def bench(
         output.as_json(found)
     else:
         bench_tables.show(found)
-
-
-def _print_race(result: Any) -> None:
-    from steprule.cli import output
-    from steprule.races import in_words
-
-    rows = []
-    for row in result.rows:
-        book = (f"{b:.6f} {'in' if i else 'OUTSIDE'}" for b, i in zip(row.book, row.book_inside, strict=True))
-        spread, interval = f"{row.mean:.5f} ± {row.sd:.5f}", f"[{row.low:.5f}, {row.high:.5f}]"
-        label = row.label + (f" ({row.diverged} diverged)" if row.diverged else "")
-        rows.append((label, spread, interval, f"{row.seconds:.3f}", "\n".join(book) or "-"))
-    heads = ("", "mean ± sd", "95 % of seeds", "s a run", "book's figure")
-    output.table(f"{result.problem.name}: final loss over {len(result.seeds)} seeds", heads, rows, left=(0, 4))
-    floor = f"Floor (least squares): {result.floor:.8f}. " if result.floor is not None else ""
-    kept = f", {result.kept} runs were there already" if result.kept else ""
-    output.say(f"\n{floor}{result.seconds:.1f} s{kept}.")
-    output.say(in_words(result.rows))
-
-
-def _entries(rules: list[str], settings: list[str]) -> list[Any]:
-    from steprule import races, training
-    from steprule.rules.rule import Rule
-
-    found = [training.resolve(r) for r in rules]
-    plain = [r for r in found if isinstance(r, Rule)]
-    of_rules = iter(_settings_of_rules(plain, settings)) if plain else iter(())
-    entries = []
-    for what in found:
-        hypers = next(of_rules) if isinstance(what, Rule) else {}
-        entries.append(races.Entry(training.name_of(what), what, hypers))
-    if settings and not plain:
-        for k, what in enumerate(found):
-            entries[k] = races.Entry(entries[k].label, what, _hypers_for(what, settings))
-    return entries
-
-
-def _settings_of_rules(found: list[Any], settings: list[str]) -> list[dict[str, Any]]:
-    from steprule.cli import options
-    from steprule.rules.parts import composed
-
-    return options.settings_for([composed(r) for r in found], settings)
-
-
-def _hypers_for(what: Any, settings: list[str]) -> dict[str, Any]:
-    from steprule.cli import options
-    from steprule.rules.rule import Rule
-
-    if isinstance(what, Rule):
-        return _settings_of_rules([what], settings)[0]
-    return options.settings_of_class(what, settings)
 
 
 def _rule_record(rule: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.hyper import Search
+from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
 
@@ -53,6 +54,11 @@ def ranges_for(rule: Rule, texts: Sequence[str]) -> dict[str, Search]:
         else:
             found[hyper.name] = hyper.search
     return found
+
+
+def hypers_for(what: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """The hyperparameters of one rule, or the arguments of one class or factory."""
+    return settings_for([composed(what)], texts)[0] if isinstance(what, Rule) else settings_of_class(what, texts)
 
 
 def settings_of_class(make: Any, texts: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -38,8 +39,26 @@ _HOME = os.getpid()
 
 
 def may_run_parallel() -> bool:
-    """Not in a forked child: OpenMP kills it where its parent has run a parallel form, and so the child never does."""
-    return os.getpid() == _HOME
+    """Not in a forked child: OpenMP kills it where its parent has run a parallel form, and so the child never does. Nor
+    within `one_thread`."""
+    return os.getpid() == _HOME and not _ALONE.on
+
+
+class _Alone(threading.local):
+    on = False
+
+
+_ALONE = _Alone()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the serial forms on this thread: whoever calls keeps the other cores busy."""
+    before, _ALONE.on = _ALONE.on, True
+    try:
+        yield
+    finally:
+        _ALONE.on = before
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
-"""Who is faster, and how sure are we: spec.py (who runs), running.py (the runs), results.py (the table), store.py (the file).
+"""Which optimizer, after the same tuning effort, and how sure are we: the protocol, its engines and its statistics.
 
-This first form runs everyone at given settings over many seeds. It shows how wide one setting's spread is; it does not
-tune, so it ranks settings, not optimizers.
+In reading order: spec.py (what a race is), spaces.py (where it looks), plan.py (the protocol as lanes), work.py (a block),
+store.py (the folder), running.py (hand out, keep, go on), on_ray.py (the same on a cluster), statistics.py, results.py,
+verdict.py; racing.py is `steprule.race`. `as_given/` compares settings as given, without tuning.
 """
 
-from steprule.races.results import Row, in_words, percentile, summarise
-from steprule.races.running import Race, race
-from steprule.races.spec import TUTORIAL, Entry
+from steprule.races.plan import Chain, Lanes, Phase
+from steprule.races.racing import merge, race
+from steprule.races.results import Cell, Pair, Race, Standing
+from steprule.races.spec import Competitor
+from steprule.races.verdict import in_words
 
-__all__ = ["TUTORIAL", "Entry", "Race", "Row", "in_words", "percentile", "race", "summarise"]
+__all__ = ["Cell", "Chain", "Competitor", "Lanes", "Pair", "Phase", "Race", "Standing", "in_words", "merge", "race"]

@@ -1,101 +1,300 @@
-"""From runs to a table: per entry the mean, the spread and the share of seeds that the book's figures fall among."""
+"""What came out of a race: for each problem and schedule who stands where, and which differences are real."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.races.spec import Entry, Form
-from steprule.training import Run
+from steprule.errors import InputError
+from steprule.races import statistics
+from steprule.races.plan import MULTIPLES, Chain, Phase, chains_of, recommended, winners
+from steprule.races.spec import Spec
+from steprule.races.statistics import Difference
 
-INTERVAL = (2.5, 97.5)  # percentiles of the seeds: the middle 95 %
+Array = NDArray[Any]
+CONFIDENCE = 0.95
+NEAR = math.log(1.1)
+"""Learning rates are called good that lose no more than a tenth of the loss."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One entry of the table. Losses are on the full data after the last step."""
+class Standing:
+    """One competitor on one problem with one schedule; losses are on the test split, from fresh seeds."""
 
     label: str
-    method: str
-    form: Form
-    seeds: int
-    mean: float
-    sd: float
-    """Standard deviation over the seeds (ddof 1); nan for one seed."""
+    loss: float
+    """Geometric mean over studies and fresh seeds, after tuning."""
     low: float
     high: float
-    """The middle 95 % of the seeds: percentiles 2.5 and 97.5."""
+    """Its 95 % interval, the luck of tuning and of seeds in it; 0 and inf where one study cannot tell."""
+    default: float | None
+    """The same with nothing tuned; None where there is no default."""
+    lr: float | None
+    """The median of the studies' winners."""
+    hypers: Mapping[str, float]
+    """The winner in the middle, to begin with."""
+    diverged_trials: float
+    """Share of the trials that ended above where they began, or not finite."""
+    diverged: float
+    """The same of the winners' runs on fresh seeds."""
+    to_target: float
+    """The median share of the training after which the loss is below the cell's target; inf if most miss it."""
+    missed: float
+    """Share of the runs that miss it."""
+    good_decades: float | None
+    """Over how many decades of the learning rate the loss is within a tenth of its best; a lower bound from a grid."""
+    moved: int
+    """How often the range of the learning rate moved."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two competitors of a cell: the second's outcome minus the first's."""
+
+    first: str
+    second: str
+    difference: Difference
+    p_real: float
+    """Holm's adjusted p-value of "they differ by no more than what matters", over the cell's pairs."""
+    p_same: float
+    """The same of "they differ by at least what matters"."""
+
+    def verdict(self, error_rate: float = 1 - CONFIDENCE) -> str:
+        """real, same (the difference is smaller than what matters) or open."""
+        return "real" if self.p_real < error_rate else "same" if self.p_same < error_rate else "open"
+
+    @property
+    def percent(self) -> tuple[float, float, float]:
+        """By how much the second's loss is above the first's, in per cent, and the 95 % interval, unadjusted."""
+        low, high = self.difference.interval(CONFIDENCE)
+        a, b, c = (100 * math.expm1(min(x, 50.0)) for x in (self.difference.estimate, low, high))
+        return a, b, c
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A problem with a schedule."""
+
+    problem: str
+    schedule: str
+    standings: tuple[Standing, ...]
+    """The lowest loss first."""
+    pairs: tuple[Pair, ...]
+    """Every two, in the order of the standings: the second never stands before the first."""
+    target: float
+    """The training loss at which the middle competitor ends; what `to_target` counts to."""
+
+    def pair(self, a: str, b: str) -> Pair:
+        """The pair of two labels."""
+        return next(p for p in self.pairs if {p.first, p.second} == {a, b})
+
+    @property
+    def level_with_best(self) -> list[str]:
+        """Who cannot be told apart from the lowest loss, that one included."""
+        best = self.standings[0].label
+        return [best, *(p.second for p in self.pairs if p.first == best and p.verdict() != "real")]
+
+
+@dataclass(frozen=True)
+class Race:
+    """A race that was run: its spec, every lane, and what they say."""
+
+    spec: Spec
+    phases: Mapping[Chain, Sequence[Phase]] = field(repr=False)
+    matters: float
+    """The smallest difference of losses that matters, as a share."""
     seconds: float
-    """Median wall time of one run's training steps."""
-    diverged: int
-    """How many seeds ended above where they began, or not finite; they count in the percentiles, not in mean and sd."""
-    book: tuple[float, ...]
-    book_inside: tuple[bool, ...]
-    """For each of the book's figures, whether it lies between `low` and `high`."""
+    """Wall time of this call."""
+    train_seconds: float
+    """What the blocks took, those of earlier calls too, added over workers."""
+    trained: int
+    kept: int
+    """Lanes trained by this call, and found finished."""
+    hardware: str
+    results: Path | None
+
+    @property
+    def lanes(self) -> int:
+        """How many trainings."""
+        return sum(len(p.lanes) for done in self.phases.values() for p in done)
+
+    def chain(self, problem: str, schedule: str, label: str) -> Sequence[Phase]:
+        """The phases of one competitor in one cell."""
+        return self.phases[Chain(problem, schedule, label)]
+
+    def outcomes(self, problem: str, schedule: str, label: str) -> Array:
+        """The logarithm of the test loss of every study's winner on every fresh seed, [studies, seeds]."""
+        return self._of(problem, schedule, label, "winner").reshape(self.spec.studies, self.spec.fresh)
+
+    def _of(self, problem: str, schedule: str, label: str, role: str) -> Array:
+        last = self.chain(problem, schedule, label)[-1]
+        rows = last.lanes.role == role
+        held = next(
+            (last.results[n] for n in ("test", "validation") if not np.isnan(last.results[n]).all()),
+            last.results["train"],
+        )
+        return np.asarray(statistics.outcome(held[rows], last.results["initial"][rows], last.diverged[rows]))
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every problem with every schedule."""
+        if len(self.phases) < len(chains_of(self.spec)):
+            hint = "steprule race merge puts the folders of all shards together."
+            raise InputError("race", expected="every shard's results", got="those of one", hint=hint)
+        return tuple(self._cell(p.name, s) for p in self.spec.problems for s in self.spec.schedules)
+
+    def cell(self, problem: str, schedule: str) -> Cell:
+        """One of them."""
+        return next(c for c in self.cells if (c.problem, c.schedule) == (problem, schedule))
+
+    def _cell(self, problem: str, schedule: str) -> Cell:
+        labels = [r.label for r in self.spec.runners]
+        curves = {label: self._winners_curves(problem, schedule, label) for label in labels}
+        with np.errstate(invalid="ignore"):
+            target = float(np.median([np.nan_to_num(np.median(c[:, -1]), nan=np.inf) for c in curves.values()]))
+        standings = [self._standing(problem, schedule, label, curves[label], target) for label in labels]
+        standings.sort(key=lambda s: s.loss)
+        ys = {label: self.outcomes(problem, schedule, label) for label in labels}
+        found = [
+            (a.label, b.label, statistics.difference(ys[b.label], ys[a.label])) for a, b in combinations(standings, 2)
+        ]
+        real = statistics.holm([d.p_beyond(self.matters) for _, _, d in found])
+        same = statistics.holm([d.p_within(math.log1p(self.matters)) for _, _, d in found])
+        pairs = tuple(Pair(a, b, d, float(r), float(s)) for (a, b, d), r, s in zip(found, real, same, strict=True))
+        return Cell(problem, schedule, tuple(standings), pairs, target)
+
+    def _winners_curves(self, problem: str, schedule: str, label: str) -> Array:
+        last = self.chain(problem, schedule, label)[-1]
+        curves = last.results["curve"][last.lanes.role == "winner"]
+        return np.where(np.isfinite(curves), curves, np.inf)
+
+    def _standing(self, problem: str, schedule: str, label: str, curves: Array, target: float) -> Standing:
+        done = self.chain(problem, schedule, label)
+        tuned, last = done[-2], done[-1]
+        y = self.outcomes(problem, schedule, label)
+        low, high = statistics.difference(y, np.zeros_like(y)).interval(CONFIDENCE)
+        default = self._of(problem, schedule, label, "default")
+        own = winners(self.spec, tuned)
+        middle = {n: float(v[recommended(self.spec, tuned)]) for n, v in tuned.lanes.hypers.items()}
+        below = curves <= target
+        at = np.where(below.any(axis=1), (below.argmax(axis=1) + 1) / curves.shape[1], np.inf)
+        return Standing(
+            label=label,
+            loss=float(np.exp(y.mean())),
+            low=float(np.exp(max(low, -700.0))),
+            high=float(np.exp(min(high, 700.0))) if np.isfinite(high) else np.inf,
+            default=float(np.exp(default.mean())) if len(default) else None,
+            lr=float(np.median(tuned.lanes.hypers["lr"][own])) if "lr" in tuned.lanes.hypers else None,
+            hypers=middle,
+            diverged_trials=float(tuned.diverged.mean()),
+            diverged=float(last.diverged[last.lanes.role == "winner"].mean()),
+            to_target=float(np.percentile(at, 50, method="inverted_cdf")),
+            missed=float(np.isinf(at).mean()),
+            good_decades=self._good_decades(problem, schedule, label),
+            moved=len(done) - 2,
+        )
+
+    def _good_decades(self, problem: str, schedule: str, label: str) -> float | None:
+        means = self.sensitivity(problem, schedule, label)
+        if means is None:
+            return None
+        best = int(np.argmin(means))
+        good = means <= means[best] + NEAR
+        left = right = best
+        while left > 0 and good[left - 1]:
+            left -= 1
+        while right < len(good) - 1 and good[right + 1]:
+            right += 1
+        return float(np.log10(MULTIPLES[right] / MULTIPLES[left]))
+
+    def sensitivity(self, problem: str, schedule: str, label: str) -> Array | None:
+        """The mean outcome at each multiple of the middle winner's learning rate; None where there is none."""
+        y = self._of(problem, schedule, label, "rate")
+        return y.reshape(len(MULTIPLES), -1).mean(axis=1) if len(y) else None
+
+    def best_of_k(self, problem: str, schedule: str, label: str) -> Array:
+        """For each study the expected outcome of the best of k trials, k = 1 ... trials, on the study's own seed, [studies, k]."""
+        tuned = self.chain(problem, schedule, label)[-2]
+        held = tuned.results["test"] if not np.isnan(tuned.results["test"]).all() else tuned.results["train"]
+        y = statistics.outcome(held, tuned.results["initial"], tuned.diverged).reshape(self.spec.studies, -1)
+        return np.array([statistics.best_of_k(s, v) for s, v in zip(tuned.scores.reshape(y.shape), y, strict=True)])
+
+    def agreement(self, schedule: str) -> tuple[float, float, float] | None:
+        """How far the problems rank alike with a schedule: Kendall's tau and its interval; None for one problem or two rules."""
+        labels = [r.label for r in self.spec.runners]
+        if len(self.spec.problems) < 2 or len(labels) < 3:
+            return None
+        return statistics.rank_agreement(
+            [[self.outcomes(p.name, schedule, n) for n in labels] for p in self.spec.problems]
+        )
+
+    @cached_property
+    def profile(self) -> tuple[Array, Array]:
+        """Performance profiles of the steps to the target over all cells: ratios, and [competitors, ratios]."""
+        at = [
+            [next(s.to_target for s in c.standings if s.label == r.label) for c in self.cells]
+            for r in self.spec.runners
+        ]
+        return statistics.profile(np.array(at))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON; what is not finite is None."""
-        return {k: (None if isinstance(v, float) and not np.isfinite(v) else v) for k, v in asdict(self).items()}
+        """The tables and what they were made with, as plain values; what is not finite is None."""
 
+        def plain(value: Any) -> Any:
+            if isinstance(value, float):
+                return value if math.isfinite(value) else None
+            if isinstance(value, Mapping):
+                return {k: plain(v) for k, v in value.items()}
+            return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
-def summarise(entries: Sequence[Entry], runs: dict[tuple[str, int], Run]) -> list[Row]:
-    """A row for each entry that has at least one run, in the order of `entries`."""
-    rows = []
-    for entry in entries:
-        own = [run for (label, _), run in runs.items() if label == entry.label]
-        if own:
-            rows.append(_row(entry, own))
-    return rows
+        cells = []
+        for cell in self.cells:
+            pairs = [
+                {
+                    "first": p.first,
+                    "second": p.second,
+                    "percent": p.percent[0],
+                    "interval": list(p.percent[1:]),
+                    "p": p.p_real,
+                    "verdict": p.verdict(),
+                }
+                for p in cell.pairs
+            ]
+            standings = [vars(s) for s in cell.standings]
+            about = {"problem": cell.problem, "schedule": cell.schedule, "target": cell.target}
+            cells.append({**about, "standings": standings, "pairs": pairs})
+        found = {
+            "spec": self.spec.to_dict(),
+            "matters": self.matters,
+            "cells": cells,
+            "agreement": {s: self.agreement(s) for s in self.spec.schedules},
+            "lanes": self.lanes,
+            "trained": self.trained,
+            "kept": self.kept,
+            "seconds": self.seconds,
+            "train_seconds": self.train_seconds,
+            "hardware": self.hardware,
+            "results": str(self.results) if self.results else None,
+        }
+        return plain(found)  # type: ignore[no-any-return]
 
-
-def _row(entry: Entry, runs: list[Run]) -> Row:
-    final = np.array([run.final_loss for run in runs])
-    kept = final[[not run.diverged for run in runs]]
-    low, high = (percentile(final, q) for q in INTERVAL)
-    return Row(
-        label=entry.label,
-        method=entry.method or entry.label,
-        form=entry.form,
-        seeds=len(runs),
-        mean=float(kept.mean()) if len(kept) else float("nan"),
-        sd=float(kept.std(ddof=1)) if len(kept) > 1 else float("nan"),
-        low=low,
-        high=high,
-        seconds=float(np.median([run.seconds for run in runs])),
-        diverged=len(final) - len(kept),
-        book=entry.book,
-        book_inside=tuple(low <= figure <= high for figure in entry.book),
-    )
-
-
-def in_words(rows: Sequence[Row]) -> str:
-    """The result in words."""
-    rows = [row for row in rows if np.isfinite(row.mean)]
-    if len(rows) < 2:
-        return "One setting, its spread over seeds, and nothing to compare it with."
-    best, worst = min(rows, key=lambda r: r.mean), max(rows, key=lambda r: r.mean)
-    overlapping = [r for r in rows if r.low <= best.high]
-    sentence = (
-        f"The lowest mean loss is {best.mean:.5f} ({best.label}), the highest {worst.mean:.5f} ({worst.label}). "
-        f"For {len(overlapping)} of {len(rows)} settings the middle 95 % of seeds overlaps with that of the lowest: "
-    )
-    if len(overlapping) == len(rows):
-        sentence += "one seed ranks nothing here."
-    elif len(overlapping) > 1:
-        sentence += "among those, one seed ranks nothing."
-    else:
-        sentence += "its lead is wider than the seeds' spread."
-    return sentence + " Settings are compared as given, none was tuned: this ranks settings, not optimizers."
-
-
-def percentile(losses: NDArray[np.float64], q: float) -> float:
-    """The q-th percentile of losses; one that is not finite, also nan, counts as worse than any."""
-    worst = np.where(np.isfinite(losses), losses, np.inf)
-    if np.isfinite(worst).all():
-        return float(np.percentile(worst, q))
-    # Beside an infinite one take an observed value: between, inf - inf is no number.
-    return float(np.percentile(worst, q, method="nearest"))
+    def _repr_html_(self) -> str:
+        parts = []
+        for cell in self.cells:
+            level = cell.level_with_best
+            rows = "".join(
+                f"<tr><td>{escape(s.label)}</td><td>{s.loss:.5g}</td><td>{'level with the best' if s.label in level else ''}</td></tr>"
+                for s in cell.standings
+            )
+            head = "<tr><th></th><th>test loss</th><th></th></tr>"
+            parts.append(f"<p>{escape(cell.problem)}, {escape(cell.schedule)}</p><table>{head}{rows}</table>")
+        return "".join(parts)

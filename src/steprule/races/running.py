@@ -1,179 +1,203 @@
-"""The race: every entry on the same problem, the same seeds, the same batches; finished runs are kept as they come."""
+"""Run a race: hand out blocks, keep what comes back, ask the plan what follows, until every chain is at its end."""
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
+import numpy as np
 
-from steprule.errors import InputError, InputTypeError
-from steprule.problems import problem as catalogue
-from steprule.problems.problem import Init, Problem
-from steprule.races import store
-from steprule.races.results import Row, summarise
-from steprule.races.spec import TUTORIAL, TUTORIAL_INIT, Entry
-from steprule.training import Optimizable, name_of, resolve, seeds_of, train, versions
+from steprule.errors import InputError, StepruleError, unknown_name
+from steprule.hyper import Search
+from steprule.races import work
+from steprule.races.plan import Block, Chain, Lanes, Phase, blocks_of, chains_of, next_phase
+from steprule.races.spec import Spec
+from steprule.races.store import Store
+from steprule.races.work import Train
 
-RESULTS = "results.parquet"
+EngineName = Literal["local", "ray"]
+ENGINES = ("local", "ray")
 Progress = Callable[[int, int, str], None]
-"""Called before each run with (runs finished, runs in all, label)."""
+"""Called with (lanes done, lanes known of, what)."""
+SMALL = 20_000_000
+"""Lanes x steps x parameters below which workers do not pay for their start."""
+Submit = Callable[[Block], "Future[tuple[dict[str, Any], float]]"]
+
+
+@dataclass
+class _Chain:
+    """A chain on its way."""
+
+    chain: Chain
+    done: list[Phase] = field(default_factory=list)
+    name: str = ""
+    space: Mapping[str, Search] = field(default_factory=dict)
+    lanes: Lanes | None = None
+    blocks: list[Block] = field(default_factory=list)
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def begin(self, spec: Spec) -> bool:
+        """Take up the next phase; False where there is none."""
+        following = next_phase(spec, self.chain, self.done)
+        if following is None:
+            return False
+        self.name, self.space, self.lanes = following
+        self.blocks, self.results = blocks_of(self.chain, self.name, self.lanes), {}
+        return True
+
+    def take(self, block: Block, results: dict[str, Any]) -> bool:
+        """Keep a block's results; True when the phase is whole."""
+        self.results[block.number] = results
+        if len(self.results) < len(self.blocks):
+            return False
+        parts = [self.results[k] for k in range(len(self.blocks))]
+        whole = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
+        assert self.lanes is not None
+        self.done.append(Phase(self.name, self.space, self.lanes, whole))
+        return True
 
 
 @dataclass(frozen=True)
-class Race:
-    """The runs of a race and what they were made with."""
+class Outcome:
+    """What a run of a race did."""
 
-    problem: Problem
-    entries: tuple[Entry, ...]
-    seeds: tuple[int, ...]
-    spec: Mapping[str, Any] = field(repr=False)
-    runs: store.Runs = field(repr=False)
-    seconds: float
-    """Wall time of this call; runs that were there already cost none of it."""
+    phases: dict[Chain, list[Phase]]
+    trained: int
+    """Lanes that were trained now."""
     kept: int
-    """How many runs were there already."""
-    hardware: str
-    results: Path | None
-
-    @property
-    def rows(self) -> list[Row]:
-        """The table: a row an entry."""
-        return summarise(self.entries, self.runs)
-
-    @property
-    def floor(self) -> float | None:
-        """The least loss that the problem's model can reach, where it is known."""
-        return self.problem.floor
-
-    def to_dict(self) -> dict[str, Any]:
-        """The table and what it was made with, as plain values."""
-        return {
-            "spec": dict(self.spec),
-            "seeds": list(self.seeds),
-            "hardware": self.hardware,
-            "seconds": self.seconds,
-            "runs_kept": self.kept,
-            "floor": self.floor,
-            "rows": [row.to_dict() for row in self.rows],
-            "results": str(self.results) if self.results else None,
-        }
+    """Lanes that were there already."""
+    train_seconds: float
+    """Of all blocks, added over workers."""
 
 
-def race(
-    rules: Sequence[Optimizable | Entry] | None = None,
-    problems: str | Problem = "airfoil",
-    seeds: int | Iterable[int] = 20,
-    out: str | Path | None = None,
-    *,
-    epochs: int = 2,
-    batch_size: int = 10,
-    init: Init | None = None,
-    progress: Progress | None = None,
-) -> Race:
-    """Train with each of `rules` on the same problem over the same seeds.
+def run(
+    spec: Spec, store: Store, *, engine: EngineName = "local", workers: int | None = None, address: str | None = None,
+    shard: tuple[int, int] = (0, 1), train: bool = True, progress: Progress | None = None,
+) -> Outcome:  # fmt: skip
+    """Bring every chain of a shard to its end. With `train` False only what is kept is read, and a gap raises."""
+    index, count = shard
+    chains = [_Chain(c) for k, c in enumerate(chains_of(spec)) if k % count == index]
+    known = finished = trained = kept = 0
+    seconds = 0.0
+    pending: dict[Future[Any], tuple[_Chain, Block]] = {}
+    queue: list[tuple[_Chain, Block]] = []
 
-    Args:
-        rules: rules, Optimizer classes or `Entry`s with settings; None for the tutorial's runs and two base lines.
-        problems: the problem, or its name.
-        seeds: how many, from 0; or the seeds themselves.
-        out: a folder for `results.parquet`. Runs of the same race that it holds already are not run again, so a race
-            that was interrupted goes on, and more seeds add to it. None keeps the results in memory.
-        epochs, batch_size: as in `steprule.train`.
-        init: as in `steprule.train`; None for "tutorial" with the tutorial's runs, else "same".
-        progress: called before each run.
+    def take_up(chain: _Chain) -> None:
+        """Begin phases of a chain until one has blocks that are still to be trained."""
+        nonlocal known, finished, kept, seconds
+        while chain.begin(spec):
+            known += len(chain.lanes or ())
+            whole = False
+            for block in chain.blocks:
+                if found := store.load(block):
+                    finished, kept, seconds = finished + len(block.lanes), kept + len(block.lanes), seconds + found[1]
+                    whole = chain.take(block, found[0])
+                elif train:
+                    queue.append((chain, block))
+                else:
+                    what = f"{chain.chain.label} on {chain.chain.problem}, {chain.chain.schedule}"
+                    hint = "Run the shard that has it, or this race without --shard."
+                    raise InputError(what, expected="all of its blocks", got=f"no {block.name}", hint=hint)
+            if not whole:
+                return
 
-    Raises:
-        StepruleError: an unknown name, a value out of bounds, a folder with another race's results or that cannot be
-            written.
-        KeyboardInterrupt: after the finished runs are in the file.
-    """
-    began = time.perf_counter()
-    task = _problem(problems)
-    entries = TUTORIAL if rules is None else tuple(_entry(r) for r in rules)
-    how: Init = init or (TUTORIAL_INIT if rules is None else "same")
-    _check_labels(entries)
-    numbers = seeds_of(seeds)
-    spec = _plain(
-        {
-            "problem": task.name,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "init": how,
-            "entries": [e.to_spec() for e in entries],
-            "versions": versions(),
-        }
-    )
-    path = Path(out) / RESULTS if out is not None else None
-    runs: store.Runs = store.load(path, spec) if path else {}
-    if path and not runs:
-        store.save(path, spec, runs)  # a folder that cannot be written is found before the work, not after it
-    todo = [(seed, entry) for seed in numbers for entry in entries if (entry.label, seed) not in runs]
-    total = len(numbers) * len(entries)
-    kept = total - len(todo)
-    saved = len(runs)
+    for chain in chains:
+        take_up(chain)
+    if queue:
+        with _engine(spec, engine, workers, address, sum(len(b.lanes) for _, b in queue)) as (submit, slots):
+            while queue or pending:
+                while queue and len(pending) < slots:
+                    chain, block = queue.pop(0)
+                    pending[submit(block)] = chain, block
+                ready, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    chain, block = pending.pop(future)
+                    results, spent = future.result()
+                    store.save(block, results, spent)
+                    finished, trained, seconds = (
+                        finished + len(block.lanes),
+                        trained + len(block.lanes),
+                        seconds + spent,
+                    )
+                    if chain.take(block, results):
+                        take_up(chain)
+                if progress:
+                    progress(finished, known, "race")
+    return Outcome({c.chain: c.done for c in chains}, trained, kept, seconds)
+
+
+@contextmanager
+def _engine(
+    spec: Spec, name: str, workers: int | None, address: str | None, lanes: int
+) -> Iterator[tuple[Submit, int]]:
+    """What takes blocks, and how many it should hold at once."""
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    if name == "ray":
+        from steprule.races.on_ray import cluster
+
+        with cluster(work.packed(spec), address) as taken:
+            yield taken
+        return
+    count = workers if workers is not None else _workers_for(spec, lanes)
+    if count < 1:
+        raise InputError("workers", expected="1 or more", got=repr(count))
+    if count == 1:
+        package = work.unpacked(work.packed(spec)) if spec.device == "cpu" else work.Package(
+            {p.name: p for p in spec.problems}, {r.label: r for r in spec.runners}, spec.plans, spec.device
+        )  # fmt: skip
+        yield lambda block: _at_once(lambda b: work.train_block(package, b), block), 1
+        return
+    import loky
+
+    handle, path = tempfile.mkstemp(prefix="steprule-race-")
+    executor: Executor | None = None
     try:
-        for done, (seed, entry) in enumerate(todo):
-            if progress:
-                progress(kept + done, total, entry.label)
-            runs[entry.label, seed] = train(entry.optimizer, task, seed, epochs, batch_size, init=how, **entry.hypers)
-            if path and entry is entries[-1]:
-                store.save(path, spec, runs)
-                saved = len(runs)
+        with os.fdopen(handle, "wb") as file:
+            file.write(work.packed(spec))
+        executor = loky.ProcessPoolExecutor(max_workers=count)
+        taking = executor
+        yield lambda block: taking.submit(work.train_packed, path, block), 2 * count
+    except BaseException as error:
+        if executor is not None:
+            executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
+            executor = None
+        if isinstance(error, loky.process_executor.BrokenProcessPool):
+            hint = "Run the same command: it goes on from the blocks that are finished."
+            raise StepruleError(
+                "a worker died", expected="it to finish its block", got=str(error).splitlines()[0], hint=hint
+            ) from error
+        raise
     finally:
-        if path and len(runs) > saved:
-            store.save(path, spec, runs)
-    wanted = {(e.label, s) for e in entries for s in numbers}
-    mine = {key: run for key, run in runs.items() if key in wanted}
-    return Race(task, entries, numbers, spec, mine, time.perf_counter() - began, kept, hardware(), path)
+        if executor is not None:
+            executor.shutdown(wait=True)
+        Path(path).unlink(missing_ok=True)
 
 
-def hardware() -> str:
-    """The machine in words: processor, cores, threads that torch uses, system."""
-    return f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {platform.system()}"
+def _at_once(train: Train, block: Block) -> Future[tuple[dict[str, Any], float]]:
+    future: Future[tuple[dict[str, Any], float]] = Future()
+    future.set_result(train(block))
+    return future
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def _plain(spec: dict[str, Any]) -> dict[str, Any]:
-    """As it will be read back: tuples are lists."""
-    return json.loads(json.dumps(spec, default=repr))  # type: ignore[no-any-return]
-
-
-def _problem(spec: object) -> Problem:
-    if isinstance(spec, list | tuple):
-        if len(spec) != 1:
-            raise InputError("problems", expected="one problem", got=f"{len(spec)}", hint="Run a race for each.")
-        spec = spec[0]
-    if not isinstance(spec, str | Problem):
-        raise InputTypeError("problems", expected="a problem or its name", got=repr(spec))
-    return catalogue.get(spec)
-
-
-def _entry(spec: Optimizable | Entry) -> Entry:
-    if isinstance(spec, Entry):
-        resolve(spec.optimizer)
-        return spec
-    found = resolve(spec)
-    return Entry(name_of(found), spec)
-
-
-def _check_labels(entries: tuple[Entry, ...]) -> None:
-    if not entries:
-        raise InputError("race", expected="at least one rule", got="none")
-    labels = [e.label for e in entries]
-    if twice := {label for label in labels if labels.count(label) > 1}:
-        hint = "Give each an Entry with a label of its own."
-        raise InputError("race", expected="each entry once", got=f"{twice.pop()!r} twice", hint=hint)
+def _workers_for(spec: Spec, lanes: int) -> int:
+    """All cores where the work is worth their start, which takes seconds."""
+    if spec.device != "cpu":
+        return 1
+    costs = []
+    for task in spec.problems:
+        plan = spec.plans[task.name]
+        steps = plan.epochs * -(-len(task.features) // plan.batch_size)
+        slow = 1_000 if plan.engine == "one by one" or not all(r.is_rule for r in spec.runners) else 1
+        costs.append(slow * steps * sum(p.numel() for p in task.model().parameters()))
+    return (
+        len(os.sched_getaffinity(0))
+        if lanes * float(np.mean(costs)) >= SMALL and hasattr(os, "sched_getaffinity")
+        else ((os.cpu_count() or 1) if lanes * float(np.mean(costs)) >= SMALL else 1)
+    )

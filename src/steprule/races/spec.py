@@ -1,74 +1,237 @@
-"""Who runs: an optimizer at given settings, under a label. The tutorial's own runs are a table."""
+"""What a race is: who runs, on which problems and schedules, how many trials, studies and fresh seeds. A value; it decides
+every lane, and with it every bit of the result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from importlib.metadata import packages_distributions, version
+from typing import Any
 
+import numpy as np
+import torch
+
+from steprule import rules as catalogue
 from steprule.compiler import formula
 from steprule.compiler.graph import trace
-from steprule.problems.problem import Init
+from steprule.errors import InputError, InputTypeError
+from steprule.hyper import Search
+from steprule.problems import problem as problems
+from steprule.problems.problem import Problem
+from steprule.races import spaces
+from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-from steprule.training import Optimizable, name_of, resolve
+from steprule.sweeps.engine import Engine
+from steprule.sweeps.running import Compile, choose
+from steprule.training import SCHEDULES, Optimizable, name_of, resolve, versions
 
-Form = Literal["formula", "class"]
+PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
+"""Of a race that names none."""
+BLOCK = 2_048
+"""Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One who runs in a race."""
+class Competitor:
+    """One who runs in a race: a rule as it is, or any `torch.optim.Optimizer` class or factory with what is to be searched.
+
+    >>> Competitor(torch.optim.Adam, {"lr": Search(1e-5, 10)}, label="torch's Adam").label
+    "torch's Adam"
+    """
+
+    optimizer: Optimizable
+    space: Mapping[str, Search] | None = None
+    """By name what is searched. None: all numbers of a rule, the learning rate alone of a class. The race widens narrow
+    ranges, and gives every learning rate the same."""
+    hypers: Mapping[str, Any] = field(default_factory=dict)
+    """What is set and not searched."""
+    label: str = ""
+    """The name in the results; the optimizer's own if not given."""
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A competitor as the race takes it."""
 
     label: str
-    optimizer: Optimizable
-    hypers: Mapping[str, Any] = field(default_factory=dict)
-    method: str = ""
-    """What the reader calls it; the same for a rule and the class that does the same."""
-    book: tuple[float, ...] = ()
-    """The final losses that the tutorial's two editions print, where they do."""
+    what: Any
+    """The rule, or what makes the optimizer."""
+    space: Mapping[str, Search]
+    fixed: Mapping[str, Any]
 
     @property
-    def form(self) -> Form:
-        """Whether it runs as a rule, from its formula, or as a class of torch's kind."""
-        return "formula" if isinstance(resolve(self.optimizer), Rule) else "class"
+    def is_rule(self) -> bool:
+        """Whether it can be trained by the thousand, or one by one."""
+        return isinstance(self.what, Rule)
 
-    def to_spec(self) -> dict[str, Any]:
-        """What decides its results, as plain values: for a rule that is also its formula."""
-        found = resolve(self.optimizer)
-        spec: dict[str, Any] = {"label": self.label, "optimizer": name_of(found), "hypers": dict(self.hypers)}
-        if isinstance(found, Rule):
-            rule = composed(found)
-            spec["hypers"] = rule.bind(self.hypers)
-            switches = {h.name: spec["hypers"][h.name] for h in rule.hypers if h.switches}
-            spec["formula"] = formula.text(trace(rule, switches))
-        return spec
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The hyperparameters of one who tunes nothing, those that are searched."""
+        if isinstance(self.what, Rule):
+            return {n: v for n, v in composed(self.what).defaults.items() if n in self.space}
+        found = {n: p.default for n, p in inspect.signature(self.what).parameters.items()}
+        return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides its results, as plain values."""
+        space = {n: [s.low, s.high, s.scale] for n, s in self.space.items()}
+        found = {"label": self.label, "optimizer": name_of(self.what), "space": space, "set": dict(self.fixed)}
+        if isinstance(self.what, Rule):
+            rule = composed(self.what)
+            bound = rule.bind({**self.defaults, **{n: s.high for n, s in self.space.items() if rule.hyper(n).switches}})
+            bound = {**bound, **rule.bind(self.fixed)} if self.fixed else bound
+            return {
+                **found,
+                "formula": formula.text(trace(rule, {h.name: bound[h.name] for h in rule.hypers if h.switches})),
+            }
+        module = str(getattr(self.what, "__module__", "")).partition(".")[0]
+        packages = packages_distributions().get(module, [])
+        return {**found, "version": version(packages[0]) if packages else _source_of(self.what)}
 
 
-# Settings: FACTS of the chapter on AdaGrad, RMSProp, AdaDelta and Adam. Gradient descent and momentum at the settings of
-# the same book's chapters on minibatch gradient descent (batch 10) and on momentum; for those no figures are quoted.
-TUTORIAL: tuple[Entry, ...] = (
-    Entry("SGD formula", "sgd", {"lr": 0.05}, "SGD"),
-    Entry("SGD class", "torch.optim.SGD", {"lr": 0.05}, "SGD"),
-    Entry("Momentum formula", "sgd", {"lr": 0.02, "momentum": 0.5}, "Momentum"),
-    Entry("Momentum class", "torch.optim.SGD", {"lr": 0.02, "momentum": 0.5}, "Momentum"),
-    Entry("AdaGrad formula", "adagrad_eps_inside", {"lr": 0.1, "eps": 1e-6}, "AdaGrad", (0.242541, 0.243675)),
-    Entry("AdaGrad class", "torch.optim.Adagrad", {"lr": 0.1}, "AdaGrad", (0.243147,)),
-    Entry(
-        "RMSProp formula",
-        "rmsprop_eps_inside",
-        {"lr": 0.01, "alpha": 0.9, "eps": 1e-6},
-        "RMSProp",
-        (0.242014, 0.243452),
-    ),
-    Entry("RMSProp class", "torch.optim.RMSprop", {"lr": 0.01, "alpha": 0.9}, "RMSProp", (0.243676,)),
-    Entry("AdaDelta formula", "adadelta", {"rho": 0.9, "eps": 1e-5}, "AdaDelta", (0.246483, 0.243728)),
-    Entry("AdaDelta class", "torch.optim.Adadelta", {"rho": 0.9}, "AdaDelta", (0.242104,)),
-    Entry(
-        "Adam formula", "adam", {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, "Adam", (0.243004, 0.245370)
-    ),
-    Entry("Adam class", "torch.optim.Adam", {"lr": 0.01}, "Adam", (0.242066,)),
-)
-"""The tutorial's eight runs, and the two base lines."""
+@dataclass(frozen=True)
+class Plan:
+    """How a problem is trained."""
 
-TUTORIAL_INIT: Init = "tutorial"
+    epochs: int
+    batch_size: int
+    engine: Engine
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A race before it is run."""
+
+    problems: tuple[Problem, ...]
+    schedules: tuple[str, ...]
+    runners: tuple[Runner, ...]
+    trials: int
+    """Trainings of one study: one seed each study, and Sobol points of its own."""
+    studies: int
+    """Independent repetitions of the tuning."""
+    fresh: int
+    """Seeds that no study saw, on which winners are compared."""
+    plans: Mapping[str, Plan]
+    device: str = "cpu"
+
+    @property
+    def study_seeds(self) -> range:
+        """The seed of each study."""
+        return range(self.studies)
+
+    @property
+    def fresh_seeds(self) -> range:
+        """The seeds behind those of the studies."""
+        return range(self.studies, self.studies + self.fresh)
+
+    def problem(self, name: str) -> Problem:
+        """The problem of that name."""
+        return next(p for p in self.problems if p.name == name)
+
+    def runner(self, label: str) -> Runner:
+        """The runner of that label."""
+        return next(r for r in self.runners if r.label == label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that decides the results, as it will be read back from JSON."""
+        plain = {
+            "problems": {p.name: _fingerprint(p) for p in self.problems},
+            "plans": {n: vars(p) for n, p in self.plans.items()},
+            "schedules": self.schedules,
+            "trials": self.trials,
+            "studies": self.studies,
+            "fresh": self.fresh,
+            "block": BLOCK,
+            "device": self.device,
+            "competitors": {r.label: r.to_dict() for r in self.runners},
+            "versions": versions(),
+        }
+        return json.loads(json.dumps(plain, default=repr))  # type: ignore[no-any-return]
+
+
+def spec_of(
+    rules: Sequence[Optimizable | Competitor] | None, on: Sequence[str | Problem] | str | Problem | None, *, trials: int,
+    seeds: int, fresh: int, schedules: Sequence[str], epochs: int | None, batch_size: int | None, compile: Compile,
+    device: str,
+) -> Spec:  # fmt: skip
+    """The race of these arguments. Raises `StepruleError` where one does not fit."""
+    for name, value in (("trials", trials), ("seeds", seeds), ("fresh", fresh)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InputTypeError(name, expected="a whole number, 1 or more", got=repr(value))
+        if value < 1:
+            raise InputError(name, expected="1 or more", got=repr(value))
+    given = PROBLEMS if on is None else (on,) if isinstance(on, str | Problem) else tuple(on)
+    if not given or not all(isinstance(p, str | Problem) for p in given):
+        raise InputTypeError("problems", expected="problems or their names", got=repr(on))
+    tasks = tuple(problems.get(p) for p in given)
+    runners = tuple(_runner(c) for c in (catalogue.names() if rules is None else rules))
+    named = {"rules": [r.label for r in runners], "problems": [t.name for t in tasks], "schedules": list(schedules)}
+    for kind, names in named.items():
+        if not names:
+            raise InputError(kind, expected="at least one", got="none")
+        if twice := {n for n in names if names.count(n) > 1}:
+            hint = "Give each a Competitor with a label of its own." if kind == "rules" else ""
+            raise InputError(kind, expected="each once", got=f"{twice.pop()!r} twice", hint=hint)
+    for schedule in schedules:
+        if schedule not in SCHEDULES:
+            raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
+    plans = {}
+    for task in tasks:
+        plan = {"epochs": epochs or task.epochs, "batch_size": batch_size or task.batch_size}
+        rule = next((r.what for r in runners if r.is_rule), None)
+        lanes = sum(r.is_rule for r in runners) * trials * seeds * len(schedules)
+        engine: Engine = choose(task, rule, lanes, plan, compile)[0] if rule is not None else "one by one"
+        plans[task.name] = Plan(**plan, engine=engine)
+    return Spec(tasks, tuple(schedules), runners, trials, seeds, fresh, plans, device)
+
+
+def _runner(given: Optimizable | Competitor) -> Runner:
+    found = load_object(given, kind="optimizer") if isinstance(given, str) and ":" in given else given
+    own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
+    what = resolve(own.optimizer)
+    label = own.label or name_of(what)
+    if isinstance(what, Rule):
+        rule = composed(what)
+        for name in {**(own.space or {}), **own.hypers}:
+            rule.hyper(name)  # raises where the rule has none of that name
+        known = {h.name: h for h in rule.hypers}
+        space = spaces.space_of(what) if own.space is None else spaces.widened(own.space, known)
+        fixed = {n: known[n].validate(v, rule.name) for n, v in own.hypers.items()}
+    else:
+        parameters = inspect.signature(what).parameters
+        declared = own.space if own.space is not None else {"lr": spaces.RATE} if "lr" in parameters else {}
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in {**declared, **own.hypers}:
+            if name not in parameters and not takes_any:
+                raise InputError(
+                    f"{label}: {name}", expected="one of its arguments: " + ", ".join(parameters), got=repr(name)
+                )
+        space, fixed = spaces.widened(declared), dict(own.hypers)
+    for name, range_ in space.items():
+        if not isinstance(range_, Search) or not range_.low < range_.high:
+            raise InputError(f"{label}: {name}", expected="a Search(low, high) with low below high", got=repr(range_))
+    return Runner(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed)
+
+
+def _source_of(what: Any) -> str:
+    try:
+        return hashlib.sha256(inspect.getsource(what).encode()).hexdigest()[:16]
+    except (OSError, TypeError):
+        return "unknown"
+
+
+def _fingerprint(task: Problem) -> str:
+    """What a problem computes from: its data, its first weights and its loss there."""
+    digest = hashlib.sha256()
+    model = task.initial_model(0, "same", torch_class=False)
+    for part in ((task.features, task.targets), task.validation, task.test, tuple(model.parameters())):
+        for tensor in part or ():
+            digest.update(np.ascontiguousarray(tensor.detach().numpy()).tobytes())
+    with torch.no_grad():
+        digest.update(repr(float(task.loss(model(task.features), task.targets))).encode())
+    digest.update(repr(model).encode())
+    return digest.hexdigest()[:16]

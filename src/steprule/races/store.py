@@ -1,124 +1,180 @@
-"""The file of a race: `results.parquet`, a row a run, written aside and renamed, so it is never half-written."""
+"""The folder of a race: `race.json`, a file a finished block, and in the end one table. Nothing is ever half-written."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from steprule.errors import DataError, InputError
+from steprule.errors import DataError, InputError, OutputError
 from steprule.files import write_aside
-from steprule.training import Run
+from steprule.races.difference import difference_of
+from steprule.races.plan import Block, Chain, Phase
 
-Runs = dict[tuple[str, int], Run]
-"""Finished runs by (label, seed)."""
-
+Array = NDArray[Any]
+SPEC, BLOCKS, TABLE, LOCK = "race.json", "blocks", "results.parquet", ".lock"
 SCHEMA = pa.schema(
     [
-        ("label", pa.string()),
-        ("optimizer", pa.string()),
-        ("problem", pa.string()),
+        ("role", pa.string()),
+        ("study", pa.int64()),
+        ("trial", pa.int64()),
         ("seed", pa.int64()),
-        ("epochs", pa.int64()),
-        ("batch_size", pa.int64()),
-        ("init", pa.string()),
         ("hypers", pa.string()),  # JSON
-        ("final_loss", pa.float64()),
-        ("diverged", pa.bool_()),
-        ("seconds", pa.float64()),
-        ("samples", pa.list_(pa.int64())),
-        ("losses", pa.list_(pa.float64())),
+        ("train", pa.float64()),
+        ("validation", pa.float64()),
+        ("test", pa.float64()),
+        ("initial", pa.float64()),
+        ("died_at", pa.int64()),
+        ("curve", pa.list_(pa.float64())),
     ]
 )
-_SPEC = b"steprule.spec"
+_BLOCK = b"steprule.block"
+ELSEWHERE = "Give another folder with --out, or move this one away."
 
 
-def save(path: Path, spec: dict[str, Any], runs: Runs) -> None:
-    """Write all runs and the spec. Raises `OutputError` where that cannot be done; what was there before then stays."""
-    rows = [
-        {
-            "label": label,
-            "optimizer": run.optimizer,
-            "problem": run.problem,
-            "seed": run.seed,
-            "epochs": run.epochs,
-            "batch_size": run.batch_size,
-            "init": run.init,
-            "hypers": json.dumps(dict(run.hypers), default=repr),
-            "final_loss": run.final_loss,
-            "diverged": run.diverged,
-            "seconds": run.seconds,
-            "samples": run.samples.tolist(),
-            "losses": run.losses.tolist(),
-        }
-        for (label, _), run in sorted(runs.items(), key=lambda item: (item[0][1], item[0][0]))
-    ]
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({_SPEC: json.dumps(spec).encode()}))
-    with write_aside(path) as aside:
-        pq.write_table(table, aside)
+class Store:
+    """The folder, or with None the memory of this process."""
 
+    def __init__(self, folder: Path | None, spec: Mapping[str, Any]) -> None:
+        self.folder, self.spec = folder, dict(spec)
+        self.digest = hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()[:16]
+        self.memory: dict[str, tuple[dict[str, Array], float]] = {}
 
-def load(path: Path, spec: dict[str, Any]) -> Runs:
-    """The finished runs of the same race; {} where there is no file.
+    @contextmanager
+    def locked(self, part: str = "") -> Iterator[None]:
+        """Hold the folder, or a shard's part of it, against other processes.
 
-    Raises `DataError` for a file that is empty, cut off or no results, `InputError` for results of another race, with the
-    first difference.
-    """
-    if not path.exists():
-        return {}
-    elsewhere = "Give another folder with --out, or move this one away."
-    try:
-        table = pq.read_table(path, partitioning=None)
-        stored = json.loads(table.schema.metadata[_SPEC])
-        if not table.schema.equals(SCHEMA):
-            raise ValueError("other columns")
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        got = (
-            "an empty file"
-            if path.is_file() and not os.path.getsize(path)
-            else "a file that is cut off or none of ours"
+        Raises `InputError` where another race is running in it, where it holds a race of another spec, or anything else.
+        """
+        if self.folder is None:
+            yield
+            return
+        lock = self.folder / f"{LOCK}{part}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held = filelock.FileLock(lock, timeout=0)
+            held.acquire()
+        except filelock.Timeout:
+            hint = "Wait for it, or give another folder with --out."
+            raise InputError(str(self.folder), expected="no other race running in it", got="one", hint=hint) from None
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise OutputError(
+                str(self.folder), expected="a folder that can be written", got=reason, hint=ELSEWHERE
+            ) from error
+        try:
+            self._begin()
+            yield
+        finally:
+            held.release()
+
+    def _begin(self) -> None:
+        assert self.folder is not None
+        path = self.folder / SPEC
+        if not path.exists():
+            if strange := sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")):
+                got = f"a folder with {strange[0]!r}"
+                raise InputError(str(self.folder), expected="a new folder, or one of a race", got=got, hint=ELSEWHERE)
+            with write_aside(path) as aside:
+                aside.write_text(json.dumps(self.spec, indent=1) + "\n", encoding="utf-8")
+        elif difference := difference_of(read_spec(self.folder), self.spec):
+            where, theirs, ours = difference
+            what = f"{self.folder} holds another race, which differs in {where}"
+            raise InputError(what, expected=ours, got=theirs, hint=ELSEWHERE)
+        (self.folder / BLOCKS).mkdir(exist_ok=True)
+
+    def path(self, block: Block) -> Path:
+        """Where a block's results are."""
+        assert self.folder is not None
+        return self.folder / BLOCKS / f"{block.name}.parquet"
+
+    def save(self, block: Block, results: Mapping[str, Array], seconds: float) -> None:
+        """Keep a finished block. Raises `OutputError` where the disk cannot take it; what is there stays."""
+        if self.folder is None:
+            self.memory[block.name] = dict(results), seconds
+            return
+        about = {"block": block.name, "race": self.digest, "seconds": seconds}
+        table = _columns(block, results).replace_schema_metadata({_BLOCK: json.dumps(about)})
+        with write_aside(self.path(block)) as aside:
+            pq.write_table(table, aside, write_page_checksum=True)
+
+    def load(self, block: Block) -> tuple[dict[str, Array], float] | None:
+        """A finished block's results and seconds; None where it is not there. Raises `DataError` for a damaged file."""
+        if self.folder is None:
+            return self.memory.get(block.name)
+        path = self.path(block)
+        if not path.exists():
+            return None
+        expected = "the results of a block of this race"
+        hint = "Delete this file and run the same command: it alone is trained again."
+        try:
+            table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+            about = json.loads(table.schema.metadata[_BLOCK])
+            if not table.schema.equals(SCHEMA) or len(table) != len(block.lanes):
+                raise ValueError("other columns or rows")
+            if table["hypers"].to_pylist() != _hypers(block):
+                raise ValueError("other hyperparameters")
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            got = "a file that is damaged or none of ours" if path.stat().st_size else "an empty file"
+            raise DataError(str(path), expected=expected, got=got, hint=hint) from error
+        if (about["block"], about["race"]) != (block.name, self.digest):
+            raise DataError(
+                str(path), expected=expected, got=f"block {about['block']} of race {about['race']}", hint=hint
+            )
+        found = {n: table[n].to_numpy() for n in ("train", "validation", "test", "initial", "died_at")}
+        found["curve"] = np.array(table["curve"].to_pylist())
+        return found, float(about["seconds"])
+
+    def write_table(self, phases: Mapping[Chain, Sequence[Phase]]) -> Path | None:
+        """All lanes of all chains as one table. The same race gives the same bytes, however often it was interrupted."""
+        if self.folder is None:
+            return None
+        path = self.folder / TABLE
+        schema = pa.schema(
+            [*((n, pa.string()) for n in ("problem", "schedule", "rule", "phase")), *SCHEMA, ("diverged", pa.bool_())],
+            metadata={"steprule.race": json.dumps(self.spec)},
         )
-        raise DataError(str(path), expected="the results of a race", got=got, hint=elsewhere) from error
-    if difference := _difference(stored, spec):
-        name, theirs, ours = difference
-        what = f"{path} holds another race, which differs in {name}"
-        raise InputError(what, expected=ours, got=theirs, hint=elsewhere)
-    return {(row["label"], row["seed"]): _run(row, spec) for row in table.to_pylist()}
+        with write_aside(path) as aside, pq.ParquetWriter(aside, schema) as writer:
+            for chain, done in phases.items():
+                for phase in done:
+                    block = Block(chain, phase.name, 0, phase.lanes)
+                    table = _columns(block, phase.results)
+                    texts = (chain.problem, chain.schedule, chain.label, phase.name)
+                    first = [pa.array([t] * len(table), pa.string()) for t in texts]
+                    writer.write_table(pa.table([*first, *table.columns, pa.array(phase.diverged)], schema=schema))
+        return path
 
 
-def _run(row: dict[str, Any], spec: dict[str, Any]) -> Run:
-    names = ("optimizer", "problem", "seed", "epochs", "batch_size", "init", "seconds")
-    return Run(
-        **{name: row[name] for name in names},
-        hypers=json.loads(row["hypers"]),
-        samples=np.array(row["samples"], dtype=np.int64),
-        losses=np.array(row["losses"], dtype=np.float64),
-        parameters=(),
-        versions=spec["versions"],
-    )
+def read_spec(folder: Path) -> dict[str, Any]:
+    """The spec of the race in a folder. Raises `DataError` where there is none that can be read."""
+    path = folder / SPEC
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no spec")
+    except (OSError, ValueError) as error:
+        got = "none" if not path.exists() else "a file that is damaged"
+        raise DataError(str(path), expected="the spec of a race", got=got, hint=ELSEWHERE) from error
+    return found
 
 
-def _difference(theirs: Any, ours: Any, where: str = "the spec") -> tuple[str, str, str] | None:
-    """The first place where two specs part: (where, theirs, ours)."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in sorted({*theirs, *ours}):
-            if found := _difference(theirs.get(key), ours.get(key), key if where == "the spec" else f"{where}.{key}"):
-                return found
-        return None
-    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
-        for k, (a, b) in enumerate(zip(theirs, ours, strict=True)):
-            if found := _difference(a, b, f"{where}[{k}]"):
-                return found
-        return None
-    return None if theirs == ours else (where, _short(theirs), _short(ours))
+def _hypers(block: Block) -> list[str]:
+    names = list(block.lanes.hypers)
+    rows = zip(*(v.tolist() for v in block.lanes.hypers.values()), strict=True)
+    return [json.dumps(dict(zip(names, row, strict=True))) for row in rows] if names else ["{}"] * len(block.lanes)
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(v.get("label", v)) if isinstance(v, dict) else str(v) for v in value)
-    return repr(value)
+def _columns(block: Block, results: Mapping[str, Array]) -> pa.Table:
+    lanes = block.lanes
+    columns: dict[str, Any] = {n: getattr(lanes, n) for n in ("role", "study", "trial", "seed")}
+    columns |= {"hypers": _hypers(block), **{n: v for n, v in results.items() if n != "curve"}}
+    return pa.table({**columns, "curve": list(results["curve"])}, schema=SCHEMA)

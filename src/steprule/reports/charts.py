@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from steprule.paths import Trace, trace, tuned_trace
 from steprule.problems import surfaces
-from steprule.races import TUTORIAL, Entry, Race, Row, percentile
+from steprule.races.as_given import TUTORIAL, Comparison, Entry, Row, percentile
 from steprule.reports.paths import above_minimum, grid, log_levels, note, view
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
@@ -32,7 +32,7 @@ TUTORIAL_PATHS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 
 
-def distributions(race: Race) -> go.Figure:
+def distributions(race: Comparison) -> go.Figure:
     """A row an entry: every seed's final loss, the middle 95 %, the book's figures, the floor."""
     figure = go.Figure()
     rows = race.rows[::-1]
@@ -119,7 +119,7 @@ def distributions(race: Race) -> go.Figure:
     return figure
 
 
-def curves(race: Race) -> go.Figure:
+def curves(race: Comparison) -> go.Figure:
     """A panel a method: median and middle 95 % of the loss against samples seen, formula and class."""
     rows = race.rows
     methods = list(dict.fromkeys(row.method for row in rows))
@@ -157,7 +157,7 @@ def curves(race: Race) -> go.Figure:
     )
 
 
-def paths_of(race: Race) -> list[Trace]:
+def paths_of(race: Comparison) -> list[Trace]:
     """The tutorial's paths for the tutorial's race; else each rule at its best learning rate on the same surface."""
     if race.entries == TUTORIAL:
         return [replace(trace(rule, "quadratic", **hypers), label=label) for label, rule, hypers in TUTORIAL_PATHS]
@@ -211,11 +211,11 @@ def _without_rate(entry: Entry) -> dict[str, Any]:
     return {k: v for k, v in entry.hypers.items() if k != "lr"}
 
 
-def _final_losses(race: Race, row: Row) -> NDArray[np.float64]:
+def _final_losses(race: Comparison, row: Row) -> NDArray[np.float64]:
     return np.array([run.final_loss for (label, _), run in race.runs.items() if label == row.label])
 
 
-def _ranges(race: Race, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+def _ranges(race: Comparison, rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     """The axis that shows nearly all rows well, and the one that shows everything."""
     finals = [losses[np.isfinite(losses)] for row in rows if len(losses := _final_losses(race, row))]
     everything = np.concatenate([*finals, [b for row in rows for b in row.book]])

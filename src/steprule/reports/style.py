@@ -7,7 +7,7 @@ dashes and markers differ as well, for print and for grey.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,15 @@ STYLES = {
     "lars": Style("#AA4499", "--", "D"),
     "lamb": Style("#44AA99", "-.", "o"),
 }
-"""By family: a rule with epsilon inside the root looks like its family."""
+"""By family: a rule with epsilon inside the root has its family's colour and marker, and dots."""
 
 _SPARE = [Style(s.colour, ":", m) for s, m in zip(STYLES.values(), "X<>pPoDsv^o", strict=False)]
 
 
 def style_of(name: str) -> Style:
     """The style of a rule, a torch class or a method by its name; a name of one's own always gets the same spare one."""
-    key = name.lower().removeprefix("torch.optim.").removesuffix("_eps_inside")
-    return STYLES.get(key) or _SPARE[zlib.crc32(name.encode()) % len(_SPARE)]
+    key = name.lower().removeprefix("torch.optim.")
+    family = key.removesuffix("_eps_inside")
+    if family in STYLES:
+        return STYLES[key] if family == key else replace(STYLES[family], dash=":")
+    return _SPARE[zlib.crc32(name.encode()) % len(_SPARE)]

@@ -59,7 +59,7 @@ class Outcome:
 
 
 def train_lanes(
-    task: Problem, rule: Rule, hypers: Mapping[str, Array], seeds: Sequence[int], *, epochs: int, batch_size: int,
+    task: Problem, rule: Rule, hypers: Mapping[str, Array], seeds: Sequence[int] | NDArray[np.int64], *, epochs: int, batch_size: int,
     schedule: str = "constant", init: Init = "same", engine: Engine = "kernel", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
     """Train every lane; `hypers` gives all of the rule's hyperparameters, [lanes], all of one variant, `seeds` each lane's

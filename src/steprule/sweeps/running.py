@@ -183,13 +183,13 @@ def sweep(
             raise InputError(name, expected="a whole number, 1 or more", got=repr(value))
     given = _points(hypers or {}, name_of(what))
     points = len(next(iter(given.values()))) if given else 1
-    full = _bound(composed(what), given, points) if isinstance(what, Rule) else {}
+    full = bound(composed(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
     found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
     found |= {"died_at": np.zeros(shape, dtype=np.int64), "curve": np.empty((*shape, WINDOWS))}
     initial = np.empty(len(numbers))
     if isinstance(what, Rule):
-        engine, reason = _choose(task, what, points * len(numbers), plan, compile)
+        engine, reason = choose(task, what, points * len(numbers), plan, compile)
         parts = engines.groups(composed(what), full)
     else:
         engine, reason, parts = "one by one", "an optimizer that is no rule", [np.arange(points)]
@@ -203,7 +203,17 @@ def sweep(
                 init=init, engine=engine, epochs=plan["epochs"], batch_size=plan["batch_size"],
             )  # fmt: skip
         else:
-            outcome = _one_by_one(task, what, given, k, np.array(numbers)[s], schedule, init, plan)
+            outcome = one_by_one(
+                task,
+                what,
+                given,
+                k,
+                np.array(numbers)[s],
+                schedule=schedule,
+                init=init,
+                epochs=plan["epochs"],
+                batch_size=plan["batch_size"],
+            )
         for name, values in found.items():
             values[k, s] = getattr(outcome, name)
         initial[s] = outcome.initial
@@ -257,7 +267,7 @@ def _points(hypers: Mapping[str, ArrayLike], where: str) -> dict[str, Array]:
     return {n: np.broadcast_to(a, (count,)).copy() for n, a in arrays.items()}
 
 
-def _bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
+def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
     """All of the rule's hyperparameters, checked, [points]."""
     for name, values in given.items():
         hyper = rule.hyper(name)
@@ -268,7 +278,7 @@ def _bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Arr
     return {h.name: np.asarray(given[h.name]) if h.name in given else np.full(points, h.default) for h in rule.hypers}
 
 
-def _choose(task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], compile: Compile) -> tuple[Engine, str]:
+def choose(task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], compile: Compile) -> tuple[Engine, str]:
     """The engine, and why it is no better one."""
     if compile not in (True, False, "auto"):
         raise InputTypeError("compile", expected="True, False or 'auto'", got=repr(compile))
@@ -298,21 +308,22 @@ def _few(task: Problem, size: int) -> Problem:
     return replace(task, features=task.features[:size], targets=task.targets[:size], validation=None, test=None)
 
 
-def _one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, schedule: str, init: Init,
-    plan: Mapping[str, int],
+def one_by_one(
+    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: str, epochs: int,
+    batch_size: int, init: Init = "same", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
+    """The same for what cannot be batched: a training after the other, of these points with these seeds."""
     found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "initial", "died_at", "curve")}
     for k, seed in zip(points, seeds, strict=True):
         own = {n: v[k].item() for n, v in given.items()}
-        run = train(what, task, int(seed), init=init, schedule=schedule, **plan, **own)  # type: ignore[arg-type]
+        run = train(what, task, int(seed), epochs, batch_size, init=init, schedule=schedule, device=device, **own)
         p = np.concatenate([np.asarray(x).reshape(-1) for x in run.parameters])[:, None]
         found["initial"].append(float(run.losses[0]))
         found["train"].append(run.final_loss)
         for name, part in (("validation", task.validation), ("test", task.test)):
             found[name].append(engines.evaluate(task, p, *part)[0] if part else np.nan)
         bad = np.flatnonzero(~np.isfinite(run.losses))
-        found["died_at"].append(-(-int(run.samples[bad[0]]) // plan["batch_size"]) if len(bad) else 0)
+        found["died_at"].append(-(-int(run.samples[bad[0]]) // batch_size) if len(bad) else 0)
         at = np.linspace(run.samples[0], run.samples[-1], WINDOWS)
         found["curve"].append(np.interp(at, run.samples, run.losses))
     return Outcome(**{n: np.array(v) for n, v in found.items()})

@@ -1,0 +1,220 @@
+"""The race on the command line: read what is typed, run, print; the same for shards, for their merging, and as given."""
+
+from __future__ import annotations
+
+import json as json_
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from steprule import races, training
+from steprule.cli import options, output
+from steprule.errors import DataError, InputError
+from steprule.files import write_aside
+from steprule.races import as_given
+from steprule.reports import html, race_page
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+
+COMMAND = "command.json"
+"""What was typed, beside the results: from it shards are merged."""
+Asked = Mapping[str, Any]
+
+
+def race(
+    asked: Asked, matters: float, how: Mapping[str, Any], shard: str | None, out: Path | None, typed: Sequence[str], *,
+    json: bool,
+) -> None:  # fmt: skip
+    """`steprule race …`"""
+    if asked.get("rules", [])[:1] == ["merge"]:
+        _merge([Path(p) for p in asked["rules"][1:]], out, matters, typed, json=json)
+        return
+    if asked["trials"] == 0:
+        _as_given(asked, out, typed, json=json)
+        return
+    part = _shard(shard)
+    folder = out or Path("runs") / _folder_name(asked)
+    with output.progress("race") as advance:
+        result = races.race(
+            **_arguments(asked), matters=matters, **how, shard=part, out=folder,
+            progress=advance, before=lambda: _keep(folder, asked),
+        )  # fmt: skip
+    if part is not None:
+        done = {"lanes": result.lanes, "trained": result.trained, "kept": result.kept, "seconds": result.seconds}
+        if json:
+            output.as_json({**done, "out": str(folder)})
+            return
+        output.say(
+            f"Shard {shard}: {result.lanes:,} lanes, {result.kept:,} were there already; {result.seconds:.1f} s."
+        )
+        output.say(f"When all are done: steprule race merge {folder} ... --out DIR")
+        return
+    _finish(result, folder, typed, json=json)
+
+
+def _merge(folders: Sequence[Path], out: Path | None, matters: float, typed: Sequence[str], *, json: bool) -> None:
+    if not folders or out is None:
+        raise InputError("race merge", expected="the shards' folders and --out DIR", got=" ".join(typed))
+    path = folders[0] / COMMAND
+    try:
+        asked = json_.loads(path.read_text(encoding="utf-8"))
+        arguments = _arguments(asked)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        got = "none" if not path.exists() else "a file that is damaged"
+        raise DataError(str(path), expected="the command of a race", got=got) from error
+    _finish(races.merge(folders, out, matters=matters, **arguments), out, typed, json=json)
+
+
+def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: bool) -> None:
+    report = folder / "report.html"
+    figures = race_page.write(result, report, command=["steprule", *typed])
+    if json:
+        output.as_json({**result.to_dict(), "report": str(report), "figures": [str(f) for f in figures]})
+        return
+    for cell in result.cells:
+        output.table(f"{cell.problem}, {cell.schedule} learning rate", HEADS, _rows(result, cell), left=(0, 8))
+        output.say()
+    for paragraph in races.in_words(result):
+        output.say(paragraph + "\n")
+    kept = f", {result.kept:,} were there already" if result.kept else ""
+    output.say(f"{result.lanes:,} trainings{kept}; {result.seconds:.1f} s.")
+    output.say(f"Results: {result.results}\nReport:  {report}")
+
+
+HEADS = (
+    "",
+    "test loss",
+    "95 %",
+    "untuned",
+    "lr",
+    "diverged trials",
+    "to target",
+    "good lr, decades",
+    "against the lowest",
+)
+
+
+def _rows(result: races.Race, cell: races.Cell) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = []
+    best = cell.standings[0].label
+    for s in cell.standings:
+        word = "lowest" if s.label == best else _against(cell, best, s.label)
+        rows.append(
+            (
+                s.label,
+                f"{s.loss:.4g}",
+                f"[{s.low:.4g}, {s.high:.4g}]" if result.spec.studies > 1 else "-",
+                f"{s.default:.4g}" if s.default is not None else "-",
+                f"{s.lr:.2g}" if s.lr is not None else "-",
+                f"{s.diverged_trials:.0%}",
+                f"{s.to_target:.0%}" if s.missed < 0.5 else "missed",
+                f"{s.good_decades:.2g}" if s.good_decades is not None else "-",
+                word,
+            )
+        )
+    return rows
+
+
+def _against(cell: races.Cell, best: str, label: str) -> str:
+    pair = cell.pair(best, label)
+    if (verdict := pair.verdict()) == "real":
+        return f"{pair.percent[0]:+.1f} %, real"
+    return "no more than what matters" if verdict == "same" else "cannot be told apart"
+
+
+def _arguments(asked: Asked) -> dict[str, Any]:
+    """What was typed as arguments of `steprule.race`."""
+    found: dict[str, Any] = {
+        n: asked[n] for n in ("trials", "seeds", "fresh", "epochs", "batch_size", "device") if n in asked
+    }
+    found["rules"] = _competitors(asked.get("rules"), asked.get("settings", []))
+    found["problems"] = asked.get("on")
+    if "schedule" in asked:
+        found["schedules"] = asked["schedule"]
+    return found
+
+
+def _competitors(rules: Sequence[str] | None, settings: Sequence[str]) -> list[Any] | None:
+    """Rules and classes with what --set sets, which is then not searched."""
+    if not settings:
+        return list(rules) if rules else None
+    if not rules:
+        raise InputError("--set", expected="rules to set it for", got="the whole catalogue", hint="Name the rules.")
+    return [races.Competitor(name, None, hypers) for name, hypers in zip(rules, _hypers(rules, settings), strict=True)]
+
+
+def _hypers(rules: Sequence[str], settings: Sequence[str]) -> list[dict[str, Any]]:
+    found = [training.resolve(r) for r in rules]
+    plain = [composed(r) for r in found if isinstance(r, Rule)]
+    of_rules = iter(options.settings_for(plain, settings)) if plain else iter(())
+    if plain or not settings:
+        return [next(of_rules) if isinstance(what, Rule) else {} for what in found]
+    return [options.settings_of_class(what, settings) for what in found]
+
+
+def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: bool) -> None:
+    rules, settings, on = asked.get("rules"), asked.get("settings", []), asked.get("on", ["airfoil"])
+    if settings and not rules:
+        raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
+    entries = None
+    if rules:
+        found = [training.resolve(r) for r in rules]
+        hypers = _hypers(rules, settings)
+        entries = [as_given.Entry(training.name_of(w), w, h) for w, h in zip(found, hypers, strict=True)]
+    folder = out or Path("runs") / _plain(on[0])
+    with output.progress("race") as advance:
+        result = as_given.compare(
+            entries, on, asked.get("seeds", 20), folder, epochs=asked.get("epochs", 2),
+            batch_size=asked.get("batch_size", 10), progress=advance,
+        )  # fmt: skip
+    report = folder / "report.html"
+    html.write_report(result, report, command=["steprule", *typed])
+    if json:
+        output.as_json({**result.to_dict(), "report": str(report)})
+        return
+    rows = []
+    for row in result.rows:
+        book = (f"{b:.6f} {'in' if i else 'OUTSIDE'}" for b, i in zip(row.book, row.book_inside, strict=True))
+        spread, interval = f"{row.mean:.5f} ± {row.sd:.5f}", f"[{row.low:.5f}, {row.high:.5f}]"
+        label = row.label + (f" ({row.diverged} diverged)" if row.diverged else "")
+        rows.append((label, spread, interval, f"{row.seconds:.3f}", "\n".join(book) or "-"))
+    heads = ("", "mean ± sd", "95 % of seeds", "s a run", "book's figure")
+    output.table(f"{result.problem.name}: final loss over {len(result.seeds)} seeds", heads, rows, left=(0, 4))
+    floor = f"Floor (least squares): {result.floor:.8f}. " if result.floor is not None else ""
+    kept = f", {result.kept} runs were there already" if result.kept else ""
+    output.say(f"\n{floor}{result.seconds:.1f} s{kept}.")
+    output.say(as_given.in_words(result.rows))
+    output.say(f"\nResults: {result.results}\nReport:  {report}")
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        index, count = (int(part) for part in text.split("/"))
+    except ValueError:
+        index = count = 0
+    if not 1 <= index <= count:
+        raise InputError("--shard", expected="I/N with 1 <= I <= N", got=repr(text), hint="Write --shard 1/4.")
+    return index - 1, count
+
+
+def _keep(folder: Path, asked: Asked) -> None:
+    with write_aside(folder / COMMAND) as aside:
+        aside.write_text(json_.dumps(dict(asked), indent=1) + "\n", encoding="utf-8")
+
+
+def _folder_name(asked: Asked) -> str:
+    """The same command goes on in the same folder, and another begins one of its own."""
+    if asked == {"trials": 64, "fresh": 30, "device": "cpu"}:
+        return "race"
+    names = "-".join(_plain(n) for n in asked.get("on", []))[:40]
+    return (
+        f"race-{names}{'-' if names else ''}{zlib.crc32(json_.dumps(asked, sort_keys=True, default=str).encode()):08x}"
+    )
+
+
+def _plain(name: str) -> str:
+    """A name as a file system takes it."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)

@@ -1,0 +1,101 @@
+"""From runs to a table: per entry the mean, the spread and the share of seeds that the book's figures fall among."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.races.as_given.spec import Entry, Form
+from steprule.training import Run
+
+INTERVAL = (2.5, 97.5)  # percentiles of the seeds: the middle 95 %
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry of the table. Losses are on the full data after the last step."""
+
+    label: str
+    method: str
+    form: Form
+    seeds: int
+    mean: float
+    sd: float
+    """Standard deviation over the seeds (ddof 1); nan for one seed."""
+    low: float
+    high: float
+    """The middle 95 % of the seeds: percentiles 2.5 and 97.5."""
+    seconds: float
+    """Median wall time of one run's training steps."""
+    diverged: int
+    """How many seeds ended above where they began, or not finite; they count in the percentiles, not in mean and sd."""
+    book: tuple[float, ...]
+    book_inside: tuple[bool, ...]
+    """For each of the book's figures, whether it lies between `low` and `high`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON; what is not finite is None."""
+        return {k: (None if isinstance(v, float) and not np.isfinite(v) else v) for k, v in asdict(self).items()}
+
+
+def summarise(entries: Sequence[Entry], runs: dict[tuple[str, int], Run]) -> list[Row]:
+    """A row for each entry that has at least one run, in the order of `entries`."""
+    rows = []
+    for entry in entries:
+        own = [run for (label, _), run in runs.items() if label == entry.label]
+        if own:
+            rows.append(_row(entry, own))
+    return rows
+
+
+def _row(entry: Entry, runs: list[Run]) -> Row:
+    final = np.array([run.final_loss for run in runs])
+    kept = final[[not run.diverged for run in runs]]
+    low, high = (percentile(final, q) for q in INTERVAL)
+    return Row(
+        label=entry.label,
+        method=entry.method or entry.label,
+        form=entry.form,
+        seeds=len(runs),
+        mean=float(kept.mean()) if len(kept) else float("nan"),
+        sd=float(kept.std(ddof=1)) if len(kept) > 1 else float("nan"),
+        low=low,
+        high=high,
+        seconds=float(np.median([run.seconds for run in runs])),
+        diverged=len(final) - len(kept),
+        book=entry.book,
+        book_inside=tuple(low <= figure <= high for figure in entry.book),
+    )
+
+
+def in_words(rows: Sequence[Row]) -> str:
+    """The result in words."""
+    rows = [row for row in rows if np.isfinite(row.mean)]
+    if len(rows) < 2:
+        return "One setting, its spread over seeds, and nothing to compare it with."
+    best, worst = min(rows, key=lambda r: r.mean), max(rows, key=lambda r: r.mean)
+    overlapping = [r for r in rows if r.low <= best.high]
+    sentence = (
+        f"The lowest mean loss is {best.mean:.5f} ({best.label}), the highest {worst.mean:.5f} ({worst.label}). "
+        f"For {len(overlapping)} of {len(rows)} settings the middle 95 % of seeds overlaps with that of the lowest: "
+    )
+    if len(overlapping) == len(rows):
+        sentence += "one seed ranks nothing here."
+    elif len(overlapping) > 1:
+        sentence += "among those, one seed ranks nothing."
+    else:
+        sentence += "its lead is wider than the seeds' spread."
+    return sentence + " Settings are compared as given, none was tuned: this ranks settings, not optimizers."
+
+
+def percentile(losses: NDArray[np.float64], q: float) -> float:
+    """The q-th percentile of losses; one that is not finite, also nan, counts as worse than any."""
+    worst = np.where(np.isfinite(losses), losses, np.inf)
+    if np.isfinite(worst).all():
+        return float(np.percentile(worst, q))
+    # Beside an infinite one take an observed value: between, inf - inf is no number.
+    return float(np.percentile(worst, q, method="nearest"))

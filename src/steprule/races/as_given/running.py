@@ -1,0 +1,163 @@
+"""The race: every entry on the same problem, the same seeds, the same batches; finished runs are kept as they come."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steprule.errors import InputError, InputTypeError
+from steprule.hardware import hardware
+from steprule.problems import problem as catalogue
+from steprule.problems.problem import Init, Problem
+from steprule.races.as_given import store
+from steprule.races.as_given.results import Row, summarise
+from steprule.races.as_given.spec import TUTORIAL, TUTORIAL_INIT, Entry
+from steprule.training import Optimizable, name_of, resolve, seeds_of, train, versions
+
+RESULTS = "results.parquet"
+Progress = Callable[[int, int, str], None]
+"""Called before each run with (runs finished, runs in all, label)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of a race and what they were made with."""
+
+    problem: Problem
+    entries: tuple[Entry, ...]
+    seeds: tuple[int, ...]
+    spec: Mapping[str, Any] = field(repr=False)
+    runs: store.Runs = field(repr=False)
+    seconds: float
+    """Wall time of this call; runs that were there already cost none of it."""
+    kept: int
+    """How many runs were there already."""
+    hardware: str
+    results: Path | None
+
+    @property
+    def rows(self) -> list[Row]:
+        """The table: a row an entry."""
+        return summarise(self.entries, self.runs)
+
+    @property
+    def floor(self) -> float | None:
+        """The least loss that the problem's model can reach, where it is known."""
+        return self.problem.floor
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table and what it was made with, as plain values."""
+        return {
+            "spec": dict(self.spec),
+            "seeds": list(self.seeds),
+            "hardware": self.hardware,
+            "seconds": self.seconds,
+            "runs_kept": self.kept,
+            "floor": self.floor,
+            "rows": [row.to_dict() for row in self.rows],
+            "results": str(self.results) if self.results else None,
+        }
+
+
+def compare(
+    rules: Sequence[Optimizable | Entry] | None = None,
+    problems: str | Problem = "airfoil",
+    seeds: int | Iterable[int] = 20,
+    out: str | Path | None = None,
+    *,
+    epochs: int = 2,
+    batch_size: int = 10,
+    init: Init | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Train with each of `rules` on the same problem over the same seeds.
+
+    Args:
+        rules: rules, Optimizer classes or `Entry`s with settings; None for the tutorial's runs and two base lines.
+        problems: the problem, or its name.
+        seeds: how many, from 0; or the seeds themselves.
+        out: a folder for `results.parquet`. Runs of the same race that it holds already are not run again, so a race
+            that was interrupted goes on, and more seeds add to it. None keeps the results in memory.
+        epochs, batch_size: as in `steprule.train`.
+        init: as in `steprule.train`; None for "tutorial" with the tutorial's runs, else "same".
+        progress: called before each run.
+
+    Raises:
+        StepruleError: an unknown name, a value out of bounds, a folder with another race's results or that cannot be
+            written.
+        KeyboardInterrupt: after the finished runs are in the file.
+    """
+    began = time.perf_counter()
+    task = _problem(problems)
+    entries = TUTORIAL if rules is None else tuple(_entry(r) for r in rules)
+    how: Init = init or (TUTORIAL_INIT if rules is None else "same")
+    _check_labels(entries)
+    numbers = seeds_of(seeds)
+    spec = _plain(
+        {
+            "problem": task.name,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "init": how,
+            "entries": [e.to_spec() for e in entries],
+            "versions": versions(),
+        }
+    )
+    path = Path(out) / RESULTS if out is not None else None
+    runs: store.Runs = store.load(path, spec) if path else {}
+    if path and not runs:
+        store.save(path, spec, runs)  # a folder that cannot be written is found before the work, not after it
+    todo = [(seed, entry) for seed in numbers for entry in entries if (entry.label, seed) not in runs]
+    total = len(numbers) * len(entries)
+    kept = total - len(todo)
+    saved = len(runs)
+    try:
+        for done, (seed, entry) in enumerate(todo):
+            if progress:
+                progress(kept + done, total, entry.label)
+            runs[entry.label, seed] = train(entry.optimizer, task, seed, epochs, batch_size, init=how, **entry.hypers)
+            if path and entry is entries[-1]:
+                store.save(path, spec, runs)
+                saved = len(runs)
+    finally:
+        if path and len(runs) > saved:
+            store.save(path, spec, runs)
+    wanted = {(e.label, s) for e in entries for s in numbers}
+    mine = {key: run for key, run in runs.items() if key in wanted}
+    return Comparison(task, entries, numbers, spec, mine, time.perf_counter() - began, kept, hardware(), path)
+
+
+def _plain(spec: dict[str, Any]) -> dict[str, Any]:
+    """As it will be read back: tuples are lists."""
+    return json.loads(json.dumps(spec, default=repr))  # type: ignore[no-any-return]
+
+
+def _problem(spec: object) -> Problem:
+    if isinstance(spec, list | tuple):
+        if len(spec) != 1:
+            raise InputError("problems", expected="one problem", got=f"{len(spec)}", hint="Run a race for each.")
+        spec = spec[0]
+    if not isinstance(spec, str | Problem):
+        raise InputTypeError("problems", expected="a problem or its name", got=repr(spec))
+    return catalogue.get(spec)
+
+
+def _entry(spec: Optimizable | Entry) -> Entry:
+    if isinstance(spec, Entry):
+        resolve(spec.optimizer)
+        return spec
+    found = resolve(spec)
+    return Entry(name_of(found), spec)
+
+
+def _check_labels(entries: tuple[Entry, ...]) -> None:
+    if not entries:
+        raise InputError("race", expected="at least one rule", got="none")
+    labels = [e.label for e in entries]
+    if twice := {label for label in labels if labels.count(label) > 1}:
+        hint = "Give each an Entry with a label of its own."
+        raise InputError("race", expected="each entry once", got=f"{twice.pop()!r} twice", hint=hint)

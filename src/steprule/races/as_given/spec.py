@@ -1,0 +1,74 @@
+"""Who runs: an optimizer at given settings, under a label. The tutorial's own runs are a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from steprule.compiler import formula
+from steprule.compiler.graph import trace
+from steprule.problems.problem import Init
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+from steprule.training import Optimizable, name_of, resolve
+
+Form = Literal["formula", "class"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One who runs in a race."""
+
+    label: str
+    optimizer: Optimizable
+    hypers: Mapping[str, Any] = field(default_factory=dict)
+    method: str = ""
+    """What the reader calls it; the same for a rule and the class that does the same."""
+    book: tuple[float, ...] = ()
+    """The final losses that the tutorial's two editions print, where they do."""
+
+    @property
+    def form(self) -> Form:
+        """Whether it runs as a rule, from its formula, or as a class of torch's kind."""
+        return "formula" if isinstance(resolve(self.optimizer), Rule) else "class"
+
+    def to_spec(self) -> dict[str, Any]:
+        """What decides its results, as plain values: for a rule that is also its formula."""
+        found = resolve(self.optimizer)
+        spec: dict[str, Any] = {"label": self.label, "optimizer": name_of(found), "hypers": dict(self.hypers)}
+        if isinstance(found, Rule):
+            rule = composed(found)
+            spec["hypers"] = rule.bind(self.hypers)
+            switches = {h.name: spec["hypers"][h.name] for h in rule.hypers if h.switches}
+            spec["formula"] = formula.text(trace(rule, switches))
+        return spec
+
+
+# Settings: FACTS of the chapter on AdaGrad, RMSProp, AdaDelta and Adam. Gradient descent and momentum at the settings of
+# the same book's chapters on minibatch gradient descent (batch 10) and on momentum; for those no figures are quoted.
+TUTORIAL: tuple[Entry, ...] = (
+    Entry("SGD formula", "sgd", {"lr": 0.05}, "SGD"),
+    Entry("SGD class", "torch.optim.SGD", {"lr": 0.05}, "SGD"),
+    Entry("Momentum formula", "sgd", {"lr": 0.02, "momentum": 0.5}, "Momentum"),
+    Entry("Momentum class", "torch.optim.SGD", {"lr": 0.02, "momentum": 0.5}, "Momentum"),
+    Entry("AdaGrad formula", "adagrad_eps_inside", {"lr": 0.1, "eps": 1e-6}, "AdaGrad", (0.242541, 0.243675)),
+    Entry("AdaGrad class", "torch.optim.Adagrad", {"lr": 0.1}, "AdaGrad", (0.243147,)),
+    Entry(
+        "RMSProp formula",
+        "rmsprop_eps_inside",
+        {"lr": 0.01, "alpha": 0.9, "eps": 1e-6},
+        "RMSProp",
+        (0.242014, 0.243452),
+    ),
+    Entry("RMSProp class", "torch.optim.RMSprop", {"lr": 0.01, "alpha": 0.9}, "RMSProp", (0.243676,)),
+    Entry("AdaDelta formula", "adadelta", {"rho": 0.9, "eps": 1e-5}, "AdaDelta", (0.246483, 0.243728)),
+    Entry("AdaDelta class", "torch.optim.Adadelta", {"rho": 0.9}, "AdaDelta", (0.242104,)),
+    Entry(
+        "Adam formula", "adam", {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-6}, "Adam", (0.243004, 0.245370)
+    ),
+    Entry("Adam class", "torch.optim.Adam", {"lr": 0.01}, "Adam", (0.242066,)),
+)
+"""The tutorial's eight runs, and the two base lines."""
+
+TUTORIAL_INIT: Init = "tutorial"

@@ -1,0 +1,64 @@
+"""The engine on a Ray cluster; the only file that imports ray. Tasks are those of the local engine, blocks of lanes.
+
+Ray runs a task again whose worker or node has died; what it cannot bring back, the next run of the same command does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from steprule.errors import InputError
+from steprule.races.plan import Block
+from steprule.races.work import Package, train_block, unpacked
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+RETRIES = 5
+"""How often a block is trained again that a dying worker took with it."""
+
+
+@contextmanager
+def cluster(package: bytes, address: str | None) -> Iterator[tuple[Callable[[Block], Future[Any]], int]]:
+    """What takes blocks on the cluster at `address`, or on one that is started here, and how many to hand out at once.
+
+    Raises `InputError` where ray is not installed or no cluster answers.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        hint = "pip install 'steprule[ray]'"
+        raise InputError("engine ray", expected="ray installed", got=str(error), hint=hint) from error
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            got = str(error).splitlines()[0]
+            raise InputError(f"--address {address}", expected="a Ray cluster that answers", got=got) from error
+    try:
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_train)
+        shared = ray.put(package)
+        cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        yield lambda block: task.remote(shared, block).future(), 4 * cores
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _train(package: bytes, block: Block) -> tuple[dict[str, Any], float]:
+    return train_block(_known(package), block)
+
+
+@lru_cache(maxsize=2)
+def _known(package: bytes) -> Package:
+    return unpacked(package)

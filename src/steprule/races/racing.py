@@ -1,0 +1,152 @@
+"""`steprule.race`: tune everyone alike, confirm on fresh seeds, and say which differences are real."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from steprule.errors import InputError
+from steprule.files import write_aside
+from steprule.hardware import hardware
+from steprule.problems.problem import Problem
+from steprule.races import running
+from steprule.races.difference import difference_of
+from steprule.races.results import Race
+from steprule.races.running import EngineName, Progress
+from steprule.races.spec import Competitor, Spec, spec_of
+from steprule.races.store import BLOCKS, Store, read_spec
+from steprule.sweeps.running import Compile
+from steprule.training import Optimizable
+
+MATTERS = 0.01
+"""The smallest difference of losses that matters: one per cent."""
+
+
+def race(
+    rules: Sequence[Optimizable | Competitor] | None = None,
+    problems: Sequence[str | Problem] | str | Problem | None = None,
+    trials: int = 64,
+    seeds: int = 5,
+    out: str | Path | None = None,
+    *,
+    fresh: int = 30,
+    schedules: Sequence[str] = ("constant", "linear"),
+    matters: float = MATTERS,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    compile: Compile = "auto",
+    engine: EngineName = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    shard: tuple[int, int] | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> Race:
+    """Race `rules` on `problems` after the same tuning effort.
+
+    Each competitor is tuned `seeds` times, in independent studies: each study trains `trials` Sobol points of the
+    competitor's space with one seed, the same for all competitors, and chooses by the validation loss. Learning rates are
+    searched over as many decades for everyone; where most studies' best lies at an end of the range, the range moves and
+    the tuning is done again. Every study's winner is trained on `fresh` seeds that no study saw, and compared on the test
+    split. Intervals hold the luck of both tunings and of the seeds; Holm's method keeps the chance of any wrong "real"
+    difference on a problem with a schedule at 5 %.
+
+    Args:
+        rules: rules, Optimizer classes, factories or `Competitor`s; None for the whole catalogue.
+        problems: problems or their names; None for airfoil-linear, airfoil-mlp and digits-softmax.
+        trials: trainings of a study, 1 or more.
+        seeds: studies, 1 or more; from 2 on differences can be told from luck.
+        out: a folder. Finished blocks land there and are not trained again, so a race that was interrupted goes on, and
+            gives the same bits. None keeps everything in memory.
+        fresh: seeds of the comparison, 1 or more.
+        schedules: of the learning rate: "constant", "linear" (to zero).
+        matters: the smallest difference that matters, as a share of the loss, 0 or more.
+        epochs, batch_size: the problem's own if not given.
+        compile: as in `steprule.sweep`.
+        engine: "local", or "ray" (needs `pip install steprule[ray]`); `address` is the Ray cluster's.
+        workers: processes of the local engine; all cores if not given and worth it.
+        shard: (i, n): only the i-th of n parts, from 0; `merge` puts the folders together.
+        device: where to train, as torch names it; kernels run on the CPU.
+        progress: called with (lanes done, lanes known of, what).
+        before: called once the folder is held, before anything is trained.
+
+    Raises:
+        StepruleError: an unknown name, a value out of bounds; a folder with another race, or with one that is running; a
+            damaged block; a disk that is full.
+        KeyboardInterrupt: with every finished block kept.
+
+    >>> found = race(["sgd", "adam"], "airfoil-linear", trials=8, seeds=2, fresh=5, schedules=["linear"], epochs=1)
+    >>> len(found.cells), sorted(s.label for s in found.cells[0].standings)
+    (1, ['adam', 'sgd'])
+    """
+    began = time.perf_counter()
+    if not matters >= 0:
+        raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
+    index, count = shard or (0, 1)
+    if not 0 <= index < count:
+        raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
+    spec = spec_of(
+        rules, problems, trials=trials, seeds=seeds, fresh=fresh, schedules=tuple(schedules), epochs=epochs,
+        batch_size=batch_size, compile=compile, device=device,
+    )  # fmt: skip
+    store = Store(Path(out) if out is not None else None, spec.to_dict())
+    with store.locked("" if shard is None else f"-{index}-of-{count}"):
+        before()
+        found = running.run(
+            spec, store, engine=engine, workers=workers, address=address, shard=(index, count), progress=progress
+        )
+        table = store.write_table(found.phases) if count == 1 else None
+    return _race(spec, found, matters, began, table)
+
+
+def merge(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    rules: Sequence[Optimizable | Competitor] | None = None,
+    problems: Sequence[str | Problem] | str | Problem | None = None,
+    *,
+    matters: float = MATTERS,
+    **settings: object,
+) -> Race:
+    """Put the folders of shards together in `out`, and the race that they make; arguments are those of `race`.
+
+    Raises `StepruleError` where a folder holds another race, or a part is missing.
+    """
+    began = time.perf_counter()
+    known = {"trials": 64, "seeds": 5, "fresh": 30, "schedules": ("constant", "linear"), "epochs": None, "batch_size": None,
+             "compile": "auto", "device": "cpu"}  # fmt: skip
+    if unknown := set(settings) - set(known):
+        raise InputError("merge", expected="the race's own arguments", got=unknown.pop())
+    spec = spec_of(rules, problems, **{**known, **settings})  # type: ignore[arg-type]
+    store = Store(Path(out), spec.to_dict())
+    with store.locked():
+        for folder in map(Path, folders):
+            if difference := difference_of(read_spec(folder), store.spec):
+                where, theirs, ours = difference
+                raise InputError(f"{folder} holds another race, which differs in {where}", expected=ours, got=theirs)
+            for path in sorted((folder / BLOCKS).glob("*.parquet")):
+                target = Path(out) / BLOCKS / path.name
+                if path.name.startswith(".") or target.exists():
+                    continue
+                with write_aside(target) as aside:
+                    shutil.copyfile(path, aside)
+        found = running.run(spec, store, train=False)
+        table = store.write_table(found.phases)
+    return _race(spec, found, matters, began, table)
+
+
+def _race(spec: Spec, found: running.Outcome, matters: float, began: float, table: Path | None) -> Race:
+    return Race(
+        spec=spec,
+        phases=found.phases,
+        matters=matters,
+        seconds=time.perf_counter() - began,
+        train_seconds=found.train_seconds,
+        trained=found.trained,
+        kept=found.kept,
+        hardware=hardware(),
+        results=table,
+    )

@@ -1,0 +1,80 @@
+"""Where a race looks for each competitor's hyperparameters. The ranges are the race's, by the kind of number, and no wider
+or narrower for the one than for the other: whoever knows where the best setting lies gains nothing by saying so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from steprule.hyper import Hyper, Search
+from steprule.rules.rule import Rule
+
+RATE = Search(1e-5, 10.0)
+"""Of every learning rate: six decades."""
+DECADES = 4.0
+"""The least width of what is searched logarithmically."""
+COMPLEMENT = (0.5, 0.999)
+"""The least range of a decay."""
+EDGE = 1 / 12
+"""A best learning rate this near to an end of its range, half a decade, is not interior."""
+SHIFT = 2.0
+"""Decades by which a range moves whose best is not interior: moved and not widened, so that the same number of trials lies
+as dense for everyone."""
+
+
+def space_of(rule: Rule) -> dict[str, Search]:
+    """The range of every number that the rule's own signature has; flags and what is composed with it stay as they are."""
+    return widened(
+        {h.name: h.search or _around(h) for h in rule.hypers if _tunable(h)}, {h.name: h for h in rule.hypers}
+    )
+
+
+def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper] | None = None) -> dict[str, Search]:
+    """The ranges as a race uses them: the learning rate's its own, the others no narrower than their kind allows."""
+    known = hypers or {}
+    return {n: RATE if n == "lr" else _least(s, *_bounds(known.get(n))) for n, s in space.items()}
+
+
+def moved(range_: Search, decades: float) -> Search:
+    """The range of the same width, so many decades up or down."""
+    factor = 10**decades
+    return replace(range_, low=range_.low * factor, high=range_.high * factor)
+
+
+def _tunable(hyper: Hyper) -> bool:
+    return not hyper.is_flag and hyper.given is None and (hyper.search is not None or hyper.default > 0)
+
+
+def _around(hyper: Hyper) -> Search:
+    """Of a number whose annotation names no range: about its default."""
+    low, high = _bounds(hyper)
+    if low >= 0 and high <= 1:
+        return Search(*COMPLEMENT, "complement") if hyper.default >= 0.5 else Search(0.0, high, "linear")
+    return Search(hyper.default * 1e-2, hyper.default * 1e2)
+
+
+def _least(space: Search, low: float, high: float) -> Search:
+    if space.scale == "complement":
+        return replace(space, low=min(space.low, COMPLEMENT[0]), high=max(space.high, COMPLEMENT[1]))
+    if space.scale == "log":
+        missing = max(0.0, DECADES - math.log10(space.high / space.low)) / 2
+        wide = replace(space, low=space.low / 10**missing, high=space.high * 10**missing)
+        return replace(wide, low=max(wide.low, low) or wide.low, high=min(wide.high, high))
+    middle, half = (space.low + space.high) / 2, max((space.high - space.low) / 2, abs(space.low + space.high) / 2, 0.5)
+    if math.isfinite(low) and math.isfinite(high):
+        return replace(space, low=low, high=math.nextafter(high, low))
+    return replace(space, low=max(low, middle - half), high=min(high, middle + half))
+
+
+def _bounds(hyper: Hyper | None) -> tuple[float, float]:
+    low, high = -math.inf, math.inf
+    for bound in hyper.bounds if hyper else ():
+        match bound:
+            case Ge(limit) | Gt(limit):
+                low = float(limit)  # type: ignore[arg-type]
+            case Le(limit) | Lt(limit):
+                high = float(limit)  # type: ignore[arg-type]
+    return low, high

@@ -1,0 +1,147 @@
+"""The statistics of a race, on plain arrays. Outcomes are logarithms of losses, so that differences are ratios.
+
+An outcome array is [studies, seeds]: each study tuned anew, with Sobol points and a seed of its own, and its winner was
+trained on every fresh seed. Studies of two competitors are independent, fresh seeds are the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import gammaln
+
+Array = NDArray[Any]
+LEAST = 1e-6
+"""Of the loss before the first step: losses below that share of it count as that."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The outcome of one minus that of another, and what is known of it."""
+
+    estimate: float
+    """Of the logarithms of the losses: -0.02 is a loss 2 % lower."""
+    error: float
+    """Standard error: the luck of both tunings and of the seeds."""
+    freedom: float
+    """Degrees of freedom of that error, after Welch and Satterthwaite."""
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """The confidence interval; everything where the error is unknown."""
+        if not np.isfinite(self.error):
+            return -np.inf, np.inf
+        reach = float(stats.t.ppf((1 + confidence) / 2, self.freedom)) * self.error
+        return self.estimate - reach, self.estimate + reach
+
+    def p_beyond(self, matters: float) -> float:
+        """The p-value of "the difference is no larger than what matters", two-sided."""
+        excess = abs(self.estimate) - matters
+        if excess <= 0 or not np.isfinite(self.error):
+            return 1.0
+        if self.error == 0:
+            return 0.0
+        return float(min(1.0, 2 * stats.t.sf(excess / self.error, self.freedom)))
+
+    def p_within(self, matters: float) -> float:
+        """The p-value of "the difference is at least what matters": two one-sided tests."""
+        room = matters - abs(self.estimate)
+        if room <= 0 or not np.isfinite(self.error):
+            return 1.0
+        return 0.0 if self.error == 0 else float(stats.t.sf(room / self.error, self.freedom))
+
+
+def outcome(losses: Array, initial: Array, diverged: Array) -> Array:
+    """The logarithm of each loss; who diverged counts as having learnt nothing: with the loss before the first step."""
+    with np.errstate(invalid="ignore"):
+        kept = np.where(diverged | ~np.isfinite(losses), initial, losses)
+        return np.asarray(np.log(np.maximum(kept, LEAST * np.abs(initial))))
+
+
+def difference(a: Array, b: Array) -> Difference:
+    """The mean outcome of a minus that of b, [studies, seeds] each.
+
+    Tuning luck varies the rows' means, the seeds the columns of the difference; what varies with both is in each of the two
+    and is taken out once. With one study the luck of tuning cannot be known, and the error is infinite.
+    """
+    columns = a.mean(axis=0) - b.mean(axis=0)
+    estimate, seeds = float(columns.mean()), len(columns)
+    if min(len(a), len(b)) < 2 or seeds < 2:
+        return Difference(estimate, np.inf, 1.0)
+    by_seed = float(columns.var(ddof=1)) / seeds
+    parts, both = [(by_seed, seeds - 1)], 0.0
+    for y in (a, b):
+        studies = len(y)
+        parts.append((float(y.mean(axis=1).var(ddof=1)) / studies, studies - 1))
+        rest = y - y.mean(axis=1, keepdims=True) - y.mean(axis=0, keepdims=True) + y.mean()
+        both += float((rest**2).sum()) / ((studies - 1) * (seeds - 1)) / (studies * seeds)
+    variance = max(sum(v for v, _ in parts) - both, by_seed)
+    spread = sum(v**2 / df for v, df in parts)
+    freedom = max(1.0, variance**2 / spread) if spread > 0 else float(seeds - 1)
+    return Difference(estimate, float(np.sqrt(variance)), freedom)
+
+
+def holm(p: Sequence[float]) -> Array:
+    """Holm's adjusted p-values: the chance that any of them is called wrongly stays below what each is held to."""
+    order = np.argsort(p, kind="stable")
+    scaled = np.asarray(p, dtype=float)[order] * (len(p) - np.arange(len(p)))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled)) if len(p) else scaled
+    return np.asarray(adjusted)
+
+
+def best_of_k(scores: Array, values: Array) -> Array:
+    """For k = 1 ... n: what the best of k trials, chosen by score, is worth on the average over all choices of k of n."""
+    n = len(scores)
+    ranked = values[np.argsort(scores, kind="stable")]
+    k, j = np.arange(1, n + 1)[:, None], np.arange(n)[None]
+
+    def choose(a: Array, b: Array) -> Array:
+        return np.asarray(gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1))
+
+    left = np.maximum(n - 1 - j, k - 1)
+    chance = np.where(n - 1 - j >= k - 1, np.exp(choose(left, k - 1) - choose(np.full_like(k, n), k)), 0.0)
+    return np.asarray(np.where(chance > 0, chance * ranked, 0.0).sum(axis=1))
+
+
+def rank_agreement(
+    outcomes: Sequence[Sequence[Array]], draws: int = 1_000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Kendall's tau between the rankings in different cells, averaged over pairs of cells, and its 95 % interval.
+
+    `outcomes[cell][competitor]` is [studies, seeds]; the interval draws studies and seeds again.
+    """
+    rng = np.random.default_rng(seed)
+
+    def tau(means: Array) -> float:
+        signs = np.sign(means[:, :, None] - means[:, None, :])
+        upper = np.triu_indices(means.shape[1], 1)
+        flat = signs[:, upper[0], upper[1]]
+        cells = np.triu_indices(len(flat), 1)
+        return float((flat[cells[0]] * flat[cells[1]]).mean())
+
+    found = tau(np.array([[y.mean() for y in cell] for cell in outcomes]))
+    drawn = []
+    for _ in range(draws):
+        means = []
+        for cell in outcomes:
+            seeds = rng.integers(0, cell[0].shape[1], cell[0].shape[1])
+            means.append([y[rng.integers(0, len(y), len(y))][:, seeds].mean() for y in cell])
+        drawn.append(tau(np.array(means)))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return found, float(low), float(high)
+
+
+def profile(costs: Array) -> tuple[Array, Array]:
+    """Dolan and Moré's performance profiles of costs [competitors, cells], inf for a miss: the ratios tau, from 1, and for
+    each competitor the share of cells in which its cost is within tau times the least, [competitors, ratios]."""
+    least = costs.min(axis=0)
+    with np.errstate(invalid="ignore"):
+        ratio = np.where(np.isfinite(costs), costs / least, np.inf)
+    ratio = np.where(np.isfinite(least), ratio, np.inf)
+    taus = np.unique(np.concatenate([[1.0], ratio[np.isfinite(ratio)]]))
+    return taus, (ratio[:, None, :] <= taus[None, :, None]).mean(axis=2)

@@ -1,0 +1,101 @@
+"""Train one block: what every engine calls, wherever it runs. One thread, so that the bits are the same everywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from steprule.compiler import cpu
+from steprule.problems import problem as problems
+from steprule.races.plan import Block
+from steprule.races.spec import Plan, Runner, Spec
+from steprule.rules.parts import composed
+from steprule.sweeps import engine as engines
+from steprule.sweeps.running import bound, one_by_one
+
+Array = NDArray[Any]
+RESULTS = ("train", "validation", "test", "initial", "died_at", "curve")
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a worker needs to know of a race: problems by name, where they are embedded; rules and models by value."""
+
+    problems: Mapping[str, Any]
+    runners: Mapping[str, Runner]
+    plans: Mapping[str, Plan]
+    device: str
+
+
+def packed(spec: Spec) -> bytes:
+    """The race as bytes, for workers in other processes and on other machines."""
+    named = {p.name: p.name if p.name in problems.names() else p for p in spec.problems}
+    return bytes(cloudpickle.dumps(Package(named, {r.label: r for r in spec.runners}, spec.plans, spec.device)))
+
+
+def unpacked(package: bytes) -> Package:
+    """The race from its bytes."""
+    return cloudpickle.loads(package)  # type: ignore[no-any-return]
+
+
+def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float]:
+    """The results of a block, [lanes], and the seconds that it took."""
+    began = time.perf_counter()
+    lanes, plan, runner = block.lanes, package.plans[block.chain.problem], package.runners[block.chain.label]
+    task = problems.get(package.problems[block.chain.problem])
+    found: dict[str, Array] = {n: np.empty(len(lanes)) for n in RESULTS[:-1]}
+    found["died_at"] = np.zeros(len(lanes), dtype=np.int64)
+    found["curve"] = np.empty((len(lanes), engines.WINDOWS))
+    how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size, "schedule": block.chain.schedule}
+    given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
+    with cpu.one_thread(), _one_torch_thread():
+        if runner.is_rule and plan.engine != "one by one":
+            rule = composed(runner.what)
+            full = bound(rule, given, len(lanes))
+            parts = [
+                (part, engines.train_lanes(
+                    task, rule, {n: v[part] for n, v in full.items()}, lanes.seed[part], engine=plan.engine,
+                    device=package.device, **how,
+                ))
+                for part in engines.groups(rule, full)
+            ]  # fmt: skip
+        else:
+            rows = np.arange(len(lanes))
+            parts = [(rows, one_by_one(task, runner.what, given, rows, lanes.seed, device=package.device, **how))]
+    for part, outcome in parts:
+        for name, values in found.items():
+            values[part] = getattr(outcome, name)
+    return found, time.perf_counter() - began
+
+
+def train_packed(path: str, block: Block) -> tuple[dict[str, Array], float]:
+    """The same in a worker on this machine; the race lies in a file."""
+    return train_block(_from_file(path), block)
+
+
+@lru_cache(maxsize=2)
+def _from_file(path: str) -> Package:
+    return unpacked(Path(path).read_bytes())
+
+
+class _one_torch_thread:  # noqa: N801
+    """torch on one thread: a sum over two threads has other bits."""
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)
+
+
+Train = Callable[[Block], tuple[dict[str, Array], float]]

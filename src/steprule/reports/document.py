@@ -1,0 +1,93 @@
+"""What all pages share: the frame, sections, formulas as MathML, which browsers draw themselves, and the style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import latex2mathml.converter
+
+from steprule.compiler import formula
+from steprule.compiler.graph import trace as trace_graph
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+
+
+def document(title: str, body: str, script: str = "") -> str:
+    """A whole page, as text."""
+    code = f"<script>{script}</script>" if script else ""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{code}'
+    head = f"<head><title>{escape(title)}</title>{head}<style>{_CSS}</style></head>"
+    return f'<!doctype html>\n<html lang="en">{head}<body><main>{body}</main></body></html>\n'
+
+
+def mathml(latex: str) -> str:
+    """A formula as browsers draw it."""
+    return str(latex2mathml.converter.convert(latex)).replace("<math ", '<math displaystyle="true" ', 1)
+
+
+def section(title: str, body: str, caption: str = "") -> str:
+    """A part of a page: heading, body, a caption under it; nothing where there is no body."""
+    shown = f'<p class="caption">{caption}</p>' if caption else ""
+    return f"<section><h2>{escape(title)}</h2>{body}{shown}</section>" if body else ""
+
+
+def facts(rows: Mapping[str, str]) -> str:
+    """A list of names and values; what is empty is left out."""
+    shown = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items() if v)
+    return f'<dl class="facts">{shown}</dl>'
+
+
+def formulas(entries: Iterable[tuple[str, Rule, Mapping[str, Any]]]) -> str:
+    """A card for each formula: of (title, rule, hyperparameters)."""
+    cards, seen = [], set()
+    for title, rule, hypers in entries:
+        whole = composed(rule)
+        bound = whole.bind(hypers)
+        graph = trace_graph(whole, {h.name: bound[h.name] for h in whole.hypers if h.switches})
+        lines = formula.latex(graph)
+        if (key := tuple(lines)) in seen:
+            continue
+        seen.add(key)
+        shown = "".join(f"<div>{mathml(line)}</div>" for line in lines)
+        legend = "".join(
+            f"<dt>{mathml(letter)}</dt><dd><code>{escape(name)}</code> {escape(meaning)}</dd>"
+            for letter, name, meaning in formula.where(graph)
+        )
+        paper = f'<p class="caption">{escape(str(rule.paper))}</p>' if rule.paper else ""
+        name = f"{title}: {rule.name}" if title != rule.name else title
+        letters = f"<details><summary>Letters</summary><dl>{legend}</dl></details>"
+        maths = f'<div class="maths">{shown}</div>'
+        cards.append(f'<div class="card"><h3>{escape(name)}</h3>{maths}{letters}{paper}</div>')
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+
+
+def spans(seeds: Sequence[int]) -> str:
+    """Seeds in words: 0 to 19."""
+    if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))) and len(seeds) > 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+_CSS = """
+:root{color-scheme:light}
+body{font:16px/1.55 system-ui,sans-serif;color:#1b1b1b;background:#fff;margin:0}
+main{max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
+h1{font-size:1.7rem;line-height:1.2}h2{font-size:1.25rem;margin:2.2rem 0 .6rem}h3{font-size:1rem;margin:0 0 .4rem}
+.lede{font-size:1.08rem;max-width:46rem}.caption{color:#555;overflow-wrap:anywhere;font-size:.88rem;max-width:48rem}
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
+code{white-space:nowrap}th,td{padding:.32rem .6rem;text-align:right;border-bottom:1px solid #e3e3e3;white-space:nowrap}
+th:first-child,td:last-child{text-align:left}thead th{color:#555;font-weight:600}
+.swatch{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.5em}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:1rem}
+.card{border:1px solid #ddd;border-radius:8px;padding:.9rem 1rem;overflow-x:auto}
+.maths div{margin:.35rem 0}math{font-size:1.08rem}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem .9rem;margin:.5rem 0;font-size:.92rem}
+dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:#555}
+@media(max-width:560px){.facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}}
+.figure{overflow-x:auto}.figure svg{min-width:640px;width:100%;height:auto}
+.pairs td,.pairs th{padding:.18rem .35rem;font-size:.8rem;text-align:center}.pairs th:first-child{text-align:left}
+.real{color:#fff}.below{background:#0072B2}.above{background:#A34A00}.same{background:#d9e8d9}
+@media print{section{break-inside:avoid}}
+"""

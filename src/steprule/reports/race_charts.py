@@ -1,0 +1,202 @@
+"""The figures of a race, drawn once by matplotlib as SVG, for the page and as files: a panel a problem and schedule."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from steprule.races import Cell, Race
+from steprule.races.plan import MULTIPLES
+from steprule.reports.style import Style, style_of
+
+LOOK: Any = {
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+    "font.size": 9.0, "svg.fonttype": "path", "svg.hashsalt": "steprule", "axes.spines.top": False,
+    "axes.spines.right": False, "axes.titlesize": 9.5, "axes.titleweight": "bold", "legend.frameon": False,
+}  # fmt: skip
+BANDS = 3
+"""Competitors whose spread is drawn; all of them would hide each other."""
+
+
+def svg(figure: Figure) -> str:
+    """The figure as one <svg> element; the same figure gives the same text."""
+    with mpl.rc_context(LOOK):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": "steprule"})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def standings(race: Race) -> Figure:
+    """Every fresh run's test loss, the mean after tuning with its 95 % interval, and the same with nothing tuned."""
+    count = len(race.spec.runners)
+
+    def draw(axes: Any, cell: Cell) -> None:
+        level, inside = cell.level_with_best, []
+        for height, s in enumerate(reversed(cell.standings)):
+            style = style_of(s.label)
+            runs = np.exp(race.outcomes(cell.problem, cell.schedule, s.label)).ravel()
+            lift = height + 0.26 * np.sin(np.arange(len(runs)) * 2.4)
+            axes.plot(runs, lift, ".", color=style.colour, ms=2.2, alpha=0.35, rasterized=len(runs) > 2_000)
+            if race.spec.studies > 1:
+                axes.plot([s.low, s.high], [height] * 2, color="black", lw=1.6, solid_capstyle="butt")
+            axes.plot(s.loss, height, style.marker, color=style.colour, mec="black", mew=0.8, ms=6.5)
+            if s.default is not None:
+                axes.plot(s.default, height, style.marker, mfc="white", mec=style.colour, mew=1.2, ms=5.5)
+            inside += [s.loss, *np.percentile(runs, [1, 97])] + ([s.default] if s.default else [])
+        axes.set_yticks(range(count), [_short(s.label) for s in reversed(cell.standings)])
+        for tick, s in zip(axes.get_yticklabels(), reversed(cell.standings), strict=True):
+            tick.set_fontweight("bold" if s.label in level else "normal")
+        axes.set_xscale("log")
+        axes.set_xlim(0.97 * min(inside), 1.04 * max(inside))
+        _plain_ticks(axes.xaxis)
+        axes.set_ylim(-0.7, count - 0.3)
+        axes.grid(axis="x", alpha=0.25)
+
+    marks = [
+        Line2D([], [], ls="", marker="o", color="#777", mec="black", ms=6.5, label="tuned, mean"),
+        Line2D([], [], color="black", lw=1.6, label="its 95 % interval"),
+        Line2D([], [], ls="", marker="o", mfc="white", mec="#777", ms=5.5, label="untuned, mean"),
+        Line2D([], [], ls="", marker=".", color="#777", ms=4, label="one training of a tuned winner"),
+    ]
+    return _panels(race, draw, "test loss (log scale)", "", marks, height=0.8 + 0.21 * count, share=False)
+
+
+def best_of_k(race: Race) -> Figure:
+    """What the best of k trials is worth, for every k."""
+
+    def draw(axes: Any, cell: Cell) -> None:
+        k = np.arange(1, race.spec.trials + 1)
+        for s in cell.standings:
+            style = style_of(s.label)
+            loss = np.exp(race.best_of_k(cell.problem, cell.schedule, s.label).mean(axis=0))
+            axes.plot(k, loss, **_line(style, max(1, len(k) // 6)))
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.set_yscale("log")
+        _plain_ticks(axes.yaxis)
+        axes.grid(alpha=0.25)
+
+    return _panels(race, draw, "trials k", "test loss of the best of k", _names(race))
+
+
+def curves(race: Race) -> Figure:
+    """The training loss against the step: medians of the tuned winners' runs; for the best three the middle half too."""
+
+    def draw(axes: Any, cell: Cell) -> None:
+        lowest = np.inf
+        for rank, s in enumerate(cell.standings):
+            style, last = style_of(s.label), race.chain(cell.problem, cell.schedule, s.label)[-1]
+            losses = last.results["curve"][last.lanes.role == "winner"]
+            losses = np.where(np.isfinite(losses), losses, np.inf)
+            share = (np.arange(losses.shape[1]) + 1) / losses.shape[1] * 100
+            low, middle, high = np.percentile(losses, [25, 50, 75], axis=0, method="nearest")
+            if rank < BANDS:
+                axes.fill_between(share, low, high, color=style.colour, alpha=0.18, lw=0)
+            axes.plot(share, middle, **_line(style, 6))
+            lowest = min(lowest, float(middle.min()))
+        axes.axhline(cell.target, color="black", lw=0.8, ls=(0, (2, 2)))
+        axes.set_yscale("log")
+        top = max(
+            race.chain(cell.problem, cell.schedule, s.label)[-1].results["initial"].mean() for s in cell.standings
+        )
+        axes.set_ylim(0.9 * lowest, 1.1 * top)
+        _plain_ticks(axes.yaxis)
+        axes.grid(alpha=0.25)
+
+    marks = [*_names(race), Line2D([], [], color="black", lw=0.8, ls=(0, (2, 2)), label="target")]
+    return _panels(race, draw, "% of the training's steps", "training loss of a batch", marks)
+
+
+def sensitivity(race: Race) -> Figure:
+    """The test loss against the learning rate, all else as the winner in the middle has it."""
+
+    def draw(axes: Any, cell: Cell) -> None:
+        best = cell.standings[0].loss
+        worst = best
+        for s in cell.standings:
+            means = race.sensitivity(cell.problem, cell.schedule, s.label)
+            if means is None:
+                continue
+            axes.plot(s.hypers["lr"] * MULTIPLES, np.exp(means), **_line(style_of(s.label), 3))
+            worst = max(worst, float(np.exp(np.percentile(means, 60))))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_ylim(0.95 * best, max(1.3 * best, worst))
+        axes.xaxis.set_major_locator(LogLocator(numticks=8))
+        _plain_ticks(axes.yaxis)
+        axes.grid(alpha=0.25)
+
+    return _panels(race, draw, "learning rate", "test loss", _names(race), share=False)
+
+
+def profiles(race: Race) -> Figure:
+    """For each competitor the share of cells in which it needs at most tau times the fewest steps to the target."""
+    taus, shares = race.profile
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        end = max(1.6, float(taus[-1]) * 1.1)
+        for runner, share in zip(race.spec.runners, shares, strict=True):
+            style = style_of(runner.label)
+            axes.plot([*taus, end], [*share * 100, share[-1] * 100], drawstyle="steps-post", **_line(style, 1))
+        axes.set_xlabel("τ: steps to the target, over the fewest of anyone")
+        axes.set_ylabel("% of problems and schedules")
+        axes.set_xlim(0.98, end)
+        axes.set_ylim(-3, 103)
+        axes.grid(alpha=0.25)
+        figure.legend(handles=_names(race), loc="outside right center", fontsize=8)
+    return figure
+
+
+def _panels(
+    race: Race, draw: Callable[[Any, Cell], None], x: str, y: str, marks: Sequence[Line2D], *, height: float = 2.5,
+    share: bool = True,
+) -> Figure:  # fmt: skip
+    """A grid: problems are columns, three a line at most, schedules lines."""
+    columns = min(3, len(race.spec.problems))
+    cells = [
+        [race.cell(p.name, s) for p in race.spec.problems[k : k + columns]]
+        for k in range(0, len(race.spec.problems), columns)
+        for s in race.spec.schedules
+    ]
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(max(4.6, 3.5 * columns), height * len(cells) + 0.6), layout="constrained")
+        grid = figure.subplots(len(cells), columns, squeeze=False)
+        for line, own in zip(grid, cells, strict=True):
+            for axes in line[len(own) :]:
+                axes.set_visible(False)
+            for k, (axes, cell) in enumerate(zip(line, own, strict=False)):
+                draw(axes, cell)
+                axes.set_title(f"{_short(cell.problem)}, {cell.schedule}")
+                axes.set_xlabel(x)
+                if k == 0 and y:
+                    axes.set_ylabel(y)
+        figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 2 + 2 * columns), fontsize=8)
+    return figure
+
+
+def _line(style: Style, every: int) -> dict[str, Any]:
+    return {"color": style.colour, "ls": style.dash, "marker": style.marker, "ms": 3.5, "lw": 1.4, "markevery": every}
+
+
+def _names(race: Race) -> list[Line2D]:
+    return [Line2D([], [], label=_short(r.label), **_line(style_of(r.label), 1)) for r in race.spec.runners]
+
+
+def _plain_ticks(axis: Any) -> None:
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.3g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _short(name: str) -> str:
+    """A name as a label: not too long, and no mathematics to matplotlib."""
+    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
