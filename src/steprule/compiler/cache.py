@@ -31,7 +31,7 @@ INTRINSICS = str(Path(__file__).parent / "intrinsics.py")
 def name_for(kind: str, source: str, called: str, *packages: str) -> str:
     """A module name that changes with the source, with what it calls and with what compiles it."""
     depends = "\n".join(
-        [source, _text_of(called), sys.version, *(f"{p} {version(p)}" for p in ("steprule", *packages))]
+        [source, _text_of(called), sys.version, *(f"{p} {_version_of(p)}" for p in ("steprule", *packages))]
     )
     return f"{kind}_{hashlib.sha256(depends.encode()).hexdigest()[:16]}"
 
@@ -70,6 +70,9 @@ def _loaded(name: str, source: str) -> ModuleType:
     except Exception:  # noqa: BLE001  (whatever a damaged cache raises: one fresh try tells it from a real fault)
         _forget(path)
         return _import(name, _write(path, source))
+
+
+_version_of = cache(version)
 
 
 @cache

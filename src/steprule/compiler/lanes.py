@@ -237,7 +237,7 @@ class _LanesPass(NumbaOperations, PassPrinter):
     def _storing(self, names: str) -> list[str]:
         stores = [f"a_{n}[l] = {v} if living else a_{n}[l]" for n, v in self.stored.items()]
         return [
-            "@njit(STORING, **OPTIONS)",
+            '@njit(inline="always")',
             f"def pass{self.k}(tensors, table, reduced, alive, {names}):",
             "    for row in range(len(tensors)):",
             "        i = tensors[row]",
@@ -250,7 +250,7 @@ class _LanesPass(NumbaOperations, PassPrinter):
     def _reducing(self, names: str) -> list[str]:
         values = self.summands("np.float64({})".format)
         return [
-            "@njit(REDUCING, **OPTIONS)",
+            '@njit(inline="always")',
             f"def pass{self.k}(first, table, reduced, sums, {names}):",
             "    sums[:] = 0.0",
             "    for i in range(len(first) - 1):",

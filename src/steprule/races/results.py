@@ -228,14 +228,15 @@ class Race:
         y = statistics.outcome(held, tuned.results["initial"], tuned.diverged).reshape(self.spec.studies, -1)
         return np.array([statistics.best_of_k(s, v) for s, v in zip(tuned.scores.reshape(y.shape), y, strict=True)])
 
-    def agreement(self, schedule: str) -> tuple[float, float, float] | None:
-        """How far the problems rank alike with a schedule: Kendall's tau and its interval; None for one problem or two rules."""
+    @cached_property
+    def agreement(self) -> dict[str, tuple[float, float, float]]:
+        """For each schedule how far the problems rank alike: Kendall's tau and its interval; {} for one problem or two rules."""
         labels = [r.label for r in self.spec.runners]
         if len(self.spec.problems) < 2 or len(labels) < 3:
-            return None
-        return statistics.rank_agreement(
-            [[self.outcomes(p.name, schedule, n) for n in labels] for p in self.spec.problems]
-        )
+            return {}
+        names = [p.name for p in self.spec.problems]
+        cells = {s: [[self.outcomes(p, s, n) for n in labels] for p in names] for s in self.spec.schedules}
+        return {schedule: statistics.rank_agreement(own) for schedule, own in cells.items()}
 
     @cached_property
     def profile(self) -> tuple[Array, Array]:
@@ -276,7 +277,7 @@ class Race:
             "spec": self.spec.to_dict(),
             "matters": self.matters,
             "cells": cells,
-            "agreement": {s: self.agreement(s) for s in self.spec.schedules},
+            "agreement": self.agreement,
             "lanes": self.lanes,
             "trained": self.trained,
             "kept": self.kept,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from steprule.races.plan import Block, Chain, Lanes, Phase, blocks_of, chains_of
 from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.races.work import Train
+from steprule.sweeps import engine as engines
 
 EngineName = Literal["local", "ray"]
 ENGINES = ("local", "ray")
@@ -109,6 +112,8 @@ def run(
 
     for chain in chains:
         take_up(chain)
+    # In an order that mixes problems and rules: workers then seldom build the same kernel at the same time.
+    queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
     if queue:
         with _engine(spec, engine, workers, address, sum(len(b.lanes) for _, b in queue)) as (submit, slots):
             while queue or pending:
@@ -163,6 +168,9 @@ def _engine(
             file.write(work.packed(spec))
         executor = loky.ProcessPoolExecutor(max_workers=count)
         taking = executor
+        printed = [p.name for p in spec.problems if spec.plans[p.name].engine == "kernel"]
+        for part, name in product(engines.PARTS, printed):
+            taking.submit(work.build, path, name, part)
         yield lambda block: taking.submit(work.train_packed, path, block), 2 * count
     except BaseException as error:
         if executor is not None:

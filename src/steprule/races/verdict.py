@@ -47,21 +47,15 @@ def of_cell(race: Race, cell: Cell) -> str:
 
 def _agreement(race: Race) -> list[str]:
     texts = []
-    for schedule in race.spec.schedules:
-        if found := race.agreement(schedule):
-            tau, low, high = found
-            says = (
-                "no agreement that could be told from none"
-                if low <= 0 <= high
-                else "some agreement"
-                if tau < 0.7
-                else "much agreement"
-            )
-            names = _listed([p.name for p in race.spec.problems])
-            texts.append(
-                f"Between {names}, {schedule} learning rate, the rankings agree with Kendall's tau {tau:.2f} [{low:.2f}, {high:.2f}]"
-                f" (1 the same order, 0 none): {says}. A ranking from one problem does not carry over to the next further than that."
-            )
+    for schedule, (tau, low, high) in race.agreement.items():
+        says = "some agreement" if tau < 0.7 else "much agreement"
+        if low <= 0 <= high:
+            says = "no agreement that could be told from none"
+        names = _listed([p.name for p in race.spec.problems])
+        texts.append(
+            f"Between {names}, {schedule} learning rate, the rankings agree with Kendall's tau {tau:.2f} [{low:.2f}, {high:.2f}]"
+            f" (1 the same order, 0 none): {says}. A ranking from one problem carries over to the next no further than that."
+        )
     return texts
 
 

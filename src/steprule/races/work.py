@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,7 +58,7 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     found["curve"] = np.empty((len(lanes), engines.WINDOWS))
     how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size, "schedule": block.chain.schedule}
     given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
-    with cpu.one_thread(), _one_torch_thread():
+    with _alone():
         if runner.is_rule and plan.engine != "one by one":
             rule = composed(runner.what)
             full = bound(rule, given, len(lanes))
@@ -82,20 +83,32 @@ def train_packed(path: str, block: Block) -> tuple[dict[str, Array], float]:
     return train_block(_from_file(path), block)
 
 
+def build(path: str, problem: str, part: int) -> None:
+    """Build one of the kernels of a problem, so that workers share that work and do not all do the same first."""
+    package = _from_file(path)
+    task, plan = problems.get(package.problems[problem]), package.plans[problem]
+    with _alone():
+        engines.build(task, plan.batch_size, part)
+
+
 @lru_cache(maxsize=2)
 def _from_file(path: str) -> Package:
     return unpacked(Path(path).read_bytes())
 
 
-class _one_torch_thread:  # noqa: N801
-    """torch on one thread: a sum over two threads has other bits."""
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
+@contextmanager
+def _alone() -> Iterator[None]:
+    """torch and the kernels on this thread, for a sum over two threads has other bits; and what is too small for a float's
+    exponent is 0: lanes with wild settings are full of it, and a processor needs a hundred times as long for it."""
+    threads, flushing = torch.get_num_threads(), float(torch.tensor(1e-308, dtype=torch.float64) * 0.1) == 0.0
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        with cpu.one_thread():
+            yield
+    finally:
+        torch.set_flush_denormal(flushing)
+        torch.set_num_threads(threads)
 
 
 Train = Callable[[Block], tuple[dict[str, Array], float]]

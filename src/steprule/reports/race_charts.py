@@ -18,7 +18,7 @@ from steprule.reports.style import Style, style_of
 
 LOOK: Any = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
-    "font.size": 9.0, "svg.fonttype": "path", "svg.hashsalt": "steprule", "axes.spines.top": False,
+    "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "steprule", "axes.spines.top": False,
     "axes.spines.right": False, "axes.titlesize": 9.5, "axes.titleweight": "bold", "legend.frameon": False,
 }  # fmt: skip
 BANDS = 3
@@ -29,7 +29,7 @@ def svg(figure: Figure) -> str:
     """The figure as one <svg> element; the same figure gives the same text."""
     with mpl.rc_context(LOOK):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": "steprule"})
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "steprule"})
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

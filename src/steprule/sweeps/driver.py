@@ -22,17 +22,26 @@ def train(
 ):
     width, lane_rows, shared_rows, table_rows, first_powers, later_powers, reductions, absent = extents
     for block in prange(p_all.shape[1] // width):
-        low, high = block * width, block * width + width
-        p = p_all[:, low:high].copy()
-        g = np.empty_like(p)
-        states = np.empty((starts.shape[0], p.shape[0], width), dtype=np.COMPUTE)
-        for k in range(starts.shape[0]):
-            for r in range(p.shape[0]):
-                for l in range(width):
+        low = block * width
+        p = np.empty((p_all.shape[0], width), dtype=np.COMPUTE)
+        g = np.empty((p_all.shape[0], width), dtype=np.COMPUTE)
+        states = np.empty((starts.shape[0], p_all.shape[0], width), dtype=np.COMPUTE)
+        rates = np.empty((hypers.shape[0], width))
+        slot, unused = np.empty((slots.shape[0], width)), np.empty((slots.shape[0], width))
+        powers_0, powers_1 = np.empty((first_powers, width)), np.empty((later_powers, width))
+        for l in range(width):
+            for r in range(p_all.shape[0]):
+                p[r, l] = p_all[r, low + l]
+                for k in range(starts.shape[0]):
                     states[k, r, l] = starts[k, low + l]
-        hyper, slot = hypers[:, low:high].copy(), slots[:, low:high].copy()
-        rates = hyper.copy()
-        powers_0, powers_1 = np.ones((first_powers, width)), np.ones((later_powers, width))
+            for k in range(hypers.shape[0]):
+                rates[k, l] = hypers[k, low + l]
+            for k in range(slots.shape[0]):
+                slot[k, l] = unused[k, l] = slots[k, low + l]
+            for k in range(first_powers):
+                powers_0[k, l] = 1.0
+            for k in range(later_powers):
+                powers_1[k, l] = 1.0
         table = np.empty((table_rows, width), dtype=np.COMPUTE)
         reduced = np.empty((reductions, len(first) - 1, width), dtype=np.COMPUTE)
         sums = np.empty((reductions, len(first) - 1, width))
@@ -40,7 +49,9 @@ def train(
         s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
         xb = np.empty((order.shape[2] * x.shape[1], DATA), dtype=x.dtype)
         yb = np.empty((order.shape[2] * y.shape[1], DATA), dtype=y.dtype)
-        rows, alive = np.empty(DATA, dtype=np.int64), np.ones(width, dtype=np.uint8)
+        rows, alive = np.empty(DATA, dtype=np.int64), np.empty(width, dtype=np.uint8)
+        for l in range(width):
+            alive[l] = 1
         for t in range(len(counts)):
             for b in range(counts[t]):
                 for l in range(DATA):
@@ -60,11 +71,12 @@ def train(
                     alive[l] = 0
                     died[low + l] = t + 1
                 curve[windows[t], low + l] += loss[l]
-            for r in lr_rows:
+            for k in range(len(lr_rows)):
+                r = lr_rows[k]
                 for l in range(width):
-                    rates[r, l] = hyper[r, l] * factors[t]
+                    rates[r, l] = hypers[r, low + l] * factors[t]
             if t == 0 and absent == 1:
-                scalars(rates, 1.0, powers_1, slot.copy(), table)  # brings the later steps' powers up to the step
+                scalars(rates, 1.0, powers_1, unused, table)  # brings the later steps' powers up to the step
                 first_step(
                     1.0, rates, powers_0, slot, table, tensors, first, reduced, sums, alive, p, g, states
                 )
@@ -72,7 +84,9 @@ def train(
                 later_step(
                     t + 1.0, rates, powers_1, slot, table, tensors, first, reduced, sums, alive, p, g, states
                 )
-        p_all[:, low:high] = p
+        for r in range(p_all.shape[0]):
+            for l in range(width):
+                p_all[r, low + l] = p[r, l]
 """
 
 LOSSES = """
@@ -81,9 +95,11 @@ def losses(full, p_all, x, y, total, extents):
     width, lane_rows, shared_rows, size = extents
     batches = x.shape[0] // size
     for block in prange(p_all.shape[1] // width):
-        low, high = block * width, block * width + width
-        p = p_all[:, low:high].copy()
-        g, loss = np.empty_like(p), np.empty(width, dtype=np.COMPUTE)
+        low = block * width
+        p, loss = np.empty((p_all.shape[0], width), dtype=np.COMPUTE), np.empty(width, dtype=np.COMPUTE)
+        for r in range(p_all.shape[0]):
+            for l in range(width):
+                p[r, l] = p_all[r, low + l]
         s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
         xb = np.empty((size * x.shape[1], DATA), dtype=x.dtype)
         yb = np.empty((size * y.shape[1], DATA), dtype=y.dtype)
@@ -93,7 +109,7 @@ def losses(full, p_all, x, y, total, extents):
                     xb[b * x.shape[1] + f] = x[t * size + b, f]
                 for f in range(y.shape[1]):
                     yb[b * y.shape[1] + f] = y[t * size + b, f]
-            full(p, g, xb, yb, loss, s, u)
+            full(p, p, xb, yb, loss, s, u)  # its loss alone: no gradient is written
             for l in range(width):
                 total[low + l] += loss[l] / batches
 """

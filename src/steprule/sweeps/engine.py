@@ -169,14 +169,15 @@ def _by_kernel(work: _Work, start: Array) -> Trained:
         )  # fmt: skip
 
     def losses_on(p: Array, x: Tensor, y: Tensor) -> Array:
-        """By the training's own kernel in batches of its size; what is left over by vmap."""
+        """By a kernel in batches of the training's size; what is left over by vmap."""
         whole = len(x) // sizes[0] * sizes[0]
         total = np.zeros(p.shape[1])
         if whole:
-            losses = evaluation(full, parallel=parallel)
-            extents = np.array([width, full.lane_rows, full.shared_rows, sizes[0]], dtype=np.int64)
+            loss = source_of(task, sizes[0], False, width, False)
+            losses = evaluation(loss, parallel=parallel)
+            extents = np.array([width, loss.lane_rows, loss.shared_rows, sizes[0]], dtype=np.int64)
             with PARALLEL if parallel else nullcontext():
-                losses(compiled(full).block, p, _rows(x[:whole]), _rows(y[:whole]), total, extents)
+                losses(compiled(loss).block, p, _rows(x[:whole]), _rows(y[:whole]), total, extents)
         rest = evaluate(task, p, x[whole:], y[whole:]).astype(np.float64) if whole < len(x) else 0.0
         return (total * whole + rest * (len(x) - whole)) / len(x)
 
@@ -217,14 +218,36 @@ def _without_gaps(curve: Array, counts: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def source_of(task: Problem, batch: int, own_data: bool = False, width: int | None = None) -> Source:
-    """The model's step for batches of one size. Raises `NotBatchable`."""
+def source_of(
+    task: Problem, batch: int, own_data: bool = False, width: int | None = None, gradient: bool = True
+) -> Source:
+    """The model's step for batches of one size, or its loss alone. Raises `NotBatchable`."""
     try:
-        return printed(traced(task, task.model(), batch), _compute_of(task), own_data=own_data, width=width)
+        step = traced(task, task.model(), batch, gradient=gradient)
+        return printed(step, _compute_of(task), own_data=own_data, width=width)
     except NotBatchable:
         raise
     except Exception as error:
         raise NotBatchable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+PARTS = (0, 1, 2)
+"""Of what `build` builds."""
+
+
+def build(task: Problem, batch_size: int, part: int) -> None:
+    """Build the loops and the loss (0), the step of a whole batch (1) or of the shorter last one (2), for lanes with data of
+    their own."""
+    count = len(task.features)
+    size = min(batch_size, count)
+    full = source_of(task, size, True)
+    if part == 0:
+        loss = source_of(task, size, False, full.width, False)
+        training(full, parallel=may_run_parallel())
+        evaluation(loss, parallel=may_run_parallel())
+        compiled(loss)
+    else:
+        compiled(full if part == 1 else source_of(task, count % batch_size or size, True, full.width))
 
 
 def _compute_of(task: Problem) -> str:

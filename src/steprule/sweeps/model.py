@@ -36,8 +36,8 @@ class ModelStep:
         return [s.numel() for s in self.shapes.values()]
 
 
-def traced(task: Problem, model: nn.Module, batch: int) -> ModelStep:
-    """The step of a model for batches of one size.
+def traced(task: Problem, model: nn.Module, batch: int, *, gradient: bool = True) -> ModelStep:
+    """The step of a model for batches of one size; without `gradient` the loss alone.
 
     Raises what torch raises where a model cannot be traced: control flow that depends on the data, or buffers that it
     changes (the running means of a batch norm).
@@ -57,6 +57,8 @@ def traced(task: Problem, model: nn.Module, batch: int) -> ModelStep:
         return task.loss(functional_call(model, params, (x,)), y)
 
     def step(values: Sequence[Tensor], x: Tensor, y: Tensor) -> Any:
+        if not gradient:
+            return [loss_of(dict(zip(params, values, strict=True)), x, y)]
         gradients, loss = grad_and_value(loss_of)(dict(zip(params, values, strict=True)), x, y)
         return [loss, *gradients.values()]
 
