@@ -106,7 +106,7 @@ def _rows(result: races.Race, cell: races.Cell) -> list[Sequence[str]]:
                 f"{s.loss:.4g}",
                 f"[{s.low:.4g}, {s.high:.4g}]" if result.spec.studies > 1 else "-",
                 f"{s.default:.4g}" if s.default is not None else "-",
-                f"{s.lr:.2g}" if s.lr is not None else "-",
+                f"{s.lr:.3g}" if s.lr is not None else "-",
                 f"{s.diverged_trials:.0%}",
                 f"{s.to_target:.0%}" if s.missed < 0.5 else "missed",
                 f"{s.good_decades:.2g}" if s.good_decades is not None else "-",

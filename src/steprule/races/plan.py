@@ -150,7 +150,7 @@ def recommended(spec: Spec, tuned: Phase) -> int:
 def _trials(spec: Spec, chain: Chain, runner: Runner, space: Mapping[str, Search], window: int) -> Lanes:
     drawn = []
     for study in range(spec.studies):
-        text = f"{chain.key} {study} {window}"
+        text = f"{chain.key} {spec.study_seeds[study]} {window}"
         scramble = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
         drawn.append(sobol(space, spec.trials, scramble))
     hypers = {n: np.concatenate([d[n] for d in drawn]) for n in space}

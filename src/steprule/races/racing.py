@@ -42,6 +42,7 @@ def race(
     address: str | None = None,
     shard: tuple[int, int] | None = None,
     device: str = "cpu",
+    first_seed: int = 0,
     progress: Progress | None = None,
     before: Callable[[], None] = lambda: None,
 ) -> Race:
@@ -70,6 +71,7 @@ def race(
         workers: processes of the local engine; all cores if not given and worth it.
         shard: (i, n): only the i-th of n parts, from 0; `merge` puts the folders together.
         device: where to train, as torch names it; kernels run on the CPU.
+        first_seed: of the studies' and the fresh seeds; with seeds that do not overlap two races are independent.
         progress: called with (lanes done, lanes known of, what).
         before: called once the folder is held, before anything is trained.
 
@@ -90,7 +92,7 @@ def race(
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
     spec = spec_of(
         rules, problems, trials=trials, seeds=seeds, fresh=fresh, schedules=tuple(schedules), epochs=epochs,
-        batch_size=batch_size, compile=compile, device=device,
+        batch_size=batch_size, compile=compile, device=device, first_seed=first_seed,
     )  # fmt: skip
     store = Store(Path(out) if out is not None else None, spec.to_dict())
     with store.locked("" if shard is None else f"-{index}-of-{count}"):
@@ -117,7 +119,7 @@ def merge(
     """
     began = time.perf_counter()
     known = {"trials": 64, "seeds": 5, "fresh": 30, "schedules": ("constant", "linear"), "epochs": None, "batch_size": None,
-             "compile": "auto", "device": "cpu"}  # fmt: skip
+             "compile": "auto", "device": "cpu", "first_seed": 0}  # fmt: skip
     if unknown := set(settings) - set(known):
         raise InputError("merge", expected="the race's own arguments", got=unknown.pop())
     spec = spec_of(rules, problems, **{**known, **settings})  # type: ignore[arg-type]

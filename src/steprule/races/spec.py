@@ -117,16 +117,17 @@ class Spec:
     """Seeds that no study saw, on which winners are compared."""
     plans: Mapping[str, Plan]
     device: str = "cpu"
+    first_seed: int = 0
 
     @property
     def study_seeds(self) -> range:
         """The seed of each study."""
-        return range(self.studies)
+        return range(self.first_seed, self.first_seed + self.studies)
 
     @property
     def fresh_seeds(self) -> range:
         """The seeds behind those of the studies."""
-        return range(self.studies, self.studies + self.fresh)
+        return range(self.study_seeds.stop, self.study_seeds.stop + self.fresh)
 
     def problem(self, name: str) -> Problem:
         """The problem of that name."""
@@ -145,6 +146,7 @@ class Spec:
             "trials": self.trials,
             "studies": self.studies,
             "fresh": self.fresh,
+            "first_seed": self.first_seed,
             "block": BLOCK,
             "device": self.device,
             "competitors": {r.label: r.to_dict() for r in self.runners},
@@ -156,14 +158,18 @@ class Spec:
 def spec_of(
     rules: Sequence[Optimizable | Competitor] | None, on: Sequence[str | Problem] | str | Problem | None, *, trials: int,
     seeds: int, fresh: int, schedules: Sequence[str], epochs: int | None, batch_size: int | None, compile: Compile,
-    device: str,
+    device: str, first_seed: int = 0,
 ) -> Spec:  # fmt: skip
     """The race of these arguments. Raises `StepruleError` where one does not fit."""
-    for name, value in (("trials", trials), ("seeds", seeds), ("fresh", fresh)):
+    whole: dict[str, tuple[object, int]] = {
+        "trials": (trials, 1), "seeds": (seeds, 1), "fresh": (fresh, 1), "first_seed": (first_seed, 0),
+        "epochs": (1 if epochs is None else epochs, 1), "batch_size": (1 if batch_size is None else batch_size, 1),
+    }  # fmt: skip
+    for name, (value, least) in whole.items():
         if isinstance(value, bool) or not isinstance(value, int):
-            raise InputTypeError(name, expected="a whole number, 1 or more", got=repr(value))
-        if value < 1:
-            raise InputError(name, expected="1 or more", got=repr(value))
+            raise InputTypeError(name, expected=f"a whole number, {least} or more", got=repr(value))
+        if value < least:
+            raise InputError(name, expected=f"{least} or more", got=repr(value))
     given = PROBLEMS if on is None else (on,) if isinstance(on, str | Problem) else tuple(on)
     if not given or not all(isinstance(p, str | Problem) for p in given):
         raise InputTypeError("problems", expected="problems or their names", got=repr(on))
@@ -186,7 +192,7 @@ def spec_of(
         lanes = sum(r.is_rule for r in runners) * trials * seeds * len(schedules)
         engine: Engine = choose(task, rule, lanes, plan, compile)[0] if rule is not None else "one by one"
         plans[task.name] = Plan(**plan, engine=engine)
-    return Spec(tasks, tuple(schedules), runners, trials, seeds, fresh, plans, device)
+    return Spec(tasks, tuple(schedules), runners, trials, seeds, fresh, plans, device, first_seed)
 
 
 def _runner(given: Optimizable | Competitor) -> Runner:

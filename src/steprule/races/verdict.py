@@ -42,7 +42,7 @@ def of_cell(race: Race, cell: Cell) -> str:
         shown = [f"{p.second} {p.percent[0]:+.1f} % [{p.percent[1]:+.1f}, {p.percent[2]:+.1f}]" for p in named["real"]]
         text += f" Really above it: {_listed(shown)}."
     real = sum(p.verdict() == "real" for p in cell.pairs)
-    return text + f" Of all {len(cell.pairs)} pairs {real} differ by more than {race.matters:.0%}, the others may not."
+    return text + f" Of all {len(cell.pairs)} pairs {real} really differ by more than {race.matters:.0%}."
 
 
 def _agreement(race: Race) -> list[str]:

@@ -50,12 +50,13 @@ def standings(race: Race) -> Figure:
             axes.plot(s.loss, height, style.marker, color=style.colour, mec="black", mew=0.8, ms=6.5)
             if s.default is not None:
                 axes.plot(s.default, height, style.marker, mfc="white", mec=style.colour, mew=1.2, ms=5.5)
-            inside += [s.loss, *np.percentile(runs, [1, 97])] + ([s.default] if s.default else [])
+            inside += [s.loss, *np.percentile(runs, [1, 97]), s.default or s.loss]
         axes.set_yticks(range(count), [_short(s.label) for s in reversed(cell.standings)])
         for tick, s in zip(axes.get_yticklabels(), reversed(cell.standings), strict=True):
             tick.set_fontweight("bold" if s.label in level else "normal")
         axes.set_xscale("log")
-        axes.set_xlim(0.97 * min(inside), 1.04 * max(inside))
+        width = max(inside) / min(inside)
+        axes.set_xlim(min(inside) / width**0.05, max(inside) * width**0.06)
         _plain_ticks(axes.xaxis)
         axes.set_ylim(-0.7, count - 0.3)
         axes.grid(axis="x", alpha=0.25)
@@ -192,7 +193,8 @@ def _names(race: Race) -> list[Line2D]:
 
 
 def _plain_ticks(axis: Any) -> None:
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=6))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 6 * low else (1, 1.5, 2, 3, 4, 5, 7), numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.3g}"))
     axis.set_minor_formatter(NullFormatter())
 
