@@ -160,6 +160,68 @@ def test_curves_are_means_of_batch_losses() -> None:
     assert found.curve.mean() == pytest.approx(found.initial[0], rel=0.02)
 
 
+def test_schedule_epochs_and_batch_size_by_point() -> None:
+    plans = {
+        "schedule": ["linear", "constant", "linear", "linear"],
+        "epochs": [1, 2, 1, 3],
+        "batch_size": [10, 7, 10, 25],
+    }
+    rates = [0.01, 0.02, 0.05, 0.1]
+    for compile in (True, False):
+        found = steprule.sweep("adam", SMALL, {"lr": rates}, seeds=2, compile=compile, **plans)  # type: ignore[arg-type]
+        assert (found.epochs, found.batch_size) == ((1, 2, 1, 3), (10, 7, 10, 25))
+        for k in range(4):
+            own = {n: v[k] for n, v in plans.items()}
+            alone = steprule.train("adam", SMALL, 1, lr=rates[k], **own)  # type: ignore[arg-type]
+            assert found.train[k, 1] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
+    json.dumps(found.to_dict())
+    only = steprule.sweep("sgd", SMALL, {"lr": 0.1}, epochs=[1, 2, 3], compile=False)
+    assert only.train.shape == (3, 1)
+    assert only.batch_size == SMALL.batch_size
+    with pytest.raises(InputError, match=r"lr: 4, epochs: 3"):
+        steprule.sweep("adam", SMALL, {"lr": rates}, epochs=[1, 2, 3])
+    with pytest.raises(InputError, match="batch_size: expected a whole number"):
+        steprule.sweep("adam", SMALL, {"lr": rates}, batch_size=[1, 2, 0, 4])
+
+
+@pytest.mark.parametrize("name", rules.names())
+def test_the_form_for_other_devices(name: str) -> None:
+    """The rule as operations on tensors, as on a GPU: every rule, states and all, against the kernel."""
+    rule = composed(rules.get(name))
+    task = replace(
+        problems.get("airfoil-mlp"),
+        features=SMALL.features,
+        targets=SMALL.targets,
+        model=lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)),
+        validation=None,
+        test=None,
+    )
+    values = {h.name: np.full(4, h.default) for h in rule.hypers} | {"lr": np.array([1e-3, 1e-2, 0.1, 1e30])}
+    values["weight_decay"] = np.array([0.01, 0.02, 0.03, 0.01])
+    if "momentum" in values:
+        values["momentum"] = np.full(4, 0.8)
+    results = [
+        engine.train_lanes(task, rule, values, [0, 1, 0, 1], epochs=2, batch_size=9, schedule="linear", engine=how)
+        for how in ("kernel", "tensors")
+    ]
+    kernel, tensors = results
+    assert tensors.train[:3] == pytest.approx(kernel.train[:3], rel=LANE_AGAINST_SOLO)
+    assert tensors.curve[:3] == pytest.approx(kernel.curve[:3], rel=LANE_AGAINST_SOLO)
+    assert np.array_equal(tensors.died_at > 0, kernel.died_at > 0)
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="a device that torch can use here"):
+        steprule.sweep("adam", SMALL, device="cuda:99")
+
+
+def test_when_compiling_pays() -> None:
+    found = steprule.sweep("adam", SMALL, {"lr": np.geomspace(1e-3, 0.1, 500)}, compile=True)
+    pays = sweeps.pays_after("adam", SMALL, found)
+    assert pays is None or pays >= found.compile_seconds
+    assert sweeps.pays_after("adam", SMALL, steprule.sweep("adam", SMALL, {"lr": [0.1]}, compile=False)) is None
+
+
 def test_auto_compiles_by_counts() -> None:
     assert steprule.sweep("adam", SMALL, {"lr": [0.1]}).engine == "vmap"
     assert steprule.sweep("adam", SMALL, {"lr": np.full(600_000 // 15, 0.1)}, epochs=40).engine == "kernel"

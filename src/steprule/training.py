@@ -135,7 +135,7 @@ def train(
     if schedule not in SCHEDULES:
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
-    where = _device(device)
+    where = check_device(device)
     features, targets = task.features.to(where), task.targets.to(where)
     model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(where)
     stepper = _RuleStepper(what, model, hypers) if isinstance(what, Rule) else _ClassStepper(what, model, hypers)
@@ -324,7 +324,8 @@ def _check_whole(name: str, value: object, least: int) -> None:
         raise InputError(name, expected=f"{least} or more", got=repr(value))
 
 
-def _device(name: str) -> torch.device:
+def check_device(name: str) -> torch.device:
+    """The device of that name. Raises `InputError` where torch cannot use it here."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -241,6 +241,7 @@ def sweep(
         bool | None,
         typer.Option("--compile/--no-compile", help="Compile the model, or not; if not given, when it pays."),
     ] = None,
+    device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every lane: .parquet or .json.")] = None,
     settings: SetOption = None,
     json: JsonOption = False,
@@ -256,7 +257,7 @@ def sweep(
     with output.progress("sweep") as advance:
         result = sweeps.sweep(
             found, on, {**fixed, **drawn}, seeds, schedule=schedule, epochs=epochs, batch_size=batch_size,
-            compile="auto" if compiled is None else compiled, progress=advance,
+            compile="auto" if compiled is None else compiled, device=device, progress=advance,
         )  # fmt: skip
     if out is not None:
         sweeps.save(result, out)
@@ -273,9 +274,12 @@ def sweep(
     title = f"{result.optimizer} on {result.problem}: the ten best of {points} points, means of {seeds} seeds"
     output.table(title, heads, rows, left=())
     dead = int(result.diverged.sum())
+    pays = sweeps.pays_after(found, on, result)
     pace = f"{result.lanes:,} lanes in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} a second"
     built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
     output.say(f"\n{pace}{built}; {result.engine}; {dead:,} lanes diverged.")
+    if pays is not None:
+        output.say(f"Without a kernel it would have caught up after {pays:.2g} s: compiling pays beyond that.")
     if out is not None:
         output.say(f"Written: {out}")
 

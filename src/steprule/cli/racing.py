@@ -73,7 +73,7 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
         output.as_json({**result.to_dict(), "report": str(report), "figures": [str(f) for f in figures]})
         return
     for cell in result.cells:
-        output.table(f"{cell.problem}, {cell.schedule} learning rate", HEADS, _rows(result, cell), left=(0, 8))
+        output.table(f"{cell.problem}, {cell.schedule} learning rate", HEADS, _rows(result, cell), left=(0, 5))
         output.say()
     for paragraph in races.in_words(result):
         output.say(paragraph + "\n")
@@ -107,9 +107,6 @@ def _rows(result: races.Race, cell: races.Cell) -> list[Sequence[str]]:
                 f"[{s.low:.4g}, {s.high:.4g}]" if result.spec.studies > 1 else "-",
                 f"{s.default:.4g}" if s.default is not None else "-",
                 f"{s.lr:.3g}" if s.lr is not None else "-",
-                f"{s.diverged_trials:.0%}",
-                f"{s.to_target:.0%}" if s.missed < 0.5 else "missed",
-                f"{s.good_decades:.2g}" if s.good_decades is not None else "-",
                 word,
             )
         )
@@ -120,7 +117,7 @@ def _against(cell: races.Cell, best: str, label: str) -> str:
     pair = cell.pair(best, label)
     if (verdict := pair.verdict()) == "real":
         return f"{pair.percent[0]:+.1f} %, real"
-    return "no more than what matters" if verdict == "same" else "cannot be told apart"
+    return "too small to matter" if verdict == "same" else "cannot be told apart"
 
 
 def _arguments(asked: Asked) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import SCHEDULES, Optimizable, name_of, resolve, versions
+from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, versions
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -185,12 +185,13 @@ def spec_of(
     for schedule in schedules:
         if schedule not in SCHEDULES:
             raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
+    check_device(device)
     plans = {}
     for task in tasks:
         plan = {"epochs": epochs or task.epochs, "batch_size": batch_size or task.batch_size}
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * trials * seeds * len(schedules)
-        engine: Engine = choose(task, rule, lanes, plan, compile)[0] if rule is not None else "one by one"
+        engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
         plans[task.name] = Plan(**plan, engine=engine)
     return Spec(tasks, tuple(schedules), runners, trials, seeds, fresh, plans, device, first_seed)
 
@@ -200,6 +201,9 @@ def _runner(given: Optimizable | Competitor) -> Runner:
     own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
     what = resolve(own.optimizer)
     label = own.label or name_of(what)
+    for name, range_ in (own.space or {}).items():
+        if not isinstance(range_, Search) or not range_.low < range_.high:
+            raise InputError(f"{label}: {name}", expected="a Search(low, high) with low below high", got=repr(range_))
     if isinstance(what, Rule):
         rule = composed(what)
         for name in {**(own.space or {}), **own.hypers}:
@@ -217,9 +221,6 @@ def _runner(given: Optimizable | Competitor) -> Runner:
                     f"{label}: {name}", expected="one of its arguments: " + ", ".join(parameters), got=repr(name)
                 )
         space, fixed = spaces.widened(declared), dict(own.hypers)
-    for name, range_ in space.items():
-        if not isinstance(range_, Search) or not range_.low < range_.high:
-            raise InputError(f"{label}: {name}", expected="a Search(low, high) with low below high", got=repr(range_))
     return Runner(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed)
 
 

@@ -1,10 +1,10 @@
 """Thousands of trainings at once: every lane a hyperparameter point and a seed.
 
-In reading order: model.py traces a model's step, kernel.py prints it over lanes, engine.py trains lanes of one rule and
-seed, running.py is `steprule.sweep`, points.py draws points and writes lanes to files.
+In reading order: model.py traces a model's step, kernel.py prints it over lanes, driver.py is the loop of a training,
+engine.py trains lanes of one rule, running.py is `steprule.sweep`, points.py draws points and writes lanes to files.
 """
 
 from steprule.sweeps.points import save, sobol
-from steprule.sweeps.running import Sweep, sweep
+from steprule.sweeps.running import Sweep, pays_after, sweep
 
-__all__ = ["Sweep", "save", "sobol", "sweep"]
+__all__ = ["Sweep", "pays_after", "save", "sobol", "sweep"]

@@ -1,12 +1,12 @@
 """Train many lanes of one rule and one variant together: forward and backward over lanes, then the lane kernel.
 
-Two ways forward and backward, with the same signature: the printed kernel, and `torch.vmap`, which needs no compilation
-and takes whatever vmap takes. A lane's numbers depend on no other lane, nor on how many there are.
+Three ways forward and backward: the printed kernel; `torch.vmap`, which needs no compilation and takes whatever vmap takes;
+and the same with the rule on tensors too, for other devices. A lane's numbers depend on no other lane, nor on how many there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from steprule.compiler import eager
 from steprule.compiler.cpu import PARALLEL, may_run_parallel
+from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.lanes import LaneRule, LaneStepper, layout, scalar_inputs
 from steprule.compiler.split import program_of
 from steprule.problems.problem import Init, Problem
@@ -31,9 +32,9 @@ from steprule.sweeps.model import traced
 from steprule.training import SCHEDULES, batches
 
 Array = NDArray[Any]
-Engine = Literal["kernel", "vmap", "one by one"]
-Gradients = Callable[[Array, Array, Tensor, Tensor, Array], None]
-"""(p, g, x, y, losses): fills g [rows, lanes] and losses [lanes] from p [rows, lanes] and a batch."""
+Engine = Literal["kernel", "vmap", "tensors", "one by one"]
+Gradients = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(p, x, y): the gradients [rows, lanes] and the losses [lanes] of p [rows, lanes] and a batch."""
 
 WINDOWS = 30
 """Points of a loss curve: each is the mean of the batch losses of a thirtieth of the steps."""
@@ -91,7 +92,7 @@ def train_lanes(
         windows=np.arange(len(counts)) * WINDOWS // len(counts),
         device=device,
     )
-    run = _by_kernel if engine == "kernel" else _by_vmap
+    run = {"kernel": _by_kernel, "vmap": _by_vmap, "tensors": _on_device}[engine]
     p, curve, died, losses_on = run(work, starts[:, seed_of])
     lanes = len(seed_of)
     steps = np.bincount(work.windows, minlength=WINDOWS)
@@ -191,24 +192,49 @@ def _rows(data: Tensor) -> Array:
 
 def _by_vmap(work: _Work, start: Array) -> Trained:
     """A call a step: torch's vmap for the gradients, the lanes form for the rule."""
-    task = work.task
-    p = np.ascontiguousarray(start)
-    gradients = _vmapped(task, task.model(), own_data=work.own_data)
+    p, g = np.ascontiguousarray(start), np.empty_like(start, order="C")
     stepper = LaneStepper(work.rule, work.hypers, work.sizes)
-    g, losses, alive = np.empty_like(p), np.empty(p.shape[1], dtype=p.dtype), np.ones(p.shape[1], dtype=np.uint8)
+    alive = np.ones(p.shape[1], dtype=np.uint8)
     curve, died = np.zeros((WINDOWS, p.shape[1])), np.zeros(p.shape[1], dtype=np.int64)
+    whole = torch.from_numpy(p)
     with np.errstate(all="ignore"):
-        for t, count in enumerate(work.counts, 1):
-            rows = torch.from_numpy(work.order[:, t - 1, :count])
-            rows = rows[work.seed_of] if work.own_data else rows[0]
-            gradients(p, g, task.features[rows], task.targets[rows], losses)
+        for t, (gradient, found) in enumerate(_gradients(work, whole, "cpu"), 1):
+            g[:], losses = gradient.numpy(), found.numpy()
             finite = np.isfinite(losses)
             if not finite.all():
                 died[(alive == 1) & ~finite] = t
                 alive[~finite] = 0
             curve[work.windows[t - 1]] += losses
             stepper.step(t, p, g, alive, float(work.factors[t - 1]))
-    return p, curve, died, lambda p, x, y: evaluate(task, p, x, y)
+    return p, curve, died, lambda p, x, y: evaluate(work.task, p, x, y)
+
+
+def _on_device(work: _Work, start: Array) -> Trained:
+    """The same on any device that torch has: the rule too as operations on tensors."""
+    p = torch.from_numpy(np.ascontiguousarray(start)).to(work.device)
+    stepper = TensorStepper(work.rule, work.hypers, work.sizes, work.device)
+    alive = torch.ones(p.shape[1], dtype=torch.bool, device=work.device)
+    curve = torch.zeros((WINDOWS, p.shape[1]), dtype=torch.float64, device=work.device)
+    died = torch.zeros(p.shape[1], dtype=torch.int64, device=work.device)
+    for t, (gradient, losses) in enumerate(_gradients(work, p, work.device), 1):
+        finite = torch.isfinite(losses)
+        died = torch.where(alive & ~finite, t, died)
+        alive &= finite
+        curve[work.windows[t - 1]] += losses
+        stepper.step(t, p, gradient, alive, float(work.factors[t - 1]))
+    found = p.cpu().numpy(), curve.cpu().numpy(), died.cpu().numpy()
+    return *found, lambda p, x, y: evaluate(work.task, p, x, y)
+
+
+def _gradients(work: _Work, p: Tensor, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """At each step the gradients [rows, lanes] and the losses [lanes] of what p is by then."""
+    gradients = _vmapped(work.task, work.task.model().to(device), own_data=work.own_data)
+    features, targets = work.task.features.to(device), work.task.targets.to(device)
+    order, seed_of = torch.from_numpy(work.order).to(device), torch.from_numpy(work.seed_of).to(device)
+    for t, count in enumerate(work.counts):
+        rows = order[:, t, :count]
+        rows = rows[seed_of] if work.own_data else rows[0]
+        yield gradients(p, features[rows], targets[rows])
 
 
 def _without_gaps(curve: Array, counts: Array) -> Array:
@@ -267,27 +293,23 @@ def _vmapped(task: Problem, model: nn.Module, *, own_data: bool) -> Gradients:
 
     recorded: dict[Any, Any] = {}
 
-    def call(p: Array, g: Array, x: Tensor, y: Tensor, losses: Array) -> None:
+    def call(p: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         params = _lanes_first(p, shapes)
         try:
             # Recorded once for batches of one size and played back: vmap and autograd cost twenty times what they compute.
             if (key := (x.shape, p.shape[1])) not in recorded:
                 recorded[key] = make_fx(both)(params, x, y)
             with torch.no_grad():
-                gradients, found = recorded[key](params, x, y)
+                gradients, losses = recorded[key](params, x, y)
         except Exception as error:
             raise NotBatchable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-        row = 0
-        for name, shape in shapes.items():
-            g[row : row + shape.numel()] = gradients[name].reshape(p.shape[1], -1).numpy().T
-            row += shape.numel()
-        losses[:] = found.numpy()
+        return torch.cat([gradients[n].reshape(p.shape[1], -1) for n in shapes], dim=1).T, losses
 
     return call
 
 
-def _lanes_first(p: Array, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    whole, row, params = torch.from_numpy(np.ascontiguousarray(p.T)), 0, {}
+def _lanes_first(p: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    whole, row, params = p.T.contiguous(), 0, {}
     for name, shape in shapes.items():
         params[name] = whole[:, row : row + shape.numel()].reshape(-1, *shape)
         row += shape.numel()
@@ -307,7 +329,7 @@ def evaluate(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
     found = []
     with torch.no_grad():
         for low in range(0, p.shape[1], chunk):
-            part = _lanes_first(p[:, low : low + chunk], shapes)
+            part = _lanes_first(torch.from_numpy(p[:, low : low + chunk]), shapes)
             try:
                 found.append(vmap(loss_of)(part).numpy())
             except Exception:  # noqa: BLE001  (a model that vmap cannot take is evaluated lane by lane)

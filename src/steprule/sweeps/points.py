@@ -53,6 +53,8 @@ def _table(sweep: Sweep) -> pa.Table:
     for name in ("train", "validation", "test", "died_at", "diverged"):
         columns[name] = getattr(sweep, name).ravel()
     columns["curve"] = list(sweep.curve.reshape(points * seeds, -1))
-    what = {"optimizer": sweep.optimizer, "problem": sweep.problem, "schedule": sweep.schedule, "engine": sweep.engine}
-    plan = {"epochs": sweep.epochs, "batch_size": sweep.batch_size, "versions": dict(sweep.versions)}
+    for name in ("schedule", "epochs", "batch_size"):
+        columns[name] = np.repeat(np.broadcast_to(getattr(sweep, name), (points,)), seeds)
+    what = {"optimizer": sweep.optimizer, "problem": sweep.problem, "engine": sweep.engine}
+    plan = {"versions": dict(sweep.versions)}
     return pa.table(columns, metadata={"steprule.sweep": json.dumps({**what, **plan})})

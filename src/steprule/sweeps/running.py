@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from steprule.rules.rule import Rule
 from steprule.sweeps import engine as engines
 from steprule.sweeps.engine import WINDOWS, Engine, Outcome
 from steprule.sweeps.kernel import NotBatchable
-from steprule.training import SCHEDULES, Optimizable, name_of, resolve, seeds_of, train, versions
+from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, seeds_of, train, versions
 
 Compile = bool | Literal["auto"]
 WORTH = 30_000_000
@@ -42,9 +42,10 @@ class Sweep:
     hypers: Mapping[str, Array]
     """What was varied, and what else was given: [points]."""
     seeds: tuple[int, ...]
-    schedule: str
-    epochs: int
-    batch_size: int
+    schedule: str | tuple[str, ...]
+    epochs: int | tuple[int, ...]
+    batch_size: int | tuple[int, ...]
+    """One for all points, or one each."""
     train: Array = field(repr=False)
     """The loss on all training samples after the last step."""
     validation: Array = field(repr=False)
@@ -96,6 +97,10 @@ class Sweep:
         """The hyperparameters of one point."""
         return {name: values[k].item() for name, values in self.hypers.items()}
 
+    @property
+    def _plan(self) -> dict[str, Any]:
+        return {"schedule": self.schedule, "epochs": self.epochs, "batch_size": self.batch_size}
+
     def to_dict(self) -> dict[str, Any]:
         """All but the curves as plain values, for JSON; what is not finite is None."""
 
@@ -107,9 +112,7 @@ class Sweep:
             "problem": self.problem,
             "hypers": {n: v.tolist() for n, v in self.hypers.items()},
             "seeds": list(self.seeds),
-            "schedule": self.schedule,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
+            **{n: list(v) if isinstance(v, tuple) else v for n, v in self._plan.items()},
             "train": plain(self.train),
             "validation": plain(self.validation),
             "test": plain(self.test),
@@ -142,11 +145,12 @@ def sweep(
     hypers: Mapping[str, ArrayLike] | None = None,
     seeds: int | Iterable[int] = 1,
     *,
-    schedule: str = "constant",
-    epochs: int | None = None,
-    batch_size: int | None = None,
+    schedule: str | Sequence[str] = "constant",
+    epochs: int | Sequence[int] | None = None,
+    batch_size: int | Sequence[int] | None = None,
     init: Init = "same",
     compile: Compile = "auto",
+    device: str = "cpu",
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,
 ) -> Sweep:
     """Train `problem` at every hyperparameter point with every seed, thousands at once.
@@ -157,11 +161,12 @@ def sweep(
         hypers: by name one number for all points, or an array [points]; arrays are of one length. Any of the rule's.
         seeds: how many, from 0; or the seeds themselves. A seed decides the initial weights and the batches, for all
             points alike.
-        schedule: of the learning rate, "constant" or "linear" (to zero).
-        epochs, batch_size: the problem's own if not given.
+        schedule: of the learning rate, "constant" or "linear" (to zero); or one for each point.
+        epochs, batch_size: the problem's own if not given; or one for each point: points that share them are trained together.
         init: as in `steprule.train`.
         compile: True prints the model as a kernel over lanes; False takes `torch.vmap`, which compiles nothing; "auto"
             compiles where lanes x steps x parameters make it worth its seconds.
+        device: where to train, as torch names it; kernels run on the CPU, elsewhere everything is torch's operations.
         progress: called with (lanes done, lanes in all, label).
 
     Raises:
@@ -174,58 +179,50 @@ def sweep(
     began, before = time.perf_counter(), cache.seconds()
     task, what = problems.get(problem), resolve(rule)
     numbers = seeds_of(seeds)
-    if schedule not in SCHEDULES:
-        raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
-    plan = {"epochs": task.epochs if epochs is None else epochs}
-    plan["batch_size"] = task.batch_size if batch_size is None else batch_size
-    for name, value in plan.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(name, expected="a whole number, 1 or more", got=repr(value))
+    check_device(device)
     given = _points(hypers or {}, name_of(what))
-    points = len(next(iter(given.values()))) if given else 1
+    plans = {
+        "schedule": schedule,
+        "epochs": task.epochs if epochs is None else epochs,
+        "batch_size": task.batch_size if batch_size is None else batch_size,
+    }
+    points = _count(given, plans, name_of(what))
+    given = {n: np.broadcast_to(v, (points,)).copy() for n, v in given.items()}
+    plan = {n: _each(n, v, points) for n, v in plans.items()}
     full = bound(composed(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
     found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
     found |= {"died_at": np.zeros(shape, dtype=np.int64), "curve": np.empty((*shape, WINDOWS))}
     initial = np.empty(len(numbers))
-    if isinstance(what, Rule):
-        engine, reason = choose(task, what, points * len(numbers), plan, compile)
-        parts = engines.groups(composed(what), full)
-    else:
-        engine, reason, parts = "one by one", "an optimizer that is no rule", [np.arange(points)]
-    done = 0
-    for members, lanes_of in _calls(parts, len(numbers)):
-        progress(done, points * len(numbers), "sweep" if len(lanes_of) > 1 else f"seed {numbers[lanes_of[0]]}")
-        k, s = (a.ravel() for a in np.meshgrid(members, lanes_of, indexing="ij"))
-        if isinstance(what, Rule) and engine != "one by one":
-            outcome = engines.train_lanes(
-                task, composed(what), {n: v[k] for n, v in full.items()}, np.array(numbers)[s], schedule=schedule,
-                init=init, engine=engine, epochs=plan["epochs"], batch_size=plan["batch_size"],
-            )  # fmt: skip
-        else:
-            outcome = one_by_one(
-                task,
-                what,
-                given,
-                k,
-                np.array(numbers)[s],
-                schedule=schedule,
-                init=init,
-                epochs=plan["epochs"],
-                batch_size=plan["batch_size"],
-            )
-        for name, values in found.items():
-            values[k, s] = getattr(outcome, name)
-        initial[s] = outcome.initial
-        done += len(k)
+    parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [np.arange(points)]
+    engine: Engine = "one by one"
+    reason, done = "an optimizer that is no rule", 0
+    for own, members in _by_plan(plan, parts):
+        if isinstance(what, Rule):
+            engine, reason = choose(task, what, points * len(numbers), own, compile, device)
+        for some, lanes_of in _calls(members, len(numbers)):
+            progress(done, points * len(numbers), "sweep" if len(lanes_of) > 1 else f"seed {numbers[lanes_of[0]]}")
+            k, s = (a.ravel() for a in np.meshgrid(some, lanes_of, indexing="ij"))
+            lanes = np.array(numbers)[s]
+            if isinstance(what, Rule) and engine != "one by one":
+                values = {n: v[k] for n, v in full.items()}
+                outcome = engines.train_lanes(
+                    task, composed(what), values, lanes, init=init, engine=engine, device=device, **own
+                )
+            else:
+                outcome = one_by_one(task, what, given, k, lanes, init=init, device=device, **own)
+            for name, array in found.items():
+                array[k, s] = getattr(outcome, name)
+            initial[s] = outcome.initial
+            done += len(k)
     return Sweep(
         optimizer=name_of(what),
         problem=task.name,
         hypers=given,
         seeds=numbers,
-        schedule=schedule,
-        epochs=plan["epochs"],
-        batch_size=plan["batch_size"],
+        schedule=_told(plan["schedule"]),
+        epochs=_told(plan["epochs"]),
+        batch_size=_told(plan["batch_size"]),
         initial=initial,
         **found,
         engine=engine + (f": {reason}" if reason else ""),
@@ -235,21 +232,61 @@ def sweep(
     )
 
 
-def _calls(parts: Sequence[Array], seeds: int) -> Iterator[tuple[Array, Array]]:
+def _calls(members: Array, seeds: int) -> Iterator[tuple[Array, Array]]:
     """Points and seeds to train together: many points of one seed, which share its batches, or few of many seeds."""
-    for part in parts:
-        if len(part) >= SHARED:
-            for s in range(seeds):
-                for low in range(0, len(part), AT_ONCE):
-                    yield part[low : low + AT_ONCE], np.array([s])
-        else:
-            together = max(1, AT_ONCE // len(part))
-            for low in range(0, seeds, together):
-                yield part, np.arange(low, min(low + together, seeds))
+    if len(members) >= SHARED:
+        for s in range(seeds):
+            for low in range(0, len(members), AT_ONCE):
+                yield members[low : low + AT_ONCE], np.array([s])
+    else:
+        together = max(1, AT_ONCE // len(members))
+        for low in range(0, seeds, together):
+            yield members, np.arange(low, min(low + together, seeds))
+
+
+def _by_plan(plan: Mapping[str, list[Any]], parts: Sequence[Array]) -> Iterator[tuple[dict[str, Any], Array]]:
+    """The points that share schedule, epochs, batch size and variant of the rule."""
+    rows = list(zip(*plan.values(), strict=True))
+    for own in dict.fromkeys(rows):
+        for part in parts:
+            members = np.array([k for k in part if rows[k] == own], dtype=np.int64)
+            if len(members):
+                yield dict(zip(plan, own, strict=True)), members
+
+
+def _count(given: Mapping[str, Array], plans: Mapping[str, Any], where: str) -> int:
+    """How many points there are. Raises `InputError` for arrays of different lengths."""
+    lengths = {n: len(a) for n, a in given.items() if a.ndim}
+    lengths |= {n: len(v) for n, v in plans.items() if not isinstance(v, str | int | float)}
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{n}: {c}" for n, c in lengths.items())
+        hint = "One value a point: np.meshgrid(...) and ravel() give all combinations."
+        raise InputError(f"{where}: hypers", expected="arrays of one length", got=got, hint=hint)
+    return next(iter(lengths.values()), 1)
+
+
+def _each(name: str, value: Any, points: int) -> list[Any]:
+    """A schedule, a number of epochs or a batch size for each point."""
+    values = (
+        [value] * points
+        if isinstance(value, str | int | float)
+        else [getattr(v, "item", lambda v=v: v)() for v in value]
+    )
+    for one in dict.fromkeys(values):
+        if name == "schedule":
+            if one not in SCHEDULES:
+                raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(one))
+        elif isinstance(one, bool) or not isinstance(one, int) or one < 1:
+            raise InputError(name, expected="a whole number, 1 or more", got=repr(one))
+    return values
+
+
+def _told(values: list[Any]) -> Any:
+    return values[0] if len(set(values)) == 1 else tuple(values)
 
 
 def _points(hypers: Mapping[str, ArrayLike], where: str) -> dict[str, Array]:
-    """Every given hyperparameter as an array [points]."""
+    """Every given hyperparameter as an array: of one dimension, or of none where it is the same for all points."""
     arrays = {}
     for name, value in hypers.items():
         array = np.asarray(value)
@@ -258,13 +295,7 @@ def _points(hypers: Mapping[str, ArrayLike], where: str) -> dict[str, Array]:
                 f"{where}: {name}", expected="a number, or an array of one dimension", got=repr(value)[:60]
             )
         arrays[name] = array
-    lengths = {n: len(a) for n, a in arrays.items() if a.ndim}
-    if len(set(lengths.values())) > 1:
-        got = ", ".join(f"{n}: {c}" for n, c in lengths.items())
-        hint = "One value a point: np.meshgrid(...) and ravel() give all combinations."
-        raise InputError(f"{where}: hypers", expected="arrays of one length", got=got, hint=hint)
-    count = next(iter(lengths.values()), 1)
-    return {n: np.broadcast_to(a, (count,)).copy() for n, a in arrays.items()}
+    return arrays
 
 
 def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
@@ -278,15 +309,17 @@ def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Arra
     return {h.name: np.asarray(given[h.name]) if h.name in given else np.full(points, h.default) for h in rule.hypers}
 
 
-def choose(task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], compile: Compile) -> tuple[Engine, str]:
+def choose(
+    task: Problem, rule: Rule, lanes: int, plan: Mapping[str, Any], compile: Compile, device: str = "cpu"
+) -> tuple[Engine, str]:
     """The engine, and why it is no better one."""
     if compile not in (True, False, "auto"):
         raise InputTypeError("compile", expected="True, False or 'auto'", got=repr(compile))
     count, size = len(task.features), plan["batch_size"]
     steps = plan["epochs"] * -(-count // size)
     work = lanes * steps * sum(p.numel() for p in task.model().parameters())
-    reason = ""
-    if compile is True or (compile == "auto" and work >= WORTH):
+    reason = "" if device == "cpu" else f"kernels run on the CPU, not on {device}"
+    if device == "cpu" and (compile is True or (compile == "auto" and work >= WORTH)):
         try:
             for batch in {min(size, count), count % size or min(size, count)}:
                 engines.source_of(task, batch)
@@ -298,13 +331,39 @@ def choose(task: Problem, rule: Rule, lanes: int, plan: Mapping[str, int], compi
         engines.train_lanes(_few(task, size), composed(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
     except NotBatchable as error:
         return "one by one", f"the model cannot be batched: {error}"
-    return "vmap", reason
+    return "vmap" if device == "cpu" else "tensors", reason
+
+
+def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float | None:
+    """After how many seconds of what needs no compilation the kernel of a sweep had paid for its own.
+
+    From some steps of `torch.vmap` here and now; None where there was no kernel, or none that is faster.
+    """
+    what, task = resolve(rule), problems.get(problem)
+    if found.engine != "kernel" or not isinstance(what, Rule) or isinstance(found.batch_size, tuple):
+        return None
+    lanes, size = min(found.lanes, 1_024), min(found.batch_size, len(task.features) // 9 or 1)
+    hypers = {h.name: np.full(lanes, h.default) for h in composed(what).hypers}
+    took = []
+    for steps in (1, 1, 9):  # the first builds what the others need; with one step apart is what is done once
+        part = replace(
+            task,
+            features=task.features[: steps * size],
+            targets=task.targets[: steps * size],
+            validation=None,
+            test=None,
+        )
+        began = time.perf_counter()
+        engines.train_lanes(part, composed(what), hypers, [0] * lanes, epochs=1, batch_size=size, engine="vmap")
+        took.append(time.perf_counter() - began)
+    epochs = found.epochs if isinstance(found.epochs, int) else max(found.epochs)
+    slow = (took[2] - took[1]) / 8 / lanes * epochs * -(-len(task.features) // size)
+    gained = slow - 1 / found.lanes_per_second
+    return slow * found.compile_seconds / gained if gained > 0 else None
 
 
 def _few(task: Problem, size: int) -> Problem:
     """The problem with one batch of its samples, to try whether a model can be batched at all."""
-    from dataclasses import replace
-
     return replace(task, features=task.features[:size], targets=task.targets[:size], validation=None, test=None)
 
 

@@ -1,0 +1,102 @@
+"""The lanes form on torch tensors, for devices on which no kernel of ours runs: the same program, an operation at a time."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.arithmetic import integer_power, is_product, torch_arithmetic
+from steprule.compiler.graph import Kind, Node
+from steprule.compiler.lanes import LaneRule, scalar_inputs
+from steprule.compiler.split import Program
+
+_INFIX: dict[str, Any] = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
+          "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}  # fmt: skip
+
+
+class TensorStepper:
+    """The tensors of some lanes, stepped on a device: elements [rows, lanes] in the compute dtype, scalars [lanes] in float64."""
+
+    def __init__(self, rule: LaneRule, hypers: Mapping[str, Any], sizes: Sequence[int], device: str) -> None:
+        self.rule, self.sizes, self.device = rule, list(sizes), device
+        self.dtype = getattr(torch, rule.compute)
+        lanes = len(next(iter(hypers.values())))
+        inputs, scalar_slots = scalar_inputs(rule.later)
+
+        def rows(names: Sequence[str]) -> dict[str, Tensor]:
+            values = torch.from_numpy(rule.rows_of(names, hypers, lanes)).to(device)
+            return dict(zip(names, values, strict=True))
+
+        self.hypers = rows(inputs)
+        self.scalar_slots = [rows(scalar_slots) for _ in sizes]
+        self.states = {n: v.to(self.dtype).repeat(sum(sizes), 1) for n, v in rows(rule.states).items()}
+
+    def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:
+        """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
+        program = self.rule.first if t == 1 else self.rule.later
+        hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
+        clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
+        low = 0
+        for k, size in enumerate(self.sizes):
+            part = slice(low, low + size)
+            low += size
+            given = {**hypers, **self.scalar_slots[k], "t": clock, "p": p[part], "g": g[part]}
+            given |= {n: v[part] for n, v in self.states.items()}
+            found = _evaluated(program, given, self.dtype)
+            for name, value in found.items():
+                if value is None:
+                    continue
+                if name in self.scalar_slots[k]:
+                    self.scalar_slots[k][name] = value
+                else:
+                    target = p if name == "p" else self.states[name]
+                    target[part] = torch.where(alive, value.to(self.dtype), target[part])
+
+
+def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Any]:
+    """The program's outputs, by name; None for a slot that the variant does not use."""
+    values: dict[Node, Any] = {}
+    names = torch_arithmetic()
+
+    def operand(node: Node, arg: Any) -> Any:
+        if not isinstance(arg, Node):
+            return arg
+        value = values[arg]
+        narrow = node.kind is not Kind.SCALAR and arg.kind is Kind.SCALAR and value.dtype is torch.float64
+        return value.to(dtype) if narrow else value
+
+    inputs = {node: name for name, node in program.graph.inputs.items()}
+    for node in program.graph.live:
+        if node.op == "input":
+            values[node] = given[inputs[node]]
+            continue
+        args = [operand(node, a) for a in node.args]
+        if node.op == "pow":
+            exponent = node.args[1]
+            if is_product(exponent):
+                values[node] = integer_power(args[0], int(exponent))  # type: ignore[arg-type]
+            else:
+                values[node] = torch.sqrt(args[0]) if exponent == 0.5 else torch.pow(*args)
+        elif node.op in _INFIX:
+            values[node] = _INFIX[node.op](*args)
+        elif node.kind is Kind.REDUCTION and node.op in ("norm", "mean", "sum"):
+            wide = args[0].to(torch.float64)
+            found = {"norm": torch.linalg.vector_norm, "mean": torch.mean, "sum": torch.sum}[node.op](wide, dim=0)
+            values[node] = found.to(dtype)
+        elif node.op == "where":
+            kind = torch.float64 if node.kind is Kind.SCALAR else dtype
+            a, b = (
+                x if isinstance(x, Tensor) else torch.tensor(float(x), dtype=kind, device=args[0].device)
+                for x in args[1:]
+            )
+            values[node] = torch.where(args[0], a, b)
+        else:
+            values[node] = getattr(names, node.op)(*args)
+    return {
+        n: None if v is None else values[v] if isinstance(v, Node) else torch.tensor(v)
+        for n, v in program.graph.outputs.items()
+    }
