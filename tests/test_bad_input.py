@@ -17,6 +17,7 @@ import steprule
 from steprule import errors, rules
 from steprule.cli import main
 from steprule.problems import airfoil
+from steprule.races.as_given import Entry, compare
 from steprule.training import train
 
 COMMAND = [sys.executable, "-m", "steprule"]
@@ -68,20 +69,20 @@ LINES = {
         ["trace", "sgd", "--set", "adam.lr=1"],
         ["unknown rule in --set adam.lr=1", "sgd"],
     ),
-    "set for the tutorial": (["race", "--set", "lr=1"], ["--set", "Name the rules"]),
+    "set for the tutorial": (["race", "--trials", "0", "--set", "lr=1"], ["--set", "Name the rules"]),
     "start of one number": (["trace", "sgd", "--start", "1"], ["--start", "two numbers", "'1'"]),
     "start not finite": (["trace", "sgd", "--start=nan,1"], ["start", "two finite numbers"]),
     "no steps": (["trace", "sgd", "--steps", "0"], ["steps", "1 to 1,000,000", "got 0"]),
     "steps of no number": (["trace", "sgd", "--steps", "x"], ["--steps", "x"]),
     "ending": (["trace", "sgd", "--out", "paths.bmp"], ["paths.bmp", ".png, .svg, .gif, .html, .json", "'.bmp'"]),
     "form": (["show", "adam", "--as", "latx"], ["unknown form", "Did you mean 'latex'?"]),
-    "seeds": (["race", "--seeds", "0"], ["seeds", "1 or more", "got 0"]),
+    "seeds": (["race", "--trials", "0", "--seeds", "0"], ["seeds", "1 or more", "got 0"]),
     "seed": (["train", "sgd", "--seed", "-1"], ["seed", "0 or more"]),
     "epochs": (["train", "sgd", "--epochs", "0"], ["epochs", "1 or more"]),
     "batch size": (["train", "sgd", "--batch-size", "0"], ["batch_size", "1 or more"]),
     "init": (["train", "sgd", "--init", "other"], ["init", "'same' or 'tutorial'"]),
     "device": (["train", "sgd", "--device", "quantum"], ["device 'quantum'", "a device that torch can use here"]),
-    "same rule twice": (["race", "adam", "adam"], ["each entry once", "'adam' twice"]),
+    "same rule twice": (["race", "--trials", "0", "adam", "adam"], ["each entry once", "'adam' twice"]),
     "no file": (["show", "nowhere.py:mine"], ["nowhere.py", "nothing there"]),
     "no module": (["show", "no.such.module:mine"], ["no.such.module", "can be imported"]),
     "no name": (["show", "file.py:"], ["file.py:name"]),
@@ -222,7 +223,7 @@ def test_data_file_with_the_other_line_ends_is_the_same(tmp_path: Path) -> None:
 
 def test_an_output_that_is_in_the_way(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
     Path("taken").write_text("mine")
-    line = refused(capsys, "race", "sgd", "--seeds", "1", "--out", "taken")
+    line = refused(capsys, "race", "--trials", "0", "sgd", "--seeds", "1", "--out", "taken")
     assert "a file that can be written" in line
     assert "--out" in line
     assert Path("taken").read_text() == "mine"
@@ -234,23 +235,23 @@ def test_an_output_that_is_in_the_way(capsys: pytest.CaptureFixture[str], in_fol
 def test_a_folder_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     if not Path("/proc/self").exists():
         pytest.skip("needs a folder that even root cannot write: /proc, Linux only")
-    assert "written" in refused(capsys, "race", "sgd", "--seeds", "1", "--out", "/proc/self/race")
+    assert "written" in refused(capsys, "race", "--trials", "0", "sgd", "--seeds", "1", "--out", "/proc/self/race")
     assert "written" in refused(capsys, "trace", "sgd", "--out", "/proc/self/paths.json")
 
 
 def test_results_that_are_none_of_ours(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
     results = Path("out/results.parquet")
-    assert main(["race", "sgd", "--seeds", "1", "--out", "out"]) == 0
+    assert main(["race", "--trials", "0", "sgd", "--seeds", "1", "--out", "out"]) == 0
     whole = results.read_bytes()
     for content, words in ((b"", "an empty file"), (whole[:200], "cut off"), (b"hello", "cut off")):
         results.write_bytes(content)
         capsys.readouterr()
-        assert words in refused(capsys, "race", "sgd", "--seeds", "1", "--out", "out")
+        assert words in refused(capsys, "race", "--trials", "0", "sgd", "--seeds", "1", "--out", "out")
         assert results.read_bytes() == content
     results.write_bytes(whole)
-    line = refused(capsys, "race", "sgd", "--seeds", "1", "--epochs", "3", "--out", "out")
+    line = refused(capsys, "race", "--trials", "0", "sgd", "--seeds", "1", "--epochs", "3", "--out", "out")
     assert "differs in epochs: expected 3, got 2" in line
-    line = refused(capsys, "race", "sgd", "--set", "lr=0.5", "--seeds", "1", "--out", "out")
+    line = refused(capsys, "race", "--trials", "0", "sgd", "--set", "lr=0.5", "--seeds", "1", "--out", "out")
     assert "lr: expected 0.5, got 0.001" in line
     assert results.read_bytes() == whole
 
@@ -299,7 +300,10 @@ def test_a_full_disk_under_a_race(in_folder: Path) -> None:
         pytest.skip("needs the right to mount a small file system")
     try:
         done = subprocess.run(
-            [*COMMAND, "race", "sgd", "--seeds", "1", "--out", str(disk)], capture_output=True, text=True, check=False
+            [*COMMAND, "race", "--trials", "0", "sgd", "--seeds", "1", "--out", str(disk)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1
@@ -315,7 +319,7 @@ def test_a_full_disk_under_a_race(in_folder: Path) -> None:
 def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
     sent: signal.Signals, code: int, in_folder: Path
 ) -> None:
-    command = [*COMMAND, "race", "sgd", "adam", "--out", "out", "--seeds"]
+    command = [*COMMAND, "race", "--trials", "0", "sgd", "adam", "--out", "out", "--seeds"]
     process = subprocess.Popen([*command, "400"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     results = Path("out/results.parquet")
     rows = 0
@@ -343,9 +347,9 @@ def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
 
 
 def test_a_race_that_went_on_equals_one_that_was_not_interrupted(tmp_path: Path) -> None:
-    steprule.race(["sgd", "adam"], seeds=2, out=tmp_path)
-    in_two = steprule.race(["sgd", "adam"], seeds=4, out=tmp_path)
-    at_once = steprule.race(["sgd", "adam"], seeds=4)
+    compare(["sgd", "adam"], seeds=2, out=tmp_path)
+    in_two = compare(["sgd", "adam"], seeds=4, out=tmp_path)
+    at_once = compare(["sgd", "adam"], seeds=4)
     assert in_two.kept == 4
     for key, run in at_once.runs.items():
         assert np.array_equal(run.losses, in_two.runs[key].losses)
@@ -356,7 +360,7 @@ def test_divergence_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "diverged" in capsys.readouterr().out
     assert main(["trace", "sgd", "--surface", "rosenbrock", "--set", "lr=1"]) == 0
     assert "diverged" in capsys.readouterr().out
-    race = steprule.race([steprule.races.Entry("wild", "sgd", {"lr": 1e6})], seeds=2)
+    race = compare([Entry("wild", "sgd", {"lr": 1e6})], seeds=2)
     (row,) = race.rows
     assert row.diverged == 2
     assert row.to_dict()["mean"] is None

@@ -75,6 +75,7 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
     for cell in result.cells:
         output.table(f"{cell.problem}, {cell.schedule} learning rate", HEADS, _rows(result, cell), left=(0, 5))
         output.say()
+    output.say(f"open: cannot be told apart. same: differs by less than {result.matters:.0%}. real: by more.\n")
     for paragraph in races.in_words(result):
         output.say(paragraph + "\n")
     kept = f", {result.kept:,} were there already" if result.kept else ""
@@ -82,17 +83,7 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
     output.say(f"Results: {result.results}\nReport:  {report}")
 
 
-HEADS = (
-    "",
-    "test loss",
-    "95 %",
-    "untuned",
-    "lr",
-    "diverged trials",
-    "to target",
-    "good lr, decades",
-    "against the lowest",
-)
+HEADS = ("", "test loss", "95 %", "untuned", "lr", "against lowest")
 
 
 def _rows(result: races.Race, cell: races.Cell) -> list[Sequence[str]]:
@@ -116,8 +107,8 @@ def _rows(result: races.Race, cell: races.Cell) -> list[Sequence[str]]:
 def _against(cell: races.Cell, best: str, label: str) -> str:
     pair = cell.pair(best, label)
     if (verdict := pair.verdict()) == "real":
-        return f"{pair.percent[0]:+.1f} %, real"
-    return "too small to matter" if verdict == "same" else "cannot be told apart"
+        return f"{pair.percent[0]:+.1f} % real"
+    return verdict
 
 
 def _arguments(asked: Asked) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Ray runs a task again whose worker or node has died; what it cannot bring back, 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -36,14 +37,15 @@ def cluster(package: bytes, address: str | None) -> Iterator[tuple[Callable[[Blo
     ours = not ray.is_initialized()
     if ours:
         try:
+            _knock(address)
             ray.init(
                 address=address,
-                include_dashboard=False if address is None else None,
+                include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            got = str(error).splitlines()[0]
+        except (OSError, ValueError, RuntimeError) as error:
+            got = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"--address {address}", expected="a Ray cluster that answers", got=got) from error
     try:
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_train)
@@ -53,6 +55,13 @@ def cluster(package: bytes, address: str | None) -> Iterator[tuple[Callable[[Blo
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise at once where nobody listens: ray itself would wait for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _train(package: bytes, block: Block) -> tuple[dict[str, Any], float]:
