@@ -26,12 +26,13 @@ from steprule.errors import InputError, InputTypeError, UnknownNameError
 from steprule.hyper import OnePerTensor, Rate, Search
 from steprule.maths import abs, clamp, exp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
 from steprule.problems import problem as problems
+from steprule.problems import surfaces
 from steprule.problems.problem import Problem
 from steprule.rules.parts import composed
 from steprule.sweeps import engine
 from steprule.sweeps.kernel import NotBatchable, compiled
 
-BATCHED = [n for n in problems.names() if n != "digits-cnn"]
+BATCHED = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]
 
 
 def small(count: int = 120) -> Problem:
@@ -52,9 +53,11 @@ SMALL = small()
 @pytest.mark.parametrize("name", problems.names())
 def test_every_problem_trains(name: str) -> None:
     task = problems.get(name)
-    found = steprule.sweep("adam", task, {"lr": [1e-4, 1e-2]}, epochs=2, compile=False)
+    on_a_surface = name in surfaces.names()
+    rates, epochs = ([1e-3, 0.1], 10) if on_a_surface else ([1e-4, 1e-2], 2)
+    found = steprule.sweep("adam", task, {"lr": rates}, epochs=epochs, compile=False)
     assert found.engine == "vmap"
-    assert found.train[1, 0] < 0.8 * found.initial[0]
+    assert found.train[1, 0] < (0.99 if on_a_surface else 0.8) * found.initial[0]
     assert found.train[1, 0] < found.train[0, 0]
     if task.validation is not None:
         assert found.validation[1, 0] < found.validation[0, 0]
@@ -202,7 +205,7 @@ def test_the_form_for_other_devices(name: str) -> None:
         values["momentum"] = np.full(4, 0.8)
     results = [
         engine.train_lanes(task, rule, values, [0, 1, 0, 1], epochs=2, batch_size=9, schedule="linear", engine=how)
-        for how in ("kernel", "tensors")
+        for how in ("kernel", "vmap")
     ]
     kernel, tensors = results
     assert tensors.train[:3] == pytest.approx(kernel.train[:3], rel=LANE_AGAINST_SOLO)
@@ -224,9 +227,10 @@ def test_when_compiling_pays() -> None:
 
 def test_auto_compiles_by_counts() -> None:
     assert steprule.sweep("adam", SMALL, {"lr": [0.1]}).engine == "vmap"
-    assert steprule.sweep("adam", SMALL, {"lr": np.full(600_000 // 15, 0.1)}, epochs=40).engine == "kernel"
+    assert steprule.sweep("adam", SMALL, {"lr": np.full(400_000 // 15, 0.1)}, epochs=40).engine == "kernel"
 
 
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
 def test_what_cannot_be_batched_runs_one_by_one_and_says_so() -> None:
     class Branching(nn.Module):
         def __init__(self) -> None:

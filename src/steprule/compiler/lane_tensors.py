@@ -1,4 +1,4 @@
-"""The lanes form on torch tensors, for devices on which no kernel of ours runs: the same program, an operation at a time."""
+"""The lanes form on torch tensors, on any device and with nothing to compile: the same program, an operation at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class TensorStepper:
     """The tensors of some lanes, stepped on a device: elements [rows, lanes] in the compute dtype, scalars [lanes] in float64."""
 
     def __init__(self, rule: LaneRule, hypers: Mapping[str, Any], sizes: Sequence[int], device: str) -> None:
-        self.rule, self.sizes, self.device = rule, list(sizes), device
+        self.rule, self.device = rule, device
+        # Without reductions a tensor's rows know nothing of each other: all tensors are one.
+        self.sizes = list(sizes) if rule.later.reductions else [sum(sizes)]
         self.dtype = getattr(torch, rule.compute)
         lanes = len(next(iter(hypers.values())))
         inputs, scalar_slots = scalar_inputs(rule.later)
@@ -32,7 +34,7 @@ class TensorStepper:
             return dict(zip(names, values, strict=True))
 
         self.hypers = rows(inputs)
-        self.scalar_slots = [rows(scalar_slots) for _ in sizes]
+        self.scalar_slots = [rows(scalar_slots) for _ in self.sizes]
         self.states = {n: v.to(self.dtype).repeat(sum(sizes), 1) for n, v in rows(rule.states).items()}
 
     def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:

@@ -63,38 +63,6 @@ class LaneRule:
         return np.array(rows, dtype=np.float64).reshape(len(rows), lanes)
 
 
-class LaneStepper:
-    """The arrays of some lanes, stepped from Python."""
-
-    def __init__(self, rule: LaneRule, hypers: Mapping[str, Array], sizes: Sequence[int]) -> None:
-        self.rule = rule
-        self.lanes = len(next(iter(hypers.values())))
-        self.tensors, self.starts = layout(sizes)
-        inputs, slots = scalar_inputs(rule.later)
-        self.rates = [k for k, n in enumerate(inputs) if n == "lr"]
-        self.hypers, self.slots = (rule.rows_of(n, hypers, self.lanes) for n in (inputs, slots))
-        self.states = np.repeat(rule.rows_of(rule.states, hypers, self.lanes)[:, None], len(self.tensors), axis=1)
-        self.states = self.states.astype(rule.compute)
-        table, first, later, reductions = rule.extents
-        self.powers = np.ones((first, self.lanes)), np.ones((later, self.lanes))
-        self.table = np.empty((table, self.lanes), dtype=rule.compute)
-        self.reduced = np.empty((reductions, len(sizes), self.lanes), dtype=rule.compute)
-        self.sums = np.empty((reductions, len(sizes), self.lanes))
-
-    def step(self, t: int, p: Array, g: Array, alive: NDArray[np.uint8], factor: float = 1.0) -> None:
-        """One step of every lane; p [rows, lanes] and the states are written. `factor` multiplies the learning rate."""
-        first, later = self.rule.modules
-        hypers = self.hypers.copy()
-        hypers[self.rates] *= factor
-        if t == 1 and first is not later:  # its powers are brought up to the step
-            later.scalars(hypers, 1.0, self.powers[1], self.slots.copy(), self.table)
-        module, powers = (first, self.powers[0]) if t == 1 and first is not later else (later, self.powers[1])
-        module.step(
-            float(t), hypers, powers, self.slots, self.table, self.tensors, self.starts, self.reduced, self.sums,
-            alive, p, g, self.states,
-        )  # fmt: skip
-
-
 def layout(sizes: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The tensor to which each row belongs, and the first row of each tensor, with the end."""
     tensors = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)

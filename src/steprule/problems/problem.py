@@ -187,6 +187,13 @@ def _classes(
     )
 
 
+@cache
+def _walk(name: str) -> Problem:
+    from steprule.problems import surfaces, walks  # sympy takes a third of a second
+
+    return walks.problem_of(surfaces.get(name))
+
+
 _MAKERS: dict[str, Callable[[], Problem]] = {
     "airfoil": _airfoil,
     **{n: partial(_airfoil_split, n) for n in ("airfoil-linear", "airfoil-mlp")},
@@ -197,7 +204,9 @@ _MAKERS: dict[str, Callable[[], Problem]] = {
 
 def names() -> tuple[str, ...]:
     """The names of the embedded problems."""
-    return tuple(_MAKERS)
+    from steprule.problems import surfaces
+
+    return (*_MAKERS, *surfaces.names())
 
 
 @lru_cache(maxsize=64)
@@ -213,6 +222,8 @@ def get(problem: str | Problem) -> Problem:
             hint = "Make one with steprule.Problem(name, summary, features, targets, model, loss)."
             raise InputTypeError(problem, expected="a steprule.Problem", got=f"a {type(made).__name__}", hint=hint)
         return made
-    if problem not in _MAKERS:
-        raise unknown_name("problem", problem, _MAKERS)
-    return _MAKERS[problem]()
+    if problem in _MAKERS:
+        return _MAKERS[problem]()
+    if problem not in names():
+        raise unknown_name("problem", problem, names())
+    return _walk(problem)

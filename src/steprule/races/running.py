@@ -115,7 +115,7 @@ def run(
     # In an order that mixes problems and rules: workers then seldom build the same kernel at the same time.
     queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
     if queue:
-        with _engine(spec, engine, workers, address, sum(len(b.lanes) for _, b in queue)) as (submit, slots):
+        with engine_of(spec, engine, workers, address, sum(len(b.lanes) for _, b in queue)) as (submit, slots):
             while queue or pending:
                 while queue and len(pending) < slots:
                     chain, block = queue.pop(0)
@@ -138,7 +138,7 @@ def run(
 
 
 @contextmanager
-def _engine(
+def engine_of(
     spec: Spec, name: str, workers: int | None, address: str | None, lanes: int
 ) -> Iterator[tuple[Submit, int]]:
     """What takes blocks, and how many it should hold at once."""

@@ -1,11 +1,12 @@
 """Train many lanes of one rule and one variant together: forward and backward over lanes, then the lane kernel.
 
-Three ways forward and backward: the printed kernel; `torch.vmap`, which needs no compilation and takes whatever vmap takes;
-and the same with the rule on tensors too, for other devices. A lane's numbers depend on no other lane, nor on how many there are.
+Two ways: one printed kernel for model and rule; and `torch.vmap`, with the rule as operations on tensors, which needs no
+compilation, runs on any device and takes whatever vmap takes. A lane's numbers depend on no other lane, nor on how many there are.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from steprule.compiler import eager
 from steprule.compiler.cpu import PARALLEL, may_run_parallel
 from steprule.compiler.lane_tensors import TensorStepper
-from steprule.compiler.lanes import LaneRule, LaneStepper, layout, scalar_inputs
+from steprule.compiler.lanes import LaneRule, layout, scalar_inputs
 from steprule.compiler.split import program_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
@@ -32,12 +33,14 @@ from steprule.sweeps.model import traced
 from steprule.training import SCHEDULES, batches
 
 Array = NDArray[Any]
-Engine = Literal["kernel", "vmap", "tensors", "one by one"]
+Engine = Literal["kernel", "vmap", "one by one"]
 Gradients = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(p, x, y): the gradients [rows, lanes] and the losses [lanes] of p [rows, lanes] and a batch."""
 
 WINDOWS = 30
 """Points of a loss curve: each is the mean of the batch losses of a thirtieth of the steps."""
+RECORD = 2_000
+"""Steps from which the gradients' operations are recorded."""
 EVALUATE = 64_000_000
 """Numbers that an evaluation may hold at once."""
 
@@ -92,7 +95,7 @@ def train_lanes(
         windows=np.arange(len(counts)) * WINDOWS // len(counts),
         device=device,
     )
-    run = {"kernel": _by_kernel, "vmap": _by_vmap, "tensors": _on_device}[engine]
+    run = _by_kernel if engine == "kernel" else _by_vmap
     p, curve, died, losses_on = run(work, starts[:, seed_of])
     lanes = len(seed_of)
     steps = np.bincount(work.windows, minlength=WINDOWS)
@@ -191,26 +194,7 @@ def _rows(data: Tensor) -> Array:
 
 
 def _by_vmap(work: _Work, start: Array) -> Trained:
-    """A call a step: torch's vmap for the gradients, the lanes form for the rule."""
-    p, g = np.ascontiguousarray(start), np.empty_like(start, order="C")
-    stepper = LaneStepper(work.rule, work.hypers, work.sizes)
-    alive = np.ones(p.shape[1], dtype=np.uint8)
-    curve, died = np.zeros((WINDOWS, p.shape[1])), np.zeros(p.shape[1], dtype=np.int64)
-    whole = torch.from_numpy(p)
-    with np.errstate(all="ignore"):
-        for t, (gradient, found) in enumerate(_gradients(work, whole, "cpu"), 1):
-            g[:], losses = gradient.numpy(), found.numpy()
-            finite = np.isfinite(losses)
-            if not finite.all():
-                died[(alive == 1) & ~finite] = t
-                alive[~finite] = 0
-            curve[work.windows[t - 1]] += losses
-            stepper.step(t, p, g, alive, float(work.factors[t - 1]))
-    return p, curve, died, lambda p, x, y: evaluate(work.task, p, x, y)
-
-
-def _on_device(work: _Work, start: Array) -> Trained:
-    """The same on any device that torch has: the rule too as operations on tensors."""
+    """A call a step, on any device: torch's vmap for the gradients, the rule as operations on tensors."""
     p = torch.from_numpy(np.ascontiguousarray(start)).to(work.device)
     stepper = TensorStepper(work.rule, work.hypers, work.sizes, work.device)
     alive = torch.ones(p.shape[1], dtype=torch.bool, device=work.device)
@@ -228,7 +212,10 @@ def _on_device(work: _Work, start: Array) -> Trained:
 
 def _gradients(work: _Work, p: Tensor, device: str) -> Iterator[tuple[Tensor, Tensor]]:
     """At each step the gradients [rows, lanes] and the losses [lanes] of what p is by then."""
-    gradients = _vmapped(work.task, work.task.model().to(device), own_data=work.own_data)
+    # Recorded once and played back: vmap and autograd cost more than what they compute. But what records takes a second to
+    # import, as torch.func.grad does.
+    record = len(work.counts) >= RECORD or "torch._inductor" in sys.modules
+    gradients = _vmapped(work.task, work.task.model().to(device), own_data=work.own_data, record=record)
     features, targets = work.task.features.to(device), work.task.targets.to(device)
     order, seed_of = torch.from_numpy(work.order).to(device), torch.from_numpy(work.seed_of).to(device)
     for t, count in enumerate(work.counts):
@@ -280,7 +267,7 @@ def _compute_of(task: Problem) -> str:
     return str(next(task.model().parameters()).dtype).removeprefix("torch.")
 
 
-def _vmapped(task: Problem, model: nn.Module, *, own_data: bool) -> Gradients:
+def _vmapped(task: Problem, model: nn.Module, *, own_data: bool, record: bool) -> Gradients:
     shapes = {n: p.shape for n, p in model.named_parameters()}
 
     def loss_of(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -289,18 +276,27 @@ def _vmapped(task: Problem, model: nn.Module, *, own_data: bool) -> Gradients:
     if not all(p.requires_grad for p in model.parameters()):
         raise NotBatchable("a parameter that is frozen")
     data = 0 if own_data else None
-    both = vmap(grad_and_value(loss_of), in_dims=(0, data, data))
+    all_losses = vmap(loss_of, in_dims=(0, data, data))
+
+    def both(params: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        leaves = {n: v.detach().requires_grad_() for n, v in params.items()}
+        losses = all_losses(leaves, x, y)
+        # A lane's loss depends on no other lane's parameters: the gradient of the sum is that of each.
+        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True)), losses.detach()
 
     recorded: dict[Any, Any] = {}
 
     def call(p: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         params = _lanes_first(p, shapes)
         try:
-            # Recorded once for batches of one size and played back: vmap and autograd cost twenty times what they compute.
-            if (key := (x.shape, p.shape[1])) not in recorded:
+            if record and (key := (x.shape, p.shape[1])) not in recorded:
                 recorded[key] = make_fx(both)(params, x, y)
-            with torch.no_grad():
-                gradients, losses = recorded[key](params, x, y)
+            if record:
+                with torch.no_grad():
+                    gradients, losses = recorded[key](params, x, y)
+            else:
+                gradients, losses = both(params, x, y)
         except Exception as error:
             raise NotBatchable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
         return torch.cat([gradients[n].reshape(p.shape[1], -1) for n in shapes], dim=1).T, losses

@@ -73,6 +73,8 @@ _ELEMENTWISE: dict[Any, Callable[..., str]] = {
     aten.sgn.default: lambda a: f"ONE if {a} > ZERO else (-ONE if {a} < ZERO else ZERO)",
     aten.exp.default: lambda a: f"exp_({a})",
     aten.log.default: lambda a: f"np.log({a})",
+    aten.sin.default: lambda a: f"np.sin({a})",
+    aten.cos.default: lambda a: f"np.cos({a})",
     aten.sqrt.default: lambda a: f"np.sqrt({a})",
     aten.tanh.default: lambda a: f"tanh_({a})",
     aten.tanh_backward.default: lambda g, y: f"{g} * (ONE - {y} * {y})",
@@ -211,7 +213,7 @@ class _Printer:
             if target in (aten.add.Tensor, aten.sub.Tensor) and node.kwargs.get("alpha", 1) != 1:
                 raise NotBatchable("add with alpha")
             self._elementwise(node, _ELEMENTWISE[target], args)
-        elif target is aten.pow.Tensor_Scalar and args[1] in (1, 2, 3, 1.0, 2.0, 3.0):
+        elif target is aten.pow.Tensor_Scalar and args[1] in range(1, 9):
             self._elementwise(node, lambda a: " * ".join([a] * int(args[1])), args[:1])
         elif target in (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default):
             value = {aten.ones_like.default: 1.0, aten.zeros_like.default: 0.0}.get(target, args[-1])

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from steprule.errors import InputError
 from steprule.files import write_aside
@@ -28,6 +27,8 @@ def sobol(ranges: Mapping[str, Search], count: int, seed: int = 0) -> dict[str, 
         raise InputError("points", expected="1 or more", got=repr(count))
     if not ranges:
         return {}
+    from scipy.stats import qmc  # half a second, which a sweep over a grid need not wait for
+
     shares = qmc.Sobol(len(ranges), rng=seed).random_base2(int(np.ceil(np.log2(count))))[:count]
     return {n: np.array([s.at(share) for share in shares[:, k]]) for k, (n, s) in enumerate(ranges.items())}
 

@@ -23,7 +23,7 @@ from steprule.sweeps.kernel import NotBatchable
 from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, seeds_of, train, versions
 
 Compile = bool | Literal["auto"]
-WORTH = 30_000_000
+WORTH = 20_000_000
 """Lanes x steps x parameters from which `compile="auto"` compiles the model: by counts and not by the clock, so that the
 same sweep has the same numbers on every machine."""
 AT_ONCE = 16_384
@@ -331,7 +331,7 @@ def choose(
         engines.train_lanes(_few(task, size), composed(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
     except NotBatchable as error:
         return "one by one", f"the model cannot be batched: {error}"
-    return "vmap" if device == "cpu" else "tensors", reason
+    return "vmap", reason
 
 
 def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float | None:
