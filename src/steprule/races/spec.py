@@ -190,7 +190,7 @@ def spec_of(
     for task in tasks:
         plan = {"epochs": epochs or task.epochs, "batch_size": batch_size or task.batch_size}
         rule = next((r.what for r in runners if r.is_rule), None)
-        lanes = sum(r.is_rule for r in runners) * trials * seeds * len(schedules)
+        lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(schedules)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
         plans[task.name] = Plan(**plan, engine=engine)
     return Spec(tasks, tuple(schedules), runners, trials, seeds, fresh, plans, device, first_seed)

@@ -23,7 +23,7 @@ from steprule.sweeps.kernel import NotBatchable
 from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, seeds_of, train, versions
 
 Compile = bool | Literal["auto"]
-WORTH = 20_000_000
+WORTH = 10_000_000
 """Lanes x steps x parameters from which `compile="auto"` compiles the model: by counts and not by the clock, so that the
 same sweep has the same numbers on every machine."""
 AT_ONCE = 16_384
