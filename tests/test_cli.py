@@ -14,6 +14,7 @@ import pytest
 import steprule
 from steprule import rules
 from steprule.cli import main
+from steprule.races.as_given import TUTORIAL
 
 COMMAND = [sys.executable, "-m", "steprule"]
 
@@ -85,12 +86,14 @@ def test_show_as_python_runs_and_as_numba_is_source(rule: str, capsys: pytest.Ca
 
 
 def test_show_needs_no_torch() -> None:
-    code = "import sys; from steprule.cli import main; main(['show', 'adam']); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys; from steprule.cli import main
+from steprule.races.as_given import TUTORIAL; main(['show', 'adam']); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from steprule.cli import main; main(sys.argv[1:]); print({'torch', 'numpy', 'sympy', 'matplotlib', 'plotly', 'pyarrow', 'pandas'} & {*sys.modules})"
+    code = "import sys; from steprule.cli import main
+from steprule.races.as_given import TUTORIAL; main(sys.argv[1:]); print({'torch', 'numpy', 'sympy', 'matplotlib', 'plotly', 'pyarrow', 'pandas'} & {*sys.modules})"
     for args in (["--help"], ["race", "--help"], []):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "set()"
@@ -127,15 +130,15 @@ def test_train(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_race(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
-    out = printed(capsys, "race", "--seeds", "2")
-    for entry in steprule.races.TUTORIAL:
+    out = printed(capsys, "race", "--trials", "0", "--seeds", "2")
+    for entry in TUTORIAL:
         assert entry.label in out
     assert "0.24168796" in out
     assert "0.242541" in out
     table = pq.read_table("runs/airfoil/results.parquet")
     assert table.num_rows == 24
     assert Path("runs/airfoil/report.html").stat().st_size > 1_000_000
-    result = as_json(capsys, "race", "--seeds", "2")
+    result = as_json(capsys, "race", "--trials", "0", "--seeds", "2")
     assert result["runs_kept"] == 24
     assert len(result["rows"]) == 12
     assert result["rows"][4]["book"] == [0.242541, 0.243675]
@@ -145,7 +148,7 @@ def test_race_of_ones_own(capsys: pytest.CaptureFixture[str], in_folder: Path) -
     Path("mine.py").write_text(
         "from steprule import rule\n\n\n@rule\ndef mine(p, g, *, lr=0.05):\n    return p - lr * g\n"
     )
-    out = ["--seeds", "2", "--out", "out"]
+    out = ["--trials", "0", "--seeds", "2", "--out", "out"]
     result = as_json(capsys, "race", "mine.py:mine", "sgd", "torch.optim.SGD", "--set", "sgd.lr=0.05", *out)
     mine, sgd, _ = result["rows"]
     assert mine["mean"] == sgd["mean"]

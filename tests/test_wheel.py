@@ -50,8 +50,25 @@ def test_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
 
     where = run(str(folder / "python"), "-c", "import steprule; print(steprule.__file__)")
     assert str(tmp_path) in where
-    result = json.loads(run(str(folder / "steprule"), "race", "--seeds", "2", "--json"))
+    result = json.loads(run(str(folder / "steprule"), "race", "--trials", "0", "--seeds", "2", "--json"))
     assert len(result["rows"]) == 12
+    small = (
+        "--on",
+        "digits-softmax",
+        "--trials",
+        "4",
+        "--seeds",
+        "2",
+        "--fresh",
+        "2",
+        "--epochs",
+        "1",
+        "--out",
+        "race",
+    )
+    result = json.loads(run(str(folder / "steprule"), "race", "sgd", "adam", *small, "--json"))
+    assert len(result["cells"]) == 2
+    assert (work / "race" / "report.html").exists()
     assert (work / "runs" / "airfoil" / "report.html").exists()
     assert (work / "runs" / "airfoil" / "results.parquet").exists()
     run(str(folder / "steprule"), "trace", "sgd", "adam", "--out", "paths.png")
