@@ -86,14 +86,12 @@ def test_show_as_python_runs_and_as_numba_is_source(rule: str, capsys: pytest.Ca
 
 
 def test_show_needs_no_torch() -> None:
-    code = "import sys; from steprule.cli import main
-from steprule.races.as_given import TUTORIAL; main(['show', 'adam']); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys; from steprule.cli import main; main(['show', 'adam']); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from steprule.cli import main
-from steprule.races.as_given import TUTORIAL; main(sys.argv[1:]); print({'torch', 'numpy', 'sympy', 'matplotlib', 'plotly', 'pyarrow', 'pandas'} & {*sys.modules})"
+    code = "import sys; from steprule.cli import main; main(sys.argv[1:]); print({'torch', 'numpy', 'sympy', 'matplotlib', 'plotly', 'pyarrow', 'pandas'} & {*sys.modules})"
     for args in (["--help"], ["race", "--help"], []):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "set()"
