@@ -194,8 +194,9 @@ def _differences(
 
 @pytest.mark.parametrize("rival", [COPY, hidden, NARROWED], ids=["a copy", "a hidden default", "a narrowed space"])
 def test_nobody_gains_by_what_is_no_better(rival: Any) -> None:
-    differences, verdicts = _differences(rival, 12)
-    assert verdicts.count("real") <= 2
+    """A handful of races; the long test below runs hundreds."""
+    differences, verdicts = _differences(rival, 5)
+    assert verdicts.count("real") <= 1
     _check_no_gain(differences, rival, 0.01)
 
 
@@ -237,7 +238,8 @@ def test_every_rule_has_a_space(name: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("rival", "problem"), [(COPY, "airfoil-linear"), (hidden, "airfoil-linear"), (COPY, "digits-softmax")]
+    ("rival", "problem"),
+    [(COPY, "airfoil-linear"), (hidden, "airfoil-linear"), (NARROWED, "airfoil-linear"), (COPY, "digits-softmax")],
 )
 def test_real_races_err_no_more_often_than_stated(rival: Any, problem: str) -> None:
     """Copies, and Adam in disguise: a "real" difference in no more than 5 % of races; 95 % intervals cover."""

@@ -51,6 +51,24 @@ class Problem:
     epochs: int = 2
     """How a sweep trains it, unless told otherwise."""
 
+    def __post_init__(self) -> None:
+        parts = {"features": (self.features, self.targets), "validation": self.validation, "test": self.test}
+        for name, pair in parts.items():
+            if pair is None:
+                continue
+            x, y = pair
+            if len(x) != len(y) or not len(x):
+                got = f"{len(x)} and {len(y)}"
+                raise InputError(
+                    f"problem {self.name}: {name}", expected="as many targets as samples, 1 or more", got=got
+                )
+            for tensor in pair:
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    bad = int((~torch.isfinite(tensor)).sum())
+                    raise InputError(
+                        f"problem {self.name}: {name}", expected="finite numbers", got=f"{bad} that are not"
+                    )
+
     def initial_model(self, seed: int, init: Init, *, torch_class: bool) -> nn.Module:
         """The model before the first step: the same for the same seed.
 

@@ -56,7 +56,10 @@ class Difference:
 
 
 def outcome(losses: Array, initial: Array, diverged: Array) -> Array:
-    """The logarithm of each loss; who diverged counts as having learnt nothing: with the loss before the first step."""
+    """The logarithm of each loss; who diverged counts as having learnt nothing: with the loss before the first step.
+
+    Losses are taken to be positive: one of 0 or less counts as the least that is told apart.
+    """
     with np.errstate(invalid="ignore"):
         kept = np.where(diverged | ~np.isfinite(losses), initial, losses)
         return np.asarray(np.log(np.maximum(kept, LEAST * np.abs(initial))))

@@ -59,6 +59,7 @@ class Store:
             yield
             return
         lock = self.folder / f"{LOCK}{part}"
+        self._refuse_another_folder()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             held = filelock.FileLock(lock, timeout=0)
@@ -77,13 +78,18 @@ class Store:
         finally:
             held.release()
 
+    def _refuse_another_folder(self) -> None:
+        """Before anything is written there."""
+        assert self.folder is not None
+        if self.folder.is_dir() and not (self.folder / SPEC).exists():
+            if strange := sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")):
+                got = f"a folder with {strange[0]!r}"
+                raise InputError(str(self.folder), expected="a new folder, or one of a race", got=got, hint=ELSEWHERE)
+
     def _begin(self) -> None:
         assert self.folder is not None
         path = self.folder / SPEC
         if not path.exists():
-            if strange := sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")):
-                got = f"a folder with {strange[0]!r}"
-                raise InputError(str(self.folder), expected="a new folder, or one of a race", got=got, hint=ELSEWHERE)
             with write_aside(path) as aside:
                 aside.write_text(json.dumps(self.spec, indent=1) + "\n", encoding="utf-8")
         elif difference := difference_of(read_spec(self.folder), self.spec):
