@@ -241,16 +241,22 @@ def _measured(
     )
 
 
+WARM_UP = 3
+"""Rounds of tiny steps before the clock counts."""
+
+
 def _host(
     sides: Mapping[str, Callable[[list[Tensor]], Callable[[], Any]]], workload: Workload, device: str
 ) -> dict[str, float]:
     small = Workload("one element each", tuple((1,) for _ in workload.shapes), 51, workload.fresh)
     # torch.compile would compile again, for minutes: its host time is not asked for.
     runners = {form: _Runner(make, small, device) for form, make in sides.items() if form != "torch.compile"}
-    times = {form: [runner.step() for _ in range(3)][:0] for form, runner in runners.items()}
-    for _ in range(small.rounds):
+    times: dict[str, list[float]] = {form: [] for form in runners}
+    for round_ in range(WARM_UP + small.rounds):
         for form, runner in runners.items():
-            times[form].append(runner.step())
+            seconds = runner.step()
+            if round_ >= WARM_UP:
+                times[form].append(seconds)
     return {form: statistics.median(t) * 1e6 for form, t in times.items()}
 
 

@@ -81,10 +81,11 @@ class Store:
     def _refuse_another_folder(self) -> None:
         """Before anything is written there."""
         assert self.folder is not None
-        if self.folder.is_dir() and not (self.folder / SPEC).exists():
-            if strange := sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")):
-                got = f"a folder with {strange[0]!r}"
-                raise InputError(str(self.folder), expected="a new folder, or one of a race", got=got, hint=ELSEWHERE)
+        if not self.folder.is_dir() or (self.folder / SPEC).exists():
+            return
+        if strange := sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")):
+            got = f"a folder with {strange[0]!r}"
+            raise InputError(str(self.folder), expected="a new folder, or one of a race", got=got, hint=ELSEWHERE)
 
     def _begin(self) -> None:
         assert self.folder is not None
