@@ -76,18 +76,21 @@ class Runner:
         found = {n: p.default for n, p in inspect.signature(self.what).parameters.items()}
         return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """Hyperparameters under which a rule's formula is the one that is raced: what is searched is switched on."""
+        rule = composed(self.what)
+        on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
+        return rule.bind({**on, **self.fixed})
+
     def to_dict(self) -> dict[str, Any]:
         """What decides its results, as plain values."""
         space = {n: [s.low, s.high, s.scale] for n, s in self.space.items()}
         found = {"label": self.label, "optimizer": name_of(self.what), "space": space, "set": dict(self.fixed)}
         if isinstance(self.what, Rule):
             rule = composed(self.what)
-            bound = rule.bind({**self.defaults, **{n: s.high for n, s in self.space.items() if rule.hyper(n).switches}})
-            bound = {**bound, **rule.bind(self.fixed)} if self.fixed else bound
-            return {
-                **found,
-                "formula": formula.text(trace(rule, {h.name: bound[h.name] for h in rule.hypers if h.switches})),
-            }
+            switches = {h.name: self.shown[h.name] for h in rule.hypers if h.switches}
+            return {**found, "formula": formula.text(trace(rule, switches))}
         module = str(getattr(self.what, "__module__", "")).partition(".")[0]
         packages = packages_distributions().get(module, [])
         return {**found, "version": version(packages[0]) if packages else _source_of(self.what)}

@@ -86,7 +86,7 @@ th:first-child,td:last-child{text-align:left}thead th{color:#555;font-weight:600
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem .9rem;margin:.5rem 0;font-size:.92rem}
 dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:#555}
 @media(max-width:560px){.facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}}
-.figure{overflow-x:auto}.figure svg{min-width:640px;width:100%;height:auto}
+.figure{overflow-x:auto}.figure svg{min-width:820px;width:100%;height:auto}
 .pairs td,.pairs th{padding:.18rem .35rem;font-size:.8rem;text-align:center}.pairs th:first-child{text-align:left}
 .real{color:#fff}.below{background:#0072B2}.above{background:#A34A00}.same{background:#d9e8d9}
 @media print{section{break-inside:avoid}}

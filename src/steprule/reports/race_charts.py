@@ -128,6 +128,7 @@ def sensitivity(race: Race) -> Figure:
                 continue
             axes.plot(s.hypers["lr"] * MULTIPLES, np.exp(means), **_line(style_of(s.label), 3))
             worst = max(worst, float(np.exp(np.percentile(means, 60))))
+            best = min(best, float(np.exp(means.min())))
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_ylim(0.95 * best, max(1.3 * best, worst))

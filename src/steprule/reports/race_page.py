@@ -80,7 +80,7 @@ def _page(race: Race, drawn: dict[str, str], command: Sequence[str]) -> str:
         section("Tables", "".join(_table(race, cell) for cell in race.cells), _READING),
         section("Two by two", "".join(_pairs(cell, race.matters) for cell in race.cells), _reading_pairs(race)),
         *figures[1:],
-        section("What each does", formulas((r.label, r.what, r.fixed) for r in race.spec.runners if r.is_rule)),
+        section("What each does", formulas((r.label, r.what, r.shown) for r in race.spec.runners if r.is_rule)),
         section("How this was made", _provenance(race, command)),
     ]
     return document(title, "".join(body))
@@ -154,7 +154,7 @@ def _pairs(cell: Cell, matters: float) -> str:
         lines.append(f"<tr><th>{escape(row)}</th>{''.join(cells)}</tr>")
     head = "".join(f"<th>{escape(n)}</th>" for n in labels)
     table = f'<div class="wide"><table class="pairs"><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
-    return f"<details><summary>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</summary>{table}</details>"
+    return f"<details open><summary>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</summary>{table}</details>"
 
 
 def _percent(value: float) -> str:
