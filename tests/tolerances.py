@@ -81,3 +81,7 @@ LANE_GRADIENT = 5e-6
 # A lane's loss after a whole run in float32 against a solo run through torch: each step rounds differently, by sums in
 # another order and the fold of scalars, and 15 steps feed it back.
 LANE_AGAINST_SOLO = 2e-4
+
+JAVASCRIPT = 1e-12
+"""The JavaScript form against the eager one, float64, over twelve steps: the same operations in the same order, but a browser's
+exp, log and pow may differ from C's in the last place, and a norm is summed in another order than numpy's."""

@@ -29,7 +29,7 @@ def _surface_names(incomplete: str) -> list[str]:
     return [name for name in surfaces.names() if name.startswith(incomplete)]
 
 
-FORMS = ("text", "latex", "python", "numba", "triton")
+FORMS = ("text", "latex", "python", "javascript", "numba", "triton")
 RULE_HELP = "A catalogue name, file.py:name or package.module:name."
 RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=_rule_names)]
 RuleArguments = Annotated[list[str], typer.Argument(metavar="RULE...", help=RULE_HELP, autocompletion=_rule_names)]
@@ -81,7 +81,9 @@ def rules(json: JsonOption = False) -> None:
 @app.command()
 def show(
     rule: RuleArgument,
-    form: Annotated[str, typer.Option("--as", metavar="FORM", help="text, latex, python, numba or triton.")] = "",
+    form: Annotated[
+        str, typer.Option("--as", metavar="FORM", help="text, latex, python, javascript, numba, triton.")
+    ] = "",
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -102,7 +104,10 @@ def show(
         output.as_json({**_rule_record(found), "formula": {"text": text, "latex": latex}})
         return
     if form:
+        from steprule.compiler import javascript
+
         printed = {"text": text, "latex": "\n".join(latex), "python": formula.python(graph)}
+        printed["javascript"] = javascript.source(graph)
         output.say(printed[form] if form in printed else _kernel_source(graph, form))
         return
     output.say(f"{found.name}: {found.summary}\n")

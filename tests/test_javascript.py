@@ -1,0 +1,88 @@
+"""The JavaScript form, run by Node: every rule and variant against the eager form, on parameters and all states."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from typing import Any
+
+import numpy as np
+import pytest
+from tolerances import JAVASCRIPT
+
+from steprule import rules
+from steprule.compiler import eager, javascript
+from steprule.compiler.graph import trace
+from steprule.rules.parts import composed
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+
+
+def run(code: str) -> Any:
+    done = subprocess.run(["node", "-"], input=code, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+CASES = [(r, v) for raw in rules.CATALOGUE.values() for r in (composed(raw),) for v in r.variants()]
+
+
+def _hypers(rule: Any, variant: dict[str, bool]) -> dict[str, Any]:
+    away = {"momentum": 0.7, "weight_decay": 0.03, "decoupled_weight_decay": 0.02}
+    own = {h.name: h.default for h in rule.hypers}
+    own |= {n: (on if rule.hyper(n).is_flag else (away.get(n, 0.4) if on else 0.0)) for n, on in variant.items()}
+    return own
+
+
+@needs_node
+def test_every_rule_and_variant() -> None:
+    """Twelve steps on three coordinates; the functions of all variants in one run of Node."""
+    rng = np.random.default_rng(0)
+    start, gradients = rng.standard_normal(3), rng.standard_normal((12, 3))
+    code, expected = ["const found = [];"], []
+    for k, (rule, variant) in enumerate(CASES):
+        hypers = _hypers(rule, variant)
+        used = eager.slots_of(rule, tuple(variant.items()))
+        absent = frozenset(s.name for s in rule.slots if s.absent_at_first and s.name in used)
+        names = ["first", "later"]
+        for name, missing in zip(names, (absent, frozenset()), strict=True):
+            printed = javascript.source(trace(rule, variant, absent=missing))
+            code.append(f"const {name}{k} = {printed.replace('function ' + rule.name, 'function', 1)};")
+        initial = {
+            s.name: eager.start(s, start, hypers) for s in rule.slots if s.name in used and not s.absent_at_first
+        }
+        plain = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in initial.items()}
+        code.append(
+            f"{{let p = {start.tolist()}, s = {json.dumps(plain)}; const path = [];"
+            f"{json.dumps(gradients.tolist())}.forEach((g, t) => {{"
+            f"const r = (t === 0 ? first{k} : later{k})(p, g, s, {json.dumps(hypers)}, t + 1);"
+            f"p = r.p; s = {{...s, ...r.states}}; path.push([p, s]);}}); found.push(path);}}"
+        )
+        p, state, path = start, {}, []
+        for t, g in enumerate(gradients, 1):
+            p, state = eager.step(rule, p, g, state, t, hypers)
+            path.append((p, {n: v for n, v in state.items() if n in used}))
+        expected.append(path)
+    code.append("console.log(JSON.stringify(found));")
+    found = run("\n".join(code))
+    for (rule, variant), theirs, ours in zip(CASES, found, expected, strict=True):
+        for (p, states), (q, held) in zip(theirs, ours, strict=True):
+            assert p == pytest.approx(q, rel=JAVASCRIPT, abs=1e-300), (rule.name, variant)
+            assert set(states) == set(held), (rule.name, variant)
+            for name, value in held.items():
+                assert np.asarray(states[name]) == pytest.approx(np.asarray(value), rel=JAVASCRIPT, abs=1e-300), (
+                    rule.name,
+                    name,
+                )
+
+
+@needs_node
+def test_the_authors_quantities() -> None:
+    hypers = composed(rules.adam).defaults
+    printed = javascript.source(trace(composed(rules.adam)))
+    call = f"adam([1, 2], [3, -4], {{exp_avg: [0, 0], exp_avg_sq: [0, 0]}}, {json.dumps(hypers)}, 1)"
+    found = run(f"{printed}; console.log(JSON.stringify({call}.quantities));")
+    assert found["m_hat"] == pytest.approx([3.0, -4.0])
+    assert found["v_hat"] == pytest.approx([9.0, 16.0])
+    assert math.isclose(found["p"][0], 1 - 0.001, rel_tol=1e-6)
