@@ -56,6 +56,7 @@ def test_a_step_that_updates_nothing_is_refused() -> None:
         steps._measured("SGD", SMALL, {"steprule": lambda p: torch.optim.SGD(p).step, "still": make}, 3, 2, "cpu")
 
 
+@pytest.mark.long
 def test_first_step_and_memory_in_fresh_processes() -> None:
     (ours, *theirs) = benching.once(["RMSprop"], workloads=[SMALL])
     assert [r.form for r in (ours, *theirs)] == ["steprule", "for-loop", "foreach"]
@@ -76,6 +77,7 @@ def test_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(0 < s < 1 for s in found.share.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", benching.MODELS.values(), ids=list(benching.MODELS))
 def test_the_models_train(make: Any) -> None:
     torch.manual_seed(0)

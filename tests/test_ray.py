@@ -28,6 +28,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "results.parquet").read_bytes()
 
 
+@pytest.mark.long
 def test_the_same_bits_as_local(local: bytes, tmp_path: Path) -> None:
     found = races.race(RULES, out=tmp_path, engine="ray", **TINY)
     assert (tmp_path / "results.parquet").read_bytes() == local
