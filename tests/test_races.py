@@ -30,21 +30,8 @@ from steprule.reports import race_page
 
 TINY: dict[str, Any] = {"trials": 8, "seeds": 3, "fresh": 4, "epochs": 1, "workers": 1}
 COMMAND = [sys.executable, "-m", "steprule"]
-TYPED = [
-    "race",
-    "sgd",
-    "adam",
-    "--on",
-    "airfoil-linear",
-    "--trials",
-    "8",
-    "--seeds",
-    "3",
-    "--fresh",
-    "4",
-    "--epochs",
-    "1",
-]
+TYPED = ["race", "sgd", "adam", "--on", "airfoil-linear",
+         "--trials", "8", "--seeds", "3", "--fresh", "4", "--epochs", "1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -37,19 +37,8 @@ def test_the_same_bits_as_local(local: bytes, tmp_path: Path) -> None:
 
 
 def test_no_cluster_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    typed = [
-        "race",
-        "sgd",
-        "adam",
-        "--on",
-        "airfoil-linear",
-        "--trials",
-        "2",
-        "--engine",
-        "ray",
-        "--address",
-        "127.0.0.1:1",
-    ]
+    typed = ["race", "sgd", "adam", "--on", "airfoil-linear", "--trials", "2",
+             "--engine", "ray", "--address", "127.0.0.1:1"]  # fmt: skip
     assert main([*typed, "--out", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert "a Ray cluster that answers" in err

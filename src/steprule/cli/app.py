@@ -49,6 +49,12 @@ def _whole(text: str) -> int:
         raise typer.BadParameter(f"expected a whole number, got {text!r}") from None
 
 
+EpochsOption = Annotated[
+    int | None, typer.Option(help="Passes over the data; the problem's own if not given.", parser=_whole, metavar="N")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=_whole, metavar="N")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
@@ -235,13 +241,8 @@ def sweep(
     points: Annotated[int, typer.Option(help="How many hyperparameter points.", parser=_whole, metavar="N")] = 64,
     seeds: Annotated[int, typer.Option(help="How many seeds each.", parser=_whole, metavar="N")] = 1,
     schedule: Annotated[str, typer.Option(help="Of the learning rate: constant, or linear to zero.")] = "constant",
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the data; the problem's own if not given.", parser=_whole, metavar="N"),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=_whole, metavar="N")
-    ] = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     compiled: Annotated[
         bool | None,
         typer.Option("--compile/--no-compile", help="Compile the model, or not; if not given, when it pays."),
@@ -314,13 +315,8 @@ def race(
     matters: Annotated[
         float, typer.Option(help="The smallest difference that matters, as a share of the loss.")
     ] = 0.01,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Passes over the data; the problem's own if not given.", parser=_whole, metavar="N"),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=_whole, metavar="N")
-    ] = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Where blocks are trained.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster; one is started here if not given.")] = None,
     workers: Annotated[

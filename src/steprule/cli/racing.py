@@ -75,7 +75,7 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
     for cell in result.cells:
         output.table(f"{cell.problem}, {cell.schedule} learning rate", HEADS, _rows(result, cell), left=(0, 5))
         output.say()
-    output.say(f"open: cannot be told apart. same: differs by less than {result.matters:.0%}. real: by more.\n")
+    output.say(f"open: cannot be told apart. same: differs by less than {result.threshold}. real: by more.\n")
     for paragraph in races.in_words(result):
         output.say(paragraph + "\n")
     kept = f", {result.kept:,} were there already" if result.kept else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from steprule.races import running
 from steprule.races.difference import difference_of
 from steprule.races.results import Race
 from steprule.races.running import EngineName, Progress
-from steprule.races.spec import Competitor, Spec, spec_of
+from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
 from steprule.races.store import BLOCKS, Store, read_spec
 from steprule.sweeps.running import Compile
 from steprule.training import Optimizable
@@ -27,12 +28,12 @@ MATTERS = 0.01
 def race(
     rules: Sequence[Optimizable | Competitor] | None = None,
     problems: Sequence[str | Problem] | str | Problem | None = None,
-    trials: int = 64,
-    seeds: int = 5,
+    trials: int = TRIALS,
+    seeds: int = STUDIES,
     out: str | Path | None = None,
     *,
-    fresh: int = 30,
-    schedules: Sequence[str] = ("constant", "linear"),
+    fresh: int = FRESH,
+    schedules: Sequence[str] = BOTH,
     matters: float = MATTERS,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -118,11 +119,10 @@ def merge(
     Raises `StepruleError` where a folder holds another race, or a part is missing.
     """
     began = time.perf_counter()
-    known = {"trials": 64, "seeds": 5, "fresh": 30, "schedules": ("constant", "linear"), "epochs": None, "batch_size": None,
-             "compile": "auto", "device": "cpu", "first_seed": 0}  # fmt: skip
+    known = [p for p in inspect.signature(spec_of).parameters if p not in ("rules", "on")]
     if unknown := set(settings) - set(known):
-        raise InputError("merge", expected="the race's own arguments", got=unknown.pop())
-    spec = spec_of(rules, problems, **{**known, **settings})  # type: ignore[arg-type]
+        raise InputError("merge", expected="one of " + ", ".join(known), got=unknown.pop())
+    spec = spec_of(rules, problems, **settings)  # type: ignore[arg-type]
     store = Store(Path(out), spec.to_dict())
     with store.locked():
         for folder in map(Path, folders):

@@ -123,6 +123,11 @@ class Race:
     results: Path | None
 
     @property
+    def threshold(self) -> str:
+        """What matters, in words: 1 %."""
+        return f"{100 * self.matters:g} %"
+
+    @property
     def lanes(self) -> int:
         """How many trainings."""
         return sum(len(p.lanes) for done in self.phases.values() for p in done)
@@ -167,7 +172,7 @@ class Race:
         found = [
             (a.label, b.label, statistics.difference(ys[b.label], ys[a.label])) for a, b in combinations(standings, 2)
         ]
-        real = statistics.holm([d.p_beyond(self.matters) for _, _, d in found])
+        real = statistics.holm([d.p_beyond(math.log1p(self.matters)) for _, _, d in found])
         same = statistics.holm([d.p_within(math.log1p(self.matters)) for _, _, d in found])
         pairs = tuple(Pair(a, b, d, float(r), float(s)) for (a, b, d), r, s in zip(found, real, same, strict=True))
         return Cell(problem, schedule, tuple(standings), pairs, target)

@@ -21,7 +21,6 @@ from steprule.races import work
 from steprule.races.plan import Block, Chain, Lanes, Phase, blocks_of, chains_of, next_phase
 from steprule.races.spec import Spec
 from steprule.races.store import Store
-from steprule.races.work import Train
 from steprule.sweeps import engine as engines
 
 EngineName = Literal["local", "ray"]
@@ -99,7 +98,9 @@ def run(
             whole = False
             for block in chain.blocks:
                 if found := store.load(block):
-                    finished, kept, seconds = finished + len(block.lanes), kept + len(block.lanes), seconds + found[1]
+                    finished += len(block.lanes)
+                    kept += len(block.lanes)
+                    seconds += found[1]
                     whole = chain.take(block, found[0])
                 elif train:
                     queue.append((chain, block))
@@ -125,11 +126,9 @@ def run(
                     chain, block = pending.pop(future)
                     results, spent = future.result()
                     store.save(block, results, spent)
-                    finished, trained, seconds = (
-                        finished + len(block.lanes),
-                        trained + len(block.lanes),
-                        seconds + spent,
-                    )
+                    finished += len(block.lanes)
+                    trained += len(block.lanes)
+                    seconds += spent
                     if chain.take(block, results):
                         take_up(chain)
                 if progress:
@@ -154,10 +153,8 @@ def engine_of(
     if count < 1:
         raise InputError("workers", expected="1 or more", got=repr(count))
     if count == 1:
-        package = work.unpacked(work.packed(spec)) if spec.device == "cpu" else work.Package(
-            {p.name: p for p in spec.problems}, {r.label: r for r in spec.runners}, spec.plans, spec.device
-        )  # fmt: skip
-        yield lambda block: _at_once(lambda b: work.train_block(package, b), block), 1
+        package = work.package_of(spec)
+        yield lambda block: _finished(work.train_block(package, block)), 1
         return
     import loky
 
@@ -188,24 +185,20 @@ def engine_of(
         Path(path).unlink(missing_ok=True)
 
 
-def _at_once(train: Train, block: Block) -> Future[tuple[dict[str, Any], float]]:
+def _finished(result: tuple[dict[str, Any], float]) -> Future[tuple[dict[str, Any], float]]:
     future: Future[tuple[dict[str, Any], float]] = Future()
-    future.set_result(train(block))
+    future.set_result(result)
     return future
 
 
 def _workers_for(spec: Spec, lanes: int) -> int:
     """All cores where the work is worth their start, which takes seconds."""
-    if spec.device != "cpu":
-        return 1
     costs = []
     for task in spec.problems:
         plan = spec.plans[task.name]
         steps = plan.epochs * -(-len(task.features) // plan.batch_size)
         slow = 1_000 if plan.engine == "one by one" or not all(r.is_rule for r in spec.runners) else 1
         costs.append(slow * steps * sum(p.numel() for p in task.model().parameters()))
-    return (
-        len(os.sched_getaffinity(0))
-        if lanes * float(np.mean(costs)) >= SMALL and hasattr(os, "sched_getaffinity")
-        else ((os.cpu_count() or 1) if lanes * float(np.mean(costs)) >= SMALL else 1)
-    )
+    if spec.device != "cpu" or lanes * float(np.mean(costs)) < SMALL:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,6 +31,8 @@ from steprule.training import SCHEDULES, Optimizable, check_device, name_of, res
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
+TRIALS, STUDIES, FRESH, BOTH = 64, 5, 30, ("constant", "linear")
+"""Of a race that says nothing else: trainings a study, studies, fresh seeds, schedules."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
 
@@ -159,9 +161,10 @@ class Spec:
 
 
 def spec_of(
-    rules: Sequence[Optimizable | Competitor] | None, on: Sequence[str | Problem] | str | Problem | None, *, trials: int,
-    seeds: int, fresh: int, schedules: Sequence[str], epochs: int | None, batch_size: int | None, compile: Compile,
-    device: str, first_seed: int = 0,
+    rules: Sequence[Optimizable | Competitor] | None, on: Sequence[str | Problem] | str | Problem | None, *,
+    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[str] = BOTH,
+    epochs: int | None = None, batch_size: int | None = None, compile: Compile = "auto", device: str = "cpu",
+    first_seed: int = 0,
 ) -> Spec:  # fmt: skip
     """The race of these arguments. Raises `StepruleError` where one does not fit."""
     whole: dict[str, tuple[object, int]] = {

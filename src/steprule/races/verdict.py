@@ -35,14 +35,14 @@ def of_cell(race: Race, cell: Cell) -> str:
     against = [p for p in cell.pairs if p.first == best.label]
     named = {v: [p for p in against if p.verdict() == v] for v in ("open", "same", "real")}
     if named["same"]:
-        text += f" No more than {race.matters:.0%} from it: {_listed([p.second for p in named['same']])}."
+        text += f" No more than {race.threshold} from it: {_listed([p.second for p in named['same']])}."
     if named["open"]:
         text += f" Cannot be told apart from it: {_listed([p.second for p in named['open']])}."
     if named["real"]:
         shown = [f"{p.second} {p.percent[0]:+.1f} % [{p.percent[1]:+.1f}, {p.percent[2]:+.1f}]" for p in named["real"]]
         text += f" Really above it: {_listed(shown)}."
     real = sum(p.verdict() == "real" for p in cell.pairs)
-    return text + f" Of all {len(cell.pairs)} pairs {real} really differ by more than {race.matters:.0%}."
+    return text + f" Of all {len(cell.pairs)} pairs {real} really differ by more than {race.threshold}."
 
 
 def _agreement(race: Race) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,10 +37,15 @@ class Package:
     device: str
 
 
-def packed(spec: Spec) -> bytes:
-    """The race as bytes, for workers in other processes and on other machines."""
+def package_of(spec: Spec) -> Package:
+    """What a worker in this process needs."""
     named = {p.name: p.name if p.name in problems.names() else p for p in spec.problems}
-    return bytes(cloudpickle.dumps(Package(named, {r.label: r for r in spec.runners}, spec.plans, spec.device)))
+    return Package(named, {r.label: r for r in spec.runners}, spec.plans, spec.device)
+
+
+def packed(spec: Spec) -> bytes:
+    """The same as bytes, for workers in other processes and on other machines."""
+    return bytes(cloudpickle.dumps(package_of(spec)))
 
 
 def unpacked(package: bytes) -> Package:
@@ -109,6 +114,3 @@ def _alone() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(flushing)
         torch.set_num_threads(threads)
-
-
-Train = Callable[[Block], tuple[dict[str, Array], float]]

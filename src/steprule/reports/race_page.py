@@ -78,7 +78,7 @@ def _page(race: Race, drawn: dict[str, str], command: Sequence[str]) -> str:
         section("The verdict", words),
         figures[0],
         section("Tables", "".join(_table(race, cell) for cell in race.cells), _READING),
-        section("Two by two", "".join(_pairs(cell, race.matters) for cell in race.cells), _reading_pairs(race)),
+        section("Two by two", "".join(_pairs(cell) for cell in race.cells), _reading_pairs(race)),
         *figures[1:],
         section("What each does", formulas((r.label, r.what, r.shown) for r in race.spec.runners if r.is_rule)),
         section("How this was made", _provenance(race, command)),
@@ -95,7 +95,7 @@ _READING = (
 
 def _reading_pairs(race: Race) -> str:
     return escape(
-        f"By how much the row's test loss is above the column's, in per cent. Coloured: real, that is beyond {race.matters:.0%} with"
+        f"By how much the row's test loss is above the column's, in per cent. Coloured: real, that is beyond {race.threshold} with"
         " Holm's correction over all pairs of the table (5 % for any wrong one); green: the difference is smaller than that; plain:"
         " cannot be told apart."
     )
@@ -133,7 +133,7 @@ def _table(race: Race, cell: Cell) -> str:
     return f"<h3>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</h3>{table}"
 
 
-def _pairs(cell: Cell, matters: float) -> str:
+def _pairs(cell: Cell) -> str:
     labels = [s.label for s in cell.standings]
     found = {(p.first, p.second): p for p in cell.pairs}
     lines = []
@@ -181,7 +181,7 @@ def _provenance(race: Race, command: Sequence[str]) -> str:
             "Confirmation": f"every study's winner on seeds {spans(spec.fresh_seeds)}; the same weights and batches for all",
             "Searched": spaces,
             "Ranges moved": "; ".join(moved),
-            "Smallest difference that matters": f"{race.matters:.0%}",
+            "Smallest difference that matters": f"{race.threshold}",
             "Versions": ", ".join(f"{k} {v}" for k, v in spec.to_dict()["versions"].items()),
             "Hardware": race.hardware,
             "Trainings": f"{race.lanes:,}" + (f", {race.kept:,} of them were there already" if race.kept else ""),

@@ -371,7 +371,7 @@ def one_by_one(
     task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: str, epochs: int,
     batch_size: int, init: Init = "same", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
-    """The same for what cannot be batched: a training after the other, of these points with these seeds."""
+    """Train these points with these seeds, [lanes] each, a training after the other: what cannot be batched."""
     found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "initial", "died_at", "curve")}
     for k, seed in zip(points, seeds, strict=True):
         own = {n: v[k].item() for n, v in given.items()}
