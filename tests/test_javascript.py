@@ -13,7 +13,7 @@ import pytest
 from tolerances import JAVASCRIPT
 
 from steprule import rules
-from steprule.compiler import eager, javascript
+from steprule.compiler import anatomy, eager, javascript
 from steprule.compiler.graph import trace
 from steprule.rules.parts import composed
 
@@ -36,18 +36,19 @@ def _hypers(rule: Any, variant: dict[str, bool]) -> dict[str, Any]:
 
 
 @needs_node
-def test_every_rule_and_variant() -> None:
+@pytest.mark.parametrize("size", [None, 3])
+def test_every_rule_and_variant(size: int | None) -> None:
     """Twelve steps on three coordinates; the functions of all variants in one run of Node."""
     rng = np.random.default_rng(0)
     start, gradients = rng.standard_normal(3), rng.standard_normal((12, 3))
-    code, expected = ["const found = [];"], []
+    code, expected = ["const found = [];", javascript.POWER], []
     for k, (rule, variant) in enumerate(CASES):
         hypers = _hypers(rule, variant)
         used = eager.slots_of(rule, tuple(variant.items()))
         absent = frozenset(s.name for s in rule.slots if s.absent_at_first and s.name in used)
         names = ["first", "later"]
         for name, missing in zip(names, (absent, frozenset()), strict=True):
-            printed = javascript.source(trace(rule, variant, absent=missing))
+            printed = javascript.source(trace(rule, variant, absent=missing), size)
             code.append(f"const {name}{k} = {printed.replace('function ' + rule.name, 'function', 1)};")
         initial = {
             s.name: eager.start(s, start, hypers) for s in rule.slots if s.name in used and not s.absent_at_first
@@ -56,18 +57,31 @@ def test_every_rule_and_variant() -> None:
         code.append(
             f"{{let p = {start.tolist()}, s = {json.dumps(plain)}; const path = [];"
             f"{json.dumps(gradients.tolist())}.forEach((g, t) => {{"
-            f"const r = (t === 0 ? first{k} : later{k})(p, g, s, {json.dumps(hypers)}, t + 1);"
-            f"p = r.p; s = {{...s, ...r.states}}; path.push([p, s]);}}); found.push(path);}}"
+            f"const r = (t === 0 ? first{k} : later{k})(p, g, s, {json.dumps(hypers)}, t + 1, t === 11);"
+            f"p = r.p; s = {{...s, ...r.states}}; path.push([p, s, r.quantities]);}}); found.push(path);}}"
         )
         p, state, path = start, {}, []
         for t, g in enumerate(gradients, 1):
+            inputs = {**hypers, **state, "p": p, "g": g, "t": float(t)}
             p, state = eager.step(rule, p, g, state, t, hypers)
             path.append((p, {n: v for n, v in state.items() if n in used}))
+        graph = trace(rule, variant)
+        rows = anatomy.values(graph, inputs)
+        path[-1] = (*path[-1], rows)
+        new = next(r for r in anatomy.rows(graph) if r.node is graph.outputs["p"])
+        assert np.array_equal(rows[new.key], p), "the rows are the eager form's numbers, to the bit"
         expected.append(path)
     code.append("console.log(JSON.stringify(found));")
     found = run("\n".join(code))
     for (rule, variant), theirs, ours in zip(CASES, found, expected, strict=True):
-        for (p, states), (q, held) in zip(theirs, ours, strict=True):
+        _, _, kept = theirs[-1]
+        *_, rows = ours[-1]
+        assert list(kept) == list(rows), (rule.name, variant)
+        for name, value in rows.items():
+            assert np.asarray(kept[name]) == pytest.approx(np.asarray(value).squeeze(), rel=JAVASCRIPT, abs=1e-300), (
+                name
+            )
+        for (p, states, _), (q, held, *_) in zip(theirs, ours, strict=True):
             assert p == pytest.approx(q, rel=JAVASCRIPT, abs=1e-300), (rule.name, variant)
             assert set(states) == set(held), (rule.name, variant)
             for name, value in held.items():
@@ -81,7 +95,7 @@ def test_every_rule_and_variant() -> None:
 def test_the_authors_quantities() -> None:
     hypers = composed(rules.adam).defaults
     printed = javascript.source(trace(composed(rules.adam)))
-    call = f"adam([1, 2], [3, -4], {{exp_avg: [0, 0], exp_avg_sq: [0, 0]}}, {json.dumps(hypers)}, 1)"
+    call = f"adam([1, 2], [3, -4], {{exp_avg: [0, 0], exp_avg_sq: [0, 0]}}, {json.dumps(hypers)}, 1, true)"
     found = run(f"{printed}; console.log(JSON.stringify({call}.quantities));")
     assert found["m_hat"] == pytest.approx([3.0, -4.0])
     assert found["v_hat"] == pytest.approx([9.0, 16.0])

@@ -49,11 +49,11 @@ class OutputError(StepruleError, OSError):
     """A file or folder that cannot be written."""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = "") -> UnknownNameError:
-    """The error for `name`, which is no `kind`; suggests the nearest of `known`."""
+def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = "", hint: str = "") -> UnknownNameError:
+    """The error for `name`, which is no `kind`; suggests the nearest of `known`, or else says `hint`."""
     names = list(known)
     near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else ""
+    hint = f"Did you mean {near[0]!r}?" if near else hint
     listed = "one of " + ", ".join(names) if names else "none"
     return UnknownNameError(f"unknown {kind}{where}", expected=listed, got=repr(name), hint=hint)
 

@@ -39,6 +39,8 @@ class Trace:
     values: Array = field(repr=False)
     """[steps + 1]: f at each point."""
     seed: int = 0
+    noise: float = 0.0
+    """Standard deviation of the normal noise on each coordinate of the gradient."""
     tuned: bool = False
     """Whether the learning rate was chosen as the best for this surface, start and number of steps."""
     label: str = ""
@@ -62,6 +64,7 @@ class Trace:
             "surface": self.surface,
             "hypers": dict(self.hypers),
             "seed": self.seed,
+            "noise": self.noise,
             "tuned": self.tuned,
             "diverged_at": self.diverged_at,
             "points": [[_plain(x), _plain(y)] for x, y in self.points],
@@ -76,16 +79,18 @@ def trace(
     steps: int = 20,
     *,
     seed: int = 0,
+    noise: float | None = None,
     **hypers: Any,
 ) -> Trace:
     """The path of `rule` on `surface` from `start`, with the rule's own defaults unless told otherwise.
 
     Args:
         rule: a rule, a catalogue name, `file.py:name` or `package.module:name`.
-        surface: a surface or its name.
+        surface: a surface, its name, or a formula in x and y such as "x^2/10 + 2*y^2".
         start: (x, y); the surface's own if None.
         steps: how many, 1 to 1,000,000.
-        seed: of the gradient noise, where the surface has any.
+        seed: of the noise, where there is any.
+        noise: standard deviation of the normal noise on each coordinate of the gradient; the surface's own if None.
         hypers: the rule's hyperparameters, and `weight_decay`, `decoupled_weight_decay`, `maximize`.
 
     Raises:
@@ -100,8 +105,10 @@ def trace(
     found, ground = composed(rules.resolve(rule)), surfaces.get(surface)
     bound = found.bind(hypers)
     begin = _checked_start(start, ground)
-    points = _walk(found, ground, begin, _checked_steps(steps), seed, bound)
-    return Trace(found.name, ground.name, bound, points, ground.value(points), seed)
+    disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
+    points = _walk(found, ground, begin, steps, disturbances, bound)
+    scale = ground.noise if noise is None else float(noise)
+    return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale)
 
 
 def best_rate(
@@ -111,6 +118,7 @@ def best_rate(
     steps: int = 20,
     *,
     seed: int = 0,
+    noise: float | None = None,
     **hypers: Any,
 ) -> float:
     """The learning rate of `LR_GRID` with the lowest value after `steps`, among those whose path stays in the window.
@@ -122,14 +130,16 @@ def best_rate(
     if "lr" not in bound:
         raise InputError(f"{found.name}: best learning rate", expected="a rule with a hyperparameter lr", got="none")
     begin = _checked_start(start, ground)
-    _checked_steps(steps)
+    disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
     switches = {h.name: bound[h.name] for h in found.hypers if h.switches}
     if any(n.kind is tracer.Kind.REDUCTION for n in tracer.trace(found, switches).nodes):
         # A norm would run over all rates at once: one path at a time.
-        paths = np.stack([_walk(found, ground, begin, steps, seed, {**bound, "lr": float(r)}) for r in LR_GRID], axis=1)
+        paths = np.stack(
+            [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID], axis=1
+        )
     else:
         many = np.broadcast_to(begin, (len(LR_GRID), 2)).copy()
-        paths = _walk(found, ground, many, steps, seed, {**bound, "lr": LR_GRID[:, None]})
+        paths = _walk(found, ground, many, steps, disturbances, {**bound, "lr": LR_GRID[:, None]})
     last = ground.value(paths[-1])
     last = np.where(np.isfinite(last), last, np.inf)
     (x0, x1), (y0, y1) = ground.window
@@ -146,18 +156,33 @@ def tuned_trace(
     steps: int = 20,
     *,
     seed: int = 0,
+    noise: float | None = None,
     **hypers: Any,
 ) -> Trace:
     """The path at the learning rate of `best_rate`; a rule without one runs as it is."""
     found = rules.resolve(rule)
     if "lr" not in found.defaults:
-        return trace(found, surface, start, steps, seed=seed, **hypers)
-    rate = best_rate(found, surface, start, steps, seed=seed, **hypers)
-    return replace(trace(found, surface, start, steps, seed=seed, lr=rate, **hypers), tuned=True)
+        return trace(found, surface, start, steps, seed=seed, noise=noise, **hypers)
+    rate = best_rate(found, surface, start, steps, seed=seed, noise=noise, **hypers)
+    return replace(trace(found, surface, start, steps, seed=seed, noise=noise, lr=rate, **hypers), tuned=True)
 
 
-def _walk(rule: Rule, surface: Surface, start: Array, steps: int, seed: int, hypers: Mapping[str, Any]) -> Array:
-    noise = np.random.default_rng(seed).normal(scale=surface.noise, size=(steps, 2)) if surface.noise else None
+def noise_of(surface: Surface, steps: int, seed: int, noise: float | None = None) -> Array | None:
+    """What is added to the gradient at each step, [steps, 2]; None where there is no noise.
+
+    Raises `InputError` for a noise that is negative or not finite.
+    """
+    scale = surface.noise if noise is None else noise
+    if isinstance(scale, bool) or not isinstance(scale, int | float):
+        raise InputTypeError("noise", expected="a number, 0 or more", got=repr(noise))
+    if not (math.isfinite(scale) and scale >= 0):
+        raise InputError("noise", expected="a finite number, 0 or more", got=repr(noise))
+    return scale * np.random.default_rng(seed).standard_normal((steps, 2)) if scale else None
+
+
+def _walk(
+    rule: Rule, surface: Surface, start: Array, steps: int, noise: Array | None, hypers: Mapping[str, Any]
+) -> Array:
     p, state = start, eager.State()
     points = [p]
     with np.errstate(all="ignore"):

@@ -154,7 +154,9 @@ def _kernel_source(graph: Any, form: str) -> str:
 @app.command()
 def trace(
     rules: RuleArguments,
-    surface: Annotated[str, typer.Option(help="Where to walk.", autocompletion=_surface_names)] = "quadratic",
+    surface: Annotated[
+        str, typer.Option(help="A surface's name, or a formula in x and y.", autocompletion=_surface_names)
+    ] = "quadratic",
     start: Annotated[
         str | None, typer.Option(metavar="X,Y", help="Where to begin; the surface's own if not given.")
     ] = None,
@@ -164,8 +166,11 @@ def trace(
         bool, typer.Option("--defaults", help="The rules' own learning rates, not the best ones.")
     ] = False,
     seed: Annotated[
-        int, typer.Option(help="Of the gradient noise, where the surface has any.", parser=_whole, metavar="N")
+        int, typer.Option(help="Of the gradient noise, where there is any.", parser=_whole, metavar="N")
     ] = 0,
+    noise: Annotated[
+        float | None, typer.Option(help="Standard deviation of noise on the gradient; the surface's own if not given.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture or the points: .png, .svg, .gif, .html, .json.")
     ] = None,
@@ -182,7 +187,7 @@ def trace(
     walked = []
     for rule, own in zip(found, hypers, strict=True):
         walk = paths.trace if defaults or "lr" in own else paths.tuned_trace
-        walked.append(walk(rule, surface, begin, steps, seed=seed, **own))
+        walked.append(walk(rule, surface, begin, steps, seed=seed, noise=noise, **own))
     if out is not None:
         from steprule.reports import paths as pictures
 

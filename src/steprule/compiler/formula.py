@@ -121,6 +121,20 @@ def where(graph: Graph) -> list[tuple[str, str, str]]:
     return rows
 
 
+def parts(graph: Graph) -> list[tuple[Node, str, str, str]]:
+    """Each statement, and before it each unnamed number that its elements share: (node, code's name, left, right in LaTeX)."""
+    latex, names = _Latex(graph), _Text(graph)
+    read = {a for n in graph.live if n.kind is not Kind.SCALAR for a in n.args if isinstance(a, Node)}
+    shared = {n for n in read if n.kind is Kind.SCALAR and n.op != "input"} - set(latex.statements)
+    found = []
+    for node in graph.live:
+        if node in shared:
+            found.append((node, names.expression(node), "", latex.expression(node)))
+        elif node in latex.called:
+            found.append((node, latex.called[node], latex.defined(node), latex.expression(node)))
+    return found
+
+
 class _Printer:
     """What both forms share: which nodes are statements, in which order, and where brackets stand."""
 

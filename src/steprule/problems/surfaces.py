@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
 import sympy
 from numpy.typing import ArrayLike, NDArray
+from sympy.printing.jscode import JavascriptCodePrinter
+from sympy.printing.numpy import NumPyPrinter
 
 from steprule.errors import unknown_name
 
@@ -68,6 +70,16 @@ class Surface:
         """The formula."""
         return str(sympy.latex(self.expression))
 
+    def javascript(self) -> tuple[str, str]:
+        """f and its gradient as JavaScript functions of (x, y), in the same arithmetic: polynomials to the bit."""
+        dx, dy = (_JavaScript().doprint(d) for d in self._derivatives)
+        at = "".join(f"(x === {x!r} && y === {y!r}) ? [0, 0] : " for x, y in self.cusps)
+        return f"(x, y) => {_JavaScript().doprint(self.expression)}", f"(x, y) => {at}[{dx}, {dy}]"
+
+    @property
+    def _derivatives(self) -> list[Any]:
+        return [sympy.diff(self.expression, X), sympy.diff(self.expression, Y)]
+
     # The expression is taken as it stands: simplifying would change the arithmetic, and with it whole paths.
     @cached_property
     def _value(self) -> Callable[[Array, Array], Array]:
@@ -75,12 +87,30 @@ class Surface:
 
     @cached_property
     def _gradient(self) -> Callable[[Array, Array], list[Array]]:
-        both = [sympy.diff(self.expression, X), sympy.diff(self.expression, Y)]
-        return cast(Callable[[Array, Array], list[Array]], _compiled(both))
+        return cast(Callable[[Array, Array], list[Array]], _compiled(self._derivatives))
+
+
+class _Products:
+    """Whole powers as products: numpy's and a browser's `pow` need not agree in the last bit."""
+
+    def _print_Pow(self, power: Any, **settings: Any) -> str:  # noqa: N802  # sympy's name
+        if not power.exp.is_Integer:
+            return str(super()._print_Pow(power, **settings))  # type: ignore[misc]
+        base, exponent = f"({self._print(power.base)})", int(power.exp)  # type: ignore[attr-defined]
+        shown = f"({'*'.join([base] * abs(exponent))})"
+        return shown if exponent > 0 else f"(1/{shown})"
+
+
+class _Numpy(_Products, NumPyPrinter):  # type: ignore[misc]
+    pass
+
+
+class _JavaScript(_Products, JavascriptCodePrinter):  # type: ignore[misc]
+    pass
 
 
 def _compiled(expression: Any) -> Any:
-    return sympy.lambdify((X, Y), expression, "numpy")
+    return sympy.lambdify((X, Y), expression, "numpy", printer=_Numpy({"fully_qualified_modules": False}))
 
 
 def _box(x: float, y: float | None = None) -> tuple[Point, Point]:
@@ -164,13 +194,28 @@ SURFACES = MappingProxyType(
 
 
 def get(name: str | Surface) -> Surface:
-    """The surface of that name; `-` and `_` are the same. Raises `UnknownNameError` with the nearest one."""
+    """The surface of that name (`-` and `_` are the same), or of a formula in x and y.
+
+    >>> get("x^2/10 + 2*y^2").value([-5.0, -2.0])
+    np.float64(10.5)
+
+    Raises `UnknownNameError` with the nearest name, `InputError` with the place of a mistake in a formula.
+    """
     if isinstance(name, Surface):
         return name
     key = str(name).lower().replace("-", "_").replace(" ", "_")
-    if key not in SURFACES:
-        raise unknown_name("surface", name, SURFACES)
-    return SURFACES[key]
+    if key in SURFACES:
+        return SURFACES[key]
+    if not str(name).replace("-", "_").isidentifier() or key in ("x", "y"):
+        return _of_formula(str(name))
+    raise unknown_name("surface", name, SURFACES, hint="Or a formula in x and y: x^2/10 + 2*y^2.")
+
+
+@lru_cache(maxsize=64)
+def _of_formula(text: str) -> Surface:
+    from steprule.problems.formulas import surface_of  # which needs Surface
+
+    return surface_of(text)
 
 
 def names() -> tuple[str, ...]:

@@ -140,7 +140,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
         zorder=7,
         linestyle="none",
     )
-    noise = f", gradient noise {surface.noise:g}, seed {traces[0].seed}" if surface.noise else ""
+    noise = f", gradient noise {traces[0].noise:g}, seed {traces[0].seed}" if traces[0].noise else ""
     plane.set_title(f"{surface.name.replace('_', ' ')}{noise}:  $f = {surface.latex}$", fontsize=_title_size(surface))
     fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=_what_is_compared(traces))
     fall.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,67 @@
+"""A step taken apart: every quantity of a variant's formula in order, with its value, to be followed by hand."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steprule import maths
+from steprule.arithmetic import computing
+from steprule.compiler import formula
+from steprule.compiler.graph import Graph, Node
+
+_SIGNS = {
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "pow", "neg", "lt", "le", "gt", "ge")},
+    "div": operator.truediv,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity: `key`, the code's name for it, once only; how it comes about, in LaTeX; its place in the graph."""
+
+    key: str
+    left: str
+    """The letter that it gets; empty for a factor without a name, such as a bias correction."""
+    right: str
+    node: Node
+
+
+def rows(graph: Graph) -> list[Row]:
+    """The statements of the formula, and before its reader each number that the step shares, in order.
+
+    >>> from steprule import rules
+    >>> from steprule.compiler.graph import trace
+    >>> [row.key for row in rows(trace(rules.rmsprop_eps_inside))]
+    ['1 - alpha', 'square_avg', 'p']
+    """
+    found: list[Row] = []
+    for node, name, left, right in formula.parts(graph):
+        key, count = name, 1
+        while any(row.key == key for row in found):
+            count += 1
+            key = f"{name}_{count}"
+        found.append(Row(key, left, right, node))
+    return found
+
+
+def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of each row where p, g, the slots, hyperparameters and t are `inputs`: of any kind a rule runs on.
+
+    >>> from steprule import rules
+    >>> from steprule.compiler.graph import trace
+    >>> graph = trace(rules.rmsprop_eps_inside)
+    >>> found = values(graph, {"p": 1.0, "g": 2.0, "square_avg": 0.0, "lr": 0.1, "alpha": 0.9, "eps": 1e-6})
+    >>> round(found["square_avg"], 6), round(found["p"], 6)
+    (0.4, 0.683773)
+    """
+    names = list(graph.inputs)
+    with computing(inputs["p"], [inputs[n] for n in names]) as (lifted, back):
+        known: dict[Node, Any] = dict(zip(graph.inputs.values(), lifted, strict=True))
+        for node in graph.live:
+            if node.op != "input":
+                args = [known[a] if isinstance(a, Node) else a for a in node.args]
+                known[node] = (_SIGNS.get(node.op) or getattr(maths, node.op))(*args)
+        return {row.key: back(known[row.node]) for row in rows(graph)}
