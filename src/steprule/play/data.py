@@ -1,0 +1,156 @@
+"""What the page knows: each rule's steps as JavaScript, its hyperparameters and formulas; surfaces; noise; presets."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from steprule import rules
+from steprule.compiler import anatomy, eager, formula, javascript
+from steprule.compiler.graph import Graph, trace
+from steprule.hyper import Hyper
+from steprule.paths import LR_GRID
+from steprule.play.presets import PRESETS
+from steprule.play.words import CHINESE
+from steprule.problems import surfaces
+from steprule.problems.formulas import START, WINDOW
+from steprule.reports.document import mathml
+from steprule.reports.style import style_of
+from steprule.rules.lesson import adam_uncorrected
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+
+MOST_STEPS = 500
+SEEDS = 10
+"""How many seeds' noise lies in the page: numpy's own draws, so that a path with noise is the same in Python."""
+LEFT_OUT = ("maximize",)
+"""Hyperparameters without a control: a surface is walked down."""
+
+
+def data(own: Sequence[tuple[str, Rule]] = ()) -> str:
+    """All of it as JavaScript: `const DATA` and the functions `STEPS` and `SURFACES`."""
+    known = [(r.name, r) for r in rules.CATALOGUE.values()]
+    known.append(("steprule.rules.lesson:adam_uncorrected", adam_uncorrected))
+    entries = [*known, *own]
+    steps: list[str] = []
+    about: dict[str, Any] = {}
+    maths = Maths()
+    for spec, rule in entries:
+        key = rule.name if rule.name not in about else f"{rule.name}_{len(about)}"
+        about[key] = {**_about(rule), "spec": spec, "own": (spec, rule) in own}
+        steps.append(f"{json.dumps(key)}: {{{', '.join(_variants(rule, about[key], maths))}}}")
+    walks = []
+    for s in surfaces.SURFACES.values():
+        value, gradient = s.javascript()
+        walks.append(f"{s.name}: {{value: {value}, gradient: {gradient}}}")
+    noise = np.stack([np.random.default_rng(k).standard_normal((MOST_STEPS, 2)) for k in range(SEEDS)])
+    known_data = {
+        "rules": about,
+        "surfaces": {s.name: _surface(s, maths) for s in surfaces.SURFACES.values()},
+        "formula": {"window": WINDOW, "start": START},
+        "presets": PRESETS,
+        "chinese": CHINESE,
+        "rates": LR_GRID.tolist(),
+        "mostSteps": MOST_STEPS,
+        "maths": maths.drawn,
+        "noise": base64.b64encode(noise.astype("<f8").tobytes()).decode(),
+    }
+    printed, stepping, walking = json.dumps(known_data, ensure_ascii=False, allow_nan=False), ",\n".join(steps), ",\n".join(walks)
+    return (
+        f"const DATA = {printed};\n{javascript.POWER}\nconst STEPS = {{\n{stepping}\n}};\nconst SURFACES = {{\n{walking}\n}};"
+    )
+
+
+def _about(rule: Rule) -> dict[str, Any]:
+    whole = composed(rule)
+    style = style_of(rule.name)
+    return {
+        "summary": rule.summary,
+        "paper": str(rule.paper) if rule.paper else "",
+        "colour": style.colour,
+        "dash": _dashes(style.dash),
+        "hypers": [_hyper(h) for h in whole.hypers if h.name not in LEFT_OUT],
+        "slots": [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in whole.slots],
+        "variants": {},
+    }
+
+
+def _dashes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
+    named = {"-": (), "--": (6, 3), ":": (1.5, 2.5), "-.": (7, 3, 1.5, 3)}
+    return list(named[dash] if isinstance(dash, str) else (1.5 * d for d in dash[1]))
+
+
+def _hyper(hyper: Hyper) -> dict[str, Any]:
+    search = hyper.search
+    return {
+        "name": hyper.name,
+        "default": hyper.default,
+        "meaning": hyper.meaning,
+        "range": hyper.range,
+        "flag": hyper.is_flag,
+        "switches": hyper.switches,
+        "low": search.low if search else None,
+        "high": search.high if search else None,
+        "scale": search.scale if search else None,
+        "bounds": [[type(b).__name__, float(getattr(b, type(b).__name__.lower()))] for b in hyper.bounds],
+    }
+
+
+def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
+    """Each variant's functions as JavaScript, `{first, later}` by its switches; its rows go into `about`."""
+    whole = composed(rule)
+    for variant in whole.variants():
+        if any(variant.get(name) for name in LEFT_OUT):
+            continue
+        used = eager.slots_of(whole, tuple(variant.items()))
+        absent = frozenset(s.name for s in whole.slots if s.absent_at_first and s.name in used)
+        later = trace(whole, variant)
+        key = "".join(str(int(bool(v))) for n, v in variant.items() if n not in LEFT_OUT)
+        about["variants"][key] = {"later": _rows(later, maths), "where": _where(later, maths), "slots": sorted(used - absent)}
+        printed = [f"later: {_function(later)}"]
+        if absent:
+            first = trace(whole, variant, absent=absent)
+            about["variants"][key]["first"] = _rows(first, maths)
+            printed.append(f"first: {_function(first)}")
+        yield f'"{key}": {{{", ".join(printed)}}}'
+
+
+def _function(graph: Graph) -> str:
+    return javascript.source(graph, size=2).replace(f"function {graph.rule.name}(", "function (", 1)
+
+
+def _rows(graph: Graph, maths: Maths) -> list[dict[str, Any]]:
+    return [{"key": r.key, "shown": maths(f"{r.left} = {r.right}" if r.left else r.right)} for r in anatomy.rows(graph)]
+
+
+def _where(graph: Graph, maths: Maths) -> list[dict[str, Any]]:
+    return [{"shown": maths(letter), "name": name} for letter, name, _ in formula.where(graph)]
+
+
+def _surface(surface: surfaces.Surface, maths: Maths) -> dict[str, Any]:
+    return {
+        "shown": maths("f = " + surface.latex),
+        "minima": surface.minima,
+        "window": surface.window,
+        "start": surface.start,
+        "noise": surface.noise,
+    }
+
+
+class Maths:
+    """Formulas as MathML, each once: many variants share their lines."""
+
+    def __init__(self) -> None:
+        self.drawn: list[str] = []
+        self.places: dict[str, int] = {}
+
+    def __call__(self, latex: str) -> int:
+        """The place of a formula in `drawn`."""
+        if latex not in self.places:
+            self.places[latex] = len(self.drawn)
+            self.drawn.append(mathml(latex))
+        return self.places[latex]

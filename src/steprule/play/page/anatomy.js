@@ -1,0 +1,29 @@
+// The step taken apart: the formula line by line, with the numbers of both coordinates.
+function drawAnatomy(table, walk, at) {
+  const { entry, stepper } = walk, about = DATA.rules[entry.rule], k = Math.max(1, Math.min(at, walk.gradients.length));
+  const variant = about.variants[stepper.variant];
+  const letters = Object.fromEntries(variant.where.map(({ name, shown: s }) => [name, DATA.maths[s]]));
+  const p = walk.points[k - 1], g = walk.gradients[k - 1], states = walk.held[k - 1], hypers = hypersOf(entry);
+  const found = stepper.step(p, g, states, k, true);
+  const rows = (k === 1 && variant.first) || variant.later;
+  const head = `<thead><tr><th>${t("quantity")}</th><th>x</th><th>y</th></tr></thead>`;
+  const line = (label, value) =>
+    Array.isArray(value)
+      ? `<tr><th scope="row">${label}</th><td>${shown(value[0])}</td><td>${shown(value[1])}</td></tr>`
+      : `<tr><th scope="row">${label}</th><td class="both" colspan="2">${shown(value)}</td></tr>`;
+  const title = (text) => `<tr class="head"><th colspan="3" scope="rowgroup">${text}</th></tr>`;
+  const before = [line(`${letters.p} ${t("parameter before the step")}`, p), line(`${letters.g} ${t("gradient")}`, g)];
+  for (const [name, value] of Object.entries(states)) if (letters[name]) before.push(line(`${letters[name]} <code>${name}</code> ${t("before the step")}`, value));
+  const numbers = variant.where.filter(({ name }) => name in hypers).map(({ name, shown: s }) => `${DATA.maths[s]} = ${shown(hypers[name])}`);
+  const step = found.p.map((v, j) => v - p[j]);
+  table.innerHTML =
+    head +
+    `<tbody>${title(t("before"))}${before.join("")}` +
+    title(`${t("the formula, with")} ${numbers.join(", ")}${letters.t === undefined ? "" : ""}`) +
+    rows.map((r) => line(DATA.maths[r.shown], found.quantities[r.key])).join("") +
+    title(t("after")) +
+    line(`${t("the step, after minus before")}`, step) +
+    line(`${t("effective step size: the step over the gradient")}`, step.map((v, j) => Math.abs(v / g[j]))) +
+    "</tbody>";
+  return k;
+}

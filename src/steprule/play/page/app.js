@@ -1,0 +1,404 @@
+// The page at work: every control changes the state, every change of the state draws.
+const $ = (id) => document.getElementById(id);
+let model = null; // {state, ground, walks, looks}
+let playing = null, stopMap = null, mapTimer = null, map = null, cross = null, pending = false;
+
+function start() {
+  const read = readState(location.hash.slice(1) || FIRST);
+  language = read.state.language ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+  if (read.problems.length) Object.assign(read, readState(location.hash.slice(1) || FIRST)); // said again in the language
+  take(read.state);
+  $("said").textContent = read.problems.join(" ");
+}
+
+// Take a state whole: from an address, a preset, a change of language.
+function take(state) {
+  stop();
+  model = { state };
+  showTheme();
+  translate(document);
+  fillLists();
+  changed({ keepMessage: true });
+}
+
+// After any change but of the step shown.
+function changed({ keepMessage = false } = {}) {
+  const { state } = model;
+  model.ground = state.ground;
+  state.at = Math.min(state.at, state.steps);
+  state.chosen = Math.min(state.chosen, state.entries.length - 1);
+  model.walks = state.entries.map((e) => walk(state.ground, e, state.start, state.steps, state.noise, state.seed));
+  model.looks = looksOf(state.entries, colours().dark);
+  showControls();
+  if (!keepMessage) $("said").textContent = "";
+  const lost = model.walks.filter((w) => w.divergedAt !== null);
+  if (lost.length) {
+    const said = lost.map((w) => t("{0} is not finite from step {1}", nameOf(w.entry), w.divergedAt)).join("; ");
+    $("said").textContent = t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", said);
+  }
+  clearTimeout(mapTimer);
+  mapTimer = setTimeout(refreshMap, 250);
+  moved();
+}
+
+// After a change of the step shown, at most once a frame.
+function moved() {
+  if (pending) return;
+  pending = true;
+  requestAnimationFrame(() => {
+    pending = false;
+    draw();
+  });
+}
+
+function draw() {
+  const { state, ground, walks, looks } = model, paint = colours();
+  const { pen, width, height } = penOf($("plane"));
+  model.frame = frameOf(ground, width, height);
+  drawPlane(pen, model.frame, ground, walks, looks, state.at, paint);
+  const [sx, sy] = model.frame.to(state.start);
+  $("start").style.left = `${Math.min(width, Math.max(0, sx))}px`;
+  $("start").style.top = `${Math.min(height, Math.max(0, sy))}px`;
+  for (const { id, series, title } of chartsOf(model)) {
+    const { pen, width, height } = penOf($(id));
+    drawCurves(pen, { left: 62, top: 8, width: width - 70, height: height - 48 }, series, looks, { steps: state.steps, at: state.at, title, paint });
+    $(id).setAttribute("aria-label", `${title}: ${walks.map((w, k) => `${nameOf(w.entry)} ${shown(series[k][Math.min(state.at, series[k].length - 1)])}`).join("; ")}`);
+  }
+  const ends = walks.map((w) => {
+    const k = Math.min(state.at, w.points.length - 1);
+    return t("{0} at x {1}, y {2}, value {3}", nameOf(w.entry), shown(w.points[k][0]), shown(w.points[k][1]), shown(w.values[k]));
+  });
+  $("plane").setAttribute("aria-label", t("Paths on {0} after {1} steps: {2}", ground.name, state.at, ends.join("; ")));
+  $("at").value = state.at;
+  $("at-shown").textContent = `${state.at} / ${state.steps}`;
+  const k = drawAnatomy($("anatomy"), walks[state.chosen], state.at);
+  $("anatomy-step").textContent = t("step {0}", k);
+  drawTheMap();
+  if (!playing) history.replaceState(null, "", `#${writeState(state)}`);
+}
+
+// The lists that depend on the language alone.
+function fillLists() {
+  const { state } = model;
+  const option = (value, text) => `<option value="${value}">${text}</option>`;
+  $("surface").innerHTML = Object.keys(SURFACES).map((n) => option(n, n.replaceAll("_", " "))).join("") + option("", t("own formula"));
+  $("another").innerHTML = Object.keys(DATA.rules).map((n) => option(n, n)).join("");
+  $("seed").innerHTML = Array.from({ length: SEEDS }, (_, k) => option(k, k)).join("");
+  $("presets").innerHTML = DATA.presets.map((p, k) => `<button type="button" data-k="${k}" aria-pressed="false">${t(p.title)}</button>`).join("");
+  $("steps").max = DATA.mostSteps;
+  $("language").value = language;
+  $("theme").value = state.theme;
+  $("start").title = t("Drag the start, or move it with the arrow keys");
+}
+
+function showTheme() {
+  const dark = model.state.theme ? model.state.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+}
+
+// A value into a control, unless somebody is typing there.
+function put(id, value) {
+  if (document.activeElement !== $(id)) $(id).value = value;
+}
+
+function showControls() {
+  const { state, ground, looks } = model, own = !Object.hasOwn(SURFACES, state.surface);
+  put("surface", own ? "" : state.surface);
+  $("formula-row").style.display = own ? "" : "none";
+  if (own) put("formula", state.surface);
+  else $("formula-error").textContent = "";
+  $("surface-shown").innerHTML = own ? "" : DATA.maths[ground.shown];
+  put("start-x", state.start[0]);
+  put("start-y", state.start[1]);
+  put("steps", state.steps);
+  put("noise", state.noise);
+  put("seed", state.seed);
+  $("at").max = state.steps;
+  $("start").setAttribute("aria-label", t("Start: x {0}, y {1}. Drag it, or move it with the arrow keys.", shown(state.start[0]), shown(state.start[1])));
+  const now = writeState({ ...state, theme: "", language: null, chosen: 0, map: "start" });
+  const active = DATA.presets.findIndex((p) => writeState(readState(p.state).state).replace(/&at=\d+/, "") === now.replace(/&at=\d+/, ""));
+  for (const b of $("presets").children) b.setAttribute("aria-pressed", String(Number(b.dataset.k) === active));
+  $("sentence").textContent = active < 0 ? "" : t(DATA.presets[active].sentence);
+  const swatch = (k) => `<svg width="30" height="10" aria-hidden="true"><line x1="0" y1="5" x2="30" y2="5" stroke="${looks[k].colour}" stroke-width="3" stroke-dasharray="${looks[k].dash.join(" ")}"/></svg>`;
+  $("legend").innerHTML = state.entries.map((e, k) => `<li>${swatch(k)}${nameOf(e)}</li>`).join("") + `<li>○ ${t("start")}</li>` + (ground.minima.length ? `<li>★ ${t("minimum")}</li>` : "");
+  const focused = document.activeElement?.dataset?.focus;
+  $("entries").innerHTML = state.entries
+    .map(
+      (e, k) =>
+        `<li><button type="button" class="choose" data-k="${k}" data-focus="choose${k}" aria-pressed="${k === state.chosen}">${swatch(k)}${nameOf(e)}</button>` +
+        `<button type="button" class="remove" data-k="${k}" data-focus="remove${k}" aria-label="${t("Remove {0}", nameOf(e))}" ${state.entries.length > 1 ? "" : "disabled"}>✕</button></li>`,
+    )
+    .join("");
+  if (focused) document.querySelector(`[data-focus="${focused}"]`)?.focus();
+  $("add").disabled = state.entries.length >= MOST_RULES;
+  const chosen = $("chosen");
+  chosen.innerHTML = state.entries.map((e, k) => `<option value="${k}">${nameOf(e)}</option>`).join("");
+  chosen.value = state.chosen;
+  showHypers();
+  const options = [["start", t("the start point")], ...seconds(state.entries[state.chosen].rule).map((h) => [h.name, `lr × ${h.name}`])];
+  if (!options.some(([v]) => v === state.map)) state.map = "start";
+  $("map-kind").innerHTML = options.map(([v, text]) => `<option value="${v}">${text}</option>`).join("");
+  $("map-kind").value = state.map;
+  showWays();
+}
+
+// The chosen rule's controls are built once for each rule and kept, so that a slider in the hand stays there.
+function showHypers() {
+  const { state } = model, entry = state.entries[state.chosen], about = DATA.rules[entry.rule], all = hypersOf(entry);
+  const key = `${entry.rule} ${state.chosen} ${language}`;
+  $("hypers-title").textContent = entry.rule;
+  $("summary").textContent = t(about.summary);
+  $("best").hidden = !("lr" in all);
+  const letters = Object.fromEntries(about.variants[variantOf(entry.rule, all)].where.map((w) => [w.name, DATA.maths[w.shown]]));
+  if ($("hypers").dataset.key !== key) {
+    $("hypers").dataset.key = key;
+    $("hypers").innerHTML = about.hypers
+      .map((h) => {
+        const meaning = `<span class="meaning">${t(h.meaning)}</span>`;
+        if (h.flag) return `<div class="hyper"><label class="check"><input type="checkbox" data-name="${h.name}"> <code>${h.name}</code></label> ${meaning}</div>`;
+        const slider = h.scale ? `<input type="range" min="0" max="1000" data-slider="${h.name}" aria-label="${t("{0}, slider", h.name)}">` : "";
+        return `<div class="hyper"><div><span data-letter="${h.name}"></span> <code>${h.name}</code> ${meaning}</div><div class="row">${slider}<input type="number" step="any" data-name="${h.name}" aria-label="${h.name}"></div><p class="error" data-error="${h.name}" role="alert"></p></div>`;
+      })
+      .join("");
+  }
+  for (const h of about.hypers) {
+    const field = document.querySelector(`[data-name="${h.name}"]`), slider = document.querySelector(`[data-slider="${h.name}"]`);
+    if (h.flag) field.checked = all[h.name];
+    else if (document.activeElement !== field) field.value = all[h.name];
+    const letter = document.querySelector(`[data-letter="${h.name}"]`);
+    if (letter) letter.innerHTML = letters[h.name] ?? "";
+    if (!slider) continue;
+    if (document.activeElement !== slider) slider.value = sliderOf(h, all[h.name]);
+    slider.setAttribute("aria-valuetext", shown(all[h.name]));
+  }
+}
+// On a logarithmic slider the lowest place is 0 where 0 is allowed to switch something off.
+const sliderOf = (h, v) => (h.switches && v === 0 ? 0 : Math.round(1000 * shareOf(h, v)));
+const fromSlider = (h, place) => (h.switches && place === 0 ? 0 : Number(valueAt(h, place / 1000).toPrecision(4)));
+
+function setHyper(name, value) {
+  const entry = model.state.entries[model.state.chosen], { default: usual } = DATA.rules[entry.rule].hypers.find((h) => h.name === name);
+  if (value === usual) delete entry.hypers[name];
+  else entry.hypers[name] = value;
+  changed();
+}
+
+function showWays() {
+  const ways = waysOf(model.state);
+  if ($("ways").childElementCount !== ways.length * 2) {
+    $("ways").innerHTML = ways.map((_, k) => `<div class="row"><strong></strong><button type="button" data-k="${k}"></button></div><pre tabindex="0"></pre>`).join("");
+  }
+  ways.forEach(({ title, text }, k) => {
+    const [head, pre] = [$("ways").children[2 * k], $("ways").children[2 * k + 1]];
+    head.firstChild.textContent = title;
+    head.lastChild.textContent = t("Copy");
+    head.lastChild.setAttribute("aria-label", t("Copy: {0}", title));
+    pre.textContent = text;
+  });
+}
+
+function refreshMap() {
+  stopMap?.();
+  cross = null;
+  const { state } = model;
+  stopMap = computeMap(state, state.entries[state.chosen], (found) => {
+    map = found;
+    $("map").dataset.seconds = found.seconds.toFixed(3);
+    $("map-shown").textContent = t("{0}: where {1} paths of {2} steps end, {3} s", nameOf(state.entries[state.chosen]), (CELLS * CELLS).toLocaleString("en"), state.steps, found.seconds.toFixed(2));
+    drawTheMap();
+  });
+}
+
+function drawTheMap() {
+  const { pen, width, height } = penOf($("map"));
+  if (!map) return;
+  drawMap(pen, width, height, map, model.ground, colours(), cross);
+  const text = map.painted.basins ? t("Colour: the minimum that is nearest to the end; darker: farther above it.") : t("Colour: the value at the end, above the minimum.");
+  $("map").setAttribute("aria-label", `${text} ${t("Arrow keys move a cross, Enter takes its place.")}`);
+  if (!cross) $("map-read").textContent = `${text} ${t("Click to take a place; with the keyboard, arrow keys and Enter.")}`;
+}
+
+function readMap() {
+  const { x, y } = map.plan, at = [x.share(cross[0]), y.share(cross[1])].map((s) => Math.min(CELLS - 1, Math.floor(s * CELLS)));
+  $("map-read").textContent = `${x.title} ${shown(cross[0], 4)}, ${y.title} ${shown(cross[1], 4)}: ${shown(map.heights[at[1] * CELLS + at[0]], 4)}`;
+}
+
+function takeCross() {
+  const { state } = model;
+  if (map.plan.x.title === t("start x")) state.start = cross.map((v) => Number(v.toPrecision(5)));
+  else {
+    const entry = state.entries[state.chosen];
+    entry.hypers.lr = Number(cross[0].toPrecision(4));
+    entry.hypers[state.map] = Number(cross[1].toPrecision(4));
+  }
+  changed();
+}
+
+function stop() {
+  if (playing) cancelAnimationFrame(playing);
+  playing = null;
+  $("play").textContent = t("Play");
+}
+
+function play() {
+  if (playing) return stop(), moved();
+  const { state } = model;
+  if (state.at >= state.steps) state.at = 0;
+  let last = performance.now();
+  $("play").textContent = t("Pause");
+  playing = requestAnimationFrame(function frame(now) {
+    const due = Math.floor(((now - last) / 1000) * Number($("speed").value));
+    if (due > 0) {
+      last += (due * 1000) / Number($("speed").value);
+      state.at = Math.min(state.steps, state.at + due);
+      moved();
+    }
+    if (state.at >= state.steps) return stop(), moved();
+    playing = requestAnimationFrame(frame);
+  });
+}
+
+function show(at) {
+  stop();
+  model.state.at = Math.min(model.state.steps, Math.max(0, at));
+  moved();
+}
+
+function setStart(point) {
+  const [[x0, x1], [y0, y1]] = model.ground.window;
+  model.state.start = [Math.min(x1, Math.max(x0, point[0])), Math.min(y1, Math.max(y0, point[1]))].map((v) => Number(v.toPrecision(5)));
+  changed();
+}
+
+function setSurface(name) {
+  try {
+    const ground = groundOf(name);
+    Object.assign(model.state, { surface: name, ground, start: [...ground.start], noise: ground.noise });
+    $("formula-error").textContent = "";
+    return true;
+  } catch (error) {
+    if (!(error instanceof FormulaError)) throw error;
+    $("formula-error").textContent = error.message;
+    const field = $("formula");
+    if (document.activeElement === field) field.setSelectionRange(error.at, error.at + 1);
+    return false;
+  }
+}
+
+function listen() {
+  const on = (id, kind, action) => $(id).addEventListener(kind, action);
+  on("language", "change", (e) => ((language = model.state.language = e.target.value), take(model.state)));
+  on("theme", "change", (e) => ((model.state.theme = e.target.value), showTheme(), changed()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (showTheme(), changed()));
+  on("presets", "click", (e) => {
+    if (e.target.dataset.k === undefined) return;
+    const { theme, language: own } = model.state;
+    take({ ...readState(DATA.presets[e.target.dataset.k].state).state, theme, language: own });
+  });
+  on("surface", "change", (e) => {
+    if (setSurface(e.target.value || "x^2/10 + 2*y^2 + sin(2*x)")) changed();
+  });
+  on("formula", "change", (e) => setSurface(e.target.value) && changed());
+  const field = (id, check, set) =>
+    on(id, "change", (e) => {
+      const v = Number(e.target.value);
+      if (e.target.value !== "" && check(v)) set(v), changed();
+      else e.target.value = id === "start-x" ? model.state.start[0] : id === "start-y" ? model.state.start[1] : model.state[id];
+    });
+  field("start-x", Number.isFinite, (v) => (model.state.start = [v, model.state.start[1]]));
+  field("start-y", Number.isFinite, (v) => (model.state.start = [model.state.start[0], v]));
+  field("steps", (v) => Number.isInteger(v) && v >= 1 && v <= DATA.mostSteps, (v) => {
+    const atEnd = model.state.at === model.state.steps;
+    model.state.steps = v;
+    if (atEnd) model.state.at = v;
+  });
+  field("noise", (v) => v >= 0 && v <= 1e6, (v) => (model.state.noise = v));
+  field("seed", () => true, (v) => (model.state.seed = v));
+  on("entries", "click", (e) => {
+    const button = e.target.closest("button");
+    if (!button) return;
+    const k = Number(button.dataset.k), { state } = model;
+    if (button.classList.contains("remove")) {
+      state.entries.splice(k, 1);
+      if (state.chosen > k) state.chosen -= 1;
+    } else state.chosen = k;
+    changed();
+  });
+  on("add", "click", () => {
+    const { state, ground } = model, entry = { rule: $("another").value, hypers: {} };
+    if ("lr" in hypersOf(entry)) entry.hypers.lr = Number(bestRate(ground, entry, state.start, state.steps, state.noise, state.seed).toPrecision(4));
+    state.entries.push(entry);
+    state.chosen = state.entries.length - 1;
+    changed();
+  });
+  on("best", "click", () => {
+    const { state, ground } = model;
+    setHyper("lr", Number(bestRate(ground, state.entries[state.chosen], state.start, state.steps, state.noise, state.seed).toPrecision(4)));
+  });
+  on("hypers", "input", (e) => {
+    const { name, slider } = e.target.dataset, about = DATA.rules[model.state.entries[model.state.chosen].rule];
+    const hyper = about.hypers.find((h) => h.name === (name ?? slider));
+    if (slider) return setHyper(slider, fromSlider(hyper, Number(e.target.value)));
+    if (hyper.flag) return setHyper(name, e.target.checked);
+    const value = readHyper(hyper, e.target.value), error = document.querySelector(`[data-error="${name}"]`);
+    error.textContent = value === null ? t("Expected {0}.", t(hyper.range)) : "";
+    if (value !== null) setHyper(name, value);
+  });
+  on("chosen", "change", (e) => ((model.state.chosen = Number(e.target.value)), changed()));
+  on("map-kind", "change", (e) => ((model.state.map = e.target.value), changed()));
+  on("play", "click", play);
+  on("first", "click", () => show(0));
+  on("back", "click", () => show(model.state.at - 1));
+  on("forth", "click", () => show(model.state.at + 1));
+  on("last", "click", () => show(model.state.steps));
+  on("at", "input", (e) => show(Number(e.target.value)));
+  on("png", "click", () => savePng(model));
+  on("svg", "click", () => saveSvg(model));
+  on("ways", "click", async (e) => {
+    if (e.target.dataset.k === undefined) return;
+    const pre = $("ways").children[2 * e.target.dataset.k + 1];
+    try {
+      await navigator.clipboard.writeText(pre.textContent);
+      e.target.textContent = t("Copied");
+    } catch {
+      getSelection().selectAllChildren(pre); // no leave to write to the clipboard: select it for the reader
+    }
+  });
+  const place = (e) => {
+    const box = $("plane").getBoundingClientRect();
+    return model.frame.from(e.clientX - box.left, e.clientY - box.top);
+  };
+  on("plane", "click", (e) => setStart(place(e)));
+  on("start", "pointerdown", (e) => e.target.setPointerCapture(e.pointerId));
+  on("start", "pointermove", (e) => e.target.hasPointerCapture(e.pointerId) && setStart(place(e)));
+  on("start", "keydown", (e) => {
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
+    if (!way) return;
+    e.preventDefault();
+    const share = e.shiftKey ? 0.002 : 0.02;
+    setStart(model.state.start.map((v, k) => v + way[k] * share * (model.ground.window[k][1] - model.ground.window[k][0])));
+  });
+  const mapPlace = (e) => {
+    const box = $("map").getBoundingClientRect(), inner = mapBox(box.width, box.height);
+    const share = [(e.clientX - box.left - inner.left) / inner.width, 1 - (e.clientY - box.top - inner.top) / inner.height];
+    return share.every((s) => s >= 0 && s <= 1) ? [map.plan.x.value(share[0]), map.plan.y.value(share[1])] : null;
+  };
+  on("map", "pointermove", (e) => map && (cross = mapPlace(e)) && readMap());
+  on("map", "click", (e) => map && (cross = mapPlace(e)) && takeCross());
+  on("map", "keydown", (e) => {
+    if (!map) return;
+    if (e.key === "Enter" && cross) return takeCross();
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
+    if (!way) return;
+    e.preventDefault();
+    const { x, y, } = map.plan, [a, b] = cross ?? map.plan.here, clip = (s) => Math.min(1 - 0.5 / CELLS, Math.max(0.5 / CELLS, s));
+    cross = [x.value(clip(x.share(a) + way[0] / CELLS)), y.value(clip(y.share(b) + way[1] / CELLS))];
+    drawTheMap();
+    readMap();
+  });
+  addEventListener("hashchange", () => writeState(model.state) !== location.hash.slice(1) && start());
+  new ResizeObserver(moved).observe(document.body);
+}
+
+listen();
+start();

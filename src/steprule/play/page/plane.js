@@ -1,0 +1,144 @@
+// The surface as log-spaced contours, and the paths over it.
+const LEVELS = 16;
+
+// Values above the least, equally far apart in the logarithm.
+function levelsOf({ grid, least }) {
+  const above = Array.from(grid.f, (v) => v - least).filter((v) => v > 0 && v < Infinity).sort((a, b) => a - b);
+  if (!above.length) return [];
+  const high = above[above.length - 1], low = Math.max(above[Math.floor(0.002 * above.length)], high * 1e-5);
+  return Array.from({ length: LEVELS }, (_, k) => low * (high / low) ** (k / (LEVELS - 1)));
+}
+
+// Marching squares: for each level pairs of points, in columns and rows of the grid.
+function contoursOf(ground) {
+  const { f, columns, rows } = ground.grid;
+  return levelsOf(ground).map((level) => {
+    const lines = [], limit = ground.least + level;
+    for (let j = 0; j < rows - 1; j++) {
+      for (let i = 0; i < columns - 1; i++) {
+        const corners = [f[j * columns + i], f[j * columns + i + 1], f[(j + 1) * columns + i + 1], f[(j + 1) * columns + i]];
+        const cuts = [];
+        for (let k = 0; k < 4; k++) {
+          const a = corners[k], b = corners[(k + 1) % 4];
+          if (a < limit === b < limit || !Number.isFinite(a + b)) continue;
+          const share = (limit - a) / (b - a);
+          cuts.push([[i + share, j], [i + 1, j + share], [i + 1 - share, j + 1], [i, j + 1 - share]][k]);
+        }
+        for (let k = 0; k + 1 < cuts.length; k += 2) lines.push(cuts[k], cuts[k + 1]);
+      }
+    }
+    return lines;
+  });
+}
+
+// The shading: a small picture, darker where the value is low.
+function shadeOf(ground, low) {
+  const { f, columns, rows } = ground.grid;
+  const levels = levelsOf(ground), first = Math.log(levels[0]), last = Math.log(levels[levels.length - 1]);
+  const [r, g, b] = [1, 3, 5].map((k) => parseInt(low.slice(k, k + 2), 16));
+  const canvas = document.createElement("canvas");
+  canvas.width = columns;
+  canvas.height = rows;
+  const pen = canvas.getContext("2d"), image = pen.createImageData(columns, rows);
+  for (let j = 0; j < rows; j++) {
+    for (let i = 0; i < columns; i++) {
+      const share = (last - Math.log(Math.max(f[j * columns + i] - ground.least, 1e-300))) / (last - first);
+      const at = 4 * ((rows - 1 - j) * columns + i);
+      image.data.set([r, g, b, 130 * Math.min(1, Math.max(0, share || 0))], at);
+    }
+  }
+  pen.putImageData(image, 0, 0);
+  return canvas;
+}
+
+function frameOf(ground, width, height, left = 44, right = 8, top = 8, bottom = 38) {
+  const [[x0, x1], [y0, y1]] = ground.window;
+  const box = { left, top, width: width - left - right, height: height - top - bottom };
+  return {
+    box,
+    to: ([x, y]) => [box.left + ((x - x0) / (x1 - x0)) * box.width, box.top + ((y1 - y) / (y1 - y0)) * box.height],
+    from: (px, py) => [x0 + ((px - box.left) / box.width) * (x1 - x0), y1 - ((py - box.top) / box.height) * (y1 - y0)],
+  };
+}
+
+function drawPlane(pen, frame, ground, walks, looks, at, paint) {
+  const { box, to } = frame;
+  if (ground.shadeColour !== paint.low) Object.assign(ground, { shade: shadeOf(ground, paint.low), shadeColour: paint.low });
+  ground.contours ??= contoursOf(ground);
+  pen.drawImage(ground.shade, box.left, box.top, box.width, box.height);
+  const { columns, rows } = ground.grid;
+  pen.strokeStyle = paint.contour;
+  pen.lineWidth = 0.6;
+  for (const lines of ground.contours) {
+    pen.beginPath();
+    for (let k = 0; k < lines.length; k += 2) {
+      for (const [move, [i, j]] of [["moveTo", lines[k]], ["lineTo", lines[k + 1]]]) {
+        pen[move](box.left + (i / (columns - 1)) * box.width, box.top + box.height - (j / (rows - 1)) * box.height);
+      }
+    }
+    pen.stroke();
+  }
+  const [[x0, x1], [y0, y1]] = ground.window;
+  drawAxes(pen, box, { x: scaleOf(x0, x1, false), y: scaleOf(y0, y1, false), xTitle: "x", yTitle: "y", paint, bare: true });
+  for (const minimum of ground.minima) drawStar(pen, to(minimum), paint);
+  drawPaths(pen, frame, walks, looks, at, paint);
+}
+
+function drawPaths(pen, { box, to }, walks, looks, at, paint) {
+  pen.save();
+  pen.beginPath();
+  pen.rect(box.left, box.top, box.width, box.height);
+  pen.clip();
+  walks.forEach((walk, k) => {
+    const until = Math.min(at, walk.points.length - 1), { colour, dash } = looks[k];
+    const seen = [];
+    for (let j = 0; j <= until && walk.points[j].every(Number.isFinite); j++) seen.push(to(walk.points[j]));
+    pen.strokeStyle = pen.fillStyle = colour;
+    pen.lineWidth = 2.2;
+    pen.setLineDash(dash);
+    pen.beginPath();
+    seen.forEach(([x, y], j) => pen[j ? "lineTo" : "moveTo"](within(x), within(y)));
+    pen.stroke();
+    pen.setLineDash([]);
+    if (until <= 60) {
+      pen.beginPath();
+      for (const [x, y] of seen.slice(1)) pen.moveTo(x + 2.6, y), pen.arc(within(x), within(y), 2.6, 0, 7);
+      pen.fill();
+    }
+    if (!seen.length) return;
+    const [x, y] = seen[seen.length - 1];
+    pen.beginPath();
+    pen.arc(within(x), within(y), 5.5, 0, 7);
+    pen.fill();
+    pen.strokeStyle = paint.paper;
+    pen.lineWidth = 1.5;
+    pen.stroke();
+  });
+  pen.restore();
+}
+// What lies far outside is brought near: a canvas cannot draw to 1e300.
+const within = (v) => Math.min(1e5, Math.max(-1e5, v));
+
+function drawStar(pen, [x, y], paint) {
+  pen.beginPath();
+  for (let k = 0; k < 10; k++) {
+    const r = k % 2 ? 3.6 : 8.5, angle = (k * Math.PI) / 5 - Math.PI / 2;
+    pen[k ? "lineTo" : "moveTo"](x + r * Math.cos(angle), y + r * Math.sin(angle));
+  }
+  pen.closePath();
+  pen.fillStyle = "#ffd700";
+  pen.fill();
+  pen.strokeStyle = "#111";
+  pen.lineWidth = 1.2;
+  pen.stroke();
+}
+
+function drawStart(pen, [x, y]) {
+  pen.beginPath();
+  pen.arc(x, y, 7, 0, 7);
+  pen.fillStyle = "#fff";
+  pen.fill();
+  pen.strokeStyle = "#111";
+  pen.lineWidth = 2.5;
+  pen.stroke();
+}

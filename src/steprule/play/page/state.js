@@ -1,0 +1,109 @@
+// The state of the page, and how the address writes it: what is at its default is left out.
+const FIRST =
+  "rule=sgd,lr=0.4&rule=sgd,lr=0.2,momentum=0.5&rule=adagrad_eps_inside,lr=0.4&rule=rmsprop_eps_inside,lr=0.4" +
+  "&rule=adam,lr=0.4&surface=quadratic&start=-5,-2&steps=20";
+const MOST_RULES = 8;
+
+// {state, problems}: what cannot be read is said, and replaced by what is there without it.
+function readState(text) {
+  const given = new URLSearchParams(text), problems = [];
+  const state = { entries: [], surface: "quadratic", ground: null, steps: 20, noise: null, seed: 0, at: null, chosen: 0, map: "start", theme: given.get("theme") ?? "" };
+  for (const said of given.getAll("rule").slice(0, MOST_RULES)) {
+    const [rule, ...pairs] = said.split(",");
+    if (!Object.hasOwn(DATA.rules, rule)) {
+      problems.push(t("This page has no rule {0}.", rule));
+      continue;
+    }
+    const entry = { rule, hypers: {} };
+    for (const pair of pairs) {
+      const [name, value] = pair.split("=");
+      const hyper = DATA.rules[rule].hypers.find((h) => h.name === name);
+      const read = hyper && readHyper(hyper, value);
+      if (read === undefined || read === null) problems.push(t("{0}: {1} cannot be {2}.", rule, name, value));
+      else entry.hypers[name] = read;
+    }
+    state.entries.push(entry);
+  }
+  if (!state.entries.length) state.entries.push({ rule: "sgd", hypers: { lr: 0.1 } });
+  state.surface = given.get("surface") ?? "quadratic";
+  try {
+    state.ground = groundOf(state.surface);
+  } catch (error) {
+    if (!(error instanceof FormulaError)) throw error;
+    problems.push(`${state.surface}: ${error.message}`);
+    state.surface = "quadratic";
+    state.ground = groundOf("quadratic");
+  }
+  const start = (given.get("start") ?? "").split(",").map(Number);
+  const whole = start.length === 2 && start.every(Number.isFinite) && given.get("start") !== ",";
+  if (given.has("start") && !whole) problems.push(t("The start needs two numbers x,y, not {0}.", given.get("start")));
+  state.start = given.has("start") && whole ? start : [...state.ground.start];
+  const number = (name, low, high, integer) => {
+    if (!given.has(name)) return null;
+    const v = Number(given.get(name));
+    if (given.get(name) !== "" && v >= low && v <= high && (!integer || Number.isInteger(v))) return v;
+    problems.push(t("{0} must be from {1} to {2}, not {3}.", name, low, high, given.get(name)));
+    return null;
+  };
+  state.steps = number("steps", 1, DATA.mostSteps, true) ?? 20;
+  state.noise = number("noise", 0, 1e6, false) ?? state.ground.noise;
+  state.seed = number("seed", 0, SEEDS - 1, true) ?? 0;
+  state.at = number("at", 0, state.steps, true) ?? state.steps;
+  state.chosen = number("chosen", 0, state.entries.length - 1, true) ?? 0;
+  state.map = given.get("map") ?? "start";
+  if (["light", "dark"].includes(state.theme) === false) state.theme = "";
+  state.language = ["en", "zh"].includes(given.get("lang")) ? given.get("lang") : null;
+  return { state, problems };
+}
+
+function writeState(state) {
+  const parts = state.entries.map(({ rule, hypers }) => {
+    const set = Object.entries(hypers).map(([n, v]) => `${n}=${v}`);
+    return `rule=${[rule, ...set].join(",")}`;
+  });
+  parts.push(`surface=${encodeURIComponent(state.surface)}`, `start=${state.start.join(",")}`, `steps=${state.steps}`);
+  if (state.noise !== state.ground.noise) parts.push(`noise=${state.noise}`);
+  if (state.seed) parts.push(`seed=${state.seed}`);
+  if (state.at !== state.steps) parts.push(`at=${state.at}`);
+  if (state.chosen) parts.push(`chosen=${state.chosen}`);
+  if (state.map !== "start") parts.push(`map=${state.map}`);
+  if (state.theme) parts.push(`theme=${state.theme}`);
+  if (state.language) parts.push(`lang=${state.language}`);
+  return parts.join("&");
+}
+
+// A value for a hyperparameter, or null where it does not fit its bounds.
+function readHyper(hyper, text) {
+  if (hyper.flag) return { true: true, false: false }[text] ?? null;
+  const v = Number(text);
+  if (String(text).trim() === "" || !Number.isFinite(v)) return null;
+  const holds = { Ge: (limit) => v >= limit, Gt: (limit) => v > limit, Le: (limit) => v <= limit, Lt: (limit) => v < limit };
+  return hyper.bounds.every(([kind, limit]) => holds[kind](limit)) ? v : null;
+}
+
+// A surface of the catalogue, or of a formula: its functions, and the least value that is known of it.
+function groundOf(name) {
+  const known = Object.hasOwn(SURFACES, name);
+  const ground = known ? { ...DATA.surfaces[name], ...SURFACES[name] } : { ...surfaceOf(name), start: DATA.formula.start };
+  ground.name = name;
+  ground.grid = gridOf(ground);
+  const least = ground.minima.length ? ground.value(...ground.minima[0]) : ground.grid.least;
+  ground.least = least;
+  return ground;
+}
+
+// f over the window, rows of y from below, with its least finite value.
+function gridOf(ground, columns = 161, rows = 121) {
+  const [[x0, x1], [y0, y1]] = ground.window;
+  const f = new Float64Array(columns * rows);
+  let least = Infinity, most = -Infinity, where = null;
+  for (let j = 0; j < rows; j++) {
+    for (let i = 0; i < columns; i++) {
+      const x = x0 + ((x1 - x0) * i) / (columns - 1), y = y0 + ((y1 - y0) * j) / (rows - 1);
+      const v = (f[j * columns + i] = ground.value(x, y));
+      if (v < least) (least = v), (where = [x, y]);
+      if (v > most && v < Infinity) most = v;
+    }
+  }
+  return { f, columns, rows, least, most, where };
+}

@@ -1,0 +1,92 @@
+// One rule on one surface: the loop around the steps that the compiler printed.
+const NOISE = new Float64Array(Uint8Array.from(atob(DATA.noise), (c) => c.charCodeAt(0)).buffer);
+const SEEDS = NOISE.length / (2 * DATA.mostSteps);
+
+function hypersOf(entry) {
+  const all = {};
+  for (const h of DATA.rules[entry.rule].hypers) all[h.name] = entry.hypers[h.name] ?? h.default;
+  return all;
+}
+
+// Which variant of the rule runs: a digit for each flag, and for each number that is off at zero.
+function variantOf(rule, hypers) {
+  return DATA.rules[rule].hypers.filter((h) => h.switches).map((h) => (hypers[h.name] ? "1" : "0")).join("");
+}
+
+function stepperOf(entry) {
+  const hypers = hypersOf(entry);
+  const about = DATA.rules[entry.rule];
+  const variant = variantOf(entry.rule, hypers);
+  const { first, later } = STEPS[entry.rule][variant];
+  const used = about.slots.filter((s) => about.variants[variant].slots.includes(s.name));
+  const begin = () => {
+    const states = {};
+    for (const s of used) {
+      const value = typeof s.start === "string" ? hypers[s.start] : s.start;
+      states[s.name] = s.perTensor ? value : [value, value];
+    }
+    return states;
+  };
+  // A slot that is absent at first is so at the first step of a path, and only there.
+  const step = (p, g, states, k, keep) => (first && k === 1 ? first : later)(p, g, states, hypers, k, keep);
+  return { begin, step, variant, hasFirst: Boolean(first) };
+}
+
+// The gradient that step k sees, k from 1.
+function gradientAt(ground, p, k, noise, seed) {
+  const g = ground.gradient(p[0], p[1]);
+  if (noise) {
+    const at = 2 * (seed * DATA.mostSteps + k - 1);
+    g[0] += noise * NOISE[at];
+    g[1] += noise * NOISE[at + 1];
+  }
+  return g;
+}
+
+// The path with all that the charts and the step's anatomy need; it ends where a number is not finite.
+function walk(ground, entry, start, steps, noise, seed) {
+  const stepper = stepperOf(entry);
+  const points = [start], values = [ground.value(start[0], start[1])], gradients = [], held = [stepper.begin()];
+  let divergedAt = null;
+  for (let k = 1; k <= steps; k++) {
+    const g = gradientAt(ground, points[k - 1], k, noise, seed);
+    const next = stepper.step(points[k - 1], g, held[k - 1], k, false);
+    const value = ground.value(next.p[0], next.p[1]);
+    gradients.push(g);
+    points.push(next.p);
+    held.push(next.states);
+    values.push(value);
+    if (!Number.isFinite(next.p[0]) || !Number.isFinite(next.p[1]) || !Number.isFinite(value)) {
+      divergedAt = k;
+      break;
+    }
+  }
+  return { entry, stepper, points, values, gradients, held, divergedAt };
+}
+
+// Only where it ends: what a map needs.
+function endOf(ground, entry, start, steps, noise, seed) {
+  const { begin, step } = stepperOf(entry);
+  let p = start, states = begin();
+  for (let k = 1; k <= steps; k++) {
+    const next = step(p, gradientAt(ground, p, k, noise, seed), states, k, false);
+    p = next.p;
+    states = next.states;
+    if (!Number.isFinite(p[0]) || !Number.isFinite(p[1])) break;
+  }
+  return p;
+}
+
+// The learning rate with the lowest end among those whose path stays in the window, or else the lowest of all.
+function bestRate(ground, entry, start, steps, noise, seed) {
+  const [[x0, x1], [y0, y1]] = ground.window;
+  let best = null;
+  for (const lr of DATA.rates) {
+    const { points, values, divergedAt } = walk(ground, { ...entry, hypers: { ...entry.hypers, lr } }, start, steps, noise, seed);
+    const last = divergedAt === null ? values[values.length - 1] : Infinity;
+    const inside = points.every(([x, y]) => x >= x0 && x <= x1 && y >= y0 && y <= y1);
+    const better = best === null || (inside && Number.isFinite(last) && !best.inside) || (inside === best.inside && last < best.last);
+    if (better) best = { lr, last, inside: inside && Number.isFinite(last) };
+  }
+  return best.lr;
+}

@@ -1,0 +1,2 @@
+"""Chinese."""
+CHINESE: dict[str, str] = {}
