@@ -85,3 +85,12 @@ LANE_AGAINST_SOLO = 2e-4
 JAVASCRIPT = 1e-12
 """The JavaScript form against the eager one, float64, over twelve steps: the same operations in the same order, but a browser's
 exp, log and pow may differ from C's in the last place, and a norm is summed in another order than numpy's."""
+
+# One step in a browser from a state that Python visited, float64, gradient, parameter and states: the functions are printed
+# from the same graph and the surfaces' polynomials multiply in the same order, so only pow, exp, sin and cos differ, by an ulp.
+BROWSER_STEP = 1e-12
+
+# Whole paths in a browser, as a share of the window, where Python's own path moves by less than STABLE_PATH when its start
+# moves by one ulp: where it moves more, steps divide by gradients that are rounding alone, and no two machines agree.
+BROWSER_PATH = 1e-9
+STABLE_PATH = 1e-10

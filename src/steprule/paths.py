@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from steprule import rules
-from steprule.compiler import eager
+from steprule.compiler import anatomy, eager
 from steprule.compiler import graph as tracer
 from steprule.errors import InputError, InputTypeError
 from steprule.problems import surfaces
@@ -41,6 +41,8 @@ class Trace:
     seed: int = 0
     noise: float = 0.0
     """Standard deviation of the normal noise on each coordinate of the gradient."""
+    of: Rule | str = field(default="", repr=False)
+    """What walked."""
     tuned: bool = False
     """Whether the learning rate was chosen as the best for this surface, start and number of steps."""
     label: str = ""
@@ -55,6 +57,33 @@ class Trace:
         """The first step at which a coordinate or the value is not finite; None if there is none."""
         finite = np.isfinite(self.points).all(axis=1) & np.isfinite(self.values)
         return None if finite.all() else int(np.argmin(finite))
+
+    def anatomy(self, step: int) -> list[tuple[str, Any]]:
+        """Step `step`, from 1, taken apart: (name, value) of the parameter, the gradient, the states and every quantity.
+
+        Values are arrays [2], or numbers where both coordinates share one: a bias correction.
+
+        >>> dict(trace("adam", lr=0.1).anatomy(1))["m_hat"]
+        array([-1., -8.])
+        """
+        if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= self.steps:
+            raise InputError("step", expected=f"1 to {self.steps}", got=repr(step))
+        rule = composed(rules.resolve(self.of))
+        ground = surfaces.get(self.surface)
+        noise = noise_of(ground, self.steps, self.seed, self.noise)
+        state: eager.State = {}
+        with np.errstate(all="ignore"):
+            for t in range(1, step + 1):
+                p, g = self.points[t - 1], ground.gradient(self.points[t - 1])
+                g = g if noise is None else g + noise[t - 1]
+                before, state = state, eager.step(rule, p, g, state, t, self.hypers)[1]
+        switches = {h.name: self.hypers[h.name] for h in rule.hypers if h.switches}
+        absent = {s.name for s in rule.slots if s.absent_at_first and before.get(s.name) is None}
+        graph = tracer.trace(rule, switches, absent=frozenset(absent))
+        held = {s.name: eager.start(s, p, self.hypers) for s in rule.slots} if step == 1 else before
+        inputs = {**self.hypers, **held, "p": p, "g": g, "t": float(step)}
+        shown = [(n, inputs[n]) for n in ("p", "g", *(s.name for s in rule.slots)) if n in graph.inputs]
+        return [*shown, *((f"new {k}" if k in inputs else k, v) for k, v in anatomy.values(graph, inputs).items())]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; what is not finite is None."""
@@ -108,7 +137,7 @@ def trace(
     disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
     points = _walk(found, ground, begin, steps, disturbances, bound)
     scale = ground.noise if noise is None else float(noise)
-    return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale)
+    return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale, found)
 
 
 def best_rate(

@@ -1,4 +1,4 @@
-"""The commands: rules, show, trace, train, race, check, bench. Each parses, calls one function of the package, and prints."""
+"""The commands: rules, show, trace, play, train, sweep, race, check, bench. Each parses, calls one function of the package, and prints."""
 
 from __future__ import annotations
 
@@ -204,6 +204,32 @@ def trace(
     output.table(title, ("rule", "lr", "x", "y", "value", ""), rows, left=(0, 5))
     if out is not None:
         output.say(f"\nWritten: {out}")
+
+
+@app.command()
+def play(
+    rule: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="RULE", help=f"Of your own, beside the others. {RULE_HELP}")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page there, and open nothing.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """See every rule walk, step by step, in the browser: one page that works offline."""
+    from steprule import play as playground
+    from steprule.cli import output
+    from steprule.compiler import cache
+
+    found = [(spec, catalogue.resolve(spec)) for spec in rule or []]
+    where = out or cache.folder() / "play.html"
+    playground.write(where, [(spec, r) for spec, r in found if r not in catalogue.CATALOGUE.values()])
+    if json:
+        output.as_json({"page": str(where)})
+        return
+    if out is None:
+        import webbrowser
+
+        webbrowser.open(where.absolute().as_uri())
+    output.say(f"Written: {where}")
 
 
 @app.command()

@@ -18,19 +18,22 @@ FILES = ("words", "walk", "formula", "state", "pen", "plane", "curves", "picture
 """The page's scripts, in reading order."""
 
 
-def page(own: Sequence[tuple[str, Rule]] = ()) -> str:
-    """The page as text, with rules of one's own, (how to say it, rule), beside the catalogue's."""
+def page(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
+    """The page as text, with rules of one's own, (how to say it, rule), beside the catalogue's.
+
+    `race_link` is where the page finds how a race is run, where it stands beside the documentation.
+    """
     folder = resources.files("steprule.play") / "page"
     scripts = "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in FILES)
     # A script ends where its text says so, whatever stands in a rule's summary.
-    script = f'"use strict";\n{data(own)}\n{scripts}'.replace("</script", "<\\/script")
+    script = f'"use strict";\n{data(own, race_link)}\n{scripts}'.replace("</script", "<\\/script")
     text = (folder / "page.html").read_text(encoding="utf-8")
     style = (folder / "style.css").read_text(encoding="utf-8")
     return text.replace("/*STYLE*/", style, 1).replace("/*SCRIPT*/", script, 1)
 
 
-def write(path: Path, own: Sequence[tuple[str, Rule]] = ()) -> None:
+def write(path: Path, own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> None:
     """Write the page. Raises `OutputError` where it cannot, `RuleError` for a rule that breaks the contract."""
-    text = page(own)
+    text = page(own, race_link)
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

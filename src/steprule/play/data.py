@@ -31,7 +31,7 @@ LEFT_OUT = ("maximize",)
 """Hyperparameters without a control: a surface is walked down."""
 
 
-def data(own: Sequence[tuple[str, Rule]] = ()) -> str:
+def data(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
     """All of it as JavaScript: `const DATA` and the functions `STEPS` and `SURFACES`."""
     known = [(r.name, r) for r in rules.CATALOGUE.values()]
     known.append(("steprule.rules.lesson:adam_uncorrected", adam_uncorrected))
@@ -54,15 +54,18 @@ def data(own: Sequence[tuple[str, Rule]] = ()) -> str:
         "formula": {"window": WINDOW, "start": START},
         "presets": PRESETS,
         "chinese": CHINESE,
+        "raceLink": race_link,
         "rates": LR_GRID.tolist(),
         "mostSteps": MOST_STEPS,
         "maths": maths.drawn,
         "noise": base64.b64encode(noise.astype("<f8").tobytes()).decode(),
     }
-    printed, stepping, walking = json.dumps(known_data, ensure_ascii=False, allow_nan=False), ",\n".join(steps), ",\n".join(walks)
-    return (
-        f"const DATA = {printed};\n{javascript.POWER}\nconst STEPS = {{\n{stepping}\n}};\nconst SURFACES = {{\n{walking}\n}};"
+    printed, stepping, walking = (
+        json.dumps(known_data, ensure_ascii=False, allow_nan=False),
+        ",\n".join(steps),
+        ",\n".join(walks),
     )
+    return f"const DATA = {printed};\n{javascript.POWER}\nconst STEPS = {{\n{stepping}\n}};\nconst SURFACES = {{\n{walking}\n}};"
 
 
 def _about(rule: Rule) -> dict[str, Any]:
@@ -110,7 +113,11 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
         absent = frozenset(s.name for s in whole.slots if s.absent_at_first and s.name in used)
         later = trace(whole, variant)
         key = "".join(str(int(bool(v))) for n, v in variant.items() if n not in LEFT_OUT)
-        about["variants"][key] = {"later": _rows(later, maths), "where": _where(later, maths), "slots": sorted(used - absent)}
+        about["variants"][key] = {
+            "later": _rows(later, maths),
+            "where": _where(later, maths),
+            "slots": sorted(used - absent),
+        }
         printed = [f"later: {_function(later)}"]
         if absent:
             first = trace(whole, variant, absent=absent)

@@ -13,13 +13,14 @@ PRESETS = (
         "title": "The ravine",
         "sentence": "Plain descent has one learning rate for all directions: what is just small enough for the steep one makes it"
         " zigzag, and is far too small for the flat one. Momentum averages the zigzag out.",
-        "state": "rule=sgd,lr=0.46&rule=sgd,lr=0.2,momentum=0.5&surface=quadratic&start=-5,-2&steps=20",
+        "state": "rule=sgd,lr=0.46&rule=sgd,lr=0.4,momentum=0.5&surface=quadratic&start=-5,-2&steps=20",
     },
     {
         "title": "Epsilon inside or outside the root",
         "sentence": "The same epsilon is not the same number: inside the root it counts as its square root, ten times as much"
         " here, and brakes where gradients are small. Papers and libraries disagree on it.",
-        "state": "rule=rmsprop,lr=0.1,alpha=0.9,eps=0.01&rule=rmsprop_eps_inside,lr=0.1,eps=0.01&surface=quadratic&start=-0.5,-0.2&steps=20",
+        "state": "rule=rmsprop,lr=0.1,alpha=0.9,eps=0.01&rule=rmsprop_eps_inside,lr=0.1,eps=0.01&surface=quadratic"
+        "&start=-0.5,-0.2&steps=20",
     },
     {
         "title": "AdaDelta starts slowly",

@@ -19,8 +19,8 @@ function drawAnatomy(table, walk, at) {
   table.innerHTML =
     head +
     `<tbody>${title(t("before"))}${before.join("")}` +
-    title(`${t("the formula, with")} ${numbers.join(", ")}${letters.t === undefined ? "" : ""}`) +
-    rows.map((r) => line(DATA.maths[r.shown], found.quantities[r.key])).join("") +
+    title(`${t("the formula, with")} ${numbers.join(", ")}`) +
+    rows.map((r) => line(`<span class="hidden">${r.key}</span>${DATA.maths[r.shown]}`, found.quantities[r.key])).join("") +
     title(t("after")) +
     line(`${t("the step, after minus before")}`, step) +
     line(`${t("effective step size: the step over the gradient")}`, step.map((v, j) => Math.abs(v / g[j]))) +

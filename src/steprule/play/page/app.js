@@ -7,22 +7,21 @@ function start() {
   const read = readState(location.hash.slice(1) || FIRST);
   language = read.state.language ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
   if (read.problems.length) Object.assign(read, readState(location.hash.slice(1) || FIRST)); // said again in the language
-  take(read.state);
-  $("said").textContent = read.problems.join(" ");
+  take(read.state, read.problems);
 }
 
-// Take a state whole: from an address, a preset, a change of language.
-function take(state) {
+// Take a state whole: from an address, a preset, a change of language. `problems`: what of the address could not be read.
+function take(state, problems = []) {
   stop();
   model = { state };
   showTheme();
   translate(document);
   fillLists();
-  changed({ keepMessage: true });
+  changed(problems);
 }
 
 // After any change but of the step shown.
-function changed({ keepMessage = false } = {}) {
+function changed(problems = []) {
   const { state } = model;
   model.ground = state.ground;
   state.at = Math.min(state.at, state.steps);
@@ -30,12 +29,13 @@ function changed({ keepMessage = false } = {}) {
   model.walks = state.entries.map((e) => walk(state.ground, e, state.start, state.steps, state.noise, state.seed));
   model.looks = looksOf(state.entries, colours().dark);
   showControls();
-  if (!keepMessage) $("said").textContent = "";
+  const messages = [...problems];
   const lost = model.walks.filter((w) => w.divergedAt !== null);
   if (lost.length) {
     const said = lost.map((w) => t("{0} is not finite from step {1}", nameOf(w.entry), w.divergedAt)).join("; ");
-    $("said").textContent = t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", said);
+    messages.push(t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", said));
   }
+  $("said").textContent = messages.join(" ");
   clearTimeout(mapTimer);
   mapTimer = setTimeout(refreshMap, 250);
   moved();
@@ -225,7 +225,7 @@ function readMap() {
 
 function takeCross() {
   const { state } = model;
-  if (map.plan.x.title === t("start x")) state.start = cross.map((v) => Number(v.toPrecision(5)));
+  if (map.plan.overStart) state.start = cross.map((v) => Number(v.toPrecision(5)));
   else {
     const entry = state.entries[state.chosen];
     entry.hypers.lr = Number(cross[0].toPrecision(4));
@@ -400,5 +400,7 @@ function listen() {
   new ResizeObserver(moved).observe(document.body);
 }
 
+if (DATA.raceLink) $("race").href = DATA.raceLink;
+else $("race").remove();
 listen();
 start();

@@ -30,6 +30,7 @@ function planOf(state, entry) {
   if (!second) {
     const [[x0, x1], [y0, y1]] = ground.window;
     return {
+      overStart: true,
       x: { title: t("start x"), value: (s) => x0 + s * (x1 - x0), share: (v) => (v - x0) / (x1 - x0), scale: () => scaleOf(x0, x1, false) },
       y: { title: t("start y"), value: (s) => y0 + s * (y1 - y0), share: (v) => (v - y0) / (y1 - y0), scale: () => scaleOf(y0, y1, false) },
       here: state.start,
@@ -80,10 +81,10 @@ function computeMap(state, entry, done) {
 }
 
 // The cell's colour: by the minimum that was reached where there are several, darker the farther away; else by the height.
-function paintMap(map, ground, onlyHeights) {
+function paintMap(map, ground) {
   const finite = Array.from(map.heights).filter(Number.isFinite).map((h) => Math.log10(Math.max(h, 1e-12))).sort((a, b) => a - b);
   const low = finite[0] ?? 0, high = Math.max(finite[Math.floor(0.98 * (finite.length - 1))] ?? 1, low + 1e-9);
-  const basins = ground.minima.length > 1 && !onlyHeights;
+  const basins = ground.minima.length > 1 && map.plan.overStart;
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = CELLS;
   const pen = canvas.getContext("2d"), image = pen.createImageData(CELLS, CELLS);
@@ -113,7 +114,7 @@ function mapBox(width, height) {
 
 function drawMap(pen, width, height, map, ground, paint, cross) {
   const box = mapBox(width, height), { plan } = map;
-  map.painted ??= paintMap(map, ground, plan.here !== undefined && plan.x.title !== t("start x"));
+  map.painted ??= paintMap(map, ground);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(map.painted.canvas, box.left, box.top, box.width, box.height);
   drawAxes(pen, box, { x: plan.x.scale(), y: plan.y.scale(), xTitle: plan.x.title, yTitle: plan.y.title, paint, bare: true });

@@ -1,6 +1,6 @@
 // The state of the page, and how the address writes it: what is at its default is left out.
 const FIRST =
-  "rule=sgd,lr=0.4&rule=sgd,lr=0.2,momentum=0.5&rule=adagrad_eps_inside,lr=0.4&rule=rmsprop_eps_inside,lr=0.4" +
+  "rule=sgd,lr=0.4&rule=sgd,lr=0.4,momentum=0.5&rule=adagrad_eps_inside,lr=0.4&rule=rmsprop_eps_inside,lr=0.4" +
   "&rule=adam,lr=0.4&surface=quadratic&start=-5,-2&steps=20";
 const MOST_RULES = 8;
 

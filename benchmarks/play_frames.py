@@ -1,0 +1,97 @@
+"""The playground's times in headless Chromium: first picture, a frame of eight rules with 500 steps, the map, and plotly's frame.
+
+    python benchmarks/play_frames.py [--out FILE]
+
+A frame is one whole redraw after a move of the start (walks, plane, three charts, the step taken apart), in turn with what a
+drawing library needs for the plane's eight paths alone: plotly's `restyle`, over its own contours of the same grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+from plotly.offline import get_plotlyjs
+
+from steprule import play
+from steprule.hardware import hardware
+from steprule.training import versions
+
+RULES = ("adam", "sgd", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "lion")
+ADDRESS = "&".join(f"rule={r},lr=0.02" for r in RULES) + "&surface=rosenbrock&start=-1.5,2&steps=500"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+OURS = """() => { const began = performance.now();
+  model.state.start = [-1.5 + Math.random() / 10, 2];
+  clearTimeout(mapTimer); changed(); clearTimeout(mapTimer); draw();
+  return performance.now() - began; }"""
+PLOTLY = """() => { const began = performance.now();
+  return Plotly.restyle('theirs', {x: model.walks.map((w) => w.points.map((p) => p[0] + Math.random() / 100)), y: model.walks.map((w) => w.points.map((p) => p[1]))},
+    model.walks.map((_, k) => k + 1)).then(() => performance.now() - began); }"""
+BUILD = """() => { const e = document.createElement('div'); e.id = 'theirs'; e.style = 'width:700px;height:520px'; document.body.append(e);
+  const g = model.ground.grid, z = Array.from({length: g.rows}, (_, j) => Array.from(g.f.slice(j * g.columns, (j + 1) * g.columns), (v) => Math.log10(v + 1e-9)));
+  return Plotly.newPlot(e, [{type: 'contour', z}, ...model.walks.map((w) => ({type: 'scatter', mode: 'lines', x: w.points.map((p) => p[0]), y: w.points.map((p) => p[1])}))]).then(() => null); }"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="The playground's frame times.")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        file = Path(folder) / "page.html"
+        began = time.perf_counter()
+        play.write(file)
+        found["write_seconds"], found["megabytes"] = time.perf_counter() - began, file.stat().st_size / 1e6
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        firsts, maps = [], []
+        for _ in range(5):
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.goto(f"{file.as_uri()}#{ADDRESS}")
+            page.wait_for_selector("#map[data-seconds]")
+            firsts.append(float(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")))
+            maps.append(float(page.get_attribute("#map", "data-seconds") or "nan"))
+            page.close()
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{file.as_uri()}#{ADDRESS}")
+        page.wait_for_selector("#map[data-seconds]")
+        found |= {"first_picture_ms": statistics.median(firsts), "map_500_steps_seconds": statistics.median(maps)}
+        found["played_frames_a_second"] = _played(page)
+        page.add_script_tag(content=get_plotlyjs())
+        page.evaluate(BUILD)
+        ours, theirs = [], []
+        for round_ in range(40):
+            a, b = float(page.evaluate(OURS)), float(page.evaluate(PLOTLY))
+            if round_ >= 5:  # the first warm the engine up
+                ours.append(a)
+                theirs.append(b)
+        found["frame_ms"], found["frame_ms_slowest_tenth"] = (
+            statistics.median(ours),
+            statistics.quantiles(ours, n=10)[-1],
+        )
+        found["plotly_restyle_ms"] = statistics.median(theirs)
+        found["chromium"] = browser.version
+        browser.close()
+    for name, value in found.items():
+        print(f"{name:24s} {value if isinstance(value, str) else f'{value:.2f}'}")
+    if options.out:
+        about = {"hardware": hardware(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
+        options.out.write_text(json.dumps({**found, **about}, indent=1) + "\n")
+
+
+def _played(page: Page) -> float:
+    """Frames a second while the eight paths of 500 steps play."""
+    page.evaluate("() => { model.state.at = 0; document.getElementById('speed').value = '60'; }")
+    count = "() => new Promise((r) => { let n = 0; const began = performance.now(); play(); (function f() { n++; performance.now() - began < 3000 ? requestAnimationFrame(f) : r(n / (performance.now() - began) * 1000); })(); })"
+    return float(page.evaluate(count))
+
+
+if __name__ == "__main__":
+    main()

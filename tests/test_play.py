@@ -1,0 +1,508 @@
+"""The playground in real Chromium: its numbers against Python's, every control, permalinks, what a screen reader finds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+from tolerances import BROWSER_PATH, BROWSER_STEP, STABLE_PATH
+
+import steprule
+from steprule import paths, play, rules
+from steprule.cli import main
+from steprule.compiler import eager
+from steprule.errors import InputError
+from steprule.play.data import SEEDS
+from steprule.play.presets import PRESETS
+from steprule.play.words import CHINESE
+from steprule.problems import formulas, surfaces
+from steprule.rules.lesson import adam_uncorrected
+from steprule.rules.parts import composed
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+RULES = [*rules.CATALOGUE.values(), adam_uncorrected]
+# Where one ulp in the start moves Python's own path by 1e-10 or more within 200 steps: at a cusp, or where both g and its
+# running averages have become rounding alone.
+UNSTABLE = {
+    (rule, surface)
+    for surface, names in {
+        "ackley": "sgd adagrad adagrad_eps_inside rmsprop rmsprop_eps_inside adadelta adam adamax nadam radam adam_uncorrected",
+        "rastrigin": "sgd rmsprop_eps_inside adadelta lamb",
+        "rosenbrock": "rmsprop_eps_inside adadelta nadam",
+        "beale": "rmsprop_eps_inside lamb",
+        "three_hump_camel": "nadam lamb",
+        "saddle": "nadam lamb",
+    }.items()
+    for rule in names.split()
+}
+SHORT = "rule=sgd,lr=0.1&rule=adam,lr=0.2&surface=quadratic&start=-5,-2&steps=20"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("play") / "page.html"
+    play.write(path)
+    return path
+
+
+@pytest.fixture
+def page(browser: Browser, file: Path) -> Iterator[Page]:
+    complaints: list[str] = []
+    found = browser.new_page(viewport={"width": 1200, "height": 900}, locale="en-GB")
+    found.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    found.on("pageerror", lambda e: complaints.append(str(e)))
+    found.on(
+        "request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None
+    )
+    found.goto(f"{file.as_uri()}#{SHORT}")
+    yield found
+    found.close()
+    assert complaints == []
+
+
+def settle(page: Page) -> None:
+    page.evaluate("new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+
+def state(page: Page) -> str:
+    settle(page)
+    return str(page.evaluate("writeState(model.state)"))
+
+
+def go(page: Page, address: str) -> None:
+    """As if somebody typed behind the #."""
+    page.evaluate(
+        "(hash) => new Promise((r) => (addEventListener('hashchange', r, {once: true}), (location.hash = hash)))",
+        address,
+    )
+    settle(page)
+
+
+def reopen(page: Page, address: str) -> None:
+    page.goto("about:blank")
+    page.goto(address)
+
+
+def _plain(states: eager.State) -> dict[str, Any]:
+    return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in states.items() if v is not None}
+
+
+def _walked(rule: rules.Rule, surface: surfaces.Surface, hypers: dict[str, Any], steps: int) -> list[Any]:
+    """(p, states, gradient, new p, new states) at each step of Python's path, as long as it is finite."""
+    p, held, found = np.array(surface.start), {}, []
+    with np.errstate(all="ignore"):
+        for t in range(1, steps + 1):
+            g = surface.gradient(p)
+            q, new = eager.step(rule, p, g, held, t, hypers)
+            if not np.isfinite(q).all():
+                break
+            found.append([p.tolist(), _plain(held), g.tolist(), q.tolist(), _plain(new)])
+            p, held = q, new
+    return found
+
+
+def _rate(rule: rules.Rule, surface: surfaces.Surface) -> float:
+    # A norm would run over all rates at once, so these two are tried one by one: too slow here.
+    return 0.05 if rule.name in ("lars", "lamb") else paths.best_rate(rule, surface, steps=60)
+
+
+ONE_STEP = """([rule, surface, hypers, steps]) => {
+  const { step, begin } = stepperOf({ rule, hypers }), ground = SURFACES[surface];
+  const far = (a, b) => (a === b ? 0 : Math.abs(a - b) / Math.max(Math.abs(b), 1e-300));
+  let worst = 0;
+  const look = (a, b) => [].concat(a).forEach((v, k) => (worst = Math.max(worst, far(v, [].concat(b)[k]))));
+  steps.forEach(([p, states, g, q, after], k) => {
+    const found = ground.gradient(p[0], p[1]), next = step(p, found, k ? states : begin(), k + 1, false);
+    look(found, g);
+    look(next.p, q);
+    for (const [name, value] of Object.entries(after)) look(next.states[name], value);
+  });
+  return worst;
+}"""
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.long)])
+def test_one_step_from_every_visited_state(page: Page, count: int) -> None:
+    """Every rule on every surface, at its best rate there: gradient, parameter and all states."""
+    for rule in RULES:
+        whole = composed(rule)
+        for surface in surfaces.SURFACES.values():
+            hypers = {**whole.defaults, "lr": _rate(rule, surface)}
+            steps = _walked(whole, surface, hypers, count)
+            assert len(steps) == count, (rule.name, surface.name)
+            worst = page.evaluate(ONE_STEP, [rule.name, surface.name, hypers, steps])
+            assert worst <= BROWSER_STEP, (rule.name, surface.name, worst)
+
+
+def test_whole_paths(page: Page) -> None:
+    """200 steps, wherever Python's own path does not hang on the last bit of the start; the rest are named."""
+    unstable = []
+    for rule in RULES:
+        for surface in surfaces.SURFACES.values():
+            rate, x = _rate(rule, surface), surface.start
+            ours = steprule.trace(rule, surface, steps=200, noise=0.0, lr=rate).points
+            near = steprule.trace(rule, surface, (float(np.nextafter(x[0], 9)), x[1]), 200, noise=0.0, lr=rate).points
+            width = max(high - low for low, high in surface.window)
+            if not np.isfinite(ours).all() or np.abs(near - ours).max() >= STABLE_PATH:
+                unstable.append((rule.name, surface.name))
+                continue
+            script = "([rule, surface, lr]) => walk(groundOf(surface), {rule, hypers: {lr}}, DATA.surfaces[surface].start, 200, 0, 0).points"
+            theirs = np.array(page.evaluate(script, [rule.name, surface.name, rate]))
+            assert np.abs(theirs - ours).max() <= BROWSER_PATH * width, (rule.name, surface.name)
+    assert set(unstable) <= UNSTABLE
+
+
+@pytest.mark.parametrize("surface", ["noisy_ravine", "x^2/8 + y^2 + sin(2*x)*cos(y)"])
+def test_three_ways_out(page: Page, capsys: pytest.CaptureFixture[str], surface: str) -> None:
+    """The permalink, the commands and the Python lines give the path that the page shows; noise is numpy's own."""
+    given = f"rule=adam,lr=0.3,beta1=0.8&rule=sgd,lr=0.05,momentum=0.7,nesterov=true&start=-3,1.5&steps=30&seed=3&noise=0.5&surface={surface.replace('+', '%2B')}"
+    go(page, given)
+    shown = np.array(page.evaluate("model.walks.map((w) => w.points)"))
+    link, commands, python = page.locator("#ways pre").all_text_contents()
+    scope: dict[str, Any] = {}
+    exec(python, scope)  # what the page tells a reader to run
+    ours = np.array([p.points for p in scope["paths"]])
+    assert np.abs(shown - ours).max() < 1e-9
+    for command, path in zip(commands.splitlines(), ours, strict=True):
+        assert main([*shlex.split(command)[1:], "--json"]) == 0
+        assert np.array_equal(json.loads(capsys.readouterr().out)[0]["points"], path)
+    reopen(page, link)
+    settle(page)
+    assert np.array_equal(page.evaluate("model.walks.map((w) => w.points)"), shown)
+
+
+def test_presets(page: Page) -> None:
+    """Each reads without complaint, is marked as chosen, and its address opens the same state again."""
+    for k, preset in enumerate(PRESETS):
+        page.locator(f"#presets button >> nth={k}").click()
+        settle(page)
+        assert page.locator("#presets [aria-pressed=true]").text_content() == preset["title"]
+        assert page.locator("#sentence").text_content() == preset["sentence"]
+        assert page.locator("#said").text_content() == ""
+        before, address = state(page), page.url
+        reopen(page, address)
+        assert state(page) == before
+        assert page.locator("#said").text_content() == ""
+
+
+def test_presets_say_the_truth() -> None:
+    def end(rule: str, steps: int, **hypers: Any) -> Any:
+        return steprule.trace(rule, "quadratic", steps=steps, **hypers)
+
+    slow, quick = end("adagrad_eps_inside", 20, lr=0.4), end("rmsprop_eps_inside", 20, lr=0.4)
+    assert slow.values[-1] > 1000 * quick.values[-1]
+    step = np.abs(np.diff(slow.points[:, 0]))
+    assert (np.diff(step) < 0).all(), "AdaGrad's steps shrink for ever"
+    zigzag = end("sgd", 20, lr=0.46).points[:, 1]
+    assert (np.sign(zigzag[1:]) != np.sign(zigzag[:-1])).all()
+    assert end("sgd", 20, lr=0.4, momentum=0.5).values[-1] < 0.01 * end("sgd", 20, lr=0.46).values[-1]
+    outside = steprule.trace("rmsprop", start=(-0.5, -0.2), lr=0.1, alpha=0.9, eps=0.01)
+    inside = steprule.trace("rmsprop_eps_inside", start=(-0.5, -0.2), lr=0.1, eps=0.01)
+    assert inside.values[10] > 1.5 * outside.values[10]
+    assert end("adadelta", 200).values[-1] > 4 > 1 > end("adadelta", 200, eps=1e-3).values[-1]
+    first = np.abs(end("adam", 1, lr=0.1).points[1] - (-5, -2))
+    assert first == pytest.approx([0.1, 0.1], rel=1e-6)
+    longer = np.abs(steprule.trace(adam_uncorrected, steps=1, lr=0.1).points[1] - (-5, -2))
+    assert longer == pytest.approx(first * 0.1 / 0.001**0.5, rel=1e-6)
+    circling = {"lr": 0.4, "beta1": 0.5, "beta2": 0.5}
+    assert end("adam", 150, **circling).values[-20:].max() > 0.01
+    assert end("adam", 150, amsgrad=True, **circling).values[-20:].max() < 1e-8
+    saddle = {n: steprule.trace(n, "saddle", steps=60, lr=0.1).values for n in ("sgd", "adam", "rmsprop")}
+    assert all(saddle[n][25] < saddle["sgd"][25] - 0.2 for n in ("adam", "rmsprop"))
+
+
+def test_every_control(page: Page) -> None:
+    def change(action: Any, *, part: str) -> None:
+        before = state(page)
+        action()
+        after = state(page)
+        assert before != after, part
+        assert part in after, (part, after)
+
+    change(lambda: page.select_option("#surface", "beale"), part="surface=beale")
+    change(lambda: page.select_option("#surface", ""), part="surface=x%5E2")
+    change(lambda: (page.fill("#formula", "x^2 + y^4"), page.keyboard.press("Tab")), part="surface=x%5E2%20%2B%20y%5E4")
+    for name, value, part in (
+        ("start-x", "1.25", "start=1.25,"), ("start-y", "-0.5", "start=1.25,-0.5"), ("steps", "35", "steps=35"), ("noise", "0.25", "noise=0.25"),
+    ):  # fmt: skip
+        change(lambda n=name, v=value: (page.fill(f"#{n}", v), page.keyboard.press("Tab")), part=part)
+    change(lambda: page.select_option("#seed", "4"), part="seed=4")
+    for key, part in (
+        ("ArrowRight", "start=1.45,-0.5"),
+        ("ArrowUp", "start=1.45,-0.3"),
+        ("Shift+ArrowLeft", "start=1.43,-0.3"),
+    ):
+        change(lambda k=key: page.press("#start", k), part=part)
+    box = page.locator("#plane").bounding_box()
+    assert box
+    change(lambda: page.mouse.click(box["x"] + 300, box["y"] + 100), part="start=")
+    handle = page.locator("#start").bounding_box()
+    assert handle
+
+    def drag() -> None:
+        page.mouse.move(handle["x"] + 10, handle["y"] + 10)
+        page.mouse.down()
+        page.mouse.move(handle["x"] + 80, handle["y"] + 60, steps=4)
+        page.mouse.up()
+
+    change(drag, part="start=")
+    change(lambda: page.click("#back"), part="at=34")
+    change(lambda: page.click("#first"), part="at=0")
+    change(lambda: page.click("#forth"), part="at=1")
+    change(
+        lambda: page.evaluate(
+            "() => {const e = document.getElementById('at'); e.value = 12; e.dispatchEvent(new Event('input', {bubbles: true}))}"
+        ),
+        part="at=12",
+    )
+    page.click("#last")
+    assert "at=" not in state(page)
+    page.select_option("#speed", "60")
+    page.click("#play")
+    page.wait_for_function("model.state.at > 3")
+    page.click("#play")
+    assert "at=" in state(page)
+    change(lambda: page.click("[data-focus=choose1]"), part="chosen=1")
+    assert page.locator("#hypers-title").text_content() == "adam"
+    change(lambda: page.select_option("#chosen", "0"), part="rule=sgd")
+    page.click("[data-focus=choose1]")
+    for slider in ("lr", "beta1", "beta2", "eps", "weight_decay"):
+        change(lambda s=slider: page.press(f"[data-slider={s}]", "PageUp"), part=f"{slider}=")
+    change(lambda: page.fill("[data-name=lr]", "0.123"), part="lr=0.123")
+    change(lambda: page.check("[data-name=amsgrad]"), part="amsgrad=true")
+    change(lambda: page.check("[data-name=decoupled_weight_decay]"), part="decoupled_weight_decay=true")
+    change(lambda: page.click("#best"), part="lr=")
+    change(lambda: page.select_option("#map-kind", "beta2"), part="map=beta2")
+    page.select_option("#another", "lion")
+    change(lambda: page.click("#add"), part="rule=lion,lr=")
+    change(lambda: page.click("[data-focus=remove0]"), part="rule=adam")
+    assert "sgd" not in state(page)
+    change(lambda: page.select_option("#theme", "dark"), part="theme=dark")
+    change(lambda: page.select_option("#language", "zh"), part="lang=zh")
+    assert page.locator("h1").text_content() == CHINESE["See an optimizer's steps"]
+    before, address = state(page), page.url
+    reopen(page, address)
+    assert state(page) == before
+
+
+def test_the_map(page: Page) -> None:
+    """Its cells are the ends of walks; a place in it can be taken by mouse and by keyboard."""
+    page.wait_for_selector("#map[data-seconds]")
+    assert page.evaluate("map.heights.length") >= 100 * 100
+    cells = page.evaluate("[0, 1234, 9999].map((c) => [...map.ends.slice(2 * c, 2 * c + 2)])")
+    for cell, end in zip((0, 1234, 9999), cells, strict=True):
+        start = -5.5 + 11 * ((cell % 100) + 0.5) / 100, -3 + 6 * (cell // 100 + 0.5) / 100
+        assert end == pytest.approx(steprule.trace("sgd", start=start, steps=20, lr=0.1).points[-1], abs=1e-9)
+    before = state(page)
+    page.press("#map", "ArrowRight")
+    page.press("#map", "ArrowUp")
+    assert "start x" in (page.locator("#map-read").text_content() or "")
+    page.press("#map", "Enter")
+    assert state(page) != before
+    page.select_option("#map-kind", "momentum")
+    page.wait_for_function("map && !map.plan.overStart")
+    box = page.locator("#map").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 300, box["y"] + 100)
+    assert re.search(r"rule=sgd,lr=[\d.e-]+,momentum=", state(page))
+
+
+def test_the_step_taken_apart(page: Page) -> None:
+    """Its rows are the package's own anatomy of the step, number by number."""
+    go(page, "rule=adam,lr=0.2&surface=quadratic&start=-5,-2&steps=20&at=7")
+    rows = [
+        [c.strip() for c in row.split("\t")]
+        for row in page.locator("#anatomy").inner_text().splitlines()
+        if "\t" in row
+    ]
+    numbers = [[float(c) for c in row[1:]] for row in rows if len(row) == 3 and re.match(r"-?\d", row[1])]
+    apart = steprule.trace("adam", steps=20, lr=0.2).anatomy(7)
+    held = [v for name, v in apart if isinstance(v, np.ndarray)]
+    for value in held:
+        assert any(np.allclose(value, n, rtol=2e-4) for n in numbers), value
+    factors = [float(row[1]) for row in rows if len(row) == 2]
+    assert any(np.isclose(f, 1 - 0.9**7, rtol=1e-4) for f in factors), "the bias correction"
+
+
+@pytest.mark.parametrize(("address", "said"), [
+    ("rule=adamm,lr=1&surface=quadratic", "no rule adamm"),
+    ("rule=adam,lr=-1", "lr cannot be -1"),
+    ("rule=adam,lr=nan", "lr cannot be nan"),
+    ("rule=adam,rate=1", "rate cannot be 1"),
+    ("rule=adam&start=1", "two numbers"),
+    ("rule=adam&steps=1e9", "steps must be from 1 to 500"),
+    ("rule=adam&surface=x%5E", "Character 3"),
+    ("rule=adam&surface=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E", "Character 1"),
+    ("rule=sgd,lr=9&steps=500&surface=rosenbrock", "not finite from step"),
+])  # fmt: skip
+def test_bad_addresses(page: Page, address: str, said: str) -> None:
+    go(page, address)
+    assert said in (page.locator("#said").text_content() or "")
+
+
+GOOD = ["x^2/10 + 2*y^2", "-x**2 + y^4", "2^-2*x", "sin(x)*exp(-y^2)", "sqrt(x^2+y^2+1)", "abs(x) + .5e1*tanh(y)", "log(x^2+1)/(1+y^2)",
+        "x*y*pi - e", "-(x - 1)^3", "cos(tan(x/9))", "2*-y + x"]  # fmt: skip
+BAD = ["", "x +", "x y", "2x", "foo(x)", "x^y", "sin x", "(x", "x)", "x $ y", "1", "x..y", "__import__('os')", "constructor", "x" * 201, "(" * 60 + "x"]  # fmt: skip
+
+
+def test_formulas_on_both_sides(page: Page) -> None:
+    """The page reads the grammar that Python reads: the same values and gradients, errors at the same place."""
+    points = np.random.default_rng(0).uniform(-3, 3, (40, 2))
+    for text in GOOD:
+        ours = formulas.surface_of(text)
+        script = "([text, points]) => { const s = surfaceOf(text); return points.map(([x, y]) => [s.value(x, y), ...s.gradient(x, y)]); }"
+        theirs = np.array(page.evaluate(script, [text, points.tolist()]))
+        assert theirs[:, 0] == pytest.approx(ours.value(points), rel=1e-12, abs=1e-12), text
+        assert theirs[:, 1:] == pytest.approx(ours.gradient(points), rel=1e-11, abs=1e-11), text
+    for text in BAD:
+        at = page.evaluate(
+            "(text) => { try { surfaceOf(text); return null; } catch (e) { return e instanceof FormulaError ? e.at : 'other'; } }",
+            text,
+        )
+        with pytest.raises(InputError) as error:
+            formulas.surface_of(text)
+        assert isinstance(at, int), (text, at)
+        if found := re.search(r"character (\d+)", str(error.value)):
+            assert at + 1 == int(found[1]), text
+
+
+def test_a_mistake_in_a_formula_is_shown(page: Page) -> None:
+    page.select_option("#surface", "")
+    page.fill("#formula", "x^2 + sn(y)")
+    page.press("#formula", "Enter")
+    assert (page.locator("#formula-error").text_content() or "").startswith("Character 7: expected one of x, y")
+    assert page.evaluate("[document.getElementById('formula').selectionStart, model.ground.name]") == [
+        6,
+        "x^2/10 + 2*y^2 + sin(2*x)",
+    ]
+
+
+def test_a_bad_value_is_said(page: Page) -> None:
+    before = state(page)
+    page.fill("[data-name=lr]", "-3")
+    assert page.locator("[data-error=lr]").text_content() == "Expected a number in [0, inf)."
+    assert state(page) == before
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessible(page: Page, width: int, language: str, theme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    go(page, f"{SHORT}&lang={language}&theme={theme}")
+    page.wait_for_selector("#map[data-seconds]")
+    found = Axe().run(page)
+    assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found.response["violations"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+
+
+def test_by_keyboard_alone(page: Page) -> None:
+    """Every control is reached by Tab."""
+    wanted = set(
+        page.evaluate(
+            "[...document.querySelectorAll('button:not(:disabled), input, select, [tabindex=\"0\"]')].filter((e) => e.offsetParent).length && [...document.querySelectorAll('[id]')].filter((e) => e.offsetParent && e.matches('button:not(:disabled), input, select, canvas[tabindex]')).map((e) => e.id)"
+        )
+    )
+    seen = set()
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id"))
+    assert wanted <= seen, wanted - seen
+
+
+def test_pictures(page: Page, tmp_path: Path) -> None:
+    for button, head in (("png", b"\x89PNG"), ("svg", b"<svg")):
+        with page.expect_download() as waiting:
+            page.click(f"#{button}")
+        target = tmp_path / f"picture.{button}"
+        waiting.value.save_as(target)
+        assert target.read_bytes().startswith(head)
+    drawn = (tmp_path / "picture.svg").read_text()
+    assert drawn.count("<g") == drawn.count("</g>")
+    assert "adam  lr 0.2" in drawn
+    import xml.etree.ElementTree as ET
+
+    ET.fromstring(drawn)
+
+
+def test_every_text_is_in_chinese() -> None:
+    folder = resources.files("steprule.play") / "page"
+    texts: set[str] = set()
+    for name in (*(f"{n}.js" for n in play.FILES), "page.html"):
+        code = (folder / name).read_text(encoding="utf-8")
+        texts |= set(re.findall(r'(?<![\w.])t\(\s*"((?:[^"\\]|\\.)*)"', code)) | set(
+            re.findall(r'data-[tl]="([^"]+)"', code)
+        )
+    for rule in RULES:
+        texts.add(rule.summary)
+        texts |= {t for h in composed(rule).hypers for t in (h.meaning, h.range) if h.name != "maximize"}
+    texts |= {t for p in PRESETS for t in (p["title"], p["sentence"])}
+    assert len(texts) > 150
+    assert texts - set(CHINESE) == set()
+    assert set(CHINESE) - texts == set(), "no longer on the page"
+
+
+def test_a_rule_of_ones_own(browser: Browser, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One decorator, and it walks beside the others; its name may be anything."""
+    Path("mine.py").write_text(
+        "from steprule import rule\nfrom steprule.hyper import Rate\nfrom steprule.maths import sign\n\n@rule\n"
+        'def mine(p, g, *, lr: Rate = 0.1):\n    """Sign descent </script><b>bold</b>"""\n    return p - lr * sign(g)\n'
+    )
+    assert main(["play", "--rule", "mine.py:mine", "--out", "page.html", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"page": "page.html"}
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.goto(f"{Path('page.html').absolute().as_uri()}#rule=mine,lr=0.3&start=-5,-2&steps=20")
+    shown = page.evaluate("model.walks[0].points")
+    assert np.array_equal(shown, steprule.trace("mine.py:mine", lr=0.3).points)
+    assert "mine.py:mine" in page.locator("#ways pre >> nth=1").text_content()  # type: ignore[operator]
+    assert page.locator("#summary").text_content() == "Sign descent </script><b>bold</b>"
+    page.close()
+    assert complaints == []
+
+
+def test_bad_input(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, said in (
+        (["play", "--rule", "nowhere.py:mine", "--out", "p.html"], "nothing there"),
+        (["play", "--rule", "adamm", "--out", "p.html"], "Did you mean 'adam'"),
+        (["play", "--out", "."], "a file that can be written"),
+        (["trace", "adam", "--surface", "x^2 +* y"], "character 6"),
+        (["trace", "adam", "--noise", "-1"], "0 or more"),
+        (["trace", "adam", "--surface", "log(0-x^2-1)"], "finite values somewhere"),
+    ):
+        assert main(typed) == 2, typed
+        err = capsys.readouterr().err
+        assert said in err, (typed, err)
+        assert err.count("\n") == 1
+    assert not Path("p.html").exists()
+
+
+def test_noise_lies_in_the_page_as_numpy_draws_it(page: Page) -> None:
+    for seed in (0, SEEDS - 1):
+        ours = np.random.default_rng(seed).standard_normal((500, 2))
+        theirs = page.evaluate(
+            "(seed) => [...NOISE.slice(2 * seed * DATA.mostSteps, 2 * (seed + 1) * DATA.mostSteps)]", seed
+        )
+        assert np.array_equal(theirs, ours.ravel())
