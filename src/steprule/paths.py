@@ -20,6 +20,7 @@ from steprule.problems import surfaces
 from steprule.problems.surfaces import Array, Point, Surface
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.shown import Shown, sparkline
 
 LR_GRID = np.logspace(-4, 3, 141)
 """The learning rates that every rule may choose from: twenty a decade, the same for all."""
@@ -27,8 +28,8 @@ LR_GRID = np.logspace(-4, 3, 141)
 MOST_STEPS = 1_000_000
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, repr=False)
+class Trace(Shown):
     """The path of one rule on one surface."""
 
     rule: str
@@ -57,6 +58,24 @@ class Trace:
         """The first step at which a coordinate or the value is not finite; None if there is none."""
         finite = np.isfinite(self.points).all(axis=1) & np.isfinite(self.values)
         return None if finite.all() else int(np.argmin(finite))
+
+    def in_words(self) -> str:
+        """Where it went, and how the value fell.
+
+        >>> trace("sgd", lr=0.4)
+        sgd on quadratic: 20 steps from (-5, -2) to (-0.943467, -7.31232e-05), value 10.5 -> 0.089013
+            lr=0.4
+            █▇▆▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂▁▁▁
+        """
+        (a, b), (c, d) = self.points[0], self.points[-1]
+        ending = f"to ({c:.6g}, {d:.6g})" if self.diverged_at is None else f"not finite from step {self.diverged_at}"
+        fall = f"value {self.values[0]:.5g} -> {self.values[-1]:.5g}" + (" (best lr here)" if self.tuned else "")
+        noise = f", noise {self.noise:g}, seed {self.seed}" if self.noise else ""
+        set_ = ", ".join(f"{n}={v:g}" for n, v in self.hypers.items() if v)
+        with np.errstate(invalid="ignore"):
+            bars = sparkline(self.values - min(0.0, float(np.nanmin(self.values))))
+        head = f"{self.label or self.rule} on {self.surface}: {self.steps} steps from ({a:g}, {b:g}) {ending}, {fall}{noise}"
+        return f"{head}\n    {set_}\n    {bars}"
 
     def anatomy(self, step: int) -> list[tuple[str, Any]]:
         """Step `step`, from 1, taken apart: (name, value) of the parameter, the gradient, the states and every quantity.

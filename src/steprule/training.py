@@ -28,6 +28,7 @@ from steprule.problems.problem import Init, Problem
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.shown import Shown, sparkline
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 
@@ -41,8 +42,8 @@ Optimizable = Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.opt
 """What can train: a rule in any way to say one, an Optimizer class, or a factory `params -> optimizer`."""
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
     """One training: what was trained with what, and how the loss fell."""
 
     optimizer: str
@@ -71,6 +72,14 @@ class Run:
     def diverged(self) -> bool:
         """Whether the loss ended above where it began, or is not finite."""
         return not (math.isfinite(self.final_loss) and self.final_loss <= self.losses[0])
+
+    def in_words(self) -> str:
+        """With what it was trained, and how the loss fell."""
+        head = f"{self.optimizer} on {self.problem}: loss {self.losses[0]:.6f} -> {self.final_loss:.6f}"
+        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}"
+        set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
+        pace = f"{self.seconds:.3f} s of training steps"
+        return f"{head}{' (diverged)' if self.diverged else ''}\n    {how}; {pace}\n    {set_}\n    {sparkline(self.losses)}"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; what is not finite is None."""

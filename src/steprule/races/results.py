@@ -19,6 +19,7 @@ from steprule.races import statistics
 from steprule.races.plan import MULTIPLES, Chain, Phase, chains_of, recommended, winners
 from steprule.races.spec import Spec
 from steprule.races.statistics import Difference
+from steprule.shown import Shown
 
 Array = NDArray[Any]
 CONFIDENCE = 0.95
@@ -104,8 +105,8 @@ class Cell:
         return [best, *(p.second for p in self.pairs if p.first == best and p.verdict() != "real")]
 
 
-@dataclass(frozen=True)
-class Race:
+@dataclass(frozen=True, repr=False)
+class Race(Shown):
     """A race that was run: its spec, every lane, and what they say."""
 
     spec: Spec
@@ -121,6 +122,21 @@ class Race:
     """Lanes trained by this call, and found finished."""
     hardware: str
     results: Path | None
+
+    def in_words(self) -> str:
+        """Who is lowest in each cell, and who cannot be told apart from it."""
+        spec = self.spec
+        lines = [f"Race of {len(spec.runners)} on {len(spec.problems)} problems: {self.lanes:,} trainings"]
+        if len(self.phases) < len(chains_of(spec)):
+            return lines[0] + ", one shard of several: steprule race merge puts them together"
+        for cell in self.cells:
+            best = cell.standings[0]
+            level = len(cell.level_with_best) - 1
+            lines.append(
+                f"    {cell.problem}, {cell.schedule}: {best.label} {best.loss:.5g} [{best.low:.5g}, {best.high:.5g}];"
+                f" {level} of {len(cell.standings) - 1} others cannot be told apart from it"
+            )
+        return "\n".join(lines)
 
     @property
     def threshold(self) -> str:

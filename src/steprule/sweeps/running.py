@@ -17,6 +17,7 @@ from steprule.problems import problem as problems
 from steprule.problems.problem import Init, Problem
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.shown import Shown
 from steprule.sweeps import engine as engines
 from steprule.sweeps.engine import WINDOWS, Engine, Outcome
 from steprule.sweeps.kernel import NotBatchable
@@ -33,8 +34,8 @@ SHARED = 64
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Sweep:
+@dataclass(frozen=True, repr=False)
+class Sweep(Shown):
     """Every lane of a sweep: `[points, seeds]`, in the order in which they were given."""
 
     optimizer: str
@@ -64,6 +65,15 @@ class Sweep:
     compile_seconds: float
     """What building the model's kernel took of it."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    def in_words(self) -> str:
+        """How much was trained, and which point was best."""
+        best = ", ".join(f"{n}={v:.4g}" for n, v in self.point(self.best).items())
+        held = {"train": self.train, "validation": self.validation, "test": self.test}
+        losses = ", ".join(f"{n} {v[self.best].mean():.5g}" for n, v in held.items() if not np.isnan(v).all())
+        head = f"{self.optimizer} on {self.problem}: {len(self.train)} points x {len(self.seeds)} seeds"
+        pace = f"{self.lanes:,} trainings in {self.seconds:.2f} s ({self.engine}), {int(self.diverged.sum())} diverged"
+        return f"{head}\n    best: {best}; {losses}\n    {pace}"
 
     @property
     def lanes(self) -> int:

@@ -14,8 +14,9 @@ from steprule.hardware import hardware
 from steprule.problems import problem as catalogue
 from steprule.problems.problem import Init, Problem
 from steprule.races.as_given import store
-from steprule.races.as_given.results import Row, summarise
+from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import TUTORIAL, TUTORIAL_INIT, Entry
+from steprule.shown import Shown
 from steprule.training import Optimizable, name_of, resolve, seeds_of, train, versions
 
 RESULTS = "results.parquet"
@@ -23,8 +24,8 @@ Progress = Callable[[int, int, str], None]
 """Called before each run with (runs finished, runs in all, label)."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """The runs of a race and what they were made with."""
 
     problem: Problem
@@ -38,6 +39,10 @@ class Comparison:
     """How many runs were there already."""
     hardware: str
     results: Path | None
+
+    def in_words(self) -> str:
+        """The result in words."""
+        return in_words(self.rows)
 
     @property
     def rows(self) -> list[Row]:

@@ -1,0 +1,182 @@
+"""What a notebook's cell shows: results as pictures, rules as formulas, a step taken apart as a table.
+
+`show(a, b, ...)` puts results of one kind into one picture; a result alone shows itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import singledispatch
+from html import escape
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from steprule.errors import InputTypeError
+from steprule.paths import Trace
+from steprule.races import Race
+from steprule.races.as_given import Comparison
+from steprule.races.verdict import in_words
+from steprule.reports import paths as path_pictures
+from steprule.reports import race_charts
+from steprule.reports.document import formulas
+from steprule.reports.style import style_of
+from steprule.rules.rule import Rule
+from steprule.sweeps import Sweep
+from steprule.training import Run
+
+LARGEST_SVG = 60_000  # bytes
+_CELL = "padding:.2em .8em;text-align:right"
+
+
+class Picture:
+    """HTML that a notebook shows; `svg` is the picture in it, where there is one."""
+
+    def __init__(self, html: str, words: str, svg: str = "") -> None:
+        self.html, self.words, self.svg = html, words, svg
+
+    def __repr__(self) -> str:
+        return self.words
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def show(*results: Any) -> Picture:
+    """Results of one kind in one picture: traces on a surface, runs on a problem; or a rule's formula.
+
+    >>> import steprule
+    >>> show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4)).svg[:4]
+    '<svg'
+
+    Raises `InputTypeError` where there is nothing, or things of several kinds.
+    """
+    kinds = {type(r) for r in results}
+    if len(kinds) != 1:
+        got = ", ".join(sorted(k.__name__ for k in kinds)) or "nothing"
+        raise InputTypeError("show", expected="results of one kind", got=got)
+    first = results[0]
+    if isinstance(first, Rule):
+        return Picture(formulas((r.name, r, {}) for r in results), ", ".join(r.name for r in results))
+    figure = _figure(first, results)
+    return Picture(_image(figure), "\n".join(repr(r) for r in results), race_charts.svg(figure))
+
+
+def html(result: Any) -> str:
+    """A result as a notebook's cell shows it: its picture, and under it its words."""
+    words = "\n".join(in_words(result)) if isinstance(result, Race) else result.in_words()
+    if isinstance(result, Race) and len(result.phases) < len(result.spec.runners) * len(result.spec.problems):
+        return f"<pre>{escape(result.in_words())}</pre>"
+    return f"{_image(_figure(result, [result]))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>"
+
+
+def apart(trace: Trace, step: int) -> Picture:
+    """Step `step` of a path taken apart: every quantity of the formula with its number for x and y."""
+    rows = trace.anatomy(step)
+    lines, words = [], []
+    for name, value in rows:
+        pair = np.atleast_1d(value)
+        cells = [f"{v:.6g}" for v in pair]
+        columns = "".join(f"<td style='{_CELL}'>{c}</td>" for c in (cells if len(cells) == 2 else [*cells, ""]))
+        lines.append(f"<tr><th style='text-align:left'><code>{escape(name)}</code></th>{columns}</tr>")
+        words.append(f"{name:24s} {'  '.join(f'{c:>12s}' for c in cells)}")
+    head = f"<tr><th>step {step}</th><th style='{_CELL}'>x</th><th style='{_CELL}'>y</th></tr>"
+    return Picture(f"<table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table>", "\n".join(words))
+
+
+def _image(figure: Figure) -> str:
+    # As an image: two pictures on one page would share the names inside their SVG. Filled contours are smaller as pixels.
+    drawn, kind = race_charts.svg(figure).encode(), "svg+xml"
+    if len(drawn) > LARGEST_SVG:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+        drawn, kind = buffer.getvalue(), "png"
+    return f'<img style="max-width:100%" alt="" src="data:image/{kind};base64,{base64.b64encode(drawn).decode()}">'
+
+
+@singledispatch
+def _figure(result: Any, results: Sequence[Any]) -> Figure:
+    expected = "traces, runs, a sweep, a race, a comparison or rules"
+    raise InputTypeError("show", expected=expected, got=type(result).__name__)
+
+
+@_figure.register
+def _(result: Trace, results: Sequence[Trace]) -> Figure:
+    return path_pictures.draw(results)
+
+
+@_figure.register
+def _(result: Run, results: Sequence[Run]) -> Figure:
+    figure = Figure(figsize=(7.2, 4), layout="constrained")
+    axes = figure.subplots()
+    for k, run in enumerate(results):
+        style = style_of(run.optimizer)
+        # A class that does what a rule does would have the rule's colour, and lie on its line: black dots over it.
+        colour, dash = ("#111111", ":") if run.optimizer.startswith("torch.") else (style.colour, "-")
+        label = f"{run.optimizer}: {run.final_loss:.6f}"
+        axes.plot(
+            run.samples, run.losses, color=style.colour, linestyle=dash, linewidth=2.4 - 0.5 * min(k, 2), label=label
+        )
+    axes.set(xlabel="samples seen", ylabel="loss on the full data", title=f"{result.problem}, seed {result.seed}")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+@_figure.register
+def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
+    figure = Figure(figsize=(7.2, 4), layout="constrained")
+    axes = figure.subplots()
+    for sweep in results:
+        varied = [n for n, v in sweep.hypers.items() if len(np.unique(v)) > 1] or list(sweep.hypers)[:1]
+        name, style = varied[0], style_of(sweep.optimizer)
+        values, alive = np.repeat(sweep.hypers[name][:, None], len(sweep.seeds), axis=1), np.isfinite(sweep.scores)
+        axes.plot(values[alive], sweep.scores[alive], ".", color=style.colour, alpha=0.5, label=sweep.optimizer)
+        axes.plot(values[~alive], np.full((~alive).sum(), 1.0), "x", color=style.colour, alpha=0.5,
+                  transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        best = sweep.best
+        axes.plot(
+            sweep.hypers[name][best], sweep.scores[best].mean(), "*", ms=14, color="#FFD700", mec="black", zorder=5
+        )
+    axes.set(xscale="log" if (values > 0).all() else "linear", yscale="log", xlabel=name,
+             ylabel="validation loss" if not np.isnan(result.validation).all() else "training loss")  # fmt: skip
+    axes.set_title(f"{result.problem}: {result.lanes:,} trainings; star: best; cross: diverged")
+    axes.grid(alpha=0.3)
+    if len(results) > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+@_figure.register
+def _(result: Race, results: Sequence[Race]) -> Figure:
+    return race_charts.standings(result)
+
+
+@_figure.register
+def _(result: Comparison, results: Sequence[Comparison]) -> Figure:
+    """Every seed's final loss, the middle 95 % of them, and the book's figures."""
+    rows = result.rows[::-1]
+    figure = Figure(figsize=(8, 1.2 + 0.5 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for height, row in enumerate(rows):
+        style = style_of(row.method)
+        losses = np.array([run.final_loss for (label, _), run in result.runs.items() if label == row.label])
+        lift = height + 0.28 * np.sin(np.arange(len(losses)) * 2.4)
+        hollow = row.form == "class"
+        axes.plot(
+            losses, lift, style.marker, ms=4.5, alpha=0.6, color=style.colour, mfc="none" if hollow else style.colour
+        )
+        axes.plot([row.low, row.high], [height, height], color=style.colour, linewidth=3, alpha=0.6)
+        axes.plot(row.book, [height] * len(row.book), "D", ms=9, color="#FFD700", mec="black", zorder=5)
+    if result.floor is not None:
+        axes.axvline(result.floor, color="black", linestyle=":", linewidth=1)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    books = "; diamond: printed by the book" if any(row.book for row in rows) else ""
+    floor = "; dotted: least squares" if result.floor is not None else ""
+    axes.set_title(f"{len(result.seeds)} seeds each; bar: the middle 95 %{books}{floor}", fontsize=10)
+    axes.set(xlabel="final loss on the full data")
+    axes.grid(alpha=0.3, axis="x")
+    return figure
