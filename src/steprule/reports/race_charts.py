@@ -181,7 +181,7 @@ def _panels(
                 axes.set_xlabel(x)
                 if k == 0 and y:
                     axes.set_ylabel(y)
-        figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 2 + 2 * columns), fontsize=8)
+        figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 2 * columns), fontsize=8)
     return figure
 
 
