@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: race test test-long test-wheel lint types imports check clean
+.PHONY: race test test-long test-wheel test-docs lesson docs lint types imports check clean
 
 # The race of the whole catalogue, then the tutorial's own runs at the tutorial's settings.
 race: $(READY)
@@ -30,6 +30,18 @@ test-long: $(READY)
 # The wheel, in a clean environment; CI always runs it.
 test-wheel: $(READY)
 	$(BIN)/python -m pytest -m "long or not long" tests/test_wheel.py
+
+# The documentation and the lesson, every page and every cell; CI always runs it.
+test-docs: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "long or not long" tests/test_site.py tests/test_lesson.py
+
+# The lesson's notebooks, run anew.
+lesson: $(READY)
+	$(BIN)/python docs/lesson/build.py
+
+# The documentation, in site/; it opens from the file system too. (Quiet, mkdocs would not count the warnings that fail it.)
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

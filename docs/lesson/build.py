@@ -31,7 +31,9 @@ def cells(chapter: Path) -> list[tuple[str, str]]:
     for part in re.split(r"^# %%", chapter.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         head, _, body = part.partition("\n")
         if language := head.strip(" []"):
-            found.append((language, "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines())))
+            found.append(
+                (language, "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines()))
+            )
         else:
             found.append(("code", body.strip()))
     return found

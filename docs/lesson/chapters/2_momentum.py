@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 import steprule
+from steprule import rules
 from steprule.compiler import formula
 from steprule.compiler.graph import trace as graph_of
-from steprule import rules
 from steprule.races.as_given import TUTORIAL, compare
 from steprule.reports.notebook import apart, show
 

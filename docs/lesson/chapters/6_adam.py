@@ -76,7 +76,14 @@ show(compare(TUTORIAL[10:12], seeds=20, init="tutorial"))
 # 把这一课所有的数并排放在一起，可以给六个方法排名，而这个排名毫无价值：学习率是给定的，没有调过，而种子之间的散布与差距一样宽。
 # 比赛对所有方法做同样的调参，重复调参，用任何调参都没见过的种子来确认，再指出哪些差别是真实的。下面是一场小比赛：
 # %%
-race = steprule.race(["sgd", "adagrad", "rmsprop", "adadelta", "adam"], "airfoil-linear", trials=16, seeds=3, fresh=10, schedules=["linear"])
+race = steprule.race(
+    ["sgd", "adagrad", "rmsprop", "adadelta", "adam"],
+    "airfoil-linear",
+    trials=16,
+    seeds=3,
+    fresh=10,
+    schedules=["linear"],
+)
 race
 # %% [en]
 # ## Exercises

@@ -117,9 +117,8 @@ def _(result: Run, results: Sequence[Run]) -> Figure:
         # A class that does what a rule does would have the rule's colour, and lie on its line: black dots over it.
         colour, dash = ("#111111", ":") if run.optimizer.startswith("torch.") else (style.colour, "-")
         label = f"{run.optimizer}: {run.final_loss:.6f}"
-        axes.plot(
-            run.samples, run.losses, color=style.colour, linestyle=dash, linewidth=2.4 - 0.5 * min(k, 2), label=label
-        )
+        width = 2.4 - 0.5 * min(k, 2)
+        axes.plot(run.samples, run.losses, color=colour, linestyle=dash, linewidth=width, label=label)
     axes.set(xlabel="samples seen", ylabel="loss on the full data", title=f"{result.problem}, seed {result.seed}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -1,0 +1,266 @@
+"""What the site's build adds: a page a rule, the lesson's chapters from its notebooks, the playground; and what it refuses.
+
+It fails on a public name without a docstring or without a place in the reference, and on a formula that was typed: formulas
+come from rules, by `{{ formula NAME }}`. Broken links fail by mkdocs's own strict mode.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+import steprule
+from steprule import play, rules
+from steprule.compiler import formula
+from steprule.compiler.graph import trace as graph_of
+from steprule.paths import best_rate, trace
+from steprule.problems import surfaces
+from steprule.reports import paths as pictures
+from steprule.reports.document import mathml
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURED = ("quadratic", "rosenbrock", "saddle")
+PUBLIC = (
+    "steprule",
+    "steprule.rules",
+    "steprule.optim",
+    "steprule.maths",
+    "steprule.races",
+    "steprule.reports.notebook",
+    "steprule.d2l",
+)
+
+
+def on_pre_build(config: MkDocsConfig) -> None:
+    """Refuse public names that nobody would find."""
+    reference = (ROOT / "docs" / "api.md").read_text()
+    if missing := [name for name in steprule.__all__ if f"::: steprule.{name}\n" not in reference]:
+        raise PluginError(f"docs/api.md: no place for {', '.join(missing)}")
+    if bare := list(undocumented()):
+        raise PluginError(f"public names without a docstring: {', '.join(bare)}")
+
+
+def undocumented() -> Iterator[str]:
+    """Public functions and classes of the public modules that say nothing of themselves."""
+    for name in PUBLIC:
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", [n for n in vars(module) if not n.startswith("_")]):
+            found = getattr(module, public)
+            if isinstance(found, Rule):
+                if not found.summary:
+                    yield f"{name}.{public}"
+            elif getattr(found, "__module__", "").startswith("steprule") and not found.__doc__:
+                yield f"{name}.{public}"
+
+
+def typed_formula(markdown: str) -> str | None:
+    """The first display formula or MathML that somebody typed in a page."""
+    code = re.sub(r"```.*?```|`[^`\n]*`", "", markdown, flags=re.DOTALL)
+    found = re.search(r"\$\$|<math|\\\[|\\begin\{", code)
+    return code[found.start() : found.start() + 40] if found else None
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Print formulas where a page asks for them; refuse typed ones."""
+    if page.file.generated_by is None and (typed := typed_formula(markdown)):
+        raise PluginError(f"{page.file.src_uri}: a formula that was typed: {typed!r}; write {{{{ formula NAME }}}}")
+    return re.sub(r"\{\{ formula (\w+) \}\}", lambda m: printed(rules.get(m[1])), markdown)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what is generated."""
+
+    def add(where: str, content: str | bytes) -> None:
+        files.append(File.generated(config, where, content=content))
+
+    listed = []
+    for rule in rules.CATALOGUE.values():
+        add(f"rules/{rule.name}.md", rule_page(rule))
+        listed.append(f"| [{rule.name}]({rule.name}.md) | {rule.summary} |")
+        for surface in PICTURED:
+            add(f"rules/{rule.name}-{surface}.png", picture(rule, surface))
+    add(
+        "rules/index.md",
+        "# Rules\n\nSimplest first. Each page is printed from the rule.\n\n| rule | |\n|---|---|\n" + "\n".join(listed),
+    )
+    chapters = {"en": [], "zh": []}
+    for book in [f for f in files if f.src_uri.startswith("lesson/") and f.src_uri.endswith(".ipynb")]:
+        _, language, name = book.src_uri.split("/")
+        text = (ROOT / "docs" / book.src_uri).read_text(encoding="utf-8")
+        add(f"lesson/{language}/{name.removesuffix('.ipynb')}.md", chapter_page(text, language, name))
+        chapters[language].append(name.removesuffix(".ipynb"))
+    first = {n: re.search(r"# (.*)", cell_text("zh", n))[1] for n in sorted(chapters["zh"])}  # type: ignore[index]
+    add("lesson/zh/index.md", "# 课程\n\n" + "\n".join(f"- [{title}]({n}.md)" for n, title in first.items()))
+    add("play.html", play.page(race_link="race.html"))
+    return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Take the search's helper from this site and not from the network."""
+    depth = page.file.dest_uri.count("/")
+    return output.replace("https://unpkg.com/iframe-worker/shim", f"{'../' * depth}search-shim.js")
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """The same for 404.html."""
+    return output_content.replace("https://unpkg.com/iframe-worker/shim", "/search-shim.js")
+
+
+def cell_text(language: str, name: str) -> str:
+    """The first text of a chapter."""
+    book = nbformat.read(ROOT / "docs" / "lesson" / language / f"{name}.ipynb", as_version=4)
+    return str(next(c.source for c in book.cells if c.cell_type == "markdown"))
+
+
+def rule_page(rule: Rule) -> str:
+    """Everything that is known of a rule, from the rule and the recorded benchmarks."""
+    whole = composed(rule)
+    graph = graph_of(rule)
+    letters = {name: mathml(letter) for letter, name, _ in formula.where(graph)}
+    parts = [f"# {rule.name}", rule.summary, printed(rule)]
+    if rule.paper:
+        parts.append(f"Paper: {rule.paper.authors} ({rule.paper.year}). [{rule.paper.title}]({rule.paper.url}).")
+    variants = [v for v in rule.variants() if any(v.values())]
+    if variants:
+        shown = []
+        for variant in variants:
+            name = ", ".join(n for n, v in variant.items() if v)
+            shown.append(f"<details><summary>with {escape(name)}</summary>{formula_html(rule, variant)}</details>")
+        parts.append('<div markdown="0">' + "".join(shown) + "</div>")
+    rows = [
+        f"| {letters.get(h.name, '')} | `{h.name}` | {h.default!r} | {h.range} | {h.meaning} |" for h in whole.hypers
+    ]
+    parts.append(
+        "## Hyperparameters\n\n| letter | name | default | values | meaning |\n|---|---|---|---|---|\n"
+        + "\n".join(rows)
+    )
+    states = [
+        f"| {letters.get(s.name, '')} | `{s.name}` | {s.starts} | {'tensor' if s.per_tensor else 'element'} |"
+        for s in rule.slots
+    ]
+    held = "| letter | name | starts at | one per |\n|---|---|---|---|\n" + "\n".join(states) if states else "None."
+    slots = [s for s in rule.slots if s.name in graph.inputs and not s.per_tensor]
+    moved = 4 * (3 + 2 * len(slots))
+    memory = (
+        f"With its defaults it keeps {4 * len(slots)} bytes an element in float32, and a step moves at least {moved}: the gradient"
+        " read, the parameter and each state read and written."
+    )
+    parts.append(f"## States\n\n{held}\n\n{memory}")
+    shown = "\n\n".join(f"![{rule.name} on {s}]({rule.name}-{s}.png)" for s in PICTURED)
+    parts.append(f"## Paths\n\nAt the best of 141 learning rates for each surface, 40 steps.\n\n{shown}")
+    parts += [parity(rule), speed(rule)]
+    address = (
+        f"../play.html#rule={rule.name}"
+        + (",lr=0.1" if "lr" in rule.defaults else "")
+        + "&surface=quadratic&start=-5,-2&steps=40"
+    )
+    parts.append(
+        f'## Walk it\n\n<iframe class="playground" src="{address}" title="Playground: {rule.name}" loading="lazy"></iframe>'
+    )
+    return "\n\n".join(p for p in parts if p)
+
+
+def printed(rule: Rule) -> str:
+    """The formula of a rule with its defaults."""
+    return f'<div class="rule-formula" markdown="0">{formula_html(rule, None)}</div>'
+
+
+def formula_html(rule: Rule, variant: Any) -> str:
+    """A variant's formula, a line a statement."""
+    return "".join(f"<div>{mathml(line)}</div>" for line in formula.latex(graph_of(rule, variant)))
+
+
+def picture(rule: Rule, surface: str) -> bytes:
+    """Its path at its best learning rate there."""
+    import io
+
+    # A norm would run over all rates at once; one by one they take too long for a page.
+    rate = 0.02 if rule.name in ("lars", "lamb") else best_rate(rule, surface, steps=40)
+    walked = trace(rule, surfaces.get(surface), steps=40, lr=rate)
+    buffer = io.BytesIO()
+    pictures.draw([walked]).savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
+
+
+def parity(rule: Rule) -> str:
+    """How far from torch, as measured."""
+    record = json.loads((RESULTS / "parity.json").read_text())
+    if rule.name not in record["rules"]:
+        return ""
+    found = record["rules"][rule.name]
+    options = ", ".join(f"`{o}`" for o in found["options"])
+    cells = [
+        f"`{found['torch']}` {record['versions']['torch']}",
+        found["settings"],
+        options,
+        found["steps"],
+        f"{found['largest']:.1e}",
+    ]
+    return (
+        "## Parity\n\n| against | settings | options away from neutral | steps | largest relative difference |\n|---|---|---|---|---|\n"
+        f"| {' | '.join(map(str, cells))} |\n\nfloat64, parameters and all states, after every step ({record['date']},"
+        " `python benchmarks/parity.py`)."
+    )
+
+
+def speed(rule: Rule) -> str:
+    """Whole steps against torch's forms, as measured."""
+    record = json.loads((RESULTS / "cpu-2-cores.json").read_text())
+    rows = [r for r in record["steps"] if r["optimizer"].lower() == rule.name]
+    if not rows:
+        return ""
+    forms = list(dict.fromkeys(f for r in rows for f in r["ratios"]))
+    lines = [
+        f"| {r['workload']} | {r['microseconds']['steprule']:,.0f} | "
+        + " | ".join(f"{r['ratios'][f]:.2f}x" if f in r["ratios"] else "" for f in forms)
+        + " |"
+        for r in rows
+    ]
+    machine = record["machine"]
+    return (
+        "## Speed\n\nA whole `step()`, float32; torch's time over ours, median of rounds in turn.\n\n"
+        f"| workload | microseconds | {' | '.join(forms)} |\n|---|---|{'---|' * len(forms)}\n" + "\n".join(lines)
+        + f"\n\n{machine['hardware']}, torch {machine['torch']}, {machine['date']}; `steprule bench {rule.name} --compile`."
+    )  # fmt: skip
+
+
+def chapter_page(text: str, language: str, name: str) -> str:
+    """A notebook as a page: text, code, outputs."""
+    book = nbformat.reads(text, as_version=4)
+    other = {"en": ("zh", "简体中文"), "zh": ("en", "English")}[language]
+    parts = [f"[{other[1]}](../{other[0]}/{name.removesuffix('.ipynb')}.md) · [notebook]({name})"]
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            parts.append(re.sub(r"\$([^$\n]+)\$", inline, cell.source))
+            continue
+        parts.append(f"```python\n{cell.source}\n```")
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                parts.append(f"```text\n{output.text.rstrip()}\n```")
+            elif shown := output.get("data", {}).get("text/html"):
+                parts.append(f'<div class="cell-output" markdown="0">{flat(shown)}</div>')
+    return "\n\n".join(parts)
+
+
+def inline(found: re.Match[str]) -> str:
+    """A formula in a sentence; in a span, for Markdown takes a line that begins with another tag for a block."""
+    return "<span>" + mathml(found[1]).replace('displaystyle="true" ', "") + "</span>"
+
+
+def flat(html: str) -> str:
+    """HTML without empty lines, at which Markdown would end it."""
+    return re.sub(r"\n\s*\n", "\n", html)

@@ -1,0 +1,126 @@
+"""The documentation: every sample runs, the build refuses what it must, and the site opens without a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from test_play import CHROMIUM, FLAGS
+
+from steprule.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md") if "dev" not in p.parts)
+
+
+def hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "hooks.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_sample_runs(page: str, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python as it stands, each block by itself; then the commands, beside the rules that the page has defined."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        if found := re.search(r"@rule\ndef (\w+)", block):
+            Path(f"{found[1]}.py").write_text(block)
+        subprocess.run(
+            [sys.executable, "-W", "error::SyntaxWarning", "-c", block], check=True, capture_output=True, timeout=120
+        )
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ steprule "):
+                assert main(shlex.split(line, comments=True)[2:]) == 0, line
+    capsys.readouterr()
+
+
+def test_samples_are_there() -> None:
+    assert len(PAGES) >= 14
+    assert sum((ROOT / p).read_text().count("```python\n") for p in PAGES) >= 8
+
+
+@pytest.mark.parametrize("typed", ["so $$p - lr g$$ it is", "<math><mi>x</mi></math>", r"\[ x \]", r"\begin{align}"])
+def test_a_typed_formula_is_refused(typed: str) -> None:
+    assert hooks().typed_formula(f"# A page\n\n{typed}\n")
+    assert not hooks().typed_formula(f"# A page\n\n`{typed}`\n" if "\n" not in typed else "")
+
+
+def test_a_public_name_without_a_docstring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import steprule
+
+    built = hooks()
+    assert list(built.undocumented()) == []
+    monkeypatch.setattr(steprule.trace, "__doc__", None)
+    assert list(built.undocumented()) == ["steprule.trace"]
+    monkeypatch.setattr(steprule, "__all__", [*steprule.__all__, "surprise"])
+    with pytest.raises(Exception, match="surprise"):
+        built.on_pre_build(None)
+
+
+def build(root: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(root / "mkdocs.yml"), "-d", str(target)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_site_opens_from_the_file_system(tmp_path: Path) -> None:
+    """Every page without an error and without the network; search finds; each rule's page walks its rule."""
+    from playwright.sync_api import sync_playwright
+
+    done = build(ROOT, tmp_path)
+    assert done.returncode == 0, done.stderr
+    pages = [p for p in tmp_path.rglob("*.html") if p.name not in ("404.html", "play.html")]
+    assert len(pages) >= 40
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        complaints: list[str] = []
+        page = browser.new_page()
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.on("requestfailed", lambda r: complaints.append(r.url))
+        page.on(
+            "request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None
+        )
+        for found in pages:
+            page.goto(found.as_uri())
+        page.goto((tmp_path / "index.html").as_uri())
+        page.fill("input.md-search__input", "bias correction")
+        page.wait_for_selector(".md-search-result__item", state="attached")
+        page.goto((tmp_path / "rules" / "lion.html").as_uri())
+        frame = page.locator("iframe.playground")
+        frame.scroll_into_view_if_needed()
+        inside = frame.element_handle().content_frame()
+        assert inside
+        inside.wait_for_selector("#legend li")
+        assert "lion" in inside.inner_text("#legend")
+        browser.close()
+    assert complaints == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("spoilt", "said"), [("[away](nowhere.md)", "nowhere.md"), ("$$x$$", "a formula that was typed")]
+)
+def test_the_build_fails(spoilt: str, said: str, tmp_path: Path) -> None:
+    """On a broken link and on a typed formula."""
+    copy = tmp_path / "copy"
+    for name in ("docs", "benchmarks/results", "src"):
+        shutil.copytree(ROOT / name, copy / name)
+    shutil.copy(ROOT / "mkdocs.yml", copy)
+    page = copy / "docs" / "peers.md"
+    page.write_text(page.read_text() + f"\n\n{spoilt}\n")
+    done = build(copy, tmp_path / "site")
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
