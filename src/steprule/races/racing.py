@@ -66,7 +66,8 @@ def race(
         fresh: seeds of the comparison, 1 or more.
         schedules: of the learning rate: "constant", "linear" (to zero).
         matters: the smallest difference that matters, as a share of the loss, 0 or more.
-        epochs, batch_size: the problem's own if not given.
+        epochs: passes over the data; the problem's own if not given.
+        batch_size: samples a step; the problem's own if not given.
         compile: as in `steprule.sweep`.
         engine: "local", or "ray" (needs `pip install steprule[ray]`); `address` is the Ray cluster's.
         workers: processes of the local engine; all cores if not given and worth it.

@@ -172,7 +172,8 @@ def sweep(
         seeds: how many, from 0; or the seeds themselves. A seed decides the initial weights and the batches, for all
             points alike.
         schedule: of the learning rate, "constant" or "linear" (to zero); or one for each point.
-        epochs, batch_size: the problem's own if not given; or one for each point: points that share them are trained together.
+        epochs: passes over the data; the problem's own if not given; or one for each point.
+        batch_size: samples a step; the same. Points that share both are trained together.
         init: as in `steprule.train`.
         compile: True prints the model as a kernel over lanes; False takes `torch.vmap`, which compiles nothing; "auto"
             compiles where lanes x steps x parameters make it worth its seconds.

@@ -87,7 +87,8 @@ def compare(
         seeds: how many, from 0; or the seeds themselves.
         out: a folder for `results.parquet`. Runs of the same race that it holds already are not run again, so a race
             that was interrupted goes on, and more seeds add to it. None keeps the results in memory.
-        epochs, batch_size: as in `steprule.train`.
+        epochs: as in `steprule.train`.
+        batch_size: as in `steprule.train`.
         init: as in `steprule.train`; None for "tutorial" with the tutorial's runs, else "same".
         progress: called before each run.
 
