@@ -46,6 +46,7 @@ def stepped(cache: Path | str, *, extra: str = "", size: int = 1000) -> list[str
     return done.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_damaged_cache_entries_are_built_again(tmp_path: Path) -> None:
     values, warned = stepped(tmp_path)
     assert warned.startswith("0")
@@ -65,6 +66,7 @@ def test_damaged_cache_entries_are_built_again(tmp_path: Path) -> None:
     assert stepped(tmp_path) == [values, warned]
 
 
+@pytest.mark.long
 def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     values, warned = stepped(tmp_path / "file" / "kernels")
@@ -90,6 +92,7 @@ def test_a_full_cache_folder(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
+@pytest.mark.long
 def test_many_processes_write_one_cache_at_once(tmp_path: Path) -> None:
     env = {**os.environ, "STEPRULE_CACHE": str(tmp_path)}
     racing = [

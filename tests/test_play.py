@@ -340,7 +340,7 @@ def test_the_step_taken_apart(page: Page) -> None:
     apart = steprule.trace("adam", steps=20, lr=0.2).anatomy(7)
     held = [v for name, v in apart if isinstance(v, np.ndarray)]
     for value in held:
-        assert any(np.allclose(value, n, rtol=2e-4) for n in numbers), value
+        assert any(np.allclose(value, n, rtol=2e-4) for n in numbers), (value, rows)
     factors = [float(row[1]) for row in rows if len(row) == 2]
     assert any(np.isclose(f, 1 - 0.9**7, rtol=1e-4) for f in factors), "the bias correction"
 

@@ -241,6 +241,7 @@ def test_it_goes_on_and_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.
     assert (third.trained, third.kept) == (0, whole.lanes)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """kill -9 again and again: the command goes on, repeats no finished block, and ends with the same bytes."""

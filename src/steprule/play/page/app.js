@@ -3,10 +3,11 @@ const $ = (id) => document.getElementById(id);
 let model = null; // {state, ground, walks, looks}
 let playing = null, stopMap = null, mapTimer = null, map = null, cross = null, pending = false;
 
-function start() {
-  const read = readState(location.hash.slice(1) || FIRST);
+// Open what stands behind the # of an address.
+function open(text) {
+  const read = readState(text || FIRST);
   language = read.state.language ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
-  if (read.problems.length) Object.assign(read, readState(location.hash.slice(1) || FIRST)); // said again in the language
+  if (read.problems.length) Object.assign(read, readState(text || FIRST)); // said again in the language
   take(read.state, read.problems);
 }
 
@@ -396,11 +397,15 @@ function listen() {
     drawTheMap();
     readMap();
   });
-  addEventListener("hashchange", () => writeState(model.state) !== location.hash.slice(1) && start());
+  // The event's own address: a frame that is drawn before the event comes writes the old state back into the page's.
+  addEventListener("hashchange", ({ newURL }) => {
+    const text = new URL(newURL).hash.slice(1);
+    if (writeState(model.state) !== text) open(text);
+  });
   new ResizeObserver(moved).observe(document.body);
 }
 
 if (DATA.raceLink) $("race").href = DATA.raceLink;
 else $("race").remove();
 listen();
-start();
+open(location.hash.slice(1));
