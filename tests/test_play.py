@@ -351,6 +351,8 @@ def test_the_step_taken_apart(page: Page) -> None:
     ("rule=adam,lr=nan", "lr cannot be nan"),
     ("rule=adam,rate=1", "rate cannot be 1"),
     ("rule=adam&start=1", "two numbers"),
+    ("rule=adam&start=1,", "two numbers"),
+    ("rule=adam&surface=log(-1-x%5E2)", "finite values"),
     ("rule=adam&steps=1e9", "steps must be from 1 to 500"),
     ("rule=adam&surface=x%5E", "Character 3"),
     ("rule=adam&surface=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E", "Character 1"),

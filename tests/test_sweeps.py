@@ -510,7 +510,7 @@ def test_command(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_it_shows_itself() -> None:
     html = steprule.sweep("adam", SMALL, {"lr": [0.1, 0.01]})._repr_html_()
-    assert "2 lanes" in html
+    assert "2 trainings" in html
     assert "<th>lr</th>" in html
     odd = steprule.rule(name="<script>")(_plain)
     assert "<script>" not in steprule.sweep(odd, SMALL, {"lr": [0.1]})._repr_html_()

@@ -156,7 +156,7 @@ def trace(
     disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
     points = _walk(found, ground, begin, steps, disturbances, bound)
     scale = ground.noise if noise is None else float(noise)
-    return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale, found)
+    return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale, _named(rule))
 
 
 def best_rate(
@@ -213,6 +213,11 @@ def tuned_trace(
         return trace(found, surface, start, steps, seed=seed, noise=noise, **hypers)
     rate = best_rate(found, surface, start, steps, seed=seed, noise=noise, **hypers)
     return replace(trace(found, surface, start, steps, seed=seed, noise=noise, lr=rate, **hypers), tuned=True)
+
+
+def _named(rule: Rule | str) -> Rule | str:
+    """A rule of the catalogue by its name, so that a trace stays plain data."""
+    return rule.name if isinstance(rule, Rule) and rules.CATALOGUE.get(rule.name) is rule else rule
 
 
 def noise_of(surface: Surface, steps: int, seed: int, noise: float | None = None) -> Array | None:

@@ -38,7 +38,10 @@ def rows(graph: Graph) -> list[Row]:
     ['1 - alpha', 'square_avg', 'p']
     """
     found: list[Row] = []
+    results = {n: name for name, n in graph.outputs.items()}
     for node, name, left, right in formula.parts(graph):
+        # The result has its name for itself: decoupled decay rebinds p on the way to it.
+        name = f"{name}, inner" if name in graph.outputs and node not in results else name
         key, count = name, 1
         while any(row.key == key for row in found):
             count += 1

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -308,15 +307,3 @@ class Race(Shown):
             "results": str(self.results) if self.results else None,
         }
         return plain(found)  # type: ignore[no-any-return]
-
-    def _repr_html_(self) -> str:
-        parts = []
-        for cell in self.cells:
-            level = cell.level_with_best
-            rows = "".join(
-                f"<tr><td>{escape(s.label)}</td><td>{s.loss:.5g}</td><td>{'level with the best' if s.label in level else ''}</td></tr>"
-                for s in cell.standings
-            )
-            head = "<tr><th></th><th>test loss</th><th></th></tr>"
-            parts.append(f"<p>{escape(cell.problem)}, {escape(cell.schedule)}</p><table>{head}{rows}</table>")
-        return "".join(parts)

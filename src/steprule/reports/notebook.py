@@ -70,7 +70,19 @@ def html(result: Any) -> str:
     words = "\n".join(in_words(result)) if isinstance(result, Race) else result.in_words()
     if isinstance(result, Race) and len(result.phases) < len(result.spec.runners) * len(result.spec.problems):
         return f"<pre>{escape(result.in_words())}</pre>"
-    return f"{_image(_figure(result, [result]))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>"
+    below = _best_points(result) if isinstance(result, Sweep) else ""
+    return (
+        f"{_image(_figure(result, [result]))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
+    )
+
+
+def _best_points(sweep: Sweep) -> str:
+    heads = "".join(f"<th>{escape(n)}</th>" for n in (*sweep.hypers, "loss"))
+    rows = []
+    for k in np.argsort(sweep.scores.mean(axis=1), kind="stable")[:5]:
+        numbers = (*(v[k] for v in sweep.hypers.values()), sweep.scores[k].mean())
+        rows.append(f"<tr>{''.join(f'<td>{v:.5g}</td>' for v in numbers)}</tr>")
+    return f"<table><caption>The best points</caption><tr>{heads}</tr>{''.join(rows)}</table>"
 
 
 def apart(trace: Trace, step: int) -> Picture:
@@ -140,7 +152,7 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
         axes.plot(
             sweep.hypers[name][best], sweep.scores[best].mean(), "*", ms=14, color="#FFD700", mec="black", zorder=5
         )
-    axes.set(xscale="log" if (values > 0).all() else "linear", yscale="log", xlabel=name,
+    axes.set(xscale="log" if (values > 0).all() else "linear", yscale="log" if np.isfinite(result.scores).any() else "linear", xlabel=name,
              ylabel="validation loss" if not np.isnan(result.validation).all() else "training loss")  # fmt: skip
     axes.set_title(f"{result.problem}: {result.lanes:,} trainings; star: best; cross: diverged")
     axes.grid(alpha=0.3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -135,18 +134,6 @@ class Sweep(Shown):
             "lanes_per_second": self.lanes_per_second,
             "versions": dict(self.versions),
         }
-
-    def _repr_html_(self) -> str:
-        order = np.argsort(self.scores.mean(axis=1), kind="stable")[:5]
-        heads = "".join(f"<th>{escape(n)}</th>" for n in self.hypers)
-        rows = "".join(
-            "<tr>"
-            + "".join(f"<td>{v[k]:.4g}</td>" for v in self.hypers.values())
-            + f"<td>{self.scores[k].mean():.5g}</td></tr>"
-            for k in order
-        )
-        title = f"{escape(self.optimizer)} on {escape(self.problem)}: {self.lanes:,} lanes, {self.lanes_per_second:,.0f} a second"
-        return f"<p>{title}; the best points:</p><table><tr>{heads}<th>loss</th></tr>{rows}</table>"
 
 
 def sweep(

@@ -20,7 +20,7 @@ function drawAnatomy(table, walk, at) {
     head +
     `<tbody>${title(t("before"))}${before.join("")}` +
     title(`${t("the formula, with")} ${numbers.join(", ")}`) +
-    rows.map((r) => line(`<span class="hidden">${r.key}</span>${DATA.maths[r.shown]}`, found.quantities[r.key])).join("") +
+    rows.map((r) => line(`<span class="hidden">${escaped(r.key)}</span>${DATA.maths[r.shown]}`, found.quantities[r.key])).join("") +
     title(t("after")) +
     line(`${t("the step, after minus before")}`, step) +
     line(`${t("effective step size: the step over the gradient")}`, step.map((v, j) => Math.abs(v / g[j]))) +

@@ -155,7 +155,7 @@ function showHypers() {
     $("hypers").dataset.key = key;
     $("hypers").innerHTML = about.hypers
       .map((h) => {
-        const meaning = `<span class="meaning">${t(h.meaning)}</span>`;
+        const meaning = `<span class="meaning">${escaped(t(h.meaning))}</span>`;
         if (h.flag) return `<div class="hyper"><label class="check"><input type="checkbox" data-name="${h.name}"> <code>${h.name}</code></label> ${meaning}</div>`;
         const slider = h.scale ? `<input type="range" min="0" max="1000" data-slider="${h.name}" aria-label="${t("{0}, slider", h.name)}">` : "";
         return `<div class="hyper"><div><span data-letter="${h.name}"></span> <code>${h.name}</code> ${meaning}</div><div class="row">${slider}<input type="number" step="any" data-name="${h.name}" aria-label="${h.name}"></div><p class="error" data-error="${h.name}" role="alert"></p></div>`;

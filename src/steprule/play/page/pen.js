@@ -53,8 +53,7 @@ class SvgPen {
     const anchor = { left: "start", center: "middle", right: "end" }[this.textAlign];
     const line = { alphabetic: "auto", middle: "central", top: "hanging" }[this.textBaseline];
     const size = this.font.match(/(\d+)px/)[1];
-    const safe = text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
-    this.put(`<text x="${cut(x)}" y="${cut(y)}" font-size="${size}" font-family="system-ui, sans-serif" text-anchor="${anchor}" dominant-baseline="${line}" fill="${this.fillStyle}">${safe}</text>`, true);
+    this.put(`<text x="${cut(x)}" y="${cut(y)}" font-size="${size}" font-family="system-ui, sans-serif" text-anchor="${anchor}" dominant-baseline="${line}" fill="${this.fillStyle}">${escaped(text)}</text>`, true);
   }
   put(start, whole = false) {
     const moved = this.transform ? ` transform="${this.transform}"` : "";

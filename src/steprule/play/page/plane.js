@@ -107,6 +107,7 @@ function drawPaths(pen, { box, to }, walks, looks, at, paint) {
     }
     if (!seen.length) return;
     const [x, y] = seen[seen.length - 1];
+    if (walk.divergedAt !== null && until >= walk.divergedAt) return drawCross(pen, within(x), within(y));
     pen.beginPath();
     pen.arc(within(x), within(y), 5.5, 0, 7);
     pen.fill();
@@ -118,6 +119,14 @@ function drawPaths(pen, { box, to }, walks, looks, at, paint) {
 }
 // What lies far outside is brought near: a canvas cannot draw to 1e300.
 const within = (v) => Math.min(1e5, Math.max(-1e5, v));
+
+// Where a path was last finite.
+function drawCross(pen, x, y) {
+  pen.lineWidth = 4;
+  pen.beginPath();
+  pen.moveTo(x - 7, y - 7), pen.lineTo(x + 7, y + 7), pen.moveTo(x - 7, y + 7), pen.lineTo(x + 7, y - 7);
+  pen.stroke();
+}
 
 function drawStar(pen, [x, y], paint) {
   pen.beginPath();

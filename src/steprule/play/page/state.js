@@ -34,8 +34,8 @@ function readState(text) {
     state.surface = "quadratic";
     state.ground = groundOf("quadratic");
   }
-  const start = (given.get("start") ?? "").split(",").map(Number);
-  const whole = start.length === 2 && start.every(Number.isFinite) && given.get("start") !== ",";
+  const typed = (given.get("start") ?? "").split(","), start = typed.map(Number);
+  const whole = start.length === 2 && start.every(Number.isFinite) && typed.every((part) => part.trim());
   if (given.has("start") && !whole) problems.push(t("The start needs two numbers x,y, not {0}.", given.get("start")));
   state.start = given.has("start") && whole ? start : [...state.ground.start];
   const number = (name, low, high, integer) => {
@@ -87,6 +87,7 @@ function groundOf(name) {
   const ground = known ? { ...DATA.surfaces[name], ...SURFACES[name] } : { ...surfaceOf(name), start: DATA.formula.start };
   ground.name = name;
   ground.grid = gridOf(ground);
+  if (!Number.isFinite(ground.grid.least)) throw new FormulaError(0, t("finite values somewhere in the window"), t("none"));
   const least = ground.minima.length ? ground.value(...ground.minima[0]) : ground.grid.least;
   ground.least = least;
   return ground;

@@ -12,6 +12,9 @@ function translate(root) {
   for (const e of root.querySelectorAll("[data-l]")) e.setAttribute("aria-label", t(e.dataset.l)), (e.title = t(e.dataset.l));
 }
 
+// Text as it stands, where a page would read it as markup.
+const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+
 // A number as people read it: six digits, an exponent only where it must be.
 function shown(v, digits = 6) {
   if (Number.isNaN(v)) return "NaN";

@@ -1,0 +1,123 @@
+"""What results show of themselves: words in a terminal, pictures in a notebook, a step taken apart."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import steprule
+from steprule import rules
+from steprule.errors import InputError, InputTypeError
+from steprule.hyper import Rate
+from steprule.races.as_given import TUTORIAL, compare
+from steprule.reports.notebook import apart, show
+from steprule.rules.parts import composed
+from steprule.shown import sparkline
+
+WAVE = torch.linspace(-1, 1, 60)[:, None]
+
+
+@pytest.fixture(scope="module")
+def race() -> steprule.Race:
+    return steprule.race(["sgd", "adam"], "airfoil-linear", trials=4, seeds=2, fresh=3, epochs=1, workers=1)
+
+
+def picture(html: str) -> tuple[str, bytes]:
+    (kind, data) = re.search(r'src="data:image/(svg\+xml|png);base64,([^"]+)"', html).groups()  # type: ignore[union-attr]
+    return kind, base64.b64decode(data)
+
+
+def test_every_result_shows_itself(race: steprule.Race) -> None:
+    found: list[tuple[Any, str]] = [
+        (steprule.trace("adam", lr=0.2), "adam on quadratic: 20 steps from (-5, -2)"),
+        (steprule.train("adam", lr=0.01), "adam on airfoil: loss 0.49"),
+        (steprule.sweep("adam", hypers={"lr": np.geomspace(1e-4, 10, 40)}), "adam on airfoil: 40 points x 1 seeds"),
+        (compare(TUTORIAL[4:6], seeds=3), "The lowest mean loss"),
+        (race, "Race of 2 on 1 problems"),
+    ]
+    for result, words in found:
+        assert repr(result).startswith(words), repr(result)
+        html = result._repr_html_()
+        kind, data = picture(html)
+        assert data.startswith(b"<svg" if kind == "svg+xml" else b"\x89PNG")
+        assert len(html) < 600_000
+
+
+def test_what_diverged_shows_itself() -> None:
+    path = steprule.trace("sgd", "rosenbrock", lr=9.0, steps=60)
+    assert f"not finite from step {path.diverged_at}" in repr(path)
+    assert repr(path).endswith("×")
+    picture(path._repr_html_())
+    found = steprule.sweep("sgd", hypers={"lr": [1e3, 1e4]})
+    assert "2 diverged" in repr(found)
+    picture(found._repr_html_())
+
+
+def test_several_in_one_picture(tmp_path: Any) -> None:
+    shown = show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4))
+    assert shown.svg.startswith("<svg")
+    assert "adam  lr 0.4" in shown.svg
+    kind, data = picture(shown._repr_html_())
+    assert kind == "png"  # filled contours
+    (tmp_path / "a.png").write_bytes(data)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 1000
+    runs = show(steprule.train("sgd", lr=0.05), steprule.train(torch.optim.SGD, lr=0.05))
+    assert "torch.optim.SGD" in runs.svg
+    assert "<math" in show(rules.adam)._repr_html_()
+
+
+def test_what_cannot_be_shown_together() -> None:
+    with pytest.raises(InputTypeError, match="results of one kind, got nothing"):
+        show()
+    with pytest.raises(InputTypeError, match="got Rule, Trace"):
+        show(rules.adam, steprule.trace("adam"))
+    with pytest.raises(InputTypeError, match="got int"):
+        show(3)
+
+
+@steprule.rule
+def doubling(p, g, count, *, lr: Rate = 0.1, t):  # type: ignore[no-untyped-def]
+    """A rule of one's own."""
+    return p - lr * g * t, count + 1
+
+
+@pytest.mark.parametrize("rule", [*rules.CATALOGUE.values(), doubling], ids=lambda r: r.name)
+@pytest.mark.parametrize("step", [1, 2, 9])
+def test_a_step_taken_apart_is_the_step(rule: steprule.Rule, step: int) -> None:
+    """The new p is the path's next point to the bit; so with noise, and where a state is absent at first."""
+    settings: dict[str, Any] = {"momentum": 0.5} if "momentum" in composed(rule).defaults else {}
+    path = steprule.trace(rule, "noisy_ravine", steps=10, seed=2, lr=0.05, **settings)
+    found = dict(path.anatomy(step))
+    assert np.array_equal(found["p"], path.points[step - 1])
+    assert np.array_equal(found["new p"], path.points[step])
+    assert f"{found['g'][0]:.6g}" in apart(path, step).html
+
+
+@pytest.mark.parametrize("step", [0, 11, True, 1.0])
+def test_a_step_that_is_not_there(step: Any) -> None:
+    with pytest.raises(InputError, match="step: expected 1 to 10"):
+        steprule.trace("adam", steps=10).anatomy(step)
+
+
+def test_a_trace_is_plain_data() -> None:
+    path = steprule.trace(rules.adam, lr=0.2)
+    again = pickle.loads(pickle.dumps(path))
+    assert np.array_equal(again.points, path.points)
+    assert dict(again.anatomy(3))["m_hat"] == pytest.approx(dict(path.anatomy(3))["m_hat"])
+
+
+def test_sparklines() -> None:
+    assert sparkline([]) == ""
+    assert sparkline([float("nan")] * 2) == "××"
+    assert sparkline([1.0, 1.0]) == "▁▁"
+    assert sparkline([1, 10, float("inf")]) == "▁█×"
+    assert sparkline([-1, 0, 1]) == "▁▅█"
+    assert len(sparkline(range(1, 1000))) == 24
