@@ -442,6 +442,8 @@ def test_pictures(page: Page, tmp_path: Path) -> None:
         assert target.read_bytes().startswith(head)
     drawn = (tmp_path / "picture.svg").read_text()
     assert drawn.count("<g") == drawn.count("</g>")
+    # Each of the three charts is clipped where it is drawn.
+    assert drawn.count('transform="translate(785 0)"/></clipPath>') == 3
     assert "adam  lr 0.2" in drawn
     import xml.etree.ElementTree as ET
 

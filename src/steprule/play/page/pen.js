@@ -39,7 +39,8 @@ class SvgPen {
   drawImage(image, x, y, w, h) { this.put(`<image href="${image.toDataURL()}" x="${cut(x)}" y="${cut(y)}" width="${cut(w)}" height="${cut(h)}" preserveAspectRatio="none"`); }
   clip() {
     const id = `clip${++this.clips}`;
-    this.parts.push(`<clipPath id="${id}"><path d="${this.path}"/></clipPath><g clip-path="url(#${id})">`);
+    const moved = this.transform ? ` transform="${this.transform}"` : "";
+    this.parts.push(`<clipPath id="${id}"><path d="${this.path}"${moved}/></clipPath><g clip-path="url(#${id})">`);
     this.open += 1;
   }
   setLineDash(dash) { this.dash = dash; }
