@@ -68,9 +68,9 @@ def undocumented() -> Iterator[str]:
 
 
 def typed_formula(markdown: str) -> str | None:
-    """The first display formula or MathML that somebody typed in a page."""
+    """The first formula that somebody typed in a page, as LaTeX or MathML."""
     code = re.sub(r"```.*?```|`[^`\n]*`", "", markdown, flags=re.DOTALL)
-    found = re.search(r"\$\$|<math|\\\[|\\begin\{", code)
+    found = re.search(r"\$\$|<math|\\\[|\\begin\{|\$[^$\n]+\$", code)
     return code[found.start() : found.start() + 40] if found else None
 
 

@@ -61,3 +61,4 @@ def test_both_languages_say_everything(chapter: Path) -> None:
     for ours, theirs in zip(english, chinese, strict=True):
         assert [s for s in shape(ours) if s[0] != "*"] == [s for s in shape(theirs) if s[0] != "*"]
     assert len(CHAPTERS) == 6
+    assert not any("$$" in text for _, text in texts), "a rule's formula is printed, never typed"

@@ -50,6 +50,14 @@ def test_every_result_shows_itself(race: steprule.Race) -> None:
         assert len(html) < 600_000
 
 
+def test_a_shard_shows_itself() -> None:
+    found = steprule.race(
+        ["sgd", "adam"], "airfoil-linear", trials=2, seeds=2, fresh=2, epochs=1, workers=1, shard=(0, 2)
+    )
+    assert "one shard of several" in repr(found)
+    assert "one shard of several" in found._repr_html_()
+
+
 def test_what_diverged_shows_itself() -> None:
     path = steprule.trace("sgd", "rosenbrock", lr=9.0, steps=60)
     assert f"not finite from step {path.diverged_at}" in repr(path)

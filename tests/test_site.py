@@ -49,7 +49,9 @@ def test_samples_are_there() -> None:
     assert sum((ROOT / p).read_text().count("```python\n") for p in PAGES) >= 8
 
 
-@pytest.mark.parametrize("typed", ["so $$p - lr g$$ it is", "<math><mi>x</mi></math>", r"\[ x \]", r"\begin{align}"])
+@pytest.mark.parametrize(
+    "typed", ["so $$p - lr g$$ it is", "so $p - lr g$ it is", "<math><mi>x</mi></math>", r"\[ x \]", r"\begin{align}"]
+)
 def test_a_typed_formula_is_refused(typed: str) -> None:
     assert hooks().typed_formula(f"# A page\n\n{typed}\n")
     assert not hooks().typed_formula(f"# A page\n\n`{typed}`\n" if "\n" not in typed else "")

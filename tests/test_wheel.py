@@ -26,7 +26,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_the_wheel_holds(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("steprule/py.typed", "steprule/problems/data/airfoil_self_noise.dat", "steprule/rules/adam.py"):
+    for wanted in ("steprule/py.typed", "steprule/problems/data/airfoil_self_noise.dat", "steprule/rules/adam.py", "steprule/play/page/app.js",
+                   "steprule/play/page/page.html"):  # fmt: skip
         assert wanted in names
     assert any(n.endswith("AIRFOIL-LICENCE.md") for n in names)
     assert any(n.endswith("licenses/LICENSE") for n in names)
@@ -52,6 +53,8 @@ def test_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     assert str(tmp_path) in where
     result = json.loads(run(str(folder / "steprule"), "race", "--trials", "0", "--seeds", "2", "--json"))
     assert len(result["rows"]) == 12
+    run(str(folder / "steprule"), "play", "--out", "page.html")
+    assert "const STEPS" in (work / "page.html").read_text(encoding="utf-8")
     small = (
         "--on",
         "digits-softmax",

@@ -126,7 +126,7 @@ class Race(Shown):
         """Who is lowest in each cell, and who cannot be told apart from it."""
         spec = self.spec
         lines = [f"Race of {len(spec.runners)} on {len(spec.problems)} problems: {self.lanes:,} trainings"]
-        if len(self.phases) < len(chains_of(spec)):
+        if not self.whole:
             return lines[0] + ", one shard of several: steprule race merge puts them together"
         for cell in self.cells:
             best = cell.standings[0]
@@ -141,6 +141,11 @@ class Race(Shown):
     def threshold(self) -> str:
         """What matters, in words: 1 %."""
         return f"{100 * self.matters:g} %"
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is here, and not a shard alone."""
+        return len(self.phases) == len(chains_of(self.spec))
 
     @property
     def lanes(self) -> int:
@@ -167,7 +172,7 @@ class Race(Shown):
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
         """Every problem with every schedule."""
-        if len(self.phases) < len(chains_of(self.spec)):
+        if not self.whole:
             hint = "steprule race merge puts the folders of all shards together."
             raise InputError("race", expected="every shard's results", got="those of one", hint=hint)
         return tuple(self._cell(p.name, s) for p in self.spec.problems for s in self.spec.schedules)

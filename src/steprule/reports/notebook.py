@@ -67,9 +67,9 @@ def show(*results: Any) -> Picture:
 
 def html(result: Any) -> str:
     """A result as a notebook's cell shows it: its picture, and under it its words."""
+    if isinstance(result, Race) and not result.whole:
+        return f"<p>{escape(result.in_words())}</p>"
     words = "\n".join(in_words(result)) if isinstance(result, Race) else result.in_words()
-    if isinstance(result, Race) and len(result.phases) < len(result.spec.runners) * len(result.spec.problems):
-        return f"<pre>{escape(result.in_words())}</pre>"
     below = _best_points(result) if isinstance(result, Sweep) else ""
     return (
         f"{_image(_figure(result, [result]))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
