@@ -479,6 +479,19 @@ nothing = 3
 """
 
 
+def test_a_file_is_read_again_where_it_changed(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same words in another folder, or after an edit, are another problem; else the problem is made once."""
+    names = []
+    for folder, name in (("a", "wave"), ("b", "other"), ("b", "edited")):
+        (in_folder / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(in_folder / folder)
+        Path("mine.py").write_text(USER.replace('"wave"', f'"{name}"', 1))
+        os.utime("mine.py", ns=(0, len(names)))
+        names.append(problems.get("mine.py:wave").name)
+        assert problems.get("mine.py:wave") is problems.get("mine.py:wave")
+    assert names == ["wave", "other", "edited"]
+
+
 def test_command(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (in_folder / "mine.py").write_text(USER)
     arguments = ["sweep", "adam", "--on", "mine.py:wave", "--points", "8", "--seeds", "2", "--vary", "lr=1e-3..1"]

@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 HERE = Path(__file__).parent
+WIDE = "[\u3000-\u9fff\uff00-\uffef]"
 LANGUAGES = {"en": "English", "zh": "简体中文"}
 
 
@@ -31,9 +32,9 @@ def cells(chapter: Path) -> list[tuple[str, str]]:
     for part in re.split(r"^# %%", chapter.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         head, _, body = part.partition("\n")
         if language := head.strip(" []"):
-            found.append(
-                (language, "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines()))
-            )
+            text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.strip().splitlines())
+            # To Markdown a line's end is a space, and Chinese has none.
+            found.append((language, re.sub(f"(?<={WIDE})\n(?={WIDE})", "", text)))
         else:
             found.append(("code", body.strip()))
     return found

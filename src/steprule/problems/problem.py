@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -227,21 +228,27 @@ def names() -> tuple[str, ...]:
     return (*_MAKERS, *surfaces.names())
 
 
-@lru_cache(maxsize=64)
 def get(problem: str | Problem) -> Problem:
     """The problem of that name, or of `file.py:name`, where that is a problem or a function without arguments that gives
     one. Raises `UnknownNameError` with the nearest name."""
     if isinstance(problem, Problem):
         return problem
     if ":" in problem:
-        found = load_object(problem, kind="problem")
-        made = found() if callable(found) and not isinstance(found, Problem) else found
-        if not isinstance(made, Problem):
-            hint = "Make one with steprule.Problem(name, summary, features, targets, model, loss)."
-            raise InputTypeError(problem, expected="a steprule.Problem", got=f"a {type(made).__name__}", hint=hint)
-        return made
+        file = Path(problem.rpartition(":")[0]).absolute()
+        return _loaded(problem, str(file), file.stat().st_mtime_ns if file.is_file() else 0)
     if problem in _MAKERS:
         return _MAKERS[problem]()
     if problem not in names():
         raise unknown_name("problem", problem, names())
     return _walk(problem)
+
+
+@lru_cache(maxsize=64)
+def _loaded(spec: str, file: str, changed: int) -> Problem:
+    """A problem of one's own, once: `file` and when it `changed` say whether it is still the same."""
+    found = load_object(spec, kind="problem")
+    made = found() if callable(found) and not isinstance(found, Problem) else found
+    if not isinstance(made, Problem):
+        hint = "Make one with steprule.Problem(name, summary, features, targets, model, loss)."
+        raise InputTypeError(spec, expected="a steprule.Problem", got=f"a {type(made).__name__}", hint=hint)
+    return made

@@ -60,7 +60,9 @@ def show(*results: Any) -> Picture:
         raise InputTypeError("show", expected="results of one kind", got=got)
     first = results[0]
     if isinstance(first, Rule):
-        return Picture(formulas((r.name, r, {}) for r in results), ", ".join(r.name for r in results))
+        # Fractions of neighbouring lines would touch without a page's style sheet.
+        drawn = formulas((r.name, r, {}) for r in results).replace("<div>", '<div style="margin:.7em 0">')
+        return Picture(drawn, ", ".join(r.name for r in results))
     figure = _figure(first, results)
     return Picture(_image(figure), "\n".join(repr(r) for r in results), race_charts.svg(figure))
 
