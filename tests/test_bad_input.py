@@ -315,7 +315,11 @@ def test_a_full_disk_under_a_race(in_folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["Ctrl-C", "kill -9"])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.long)],
+    ids=["Ctrl-C", "kill -9"],
+)
 def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
     sent: signal.Signals, code: int, in_folder: Path
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from thinning import thinned
 from torch import Tensor
 
 from steprule import optim
@@ -153,7 +154,9 @@ def test_two_threads_step_two_optimizers() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
-@pytest.mark.parametrize("layer", ["default", "omp", "workqueue"] if sys.platform == "linux" else ["default"])
+@pytest.mark.parametrize(
+    "layer", thinned(["default", "omp", "workqueue"] if sys.platform == "linux" else ["default"], 3)
+)
 def test_a_step_in_the_parent_then_fork_then_steps_in_both(layer: str) -> None:
     """Large enough for the parallel form in the parent; the child steps alone on its thread, and gets the same bits."""
     code = f"""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinning import thinned
 from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_RUN, CLASS_FLOAT64
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -79,7 +80,7 @@ def both(
 
 
 @pytest.mark.parametrize("backend", FORMS)
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", thinned(CLASSES, 3))
 def test_all_parts_equal_torchs_functions(name: str, backend: str, float64_default: None) -> None:
     at, averages = both(name, torch.float64, backend=backend, value=0.9, norm=3.0, ema=0.7, zero=True)
     assert max(at) <= CLASS_FLOAT64
@@ -88,7 +89,7 @@ def test_all_parts_equal_torchs_functions(name: str, backend: str, float64_defau
 
 @pytest.mark.parametrize("backend", FORMS)
 @pytest.mark.parametrize(
-    ("value", "norm", "ema", "zero"), list(itertools.product((0, 0.9), (0, 3.0), (0, 0.7), (False, True)))
+    ("value", "norm", "ema", "zero"), thinned(itertools.product((0, 0.9), (0, 3.0), (0, 0.7), (False, True)), 5)
 )
 def test_each_combination(
     value: float, norm: float, ema: float, zero: bool, backend: str, float64_default: None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from thinning import thinned
 from tolerances import FORMS_BFLOAT16, FORMS_FLOAT16, FORMS_FLOAT32, FORMS_FLOAT64
 
 from steprule import Rule, maths, rules
@@ -49,7 +50,7 @@ def close(a: Any, b: Any, tolerance: float) -> bool:
     return bool(np.all(np.abs(a - b) <= tolerance * np.maximum(1.0, np.maximum(abs(a), abs(b)))))
 
 
-@pytest.mark.parametrize(("rule", "variant"), CASES, ids=IDS)
+@pytest.mark.parametrize(("rule", "variant"), thinned(CASES, 2, IDS))
 def test_floats_numpy_and_torch_agree(rule: Rule, variant: dict[str, Any]) -> None:
     hypers = hypers_of(rule, variant)
     p, state = run(rule, hypers, lambda a: torch.from_numpy(a.copy()))
@@ -95,7 +96,7 @@ def test_lamb_and_lars_are_the_papers() -> None:
 DTYPES = [(torch.float32, FORMS_FLOAT32), (torch.bfloat16, FORMS_BFLOAT16), (torch.float16, FORMS_FLOAT16)]
 
 
-@pytest.mark.parametrize(("rule", "variant"), CASES, ids=IDS)
+@pytest.mark.parametrize(("rule", "variant"), thinned(CASES, 3, IDS))
 def test_every_dtype(rule: Rule, variant: dict[str, Any]) -> None:
     """One step from the same values: the low precision is only in what is stored."""
     hypers = hypers_of(rule, variant)
@@ -114,7 +115,7 @@ def test_every_dtype(rule: Rule, variant: dict[str, Any]) -> None:
     assert half.dtype == np.float16
 
 
-@pytest.mark.parametrize(("rule", "variant"), CASES, ids=IDS)
+@pytest.mark.parametrize(("rule", "variant"), thinned(CASES, 3, IDS))
 def test_vmap_gives_each_lane_its_own_rate(rule: Rule, variant: dict[str, Any]) -> None:
     hypers = hypers_of(rule, variant)
     p, gradients = numbers()

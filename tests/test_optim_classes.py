@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from grid import CASES, COUNTERPARTS, IDS, Counterpart
+from thinning import thinned
 from tolerances import (
     CLASS_BFLOAT16_RUN,
     CLASS_FLOAT32_FEW_STEPS,
@@ -79,7 +80,7 @@ def run(optimizers: list[torch.optim.Optimizer], steps: range) -> None:
             optimizer.step()
 
 
-@pytest.mark.parametrize(("case", "settings"), CASES, ids=IDS)
+@pytest.mark.parametrize(("case", "settings"), thinned(CASES, 5, IDS))
 def test_every_option_equals_torch(case: Counterpart, settings: dict[str, Any], float64_default: None) -> None:
     if settings.get("maximize"):
         settings = {**settings, "lr": settings["lr"] / 100}  # uphill the loss grows, and differences with it
@@ -154,7 +155,7 @@ def test_float32_within_four_ulp_at_each_of_a_thousand_steps(case: Counterpart) 
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("case", COUNTERPARTS, ids=NAMES)
+@pytest.mark.parametrize("case", thinned(COUNTERPARTS, 4, NAMES))
 def test_low_precision_is_computed_in_float32_and_rounded_once(case: Counterpart, dtype: torch.dtype) -> None:
     one_step_apart(case, {**case.settings()[-1], "maximize": False}, dtype, 30, 0.5 + CLASS_LOW_ULP)
 
@@ -581,7 +582,7 @@ def test_named_parameters_and_their_checkpoints(case: Counterpart, float64_defau
     assert differences(*ends) <= TORCH_NADAM_FLOAT32_PRODUCT
 
 
-@pytest.mark.parametrize("case", COUNTERPARTS, ids=NAMES)
+@pytest.mark.parametrize("case", thinned(COUNTERPARTS, 4, NAMES))
 def test_float32_errs_as_torchs_where_parameters_are_small(case: Counterpart) -> None:
     """With the minimum at 0 a parameter can be smaller than its own step, and a state cancel: there torch's float32 is
     up to 70 ulp off as well. One step from the same state, both against float64: ours errs no more on the average."""
@@ -778,7 +779,7 @@ def test_numbers_are_counted_once(float64_default: None) -> None:
         pytest.param(torch.float16, True, marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("rule", rules.CATALOGUE.values(), ids=rules.names())
+@pytest.mark.parametrize("rule", thinned(rules.CATALOGUE.values(), 6, rules.names()))
 def test_every_rule_of_the_catalogue_in_its_kernel(rule: Any, dtype: torch.dtype, every: bool) -> None:
     """The kernel against the eager form, every variant, over three steps; reductions and first uses included.
 

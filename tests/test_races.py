@@ -344,6 +344,7 @@ def test_a_damaged_block(tmp_path: Path, damage: str) -> None:
     assert (tmp_path / "results.parquet").read_bytes() == whole
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     sys.platform != "linux" or (hasattr(os, "geteuid") and os.geteuid() != 0), reason="mounts a small file system"
 )

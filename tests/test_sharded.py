@@ -47,6 +47,7 @@ print("fine")
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo over loopback: tried on Linux")
 def test_two_processes() -> None:
     with socket.socket() as free:

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
+from thinning import thinned
 from tolerances import FINITE_DIFFERENCES, PRINTED_SIX_DECIMALS
 
 import steprule
@@ -77,7 +78,7 @@ def test_reference_points_of_the_tutorial(rule: str, hypers: dict[str, float], e
 
 
 @pytest.mark.parametrize("rule", rules.names())
-@pytest.mark.parametrize("surface", IDS)
+@pytest.mark.parametrize("surface", thinned(IDS, 3))
 def test_every_rule_moves_on_every_surface_and_goes_down(rule: str, surface: str) -> None:
     path = paths.tuned_trace(rule, surface)
     assert path.tuned

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from thinning import thinned
 from tolerances import EXP_ULP, LANE_AGAINST_SOLO, LANE_GRADIENT, TANH_ULP
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ from steprule.rules.parts import composed
 from steprule.sweeps import engine
 from steprule.sweeps.kernel import NotBatchable, compiled
 
+KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters"]
 BATCHED = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]
 
 
@@ -50,7 +52,7 @@ def small(count: int = 120) -> Problem:
 SMALL = small()
 
 
-@pytest.mark.parametrize("name", problems.names())
+@pytest.mark.parametrize("name", thinned(problems.names(), 2))
 def test_every_problem_trains(name: str) -> None:
     task = problems.get(name)
     on_a_surface = name in surfaces.names()
@@ -64,7 +66,7 @@ def test_every_problem_trains(name: str) -> None:
         assert np.isfinite(found.test).all()
 
 
-@pytest.mark.parametrize("name", BATCHED)
+@pytest.mark.parametrize("name", thinned(BATCHED, 4))
 def test_the_kernels_gradients_are_torchs(name: str) -> None:
     task = problems.get(name)
     torch.manual_seed(3)
@@ -187,7 +189,7 @@ def test_schedule_epochs_and_batch_size_by_point() -> None:
         steprule.sweep("adam", SMALL, {"lr": rates}, batch_size=[1, 2, 0, 4])
 
 
-@pytest.mark.parametrize("name", rules.names())
+@pytest.mark.parametrize("name", thinned(rules.names(), 4))
 def test_the_form_for_other_devices(name: str) -> None:
     """The rule as operations on tensors, as on a GPU: every rule, states and all, against the kernel."""
     rule = composed(rules.get(name))
@@ -376,7 +378,7 @@ def _stepped(backend: str) -> Tensor:
     return p.detach()
 
 
-@pytest.mark.parametrize("name", ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters"])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) for n in KERNELS])
 def test_lanes_with_batches_of_their_own(name: str) -> None:
     """Many seeds in one call give the bits of one seed a call, whether the model is printed or not."""
     task = problems.get(name)
@@ -396,6 +398,7 @@ def test_lanes_with_batches_of_their_own(name: str) -> None:
             assert mixed.initial[k] == alone.initial[0]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX")
 def test_a_sweep_in_a_forked_child() -> None:
     """OpenMP kills a child that runs a parallel form after its parent has: the child's sweep runs on one thread."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinning import thinned
 from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_RUN, CLASS_FLOAT64, FORMS_VOCABULARY, INTERPRETER_BFLOAT16_RUN
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def test_every_rule_and_variant(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", rules.names())
+@pytest.mark.parametrize("name", thinned(rules.names(), 3))
 def test_every_rule_in_other_dtypes(name: str, dtype: torch.dtype, float64_default: None) -> None:
     assert far(optim.from_rule(name), dtype, {"lr": 0.05, "weight_decay": 0.1}) <= WITHIN[dtype]
 

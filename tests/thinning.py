@@ -1,0 +1,22 @@
+"""The default suite stays under five minutes on an empty kernel cache: of long lists of cases it runs each n-th."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def thinned(cases: Iterable[Any], every: int, ids: Iterable[str] | None = None) -> list[Any]:
+    """Parameters for `parametrize`: the first, each `every`-th and the last in the default suite, all in the long one."""
+    listed = list(cases)
+    names = list(ids) if ids is not None else [None] * len(listed)
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            id=name,
+            marks=() if k % every == 0 or k == len(listed) - 1 else pytest.mark.long,
+        )
+        for k, (case, name) in enumerate(zip(listed, names, strict=True))
+    ]
