@@ -94,3 +94,10 @@ BROWSER_STEP = 1e-12
 # moves by one ulp: where it moves more, steps divide by gradients that are rounding alone, and no two machines agree.
 BROWSER_PATH = 1e-9
 STABLE_PATH = 1e-10
+
+# A formula's value and gradient in the page and in Python, relative to 1 or to themselves: the two order sums and products
+# differently, and some of the gradients' terms cancel.
+BROWSER_FORMULA = 1e-11
+
+# The page prints six digits, five where there is an exponent: half of the last.
+PRINTED_FIVE_DIGITS = 5e-5

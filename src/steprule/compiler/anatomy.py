@@ -10,12 +10,7 @@ from typing import Any
 from steprule import maths
 from steprule.arithmetic import computing
 from steprule.compiler import formula
-from steprule.compiler.graph import Graph, Node
-
-_SIGNS = {
-    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "pow", "neg", "lt", "le", "gt", "ge")},
-    "div": operator.truediv,
-}
+from steprule.compiler.graph import OPERATORS, Graph, Node
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ def rows(graph: Graph) -> list[Row]:
     ['1 - alpha', 'square_avg', 'p']
     """
     found: list[Row] = []
-    results = {n: name for name, n in graph.outputs.items()}
+    results = set(graph.outputs.values())
     for node, name, left, right in formula.parts(graph):
         # The result has its name for itself: decoupled decay rebinds p on the way to it.
         name = f"{name}, inner" if name in graph.outputs and node not in results else name
@@ -66,5 +61,6 @@ def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
         for node in graph.live:
             if node.op != "input":
                 args = [known[a] if isinstance(a, Node) else a for a in node.args]
-                known[node] = (_SIGNS.get(node.op) or getattr(maths, node.op))(*args)
+                found = operator.pow if node.op == "pow" else OPERATORS.get(node.op) or getattr(maths, node.op)
+                known[node] = found(*args)
         return {row.key: back(known[row.node]) for row in rows(graph)}

@@ -7,6 +7,7 @@ arguments, and the name that the author gave the result.
 
 from __future__ import annotations
 
+import operator
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -70,6 +71,11 @@ class Graph:
 
 
 REDUCTIONS = ("norm", "mean", "sum")
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "neg", "lt", "le", "gt", "ge")},
+    "div": operator.truediv,
+}
+"""What Python's own signs compute, on numbers of any kind; powers and functions are each kind's own."""
 COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
 

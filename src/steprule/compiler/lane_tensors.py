@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +9,9 @@ import torch
 from torch import Tensor
 
 from steprule.arithmetic import integer_power, is_product, torch_arithmetic
-from steprule.compiler.graph import Kind, Node
+from steprule.compiler.graph import OPERATORS, Kind, Node
 from steprule.compiler.lanes import LaneRule, scalar_inputs
 from steprule.compiler.split import Program
-
-_INFIX: dict[str, Any] = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
-          "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}  # fmt: skip
 
 
 class TensorStepper:
@@ -83,8 +79,8 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
                 values[node] = integer_power(args[0], int(exponent))  # type: ignore[arg-type]
             else:
                 values[node] = torch.sqrt(args[0]) if exponent == 0.5 else torch.pow(*args)
-        elif node.op in _INFIX:
-            values[node] = _INFIX[node.op](*args)
+        elif node.op in OPERATORS:
+            values[node] = OPERATORS[node.op](*args)
         elif node.kind is Kind.REDUCTION and node.op in ("norm", "mean", "sum"):
             wide = args[0].to(torch.float64)
             found = {"norm": torch.linalg.vector_norm, "mean": torch.mean, "sum": torch.sum}[node.op](wide, dim=0)

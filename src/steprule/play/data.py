@@ -41,7 +41,7 @@ def data(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
     maths = Maths()
     for spec, rule in entries:
         key = rule.name if rule.name not in about else f"{rule.name}_{len(about)}"
-        about[key] = {**_about(rule), "spec": spec, "own": (spec, rule) in own}
+        about[key] = {**_about(rule), "spec": spec}
         steps.append(f"{json.dumps(key)}: {{{', '.join(_variants(rule, about[key], maths))}}}")
     walks = []
     for s in surfaces.SURFACES.values():
@@ -73,7 +73,6 @@ def _about(rule: Rule) -> dict[str, Any]:
     style = style_of(rule.name)
     return {
         "summary": rule.summary,
-        "paper": str(rule.paper) if rule.paper else "",
         "colour": style.colour,
         "dash": _dashes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if h.name not in LEFT_OUT],

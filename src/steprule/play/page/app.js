@@ -1,7 +1,7 @@
 // The page at work: every control changes the state, every change of the state draws.
 const $ = (id) => document.getElementById(id);
 let model = null; // {state, ground, walks, looks}
-let playing = null, stopMap = null, mapTimer = null, map = null, cross = null, pending = false;
+let playing = null, stopMap = null, mapTimer = null, addressTimer = null, map = null, cross = null, pending = false;
 
 // Open what stands behind the # of an address.
 function open(text) {
@@ -37,6 +37,7 @@ function changed(problems = []) {
     messages.push(t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", said));
   }
   $("said").textContent = messages.join(" ");
+  if (map) map.stale = true;
   clearTimeout(mapTimer);
   mapTimer = setTimeout(refreshMap, 250);
   moved();
@@ -75,7 +76,9 @@ function draw() {
   const k = drawAnatomy($("anatomy"), walks[state.chosen], state.at);
   $("anatomy-step").textContent = t("step {0}", k);
   drawTheMap();
-  if (!playing) history.replaceState(null, "", `#${writeState(state)}`);
+  // Not at each frame: browsers count how often an address is written, and refuse.
+  clearTimeout(addressTimer);
+  addressTimer = setTimeout(() => history.replaceState(null, "", `#${writeState(model.state)}`), 150);
 }
 
 // The lists that depend on the language alone.
@@ -303,8 +306,9 @@ function listen() {
   const field = (id, check, set) =>
     on(id, "change", (e) => {
       const v = Number(e.target.value);
-      if (e.target.value !== "" && check(v)) set(v), changed();
-      else e.target.value = id === "start-x" ? model.state.start[0] : id === "start-y" ? model.state.start[1] : model.state[id];
+      if (e.target.value !== "" && check(v)) return set(v), changed();
+      $("said").textContent = t("{0} cannot be {1}.", id, e.target.value || t("empty"));
+      e.target.value = id === "start-x" ? model.state.start[0] : id === "start-y" ? model.state.start[1] : model.state[id];
     });
   field("start-x", Number.isFinite, (v) => (model.state.start = [v, model.state.start[1]]));
   field("start-y", Number.isFinite, (v) => (model.state.start = [model.state.start[0], v]));
@@ -384,10 +388,12 @@ function listen() {
     const share = [(e.clientX - box.left - inner.left) / inner.width, 1 - (e.clientY - box.top - inner.top) / inner.height];
     return share.every((s) => s >= 0 && s <= 1) ? [map.plan.x.value(share[0]), map.plan.y.value(share[1])] : null;
   };
-  on("map", "pointermove", (e) => map && (cross = mapPlace(e)) && readMap());
-  on("map", "click", (e) => map && (cross = mapPlace(e)) && takeCross());
+  // Until the map is that of the settings, a place in it means something else.
+  const ready = () => map && !map.stale;
+  on("map", "pointermove", (e) => ready() && (cross = mapPlace(e)) && readMap());
+  on("map", "click", (e) => ready() && (cross = mapPlace(e)) && takeCross());
   on("map", "keydown", (e) => {
-    if (!map) return;
+    if (!ready()) return;
     if (e.key === "Enter" && cross) return takeCross();
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[e.key];
     if (!way) return;

@@ -8,6 +8,7 @@ const MOST_RULES = 8;
 function readState(text) {
   const given = new URLSearchParams(text), problems = [];
   const state = { entries: [], surface: "quadratic", ground: null, steps: 20, noise: null, seed: 0, at: null, chosen: 0, map: "start", theme: given.get("theme") ?? "" };
+  if (given.getAll("rule").length > MOST_RULES) problems.push(t("At most {0} rules.", MOST_RULES));
   for (const said of given.getAll("rule").slice(0, MOST_RULES)) {
     const [rule, ...pairs] = said.split(",");
     if (!Object.hasOwn(DATA.rules, rule)) {
@@ -97,14 +98,13 @@ function groundOf(name) {
 function gridOf(ground, columns = 161, rows = 121) {
   const [[x0, x1], [y0, y1]] = ground.window;
   const f = new Float64Array(columns * rows);
-  let least = Infinity, most = -Infinity, where = null;
+  let least = Infinity;
   for (let j = 0; j < rows; j++) {
     for (let i = 0; i < columns; i++) {
       const x = x0 + ((x1 - x0) * i) / (columns - 1), y = y0 + ((y1 - y0) * j) / (rows - 1);
       const v = (f[j * columns + i] = ground.value(x, y));
-      if (v < least) (least = v), (where = [x, y]);
-      if (v > most && v < Infinity) most = v;
+      if (v < least) least = v;
     }
   }
-  return { f, columns, rows, least, most, where };
+  return { f, columns, rows, least };
 }

@@ -29,7 +29,7 @@ function stepperOf(entry) {
   };
   // A slot that is absent at first is so at the first step of a path, and only there.
   const step = (p, g, states, k, keep) => (first && k === 1 ? first : later)(p, g, states, hypers, k, keep);
-  return { begin, step, variant, hasFirst: Boolean(first) };
+  return { begin, step, variant };
 }
 
 // The gradient that step k sees, k from 1.
