@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from thinning import thinned
-from tolerances import FINITE_DIFFERENCES, PRINTED_SIX_DECIMALS
+from tolerances import FORMULA, FINITE_DIFFERENCES, PRINTED_SIX_DECIMALS
 
 import steprule
 from steprule import paths, rules
+from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Rate
 from steprule.maths import norm
 from steprule.problems import surfaces
+from steprule.problems.surface import Surface
 from steprule.reports import paths as pictures
 from steprule.reports.style import style_of
 
@@ -26,7 +28,7 @@ IDS = [s.name for s in SURFACES]
 
 
 @pytest.mark.parametrize("surface", SURFACES, ids=IDS)
-def test_gradient_against_central_differences(surface: surfaces.Surface) -> None:
+def test_gradient_against_central_differences(surface: Surface) -> None:
     (x0, x1), (y0, y1) = surface.window
     points = np.random.default_rng(0).uniform((x0, y0), (x1, y1), size=(200, 2))
     h = 1e-6
@@ -38,7 +40,7 @@ def test_gradient_against_central_differences(surface: surfaces.Surface) -> None
 
 
 @pytest.mark.parametrize("surface", SURFACES, ids=IDS)
-def test_minima_start_and_window(surface: surfaces.Surface) -> None:
+def test_minima_start_and_window(surface: Surface) -> None:
     (x0, x1), (y0, y1) = surface.window
     for point in (*surface.minima, surface.start):
         assert x0 < point[0] < x1
@@ -75,6 +77,45 @@ def test_reference_points_of_the_tutorial(rule: str, hypers: dict[str, float], e
     assert tuple(path.points[0]) == (-5.0, -2.0)
     assert np.abs(path.points[-1] - end).max() <= PRINTED_SIX_DECIMALS
     assert np.array_equal(path.values, surfaces.get("quadratic").value(path.points))
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("9^9^9^9*x", "character 3: expected a finite number"),
+        ("1e-999999999*x", "x or y in it"),
+        ("1e200*x*1e200", "character 1: expected a finite number"),
+        ("((((2*x)^1000)^900)^900)^900", "expected a finite number"),
+        ("((((1.00001*x)^1000)^900)^900)^900", "expected a finite number"),
+        ("x^1000000000", "an exponent from -1000 to 1000"),
+        ("x/(2-2)", "a divisor other than 0"),
+        ("(-8)^(1/3)*x", "a finite number, got nan"),
+        ("x-x", "x or y in it"),
+    ],
+)
+def test_a_short_formula_asks_for_no_giant_number(formula: str, said: str) -> None:
+    """sympy would compute these exactly, for hours; they are refused at once."""
+    with pytest.raises(InputError) as error:
+        surfaces.get(formula)
+    assert said in str(error.value)
+
+
+def test_long_fractions_and_powers_are_what_floats_say() -> None:
+    points = np.random.default_rng(0).uniform(-1.5, 1.5, (30, 2))
+    x, y = points.T
+    for formula, value in (
+        ("1.00001^900*x + y", 1.00001**900 * x + y),
+        ("(1.00001*x)^900 + y", (1.00001 * x) ** 900 + y),
+        ("x^200/1e30 + sin(1e300)*y", x**200 / 1e30 + np.sin(1e300) * y),
+        ("x-2", x - 2),
+    ):
+        assert surfaces.get(formula).value(points) == pytest.approx(value, rel=FORMULA), formula
+
+
+@pytest.mark.parametrize("name", ["noisy-ravin", "rosenbrok", "x_y"])
+def test_a_misspelt_surface_is_no_formula(name: str) -> None:
+    with pytest.raises(UnknownNameError):
+        surfaces.get(name)
 
 
 @pytest.mark.parametrize("rule", rules.names())

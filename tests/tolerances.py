@@ -95,9 +95,9 @@ BROWSER_STEP = 1e-12
 BROWSER_PATH = 1e-9
 STABLE_PATH = 1e-10
 
-# A formula's value and gradient in the page and in Python, relative to 1 or to themselves: the two order sums and products
+# A formula of text in numpy, by sympy and in the page, relative to 1 or to itself: each orders sums and products
 # differently, and some of the gradients' terms cancel.
-BROWSER_FORMULA = 1e-11
+FORMULA = 1e-11
 
 # The page prints six digits, five where there is an exponent: half of the last.
 PRINTED_FIVE_DIGITS = 5e-5

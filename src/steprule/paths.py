@@ -17,7 +17,7 @@ from steprule.compiler import anatomy, eager
 from steprule.compiler import graph as tracer
 from steprule.errors import InputError, InputTypeError
 from steprule.problems import surfaces
-from steprule.problems.surfaces import Array, Point, Surface
+from steprule.problems.surface import Array, Point, Surface
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.shown import Shown, sparkline

@@ -18,6 +18,7 @@ from steprule.play.presets import PRESETS
 from steprule.play.words import CHINESE
 from steprule.problems import surfaces
 from steprule.problems.formulas import START, WINDOW
+from steprule.problems.surface import Surface
 from steprule.reports.document import mathml
 from steprule.reports.style import style_of
 from steprule.rules.lesson import adam_uncorrected
@@ -137,7 +138,7 @@ def _where(graph: Graph, maths: Maths) -> list[dict[str, Any]]:
     return [{"shown": maths(letter), "name": name} for letter, name, _ in formula.where(graph)]
 
 
-def _surface(surface: surfaces.Surface, maths: Maths) -> dict[str, Any]:
+def _surface(surface: Surface, maths: Maths) -> dict[str, Any]:
     return {
         "shown": maths("f = " + surface.latex),
         "minima": surface.minima,

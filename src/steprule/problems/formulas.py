@@ -6,29 +6,46 @@
     power    atom (("^" | "**") sign)?      the exponent holds neither x nor y
     atom     number | x | y | pi | e | function "(" sum ")" | "(" sum ")"
 
+What holds neither x nor y is a constant. A constant must be a finite real number, an exponent of x or y at most 1000, and nothing
+is divided by the constant 0: so a line of text cannot ask for a number of a billion digits.
+
 The playground's page reads the same grammar (`play/page/formula.js`); a test compares the two.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, NoReturn
+import sys
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import sympy
 from scipy.optimize import minimize
 
 from steprule.errors import InputError, unknown_name
-from steprule.problems.surfaces import Point, Surface, X, Y
+from steprule.problems.surface import Point, Surface, X, Y
 
-FUNCTIONS = {n: getattr(sympy, n) for n in ("sin", "cos", "tan", "tanh", "exp", "log", "sqrt")} | {"abs": sympy.Abs}
-NAMES = {"x": X, "y": Y, "pi": sympy.pi, "e": sympy.E}
+FUNCTIONS = ("sin", "cos", "tan", "tanh", "exp", "log", "sqrt", "abs")
+NAMES = ("x", "y", "pi", "e")
 LONGEST = 200
+LARGEST_EXPONENT = 1000
+EXACT_BITS = 1000
+"""Constants are exact fractions as long as this; a longer one becomes the nearest float64, as in the page."""
 WINDOW: tuple[Point, Point] = (-5.0, 5.0), (-5.0, 5.0)
 START = (-4.0, 3.0)
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(\*\*|[-+*/^()]))")
 
 
+class Term(NamedTuple):
+    """Part of a formula: its expression, and its value in float64 where it holds neither x nor y."""
+
+    expression: Any
+    constant: float | None
+
+
+@lru_cache(maxsize=64)
 def surface_of(text: str) -> Surface:
     """The surface of a formula, its minimum searched for in the window [-5, 5] x [-5, 5].
 
@@ -38,8 +55,6 @@ def surface_of(text: str) -> Surface:
     Raises `InputError` with the place of the mistake.
     """
     expression = parse(text)
-    if not expression.free_symbols:
-        raise InputError(f"formula {text!r}", expected="x or y in it", got="a constant")
     bare = Surface(text, expression, (), WINDOW, START)
     side = np.linspace(-5, 5, 201)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
@@ -53,9 +68,33 @@ def surface_of(text: str) -> Surface:
     return Surface(text, expression, ((float(best[0]), float(best[1])),), WINDOW, START)
 
 
+def is_formula(text: str) -> bool:
+    """Whether a text is meant as a formula and not as a surface's name: `x-2` is, `noisy-ravin` is not.
+
+    >>> is_formula("x-2"), is_formula("noisy-ravin"), is_formula("sn(x)")
+    (True, False, True)
+    """
+    words = re.findall(r"[A-Za-z_]\w*", text)
+    return bool(re.search(r"[^\w\s-]", text)) or all(word in (*NAMES, *FUNCTIONS) for word in words)
+
+
 def parse(text: str) -> Any:
     """The sympy expression of a formula."""
-    return _Parser(text).whole()
+    term = _Parser(text).whole()
+    if term.constant is not None or not term.expression.free_symbols:
+        raise InputError(f"formula {text!r}", expected="x or y in it", got="a constant")
+    return term.expression
+
+
+def _bits(number: Any) -> int:
+    return max(int(number.p).bit_length(), int(number.q).bit_length())
+
+
+def _as_float(number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 class _Parser:
@@ -76,60 +115,73 @@ class _Parser:
         self.tokens.append(("end", "the end", len(text)))
         self.next = 0
 
-    def whole(self) -> Any:
+    def whole(self) -> Term:
         found = self.sum()
         if self.tokens[self.next][0] != "end":
             self._expected("an operator or the end")
         return found
 
-    def sum(self) -> Any:
-        found = self.product()
+    def sum(self) -> Term:
+        began, found = self.next, self.product()
         while self._at("+", "-"):
-            found = found + self.product() if self._take() == "+" else found - self.product()
+            plus = self._take() == "+"
+            other = self.product()
+            found = self._joined(began, np.add if plus else np.subtract, found, other)
         return found
 
-    def product(self) -> Any:
-        found = self.sign()
+    def product(self) -> Term:
+        began, found = self.next, self.sign()
         while self._at("*", "/"):
-            found = found * self.sign() if self._take() == "*" else found / self.sign()
+            times, at = self._take() == "*", self.next
+            other = self.sign()
+            if not times and other.constant == 0:
+                self._expected("a divisor other than 0", at)
+            found = self._joined(began, np.multiply if times else np.divide, found, other)
         return found
 
-    def sign(self) -> Any:
+    def sign(self) -> Term:
         self.depth += 1
         if self.depth > 50:
             self._expected("at most 50 brackets and signs inside each other")
         if self._at("-"):
             self._take()
-            found = -self.sign()
+            expression, constant = self.sign()
+            found = Term(-expression, None if constant is None else -constant)
         else:
-            found = self.atom()
+            began, found = self.next, self.atom()
             if self._at("^", "**"):
                 self._take()
                 at = self.next
                 exponent = self.sign()
-                if exponent.free_symbols:
-                    self.next = at
-                    self._expected("an exponent without x and y")
-                found = found**exponent
+                if exponent.constant is None:
+                    self._expected("an exponent without x and y", at)
+                if found.constant is None and abs(exponent.constant) > LARGEST_EXPONENT:
+                    self._expected(f"an exponent from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}", at)
+                found = self._joined(began, np.power, found, exponent)
         self.depth -= 1
         return found
 
-    def atom(self) -> Any:
-        kind, shown, at = self.tokens[self.next]
+    def atom(self) -> Term:
+        began = self.next
+        kind, shown, at = self.tokens[began]
         if kind == "number":
             self._take()
-            return sympy.Rational(shown)
+            value = self._finite(began, float(shown))
+            tiny = value < sys.float_info.min
+            return Term(sympy.Rational(value if tiny else shown), value)
         if kind == "name":
             self._take()
             if shown in NAMES:
-                return NAMES[shown]
+                return {"x": Term(X, None), "y": Term(Y, None), "pi": Term(sympy.pi, math.pi)}.get(
+                    shown, Term(sympy.E, math.e)
+                )
             if shown not in FUNCTIONS:
                 raise unknown_name(
                     "name", shown, [*NAMES, *FUNCTIONS], where=f" at character {at + 1} of formula {self.text!r}"
                 )
             if not self._at("("):
                 self._expected(f"( after {shown}")
-            return FUNCTIONS[shown](self.atom())
+            return self._joined(began, getattr(np, shown), self.atom())
         if shown == "(":
             self._take()
             found = self.sum()
@@ -139,6 +191,31 @@ class _Parser:
             return found
         return self._expected("a number, x, y, a function or (")
 
+    def _joined(self, began: int, operation: np.ufunc, *terms: Term) -> Term:
+        """The operation on terms; numbers alone are folded in float64 first, which bounds what sympy is asked."""
+        numbers = [t.constant for t in terms if t.constant is not None]
+        if len(numbers) < len(terms):
+            return Term(self._short(began, _SYMBOLIC[operation](*(t.expression for t in terms))), None)
+        with np.errstate(all="ignore"):
+            value = self._finite(began, float(operation(*map(np.float64, numbers))))
+        exact = all(t.expression.is_Rational for t in terms)
+        if operation is np.power and exact and _bits(terms[0].expression) * abs(numbers[1]) > EXACT_BITS:
+            return Term(sympy.Rational(value), value)
+        return Term(self._short(began, _SYMBOLIC[operation](*(t.expression for t in terms))), value)
+
+    def _short(self, began: int, expression: Any) -> Any:
+        """The expression with each fraction that has grown too long as the nearest float64's.
+
+        sympy gathers what the text keeps apart: 1e200*x*1e200, (9*x)^900.
+        """
+        long = [n for n in expression.atoms(sympy.Rational) if _bits(n) > EXACT_BITS]
+        return expression.xreplace({n: sympy.Rational(self._finite(began, _as_float(n))) for n in long})
+
+    def _finite(self, began: int, value: float) -> float:
+        if not math.isfinite(value):
+            self._refuse("a finite number", f"{value}", self.tokens[began][2])
+        return value
+
     def _at(self, *signs: str) -> bool:
         return self.tokens[self.next][0] == "sign" and self.tokens[self.next][1] in signs
 
@@ -146,9 +223,19 @@ class _Parser:
         self.next += 1
         return self.tokens[self.next - 1][1]
 
-    def _expected(self, what: str) -> NoReturn:
-        kind, shown, at = self.tokens[self.next]
+    def _expected(self, what: str, place: int | None = None) -> NoReturn:
+        kind, shown, at = self.tokens[self.next if place is None else place]
         self._refuse(what, shown if kind == "end" else repr(shown), at)
 
     def _refuse(self, expected: str, got: str, at: int) -> NoReturn:
         raise InputError(f"formula {self.text!r}, character {at + 1}", expected=expected, got=got)
+
+
+_SYMBOLIC: dict[np.ufunc, Any] = {
+    np.add: lambda a, b: a + b,
+    np.subtract: lambda a, b: a - b,
+    np.multiply: lambda a, b: a * b,
+    np.divide: lambda a, b: a / b,
+    np.power: lambda a, b: a**b,
+    np.abs: sympy.Abs,
+} | {getattr(np, n): getattr(sympy, n) for n in FUNCTIONS if n != "abs"}

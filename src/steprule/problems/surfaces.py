@@ -1,116 +1,17 @@
-"""Two-dimensional surfaces to walk on: value and exact gradient from one sympy expression each.
+"""Two-dimensional surfaces to walk on, simplest first.
 
-Each has a window to draw, a start, its minima, and where it says so a noise on the gradient. Simplest first.
+Each has a window to draw, a start, its minima, and where it says so a noise on the gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, cast
 
-import numpy as np
 import sympy
-from numpy.typing import ArrayLike, NDArray
-from sympy.printing.jscode import JavascriptCodePrinter
-from sympy.printing.numpy import NumPyPrinter
 
 from steprule.errors import unknown_name
-
-Point = tuple[float, float]
-Array = NDArray[np.float64]
-X, Y = sympy.symbols("x y", real=True)
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A function of x and y, with what a picture of it needs.
-
-    >>> bowl = get("quadratic")
-    >>> bowl.value([-5.0, -2.0]), bowl.gradient([-5.0, -2.0])
-    (np.float64(10.5), array([-1., -8.]))
-    """
-
-    name: str
-    expression: Any
-    minima: tuple[Point, ...]
-    window: tuple[Point, Point]
-    """((lowest x, highest x), (lowest y, highest y))"""
-    start: Point
-    noise: float = 0.0
-    """Standard deviation of the normal noise that a seeded path adds to each coordinate of the gradient."""
-    cusps: tuple[Point, ...] = ()
-    """Minima where the gradient is not defined; 0, a subgradient, is taken there."""
-
-    def value(self, points: ArrayLike) -> Any:
-        """f at `points` [..., 2]: [...]."""
-        p = np.asarray(points, dtype=np.float64)
-        with np.errstate(all="ignore"):
-            return np.float64(1.0) * self._value(p[..., 0], p[..., 1])
-
-    def gradient(self, points: ArrayLike) -> Array:
-        """(df/dx, df/dy) at `points` [..., 2], without noise: [..., 2]."""
-        p = np.asarray(points, dtype=np.float64)
-        with np.errstate(all="ignore"):
-            both = [np.broadcast_to(d, p.shape[:-1]) for d in self._gradient(p[..., 0], p[..., 1])]
-        g = np.stack(both, axis=-1).astype(np.float64)
-        for cusp in self.cusps:
-            g[np.all(p == cusp, axis=-1)] = 0.0
-        return g
-
-    @property
-    def minimum(self) -> float:
-        """The least value."""
-        return float(self.value(self.minima[0]))
-
-    @property
-    def latex(self) -> str:
-        """The formula."""
-        return str(sympy.latex(self.expression))
-
-    def javascript(self) -> tuple[str, str]:
-        """f and its gradient as JavaScript functions of (x, y), in the same arithmetic: polynomials to the bit."""
-        dx, dy = (_JavaScript().doprint(d) for d in self._derivatives)
-        at = "".join(f"(x === {x!r} && y === {y!r}) ? [0, 0] : " for x, y in self.cusps)
-        return f"(x, y) => {_JavaScript().doprint(self.expression)}", f"(x, y) => {at}[{dx}, {dy}]"
-
-    @property
-    def _derivatives(self) -> list[Any]:
-        return [sympy.diff(self.expression, X), sympy.diff(self.expression, Y)]
-
-    # The expression is taken as it stands: simplifying would change the arithmetic, and with it whole paths.
-    @cached_property
-    def _value(self) -> Callable[[Array, Array], Array]:
-        return cast(Callable[[Array, Array], Array], _compiled(self.expression))
-
-    @cached_property
-    def _gradient(self) -> Callable[[Array, Array], list[Array]]:
-        return cast(Callable[[Array, Array], list[Array]], _compiled(self._derivatives))
-
-
-class _Products:
-    """Whole powers as products: numpy's and a browser's `pow` need not agree in the last bit."""
-
-    def _print_Pow(self, power: Any, **settings: Any) -> str:  # noqa: N802  # sympy's name
-        if not power.exp.is_Integer:
-            return str(super()._print_Pow(power, **settings))  # type: ignore[misc]
-        base, exponent = f"({self._print(power.base)})", int(power.exp)  # type: ignore[attr-defined]
-        shown = f"({'*'.join([base] * abs(exponent))})"
-        return shown if exponent > 0 else f"(1/{shown})"
-
-
-class _Numpy(_Products, NumPyPrinter):  # type: ignore[misc]
-    pass
-
-
-class _JavaScript(_Products, JavascriptCodePrinter):  # type: ignore[misc]
-    pass
-
-
-def _compiled(expression: Any) -> Any:
-    return sympy.lambdify((X, Y), expression, "numpy", printer=_Numpy({"fully_qualified_modules": False}))
+from steprule.problems.formulas import is_formula, surface_of
+from steprule.problems.surface import Point, Surface, X, Y
 
 
 def _box(x: float, y: float | None = None) -> tuple[Point, Point]:
@@ -206,16 +107,9 @@ def get(name: str | Surface) -> Surface:
     key = str(name).lower().replace("-", "_").replace(" ", "_")
     if key in SURFACES:
         return SURFACES[key]
-    if not str(name).replace("-", "_").isidentifier() or key in ("x", "y"):
-        return _of_formula(str(name))
+    if is_formula(str(name)):
+        return surface_of(str(name))
     raise unknown_name("surface", name, SURFACES, hint="Or a formula in x and y: x^2/10 + 2*y^2.")
-
-
-@lru_cache(maxsize=64)
-def _of_formula(text: str) -> Surface:
-    from steprule.problems.formulas import surface_of  # which needs Surface
-
-    return surface_of(text)
 
 
 def names() -> tuple[str, ...]:

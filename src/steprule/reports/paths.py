@@ -17,7 +17,7 @@ from steprule.errors import InputError
 from steprule.files import write_aside
 from steprule.paths import Trace
 from steprule.problems import surfaces
-from steprule.problems.surfaces import Array, Point, Surface
+from steprule.problems.surface import Array, Point, Surface
 from steprule.reports.style import Style, style_of
 
 FORMATS = (".png", ".svg", ".gif", ".html", ".json")

@@ -9,7 +9,7 @@ const FUNCTIONS = {
   sqrt: (a) => [Math.sqrt, () => quotient(constant(0.5), apply("sqrt", a))],
   abs: (a) => [Math.abs, () => sign(a)],
 };
-const LONGEST = 200;
+const LONGEST = 200, LARGEST_EXPONENT = 1000;
 
 // A term: its value at (x, y), and its derivative by x (k = 0) or y (k = 1), a term again. `constant` where it has neither.
 const constant = (c) => ({ constant: c, at: () => c, d: () => constant(0) });
@@ -80,18 +80,29 @@ function surfaceOf(text) {
   let next = 0, depth = 0;
   const is = (...signs) => tokens[next].kind === "sign" && signs.includes(tokens[next].said);
   const take = () => tokens[next++].said;
-  const refuse = (expected) => {
-    const token = tokens[next];
+  const refuse = (expected, place = next) => {
+    const token = tokens[place];
     throw new FormulaError(token.at, expected, token.kind === "end" ? t("the end") : `'${token.said}'`);
   };
+  // What a term has become; a constant must be finite.
+  const finite = (began, term) => {
+    if (term.constant === undefined || Number.isFinite(term.constant)) return term;
+    throw new FormulaError(tokens[began].at, t("a finite number"), shown(term.constant));
+  };
   function readSum() {
+    const began = next;
     let found = readProduct();
-    while (is("+", "-")) found = take() === "+" ? sum(found, readProduct()) : sum(found, negative(readProduct()));
+    while (is("+", "-")) found = finite(began, take() === "+" ? sum(found, readProduct()) : sum(found, negative(readProduct())));
     return found;
   }
   function readProduct() {
+    const began = next;
     let found = readSign();
-    while (is("*", "/")) found = take() === "*" ? product(found, readSign()) : quotient(found, readSign());
+    while (is("*", "/")) {
+      const times = take() === "*", place = next, other = readSign();
+      if (!times && other.constant === 0) refuse(t("a divisor other than 0"), place);
+      found = finite(began, times ? product(found, other) : quotient(found, other));
+    }
     return found;
   }
   function readSign() {
@@ -101,31 +112,29 @@ function surfaceOf(text) {
       take();
       found = negative(readSign());
     } else {
+      const began = next;
       found = readAtom();
       if (is("^", "**")) {
         take();
-        const place = next;
-        const exponent = readSign();
-        if (exponent.constant === undefined) {
-          next = place;
-          refuse(t("an exponent without x and y"));
-        }
-        found = raised(found, exponent.constant);
+        const place = next, { constant: exponent } = readSign();
+        if (exponent === undefined) refuse(t("an exponent without x and y"), place);
+        if (found.constant === undefined && Math.abs(exponent) > LARGEST_EXPONENT) refuse(t("an exponent from {0} to {1}", -LARGEST_EXPONENT, LARGEST_EXPONENT), place);
+        found = finite(began, raised(found, exponent));
       }
     }
     depth--;
     return found;
   }
   function readAtom() {
-    const token = tokens[next];
-    if (token.kind === "number") return constant(Number(take()));
+    const began = next, token = tokens[next];
+    if (token.kind === "number") return finite(began, constant(Number(take())));
     if (token.kind === "name") {
       const known = { x: variable(0), y: variable(1), pi: constant(Math.PI), e: constant(Math.E) };
       if (Object.hasOwn(known, token.said)) return take(), known[token.said];
       if (!Object.hasOwn(FUNCTIONS, token.said)) refuse(t("one of {0}", [...Object.keys(known), ...Object.keys(FUNCTIONS)].join(", ")));
       take();
       if (!is("(")) refuse(t("( after {0}", token.said));
-      return apply(token.said, readAtom());
+      return finite(began, apply(token.said, readAtom()));
     }
     if (!is("(")) refuse(t("a number, x, y, a function or ("));
     take();
