@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
-from tolerances import FORMULA, BROWSER_PATH, BROWSER_STEP, PRINTED_FIVE_DIGITS, STABLE_PATH
+from tolerances import BROWSER_PATH, BROWSER_STEP, FORMULA, PRINTED_FIVE_DIGITS, STABLE_PATH
 
 import steprule
 from steprule import paths, play, rules

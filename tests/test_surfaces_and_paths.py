@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from thinning import thinned
-from tolerances import FORMULA, FINITE_DIFFERENCES, PRINTED_SIX_DECIMALS
+from tolerances import FINITE_DIFFERENCES, FORMULA, PRINTED_SIX_DECIMALS
 
 import steprule
 from steprule import paths, rules
