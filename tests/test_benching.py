@@ -97,7 +97,7 @@ def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(benching, "QUICK", [SMALL])
     assert main(["bench", "adam", "--quick", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "torch's time over ours" in out
+    assert "the other form's time over ours" in out
     assert "3 x 40" in out
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found["machine"]["torch"] == torch.__version__
@@ -105,6 +105,27 @@ def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert (tmp_path / "bench.png").stat().st_size > 1000
     assert main(["bench", "adam", "--quick", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"][0]["optimizer"] == "Adam"
+
+
+def test_a_rule_of_ones_own(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch lacks is timed against its own function on tensors, and ends at the same parameters."""
+    Path("mine.py").write_text(
+        "from steprule import rule\nfrom steprule.hyper import Rate\n\n@rule\n"
+        'def mine(p, g, momentum_buffer, *, lr: Rate = 0.1):\n    """Heavy."""\n'
+        "    momentum_buffer = 0.9 * momentum_buffer + g\n    return p - lr * momentum_buffer, momentum_buffer\n"
+    )
+    monkeypatch.setattr(benching, "QUICK", [SMALL])
+    assert main(["bench", "mine.py:mine", "Lion", "adam", "--quick", "--out", "shown"]) == 0
+    out = capsys.readouterr().out
+    assert "function: torch has no such class" in out
+    rows = json.loads(Path("shown/bench.json").read_text())["steps"]
+    assert [(r["optimizer"], list(r["ratios"])) for r in rows] == [
+        ("mine", ["function"]), ("lion", ["function"]), ("Adam", ["for-loop", "foreach", "fused"])
+    ]  # fmt: skip
+    assert all(r["parity"] < 1e-5 for r in rows)
+    assert rows[0]["bytes_moved"] == 4 * 120 * 5
 
 
 def test_bad_names() -> None:

@@ -63,8 +63,8 @@ class Trace(Shown):
         """Where it went, and how the value fell.
 
         >>> trace("sgd", lr=0.4)
-        sgd on quadratic: 20 steps from (-5, -2) to (-0.943467, -7.31232e-05), value 10.5 -> 0.089013
-            lr=0.4
+        sgd on quadratic, 20 steps: lr=0.4
+            from (-5, -2) to (-0.943467, -7.31232e-05), value 10.5 -> 0.089013
             █▇▆▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂▁▁▁
         """
         (a, b), (c, d) = self.points[0], self.points[-1]
@@ -74,8 +74,8 @@ class Trace(Shown):
         set_ = ", ".join(f"{n}={v:g}" for n, v in self.hypers.items() if v)
         with np.errstate(invalid="ignore"):
             bars = sparkline(self.values - min(0.0, float(np.nanmin(self.values))))
-        head = f"{self.label or self.rule} on {self.surface}: {self.steps} steps from ({a:g}, {b:g}) {ending}, {fall}{noise}"
-        return f"{head}\n    {set_}\n    {bars}"
+        head = f"{self.label or self.rule} on {self.surface}, {self.steps} steps{noise}: {set_}"
+        return f"{head}\n    from ({a:g}, {b:g}) {ending}, {fall}\n    {bars}"
 
     def anatomy(self, step: int) -> list[tuple[str, Any]]:
         """Step `step`, from 1, taken apart: (name, value) of the parameter, the gradient, the states and every quantity.

@@ -32,7 +32,7 @@ show(rules.sgd)
 # %%
 slow = steprule.trace("sgd", lr=0.1)
 quick = steprule.trace("sgd", lr=0.4)
-show(quick)
+show(slow, quick)
 # %%
 for path in (slow, quick):
     print(path)
@@ -89,13 +89,16 @@ show(compare(TUTORIAL[0:2], seeds=20, init="tutorial"))
 #
 # **解答**
 # %%
-below, above = steprule.trace("sgd", steps=200, lr=0.49), steprule.trace("sgd", steps=200, lr=0.51)
-assert abs(below.points[-1, 1]) < 2 < abs(above.points[-1, 1])  # |1 - 4 lr| = 1 at lr = 0.5
+# |1 - 4 lr| = 1 at lr = 0.5
+below = steprule.trace("sgd", steps=200, lr=0.49)
+above = steprule.trace("sgd", steps=200, lr=0.51)
+assert abs(below.points[-1, 1]) < 2 < abs(above.points[-1, 1])
 print(below.values[-1], above.values[-1])
 # %%
 exact = steprule.trace("sgd", steps=20, lr=0.25)
 assert exact.points[1, 1] == 0
-print(exact.points[-1])  # x is multiplied by 1 - 0.2 * 0.25 = 0.95 a step: 36 % of the way is left after 20
+# x is multiplied by 1 - 0.2 * 0.25 = 0.95 a step: 36 % of the way is left after 20
+print(exact.points[-1])
 # %% [en]
 # **Where this leads.** One learning rate for all directions is either too long for the steep one or too short for the flat
 # one. Momentum averages the zigzag away; the methods after it give each coordinate a step size of its own.

@@ -19,7 +19,8 @@ from steprule.compiler.graph import trace as graph_of
 from steprule.races.as_given import TUTORIAL, compare
 from steprule.reports.notebook import apart, show
 
-print(formula.text(graph_of(rules.sgd, {"momentum": 0.5})))  # the variant of sgd that runs when momentum is not 0
+# The variant of sgd that runs when momentum is not 0:
+print(formula.text(graph_of(rules.sgd, {"momentum": 0.5})))
 # %% [en]
 # ## The path
 #
@@ -79,5 +80,6 @@ assert abs(before - p - 10) < 1e-3  # the sum 1 + 0.9 + 0.81 + ... is 1 / (1 - 0
 # %%
 kept = steprule.trace("sgd", lr=0.6, momentum=0.5)
 assert kept.diverged_at is None
-assert kept.values[-1] < 0.1  # with momentum mu the limit is 2 (1 + mu) / 4 = 0.75, not 0.5
+# With momentum mu the limit is 2 (1 + mu) / 4 = 0.75, not 0.5.
+assert kept.values[-1] < 0.1
 print(kept)

@@ -36,7 +36,7 @@ show(rules.adagrad_eps_inside)
 careful = steprule.trace("adagrad_eps_inside", lr=0.4)
 bold = steprule.trace("adagrad_eps_inside", lr=2.0)
 print(careful)
-show(careful)
+show(careful, bold)
 # %% [en]
 # ## Why it slows down
 #
@@ -46,7 +46,8 @@ show(careful)
 #
 # 一个坐标的有效步长是步幅除以梯度。它只会下降。
 # %%
-gradients = np.stack([0.2 * careful.points[:-1, 0], 4 * careful.points[:-1, 1]], axis=1)
+x, y = careful.points[:-1].T
+gradients = np.stack([0.2 * x, 4 * y], axis=1)
 effective = np.abs(np.diff(careful.points, axis=0) / gradients)
 print(effective[[0, 4, 9, 19]])
 assert (np.diff(effective, axis=0) < 0).all()
@@ -92,7 +93,10 @@ for _ in range(100):
     q, total = rules.adagrad_eps_inside(p, 1.0, total, lr=1.0, eps=0.0)
     steps.append(p - q)
     p = q
-assert np.allclose(steps, 1 / np.sqrt(np.arange(1, 101)))  # the n-th step is lr over the root of n
+# The n-th step is lr over the root of n.
+assert np.allclose(steps, 1 / np.sqrt(np.arange(1, 101)))
 # %%
-larger = steprule.trace("adagrad_eps_inside", "10*x^2 + 200*y^2", (-5.0, -2.0), 20, lr=0.4)
-assert np.allclose(larger.points, careful.points, atol=1e-5)  # nothing: the size of the gradient is divided out
+times_100 = "10*x^2 + 200*y^2"
+larger = steprule.trace("adagrad_eps_inside", times_100, (-5.0, -2.0), lr=0.4)
+# Nothing: the size of the gradient is divided out.
+assert np.allclose(larger.points, careful.points, atol=1e-5)

@@ -46,9 +46,12 @@ apart(forgets, 10)
 # %%
 show(rules.rmsprop)
 # %%
-inside = steprule.trace("rmsprop_eps_inside", start=(-0.5, -0.2), lr=0.1, alpha=0.9, eps=1e-2)
-outside = steprule.trace("rmsprop", start=(-0.5, -0.2), lr=0.1, alpha=0.9, eps=1e-2)
-print(f"value after 10 steps: inside {inside.values[10]:.1e}, outside {outside.values[10]:.1e}")
+settings = {"start": (-0.5, -0.2), "lr": 0.1, "alpha": 0.9, "eps": 1e-2}
+inside = steprule.trace("rmsprop_eps_inside", **settings)
+outside = steprule.trace("rmsprop", **settings)
+for path in (inside, outside):
+    print(f"{path.rule}: value {path.values[10]:.1e} after 10 steps")
+show(inside, outside)
 # %% [en]
 # ## On data
 # %% [zh]
@@ -82,5 +85,6 @@ assert abs(weights.sum() - (1 - np.exp(-1))) < 0.003
 # %%
 nears = steprule.trace("rmsprop", lr=0.1, alpha=0.9, steps=300)
 length = np.abs(np.diff(nears.points[-20:], axis=0)).max()
-print(f"still {length:.3f} a step after 300 steps")  # g over its own size: the step does not shrink, the path circles
+# g over its own size: the step does not shrink, the path circles.
+print(f"still {length:.3f} a step after 300 steps")
 assert length > 0.01

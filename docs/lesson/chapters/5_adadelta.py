@@ -22,18 +22,18 @@ show(rules.adadelta)
 # %% [en]
 # ## The path
 #
-# With PyTorch's epsilon, $10^{-6}$, two hundred steps hardly leave the start: there are no past steps to learn a size from.
+# With PyTorch's epsilon, $10^{-6}$, two hundred steps go a fifth of the way: there were no past steps to learn a size from.
 # With $10^{-3}$ it walks at once.
 # %% [zh]
 # ## 路径
 #
-# 用 PyTorch 的 epsilon $10^{-6}$，两百步几乎没有离开起点：没有过去的步子可以学到大小。用 $10^{-3}$ 则立刻就走。
+# 用 PyTorch 的 epsilon $10^{-6}$，两百步只走了五分之一的路：没有过去的步子可以学到大小。用 $10^{-3}$ 则立刻就走。
 # %%
 creeps = steprule.trace("adadelta", steps=200)
 walks = steprule.trace("adadelta", steps=200, eps=1e-3)
 print(creeps)
 print(walks)
-show(walks)
+show(creeps, walks)
 # %% [en]
 # ## The first step by hand
 #
@@ -66,12 +66,14 @@ show(compare(TUTORIAL[8:10], seeds=20, init="tutorial"))
 # 类为什么慢？它与公式写法有**两处**不同：epsilon（$10^{-6}$ 对 $10^{-5}$）和初始权重（`nn.Linear` 自带的，对接近零的）。
 # 只有一次只改变一处，才可以把差距归因于它：
 # %%
+small, larger = {"rho": 0.9, "eps": 1e-6}, {"rho": 0.9, "eps": 1e-5}
+theirs = torch.optim.Adadelta
 four = compare(
     [
-        Entry("near zero, eps 1e-5", "adadelta", {"rho": 0.9, "eps": 1e-5}, "AdaDelta"),
-        Entry("near zero, eps 1e-6", "adadelta", {"rho": 0.9, "eps": 1e-6}, "AdaDelta"),
-        Entry("nn.Linear's, eps 1e-5", torch.optim.Adadelta, {"rho": 0.9, "eps": 1e-5}, "AdaDelta"),
-        Entry("nn.Linear's, eps 1e-6", torch.optim.Adadelta, {"rho": 0.9, "eps": 1e-6}, "AdaDelta"),
+        Entry("near zero, eps 1e-5", "adadelta", larger, "AdaDelta"),
+        Entry("near zero, eps 1e-6", "adadelta", small, "AdaDelta"),
+        Entry("nn.Linear's, eps 1e-5", theirs, larger, "AdaDelta"),
+        Entry("nn.Linear's, eps 1e-6", theirs, small, "AdaDelta"),
     ],
     seeds=40,
     init="tutorial",
@@ -115,11 +117,15 @@ show(ours, theirs)
 #
 # **解答**
 # %%
-usual = steprule.trace("adadelta", "x^2/10 + 2*y^2", (-5.0, -2.0), 100, eps=1e-12)
-scaled = steprule.trace("adadelta", "10*x^2 + 200*y^2", (-5.0, -2.0), 100, eps=1e-12)
-assert np.allclose(usual.points, scaled.points, atol=1e-6)  # nothing: g over the root of g^2 has no unit
+settings = {"start": (-5.0, -2.0), "steps": 100, "eps": 1e-12}
+usual = steprule.trace("adadelta", "x^2/10 + 2*y^2", **settings)
+scaled = steprule.trace("adadelta", "10*x^2 + 200*y^2", **settings)
+# Nothing: g over the root of g^2 has no unit.
+assert np.allclose(usual.points, scaled.points, atol=1e-6)
 # %%
-long = steprule.trace("adadelta", "x^2/1000 + 2*y^2", (-50.0, -2.0), 100, eps=1e-12)
-moved, moved_long = (path.points[-1, 0] - path.points[0, 0] for path in (usual, long))
-print(moved_long / moved)  # not ten: the first step comes from epsilon alone, which has no unit of x
+settings["start"] = (-50.0, -2.0)
+long = steprule.trace("adadelta", "x^2/1000 + 2*y^2", **settings)
+moved, moved_long = (p.points[-1, 0] - p.points[0, 0] for p in (usual, long))
+# Not ten: the first step comes from epsilon alone, which has no unit of x.
+print(moved_long / moved)
 assert moved_long < 5 * moved

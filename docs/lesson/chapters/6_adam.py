@@ -31,7 +31,7 @@ show(rules.adam)
 wide = steprule.trace("adam", lr=0.4, steps=60)
 calm = steprule.trace("adam", lr=0.1, steps=60)
 print(wide)
-show(wide)
+show(wide, calm)
 # %% [en]
 # ## What the correction corrects
 #
@@ -103,12 +103,14 @@ race
 # %%
 small = steprule.trace("adam", "x^2/10 + 2*y^2", (-5.0, -2.0), 1, lr=0.1)
 large = steprule.trace("adam", "100*x^2 + 2000*y^2", (-5.0, -2.0), 1, lr=0.1)
-assert np.allclose(small.points, large.points)  # the same; plain descent's would be a thousand times as long
+# The same; plain descent's would be a thousand times as long.
+assert np.allclose(small.points, large.points)
 # %%
 short = {"lr": 0.4, "beta1": 0.5, "beta2": 0.5, "steps": 150}
-circles, arrives = steprule.trace("adam", **short), steprule.trace("adam", amsgrad=True, **short)
+circles = steprule.trace("adam", **short)
+arrives = steprule.trace("adam", amsgrad=True, **short)
 assert circles.values[-20:].max() > 0.01
 assert arrives.values[-20:].max() < 1e-8
 # Adam's second moment falls as fast as the gradient, so their ratio, and with it the step, does not; AMSGrad keeps the
 # largest one, and its steps shrink with the gradient.
-print(circles.values[-1], arrives.values[-1])
+show(circles, arrives)

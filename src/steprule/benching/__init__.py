@@ -9,7 +9,7 @@ from typing import Any
 
 from steprule.benching.fresh import Once, once
 from steprule.benching.loops import MODELS, Iteration, iterations
-from steprule.benching.steps import QUICK, WORKLOADS, Result, Workload, bench, chain, class_name, machine
+from steprule.benching.steps import QUICK, WORKLOADS, Result, Workload, bench, chain, contender, machine
 from steprule.errors import InputError
 
 __all__ = [
@@ -39,19 +39,18 @@ def report(
 ) -> dict[str, Any]:
     """Everything that `steprule bench` says, as plain values: `machine`, `steps`, `once`, `iterations`.
 
-    `names`: classes; without, all for the steps and Adam and RMSprop for the rest. Raises `UnknownNameError`, and
-    `InputError` where there is no such device.
+    `names`: torch's classes or any RULE; without, all classes for the steps and Adam and RMSprop for the rest. What a process pays
+    once and whole iterations are of classes that torch has. Raises `UnknownNameError`, `InputError` where there is no such device.
     """
     _check_device(device)
-    chosen = [class_name(n) for n in names] if names else None
-    steps = bench(chosen, QUICK if quick else WORKLOADS, device=device, compiled=compiled, progress=progress)
+    few = [one.name for one in map(contender, names) if one.theirs] if names else ["Adam", "RMSprop"]
+    steps = bench(names, QUICK if quick else WORKLOADS, device=device, compiled=compiled, progress=progress)
     found: dict[str, Any] = {"machine": machine(device), "steps": steps, "once": [], "iterations": []}
     if not quick:
-        if chosen is None or "AdamW" in chosen:
+        if not names or "AdamW" in few:
             progress("the chain of clip, AdamW, average and zero")
             steps.append(chain(device=device))
         if device == "cpu":
-            few = chosen or ["Adam", "RMSprop"]
             found["once"] = once(few, compiled=compiled, progress=progress)
             found["iterations"] = iterations(few, progress=progress)
     for part in ("steps", "once", "iterations"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steprule.benching.steps import LAYERS, MANY, Workload, torchs_forms
+from steprule.benching.steps import LAYERS, MANY, Workload, torchs, torchs_forms
 from steprule.errors import StepruleError
 
 _CHILD = """
@@ -85,8 +85,10 @@ def once(
     """The first step and the extra memory of each form of these classes, each in its own processes."""
     found = []
     for workload in workloads:
-        for name in names:
-            forms = {"steprule": {}, **torchs_forms(name), **({"torch.compile": {}} if compiled else {})}
+        for one in map(torchs, names):
+            name, theirs = one.name, one.theirs
+            assert theirs is not None
+            forms = {"steprule": {}, **torchs_forms(theirs), **({"torch.compile": {}} if compiled else {})}
             for form, flags in forms.items():
                 progress(f"{name}, {form}, in a fresh process")
                 with tempfile.TemporaryDirectory() as folder:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from steprule import optim
-from steprule.benching.steps import class_name, torchs_forms
+from steprule.benching.steps import Contender, torchs, torchs_forms
 
 
 class _Block(nn.Module):
@@ -95,16 +94,16 @@ def iterations(
     """Time whole iterations of a ResNet-like and a GPT-like model, each form in turn on its own copy of the model."""
     results = []
     for label, make in MODELS.items():
-        for name in map(class_name, names):
-            progress(f"{name}, {label}, whole iterations")
-            results.append(_measure(name, label, make, rounds))
+        for one in map(torchs, names):
+            progress(f"{one.name}, {label}, whole iterations")
+            results.append(_measure(one, label, make, rounds))
     return results
 
 
-def _measure(name: str, label: str, make: Callable[[], Any], rounds: int) -> Iteration:
-    theirs = getattr(torch.optim, name)
-    sides: dict[str, Callable[[Any], torch.optim.Optimizer]] = {"steprule": getattr(optim, name), "default": theirs}
-    if "fused" in torchs_forms(name):
+def _measure(one: Contender, label: str, make: Callable[[], Any], rounds: int) -> Iteration:
+    theirs: Any = one.theirs
+    sides: dict[str, Callable[[Any], torch.optim.Optimizer]] = {"steprule": one.ours, "default": theirs}
+    if "fused" in torchs_forms(theirs):
         sides["fused"] = lambda p: theirs(p, fused=True)
     runs = {}
     for form, build in sides.items():
@@ -130,7 +129,7 @@ def _measure(name: str, label: str, make: Callable[[], Any], rounds: int) -> Ite
         for form, times in whole.items()
     }
     return Iteration(
-        optimizer=name,
+        optimizer=one.name,
         model=label,
         parameters=parameters,
         milliseconds={form: statistics.median(times) * 1e3 for form, times in whole.items()},

@@ -1,5 +1,7 @@
 """Whole `step()` calls of a class against every form that torch has, in turn, on the same tensors.
 
+A rule that torch does not have is timed against its own function on torch's tensors, as one would write it by hand.
+
 Each round times every form once; figures are medians over rounds, ratios medians of the rounds' ratios, intervals the
 bootstrap's 95 % of that median. Warm-up and compilation come before the rounds. A form that updated nothing is refused.
 """
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from steprule import optim
+from steprule import optim, rules
 from steprule.compiler.graph import trace
 from steprule.compiler.split import split
 from steprule.errors import InputError, unknown_name
@@ -63,6 +65,17 @@ FORMS: dict[str, dict[str, Any]] = {
 SETTINGS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}}
 """Settings of a class in the bench; the others run at their defaults."""
 CHAIN = "AdamW + clip by norm + EMA + zero"
+FUNCTION = "function"
+"""The form of a rule that torch lacks: the author's function, one parameter's tensors after the other."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A class of ours, and torch's where there is one."""
+
+    name: str
+    ours: type[RuleOptimizer]
+    theirs: type[torch.optim.Optimizer] | None
 
 
 @dataclass(frozen=True)
@@ -73,15 +86,15 @@ class Result:
     workload: str
     elements: int
     microseconds: dict[str, float]
-    """Median of a whole step, by form; "steprule" is ours, the others torch's. torch.compile's is ours times its ratio."""
+    """Median of a whole step, by form; "steprule" is ours. torch.compile's is ours times its ratio."""
     ratios: dict[str, float]
-    """Median over rounds of torch's time over ours, by form of torch's: above 1, ours is faster."""
+    """Median over rounds of the other's time over ours, by form: above 1, ours is faster."""
     intervals: dict[str, tuple[float, float]]
     """The bootstrap's 95 % of that median."""
     host_microseconds: dict[str, float]
     """A step on as many tensors of one element each: what Python and the launch cost, whatever the sizes."""
     parity: float
-    """The largest difference from torch's parameters after all rounds, relative to a tensor's largest element."""
+    """The largest difference from the others' parameters after all rounds, relative to a tensor's largest element."""
     bytes_moved: int
     """What a step must read and write: p, g and the states once, p and the states back."""
     gigabytes_a_second: float
@@ -89,11 +102,6 @@ class Result:
     """Ours, of what a kernel that only moves the same bytes reaches, in the same rounds."""
     first_step_seconds: dict[str, float]
     """By form: compilation, or reading its cache, included; in a process that has stepped before."""
-
-    @property
-    def best(self) -> str:
-        """torch's fastest form."""
-        return min(self.ratios, key=lambda form: self.ratios[form])
 
 
 def bench(
@@ -104,23 +112,22 @@ def bench(
     compiled: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """Time each class of `steprule.optim` that torch has too, on each workload.
+    """Time each class on each workload: torch's classes by name, or any RULE; without names, all that torch has too.
 
     `compiled` adds `torch.compile` of torch's step to workloads of more than a million elements in at most 100 tensors: its
     compilation takes minutes where there are more (`once` has the figures). It comes in rounds of its own, with ours
     beside it, after all others: once dynamo is there every call of a Python function takes longer, torch's and ours.
     """
-    chosen = [class_name(name) for name in names] if names else [n for n in optim.NAMES if hasattr(torch.optim, n)]
+    chosen = [contender(name) for name in names or torchs_classes().values()]
+    pairs = [(one, workload) for workload in workloads for one in chosen]
     results = []
-    for workload in workloads:
-        for name in chosen:
-            progress(f"{name}, {workload.name}")
-            results.append(_of_class(name, workload, device, compiled=False))
-    for k, result in enumerate(results if compiled else ()):
-        workload = next(w for w in workloads if w.name == result.workload)
-        if len(workload.shapes) <= 100 and workload.elements > 1_000_000:
-            progress(f"{result.optimizer}, {workload.name}, torch.compile")
-            beside = _of_class(result.optimizer, workload, device, compiled=True)
+    for one, workload in pairs:
+        progress(f"{one.name}, {workload.name}")
+        results.append(_of_class(one, workload, device, compiled=False))
+    for k, (one, workload) in enumerate(pairs if compiled else ()):
+        if one.theirs and len(workload.shapes) <= 100 and workload.elements > 1_000_000:
+            progress(f"{one.name}, {workload.name}, torch.compile")
+            result, beside = results[k], _of_class(one, workload, device, compiled=True)
             form = "torch.compile"
             ours = result.microseconds["steprule"]
             results[k] = replace(
@@ -172,33 +179,45 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     return found
 
 
-def class_name(name: str) -> str:
-    """A class that both have, from its name in any case. Raises `UnknownNameError`."""
-    known = {n.lower(): n for n in optim.NAMES if hasattr(torch.optim, n)}
-    if name.lower() not in known:
-        raise unknown_name("class to bench", name, known)
-    return known[name.lower()]
+def torchs_classes() -> dict[str, str]:
+    """The classes that torch has too, by their names in lower case."""
+    return {n.lower(): n for n in optim.NAMES if hasattr(torch.optim, n)}
 
 
-def torchs_forms(name: str) -> dict[str, dict[str, Any]]:
-    """The settings of each form that torch's class has."""
-    taken = getattr(torch.optim, name).__init__.__code__.co_varnames
+def contender(name: str) -> Contender:
+    """One of torch's classes by its name in any case, or any RULE. Raises `UnknownNameError`."""
+    if known := torchs_classes().get(name.lower()):
+        return Contender(known, getattr(optim, known), getattr(torch.optim, known))
+    ours = optim.from_rule(name.lower() if name.lower() in rules.names() else name)
+    return Contender(ours.rule.name, ours, None)
+
+
+def torchs(name: str) -> Contender:
+    """One of torch's classes by its name in any case. Raises `UnknownNameError`."""
+    if name.lower() not in torchs_classes():
+        raise unknown_name("class of torch's", name, torchs_classes())
+    return contender(name)
+
+
+def torchs_forms(theirs: type[torch.optim.Optimizer]) -> dict[str, dict[str, Any]]:
+    """The settings of each form that a class of torch's has."""
+    taken = theirs.__init__.__code__.co_varnames
     return {form: flags for form, flags in FORMS.items() if set(flags) <= set(taken)}
 
 
-def _of_class(name: str, workload: Workload, device: str, *, compiled: bool) -> Result:
-    settings = SETTINGS.get(name, {})
-    ours: type[RuleOptimizer] = getattr(optim, name)
-    theirs = getattr(torch.optim, name)
+def _of_class(one: Contender, workload: Workload, device: str, *, compiled: bool) -> Result:
+    settings, ours, theirs = SETTINGS.get(one.name, {}), one.ours, one.theirs
     sides: dict[str, Callable[[list[Tensor]], Callable[[], Any]]] = {"steprule": lambda p: ours(p, **settings).step}
-    if not compiled:
-        for form, flags in torchs_forms(name).items():
-            sides[form] = lambda p, flags=flags: theirs(p, **settings, **flags).step  # type: ignore[misc]
-    else:
+    if theirs is None:
+        sides[FUNCTION] = lambda p: ours(p, backend="eager").step
+    elif compiled:
         torch.compiler.reset()  # all steps share torch's wrapper: after eight it would give up and run as they are
         sides["torch.compile"] = lambda p: torch.compile(theirs(p, **settings).step)
+    else:
+        for form, flags in torchs_forms(theirs).items():
+            sides[form] = lambda p, flags=flags: theirs(p, **settings, **flags).step  # type: ignore[misc]
     program = split(trace(ours.rule, {h.name: settings.get(h.name, h.default) for h in ours.rule.hypers if h.switches}))
-    return _measured(name, workload, sides, len(program.columns), len(program.stores), device)
+    return _measured(one.name, workload, sides, len(program.columns), len(program.stores), device)
 
 
 def _measured(

@@ -395,7 +395,8 @@ def check(
 @app.command()
 def bench(
     optimizers: Annotated[
-        list[str] | None, typer.Argument(metavar="[RULE...]", help="adam, rmsprop, ...; none: all that torch has.")
+        list[str] | None,
+        typer.Argument(metavar="[RULE...]", help=f"{RULE_HELP} None: all that torch has.", autocompletion=_rule_names),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two small workloads and nothing else; some seconds.")] = False,
     compiled: Annotated[

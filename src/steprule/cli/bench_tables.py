@@ -21,16 +21,23 @@ def show(found: dict[str, Any]) -> None:
 
 def _steps(rows: list[dict[str, Any]]) -> None:
     for workload in dict.fromkeys(r["workload"] for r in rows):
-        classes = [r for r in rows if r["workload"] == workload]
-        chains = [r for r in classes if not {"for-loop", "foreach"} & set(r["ratios"])]
-        for part in ([r for r in classes if r not in chains], chains):
-            if part:
-                _workload(workload, part)
+        parts: dict[str, list[dict[str, Any]]] = {}
+        for r in rows:
+            if r["workload"] == workload:
+                parts.setdefault(next(iter(r["ratios"])), []).append(r)
+        for part in parts.values():
+            _workload(workload, part)
+    if any("function" in r["ratios"] for r in rows):
+        output.say(
+            "\nfunction: torch has no such class; the rule's own function on torch's tensors, one parameter after the other."
+        )
     off = max(r["parity"] for r in rows)
     output.say(
-        "\nTimes are medians of rounds in turn; x is torch's time over ours, with the 95 % interval of the least."
+        "\nTimes are medians of rounds in turn; x is the other form's time over ours, with the 95 % interval of the least."
     )
-    output.say(f"After all rounds no parameter is further from torch's than {off:.0e} of its tensor's largest element.")
+    output.say(
+        f"After all rounds no parameter is further from the others' than {off:.0e} of its tensor's largest element."
+    )
 
 
 def _workload(workload: str, rows: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from steprule.paths import Trace, trace, tuned_trace
 from steprule.problems import surfaces
 from steprule.races.as_given import TUTORIAL, Comparison, Entry, Row, percentile
 from steprule.reports.paths import above_minimum, grid, log_levels, note, view
-from steprule.reports.style import style_of
+from steprule.reports.style import style_of, styles_of
 from steprule.rules.rule import Rule
 from steprule.training import resolve
 
@@ -179,12 +179,12 @@ def paths_figure(traces: Sequence[Trace]) -> go.Figure | None:
         x=x, y=y, z=np.log10(np.maximum(f - surface.minimum, 1e-16)), contours=contours, colorscale=[[0, "#bdbdbd"], [1, "#fafafa"]],
         zmin=levels[0], zmax=levels[-1], showscale=False, hoverinfo="skip", line={"color": "#9a9a9a", "width": 0.6}, row=1, col=1,
     )  # fmt: skip
-    for k, path in enumerate(traces):
-        style = style_of(path.label or path.rule)
+    styles = styles_of([t.label or t.rule for t in traces])
+    for k, (path, style) in enumerate(zip(traces, styles, strict=True)):
         line = {"color": style.colour, "dash": style.plotly_dash, "width": 2 + 0.7 * (len(traces) - 1 - k)}
         look = {"symbol": style.plotly_marker, "size": 7, "color": style.colour}
-        common = {"mode": "lines+markers", "line": line, "marker": look, "legendgroup": path.label or path.rule}
-        name = escape(note(path, surface))
+        common = {"mode": "lines+markers", "line": line, "marker": look, "legendgroup": str(k)}
+        name = escape(note(path, surface, traces))
         figure.add_scatter(x=path.points[:, 0], y=path.points[:, 1], name=name, **common, row=1, col=1)
         figure.add_scatter(
             x=np.arange(path.steps + 1),

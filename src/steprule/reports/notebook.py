@@ -23,7 +23,7 @@ from steprule.races.verdict import in_words
 from steprule.reports import paths as path_pictures
 from steprule.reports import race_charts
 from steprule.reports.document import formulas
-from steprule.reports.style import style_of
+from steprule.reports.style import style_of, styles_of
 from steprule.rules.rule import Rule
 from steprule.sweeps import Sweep
 from steprule.training import Run
@@ -126,17 +126,24 @@ def _(result: Trace, results: Sequence[Trace]) -> Figure:
 def _(result: Run, results: Sequence[Run]) -> Figure:
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.subplots()
-    for k, run in enumerate(results):
-        style = style_of(run.optimizer)
+    styles = styles_of([run.optimizer for run in results])
+    for k, (run, style) in enumerate(zip(results, styles, strict=True)):
         # A class that does what a rule does would have the rule's colour, and lie on its line: black dots over it.
         colour, dash = ("#111111", ":") if run.optimizer.startswith("torch.") else (style.colour, "-")
-        label = f"{run.optimizer}: {run.final_loss:.6f}"
+        label = f"{', '.join([run.optimizer, *_set_apart(run, results)])}: {run.final_loss:.6f}"
         width = 2.4 - 0.5 * min(k, 2)
         axes.plot(run.samples, run.losses, color=colour, linestyle=dash, linewidth=width, label=label)
     axes.set(xlabel="samples seen", ylabel="loss on the full data", title=f"{result.problem}, seed {result.seed}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure
+
+
+def _set_apart(run: Run, results: Sequence[Run]) -> list[str]:
+    """What tells a run from the others of its optimizer."""
+    alike = [dict(r.hypers, seed=r.seed) for r in results if r.optimizer == run.optimizer]
+    own = dict(run.hypers, seed=run.seed)
+    return [f"{n} {v}" for n, v in own.items() if any(other.get(n) != v for other in alike)]
 
 
 @_figure.register

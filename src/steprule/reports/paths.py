@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from steprule import rules
 from steprule.errors import InputError
 from steprule.files import write_aside
 from steprule.paths import Trace
 from steprule.problems import surfaces
 from steprule.problems.surface import Array, Point, Surface
-from steprule.reports.style import Style, style_of
+from steprule.reports.style import Style, styles_of
+from steprule.rules.parts import composed
 
 FORMATS = (".png", ".svg", ".gif", ".html", ".json")
 LOWEST = 1e-16  # what is nearer to the minimum is drawn here: a logarithmic axis has no zero
@@ -79,13 +81,13 @@ def grid(surface: Surface, part: tuple[Point, Point], count: int = GRID) -> tupl
     return x, y, surface.value(np.stack(np.meshgrid(x, y), axis=-1))
 
 
-def note(trace: Trace, surface: Surface) -> str:
-    """What the legend says of a path: its learning rate, and where it diverged or left the picture."""
-    text = trace.label or trace.rule
-    if "lr" in trace.hypers:
-        text += f"  lr {trace.hypers['lr']:.3g}"
-    if trace.hypers.get("momentum"):
-        text += f", momentum {trace.hypers['momentum']:.3g}"
+def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
+    """What the legend says of a path: its learning rate, what is not at its default or tells it from its like, and its fate."""
+    usual = composed(rules.resolve(trace.of or trace.rule)).defaults
+    like = [other.hypers for other in among if other.rule == trace.rule]
+    said = {n: v for n, v in trace.hypers.items() if n == "lr" or v != usual[n] or any(h.get(n) != v for h in like)}
+    shown = [f"{n} {v:.3g}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()]
+    text = "  ".join([trace.label or trace.rule, ", ".join(shown)]).strip()
     if trace.diverged_at is not None:
         return f"{text}  (diverged: not finite from step {trace.diverged_at})"
     (x0, x1), (y0, y1) = surface.window
@@ -107,13 +109,15 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
     _draw_surface(plane, surface, view(traces, surface))
     artists = []
     top = max(above_minimum(t, surface)[0] for t in traces) * HIGHEST
-    for k, trace in enumerate(traces):
-        style = style_of(trace.label or trace.rule)
+    styles = styles_of([t.label or t.rule for t in traces])
+    for k, (trace, style) in enumerate(zip(traces, styles, strict=True)):
         # Where paths coincide, the earlier, wider one shows at the border and between the dashes of the later.
         width = 1.7 + min(0.8, 4 / len(traces)) * (len(traces) - 1 - k)
         heights = _within(above_minimum(trace, surface), top)
         few = trace.steps <= 60
-        path = _line(plane, trace.points[:, 0], trace.points[:, 1], style, width, note(trace, surface), markers=few)
+        path = _line(
+            plane, trace.points[:, 0], trace.points[:, 1], style, width, note(trace, surface, traces), markers=few
+        )
         (end,) = plane.plot(
             *trace.points[-1:].T, style.marker, color=style.colour, markersize=10, markeredgecolor="white", zorder=5
         )

@@ -20,6 +20,7 @@ FORMS = {
     "foreach": ("#0072B2", "^", "torch, foreach"),
     "fused": ("#009E73", "s", "torch, fused"),
     "torch.compile": ("#CC79A7", "P", "torch.compile of torch's step"),
+    "function": ("#0072B2", "X", "the rule's own function on tensors"),
     "in a row": ("#0072B2", "v", "torch, one function after the other"),
     "in a row, grads to None": ("#56B4E9", "<", "the same, gradients set to None"),
 }

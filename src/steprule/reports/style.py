@@ -7,6 +7,7 @@ dashes and markers differ as well, for print and for grey.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 
@@ -62,3 +63,16 @@ def style_of(name: str) -> Style:
     if family in STYLES:
         return STYLES[key] if family == key else replace(STYLES[family], dash=":")
     return _SPARE[zlib.crc32(name.encode()) % len(_SPARE)]
+
+
+def styles_of(names: Sequence[str]) -> list[Style]:
+    """The styles in one picture: each name's own, and another colour, dash and marker for the second of a kind."""
+    own = [style_of(name) for name in names]
+    found: list[Style] = []
+    for style in own:
+        if style in found:
+            taken = {s.colour for s in (*found, *own)}
+            spare = next((s for s in _SPARE if s.colour not in taken), style)
+            style = replace(spare, dash="-" if style.dash != "-" else "--")
+        found.append(style)
+    return found
