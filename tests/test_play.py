@@ -25,7 +25,7 @@ from steprule.errors import InputError
 from steprule.play.data import SEEDS
 from steprule.play.presets import PRESETS
 from steprule.play.words import CHINESE
-from steprule.problems import formulas, surfaces
+from steprule.problems import elementary, formulas, surfaces
 from steprule.problems.surface import Surface
 from steprule.rules.lesson import adam_uncorrected
 from steprule.rules.parts import composed
@@ -109,6 +109,34 @@ def go(page: Page, address: str) -> None:
 def reopen(page: Page, address: str) -> None:
     page.goto("about:blank")
     page.goto(address)
+
+
+def test_surfaces_to_the_bit(page: Page) -> None:
+    """Value and gradient: a browser's own sin would differ in the last place, and near a minimum that is all there is."""
+    for surface in surfaces.SURFACES.values():
+        (x0, x1), (y0, y1) = surface.window
+        points = np.random.default_rng(0).uniform((x0, y0), (x1, y1), (2000, 2))
+        script = (
+            "([name, points]) => points.map(([x, y]) => [SURFACES[name].value(x, y), ...SURFACES[name].gradient(x, y)])"
+        )
+        theirs = np.array(page.evaluate(script, [surface.name, points.tolist()]))
+        assert np.array_equal(theirs[:, 0], surface.value(points)), surface.name
+        assert np.array_equal(theirs[:, 1:], surface.gradient(points)), surface.name
+
+
+def test_functions_to_the_bit(page: Page) -> None:
+    """sin, cos and exp by arithmetic alone; what is far out is the library's."""
+    drawn = np.random.default_rng(0)
+    near = np.concatenate(
+        [drawn.uniform(-10, 10, 2000), drawn.uniform(-1e5, 1e5, 2000), np.arange(-99, 99) * np.pi / 4]
+    )
+    for name, ours in elementary.python().items():
+        x = near if name != "exponential" else drawn.uniform(-700, 700, 3000)
+        theirs = np.array(page.evaluate(f"(x) => x.map({name})", x.tolist()), dtype=np.float64)
+        assert np.array_equal(theirs, ours(x)), name
+        far = page.evaluate(f"[1e6, 800, -Infinity, NaN].map({name})")
+        with np.errstate(all="ignore"):
+            assert far == pytest.approx(list(ours(np.array([1e6, 800, -np.inf, np.nan]))), nan_ok=True), name
 
 
 def _plain(states: eager.State) -> dict[str, Any]:

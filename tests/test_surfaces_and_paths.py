@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import matplotlib
+import mpmath
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +18,7 @@ from steprule import paths, rules
 from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Rate
 from steprule.maths import norm
-from steprule.problems import surfaces
+from steprule.problems import elementary, surfaces
 from steprule.problems.surface import Surface
 from steprule.reports import paths as pictures
 from steprule.reports.style import style_of
@@ -77,6 +78,20 @@ def test_reference_points_of_the_tutorial(rule: str, hypers: dict[str, float], e
     assert tuple(path.points[0]) == (-5.0, -2.0)
     assert np.abs(path.points[-1] - end).max() <= PRINTED_SIX_DECIMALS
     assert np.array_equal(path.values, surfaces.get("quadratic").value(path.points))
+
+
+def test_sin_cos_and_exp_by_arithmetic() -> None:
+    """Within two units in the last place of mpmath's."""
+    drawn = np.random.default_rng(0)
+    turns = np.concatenate([drawn.uniform(-9, 9, 300), drawn.uniform(-1e5, 1e5, 300), np.arange(-40, 40) * np.pi / 4])
+    for name, exact, x in (
+        ("sine", mpmath.sin, turns),
+        ("cosine", mpmath.cos, turns),
+        ("exponential", mpmath.exp, drawn.uniform(-700, 700, 300)),
+    ):
+        with mpmath.workdps(40):
+            for a, b in zip(x.tolist(), elementary.python()[name](x).tolist(), strict=True):
+                assert abs(mpmath.mpf(b) - exact(mpmath.mpf(a))) <= 2 * np.spacing(abs(b)), (name, a)
 
 
 @pytest.mark.parametrize(

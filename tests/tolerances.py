@@ -87,7 +87,7 @@ JAVASCRIPT = 1e-12
 exp, log and pow may differ from C's in the last place, and a norm is summed in another order than numpy's."""
 
 # One step in a browser from a state that Python visited, float64, gradient, parameter and states: the functions are printed
-# from the same graph and the surfaces' polynomials multiply in the same order, so only pow, exp, sin and cos differ, by an ulp.
+# from the same graph and the surfaces give the same bits, so only a rule's own pow and exp differ, by an ulp.
 BROWSER_STEP = 1e-12
 
 # Whole paths in a browser, as a share of the window, where Python's own path moves by less than STABLE_PATH when its start

@@ -16,7 +16,7 @@ from steprule.hyper import Hyper
 from steprule.paths import LR_GRID
 from steprule.play.presets import PRESETS
 from steprule.play.words import CHINESE
-from steprule.problems import surfaces
+from steprule.problems import elementary, surfaces
 from steprule.problems.formulas import START, WINDOW
 from steprule.problems.surface import Surface
 from steprule.reports.document import mathml
@@ -66,7 +66,15 @@ def data(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
         ",\n".join(steps),
         ",\n".join(walks),
     )
-    return f"const DATA = {printed};\n{javascript.POWER}\nconst STEPS = {{\n{stepping}\n}};\nconst SURFACES = {{\n{walking}\n}};"
+    return "\n".join(
+        [
+            f"const DATA = {printed};",
+            javascript.POWER,
+            f"const STEPS = {{\n{stepping}\n}};",
+            elementary.javascript(),
+            f"const SURFACES = {{\n{walking}\n}};",
+        ]
+    )
 
 
 def _about(rule: Rule) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from sympy.printing.jscode import JavascriptCodePrinter
 from sympy.printing.numpy import NumPyPrinter
 
+from steprule.problems import elementary
+
 Point = tuple[float, float]
 Array = NDArray[np.float64]
 X, Y = sympy.symbols("x y", real=True)
@@ -65,7 +67,7 @@ class Surface:
         return str(sympy.latex(self.expression))
 
     def javascript(self) -> tuple[str, str]:
-        """f and its gradient as JavaScript functions of (x, y), in the same arithmetic: polynomials to the bit."""
+        """f and its gradient as JavaScript functions of (x, y), the same to the bit; after `elementary.javascript()`."""
         dx, dy = (_JavaScript().doprint(d) for d in self._derivatives)
         at = "".join(f"(x === {x!r} && y === {y!r}) ? [0, 0] : " for x, y in self.cusps)
         return f"(x, y) => {_JavaScript().doprint(self.expression)}", f"(x, y) => {at}[{dx}, {dy}]"
@@ -85,10 +87,20 @@ class Surface:
 
 
 LONGEST_PRODUCT = 64
+_FUNCTIONS = elementary.python()
 
 
-class _Products:
-    """Whole powers as products: numpy's and a browser's `pow` need not agree in the last bit."""
+class _SameBits:
+    """Whole powers as products, and sin, cos and exp by arithmetic: libraries need not agree in the last bit."""
+
+    def _print_sin(self, call: Any) -> str:
+        return f"sine({self._print(call.args[0])})"  # type: ignore[attr-defined]
+
+    def _print_cos(self, call: Any) -> str:
+        return f"cosine({self._print(call.args[0])})"  # type: ignore[attr-defined]
+
+    def _print_exp(self, call: Any) -> str:
+        return f"exponential({self._print(call.args[0])})"  # type: ignore[attr-defined]
 
     def _print_Pow(self, power: Any, **settings: Any) -> str:  # noqa: N802  # sympy's name
         if not power.exp.is_Integer:
@@ -100,15 +112,16 @@ class _Products:
         return shown if exponent > 0 else f"(1/{shown})"
 
 
-class _Numpy(_Products, NumPyPrinter):  # type: ignore[misc]
+class _Numpy(_SameBits, NumPyPrinter):  # type: ignore[misc]
     def _print_Integer(self, number: Any) -> str:  # noqa: N802  # sympy's name
         # To numpy a Python int beyond 64 bits is an object, and has no sine.
         return str(int(number)) if abs(int(number)) < 2**53 else repr(float(number))
 
 
-class _JavaScript(_Products, JavascriptCodePrinter):  # type: ignore[misc]
+class _JavaScript(_SameBits, JavascriptCodePrinter):  # type: ignore[misc]
     pass
 
 
 def _compiled(expression: Any) -> Any:
-    return sympy.lambdify((X, Y), expression, "numpy", printer=_Numpy({"fully_qualified_modules": False}))
+    known = [_FUNCTIONS, "numpy"]
+    return sympy.lambdify((X, Y), expression, known, printer=_Numpy({"fully_qualified_modules": False}))

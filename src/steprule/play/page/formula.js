@@ -1,10 +1,10 @@
 // A surface of one's own: the grammar of problems/formulas.py, read into functions, never run as code.
 const FUNCTIONS = {
-  sin: (a) => [Math.sin, () => apply("cos", a)],
-  cos: (a) => [Math.cos, () => negative(apply("sin", a))],
+  sin: (a) => [sine, () => apply("cos", a)],
+  cos: (a) => [cosine, () => negative(apply("sin", a))],
   tan: (a) => [Math.tan, () => sum(constant(1), raised(apply("tan", a), 2))],
   tanh: (a) => [Math.tanh, () => sum(constant(1), negative(raised(apply("tanh", a), 2)))],
-  exp: (a) => [Math.exp, () => apply("exp", a)],
+  exp: (a) => [exponential, () => apply("exp", a)],
   log: (a) => [Math.log, () => quotient(constant(1), a)],
   sqrt: (a) => [Math.sqrt, () => quotient(constant(0.5), apply("sqrt", a))],
   abs: (a) => [Math.abs, () => sign(a)],
