@@ -22,6 +22,7 @@ from mkdocs.structure.pages import Page
 
 import steprule
 from steprule import play, rules
+from steprule.benching.steps import torchs_classes
 from steprule.compiler import formula
 from steprule.compiler.graph import trace as graph_of
 from steprule.paths import best_rate, trace
@@ -130,7 +131,8 @@ def rule_page(rule: Rule) -> str:
     """Everything that is known of a rule, from the rule and the recorded benchmarks."""
     whole = composed(rule)
     graph = graph_of(rule)
-    letters = {name: mathml(letter) for letter, name, _ in formula.where(graph)}
+    graphs = [graph_of(rule, v) for v in rule.variants()]
+    letters = {name: mathml(letter) for g in graphs for letter, name, _ in formula.where(g)}
     parts = [f"# {rule.name}", rule.summary, printed(rule)]
     if rule.paper:
         parts.append(f"Paper: {rule.paper.authors} ({rule.paper.year}). [{rule.paper.title}]({rule.paper.url}).")
@@ -142,17 +144,19 @@ def rule_page(rule: Rule) -> str:
             shown.append(f"<details><summary>with {escape(name)}</summary>{formula_html(rule, variant)}</details>")
         parts.append('<div markdown="0">' + "".join(shown) + "</div>")
     rows = [
-        f"| {letters.get(h.name, '')} | `{h.name}` | {h.default!r} | {h.range} | {h.meaning} |" for h in whole.hypers
+        f"| {letters.get(h.name, '')} | `{h.name}` | {h.default!r} | {h.range.replace(', ', ',&nbsp;')} | {h.meaning} |"
+        for h in whole.hypers
     ]
     parts.append(
         "## Hyperparameters\n\n| letter | name | default | values | meaning |\n|---|---|---|---|---|\n"
         + "\n".join(rows)
     )
     states = [
-        f"| {letters.get(s.name, '')} | `{s.name}` | {s.starts} | {'tensor' if s.per_tensor else 'element'} |"
+        f"| {letters.get(s.name, '')} | `{s.name}` | {s.starts} | {'tensor' if s.per_tensor else 'element'} | {kept(rule, s.name)} |"
         for s in rule.slots
     ]
-    held = "| letter | name | starts at | one per |\n|---|---|---|---|\n" + "\n".join(states) if states else "None."
+    head = "| letter | name | starts at | one per | kept |\n|---|---|---|---|---|\n"
+    held = head + "\n".join(states) if states else "None."
     slots = [s for s in rule.slots if s.name in graph.inputs and not s.per_tensor]
     moved = 4 * (3 + 2 * len(slots))
     memory = (
@@ -169,7 +173,8 @@ def rule_page(rule: Rule) -> str:
         + "&surface=quadratic&start=-5,-2&steps=40"
     )
     parts.append(
-        f'## Walk it\n\n<iframe class="playground" src="{address}" title="Playground: {rule.name}" loading="lazy"></iframe>'
+        f'## Walk it\n\n<iframe class="playground" src="{address}" title="Playground: {rule.name}" loading="lazy"></iframe>\n\n'
+        f'<a href="{address}">Open it in full</a>'
     )
     return "\n\n".join(p for p in parts if p)
 
@@ -188,41 +193,54 @@ def picture(rule: Rule, surface: str) -> bytes:
     """Its path at its best learning rate there."""
     import io
 
-    # A norm would run over all rates at once; one by one they take too long for a page.
-    rate = 0.02 if rule.name in ("lars", "lamb") else best_rate(rule, surface, steps=40)
-    walked = trace(rule, surfaces.get(surface), steps=40, lr=rate)
+    walked = trace(rule, surfaces.get(surface), steps=40, lr=best_rate(rule, surface, steps=40))
     buffer = io.BytesIO()
     pictures.draw([walked]).savefig(buffer, format="png", dpi=80)
     return buffer.getvalue()
 
 
+def kept(rule: Rule, slot: str) -> str:
+    """With which settings a state is kept."""
+    if slot in graph_of(rule).inputs:
+        return "always"
+    alone = [v for v in rule.variants() if sum(map(bool, v.values())) == 1]
+    with_it = [next(n for n, on in v.items() if on) for v in alone if slot in graph_of(rule, v).inputs]
+    return f"with {' or '.join(f'`{n}`' for n in with_it)}"
+
+
 def parity(rule: Rule) -> str:
-    """How far from torch, as measured."""
+    """How far from torch, as measured; where torch lacks the rule, from its own function."""
     record = json.loads((RESULTS / "parity.json").read_text())
-    if rule.name not in record["rules"]:
-        return ""
     found = record["rules"][rule.name]
+    theirs = found.get("torch")
+    against = f"`{theirs}` {record['versions']['torch']}" if theirs else "the function itself"
     options = ", ".join(f"`{o}`" for o in found["options"])
     cells = [
-        f"`{found['torch']}` {record['versions']['torch']}",
+        against,
         found["settings"],
         options,
         found["steps"],
-        f"{found['largest']:.1e}",
+        f"{found['largest']:.1e}" if found["largest"] else "0, to the bit",
     ]
     return (
-        "## Parity\n\n| against | settings | options away from neutral | steps | largest relative difference |\n|---|---|---|---|---|\n"
+        "## Parity\n\n"
+        + ("" if theirs else "torch has no such class: here the compiled step is held to the author's function.\n\n")
+        + "| against | settings | options away from neutral | steps | largest relative difference |\n|---|---|---|---|---|\n"
         f"| {' | '.join(map(str, cells))} |\n\nfloat64, parameters and all states, after every step ({record['date']},"
         " `python benchmarks/parity.py`)."
     )
 
 
 def speed(rule: Rule) -> str:
-    """Whole steps against torch's forms, as measured."""
-    record = json.loads((RESULTS / "cpu-2-cores.json").read_text())
+    """Whole steps against torch's forms, as measured; where torch lacks the rule, against its function on tensors."""
+    ours_alone = rule.name not in torchs_classes()
+    record = json.loads((RESULTS / f"cpu-2-cores{'-own' if ours_alone else ''}.json").read_text())
     rows = [r for r in record["steps"] if r["optimizer"].lower() == rule.name]
-    if not rows:
-        return ""
+    peer, command = ("the function's", "") if ours_alone else ("torch's", " --compile")
+    missing = (
+        "torch has no such class; the peer is what one would write by hand: a loop that calls the function on each parameter's"
+        " tensors. "
+    )
     forms = list(dict.fromkeys(f for r in rows for f in r["ratios"]))
     lines = [
         f"| {r['workload']} | {r['microseconds']['steprule']:,.0f} | "
@@ -232,9 +250,9 @@ def speed(rule: Rule) -> str:
     ]
     machine = record["machine"]
     return (
-        "## Speed\n\nA whole `step()`, float32; torch's time over ours, median of rounds in turn.\n\n"
+        f"## Speed\n\n{missing if ours_alone else ''}A whole `step()`, float32; {peer} time over ours, median of rounds in turn.\n\n"
         f"| workload | microseconds | {' | '.join(forms)} |\n|---|---|{'---|' * len(forms)}\n" + "\n".join(lines)
-        + f"\n\n{machine['hardware']}, torch {machine['torch']}, {machine['date']}; `steprule bench {rule.name} --compile`."
+        + f"\n\n{machine['hardware']}, torch {machine['torch']}, {machine['date']}; `steprule bench {rule.name}{command}`."
     )  # fmt: skip
 
 
@@ -245,7 +263,7 @@ def chapter_page(text: str, language: str, name: str) -> str:
     parts = [f"[{other[1]}](../{other[0]}/{name.removesuffix('.ipynb')}.md) · [notebook]({name})"]
     for cell in book.cells:
         if cell.cell_type == "markdown":
-            parts.append(re.sub(r"\$([^$\n]+)\$", inline, cell.source))
+            parts.append(re.sub(r"\$([^$\n]+)\$(?=([，。；：？、）]?))", inline, cell.source))
             continue
         parts.append(f"```python\n{cell.source}\n```")
         for output in cell.outputs:
@@ -257,8 +275,13 @@ def chapter_page(text: str, language: str, name: str) -> str:
 
 
 def inline(found: re.Match[str]) -> str:
-    """A formula in a sentence; in a span, for Markdown takes a line that begins with another tag for a block."""
-    return "<span>" + mathml(found[1]).replace('displaystyle="true" ', "") + "</span>"
+    """A formula in a sentence; in a span, for Markdown takes a line that begins with another tag for a block.
+
+    No line begins with the mark that closes a Chinese sentence: a browser would break there after a formula.
+    """
+    return (
+        "<span>" + mathml(found[1]).replace('displaystyle="true" ', "") + "</span>" + ("&NoBreak;" if found[2] else "")
+    )
 
 
 def flat(html: str) -> str:

@@ -6,18 +6,21 @@ if (location.protocol === "file:") {
       const frame = document.createElement("iframe");
       frame.hidden = true;
       frame.title = "search";
-      document.documentElement.append(frame);
-      const inside = (this.inside = frame.contentWindow);
-      inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
+      // A document of its own, and only once it is there: Firefox replaces an empty frame's first one.
+      frame.srcdoc = "<!doctype html>";
       this.ready = new Promise((resolve) => {
-        const script = inside.document.createElement("script");
-        script.src = url;
-        script.onload = resolve;
-        inside.document.body.append(script);
+        frame.onload = () => {
+          const inside = frame.contentWindow, script = inside.document.createElement("script");
+          inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
+          script.src = url;
+          script.onload = () => resolve(inside);
+          inside.document.body.append(script);
+        };
       });
+      document.documentElement.append(frame);
     }
     postMessage(data) {
-      this.ready.then(() => this.inside.dispatchEvent(new MessageEvent("message", { data })));
+      this.ready.then((inside) => inside.dispatchEvent(new MessageEvent("message", { data })));
     }
   };
 }

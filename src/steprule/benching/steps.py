@@ -21,10 +21,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from steprule import optim, rules
+from steprule.compiler.eager import slots_of, start
 from steprule.compiler.graph import trace
 from steprule.compiler.split import split
 from steprule.errors import InputError, unknown_name
 from steprule.optim.base import RuleOptimizer
+from steprule.rules.rule import Rule
 from steprule.training import versions
 
 
@@ -66,7 +68,7 @@ SETTINGS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}}
 """Settings of a class in the bench; the others run at their defaults."""
 CHAIN = "AdamW + clip by norm + EMA + zero"
 FUNCTION = "function"
-"""The form of a rule that torch lacks: the author's function, one parameter's tensors after the other."""
+"""The form of a rule that torch lacks: a loop over the parameters that calls the author's function on their tensors."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Contender:
     name: str
     ours: type[RuleOptimizer]
     theirs: type[torch.optim.Optimizer] | None
+    rule: Rule
 
 
 @dataclass(frozen=True)
@@ -187,9 +190,10 @@ def torchs_classes() -> dict[str, str]:
 def contender(name: str) -> Contender:
     """One of torch's classes by its name in any case, or any RULE. Raises `UnknownNameError`."""
     if known := torchs_classes().get(name.lower()):
-        return Contender(known, getattr(optim, known), getattr(torch.optim, known))
-    ours = optim.from_rule(name.lower() if name.lower() in rules.names() else name)
-    return Contender(ours.rule.name, ours, None)
+        ours = getattr(optim, known)
+        return Contender(known, ours, getattr(torch.optim, known), ours.rule)
+    rule = rules.resolve(name.lower() if name.lower() in rules.names() else name)
+    return Contender(rule.name, optim.from_rule(rule), None, rule)
 
 
 def torchs(name: str) -> Contender:
@@ -209,7 +213,7 @@ def _of_class(one: Contender, workload: Workload, device: str, *, compiled: bool
     settings, ours, theirs = SETTINGS.get(one.name, {}), one.ours, one.theirs
     sides: dict[str, Callable[[list[Tensor]], Callable[[], Any]]] = {"steprule": lambda p: ours(p, **settings).step}
     if theirs is None:
-        sides[FUNCTION] = lambda p: ours(p, backend="eager").step
+        sides[FUNCTION] = lambda p: _by_hand(one.rule, p)
     elif compiled:
         torch.compiler.reset()  # all steps share torch's wrapper: after eight it would give up and run as they are
         sides["torch.compile"] = lambda p: torch.compile(theirs(p, **settings).step)
@@ -218,6 +222,28 @@ def _of_class(one: Contender, workload: Workload, device: str, *, compiled: bool
             sides[form] = lambda p, flags=flags: theirs(p, **settings, **flags).step  # type: ignore[misc]
     program = split(trace(ours.rule, {h.name: settings.get(h.name, h.default) for h in ours.rule.hypers if h.switches}))
     return _measured(one.name, workload, sides, len(program.columns), len(program.stores), device)
+
+
+def _by_hand(rule: Rule, params: Sequence[Tensor]) -> Callable[[], None]:
+    """The step as one would write it in torch: a loop, the function, a copy."""
+    used = slots_of(rule, tuple((h.name, bool(h.default)) for h in rule.hypers if h.switches))
+    slots: list[list[Any]] = [
+        [start(s, p.detach(), rule.defaults) if s.name in used and not s.absent_at_first else None for s in rule.slots]
+        for p in params
+    ]
+    t = 0
+
+    @torch.no_grad()
+    def step() -> None:
+        nonlocal t
+        t += 1
+        hypers = {**rule.defaults, **({"t": float(t)} if rule.takes_t else {})}
+        for k, p in enumerate(params):
+            result = rule.function(p, p.grad, *slots[k], **hypers)
+            new, *slots[k] = result if isinstance(result, tuple) else (result,)
+            p.copy_(new)
+
+    return step
 
 
 def _measured(

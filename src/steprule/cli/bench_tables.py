@@ -29,7 +29,7 @@ def _steps(rows: list[dict[str, Any]]) -> None:
             _workload(workload, part)
     if any("function" in r["ratios"] for r in rows):
         output.say(
-            "\nfunction: torch has no such class; the rule's own function on torch's tensors, one parameter after the other."
+            "\nfunction: torch has no such class; a loop that calls the rule's own function on each parameter's tensors."
         )
     off = max(r["parity"] for r in rows)
     output.say(

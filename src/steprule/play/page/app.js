@@ -413,5 +413,7 @@ function listen() {
 
 if (DATA.raceLink) $("race").href = DATA.raceLink;
 else $("race").remove();
+// Inside another page the path comes first.
+document.documentElement.classList.toggle("embedded", self !== top);
 listen();
 open(location.hash.slice(1));
