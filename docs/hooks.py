@@ -75,6 +75,12 @@ def typed_formula(markdown: str) -> str | None:
     return code[found.start() : found.start() + 40] if found else None
 
 
+def step_formula(markdown: str) -> str | None:
+    """The first formula in a lesson's sentence that states a step: numbers and letters may be typed there, a rule may not."""
+    formulas = re.findall(r"\$[^$\n]+\$", re.sub(r"`[^`\n]*`", "", markdown))
+    return next((f for f in formulas if re.search(r"_\{?t|\\theta|\\leftarrow|\\gets", f)), None)
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Print formulas where a page asks for them; refuse typed ones."""
     if page.file.generated_by is None and (typed := typed_formula(markdown)):
@@ -263,6 +269,8 @@ def chapter_page(text: str, language: str, name: str) -> str:
     parts = [f"[{other[1]}](../{other[0]}/{name.removesuffix('.ipynb')}.md) · [notebook]({name})"]
     for cell in book.cells:
         if cell.cell_type == "markdown":
+            if typed := step_formula(cell.source):
+                raise PluginError(f"{name}: a rule's formula that was typed: {typed!r}; print it by show(rule)")
             parts.append(re.sub(r"\$([^$\n]+)\$(?=([，。；：？、）]?))", inline, cell.source))
             continue
         parts.append(f"```python\n{cell.source}\n```")

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from tolerances import JAVASCRIPT
 
+import steprule
 from steprule import rules
 from steprule.compiler import anatomy, eager, javascript
 from steprule.compiler.graph import trace
+from steprule.hyper import Rate
 from steprule.rules.parts import composed
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
@@ -33,6 +35,18 @@ def _hypers(rule: Any, variant: dict[str, bool]) -> dict[str, Any]:
     own = {h.name: h.default for h in rule.hypers}
     own |= {n: (on if rule.hyper(n).is_flag else (away.get(n, 0.4) if on else 0.0)) for n, on in variant.items()}
     return own
+
+
+@needs_node
+def test_a_name_that_is_free_in_python_only() -> None:
+
+    @steprule.rule
+    def delete(p, g, *, lr: Rate = 0.5):  # type: ignore[no-untyped-def]
+        return p - lr * g
+
+    printed = javascript.source(trace(delete))
+    assert printed.startswith("function delete_(")
+    assert run(f"{printed}\nconsole.log(JSON.stringify(delete_([1], [1], {{}}, {{lr: 0.5}}, 1, false).p))") == [0.5]
 
 
 @needs_node

@@ -491,6 +491,32 @@ def test_by_keyboard_alone(page: Page) -> None:
     assert wanted <= seen, wanted - seen
 
 
+def test_by_touch(browser: Browser, file: Path) -> None:
+    """On a telephone the start follows the finger, the page does not scroll under it, and a tap takes a place."""
+    context = browser.new_context(has_touch=True, is_mobile=True, viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    page.goto(f"{file.as_uri()}#{SHORT}")
+    page.locator("#start").scroll_into_view_if_needed()
+    box = page.locator("#start").bounding_box()
+    assert box
+    page.touchscreen.tap(200, box["y"] - 20)
+    page.wait_for_function("model.state.start[0] > -1")
+    box, scrolled = page.locator("#start").bounding_box(), page.evaluate("scrollY")
+    assert box
+    finger = context.new_cdp_session(page)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, across, up in (("Start", 0, 0), ("Move", 20, 10), ("Move", 60, 40), ("Move", 100, 80), ("End", 100, 80)):
+        points = [] if kind == "End" else [{"x": x + across, "y": y - up}]
+        finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+    settle(page)
+    moved = page.evaluate("model.state.start")
+    expected = page.evaluate("([x, y]) => { const b = $('plane').getBoundingClientRect(); return model.frame.from(x - b.left, y - b.top); }",
+                             [x + 100, y - 80])  # fmt: skip
+    assert moved == pytest.approx(expected, abs=1e-3)
+    assert page.evaluate("scrollY") == scrolled
+    context.close()
+
+
 def test_pictures(page: Page, tmp_path: Path) -> None:
     for button, head in (("png", b"\x89PNG"), ("svg", b"<svg")):
         with page.expect_download() as waiting:
@@ -541,6 +567,50 @@ def test_a_rule_of_ones_own(browser: Browser, in_folder: Path, capsys: pytest.Ca
     assert np.array_equal(shown, steprule.trace("mine.py:mine", lr=0.3).points)
     assert "mine.py:mine" in page.locator("#ways pre >> nth=1").text_content()  # type: ignore[operator]
     assert page.locator("#summary").text_content() == "Sign descent </script><b>bold</b>"
+    page.close()
+    assert complaints == []
+
+
+AWKWARD = '''
+from steprule import rule
+from steprule.hyper import Decay, Rate
+from steprule.maths import norm, sqrt
+
+@rule
+def delete(p, g, new, var, *, lr: Rate = 0.1, constructor: Decay = 0.9, toString: Decay = 0.5):
+    """constructor"""
+    this = constructor * new + (1 - constructor) * g
+    typeof = toString * var + g * g
+    return p - lr * this / (sqrt(typeof) + 1e-8), this, typeof
+
+@rule
+def __proto__(p, g, m, *, t):
+    """No hyperparameter, and a norm."""
+    m = m + g
+    return p - 0.5 * m / (norm(m) + t), m
+
+@rule
+def 步(p, g, 动, *, lr: Rate = 0.1, 衰: Decay = 0.9):
+    """中文规则。"""
+    动 = 衰 * 动 + g
+    return p - lr * 动, 动
+'''
+
+
+def test_names_that_mean_something_to_javascript(browser: Browser, in_folder: Path) -> None:
+    Path("odd.py").write_text(AWKWARD, encoding="utf-8")
+    own = [(f"odd.py:{n}", rules.resolve(f"odd.py:{n}")) for n in ("delete", "__proto__", "步")]
+    play.write(Path("page.html"), own)
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.goto(Path("page.html").absolute().as_uri())
+    for key in page.evaluate("Object.keys(DATA.rules).slice(-3)"):
+        for language in ("en", "zh"):
+            go(page, f"rule={key}&surface=quadratic&start=-5,-2&steps=20&lang={language}")
+            assert page.locator("#said").text_content() == ""
+        spec = page.evaluate("(key) => DATA.rules[key].spec", key)
+        assert np.array_equal(page.evaluate("model.walks[0].points"), steprule.trace(spec).points), spec
     page.close()
     assert complaints == []
 

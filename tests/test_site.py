@@ -57,6 +57,13 @@ def test_a_typed_formula_is_refused(typed: str) -> None:
     assert not hooks().typed_formula(f"# A page\n\n`{typed}`\n")
 
 
+def test_a_step_typed_in_the_lesson_is_refused() -> None:
+    found = hooks().step_formula
+    for typed in (r"$\theta_{t-1} - \eta g_t$", r"so $p \leftarrow p - g$", r"$m_t$"):
+        assert found(typed)
+    assert not found(r"after $1-\beta_1^t$ and $\eta = 0.4$, in `g_t`, at $(-5, -2)$")
+
+
 def test_a_public_name_without_a_docstring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import steprule
 

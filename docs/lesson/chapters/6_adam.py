@@ -22,15 +22,17 @@ show(rules.adam)
 # %% [en]
 # ## The path
 #
-# At 0.4 Adam overshoots: its momentum carries it past the minimum and round again. At 0.1 it does not.
+# At 0.4 Adam overshoots: its momentum carries it past the minimum and round again. At 0.1 it swings across the valley once, comes
+# down along it, and is not quite there after sixty steps.
 # %% [zh]
 # ## 路径
 #
-# 学习率 0.4 时 Adam 会冲过头：动量带它越过极小点又绕回来。0.1 时就不会。
+# 学习率 0.4 时 Adam 会冲过头：动量带它越过极小点又绕回来。0.1 时它只横越山谷一次，再沿谷而下，六十步后还差一点。
 # %%
 wide = steprule.trace("adam", lr=0.4, steps=60)
 calm = steprule.trace("adam", lr=0.1, steps=60)
 print(wide)
+assert calm.points[:, 0].max() < 0 < 1 < wide.points[:, 0].max()
 show(wide, calm)
 # %% [en]
 # ## What the correction corrects
@@ -111,6 +113,6 @@ circles = steprule.trace("adam", **short)
 arrives = steprule.trace("adam", amsgrad=True, **short)
 assert circles.values[-20:].max() > 0.01
 assert arrives.values[-20:].max() < 1e-8
-# Adam's second moment falls as fast as the gradient, so their ratio, and with it the step, does not; AMSGrad keeps the
-# largest one, and its steps shrink with the gradient.
+# Adam's second moment falls as fast as the gradient, so their ratio, and with it
+# the step, does not; AMSGrad keeps the largest one, and its steps shrink.
 show(circles, arrives)

@@ -17,6 +17,14 @@ from steprule.compiler.printing import Operations
 # C's pow, as torch has it: one to any power and any number to the power 0 are 1, for nan too, and minus one to infinity.
 POWER = "const power = (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity)) ? 1 : a ** b;"
 
+RESERVED = frozenset({
+    "arguments", "await", "case", "catch", "const", "debugger", "default", "delete", "do", "enum", "eval",
+    "export", "extends", "function", "implements", "instanceof", "interface", "let", "new", "null", "package",
+    "private", "protected", "public", "static", "super", "switch", "this", "throw", "typeof", "undefined",
+    "var", "void",
+})  # fmt: skip
+"""Names that are free in Python and not in JavaScript."""
+
 
 def source(graph: Graph, size: int | None = None) -> str:
     """A variant of a rule as a JavaScript function, for arrays of any length or, five times faster, of `size` alone.
@@ -55,7 +63,8 @@ class _Printer(Operations):
         lines.append(f"return {{p: {results['p']}, states: {{{states}}}, quantities: keep ? {{{kept}}} : null}};")
         head = [POWER] if size is None and any("power(" in line for line in lines) else []
         body = [f"  {line}" for line in (*head, *lines)]
-        self.text = "\n".join([f"function {graph.rule.name}(p, g, states, hypers, t, keep) {{", *body, "}"])
+        name = f"{graph.rule.name}_" if graph.rule.name in RESERVED else graph.rule.name
+        self.text = "\n".join([f"function {name}(p, g, states, hypers, t, keep) {{", *body, "}"])
 
     def _lines(self, node: Node, name: str) -> list[str]:
         if node.kind is Kind.REDUCTION and node.op in ("norm", "mean", "sum"):

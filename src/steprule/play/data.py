@@ -41,7 +41,8 @@ def data(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
     about: dict[str, Any] = {}
     maths = Maths()
     for spec, rule in entries:
-        key = rule.name if rule.name not in about else f"{rule.name}_{len(about)}"
+        taken = rule.name in about or rule.name == "__proto__"  # which JavaScript would not take for a key
+        key = f"{rule.name}_{len(about)}" if taken else rule.name
         about[key] = {**_about(rule), "spec": spec}
         steps.append(f"{json.dumps(key)}: {{{', '.join(_variants(rule, about[key], maths))}}}")
     walks = []
@@ -135,7 +136,9 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
 
 
 def _function(graph: Graph) -> str:
-    return javascript.source(graph, size=2).replace(f"function {graph.rule.name}(", "function (", 1)
+    head, body = javascript.source(graph, size=2).split("(", 1)
+    assert head.startswith("function ")
+    return f"function ({body}"
 
 
 def _rows(graph: Graph, maths: Maths) -> list[dict[str, Any]]:

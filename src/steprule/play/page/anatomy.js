@@ -2,7 +2,7 @@
 function drawAnatomy(table, walk, at) {
   const { entry, stepper } = walk, about = DATA.rules[entry.rule], k = Math.max(1, Math.min(at, walk.gradients.length));
   const variant = about.variants[stepper.variant];
-  const letters = Object.fromEntries(variant.where.map(({ name, shown: s }) => [name, DATA.maths[s]]));
+  const letters = lettersOf(variant);
   const p = walk.points[k - 1], g = walk.gradients[k - 1], states = walk.held[k - 1], hypers = hypersOf(entry);
   const found = stepper.step(p, g, states, k, true);
   const rows = (k === 1 && variant.first) || variant.later;

@@ -106,7 +106,7 @@ function put(id, value) {
 }
 
 function showControls() {
-  const { state, ground, looks } = model, own = !Object.hasOwn(SURFACES, state.surface);
+  const { state, ground, looks } = model, own = !has(SURFACES, state.surface);
   put("surface", own ? "" : state.surface);
   $("formula-row").style.display = own ? "" : "none";
   if (own) put("formula", state.surface);
@@ -153,7 +153,7 @@ function showHypers() {
   $("hypers-title").textContent = entry.rule;
   $("summary").textContent = t(about.summary);
   $("best").hidden = !("lr" in all);
-  const letters = Object.fromEntries(about.variants[variantOf(entry.rule, all)].where.map((w) => [w.name, DATA.maths[w.shown]]));
+  const letters = lettersOf(about.variants[variantOf(entry.rule, all)]);
   if ($("hypers").dataset.key !== key) {
     $("hypers").dataset.key = key;
     $("hypers").innerHTML = about.hypers

@@ -130,8 +130,8 @@ function surfaceOf(text) {
     if (token.kind === "number") return finite(began, constant(Number(take())));
     if (token.kind === "name") {
       const known = { x: variable(0), y: variable(1), pi: constant(Math.PI), e: constant(Math.E) };
-      if (Object.hasOwn(known, token.said)) return take(), known[token.said];
-      if (!Object.hasOwn(FUNCTIONS, token.said)) refuse(t("one of {0}", [...Object.keys(known), ...Object.keys(FUNCTIONS)].join(", ")));
+      if (has(known, token.said)) return take(), known[token.said];
+      if (!has(FUNCTIONS, token.said)) refuse(t("one of {0}", [...Object.keys(known), ...Object.keys(FUNCTIONS)].join(", ")));
       take();
       if (!is("(")) refuse(t("( after {0}", token.said));
       return finite(began, apply(token.said, readAtom()));

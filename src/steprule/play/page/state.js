@@ -11,7 +11,7 @@ function readState(text) {
   if (given.getAll("rule").length > MOST_RULES) problems.push(t("At most {0} rules.", MOST_RULES));
   for (const said of given.getAll("rule").slice(0, MOST_RULES)) {
     const [rule, ...pairs] = said.split(",");
-    if (!Object.hasOwn(DATA.rules, rule)) {
+    if (!has(DATA.rules, rule)) {
       problems.push(t("This page has no rule {0}.", rule));
       continue;
     }
@@ -84,7 +84,7 @@ function readHyper(hyper, text) {
 
 // A surface of the catalogue, or of a formula: its functions, and the least value that is known of it.
 function groundOf(name) {
-  const known = Object.hasOwn(SURFACES, name);
+  const known = has(SURFACES, name);
   const ground = known ? { ...DATA.surfaces[name], ...SURFACES[name] } : { ...surfaceOf(name), start: DATA.formula.start };
   ground.name = name;
   ground.grid = gridOf(ground);

@@ -4,8 +4,13 @@ const SEEDS = NOISE.length / (2 * DATA.mostSteps);
 
 function hypersOf(entry) {
   const all = {};
-  for (const h of DATA.rules[entry.rule].hypers) all[h.name] = entry.hypers[h.name] ?? h.default;
+  for (const h of DATA.rules[entry.rule].hypers) all[h.name] = has(entry.hypers, h.name) ? entry.hypers[h.name] : h.default;
   return all;
+}
+
+// Each name's letter in the formula.
+function lettersOf(variant) {
+  return Object.assign(Object.create(null), Object.fromEntries(variant.where.map((w) => [w.name, DATA.maths[w.shown]])));
 }
 
 // Which variant of the rule runs: a digit for each flag, and for each number that is off at zero.

@@ -1,8 +1,9 @@
 // What the page says: English in the code, other languages by a table from English. {0}, {1} stand for values.
 let language = "en";
+const has = Object.hasOwn; // a rule or a hyperparameter may be called constructor
 
 function t(text, ...values) {
-  const said = language === "zh" ? (DATA.chinese[text] ?? text) : text;
+  const said = language === "zh" ? (has(DATA.chinese, text) ? DATA.chinese[text] : text) : text;
   return said.replace(/\{(\d)\}/g, (_, k) => values[k]);
 }
 
