@@ -1,54 +1,94 @@
-// A surface of one's own: the grammar of problems/formulas.py, read into functions, never run as code.
-const FUNCTIONS = {
-  sin: (a) => [sine, () => apply("cos", a)],
-  cos: (a) => [cosine, () => negative(apply("sin", a))],
-  tan: (a) => [Math.tan, () => sum(constant(1), raised(apply("tan", a), 2))],
-  tanh: (a) => [Math.tanh, () => sum(constant(1), negative(raised(apply("tanh", a), 2)))],
-  exp: (a) => [exponential, () => apply("exp", a)],
-  log: (a) => [Math.log, () => quotient(constant(1), a)],
-  sqrt: (a) => [Math.sqrt, () => quotient(constant(0.5), apply("sqrt", a))],
-  abs: (a) => [Math.abs, () => sign(a)],
-};
+// A surface of one's own: the grammar of problems/formulas.py, read into a list of operations, never run as code.
+const FUNCTIONS = ["sin", "cos", "tan", "tanh", "exp", "log", "sqrt", "abs"];
+const OPERATIONS = ["+", "-", "*", "/", "^", "negative", ...FUNCTIONS];
 const LONGEST = 200, LARGEST_EXPONENT = 1000;
 
-// A term: its value at (x, y), and its derivative by x (k = 0) or y (k = 1), a term again. `constant` where it has neither.
-const constant = (c) => ({ constant: c, at: () => c, d: () => constant(0) });
-const variable = (which) => ({ at: which ? (x, y) => y : (x) => x, d: (k) => constant(k === which ? 1 : 0) });
-const sign = (a) => ({ at: (x, y) => Math.sign(a.at(x, y)), d: () => constant(0) });
+// Whole powers as products, as Python has them.
+function raisedTo(a, c) {
+  if (!Number.isInteger(c) || c < 1 || c > 64) return a ** c;
+  let product = a;
+  for (let k = 1; k < c; k++) product *= a;
+  return product;
+}
 
-function sum(a, b) {
-  if (a.constant === 0) return b;
-  if (b.constant === 0) return a;
-  if (a.constant !== undefined && b.constant !== undefined) return constant(a.constant + b.constant);
-  return { at: (x, y) => a.at(x, y) + b.at(x, y), d: (k) => sum(a.d(k), b.d(k)) };
-}
-function negative(a) {
-  if (a.constant !== undefined) return constant(-a.constant);
-  return { at: (x, y) => -a.at(x, y), d: (k) => negative(a.d(k)) };
-}
-function product(a, b) {
-  if (a.constant === 0 || b.constant === 0) return constant(0);
-  if (a.constant === 1) return b;
-  if (b.constant === 1) return a;
-  if (a.constant !== undefined && b.constant !== undefined) return constant(a.constant * b.constant);
-  return { at: (x, y) => a.at(x, y) * b.at(x, y), d: (k) => sum(product(a.d(k), b), product(a, b.d(k))) };
-}
-function quotient(a, b) {
-  if (a.constant !== undefined && b.constant !== undefined) return constant(a.constant / b.constant);
-  const down = (k) => quotient(product(a, b.d(k)), product(b, b));
-  return { at: (x, y) => a.at(x, y) / b.at(x, y), d: (k) => sum(quotient(a.d(k), b), negative(down(k))) };
-}
-function raised(a, c) {
-  if (a.constant !== undefined) return constant(a.constant ** c);
-  if (c === 0) return constant(1);
-  if (c === 1) return a;
-  const at = c === 2 ? (x, y) => { const v = a.at(x, y); return v * v; } : (x, y) => a.at(x, y) ** c;
-  return { at, d: (k) => product(product(constant(c), raised(a, c - 1)), a.d(k)) };
-}
-function apply(name, a) {
-  const [f, derivative] = FUNCTIONS[name](a);
-  if (a.constant !== undefined) return constant(f(a.constant));
-  return { at: (x, y) => f(a.at(x, y)), d: (k) => product(derivative(), a.d(k)) };
+// What a formula computes, in order: operation k fills register k with its value from those of registers a and b, and with its
+// slopes by x and by y. Registers 0 and 1 are x and y. A term is {constant}, or {at: its register}.
+class Tape {
+  constructor() {
+    const room = 2 * LONGEST + 4;
+    [this.v, this.dx, this.dy] = [0, 1, 2].map(() => new Float64Array(room));
+    [this.kind, this.a, this.b] = [0, 1, 2].map(() => new Int32Array(room));
+    this.dx[0] = this.dy[1] = 1;
+    this.count = 2;
+  }
+  register(term) {
+    if (term.at === undefined) {
+      this.kind[this.count] = -1;
+      this.v[(term.at = this.count++)] = term.constant;
+    }
+    return term.at;
+  }
+  // The operation on terms: folded where they are constants. A power's exponent is one.
+  apply(name, a, b) {
+    const constants = [a, ...(b ? [b] : [])].every((t) => t.constant !== undefined);
+    if (!constants && name === "*" && (a.constant === 0 || b.constant === 0)) return { constant: 0 };
+    if (!constants && name === "^" && b.constant === 0) return { constant: 1 };
+    const [p, q] = [this.register(a), b ? this.register(b) : 0], k = this.count++;
+    this.kind[k] = OPERATIONS.indexOf(name);
+    this.a[k] = p;
+    this.b[k] = q;
+    if (!constants) return { at: k };
+    this.run(k, k + 1);
+    this.kind[k] = -1;
+    return { at: k, constant: this.v[k] };
+  }
+  // Where an argument does not depend on x, its slope is 0 whatever it is multiplied by.
+  run(from, until) {
+    const { v, dx, dy, kind } = this;
+    for (let k = from; k < until; k++) {
+      const i = this.a[k], j = this.b[k], p = v[i], q = v[j];
+      let r, s; // the value; the slope by p, where there is one argument
+      switch (kind[k]) {
+        case 0: v[k] = p + q; dx[k] = dx[i] + dx[j]; dy[k] = dy[i] + dy[j]; continue; // +
+        case 1: v[k] = p - q; dx[k] = dx[i] - dx[j]; dy[k] = dy[i] - dy[j]; continue; // -
+        case 2: // *
+          v[k] = p * q;
+          dx[k] = (dx[i] && dx[i] * q) + (dx[j] && p * dx[j]);
+          dy[k] = (dy[i] && dy[i] * q) + (dy[j] && p * dy[j]);
+          continue;
+        case 3: // /
+          v[k] = r = p / q;
+          dx[k] = (dx[i] - (dx[j] && r * dx[j])) / q;
+          dy[k] = (dy[i] - (dy[j] && r * dy[j])) / q;
+          continue;
+        case 4: r = raisedTo(p, q); s = q * raisedTo(p, q - 1); break; // ^
+        case 5: r = -p; s = -1; break; // negative
+        case 6: r = sine(p); s = cosine(p); break; // sin
+        case 7: r = cosine(p); s = -sine(p); break; // cos
+        case 8: r = Math.tan(p); s = 1 + r * r; break; // tan
+        case 9: r = Math.tanh(p); s = 1 - r * r; break; // tanh
+        case 10: r = s = exponential(p); break; // exp
+        case 11: r = Math.log(p); s = 1 / p; break; // log
+        case 12: r = Math.sqrt(p); s = 0.5 / r; break; // sqrt
+        case 13: r = Math.abs(p); s = Math.sign(p); break; // abs
+        default: continue; // a constant
+      }
+      v[k] = r;
+      dx[k] = dx[i] && s * dx[i];
+      dy[k] = dy[i] && s * dy[i];
+    }
+  }
+  surface({ at }) {
+    const compute = (x, y) => {
+      this.v[0] = x;
+      this.v[1] = y;
+      this.run(2, this.count);
+    };
+    return {
+      value: (x, y) => (compute(x, y), this.v[at]),
+      gradient: (x, y) => (compute(x, y), [this.dx[at], this.dy[at]]),
+    };
+  }
 }
 
 class FormulaError extends Error {
@@ -61,7 +101,7 @@ class FormulaError extends Error {
 // The surface of a formula; throws FormulaError with the place of the mistake.
 function surfaceOf(text) {
   if (text.length > LONGEST) throw new FormulaError(LONGEST, t("at most {0} characters", LONGEST), String(text.length));
-  const tokens = [];
+  const tokens = [], tape = new Tape(), constant = (c) => ({ constant: c });
   const pattern = /\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(\*\*|[-+*/^()]))/y;
   let at = 0;
   while (text.slice(at).trim()) {
@@ -92,7 +132,7 @@ function surfaceOf(text) {
   function readSum() {
     const began = next;
     let found = readProduct();
-    while (is("+", "-")) found = finite(began, take() === "+" ? sum(found, readProduct()) : sum(found, negative(readProduct())));
+    while (is("+", "-")) found = finite(began, tape.apply(take(), found, readProduct()));
     return found;
   }
   function readProduct() {
@@ -101,7 +141,7 @@ function surfaceOf(text) {
     while (is("*", "/")) {
       const times = take() === "*", place = next, other = readSign();
       if (!times && other.constant === 0) refuse(t("a divisor other than 0"), place);
-      found = finite(began, times ? product(found, other) : quotient(found, other));
+      found = finite(began, tape.apply(times ? "*" : "/", found, other));
     }
     return found;
   }
@@ -110,16 +150,16 @@ function surfaceOf(text) {
     let found;
     if (is("-")) {
       take();
-      found = negative(readSign());
+      found = tape.apply("negative", readSign());
     } else {
       const began = next;
       found = readAtom();
       if (is("^", "**")) {
         take();
-        const place = next, { constant: exponent } = readSign();
+        const place = next, power = readSign(), exponent = power.constant;
         if (exponent === undefined) refuse(t("an exponent without x and y"), place);
         if (found.constant === undefined && Math.abs(exponent) > LARGEST_EXPONENT) refuse(t("an exponent from {0} to {1}", -LARGEST_EXPONENT, LARGEST_EXPONENT), place);
-        found = finite(began, raised(found, exponent));
+        found = finite(began, tape.apply("^", found, power));
       }
     }
     depth--;
@@ -129,12 +169,12 @@ function surfaceOf(text) {
     const began = next, token = tokens[next];
     if (token.kind === "number") return finite(began, constant(Number(take())));
     if (token.kind === "name") {
-      const known = { x: variable(0), y: variable(1), pi: constant(Math.PI), e: constant(Math.E) };
+      const known = { x: { at: 0 }, y: { at: 1 }, pi: constant(Math.PI), e: constant(Math.E) };
       if (has(known, token.said)) return take(), known[token.said];
-      if (!has(FUNCTIONS, token.said)) refuse(t("one of {0}", [...Object.keys(known), ...Object.keys(FUNCTIONS)].join(", ")));
+      if (!FUNCTIONS.includes(token.said)) refuse(t("one of {0}", [...Object.keys(known), ...FUNCTIONS].join(", ")));
       take();
       if (!is("(")) refuse(t("( after {0}", token.said));
-      return finite(began, apply(token.said, readAtom()));
+      return finite(began, tape.apply(token.said, readAtom()));
     }
     if (!is("(")) refuse(t("a number, x, y, a function or ("));
     take();
@@ -146,6 +186,5 @@ function surfaceOf(text) {
   const term = readSum();
   if (tokens[next].kind !== "end") refuse(t("an operator or the end"));
   if (term.constant !== undefined) throw new FormulaError(0, t("x or y in it"), t("a constant"));
-  const dx = term.d(0), dy = term.d(1);
-  return { value: term.at, gradient: (x, y) => [dx.at(x, y), dy.at(x, y)], window: DATA.formula.window, minima: [], noise: 0 };
+  return { ...tape.surface(term), window: DATA.formula.window, minima: [], noise: 0 };
 }
