@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -275,6 +276,27 @@ def test_a_file_that_may_not_grow(in_folder: Path) -> None:
     assert "File too large" in done.stderr
     assert Path("paths.json").read_text() == "old"
     assert [p.name for p in in_folder.iterdir()] == ["paths.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are POSIX")
+def test_links_and_pipes_stay_what_they_are(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Renaming the new file over them would replace them: as root, /dev/full itself."""
+    Path("real.json").write_text("old")
+    Path("link.json").symlink_to("real.json")
+    assert main(["trace", "sgd", "--out", "link.json"]) == 0
+    assert Path("link.json").is_symlink()
+    assert json.loads(Path("real.json").read_text())[0]["rule"] == "sgd"
+    os.mkfifo("pipe.json")
+    with subprocess.Popen(["cat", "pipe.json"], stdout=subprocess.PIPE, text=True) as reader:
+        assert main(["trace", "sgd", "--out", "pipe.json"]) == 0
+        assert json.loads(reader.communicate(timeout=60)[0])[0]["rule"] == "sgd"
+    assert Path("pipe.json").is_fifo()
+    if Path("/dev/full").is_char_device():
+        Path("full.json").symlink_to("/dev/full")
+        capsys.readouterr()
+        assert main(["trace", "sgd", "--out", "full.json"]) == 2
+        assert "No space left" in capsys.readouterr().err
+        assert Path("/dev/full").is_char_device()
 
 
 def test_a_full_disk(in_folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,23 +16,32 @@ from steprule.errors import OutputError
 def write_aside(path: Path) -> Iterator[Path]:
     """A path to write to in place of `path`; renamed to it at the end, removed if writing fails or is interrupted.
 
+    A link stays a link. What is no file (/dev/stdout, a pipe) stays what it is, and is written into at the end.
+
     Raises `OutputError`, in one line, where the file cannot be written; what was at `path` before then stays.
     """
     aside: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(None, "Is a folder")
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        stream = path.exists() and not path.is_file()
+        target = path if stream else Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.gettempdir() if stream else target.parent
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=folder)
         os.close(handle)
         aside = Path(name)
         yield aside
         with open(aside, "rb+") as written:
             os.fsync(written.fileno())
+        if stream:
+            with open(aside, "rb") as whole, open(target, "wb") as out:
+                shutil.copyfileobj(whole, out)
+            return
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(aside, 0o666 & ~mask)  # mkstemp's file is for its owner alone
-        os.replace(aside, path)
+        os.replace(aside, target)
     except OutputError:
         raise
     except OSError as error:

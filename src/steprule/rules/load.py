@@ -52,6 +52,9 @@ def load_object(spec: str, *, kind: str) -> Any:
     module = _module_from_file(Path(where)) if where.endswith(".py") else _module_by_name(where)
     if not hasattr(module, name):
         public = [n for n, v in vars(module).items() if not n.startswith("_") and isinstance(v, Rule)]
+        if not public:
+            hint = "Put @steprule.rule above a function." if kind == "rule" else ""
+            raise InputError(f"{kind} {spec!r}", expected=f"{name} in {where}", got="no such name there", hint=hint)
         raise unknown_name(kind, name, public, where=f" in {where}")
     return getattr(module, name)
 
