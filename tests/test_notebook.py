@@ -72,6 +72,7 @@ def test_several_in_one_picture(tmp_path: Any) -> None:
     shown = show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4))
     assert shown.svg.startswith("<svg")
     assert "adam  lr 0.4" in shown.svg
+    assert 'alt="sgd on quadratic, 20 steps: lr=0.4; adam on quadratic, 20 steps: lr=0.4' in shown._repr_html_()
     kind, data = picture(shown._repr_html_())
     assert kind == "png"  # filled contours
     (tmp_path / "a.png").write_bytes(data)

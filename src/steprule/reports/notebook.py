@@ -64,7 +64,10 @@ def show(*results: Any) -> Picture:
         drawn = formulas((r.name, r, {}) for r in results).replace("<div>", '<div style="margin:.7em 0">')
         return Picture(drawn, ", ".join(r.name for r in results))
     figure = _figure(first, results)
-    return Picture(_image(figure), "\n".join(repr(r) for r in results), race_charts.svg(figure))
+    words = "\n".join(repr(r) for r in results)
+    # For who cannot see it: what each result says first.
+    said = "; ".join(repr(r).splitlines()[0] for r in results)
+    return Picture(_image(figure, said), words, race_charts.svg(figure))
 
 
 def html(result: Any) -> str:
@@ -101,14 +104,14 @@ def apart(trace: Trace, step: int) -> Picture:
     return Picture(f"<table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table>", "\n".join(words))
 
 
-def _image(figure: Figure) -> str:
+def _image(figure: Figure, said: str = "") -> str:
     # As an image: two pictures on one page would share the names inside their SVG. Filled contours are smaller as pixels.
     drawn, kind = race_charts.svg(figure).encode(), "svg+xml"
     if len(drawn) > LARGEST_SVG:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
         drawn, kind = buffer.getvalue(), "png"
-    return f'<img style="max-width:100%" alt="" src="data:image/{kind};base64,{base64.b64encode(drawn).decode()}">'
+    return f'<img style="max-width:100%" alt="{escape(said)}" src="data:image/{kind};base64,{base64.b64encode(drawn).decode()}">'
 
 
 @singledispatch
