@@ -14,7 +14,7 @@ function drawAnatomy(table, walk, at) {
   const title = (text) => `<tr class="head"><th colspan="3" scope="rowgroup">${text}</th></tr>`;
   const before = [line(`${letters.p} ${t("parameter before the step")}`, p), line(`${letters.g} ${t("gradient")}`, g)];
   for (const [name, value] of Object.entries(states)) if (letters[name]) before.push(line(`${letters[name]} <code>${name}</code> ${t("before the step")}`, value));
-  const numbers = variant.where.filter(({ name }) => name in hypers).map(({ name, shown: s }) => `${DATA.maths[s]} = ${shown(hypers[name])}`);
+  const numbers = variant.where.filter(({ name }) => name in hypers).map(({ name, shown: s }) => `<span class="whole">${DATA.maths[s]} = ${shown(hypers[name])}</span>`);
   const step = found.p.map((v, j) => v - p[j]);
   table.innerHTML =
     head +
