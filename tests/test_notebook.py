@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 import re
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_what_diverged_shows_itself() -> None:
     found = steprule.sweep("sgd", hypers={"lr": [1e3, 1e4]})
     assert "2 diverged" in repr(found)
     picture(found._repr_html_())
+
+
+def test_a_rules_variant_shows_its_formula() -> None:
+    plain, rolling = show(steprule.rules.sgd), show(steprule.rules.sgd, momentum=0.5)
+    assert "<math" in plain._repr_html_()
+    assert "μ" not in unescape(plain._repr_html_())
+    assert "μ" in unescape(rolling._repr_html_())
+    with pytest.raises(InputTypeError, match="settings for a rule alone"):
+        show(steprule.trace("sgd", lr=0.4), momentum=0.5)
 
 
 def test_several_in_one_picture(tmp_path: Any) -> None:

@@ -14,13 +14,10 @@ import torch
 
 import steprule
 from steprule import rules
-from steprule.compiler import formula
-from steprule.compiler.graph import trace as graph_of
 from steprule.races.as_given import TUTORIAL, compare
 from steprule.reports.notebook import apart, show
 
-# The variant of sgd that runs when momentum is not 0:
-print(formula.text(graph_of(rules.sgd, {"momentum": 0.5})))
+show(rules.sgd, momentum=0.5)  # the variant that runs when momentum is not 0
 # %% [en]
 # ## The path
 #

@@ -45,23 +45,29 @@ class Picture:
         return self.html
 
 
-def show(*results: Any) -> Picture:
+def show(*results: Any, **settings: Any) -> Picture:
     """Results of one kind in one picture: traces on a surface, runs on a problem; or a rule's formula.
+
+    `settings` choose a rule's variant: `show(rules.sgd, momentum=0.5)`.
 
     >>> import steprule
     >>> show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4)).svg[:4]
     '<svg'
 
-    Raises `InputTypeError` where there is nothing, or things of several kinds.
+    Raises `InputTypeError` where there is nothing, or things of several kinds, or settings for what is no rule.
     """
     kinds = {type(r) for r in results}
     if len(kinds) != 1:
         got = ", ".join(sorted(k.__name__ for k in kinds)) or "nothing"
         raise InputTypeError("show", expected="results of one kind", got=got)
     first = results[0]
+    if settings and not isinstance(first, Rule):
+        raise InputTypeError(
+            "show", expected="settings for a rule alone", got=f"{settings} for a {type(first).__name__}"
+        )
     if isinstance(first, Rule):
         # Fractions of neighbouring lines would touch without a page's style sheet.
-        drawn = formulas((r.name, r, {}) for r in results).replace("<div>", '<div style="margin:.7em 0">')
+        drawn = formulas((r.name, r, settings) for r in results).replace("<div>", '<div style="margin:.7em 0">')
         return Picture(drawn, ", ".join(r.name for r in results))
     figure = _figure(first, results)
     words = "\n".join(repr(r) for r in results)
