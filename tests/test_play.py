@@ -460,7 +460,7 @@ def test_a_bad_value_is_said(page: Page) -> None:
     assert page.locator("[data-error=lr]").text_content() == "Expected a number in [0, inf)."
     page.fill("#steps", "0")
     page.keyboard.press("Tab")
-    assert page.locator("#said").text_content() == "steps cannot be 0."
+    assert page.locator("#said").text_content() == "Steps cannot be 0."
     assert page.input_value("#steps") == "20"
     assert state(page) == before
 

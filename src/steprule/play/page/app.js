@@ -307,7 +307,7 @@ function listen() {
     on(id, "change", (e) => {
       const v = Number(e.target.value);
       if (e.target.value !== "" && check(v)) return set(v), changed();
-      $("said").textContent = t("{0} cannot be {1}.", id, e.target.value || t("empty"));
+      $("said").textContent = t("{0} cannot be {1}.", e.target.labels[0].textContent.trim(), e.target.value || t("empty"));
       e.target.value = id === "start-x" ? model.state.start[0] : id === "start-y" ? model.state.start[1] : model.state[id];
     });
   field("start-x", Number.isFinite, (v) => (model.state.start = [v, model.state.start[1]]));
