@@ -392,6 +392,8 @@ def test_the_step_taken_apart(page: Page) -> None:
     ("rule=adam&surface=x%5E", "Character 3"),
     ("rule=adam&surface=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E", "Character 1"),
     ("rule=sgd,lr=9&steps=500&surface=rosenbrock", "not finite from step"),
+    ("rule=adam,lr=0.1&surface=sqrt(x)&start=-4,3", "no finite value at the start"),
+    ("rule=adam,lr=0.5&surface=log(x)%2By^2&start=3,2", "left where the surface has values"),
 ])  # fmt: skip
 def test_bad_addresses(page: Page, address: str, said: str) -> None:
     go(page, address)
@@ -425,6 +427,17 @@ def test_formulas_on_both_sides(page: Page) -> None:
         assert isinstance(at, int), (text, at)
         if found := re.search(r"character (\d+)", str(error.value)):
             assert at + 1 == int(found[1]), text
+
+
+@pytest.mark.parametrize("text", ["log(x) + y^2", "-1/x^2 + y", "sqrt(x)"])
+def test_a_formula_that_is_finite_in_part_of_the_window(page: Page, text: str) -> None:
+    """Both sides take it; a pole is no minimum."""
+    surface = formulas.surface_of(text)
+    assert np.isfinite(surface.minimum)
+    go(page, f"rule=sgd,lr=0.01&surface={text.replace('+', '%2B')}&start=2,1&steps=5")
+    assert page.locator("#said").text_content() == ""
+    assert np.isfinite(page.evaluate("model.ground.least"))
+    assert page.evaluate("contoursOf(model.ground).some((lines) => lines.length)")
 
 
 def test_a_mistake_in_a_formula_is_shown(page: Page) -> None:

@@ -78,6 +78,8 @@ CHINESE = {
     "a constant": "常数",
     "a number, a name, an operator or a bracket": "数、名称、运算符或括号",
     "a number, x, y, a function or (": "数、x、y、函数或 (",
+    "Diverged: {0}. The path has left where the surface has values.": "发散：{0}。路径离开了曲面有值的区域。",
+    "The surface has no finite value at the start: take another place.": "曲面在起点处没有有限的值：请换一个起点。",
     "a divisor other than 0": "不为 0 的除数",
     "a finite number": "有限的数",
     "after": "之后",

@@ -31,11 +31,14 @@ function changed(problems = []) {
   model.looks = looksOf(state.entries, colours().dark);
   showControls();
   const messages = [...problems];
-  const lost = model.walks.filter((w) => w.divergedAt !== null);
-  if (lost.length) {
-    const said = lost.map((w) => t("{0} is not finite from step {1}", nameOf(w.entry), w.divergedAt)).join("; ");
-    messages.push(t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", said));
-  }
+  if (!Number.isFinite(model.walks[0].values[0])) messages.push(t("The surface has no finite value at the start: take another place."));
+  const lost = model.walks.filter((w) => w.divergedAt > 0);
+  // Out of the surface's domain it has a place, and no value there; what runs away has an infinite one.
+  const out = lost.filter((w) => w.points.at(-1).every(Number.isFinite) && Number.isNaN(w.values.at(-1)));
+  const said = (walks) => walks.map((w) => t("{0} is not finite from step {1}", nameOf(w.entry), w.divergedAt)).join("; ");
+  const away = lost.filter((w) => !out.includes(w));
+  if (away.length) messages.push(t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", said(away)));
+  if (out.length) messages.push(t("Diverged: {0}. The path has left where the surface has values.", said(out)));
   $("said").textContent = messages.join(" ");
   if (map) map.stale = true;
   clearTimeout(mapTimer);

@@ -103,7 +103,7 @@ function gridOf(ground, columns = 161, rows = 121) {
     for (let i = 0; i < columns; i++) {
       const x = x0 + ((x1 - x0) * i) / (columns - 1), y = y0 + ((y1 - y0) * j) / (rows - 1);
       const v = (f[j * columns + i] = ground.value(x, y));
-      if (v < least) least = v;
+      if (v < least && v > -Infinity) least = v;
     }
   }
   return { f, columns, rows, least };

@@ -66,6 +66,7 @@ function walk(ground, entry, start, steps, noise, seed) {
       break;
     }
   }
+  if (!Number.isFinite(values[0])) divergedAt = 0;
   return { entry, stepper, points, values, gradients, held, divergedAt };
 }
 
