@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 from test_play import CHROMIUM, FLAGS
 
+from steprule import rules
 from steprule.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +75,18 @@ def test_a_public_name_without_a_docstring_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(steprule, "__all__", [*steprule.__all__, "surprise"])
     with pytest.raises(Exception, match="surprise"):
         built.on_pre_build(None)
+
+
+def test_every_rules_page_says_everything() -> None:
+    built = hooks()
+    for rule in rules.CATALOGUE.values():
+        page = built.rule_page(rule)
+        heads = re.findall(r"^## (.*)$", page, re.MULTILINE)
+        assert heads == ["Hyperparameters", "States", "Paths", "Parity", "Speed", "Walk it"], rule.name
+        assert "<math" in page
+        assert page.count("x |") >= 5, "a ratio for each workload"
+        for slot in rule.slots:
+            assert re.search(rf"`{slot.name}` .*\| (always|with `\w+`) \|", page), (rule.name, slot.name)
 
 
 def build(root: Path, target: Path) -> subprocess.CompletedProcess[str]:
