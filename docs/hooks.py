@@ -112,8 +112,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Take the search's helper from this site and not from the network."""
+    """Take the search's helper from this site and not from the network; say which pages are Chinese."""
     depth = page.file.dest_uri.count("/")
+    if page.file.src_uri.startswith("lesson/zh/"):
+        output = output.replace('<html lang="en"', '<html lang="zh-Hans"', 1)
     return output.replace("https://unpkg.com/iframe-worker/shim", f"{'../' * depth}search-shim.js")
 
 

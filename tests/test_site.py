@@ -116,6 +116,9 @@ def test_the_site_opens_from_the_file_system(tmp_path: Path) -> None:
         )
         for found in pages:
             page.goto(found.as_uri())
+        for found, language in (("lesson/zh/6_adam.html", "zh-Hans"), ("lesson/en/6_adam.html", "en")):
+            page.goto((tmp_path / found).as_uri())
+            assert page.evaluate("document.documentElement.lang") == language
         page.goto((tmp_path / "index.html").as_uri())
         # Key by key: the search listens to keys, so what fill() sets is found only where it comes before the index.
         page.locator("input.md-search__input").press_sequentially("bias correction")
