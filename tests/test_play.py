@@ -433,7 +433,7 @@ def test_formulas_on_both_sides(page: Page) -> None:
 def test_a_formula_that_is_finite_in_part_of_the_window(page: Page, text: str) -> None:
     """Both sides take it; a pole is no minimum."""
     surface = formulas.surface_of(text)
-    assert np.isfinite(surface.minimum)
+    assert -1e6 < surface.minimum < 1e6
     go(page, f"rule=sgd,lr=0.01&surface={text.replace('+', '%2B')}&start=2,1&steps=5")
     assert page.locator("#said").text_content() == ""
     assert np.isfinite(page.evaluate("model.ground.least"))

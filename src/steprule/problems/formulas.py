@@ -63,7 +63,9 @@ def surface_of(text: str) -> Surface:
         raise InputError(f"formula {text!r}", expected="finite values somewhere in [-5, 5] x [-5, 5]", got="none")
     best = grid[int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))]
     polished = minimize(bare.value, best, jac=bare.gradient, bounds=WINDOW, method="L-BFGS-B", options={"ftol": 1e-15})
-    if np.isfinite(polished.fun) and polished.fun <= bare.value(best):
+    # Towards a pole the value falls too, but the slope grows.
+    flatter = np.linalg.norm(bare.gradient(polished.x)) <= np.linalg.norm(bare.gradient(best))
+    if np.isfinite(polished.fun) and polished.fun <= bare.value(best) and flatter:
         best = polished.x
     return Surface(text, expression, ((float(best[0]), float(best[1])),), WINDOW, START)
 
