@@ -234,6 +234,21 @@ def test_the_legend_says_rates_start_minimum_and_divergence() -> None:
     assert "leaves the picture at step" in pictures.note(far, surfaces.get("quadratic"))
 
 
+def test_paths_of_one_rule_are_told_apart() -> None:
+    """By what differs, and by colour and dash; another rule's path says only what is not at its default."""
+    traces = [
+        steprule.trace("adadelta"),
+        steprule.trace("adadelta", eps=1e-3),
+        steprule.trace("adam", lr=0.1, amsgrad=True),
+    ]
+    figure = pictures.draw(traces)
+    words = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert words[:3] == ["adadelta  lr 1, eps 1e-06", "adadelta  lr 1, eps 0.001", "adam  lr 0.1, amsgrad"]
+    looks = {(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()[:3]}
+    assert len(looks) == 3
+    assert len({colour for colour, _ in looks}) == 3
+
+
 def test_an_animations_legend_covers_no_axis(five: list[paths.Trace]) -> None:
     """Frames keep the layout of the first: the legend lies below both panels, tick and axis labels included."""
     figure = pictures.draw(five)

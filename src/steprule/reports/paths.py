@@ -84,7 +84,7 @@ def grid(surface: Surface, part: tuple[Point, Point], count: int = GRID) -> tupl
 def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
     """What the legend says of a path: its learning rate, what is not at its default or tells it from its like, and its fate."""
     usual = composed(rules.resolve(trace.of or trace.rule)).defaults
-    like = [other.hypers for other in among if other.rule == trace.rule]
+    like = [other.hypers for other in among if (other.label or other.rule) == (trace.label or trace.rule)]
     said = {n: v for n, v in trace.hypers.items() if n == "lr" or v != usual[n] or any(h.get(n) != v for h in like)}
     shown = [f"{n} {v:.3g}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()]
     text = "  ".join([trace.label or trace.rule, ", ".join(shown)]).strip()
