@@ -411,6 +411,13 @@ function listen() {
     const text = new URL(newURL).hash.slice(1);
     if (writeState(model.state) !== text) open(text);
   });
+  // A page around this one says whether it is light or dark.
+  addEventListener("message", ({ source, data }) => {
+    if (source !== parent || source === window || !["light", "dark"].includes(data?.theme) || data.theme === model.state.theme) return;
+    model.state.theme = data.theme;
+    showTheme();
+    changed();
+  });
   new ResizeObserver(moved).observe(document.body);
 }
 
