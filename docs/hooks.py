@@ -203,12 +203,11 @@ def picture(rule: Rule, surface: str) -> bytes:
 
 
 def kept(rule: Rule, slot: str) -> str:
-    """With which settings a state is kept."""
-    if slot in graph_of(rule).inputs:
-        return "always"
-    alone = [v for v in rule.variants() if sum(map(bool, v.values())) == 1]
-    with_it = [next(n for n, on in v.items() if on) for v in alone if slot in graph_of(rule, v).inputs]
-    return f"with {' or '.join(f'`{n}`' for n in with_it)}"
+    """With which settings a state is kept: the fewest that do."""
+    having = [[n for n, on in v.items() if on] for v in rule.variants() if slot in graph_of(rule, v).inputs]
+    fewest = min(map(len, having))
+    alone = [" and ".join(f"`{n}`" for n in names) for names in having if len(names) == fewest]
+    return f"with {' or '.join(alone)}" if fewest else "always"
 
 
 def parity(rule: Rule) -> str:
