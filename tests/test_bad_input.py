@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -297,6 +298,26 @@ def test_links_and_pipes_stay_what_they_are(in_folder: Path, capsys: pytest.Capt
         assert main(["trace", "sgd", "--out", "full.json"]) == 2
         assert "No space left" in capsys.readouterr().err
         assert Path("/dev/full").is_char_device()
+
+
+def test_ctrl_c_while_a_library_is_imported(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some libraries raise an ImportError from it; an error of another kind is no interruption."""
+    from steprule import play
+
+    def importing(cause: BaseException) -> Any:
+        def write(*given: Any) -> None:
+            raise ImportError("half imported") from cause
+
+        return write
+
+    monkeypatch.setattr(play, "write", importing(KeyboardInterrupt()))
+    assert main(["play", "--out", "page.html"]) == 130
+    assert capsys.readouterr().err.strip() == "steprule: interrupted; what was finished is kept."
+    monkeypatch.setattr(play, "write", importing(ValueError()))
+    with pytest.raises(ImportError, match="half imported"):
+        main(["play", "--out", "page.html"])
 
 
 def test_a_full_disk(in_folder: Path) -> None:

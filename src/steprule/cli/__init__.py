@@ -32,9 +32,20 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
     except (KeyboardInterrupt, Abort):
         code = 130
+    except Exception as error:
+        if not _was_interrupted(error):
+            raise
+        code = 130
     if code == 130:
         sys.stderr.write("\nsteprule: interrupted; what was finished is kept.\n")
     return code if isinstance(code, int) else 0
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error began as Ctrl-C: a library that is just being imported may make one of its own of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _fail(message: str) -> int:
