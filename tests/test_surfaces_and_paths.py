@@ -21,7 +21,7 @@ from steprule.maths import norm
 from steprule.problems import elementary, surfaces
 from steprule.problems.surface import Surface
 from steprule.reports import paths as pictures
-from steprule.reports.style import style_of
+from steprule.reports.style import style_of, styles_of
 
 matplotlib.use("agg")
 SURFACES = list(surfaces.SURFACES.values())
@@ -247,6 +247,9 @@ def test_paths_of_one_rule_are_told_apart() -> None:
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()[:3]}
     assert len(looks) == 3
     assert len({colour for colour, _ in looks}) == 3
+    family = styles_of(["rmsprop", "rmsprop_eps_inside", "adam"])
+    assert len({style.colour for style in family}) == 3
+    assert family[0] == style_of("rmsprop")
 
 
 def test_an_animations_legend_covers_no_axis(five: list[paths.Trace]) -> None:

@@ -66,11 +66,11 @@ def style_of(name: str) -> Style:
 
 
 def styles_of(names: Sequence[str]) -> list[Style]:
-    """The styles in one picture: each name's own, and another colour, dash and marker for the second of a kind."""
+    """The styles in one picture: each name's own, and another colour, dash and marker for the second of a family."""
     own = [style_of(name) for name in names]
     found: list[Style] = []
     for style in own:
-        if style in found:
+        if style.colour in {s.colour for s in found}:
             taken = {s.colour for s in (*found, *own)}
             spare = next((s for s in _SPARE if s.colour not in taken), style)
             style = replace(spare, dash="-" if style.dash != "-" else "--")
