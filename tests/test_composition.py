@@ -18,7 +18,7 @@ from steprule import optim, rule, rules
 from steprule.errors import InputError, InputTypeError, UnknownNameError
 from steprule.hyper import Rate
 from steprule.maths import clamp
-from steprule.optim import plan as planning
+from steprule.optim import buckets as planning
 
 SHAPES = [(3, 4), (5,), (), (0,), (40_000,), (2, 3, 4)]
 SETTINGS: dict[str, dict[str, Any]] = {"SGD": {"lr": 0.01, "momentum": 0.8}}

@@ -29,6 +29,7 @@ from torch.optim import lr_scheduler
 
 from steprule import optim, rules
 from steprule.compiler import eager
+from steprule.optim.settings import hypers_of
 from steprule.rules.parts import composed
 
 NAMES = [c.rule for c in COUNTERPARTS]
@@ -115,7 +116,7 @@ def one_step_apart(case: Counterpart, settings: dict[str, Any], dtype: torch.dty
         before = [p.detach().clone() for p in params]
         states = [{k: v.clone() for k, v in optimizer.state[p].items() if isinstance(v, Tensor)} for p in params]
         optimizer.step()
-        hypers = optimizer._hypers(optimizer.param_groups[0])  # type: ignore[attr-defined]
+        hypers = hypers_of(rule, optimizer.param_groups[0])  # type: ignore[attr-defined]
         for p, old, state in zip(params, before, states, strict=True):
             if not p.numel():
                 continue
@@ -596,7 +597,7 @@ def test_float32_errs_as_torchs_where_parameters_are_small(case: Counterpart) ->
             set_gradients(a, t)
             if t > 1:
                 theirs.load_state_dict(copy.deepcopy(mine.state_dict()))
-            hypers = mine._hypers(mine.param_groups[0])  # type: ignore[attr-defined]
+            hypers = hypers_of(rule, mine.param_groups[0])  # type: ignore[attr-defined]
             exact, before = [], []
             for p, q in zip(a, b, strict=True):
                 with torch.no_grad():
@@ -679,7 +680,7 @@ def test_grad_scaler() -> None:
 def test_nothing_compiles_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one compilation per rule, variant and dtype: not for an lr, a scheduler, a step, another model."""
     from steprule.compiler import cache
-    from steprule.optim import plan
+    from steprule.optim import buckets as plan
 
     plan.kernel_for.cache_clear()
     built: list[str] = []

@@ -18,8 +18,8 @@ from steprule import optim, rule, rules
 from steprule.errors import InputError
 from steprule.hyper import Rate
 from steprule.maths import abs, clamp, exp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
-from steprule.optim import plan as planning
-from steprule.optim.forms import form_for
+from steprule.optim import buckets as planning
+from steprule.optim.backends import form_for
 from steprule.rules.parts import composed
 
 triton = pytest.importorskip("triton", reason="Triton is for Linux")
@@ -178,7 +178,7 @@ from triton.compiler import ASTSource
 import triton
 from steprule import optim
 from steprule.compiler import gpu
-from steprule.optim.plan import norm_program_for, program_for
+from steprule.optim.buckets import norm_program_for, program_for
 
 LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 

@@ -268,10 +268,11 @@ def arithmetic_of(*values: object) -> Any:
 
 
 @contextmanager
-def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[[Any], Any]]]:
+def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[..., Any]]]:
     """The values as a rule computes with them, beside `p`, and the way back for what it returns.
 
-    bfloat16 and float16 are computed in float32; the way back rounds to the dtype of `p`, once, at the store.
+    bfloat16 and float16 are computed in float32; the way back rounds to the dtype of `p`, once, at the store, unless it is told
+    `full`: then the dtype stays the one computed with.
     """
     kind = arithmetic_of(p)
     guard, dtype, lift, back = (
@@ -282,13 +283,13 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[[
         with guard():
             yield (
                 [Real(v) if type(v) in (float, int) else lift(v) for v in values],
-                lambda v: float(v) if isinstance(v, Real) else back(v),
+                lambda v, full=False: float(v) if isinstance(v, Real) else back(v, full),
             )
     finally:
         _compute_dtype.reset(token)
 
 
-_FLOAT_WAYS: tuple[Any, ...] = (nullcontext, None, lambda v: v, lambda v: v)
+_FLOAT_WAYS: tuple[Any, ...] = (nullcontext, None, lambda v: v, lambda v, full: v)
 
 
 def _numpy_ways(p: Any) -> tuple[Any, ...]:
@@ -304,10 +305,10 @@ def _numpy_ways(p: Any) -> tuple[Any, ...]:
             else v
         )
 
-    def back(v: Any) -> Any:
+    def back(v: Any, full: bool) -> Any:
         if not isinstance(v, np.ndarray):
             return v
-        return np.asarray(v, dtype=p.dtype).reshape(v.shape if p.ndim else ())
+        return np.asarray(v, dtype=dtype if full else p.dtype).reshape(v.shape if p.ndim else ())
 
     return partial(np.errstate, all="ignore"), dtype, lift, back
 
@@ -320,7 +321,7 @@ def _torch_ways(p: Any) -> tuple[Any, ...]:
     def lift(v: Any) -> Any:
         return v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
 
-    def back(v: Any) -> Any:
-        return v.to(p.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
+    def back(v: Any, full: bool) -> Any:
+        return v.to(dtype if full else p.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
 
     return torch_arithmetic().products, dtype, lift, back

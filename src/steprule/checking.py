@@ -18,10 +18,10 @@ from steprule import rules
 from steprule.compiler import eager
 from steprule.compiler.graph import Graph, Kind, trace
 from steprule.errors import StepruleError
+from steprule.optim import buckets as planning
 from steprule.optim import from_rule
-from steprule.optim import plan as planning
-from steprule.optim.base import RuleOptimizer
-from steprule.optim.forms import form_for
+from steprule.optim.backends import form_for
+from steprule.optim.optimizer import RuleOptimizer
 from steprule.paths import tuned_trace
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule

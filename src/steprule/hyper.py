@@ -104,6 +104,14 @@ class AbsentAtFirst:
 
 
 @dataclass(frozen=True)
+class FullPrecision:
+    """Slot annotation: at least float32, where its parameter is of lower precision.
+
+    An average that moves by a thousandth of a distance would stand still in bfloat16, whose numbers are further apart.
+    """
+
+
+@dataclass(frozen=True)
 class Letter:
     """Slot annotation: the letter that the paper gives the slot (LaTeX, without subscript)."""
 
@@ -199,6 +207,7 @@ class Slot:
     per_tensor: bool = False
     absent_at_first: bool = False
     letter: str = ""
+    full_precision: bool = False
 
     @property
     def starts(self) -> str:
@@ -233,7 +242,7 @@ def hyper_from(name: str, default: object, annotation: object) -> Hyper:
 def slot_from(name: str, annotation: object) -> Slot:
     """The record of a positional parameter after `p, g`."""
     start: float | str = 0.0
-    per_tensor = absent = False
+    per_tensor = absent = full = False
     letter = ""
     for mark in _marks(annotation):
         match mark:
@@ -243,9 +252,11 @@ def slot_from(name: str, annotation: object) -> Slot:
                 per_tensor, start = True, float(value)
             case AbsentAtFirst():
                 absent = True
+            case FullPrecision():
+                full = True
             case Letter(latex):
                 letter = latex
-    return Slot(name, start, per_tensor, absent, letter)
+    return Slot(name, start, per_tensor, absent, letter, full)
 
 
 def _marks(annotation: object) -> Any:

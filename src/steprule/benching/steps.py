@@ -25,7 +25,7 @@ from steprule.compiler.eager import slots_of, start
 from steprule.compiler.graph import trace
 from steprule.compiler.split import split
 from steprule.errors import InputError, unknown_name
-from steprule.optim.base import RuleOptimizer
+from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.rule import Rule
 from steprule.training import versions
 

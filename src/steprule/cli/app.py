@@ -138,7 +138,7 @@ def _kernel_source(graph: Any, form: str) -> str:
     """The kernel for float32, Numba's parallel one, as it stands in the cache folder."""
     from steprule.compiler.split import split
     from steprule.errors import InputError
-    from steprule.optim.forms import compiler_of
+    from steprule.optim.backends import compiler_of
 
     try:
         compiler = compiler_of("triton" if form == "triton" else "numba")

@@ -50,12 +50,17 @@ def _by_parts(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mappin
     """A complex parameter is two real ones, as in torch; its states are complex again."""
     import torch
 
-    def view(value: Any, how: Any) -> Any:
-        return how(value) if isinstance(value, torch.Tensor) and value.ndim else value
+    def real(value: Any) -> Any:
+        is_complex = isinstance(value, torch.Tensor) and value.is_complex()
+        return torch.view_as_real(value.resolve_conj()) if is_complex else value
 
-    parts = {name: view(value, torch.view_as_real) for name, value in state.items()}
-    new_p, new = step(rule, torch.view_as_real(p), torch.view_as_real(g), parts, t, hypers)
-    return torch.view_as_complex(new_p), {name: view(value, torch.view_as_complex) for name, value in new.items()}
+    def whole(name: str, value: Any) -> Any:
+        # A slot of one number is no element of p, whatever its shape.
+        return value if name in numbers or not isinstance(value, torch.Tensor) else torch.view_as_complex(value)
+
+    numbers = {s.name for s in rule.slots if s.per_tensor}
+    new_p, new = step(rule, real(p), real(g), {name: real(value) for name, value in state.items()}, t, hypers)
+    return torch.view_as_complex(new_p), {name: whole(name, value) for name, value in new.items()}
 
 
 @lru_cache(maxsize=4096)
@@ -66,10 +71,13 @@ def slots_of(rule: Rule, switches: tuple[tuple[str, bool], ...]) -> frozenset[st
 
 def start(slot: Slot, p: Any, hypers: Mapping[str, Any]) -> Any:
     """The value of a slot before the first step."""
-    value = hypers[slot.start] if isinstance(slot.start, str) else slot.start
-    if slot.per_tensor:
-        return value
-    return _filled(p, value)
+    value = start_number(slot, hypers)
+    return value if slot.per_tensor else _filled(p, value)
+
+
+def start_number(slot: Slot, hypers: Mapping[str, Any]) -> Any:
+    """What every element of a slot is before the first step."""
+    return hypers[slot.start] if isinstance(slot.start, str) else slot.start
 
 
 def _is_on(value: Any) -> bool:

@@ -26,6 +26,28 @@ def pointer(typing: Any, address: Any, dtype: Any) -> Any:
     return kind(types.int64, dtype), generate
 
 
+@intrinsic
+def peek(typing: Any, address: Any, dtype: Any) -> Any:
+    """The number of this dtype that stands at the address."""
+    kind = dtype.instance_type
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], context.get_value_type(kind).as_pointer()))
+
+    return kind(types.int64, dtype), generate
+
+
+@intrinsic
+def poke(typing: Any, address: Any, value: Any) -> Any:
+    """Write the value, in its own dtype, at the address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), generate
+
+
 def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], make())

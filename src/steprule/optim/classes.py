@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copyreg
 import inspect
+import pickle
+import sys
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from steprule import rules
 from steprule.errors import unknown_name
-from steprule.optim.base import BEYOND, RuleOptimizer
+from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
 from steprule.rules.rule import Rule
 
@@ -74,36 +78,120 @@ class RAdam(RuleOptimizer, torch.optim.RAdam):
 NAMES = ("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Lion")
 
 
+_BEYOND_TORCH = ("clip_value", "clip_norm", "ema_decay")
+"""Parts whose hyperparameters are keys of a group only where they are on, as in the classes that torch has."""
+
+
+class _RuleClass(type):
+    """The type of classes made by `from_rule`, which no module has under their name: pickle saves what makes them again."""
+
+    made_from: Rule
+
+
+class FromRule(RuleOptimizer, metaclass=_RuleClass):
+    """What all classes made from rules share: a constructor that takes the rule's hyperparameters by name."""
+
+    _defaults: ClassVar[dict[str, Any]]
+
+    def __init__(self, params: Iterable[Any], **hypers: Any) -> None:
+        found, defaults = self.rule, self._defaults
+        own: dict[str, Any] = {n: hypers.pop(n) for n in ("zero_grad", "backend", "fused_unscale") if n in hypers}
+        if given := {h.name for h in found.hypers if h.given} & set(hypers):
+            raise unknown_name("hyperparameter", given.pop(), defaults, where=f" of {found.name}")
+        numbers = {n: float(v) if isinstance(v, Tensor) else v for n, v in hypers.items()}
+        bound = {n: hypers.get(n, v) for n, v in found.bind(numbers).items() if _is_settable(found, n)}
+        own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
+        super().__init__(params, _with_betas(bound), **own)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch; `beta1` and `beta2` of a group become its `betas`."""
+        if isinstance(param_group, dict) and "betas" in self.defaults and {"beta1", "beta2"} & set(param_group):
+            beta1, beta2 = param_group.get("betas", self.defaults["betas"])
+            param_group["betas"] = (param_group.pop("beta1", beta1), param_group.pop("beta2", beta2))
+        super().add_param_group(param_group)
+
+
+def _is_settable(rule: Rule, name: str) -> bool:
+    """Whether a hyperparameter is the user's to set, and not the step's to give."""
+    return rule.hyper(name).given is None
+
+
+def _with_betas(values: dict[str, Any]) -> dict[str, Any]:
+    """`beta1` and `beta2` as torch's constructors say them: schedulers look for `betas`."""
+    if not {"beta1", "beta2"} <= set(values):
+        return values
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "beta1":
+            found["betas"] = (value, values["beta2"])
+        elif name != "beta2":
+            found[name] = value
+    return found
+
+
 def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimizer]:
     """An Optimizer class from any rule; its constructor takes the rule's hyperparameters by name, with their defaults.
+
+    A rule with `beta1` and `beta2` takes `betas=(beta1, beta2)` too, and keeps them so in its groups, as torch's classes do.
 
     >>> import steprule, torch
     >>> Slow = steprule.optim.from_rule("rmsprop_eps_inside")
     >>> optimizer = Slow([torch.zeros(2, requires_grad=True)], lr=0.1, weight_decay=0.01)
     """
-    found = equipped(rules.resolve(rule))
-    parameters = [inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    defaults = {h.name: h.default for h in found.hypers if h.given is None}
-    parameters += [
-        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v)
-        for n, v in {**defaults, "zero_grad": False, "backend": "auto"}.items()
-    ]
+    raw = rules.resolve(rule)
+    found = equipped(raw)
+    defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None})
+    taken = {h.name for h in raw.hypers}
+    space = {
+        "rule": found,
+        "made_from": raw,
+        "__module__": __name__,
+        "__doc__": f"{found.summary}\n\nMade from the rule `{found.name}`.",
+        "_defaults": defaults,
+        "_extras": {n: found.hyper(n).default for n in _BEYOND_TORCH if n in found.defaults and n not in taken} | OFF,
+    }
+    made: Any = _RuleClass(name or found.name, (FromRule,), space)
+    say_constructor(
+        made,
+        [
+            inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+            *(
+                inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v)
+                for n, v in {**defaults, "zero_grad": False, "fused_unscale": False, "backend": "auto"}.items()
+            ),
+        ],
+        FromRule.__init__,
+    )
+    return made  # type: ignore[no-any-return]
 
-    class FromRule(RuleOptimizer):
-        rule = found
 
-        def __init__(self, params: Iterable[Any], **hypers: Any) -> None:
-            own = {n: hypers.pop(n) for n in ("zero_grad", "backend") if n in hypers}
-            if given := {h.name for h in found.hypers if h.given} & set(hypers):
-                raise unknown_name("hyperparameter", given.pop(), defaults, where=f" of {found.name}")
-            numbers = {n: float(v) if isinstance(v, Tensor) else v for n, v in hypers.items()}
-            bound = {n: hypers.get(n, v) for n, v in found.bind(numbers).items() if n in defaults}
-            super().__init__(params, bound, **own)
+def _made_again(reference: str, name: str) -> type[RuleOptimizer]:
+    return from_rule(reference, name=name)
 
-    FromRule.__name__ = FromRule.__qualname__ = name or found.name
-    FromRule.__doc__ = f"{found.summary}\n\nMade from the rule `{found.name}`.\n\n{BEYOND}"
-    FromRule.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return FromRule
 
+def _reduced(cls: _RuleClass) -> str | tuple[Any, ...]:
+    """How pickle saves a class made from a rule: by its own name where a module has it, else by its rule's."""
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls:
+        return str(cls.__qualname__)
+    return _made_again, (_reference(cls.made_from), cls.__name__)
+
+
+def _reference(rule: Rule) -> str:
+    """What `rules.resolve` finds the rule by in another process."""
+    if rules.CATALOGUE.get(rule.name) is rule:
+        return rule.name
+    module = rule.function.__module__
+    if not module.startswith("steprule_user_") and getattr(sys.modules.get(module), rule.name, None) is rule:
+        return f"{module}:{rule.name}"
+    file = Path(rule.lines[0])
+    if file.suffix == ".py" and file.is_file():
+        return f"{file}:{rule.name}"
+    raise pickle.PicklingError(
+        f"an optimizer of the rule {rule.name!r}: expected a rule of the catalogue, a module or a file, got one that only this "
+        "process has. Put the rule into a file; or use cloudpickle, which saves its code."
+    )
+
+
+copyreg.pickle(_RuleClass, _reduced)
 
 Lion = from_rule("lion", name="Lion")

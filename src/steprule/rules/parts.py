@@ -15,7 +15,18 @@ from typing import Annotated, Any, get_type_hints
 from annotated_types import Ge, Lt
 
 from steprule.errors import unknown_name
-from steprule.hyper import AbsentAtFirst, Given, Hyper, Letter, Meaning, OffAtZero, WeightDecay, hyper_from, slot_from
+from steprule.hyper import (
+    AbsentAtFirst,
+    FullPrecision,
+    Given,
+    Hyper,
+    Letter,
+    Meaning,
+    OffAtZero,
+    WeightDecay,
+    hyper_from,
+    slot_from,
+)
 from steprule.maths import clamp, minimum, norm
 from steprule.rules.rule import Paper, Rule, rule
 
@@ -27,7 +38,7 @@ ClipValue = Annotated[float, Ge(0), OffAtZero(), Meaning("largest absolute value
 ClipNorm = Annotated[float, Ge(0), OffAtZero(), Meaning("largest norm of all gradients together", "C")]
 GradNorm = Annotated[float, Given(reduction=True), Meaning("norm of all gradients together", r"\|g\|")]
 EmaDecay = Annotated[float, Ge(0), Lt(1), OffAtZero(), Meaning("decay of the average of the weights", r"\delta")]
-Ema = Annotated[Any, AbsentAtFirst(), Letter(r"\bar{\theta}")]
+Ema = Annotated[Any, AbsentAtFirst(), FullPrecision(), Letter(r"\bar{\theta}")]
 Part = Callable[..., tuple[Any, ...]]
 
 

@@ -78,7 +78,10 @@ class Rule:
         with computing(p, [p, g, *slots, *values.values()]) as (lifted, back):
             numbers = dict(zip(values, lifted[2 + len(slots) :], strict=True))
             result = self.function(*lifted[: 2 + len(slots)], **numbers)
-            return tuple(back(v) for v in result) if isinstance(result, tuple) else back(result)
+            if not isinstance(result, tuple):
+                return back(result)
+            full = {k for k, s in enumerate(self.slots, start=1) if s.full_precision}
+            return tuple(back(v, k in full) for k, v in enumerate(result))
 
     @property
     def defaults(self) -> dict[str, float | bool]:

@@ -1,0 +1,126 @@
+"""The tensors of a group that one kernel serves: their addresses, their chunks, their table of scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steprule.compiler.split import Program, measuring, program_of
+from steprule.optim.backends import Form, compiler_of
+from steprule.rules.parts import gradient_norm
+
+Switches = tuple[tuple[str, bool], ...]
+program_for = lru_cache(maxsize=1024)(program_of)
+
+
+@lru_cache(maxsize=1024)
+def kernel_for(program: Program, dtypes: tuple[str, ...], form: Form) -> Any:
+    """The kernel; numba or triton is imported here, at the first step."""
+    return compiler_of(form).kernel_for(program, dict(zip(program.columns, dtypes, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def norm_program_for(switches: Switches) -> Program:
+    """What measures the gradients before a clip by norm, for the switches of the rule behind it."""
+    known = {h.name for h in gradient_norm.hypers}
+    return measuring(program_for(gradient_norm, tuple(s for s in switches if s[0] in known), frozenset()))
+
+
+@dataclass
+class Bucket:
+    """Tensors of the same device and dtypes, with the same slots present."""
+
+    program: Program
+    kernel: Any
+    norm: Any
+    """The kernel that measures the gradients, where the rule clips by their norm."""
+    places: NDArray[np.intp] | None
+    """Where its tensors stand among those that are looked at; None where it has them all."""
+    chunks: Any
+    laid_otherwise: list[int]
+    """Which of its gradients lie otherwise than their parameter: the kernel reads a copy."""
+    table: NDArray[Any]
+    which: NDArray[np.int32]
+    """The column of the table that each tensor uses; all the first, unless their steps are `mixed`."""
+    addresses: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    mixed: bool = False
+    copies: list[Tensor] = field(default_factory=list)
+    """Of this step's gradients; they live until its launch is over."""
+
+    @classmethod
+    def of(
+        cls, program: Program, form: Form, switches: Switches, dtypes: tuple[str, ...],
+        sizes: list[int], device: torch.device, places: NDArray[np.intp] | None, laid_otherwise: list[int],
+    ) -> Bucket:  # fmt: skip
+        """For tensors of these numbers of elements."""
+        kernel = kernel_for(program, dtypes, form)
+        clips = dict(switches).get("clip_norm")
+        return cls(
+            program=program,
+            kernel=kernel,
+            norm=kernel_for(norm_program_for(switches), dtypes[:2], form) if clips else None,
+            places=places,
+            chunks=kernel.chunks(sizes, device),
+            laid_otherwise=laid_otherwise,
+            table=np.empty((len(program.roots), 1), dtype=kernel.compute),
+            which=np.zeros(len(sizes), dtype=np.int32),
+        )
+
+    def take(self, addresses: NDArray[np.int64]) -> None:
+        """This step's addresses [columns, tensors], of all tensors that are looked at."""
+        count = len(self.program.columns)
+        self.addresses = addresses[:count] if self.places is None else addresses[:count, self.places]
+
+    def copy_gradients(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+        """Copy the gradients that lie otherwise into their parameter's order; [tensors] of this bucket."""
+        if self.places is None:
+            self.addresses = self.addresses.copy()
+        for k in self.laid_otherwise:
+            copied = torch.empty_like(params[k], dtype=grads[k].dtype).copy_(grads[k])
+            self.copies.append(copied)
+            self.addresses[1, k] = copied.data_ptr()
+
+    def square(self, hypers: dict[str, Any]) -> Any:
+        """The sum of the squares of the gradients, as the clip will see them; a 0-dim tensor where they are on a GPU."""
+        values, _ = self.norm.program.scalars(hypers)
+        table = np.array(values, dtype=self.norm.compute).reshape(-1, 1)
+        norms = self.norm.reduce(self.addresses, self.chunks, table, np.zeros_like(self.which))
+        return (norms * norms).sum()
+
+    def launch(self, given: Mapping[str, Any]) -> None:
+        """Update the tensors."""
+        args = [given[n.name] for n in self.program.given if n.name]
+        self.kernel.launch(self.addresses, self.chunks, self.table, self.which, args)
+        self.copies = []
+
+    def tabulate(self, hypers: dict[str, Any], numbers: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+        """Fill the table of scalars, a column for each distinct combination of step number and one-number slots.
+
+        `numbers`: "t" and such slots by name, one value for each tensor of the bucket. Gives the slots' new values.
+        """
+        # The bytes: comparing two short arrays as numbers takes longer than the kernel of a small model.
+        if all([row.tobytes() == row[:1].tobytes() * len(row) for row in numbers.values()]):
+            values, new = self.program.scalars({**hypers, **{n: row[0].item() for n, row in numbers.items()}})
+            if self.mixed:
+                self.which[:], self.mixed = 0, False
+                self.table = np.empty((len(values), 1), dtype=self.table.dtype)
+            self.table[:, 0] = values
+            return new
+        distinct, inverse = np.unique(np.stack(list(numbers.values())), axis=1, return_inverse=True)
+        columns, fresh = [], []
+        for column in distinct.T:
+            values, new = self.program.scalars(
+                {**hypers, **{n: float(v) for n, v in zip(numbers, column, strict=True)}}
+            )
+            columns.append(values)
+            fresh.append(new)
+        self.which[:], self.mixed = inverse.reshape(-1), True
+        self.table = np.array(columns, dtype=self.table.dtype).reshape(len(columns), -1).T.copy()
+        return {n: np.array([new[n] for new in fresh])[self.which] for n in fresh[0]}

@@ -1,0 +1,367 @@
+"""What one step of one parameter group needs, prepared once and looked at in each step.
+
+A plan holds numbers, never a tensor, the group or the optimizer: those come with each call. It is made anew when anything that its
+kernels rely on differs, when the set of gradients changed, or a switch of the rule was thrown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steprule.compiler import eager
+from steprule.optim import one_by_one
+from steprule.optim.backends import Form, form_for
+from steprule.optim.buckets import Bucket, program_for
+from steprule.optim.scan import look_for
+from steprule.optim.settings import Settings
+from steprule.optim.signature import (
+    CHANGED,
+    DTYPES,
+    MOVED,
+    PLAIN,
+    Look,
+    Subjects,
+    is_dense,
+    is_number,
+    is_plain,
+    is_within,
+    lies_as,
+    overlapping,
+    placed_alike,
+    shard,
+    span_of,
+)
+from steprule.optim.states import as_numbers, begin, check_whole, lay_as
+
+if TYPE_CHECKING:
+    from steprule.optim.optimizer import RuleOptimizer
+
+LARGE = 1 << 20
+"""Elements from which a launch lets other Python threads run; what it reads and writes is held alive for that time."""
+
+
+class GroupPlan:
+    """The buckets of a group, the look at their tensors, and the parameters that are stepped one by one."""
+
+    def __init__(self, optimizer: RuleOptimizer, group: dict[str, Any], scale: float | None) -> None:
+        self.rule, self.backend = optimizer.rule, optimizer.backend
+        self.settings = settings = Settings(self.rule, group, scale)
+        self.clips = bool(settings.hypers.get("clip_norm"))
+        used = eager.slots_of(self.rule, settings.switches)
+        self.used = used
+        self.starts = {"step": 0.0} if optimizer.counts_steps else {}
+        self.starts |= {
+            s.name: eager.start_number(s, settings.hypers) for s in self.rule.slots if s.per_tensor and s.name in used
+        }
+        self.needed = {n: "t" if n == "step" else n for n in self.starts if n != "step" or self.rule.takes_t}
+        self.counts_steps = optimizer.counts_steps
+        self._by_torch = self._may_use_torch(optimizer, group)
+        # A gradient that another group reads too is zeroed when all have read it.
+        self.zeroes_late = settings.zeroes and _shares_gradients(optimizer, group)
+        self.program = program_for(self.rule, settings.switches, frozenset(), settings.zeroes and not self.zeroes_late)
+        self.slots = [s for s in self.rule.slots if not s.per_tensor and s.name in self.program.columns]
+
+        members: list[Tensor] = group["params"]
+        self.others: list[int] = []
+        """Where parameters with a gradient stand that no kernel may touch, or that share memory with another."""
+        self.strange: list[int] = []
+        """Where parameters without a gradient stand whose type only Python can ask."""
+        resting: list[int] = []
+        forms: dict[int, Form] = {}
+        for m, p in enumerate(members):
+            if p.grad is None:
+                (resting if type(p) in PLAIN else self.strange).append(m)
+            elif (form := self._form(optimizer, p, p.grad)) is not None:
+                forms[m] = form
+            else:
+                self.others.append(m)
+        together = self._sharing(optimizer, members, [*forms, *self.others])
+        places = [m for m in forms if m not in together]
+        self.others = sorted({*self.others, *together})
+        if self.others:
+            self._refuse(optimizer, group, [members[m] for m in self.others])
+
+        self.buckets: list[Bucket] = []
+        self.look: Look | None = None
+        self.pending: list[tuple[dict[str, Any], str, Tensor]] = []
+        """Slots that the rule fills at this first use: they become states when it has."""
+        self.once = not places
+        """Whether the next step needs another plan."""
+        if places:
+            self._plan(optimizer, members, places, resting, [forms[m] for m in places])
+        self.shards = any(type(members[m]).__name__ == "DTensor" for m in places)
+
+    def _plan(
+        self, optimizer: RuleOptimizer, members: list[Tensor], places: list[int], resting: list[int], forms: list[Form]
+    ) -> None:
+        params = [members[m] for m in places]
+        grads: list[Any] = [p.grad for p in params]
+        names = [s.name for s in self.slots]
+        absent_of: list[frozenset[str]] = []
+        slots: list[list[Tensor]] = [[] for _ in self.slots]
+        numbers: list[list[Tensor]] = [[] for _ in self.starts]
+        for p in params:
+            state = optimizer.state[p] if names or self.starts else {}
+            as_numbers(state, self.starts)
+            for column, name in zip(numbers, self.starts, strict=True):
+                column.append(state[name])
+            absent = frozenset(s.name for s in self.slots if s.absent_at_first and state.get(s.name) is None)
+            absent_of.append(absent)
+            for column, slot in zip(slots, self.slots, strict=True):
+                held = state.get(slot.name)
+                if held is None:
+                    held = begin(slot, p, self.settings.hypers, absent=slot.name in absent)
+                    if slot.name in absent:
+                        self.pending.append((state, slot.name, held))
+                    else:
+                        state[slot.name] = held
+                column.append(held)
+        subjects = Subjects(
+            members=members,
+            places=places,
+            resting=resting,
+            states=optimizer.state,
+            columns=[params, grads, *slots, *numbers],
+            names=(*names, *self.starts),
+            numbers=len(self.starts),
+            writes_g=bool(self.program.stores.get("g") == 0.0 and "g" in self.program.stores),
+        )
+        self.look = look_for(subjects)
+        self.rows = {name: row for row, name in enumerate(self.starts)}
+        self.written = np.array([c != 1 or subjects.writes_g for c in range(len(subjects.columns))])
+        self.once = bool(self.pending)
+        self.places = places
+        groups: dict[Any, list[int]] = {}
+        for k, (p, g) in enumerate(zip(params, grads, strict=True)):
+            dtypes = (shard(p).dtype, shard(g).dtype, *(shard(column[k]).dtype for column in slots))
+            key = forms[k], p.device, dtypes, absent_of[k]
+            groups.setdefault(key, []).append(k)
+        for (form, device, dtypes, absent), ks in groups.items():
+            program = program_for(self.rule, self.settings.switches, absent, subjects.writes_g)
+            own = [shard(params[k]) for k in ks]
+            self.buckets.append(
+                Bucket.of(
+                    program, form, self.settings.switches, tuple(DTYPES[d] for d in dtypes),
+                    [p.numel() for p in own], device, None if len(groups) == 1 else np.array(ks),
+                    [i for i, k in enumerate(ks) if not lies_as(shard(grads[k]), own[i])],
+                )
+            )  # fmt: skip
+        self.elements = sum(shard(p).numel() for p in params)
+        for bucket in self.buckets:
+            self._take(bucket, params)
+
+    def prepare(self, optimizer: RuleOptimizer, group: dict[str, Any], scale: float | None) -> bool:
+        """Whether the plan holds in this step; its addresses and settings are then this step's. Nothing is written."""
+        if self.once or self.backend is not optimizer.backend or not self.settings.still(group, scale):
+            return False
+        members, look = group["params"], self.look
+        assert look is not None
+        found = look.look(members, optimizer.state)
+        if found == CHANGED or (found == MOVED and self._meet(optimizer, group, look)):
+            return False
+        if self.strange and any([members[m].grad is not None for m in self.strange]):
+            return False
+        for m in self.others:
+            grad = members[m].grad
+            # One that a kernel can step now, as where a gradient was lazy only once, comes back into a bucket.
+            if grad is None or (m not in self._together and self._form(optimizer, members[m], grad) is not None):
+                return False
+        for bucket in self.buckets:
+            self._take(bucket, [members[m] for m in self.places] if bucket.laid_otherwise else ())
+        return True
+
+    def _take(self, bucket: Bucket, params: Sequence[Tensor]) -> None:
+        assert self.look is not None
+        bucket.take(self.look.addresses)
+        if bucket.laid_otherwise:
+            own = params if bucket.places is None else [params[k] for k in bucket.places]
+            with torch.no_grad():
+                bucket.copy_gradients([shard(p) for p in own], [shard(p.grad) for p in own])  # type: ignore[arg-type]
+
+    def _meet(self, optimizer: RuleOptimizer, group: dict[str, Any], look: Look) -> bool:
+        """Whether memory that has moved overlaps now, or gradients are shared in another way."""
+        if self.settings.zeroes and _shares_gradients(optimizer, group) != self.zeroes_late:
+            return True
+        return bool(overlapping(look.addresses, look.lengths, self.written))
+
+    def squares(self, members: list[Tensor]) -> list[Any]:
+        """The sums of the squares of the gradients, one for each bucket and for each parameter beside them."""
+        found = [bucket.square(self.settings.hypers) for bucket in self.buckets]
+        with torch.no_grad():
+            found += [one_by_one.square_of(members[m], self.settings.hypers) for m in self.others]
+        return found
+
+    def launch(self, optimizer: RuleOptimizer, group: dict[str, Any], norm: Any) -> None:
+        """Take the step that was prepared; `norm` is that of all gradients, where a group clips by it."""
+        members: list[Tensor] = group["params"]
+        if self.others:
+            self._step_others(optimizer, group, [members[m] for m in self.others], norm)
+        look = self.look
+        if look is None:
+            return
+        held = look.hold(members, optimizer.state) if self.elements >= LARGE else None
+        values, given = look.values, {"grad_norm": norm}
+        if "step" in self.rows:
+            values[self.rows["step"]] += 1
+        for bucket in self.buckets:
+            rows = {to: values[self.rows[n]] for n, to in self.needed.items()}
+            if bucket.places is not None:
+                rows = {n: row[bucket.places] for n, row in rows.items()}
+            new = bucket.tabulate(self.settings.hypers, rows)
+            bucket.launch(given)
+            for name, value in new.items():
+                values[self.rows[name], slice(None) if bucket.places is None else bucket.places] = value
+            if self.settings.zeroes and bucket.laid_otherwise and not self.zeroes_late:
+                self._zero(
+                    members[self.places[k]]
+                    for k in (range(len(self.places)) if bucket.places is None else bucket.places)
+                )
+        look.finish()
+        for state, name, slot in self.pending:
+            state[name] = slot
+        self.pending = []
+        del held
+
+    def zero_late(self, members: list[Tensor]) -> None:
+        """Zero the gradients that another group has read, too."""
+        if self.zeroes_late:
+            self._zero(members)
+
+    def _step_others(self, optimizer: RuleOptimizer, group: dict[str, Any], params: list[Tensor], norm: Any) -> None:
+        settings = self.settings
+        if self._by_torch:
+            if settings.scale is not None:
+                with torch.no_grad():
+                    for p in params:
+                        p.grad.div_(settings.scale)  # type: ignore[union-attr]
+            one_by_one.step_by_torch(optimizer, group, params)
+        else:
+            hypers = {**settings.hypers, **({"grad_norm": float(norm)} if self.clips else {})}
+            with torch.no_grad():
+                for p in params:
+                    one_by_one.step_by_rule(self.rule, optimizer, self.used, self.counts_steps, p, hypers)
+        if settings.zeroes and not self.zeroes_late:
+            self._zero(params)
+
+    @staticmethod
+    def _zero(params: Any) -> None:
+        with torch.no_grad():
+            for p in params:
+                if p.grad is not None:
+                    p.grad.zero_()
+
+    # Which parameters a kernel steps.
+
+    def _form(self, optimizer: RuleOptimizer, p: Tensor, g: Tensor) -> Form | None:
+        """The form of the kernel that may step this parameter, or None."""
+        if self.settings.special:
+            return None
+        form = form_for(self.backend, p.device.type)
+        reduces = bool(self.program.reductions or self.program.given)
+        if form is None or (reduces and shard(p) is not p) or not placed_alike(g, p):
+            return None
+        whole, p, g = p, shard(p), shard(g)
+        if not (is_plain(p) and is_plain(g) and g.shape == p.shape and g.device == p.device and is_dense(p)):
+            return None
+        state = optimizer.state.get(whole) if self.slots or self.starts else None
+        if not state:
+            return form
+        owned = [*self.starts, *(s.name for s in self.rule.slots)]
+        check_whole(state, owned, self._always())
+        for slot in self.slots:
+            held = state.get(slot.name)
+            if held is None:
+                continue
+            if not isinstance(held, Tensor) or not placed_alike(held, whole):
+                return None
+            held = shard(held)
+            if not (is_plain(held) and held.shape == p.shape and held.device == p.device and lay_as(held, p)):
+                return None
+        if not all(is_number(state[n]) for n in self.starts if isinstance(state.get(n), Tensor)):
+            return None
+        return form
+
+    def _always(self) -> list[str]:
+        """The keys that a state has from its first step on, whatever is switched on."""
+        off = tuple((n, False) for n, _ in self.settings.switches)
+        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in eager.slots_of(self.rule, off)]
+        return [*(["step"] if self.counts_steps else []), *slots]
+
+    def _sharing(self, optimizer: RuleOptimizer, members: list[Tensor], places: list[int]) -> set[int]:
+        """Where parameters stand that share memory which the step writes."""
+        columns: list[list[tuple[int, int]]] = []
+        for m in places:
+            p = members[m]
+            state = optimizer.state.get(p, {}) if self.slots or self.starts else {}
+            own = [p, p.grad, *(state.get(name) for name in (*(s.name for s in self.slots), *self.starts))]
+            columns.append([_range(t) for t in own])
+        if not columns:
+            self._together: set[int] = set()
+            return self._together
+        ranges = np.array(columns, dtype=np.int64)
+        written = np.array([c != 1 or self.settings.zeroes for c in range(ranges.shape[1])])
+        found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
+        self._together = {places[k] for k in found}
+        return self._together
+
+    def _may_use_torch(self, optimizer: RuleOptimizer, group: Mapping[str, Any]) -> bool:
+        if self.backend == "eager" and not self.settings.special:
+            return False
+        return one_by_one.torchs_class(type(optimizer)) is not None and not self._beyond(optimizer, group)
+
+    @staticmethod
+    def _beyond(optimizer: RuleOptimizer, group: Mapping[str, Any]) -> list[str]:
+        """What is on that torch's own step has no part for."""
+        return [n for n in optimizer._extras if n != "zero_grad" and group.get(n)]
+
+    def _refuse(self, optimizer: RuleOptimizer, group: Mapping[str, Any], params: list[Tensor]) -> None:
+        """Raise for what only torch's own step could do, where it cannot; and for memory that is not there."""
+        for p in params:
+            for t in (p, p.grad):
+                if (
+                    t is not None
+                    and type(t) in PLAIN
+                    and t.layout is torch.strided
+                    and t.device.type == "cpu"
+                    and not is_within(t)
+                ):
+                    raise RuntimeError(
+                        f"{type(optimizer).__name__}: a tensor of {span_of(t) * t.element_size()} bytes in a storage of "
+                        f"{t.untyped_storage().nbytes()}: its memory was given away"
+                    )
+        sparse = any(p.grad is not None and p.grad.layout is not torch.strided for p in params)
+        if (sparse or self.settings.special) and not self._by_torch:
+            base = one_by_one.torchs_class(type(optimizer))
+            one_by_one.refuse_options(type(optimizer).__name__, base, self._beyond(optimizer, group))
+
+
+def _range(t: Any) -> tuple[int, int]:
+    """Address and bytes of what a tensor occupies; nothing where it has no memory of its own to compare."""
+    if not isinstance(t, Tensor):
+        return 0, 0
+    t = shard(t)
+    if t.layout is not torch.strided or type(t) not in PLAIN or t._is_zerotensor() or not is_within(t):
+        return 0, 0
+    try:
+        address = t.data_ptr()
+    except RuntimeError:  # a tensor without memory, as a fake one
+        return 0, 0
+    return (address, span_of(t) * t.element_size()) if address else (0, 0)
+
+
+def _shares_gradients(optimizer: RuleOptimizer, group: dict[str, Any]) -> bool:
+    """Whether the gradient of a parameter of this group lies in memory where one of another group lies."""
+    if len(optimizer.param_groups) == 1:
+        return False
+
+    def stores(groups: Sequence[Mapping[str, Any]]) -> set[int]:
+        grads = [shard(p.grad) for g in groups for p in g["params"] if p.grad is not None]
+        return {g.untyped_storage()._cdata for g in grads if type(g) in PLAIN and g.layout is torch.strided}
+
+    others = [g for g in optimizer.param_groups if g is not group]
+    return not stores([group]).isdisjoint(stores(others))

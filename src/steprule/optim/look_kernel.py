@@ -1,0 +1,201 @@
+"""The compiled look at every tensor of a step, as source: scan.py loads it through the cache of kernels, with Numba.
+
+It reads records where layout.py found things, and compares before it follows: an object's type before its record, a record's keys
+before its storage. All arguments are addresses and numbers. Nothing here writes to a tensor but `finish`.
+"""
+
+import numpy as np
+from numba import njit
+
+from steprule.compiler.intrinsics import peek, poke
+from steprule.optim.layout import Offsets
+
+AT = Offsets()  # scan.py puts those of this torch and Python here
+
+(
+    H_TENSOR, H_PARAMETER, H_UNDEFINED, H_OWN_DELETER, H_MEMBERS, H_TENSORS, H_COLUMNS, H_NUMBERS, H_WORDS, H_WRITES_G,
+    H_IN_STATES, H_GIVEN, H_TAG, H_PRESENT, H_SEEN, H_OBJECTS, H_DICTS, H_ADDRESSES, H_VERSIONS, H_VALUES,
+) = range(0, 160, 8)  # fmt: skip
+"""Where the head has: the two plain types; the sign for no gradient; what frees torch's own memory; how many members, tensors,
+columns, columns of numbers, and words of a row there are; whether gradients are written, whether there are states to look at, whether
+the objects were given by the caller; the tag of the dict of states; and the addresses of the arrays that ScannedLook describes."""
+
+V_TABLE, R_KIND, R_KEYS, R_AXES, R_SIZE, R_SPAN, R_SHAPE = range(0, 56, 8)
+"""Where a row of `seen` has: the record's class, its dtype and device, its keys, its axes, an element's bytes, the elements from the
+first to the last, and from there on all sizes, then all strides."""
+
+INLINE = 5
+SAME, MOVED, CHANGED = 0, 1, 2
+RESTING = -1
+
+OPTIONS = {"nogil": False, "error_model": "numpy", "cache": True}
+
+
+@njit(inline="always")
+def _word(address):
+    return peek(address, np.int64)
+
+
+@njit(inline="always")
+def _is_plain_type(head, obj):
+    kind = _word(obj + 8)
+    return kind == _word(head + H_TENSOR) or kind == _word(head + H_PARAMETER)
+
+
+@njit("void(int64, int64, int64)", **OPTIONS)
+def note(record, size, row):
+    """Write what a record says into a row of `seen`; `size` are an element's bytes."""
+    axes = _word(record + AT.axes)
+    sizes = _word(record + AT.sizes) if axes > INLINE else record + AT.sizes
+    strides = sizes + 8 * axes if axes > INLINE else record + AT.strides
+    poke(row + V_TABLE, _word(record))
+    poke(row + R_KIND, _word(record + AT.kind) & AT.kind_mask)
+    poke(row + R_KEYS, _word(record + AT.keys))
+    poke(row + R_AXES, axes)
+    poke(row + R_SIZE, size)
+    span = 1
+    for d in range(axes):
+        length, stride = _word(sizes + 8 * d), _word(strides + 8 * d)
+        poke(row + R_SHAPE + 8 * d, length)
+        poke(row + R_SHAPE + 8 * (axes + d), stride)
+        span = 0 if length == 0 or span == 0 else span + (length - 1) * stride
+    poke(row + R_SPAN, span)
+
+
+@njit(inline="always")
+def _address(record, row):
+    """The address of the first element of a record that is as its row says; -1 where anything differs."""
+    if _word(record) != _word(row + V_TABLE) or _word(record + AT.keys) != _word(row + R_KEYS):
+        return -1
+    if _word(record + AT.kind) & AT.kind_mask != _word(row + R_KIND):
+        return -1
+    axes = _word(row + R_AXES)
+    if _word(record + AT.axes) != axes:
+        return -1
+    sizes = _word(record + AT.sizes) if axes > INLINE else record + AT.sizes
+    strides = sizes + 8 * axes if axes > INLINE else record + AT.strides
+    for d in range(axes):
+        if _word(sizes + 8 * d) != _word(row + R_SHAPE + 8 * d):
+            return -1
+        if _word(strides + 8 * d) != _word(row + R_SHAPE + 8 * (axes + d)):
+            return -1
+    storage = _word(record + AT.storage)
+    if storage == 0 or peek(storage + AT.guard, np.uint8) != 0:
+        return -1
+    first, span, size = _word(record + AT.first), _word(row + R_SPAN), _word(row + R_SIZE)
+    if first < 0 or (first + span) * size > _word(storage + AT.bytes):
+        return -1
+    data = _word(storage + AT.data)
+    if span == 0:
+        return 0
+    return data + first * size if data != 0 else -1
+
+
+@njit(inline="always")
+def _alone(head, record):
+    """Whether no other tensor can share the memory: it has one holder, and torch allocated it."""
+    storage = _word(record + AT.storage)
+    if peek(storage + AT.owners, np.int32) != 1:
+        return False
+    return _word(storage + AT.deleter) == _word(head + H_OWN_DELETER)
+
+
+@njit(inline="always")
+def _still_there(head, members, states):
+    """Whether the list has the same members, those at rest have no gradient, and no dict of states has changed."""
+    count = _word(head + H_MEMBERS)
+    if _word(members + AT.list_size) != count:
+        return False
+    if _word(head + H_IN_STATES) != 0:
+        # The dict has not changed, so each state is the dict that it was; a state has not changed, so its tensors are alive.
+        if _word(states + AT.dict_tag) != _word(head + H_TAG):
+            return False
+        dicts, tensors = _word(head + H_DICTS), _word(head + H_TENSORS)
+        for i in range(tensors):
+            if _word(_word(dicts + 8 * i) + AT.dict_tag) != _word(dicts + 8 * (tensors + i)):
+                return False
+    items, present = _word(members + AT.list_items), _word(head + H_PRESENT)
+    for m in range(count):
+        obj = _word(items + 8 * m)
+        if obj != _word(present + 8 * m):
+            return False
+        if _word(present + 8 * (count + m)) == RESTING:
+            if not _is_plain_type(head, obj):
+                return False
+            autograd = _word(_word(obj + AT.record) + AT.autograd)
+            if autograd != 0 and _word(autograd + AT.gradient) != _word(head + H_UNDEFINED):
+                return False
+    return True
+
+
+@njit("int64(int64, int64, int64)", **OPTIONS)
+def look(head, members, states):
+    """SAME; MOVED where memory that is written has moved, or a gradient that could share memory; CHANGED.
+
+    `members`, `states`: the list of parameters and the dict of their states. Addresses, versions and values are filled on the way.
+    """
+    given = _word(head + H_GIVEN) != 0
+    if not given and not _still_there(head, members, states):
+        return CHANGED
+    result = SAME
+    tensors, columns, numbers = _word(head + H_TENSORS), _word(head + H_COLUMNS), _word(head + H_NUMBERS)
+    stride, writes_g, undefined = 8 * _word(head + H_WORDS), _word(head + H_WRITES_G), _word(head + H_UNDEFINED)
+    objects, addresses, versions = _word(head + H_OBJECTS), _word(head + H_ADDRESSES), _word(head + H_VERSIONS)
+    values, row = _word(head + H_VALUES), _word(head + H_SEEN)
+    for c in range(columns):
+        for i in range(tensors):
+            at = 8 * (c * tensors + i)
+            if c == 1 and not given:
+                # An object without autograd's record has 0 there; one without a gradient has the sign for none.
+                autograd = _word(_word(_word(objects + 8 * i) + AT.record) + AT.autograd)
+                if autograd == 0:
+                    return CHANGED
+                record = _word(autograd + AT.gradient)
+                if record == undefined:
+                    return CHANGED
+                obj = _word(record + AT.wrapper) & -8
+                if obj != 0 and not _is_plain_type(head, obj):
+                    return CHANGED
+            else:
+                obj = _word(objects + at)
+                if not _is_plain_type(head, obj):
+                    return CHANGED
+                record = _word(obj + AT.record)
+            address = _address(record, row)
+            if address == -1:
+                return CHANGED
+            if address != _word(addresses + at):
+                poke(addresses + at, address)
+                if c != 1 or writes_g != 0 or not _alone(head, record):
+                    result = MOVED
+            counter = _word(record + AT.version)
+            poke(versions + at, counter + AT.number if counter != 0 else 0)
+            if c >= columns - numbers:
+                narrow = _word(row + R_SIZE) == 4
+                value = np.float64(peek(address, np.float32)) if narrow else peek(address, np.float64)
+                poke(values + at - 8 * (columns - numbers) * tensors, value)
+            row += stride
+    return result
+
+
+@njit("void(int64)", **OPTIONS)
+def finish(head):
+    """Write the values to the states of one number, and raise the versions of all that a step writes."""
+    tensors, columns, numbers = _word(head + H_TENSORS), _word(head + H_COLUMNS), _word(head + H_NUMBERS)
+    stride, writes_g = 8 * _word(head + H_WORDS), _word(head + H_WRITES_G)
+    addresses, versions, values = _word(head + H_ADDRESSES), _word(head + H_VERSIONS), _word(head + H_VALUES)
+    first = (columns - numbers) * tensors
+    row = _word(head + H_SEEN) + stride * first
+    for k in range(numbers * tensors):
+        at, value = _word(addresses + 8 * (first + k)), peek(values + 8 * k, np.float64)
+        if _word(row + R_SIZE) == 4:
+            poke(at, np.float32(value))
+        else:
+            poke(at, value)
+        row += stride
+    for k in range(columns * tensors):
+        if writes_g == 0 and tensors <= k and k < 2 * tensors:
+            continue
+        at = _word(versions + 8 * k)
+        if at != 0:
+            poke(at, peek(at, np.uint32) + np.uint32(1))

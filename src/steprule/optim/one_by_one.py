@@ -1,0 +1,132 @@
+"""Tensors that no kernel may touch, stepped one after the other: by torch's own class, or by the author's function.
+
+torch's class is what strangers' tensors are made for: sparse, complex, meta, fake, overlapping, wrapped ones get its numbers and
+its errors. The author's function serves where torch has no such class, or where something is on that torch's class lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.compiler import eager
+from steprule.optim.signature import shard
+from steprule.optim.states import as_numbers
+from steprule.rules.parts import gradient_norm
+from steprule.rules.rule import Rule
+
+
+def torchs_class(cls: type) -> Any:
+    """The class of torch.optim that `cls` stands for; None for a rule that torch has not."""
+    for base in cls.__mro__:
+        if base.__module__.startswith("torch.optim.") and base is not torch.optim.Optimizer:
+            return base
+    return None
+
+
+def step_by_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], params: list[Tensor]) -> None:
+    """The own step of torch's class for some parameters of a group."""
+    step = torchs_class(type(optimizer)).step
+    if getattr(step, "hooked", False):  # some instance of torch's class has wrapped it to run hooks, which were run
+        step = step.__wrapped__
+    hidden: dict[str, Any] = {
+        n: optimizer.__dict__.pop(n) for n in ("grad_scale", "found_inf") if n in optimizer.__dict__
+    }
+    part = {**group, "params": params}
+    if "fused" in part and not group.get("capturable"):
+        part.update(fused=None, foreach=False)  # one tensor after the other
+    groups, optimizer.param_groups = optimizer.param_groups, [part]
+    try:
+        step(optimizer)
+    finally:
+        optimizer.param_groups = groups
+        optimizer.__dict__.update(hidden)
+
+
+def resolved(t: Tensor) -> Tensor:
+    """The tensor as plain numbers: conjugation, sign and zeros carried out."""
+    if t._is_zerotensor():
+        return torch.zeros(t.shape, dtype=t.dtype, device=t.device)
+    return t.resolve_conj().resolve_neg()
+
+
+def step_by_rule(
+    rule: Rule,
+    optimizer: torch.optim.Optimizer,
+    used: frozenset[str],
+    counts: bool,
+    p: Tensor,
+    hypers: Mapping[str, Any],
+) -> None:
+    """The author's function on one parameter, its results copied into the tensors that are there."""
+    grad = p.grad
+    assert grad is not None
+    if grad.layout is not torch.strided:
+        raise RuntimeError(f"{rule.name} does not support sparse gradients")
+    if grad.shape != p.shape:
+        raise RuntimeError(f"{_sizes(grad, p)}: a gradient and its parameter")
+    state: dict[str, Any] = {}
+    starts = {"step": 0.0} if counts else {}
+    starts |= {s.name: eager.start_number(s, hypers) for s in rule.slots if s.per_tensor and s.name in used}
+    if starts or used:
+        state = optimizer.state[p]
+    as_numbers(state, starts)
+    held: dict[str, Any] = {}
+    for slot in rule.slots:
+        value = state.get(slot.name)
+        if isinstance(value, Tensor) and slot.per_tensor:
+            value = value.item()
+        elif isinstance(value, Tensor):
+            if value.shape != p.shape:
+                raise RuntimeError(
+                    f"{_sizes(value, p)}: state {slot.name!r} and its parameter; is it of another model?"
+                )
+            value = resolved(value)
+        held[slot.name] = value
+    t = state["step"].item() + 1.0 if counts else 1.0
+    own = resolved(p.detach())
+    new_p, new = eager.step(rule, own, resolved(grad.detach()).to(p.dtype), held, t, hypers)
+    p.copy_(new_p)
+    for name, value in new.items():
+        there = state.get(name)
+        if value is None:
+            continue
+        if isinstance(there, Tensor):
+            if name in starts:
+                there.fill_(value)
+            else:
+                there.copy_(value)
+        else:
+            state[name] = value.clone()
+    if counts:
+        state["step"] += 1
+
+
+def square_of(p: Tensor, hypers: Mapping[str, Any]) -> float:
+    """The sum of the squares of one gradient, as a clip by norm will see them."""
+    assert p.grad is not None
+    known = {h.name for h in gradient_norm.hypers}
+    own = {n: v for n, v in hypers.items() if n in known}
+    norms, _ = eager.step(gradient_norm, resolved(p.detach()), resolved(p.grad.detach()).to(p.dtype), {}, 1, own)
+    whole = norms.full_tensor() if shard(norms) is not norms else norms  # one number, in p's shape
+    whole = whole.real if whole.is_complex() else whole
+    return float(whole.max()) ** 2 if whole.numel() else 0.0
+
+
+def _sizes(t: Tensor, p: Tensor) -> str:
+    """In torch's words."""
+    axis = next((d for d in range(min(t.dim(), p.dim())) if t.shape[d] != p.shape[d]), 0)
+    ours, theirs = (x.shape[axis] if x.dim() else 1 for x in (t, p))
+    return f"The size of tensor a ({ours}) must match the size of tensor b ({theirs}) at non-singleton dimension {axis}"
+
+
+def refuse_options(name: str, base: Any, what: Sequence[str]) -> None:
+    """Raise where only torch's own step would do and there is none, or it lacks what is on."""
+    which = f"{name} does not support sparse gradients, differentiable or capturable"
+    if base is None:
+        raise RuntimeError(f"{which}: rules of one's own have no such form")
+    if what:
+        raise RuntimeError(f"{which} together with {', '.join(what)}: torch's own step has no such part")

@@ -1,0 +1,310 @@
+"""The class that all optimizers share: torch's contract of groups, states, hooks and checkpoints around one planned step."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch._compile import _disable_dynamo
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+from steprule.errors import InputError, InputTypeError
+from steprule.optim.backends import BACKENDS, Backend
+from steprule.optim.groups import GroupPlan
+from steprule.optim.one_by_one import torchs_class
+from steprule.rules.rule import Rule
+
+BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
+
+- `clip_value`: bring each element of the gradient into [-clip_value, clip_value]; 0 is off.
+- `clip_norm`: shrink the gradients so that their norm, over all parameters of all groups that clip, is at most this;
+  0 is off. As `torch.nn.utils.clip_grad_norm_`, but the gradients themselves stay as they are.
+- `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
+- `ema_decay`: keep an exponential moving average of the weights, state `ema`, in float32 or better; 0 is off. See `ema_weights`.
+- `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
+
+And two of the optimizer, not of a group:
+
+- `backend`: "auto" (Numba's kernel on the CPU, Triton's on an NVIDIA GPU, the eager form elsewhere), "eager", "numba" or
+  "triton".
+- `fused_unscale`: a `torch.amp.GradScaler` that steps the optimizer leaves unscaling, and skipping where a gradient is not
+  finite, to the step, which does it in the same pass; the gradients themselves stay scaled. `fused=True` says the same where
+  torch's class takes it. Without, the scaler does both before the step, as for torch's default.
+
+`foreach` and `fused` change no number: there is one form, and it is fused. `capturable` and `differentiable` run torch's own
+step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""
+
+OFF: dict[str, Any] = {"zero_grad": False}
+"""What every class takes beside the parts that compose with its rule, with its defaults."""
+
+
+class RuleOptimizer(torch.optim.Optimizer):
+    """A `torch.optim.Optimizer` whose step is a rule, run by a kernel that serves all parameters of a group at once."""
+
+    rule: ClassVar[Rule]
+    """The rule, equipped with what cuts across rules."""
+    counts_steps: ClassVar[bool] = True
+    """Whether each parameter's state has a `step`."""
+    backend: Backend = "auto"
+
+    _extras: ClassVar[dict[str, Any]] = OFF
+    """What torch's constructor does not take, with its defaults."""
+    _plans: list[GroupPlan | None]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "rule" not in cls.__dict__:  # a user's subclass, or one that is still being put together
+            return
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{BEYOND}"
+        base = torchs_class(cls)
+        if base is not None:
+            signature = inspect.signature(base)
+            known = {*signature.parameters, "beta1", "beta2"}
+            cls._extras = {h.name: h.default for h in cls.rule.hypers if h.given is None and h.name not in known} | OFF
+            added = {**cls._extras, "fused_unscale": False, "backend": "auto"}
+            own = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in added.items()]
+            say_constructor(cls, [*signature.parameters.values(), *own], RuleOptimizer.__init__)
+
+    def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self.backend = kwargs.pop("backend", "auto")
+        if self.backend not in BACKENDS:
+            raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(self.backend))
+        unscale = kwargs.pop("fused_unscale", False)
+        if not isinstance(unscale, bool):
+            raise InputTypeError(f"{type(self).__name__}: fused_unscale", expected="a bool", got=repr(unscale))
+        extras = {n: kwargs.pop(n, v) for n, v in self._extras.items()}
+        self._check_extras(extras)
+        super().__init__(params, *args, **kwargs)
+        if unscale:
+            self._step_supports_amp_scaling = True  # torch's name: GradScaler looks for it
+        # What is off is no key: a group has torch's keys alone, and checkpoints go both ways.
+        self.defaults.update({n: v for n, v in extras.items() if v != self._extras[n]})
+        for group in self.param_groups:
+            for name in extras:
+                if name in self.defaults:
+                    group.setdefault(name, self.defaults[name])
+
+    def _check_extras(self, given: Mapping[str, Any]) -> None:
+        for name in self._extras:
+            if name == "zero_grad" and not isinstance(given.get(name, False), bool):
+                raise InputTypeError(f"{type(self).__name__}: zero_grad", expected="a bool", got=repr(given[name]))
+            if name != "zero_grad" and name in given:
+                self.rule.hyper(name).validate(given[name], type(self).__name__)
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """One step of every parameter that has a gradient. `closure` re-evaluates the model and gives the loss."""
+        if (
+            _GLOBAL_PRE
+            or _GLOBAL_POST
+            or self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or torch._C._autograd._profiler_enabled()
+        ) and type(self).step is RuleOptimizer.step:  # torch wraps the step of a subclass that has one of its own
+            return _step_with_hooks(self, *args, **kwargs)
+        # Once dynamo is there, its wrapper keeps torch.compile out; before, it would take a fifth of a small step.
+        return self._step_unseen(*args, **kwargs) if "torch._dynamo" in _MODULES else self._take_step(*args, **kwargs)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for hooks and profiler at 5 us a step
+    step.__signature__ = inspect.signature(torch.optim.Optimizer.step)  # type: ignore[attr-defined]
+
+    def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        own = self.__dict__
+        scale = own.get("grad_scale")  # set by torch.amp.GradScaler, as is found_inf, for the time of this call
+        if scale is not None:
+            scale = float(scale)
+        if own.get("found_inf") is not None and float(own["found_inf"]):
+            self._skip()
+            return loss
+        if "_outside" in own:
+            raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
+        groups = self.param_groups
+        plans = own.get("_plans")
+        if plans is None or len(plans) != len(groups):
+            plans = own["_plans"] = [None] * len(groups)
+        ready: list[GroupPlan] = []
+        for k, group in enumerate(groups):
+            plan = plans[k]
+            if plan is None or not plan.prepare(self, group, scale):
+                plans[k] = None
+                with torch.inference_mode(False), torch.no_grad():
+                    plans[k] = plan = GroupPlan(self, group, scale)
+            ready.append(plan)
+        norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
+        for plan, group in zip(ready, groups, strict=True):
+            plan.launch(self, group, norm)
+        for plan, group in zip(ready, groups, strict=True):
+            plan.zero_late(group["params"])
+        return loss
+
+    # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
+    _step_unseen = _disable_dynamo(_take_step)
+
+    def _skip(self) -> None:
+        """A step that GradScaler's search for inf and nan forbids: nothing moves, but gradients are zeroed if asked."""
+        with torch.no_grad():
+            for p in (p for group in self.param_groups if group.get("zero_grad") for p in group["params"]):
+                if p.grad is not None:
+                    p.grad.zero_()
+
+    @contextmanager
+    def ema_weights(self) -> Iterator[None]:
+        """A block in which each parameter holds the average of its weights, as for an evaluation or to save the model.
+
+        Raises `InputError` where there is no average: `ema_decay` is 0, or no step was taken yet. Within the block the
+        optimizer neither steps nor gives its `state_dict`. At its end each parameter has its weights again, whatever was
+        written to it there; the averages stay as they were.
+        """
+        pairs = [
+            (p, s["ema"]) for p, s in self.state.items() if isinstance(s, Mapping) and isinstance(s.get("ema"), Tensor)
+        ]
+        if not pairs:
+            hint = "Give the constructor ema_decay=0.999, say, and take a step."
+            raise InputError("ema_weights", expected="an average of the weights", got="none yet", hint=hint)
+        if "_outside" in self.__dict__:
+            raise RuntimeError("ema_weights() inside ema_weights(): the averages are in the parameters already")
+        with torch.no_grad():
+            kept = [p.detach().clone() for p, _ in pairs]
+            for p, ema in pairs:
+                p.copy_(ema)
+        self.__dict__["_outside"] = True
+        try:
+            yield
+        finally:
+            del self.__dict__["_outside"]
+            with torch.no_grad():
+                for (p, _), weights in zip(pairs, kept, strict=True):
+                    if p.shape == weights.shape and p.dtype == weights.dtype:
+                        p.copy_(weights)
+                    else:
+                        p.data = weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: v for n, v in super().__getstate__().items() if n != "_plans"} | {"backend": self.backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As torch; what loaded groups lack, because it was off or torch's class wrote them, stays as it was set here."""
+        before = self.__dict__.get("param_groups", [])
+        self.__dict__.pop("_plans", None)
+        super().__setstate__(state)
+        for group, old in zip(self.param_groups, before, strict=False):
+            for name in self._extras:
+                if name in old:
+                    group.setdefault(name, old[name])
+        for loaded in self.__dict__.pop("_loading", []):
+            loaded(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch, in torch's layout; what torch's constructor lacks is there only where it is on."""
+        if "_outside" in self.__dict__:
+            raise RuntimeError("state_dict() inside ema_weights(): the weights are where the averages belong")
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch, hooks included, but states never lose precision, and two optimizers never share one.
+
+        A state keeps the dtype in which it was saved, unless its parameter's is more precise. Memory is copied at the first
+        write, and not at all where the checkpoint is gone by then.
+        """
+        seen: list[dict[str, Any]] = []
+
+        def look(_: Any, given: dict[str, Any]) -> None:
+            seen[:] = [given]
+
+        def keep(optimizer: RuleOptimizer) -> None:
+            if seen:
+                _keep_precision(optimizer, seen[0])
+
+        # The last of the pre-hooks: it sees what the others made of the checkpoint.
+        handle = self.register_load_state_dict_pre_hook(look)
+        self.__dict__["_loading"] = [keep]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            self.__dict__.pop("_loading", None)
+            handle.remove()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch."""
+        if isinstance(param_group, dict):
+            self._check_extras(param_group)
+        super().add_param_group(param_group)
+
+
+def say_constructor(
+    cls: type[RuleOptimizer], parameters: Sequence[inspect.Parameter], constructor: Callable[..., None]
+) -> None:
+    """Say by the class and by its `__init__` what `constructor` takes: some readers ask the one, some the other."""
+
+    def construct(self: RuleOptimizer, params: Any, *args: Any, **kwargs: Any) -> None:
+        constructor(self, params, *args, **kwargs)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    construct.__name__, construct.__qualname__, construct.__module__ = (
+        "__init__",
+        f"{cls.__qualname__}.__init__",
+        cls.__module__,
+    )
+    construct.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+    cls.__init__ = construct  # type: ignore[method-assign]
+
+
+def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
+    """Put the checkpoint's own tensors where torch has cast them to their parameters' dtypes."""
+    saved = [k for group in given["param_groups"] for k in group["params"]]
+    groups = optimizer.param_groups
+    own = [(p, group) for group in groups for p in group["params"]]
+    numbers = {"step", *(s.name for s in optimizer.rule.slots if s.per_tensor)}
+    for k, (p, group) in zip(saved, own, strict=True):
+        state = given["state"].get(k)
+        if not isinstance(state, Mapping):
+            continue
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.
+                if name in numbers:
+                    device = p.device if group.get("capturable") else torch.device("cpu")
+                    optimizer.state[p][name] = value.detach().to(device, copy=True)
+                else:
+                    optimizer.state[p][name] = _loaded(value, p)
+
+
+def _loaded(value: Tensor, p: Tensor) -> Tensor:
+    dtype = value.dtype
+    alike = value.is_floating_point() == p.is_floating_point() and value.is_complex() == p.is_complex()
+    if alike and value.element_size() < p.element_size():
+        dtype = p.dtype
+    if dtype == value.dtype and value.device == p.device and type(value) is Tensor and value.layout is torch.strided:
+        try:
+            return torch._lazy_clone(value.detach())
+        except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written
+            pass
+    return value.detach().to(p.device, dtype, copy=True)
+
+
+_MODULES = sys.modules
+_GLOBAL_PRE = _global_optimizer_pre_hooks
+_GLOBAL_POST = _global_optimizer_post_hooks
+
+
+@torch.optim.Optimizer.profile_hook_step
+def _step_with_hooks(optimizer: RuleOptimizer, *args: Any, **kwargs: Any) -> Any:
+    return optimizer._step_unseen(*args, **kwargs)
+
+
+def _norm_over(plans: Sequence[GroupPlan], groups: Sequence[Mapping[str, Any]]) -> Any:
+    """The norm of all gradients of the groups that clip, as the clips will see them; on a GPU a 0-dim tensor, without a wait."""
+    pairs = zip(plans, groups, strict=True)
+    squares = [square for plan, group in pairs if plan.clips for square in plan.squares(group["params"])]
+    first = squares[0] if squares else 0.0
+    if isinstance(first, Tensor) and all(isinstance(s, Tensor) for s in squares):
+        return torch.stack([s.to(first.device) for s in squares]).sum().sqrt()
+    return float(sum(map(float, squares))) ** 0.5

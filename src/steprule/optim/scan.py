@@ -1,0 +1,189 @@
+"""The compiled look: one call compares the records of all tensors of a group, where their layout is proved."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steprule.compiler import cache as kernels
+from steprule.errors import InputError
+from steprule.optim.layout import NoLayoutError, find_layout
+from steprule.optim.signature import (
+    CHANGED,
+    PLAIN,
+    AskedLook,
+    Look,
+    Subjects,
+    columns_now,
+    lengths_of,
+    placed_alike,
+    shard,
+)
+
+RESTING, ELSEWHERE = -1, -2
+DICTS = (dict, defaultdict)
+FIXED_WORDS = 7
+"""Words of a row of `seen` before the sizes and strides."""
+
+
+def look_for(subjects: Subjects) -> Look:
+    """The compiled look where this torch and Python are proved, else the one by Python. `STEPRULE_SCAN` forces either."""
+    if refusal() is None and _in_dicts(subjects):
+        look = ScannedLook(subjects)
+        if look.holds:
+            return look
+    return AskedLook(subjects)
+
+
+def _in_dicts(subjects: Subjects) -> bool:
+    """Whether the states stand in dicts, whose tags tell of every change."""
+    if not subjects.names:
+        return True
+    own = (subjects.states[subjects.members[m]] for m in subjects.places)
+    return type(subjects.states) in DICTS and all(type(s) is dict for s in own)
+
+
+@cache
+def refusal() -> str | None:
+    """Why records are not read in this process, or None where they are."""
+    wanted = os.environ.get("STEPRULE_SCAN", "auto")
+    if wanted not in ("auto", "python", "records"):
+        raise InputError("STEPRULE_SCAN", expected="auto, python or records", got=repr(wanted))
+    if wanted == "python":
+        return "STEPRULE_SCAN=python"
+    if wanted == "auto" and this_version() not in proved():
+        return f"{' and '.join(this_version())} are not among the proved"
+    try:
+        if find_layout().at.dict_tag == 0:
+            return "dicts of this Python have no tag"
+        _compiled()
+    except (NoLayoutError, ImportError) as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001  (whatever a compiler raises: the look by Python needs none)
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def this_version() -> tuple[str, str]:
+    """This process's torch and Python, as the table of proved ones names them."""
+    torch_version = ".".join(torch.__version__.split(".")[:2])
+    return f"torch {torch_version}", f"Python {sys.version_info.major}.{sys.version_info.minor}"
+
+
+@cache
+def proved() -> frozenset[tuple[str, str]]:
+    """The versions on which the whole matrix of tests passed with records read; `make prove` writes the table."""
+    rows = json.loads(files("steprule.optim").joinpath("proved.json").read_text(encoding="utf-8"))
+    return frozenset((row["torch"], row["python"]) for row in rows)
+
+
+@cache
+def _compiled() -> ModuleType:
+    source = files("steprule.optim").joinpath("look_kernel.py").read_text(encoding="utf-8")
+    source = source.replace("AT = Offsets()", f"AT = {find_layout().at!r}")
+    return kernels.load("look", source, kernels.INTRINSICS, *kernels.NUMBA)
+
+
+class ScannedLook:
+    """The look through the records behind the tensors."""
+
+    how = "records"
+
+    def __init__(self, subjects: Subjects) -> None:
+        layout, kernel = find_layout(), _compiled()
+        columns = [[shard(t) for t in column] for column in subjects.columns]
+        shape = rows, tensors = len(columns), len(subjects.places)
+        self._given = any(type(t).__name__ == "DTensor" for t in subjects.columns[0])
+        self._places, self._names, self._numbers = subjects.places, subjects.names, subjects.numbers
+        self._resting, self._members = subjects.resting, len(subjects.members)
+        self._writes_g = subjects.writes_g
+        self.addresses = np.full(shape, -1, dtype=np.int64)
+        self.lengths = lengths_of(subjects.columns)
+        self.values = np.zeros((subjects.numbers, tensors))
+        self._versions = np.zeros(shape, dtype=np.int64)
+        """[columns, tensors]: the address of each version's number, or 0."""
+        words = FIXED_WORDS + 2 * max((t.dim() for column in columns for t in column), default=0)
+        self._seen = np.zeros((*shape, words), dtype=np.int64)
+        """[columns, tensors, words]: what each record said."""
+        self._objects = np.array([list(map(id, column)) for column in columns], dtype=np.int64).reshape(shape)
+        """[columns, tensors]: the Python objects."""
+        roles = dict.fromkeys(range(self._members), ELSEWHERE) | dict.fromkeys(subjects.resting, RESTING)
+        roles |= {m: i for i, m in enumerate(subjects.places)}
+        self._present = np.array([list(map(id, subjects.members)), list(roles.values())], dtype=np.int64)
+        """[2, members]: each member's object, and whether it is at rest."""
+        in_states = bool(subjects.names) and not self._given
+        own = [subjects.states[subjects.members[m]] for m in subjects.places] if in_states else []
+        self._dicts = np.array([list(map(id, own)), list(map(_tag, own))], dtype=np.int64)
+        """[2, tensors]: each state's dict and its tag."""
+        for c, column in enumerate(columns):
+            for i, t in enumerate(column):
+                t.data_ptr()  # as of memory that will be written: a copy on write is made at that
+                kernel.note(t._cdata, t.element_size(), self._seen[c, i].ctypes.data)
+        arrays = (self._present, self._seen, self._objects, self._dicts, self.addresses, self._versions, self.values)
+        head = [
+            *map(id, PLAIN), layout.undefined, layout.own_deleter, self._members, tensors, rows, subjects.numbers, words,
+            subjects.writes_g, in_states, self._given, _tag(subjects.states) if in_states else 0,
+            *(a.ctypes.data for a in arrays),
+        ]  # fmt: skip
+        self._head = np.array(head, dtype=np.int64)
+        self._at = self._head.ctypes.data
+        self._look, self._finish = map(_entry, (kernel.look, kernel.finish))
+        self._wholes: list[Tensor] = []
+        self.holds = self._look(self._at, id(subjects.members), id(subjects.states)) != CHANGED
+        """Whether the records say what Python says."""
+
+    def look(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
+        """SAME, MOVED or CHANGED."""
+        if type(members) is not list or (self._names and type(states) not in DICTS):
+            return CHANGED
+        if self._given and not self._take(members, states):
+            return CHANGED
+        return self._look(self._at, id(members), id(states))  # type: ignore[no-any-return]
+
+    def _take(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> bool:
+        """The shards of DTensors, fetched anew; False where they are cut otherwise than before."""
+        if len(members) != self._members or any(members[m].grad is not None for m in self._resting):
+            return False
+        columns = columns_now(members, states, self._places, self._names)
+        if not all(isinstance(t, Tensor) for column in columns for t in column):
+            return False
+        cut = columns[1 : len(columns) - self._numbers]
+        if not all(placed_alike(t, p) for column in cut for t, p in zip(column, columns[0], strict=True)):
+            return False
+        self._locals = [list(map(shard, column)) for column in columns]  # alive until the step ends
+        self._objects[:] = [list(map(id, column)) for column in self._locals]
+        self._wholes = [t for c, column in enumerate(columns) if c != 1 or self._writes_g for t in column]
+        return True
+
+    def hold(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> object:
+        """The tensors themselves."""
+        return columns_now(members, states, self._places, self._names)
+
+    def finish(self) -> None:
+        """Write the numbers, raise the versions."""
+        self._finish(self._at)
+        if self._given:  # a DTensor has a version beside its shard's
+            torch.autograd.graph.increment_version(self._wholes)
+            self._wholes, self._locals = [], []
+
+
+def _tag(d: Any) -> int:
+    return ctypes.c_int64.from_address(id(d) + find_layout().at.dict_tag).value
+
+
+def _entry(function: Any) -> Callable[..., Any]:
+    """The compiled function itself: Numba's dispatch by the arguments' types takes longer than a look at a small model."""
+    (compiled,) = function.overloads.values()
+    return compiled.entry_point  # type: ignore[no-any-return]

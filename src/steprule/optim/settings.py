@@ -1,0 +1,80 @@
+"""A parameter group's settings as a rule takes them: only the rule's own keys, read again only where they may have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any
+
+from torch import Tensor
+
+from steprule.optim.buckets import Switches
+from steprule.rules.rule import Rule
+
+_OF_THE_STEP = ("betas", "zero_grad", "differentiable", "capturable")
+"""What a step reads of a group beside the rule's hyperparameters."""
+_FIXED = (float, int, bool, type(None), str)
+"""Values of these types are other objects when they change; a tensor or a list may change in place."""
+
+
+class Settings:
+    """The settings of one group; `still` keeps them true."""
+
+    def __init__(self, rule: Rule, group: Mapping[str, Any], scale: float | None) -> None:
+        self.rule = rule
+        own = (*(h.name for h in rule.hypers), *_OF_THE_STEP)
+        self._keys = tuple(n for n in own if n in group)
+        self._absent = frozenset(own) - set(self._keys)
+        # A single key would give its value bare.
+        self._get = itemgetter(*self._keys, "params")
+        self._length = len(group)
+        self.changes = 0
+        """How often the hyperparameters were read anew."""
+        self._read(group, scale)
+        self.switches = self._switches()
+
+    def still(self, group: Mapping[str, Any], scale: float | None) -> bool:
+        """Whether what switches is as it was; the hyperparameters are this step's after it."""
+        try:
+            values = self._get(group)[:-1]
+        except KeyError:
+            return False
+        if len(group) != self._length:
+            if not self._absent.isdisjoint(group):
+                return False
+            self._length = len(group)
+        # In C; the same object counts as equal, which is true of fixed ones alone.
+        if self._fixed and scale == self.scale and values == self._values:
+            return True
+        zeroes = self.zeroes
+        self._read(group, scale)
+        return not self.special and self.zeroes == zeroes and self._switches() == self.switches
+
+    def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
+        self._values, self.scale = self._get(group)[:-1], scale
+        self._fixed = all(map(_is_fixed, self._values))
+        self.hypers = hypers_of(self.rule, group, scale)
+        self.zeroes = bool(group.get("zero_grad"))
+        self.special = bool(group.get("differentiable") or group.get("capturable"))
+        self.changes += 1
+
+    def _switches(self) -> Switches:
+        switching = [h.name for h in self.rule.hypers if h.switches]
+        hypers = self.hypers
+        return tuple((n, v if isinstance(v, bool) else bool(v != 0)) for n in switching for v in (hypers[n],))
+
+
+def hypers_of(rule: Rule, group: Mapping[str, Any], scale: float | None = None) -> dict[str, Any]:
+    """The rule's hyperparameters from a group: what it does not have is off; tensors are read, once a step."""
+    found: dict[str, Any] = {}
+    for name, default in rule.defaults.items():
+        paired = name in ("beta1", "beta2") and "betas" in group
+        value = group["betas"][name == "beta2"] if paired else group.get(name, default)
+        found[name] = value.item() if isinstance(value, Tensor) else value
+    if scale is not None and "scaled" in found:
+        found["scaled"], found["grad_scale"] = True, scale
+    return found
+
+
+def _is_fixed(value: object) -> bool:
+    return type(value) in _FIXED or (type(value) is tuple and all(type(v) in _FIXED for v in value))

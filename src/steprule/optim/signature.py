@@ -1,0 +1,237 @@
+"""What a tensor is, as far as a kernel relies on it: which tensors a kernel may touch, and what must be the same at each step.
+
+A plan holds numbers, not tensors. Each step begins at the objects that the group's list and the optimizer's state hold now, and
+compares all that the kernels rely on: type, dtype, device, dispatch keys, sizes, strides, the extent within the storage, copies on
+write. The comparison runs compiled where the records' layout is proved (scan.py), and by Python elsewhere (`AskedLook`): both
+check the same. `STEPRULE_SCAN=python` asks for the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+"""What kernels compute with, as they name it."""
+
+NUMBERS = (torch.float32, torch.float64)
+"""The dtypes in which one-number states, as `step`, may stand."""
+
+PLAIN = (Tensor, torch.nn.Parameter)
+
+SAME, MOVED, CHANGED = 0, 1, 2
+"""What a look finds: all as it was; memory at other addresses, which may overlap now; anything else."""
+
+Columns = Sequence[Sequence[Tensor]]
+
+
+def keys_of(t: Tensor) -> int:
+    """The dispatch keys: one word that tells lazy, sparse, mkldnn, meta, fake, wrapped and inference tensors from plain ones."""
+    return int(torch._C._dispatch_keys(t).raw_repr())
+
+
+@cache
+def plain_keys(device: str) -> int:
+    """The dispatch keys of a plain strided tensor on such a device."""
+    with torch.utils._python_dispatch._disable_current_modes(), torch.inference_mode(False):
+        return keys_of(torch.empty(0, device=device))
+
+
+def is_plain(t: Tensor) -> bool:
+    """Whether a kernel may touch this tensor: what its memory holds is what it is, and all of it is there."""
+    return (
+        type(t) in PLAIN
+        and t.layout is torch.strided
+        and (t.dtype in DTYPES)
+        and keys_of(t) == plain_keys(t.device.type)
+        and is_within(t)
+    )
+
+
+def is_within(t: Tensor) -> bool:
+    """Whether all elements lie inside the storage, which may have been made smaller behind the tensor."""
+    return (t.storage_offset() + span_of(t)) * t.element_size() <= t.untyped_storage().nbytes()
+
+
+def span_of(t: Tensor) -> int:
+    """Elements from the first in memory to the last, both counted."""
+    return 1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) if t.numel() else 0
+
+
+def is_number(t: object) -> bool:
+    """Whether a state is one number that a step may read and write directly: `step`, and slots of one number a tensor."""
+    return isinstance(t, Tensor) and t.device.type == "cpu" and t.numel() == 1 and t.dtype in NUMBERS and is_plain(t)
+
+
+def lies_as(t: Tensor, p: Tensor) -> bool:
+    """Whether two tensors of one shape have their elements in the same order in memory."""
+    return t.stride() == p.stride() or (t.is_contiguous() and p.is_contiguous())
+
+
+def is_dense(t: Tensor) -> bool:
+    """Whether the elements fill their memory without gap or overlap, in whatever order of axes."""
+    return t.is_contiguous() or torch.empty_like(t, device="meta").stride() == t.stride()
+
+
+def shard(t: Tensor) -> Tensor:
+    """The part of a DTensor that lies in this process, when it has arrived; any other tensor is its own."""
+    if type(t).__name__ != "DTensor":
+        return t
+    local = t._local_tensor  # type: ignore[attr-defined]
+    return local.wait() if type(local).__name__ == "AsyncCollectiveTensor" else local  # type: ignore[no-any-return]
+
+
+def placed_alike(t: Tensor, p: Tensor) -> bool:
+    """Whether two DTensors are cut alike over the same processes, each element in one place; plain tensors always are."""
+    if type(p).__name__ != "DTensor":
+        return type(t).__name__ != "DTensor"
+    if type(t).__name__ != "DTensor" or any(placement.is_partial() for placement in p.placements):  # type: ignore[attr-defined]
+        return False
+    return bool((t.device_mesh, t.placements) == (p.device_mesh, p.placements))  # type: ignore[attr-defined]
+
+
+def overlapping(addresses: NDArray[np.int64], lengths: NDArray[np.int64], written: NDArray[np.bool_]) -> set[int]:
+    """Which tensors share memory that a step writes, with another tensor or within themselves.
+
+    `addresses` and `lengths` in bytes [columns, tensors]; `written` [columns].
+    """
+    tensors = addresses.shape[1]
+    starts, sizes = addresses.reshape(-1), lengths.reshape(-1)
+    there = np.flatnonzero(sizes)
+    order = there[np.argsort(starts[there], kind="stable")]
+    begin, end = starts[order], (starts + sizes)[order]
+    reached = np.maximum.accumulate(end)
+    joined = np.concatenate([[False], begin[1:] < reached[:-1]])
+    if not joined.any():
+        return set()
+    cluster = np.cumsum(~joined) - 1
+    several = np.bincount(cluster) > 1
+    write = np.bincount(cluster, weights=np.repeat(written, tensors)[order]) > 0
+    return set((order % tensors)[(several & write)[cluster]].tolist())
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The tensors of one group that kernels step, as they are when a plan is made."""
+
+    members: list[Tensor]
+    """The group's list."""
+    places: list[int]
+    """Where those that kernels step stand in it."""
+    resting: list[int]
+    """Where plain ones without a gradient stand; all others are looked at elsewhere."""
+    states: Mapping[Tensor, Any]
+    """The optimizer's state."""
+    columns: Columns
+    """p, g, the slots, then the states of one number: [columns][tensors]."""
+    names: tuple[str, ...]
+    """The keys in a state of the columns behind p and g."""
+    numbers: int
+    """How many of the last columns have one number each."""
+    writes_g: bool
+    """Whether the step zeroes the gradients."""
+
+
+class Look(Protocol):
+    """A look at all tensors of a group, the same at each step."""
+
+    addresses: NDArray[np.int64]
+    """[columns, tensors], in bytes; filled by each look."""
+    lengths: NDArray[np.int64]
+    """[columns, tensors], in bytes: from a tensor's first element to its last."""
+    values: NDArray[np.float64]
+    """[numbers, tensors]: what the states of one number hold; filled by each look, written back by `finish`."""
+
+    def look(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
+        """SAME, MOVED or CHANGED."""
+
+    def hold(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> object:
+        """What a launch that lets other threads run must keep alive until it ends."""
+
+    def finish(self) -> None:
+        """Write `values` to the states of one number, and raise the versions of all that was written, for autograd to see."""
+
+
+class AskedLook:
+    """The look by Python's public calls: about 10 microseconds a tensor and step, the same checks."""
+
+    how = "python"
+
+    def __init__(self, subjects: Subjects) -> None:
+        self._places, self._resting, self._names = subjects.places, subjects.resting, subjects.names
+        self._members = len(subjects.members)
+        self._writes_g, self._numbers = subjects.writes_g, subjects.numbers
+        self._seen = [[_description(t) for t in column] for column in subjects.columns]
+        shape = len(subjects.columns), len(self._places)
+        self.addresses = np.zeros(shape, dtype=np.int64)
+        self.lengths = lengths_of(subjects.columns)
+        self.values = np.zeros((subjects.numbers, len(self._places)))
+        self._held: list[list[Tensor]] = []
+        self._fill(subjects.columns)
+
+    def look(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
+        """SAME, MOVED or CHANGED."""
+        if len(members) != self._members:
+            return CHANGED
+        if any(members[m].grad is not None for m in self._resting):
+            return CHANGED
+        columns = columns_now(members, states, self._places, self._names)
+        for column, seen in zip(columns, self._seen, strict=True):
+            for t, before in zip(column, seen, strict=True):
+                if not isinstance(t, Tensor) or _description(t) != before or not is_within(shard(t)):
+                    return CHANGED
+        cut = columns[1 : len(columns) - self._numbers]
+        if not all(placed_alike(t, p) for column in cut for t, p in zip(column, columns[0], strict=True)):
+            return CHANGED
+        last = self.addresses.copy()
+        self._fill(columns)
+        return SAME if np.array_equal(self.addresses, last) else MOVED
+
+    def _fill(self, columns: Columns) -> None:
+        # The address is asked for as of memory that will be written: a copy on write is made at that.
+        self.addresses[:] = [[shard(t).data_ptr() for t in column] for column in columns]
+        self._held = [list(column) for column in columns]
+        for row, column in zip(self.values, columns[len(columns) - self._numbers :], strict=True):
+            row[:] = [t.item() for t in column]
+
+    def hold(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> object:
+        """The tensors of the last look, which are held until `finish` anyway."""
+        return self._held
+
+    def finish(self) -> None:
+        """Write the numbers, raise the versions."""
+        first = len(self._held) - self._numbers
+        with torch.no_grad():
+            for column, row in zip(self._held[first:], self.values.tolist(), strict=True):
+                for t, value in zip(column, row, strict=True):
+                    t.data.fill_(value)  # by `data`: the version rises once, below
+        written = [t for c, column in enumerate(self._held) if c != 1 or self._writes_g for t in column]
+        torch.autograd.graph.increment_version(written)
+        self._held = []
+
+
+def _description(t: Tensor) -> tuple[Any, ...]:
+    local = shard(t)
+    return type(t), type(local), local.dtype, local.device, local.shape, local.stride(), keys_of(local)
+
+
+def columns_now(
+    members: list[Tensor], states: Mapping[Tensor, Any], places: Sequence[int], names: Sequence[str]
+) -> list[list[Any]]:
+    """The tensors as they are now: p, g, and the states under `names`; None where one is missing."""
+    params = [members[m] for m in places]
+    own = [states.get(p, {}) for p in params] if names else []
+    return [params, [p.grad for p in params], *([s.get(name) for s in own] for name in names)]
+
+
+def lengths_of(columns: Columns) -> NDArray[np.int64]:
+    """Bytes from each tensor's first element to its last."""
+    found = [[span_of(t) * t.element_size() for t in map(shard, column)] for column in columns]
+    return np.array(found, dtype=np.int64).reshape(len(columns), -1)

@@ -1,0 +1,65 @@
+"""States in torch's layout: how they begin, which are missing, and how one comes to lie as its parameter does.
+
+A state stays the object that it is: whoever holds it sees each step. `step` and slots of one number are 0-dim tensors on the CPU,
+one a parameter, as in torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.compiler import eager
+from steprule.hyper import Slot
+from steprule.optim.signature import is_dense, lies_as
+
+
+def scalar_dtype() -> torch.dtype:
+    """As torch: float32, unless the default dtype is float64."""
+    return torch.float64 if torch.get_default_dtype() is torch.float64 else torch.float32
+
+
+def number(value: float) -> Tensor:
+    """A state of one number; the default device is not asked."""
+    return torch.tensor(float(value), dtype=scalar_dtype(), device="cpu")
+
+
+def as_numbers(state: dict[str, Any], starts: Mapping[str, float]) -> None:
+    """Make the states of one number that are missing, and tensors of those that an old checkpoint has as plain numbers."""
+    for name, start in starts.items():
+        held = state.get(name)
+        if not isinstance(held, Tensor):
+            state[name] = number(start if held is None else held)
+
+
+def begin(slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool) -> Tensor:
+    """A slot before its first step, beside `p`; where the rule itself fills it at its first use, room for that."""
+    dtype = torch.float32 if slot.full_precision and p.element_size() < 4 else p.dtype  # complex numbers have 8 bytes
+    if absent:
+        return torch.empty_like(p, dtype=dtype)
+    return torch.full_like(p, eager.start_number(slot, hypers), dtype=dtype)
+
+
+def check_whole(state: Mapping[str, Any], owned: Iterable[str], always: Iterable[str]) -> None:
+    """Raise torch's `KeyError` for a state that has begun and lost a slot that every step needs."""
+    if any(state.get(name) is not None for name in owned):
+        for name in always:
+            if state.get(name) is None:
+                raise KeyError(name)
+
+
+def lay_as(held: Tensor, p: Tensor) -> bool:
+    """Give a state its parameter's order of elements, under the same object; False where that would part it from others.
+
+    A view into a larger storage, or memory that processes share, stays what it is: whoever has the rest of it must see each step.
+    """
+    if lies_as(held, p):
+        return True
+    whole = held.untyped_storage().nbytes() == held.numel() * held.element_size()
+    if not (whole and is_dense(held) and held.dim() == p.dim()) or held.is_shared():  # type: ignore[no-untyped-call]
+        return False
+    held.data = torch.empty_like(p, dtype=held.dtype).copy_(held)
+    return True
