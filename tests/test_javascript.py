@@ -112,5 +112,5 @@ def test_the_authors_quantities() -> None:
     call = f"adam([1, 2], [3, -4], {{exp_avg: [0, 0], exp_avg_sq: [0, 0]}}, {json.dumps(hypers)}, 1, true)"
     found = run(f"{printed}; console.log(JSON.stringify({call}.quantities));")
     assert found["m_hat"] == pytest.approx([3.0, -4.0])
-    assert found["v_hat"] == pytest.approx([9.0, 16.0])
+    assert found["s_hat"] == pytest.approx([3.0, 4.0])
     assert math.isclose(found["p"][0], 1 - 0.001, rel_tol=1e-6)

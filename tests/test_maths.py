@@ -111,6 +111,28 @@ def test_clamp() -> None:
             assert same(got, wanted, zero_sign=False), f"clamp({x}, {low}, {high}), plain bounds, on {kind}"
 
 
+def test_lerp() -> None:
+    ends = [0.0, 1.0, -2.5, 1e-300, 1e308, -1e308, INF, NAN]
+    for a, b, weight in itertools.product(ends, ends, [0.0, 0.1, 0.5, 0.75, 1.0, -0.25, NAN]):
+        wanted = torch.lerp(*(torch.full((9,), v, dtype=torch.float64) for v in (a, b, weight)))[4].item()
+        bodies = {"its weight an element": maths.lerp, "a plain weight": lambda p, g, s: maths.lerp(p, g, weight)}  # noqa: B023
+        for how, body in bodies.items():
+            for kind, got in on_each_kind(body, a, b, weight).items():
+                assert same(got, wanted, zero_sign=False), (
+                    f"lerp({a}, {b}, {weight}), {how}, on {kind}: {got}, {wanted}"
+                )
+
+
+def test_lerp_is_exact_where_the_formula_of_two_products_is_not() -> None:
+    """Equal ends stay as they are, and each end is reached; 0.9 * x + 0.1 * x is x only for some x."""
+    values = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    middle = in_a_rule(lambda p, g, s: maths.lerp(p, g, 0.1))
+    assert torch.equal(middle(values, values, values)[0], values)
+    assert not torch.equal(0.9 * values + 0.1 * values, values)
+    reached = in_a_rule(lambda p, g, s: maths.lerp(p, g, 1.0))
+    assert torch.equal(reached(1e10 * values, values, values)[0], values)
+
+
 def test_where_takes_each_branch_as_it_is() -> None:
     for a, b in PAIRS:
         for condition in (-1.0, 1.0, NAN):
@@ -170,5 +192,5 @@ def test_the_vocabulary_is_closed() -> None:
         if not n.startswith("_") and callable(getattr(maths, n)) and getattr(maths, n).__module__ == maths.__name__
     ]
     assert sorted(public) == sorted(maths.NAMES)
-    tested = {*UNARY, *BINARY, *REDUCTIONS, "clamp", "where"}
+    tested = {*UNARY, *BINARY, *REDUCTIONS, "clamp", "lerp", "where"}
     assert set(maths.NAMES) <= tested

@@ -25,7 +25,7 @@ from steprule import rules, sweeps
 from steprule.cli import main
 from steprule.errors import InputError, InputTypeError, UnknownNameError
 from steprule.hyper import OnePerTensor, Rate, Search
-from steprule.maths import abs, clamp, exp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
+from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
 from steprule.problems import problem as problems
 from steprule.problems import surfaces
 from steprule.problems.problem import Problem
@@ -348,9 +348,9 @@ def test_exp_and_tanh() -> None:
 @steprule.rule
 def scalars(p, g, m, c: Annotated[Any, OnePerTensor(1.0)], *, lr: Rate = 0.1, power: Rate = 1.5, t):  # type: ignore[no-untyped-def]
     """The whole vocabulary on numbers that are one a step or one a tensor, and a bound that is no bound."""
-    c = minimum(0.9 * c, 1 / (1 + t)) + clamp(log(t) * 0.01, 0.0, float("inf"))
+    c = lerp(minimum(0.9 * c, 1 / (1 + t)), c, lr * 0.1) + clamp(log(t) * 0.01, 0.0, float("inf"))
     rate = lr * where(t > 3, exp(-0.1 * t), maximum(c, 0.2)) * norm(sign(lr - 1)) * mean(abs(-c)) ** power
-    m = 0.9 * m + sum(rate) * clamp(g, -float("inf"), 5.0) / (norm(norm(g)) + 1)
+    m = 0.9 * m + sum(rate) * clamp(lerp(m, g, lr), -float("inf"), 5.0) / (norm(norm(g)) + 1)
     return p - (sqrt(c) + rate**-1 * 0.001) * m, m, c
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from steprule import optim, rule, rules
 from steprule.errors import InputError
 from steprule.hyper import Rate
-from steprule.maths import abs, clamp, exp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
+from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
 from steprule.optim import buckets as planning
 from steprule.optim.backends import form_for
 from steprule.rules.parts import composed
@@ -113,7 +113,7 @@ def test_grad_scaler() -> None:
 @rule
 def everything(p, g, m, *, lr: Rate = 0.1, power: Rate = 1.5):  # type: ignore[no-untyped-def]
     """The whole vocabulary, and each operation of the language."""
-    m = 0.5 * m + clamp(g, -1.0, lr * 20)
+    m = lerp(m, clamp(g, -1.0, lr * 20), lr * 5) + lerp(p, g, sign(p)) - lerp(0.5, m, 0.25)
     scale = mean(abs(g)) + sum(g) / 100 + norm(m)
     root = sqrt(abs(m)) + log(1 + abs(g)) + exp(-abs(g)) + abs(p) ** power
     update = where(g > 0, root, -root) + sign(g) * minimum(m, g) - maximum(m, p) ** 3 + (2 + m * m) ** -2

@@ -109,6 +109,14 @@ def _power(a: float, b: float) -> float:
         return math.nan if a != 0 else math.copysign(math.inf, a) if b % 2 == 1 else math.inf
 
 
+def _lerp(a: Any, b: Any, weight: Any, where: Callable[[Any, Any, Any], Any]) -> Any:
+    """`a + weight (b - a)` from the nearer end, on any kind of number; `where` is the kind's own."""
+    near = abs(weight) < 0.5
+    if isinstance(near, bool):  # a plain weight
+        return a + weight * (b - a) if near else b + (weight - 1) * (b - a)
+    return where(near, a, b) + where(near, weight, weight - 1) * (b - a)
+
+
 class FloatArithmetic:
     """The vocabulary on Python floats. A float is a tensor of one element: `sum(x)` is x, `norm(x)` is |x|."""
 
@@ -148,6 +156,10 @@ class FloatArithmetic:
         return FloatArithmetic.minimum(FloatArithmetic.maximum(x, low), high)
 
     @staticmethod
+    def lerp(a: float, b: float, weight: float) -> Real:
+        return Real(_lerp(Real(a), Real(b), Real(weight), FloatArithmetic.where))
+
+    @staticmethod
     def where(condition: object, a: float, b: float) -> Real:
         return Real(a if condition else b)
 
@@ -185,21 +197,25 @@ def numpy_arithmetic() -> Any:
             return np.minimum(np.maximum(x, low), high)
 
         @staticmethod
+        def lerp(a: Any, b: Any, weight: Any) -> Any:
+            return _lerp(a, b, weight, NumpyArithmetic.where)
+
+        @staticmethod
         def where(condition: Any, a: Any, b: Any) -> Any:
             return np.where(condition, _typed(a), _typed(b)).view(Elements)
 
-        # Kept as an array: a numpy scalar would promote what it meets.
+        # In float64, as kernels do; kept as an array, for a numpy scalar would promote what it meets.
         @staticmethod
         def norm(x: Any) -> Any:
-            return np.sqrt(np.sum(x * x, keepdims=True))
+            return np.sqrt(np.sum(np.square(x, dtype=np.float64), keepdims=True)).astype(x.dtype)
 
         @staticmethod
         def mean(x: Any) -> Any:
-            return np.mean(x, keepdims=True)
+            return np.mean(x, keepdims=True, dtype=np.float64).astype(x.dtype)
 
         @staticmethod
         def sum(x: Any) -> Any:
-            return np.sum(x, keepdims=True)
+            return np.sum(x, keepdims=True, dtype=np.float64).astype(x.dtype)
 
     def _typed(x: Any) -> Any:
         return np.asarray(x, dtype=_compute_dtype.get()) if isinstance(x, float | int) else x
@@ -234,6 +250,15 @@ def torch_arithmetic() -> Any:
 
         return staticmethod(on_tensors)
 
+    def over(function: Callable[..., Any]) -> Any:
+        """A reduction in float64, where the device has it: the squares of 1e20 are beyond float32, their root is not."""
+
+        def on_tensor(x: Any) -> Any:
+            wide = x.device.type != "mps"
+            return function(x, dtype=torch.float64).to(x.dtype) if wide else function(x)
+
+        return staticmethod(on_tensor)
+
     class TorchArithmetic:
         products = Products
         sqrt, exp, log, abs, sign = torch.sqrt, torch.exp, torch.log, torch.abs, torch.sign
@@ -247,7 +272,12 @@ def torch_arithmetic() -> Any:
         def where(condition: Any, a: Any, b: Any) -> Any:
             return torch.where(condition, typed(a, condition.device), typed(b, condition.device))
 
-        norm, mean, sum = torch.linalg.vector_norm, torch.mean, torch.sum
+        @staticmethod
+        def lerp(a: Any, b: Any, weight: Any) -> Any:
+            like = next(x for x in (a, b, weight) if isinstance(x, torch.Tensor))
+            return _lerp(tensor(a, like), tensor(b, like), weight, torch.where)
+
+        norm, mean, sum = over(torch.linalg.vector_norm), over(torch.mean), over(torch.sum)
 
     return TorchArithmetic
 

@@ -1,7 +1,7 @@
-"""The closed vocabulary of a rule: twelve functions, the same on floats, numpy arrays, torch tensors and symbols.
+"""The closed vocabulary of a rule: thirteen functions, the same on floats, numpy arrays, torch tensors and symbols.
 
     sqrt exp log abs sign                 of each element
-    minimum maximum clamp where           of each element; both branches of `where` are evaluated
+    minimum maximum clamp lerp where      of each element; both branches of `where` are evaluated
     norm mean sum                         over the whole tensor: one number
 
 All follow torch on NaN, signed zero and inf, and none raises on a value (see `arithmetic.py`). A plain bool as condition
@@ -14,7 +14,7 @@ from typing import Any
 
 from steprule.arithmetic import arithmetic_of
 
-NAMES = ("sqrt", "exp", "log", "abs", "sign", "minimum", "maximum", "clamp", "where", "norm", "mean", "sum")
+NAMES = ("sqrt", "exp", "log", "abs", "sign", "minimum", "maximum", "clamp", "lerp", "where", "norm", "mean", "sum")
 
 
 def sqrt(x: Any) -> Any:
@@ -55,6 +55,14 @@ def maximum(a: Any, b: Any) -> Any:
 def clamp(x: Any, low: Any, high: Any) -> Any:
     """x brought into [low, high]; nan if any is nan, `high` where low > high."""
     return _apply("clamp", x, low, high)
+
+
+def lerp(a: Any, b: Any, weight: Any) -> Any:
+    """a + weight (b - a): a weighted mean that equals both ends where they are equal, and b exactly at weight 1.
+
+    As torch, it starts at the nearer end: a up to a weight of 1/2, b from there.
+    """
+    return _apply("lerp", a, b, weight)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

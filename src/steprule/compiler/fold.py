@@ -2,6 +2,7 @@
 
 `lr * (m / (1 - beta1**t))` is one product with a number that the host computes in float64. So an element is rounded less
 often, nothing overflows half-way, and no element is divided where a product serves: `m / s` becomes `m * (1 / s)`.
+Which end a `lerp` starts at, and the share that it goes from there, are numbers of the step too where its weight is one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.graph import COMPARISONS, Graph, Kind, Node
 
 Arg = Node | float | int | bool
 
@@ -43,6 +44,8 @@ class _Folder:
             op, args = "mul", (args[0], self._scalar("div", 1.0, args[1]))
         if node.kind is Kind.ELEMENT and op == "mul":
             args = self._gather(args)
+        if node.kind is Kind.ELEMENT and op == "lerp" and _is_scalar(args[2]):
+            op, args = "add", self._from_the_nearer_end(*args)
         return self._add(Node(op, args, node.kind, node.name, node.truth))
 
     def _gather(self, args: tuple[Arg, ...]) -> tuple[Arg, ...]:
@@ -53,10 +56,18 @@ class _Folder:
         inner, y = x.args if _is_factor(x.args[0]) else x.args[::-1]
         return (self._scalar("mul", factor, inner), y) if _is_factor(inner) else args
 
-    def _scalar(self, op: str, a: Arg, b: Arg) -> Node:
-        key = (op, *(x if isinstance(x, Node) else repr(x) for x in (a, b)))
+    def _from_the_nearer_end(self, a: Arg, b: Arg, weight: Arg) -> tuple[Node, Node]:
+        """lerp(a, b, weight) as the end to start from and what is added to it."""
+        near = self._scalar("lt", self._scalar("abs", weight), 0.5)
+        share = self._scalar("where", near, weight, self._scalar("sub", weight, 1.0))
+        end = self._add(Node("where", (near, a, b), Kind.ELEMENT))
+        way = self._add(Node("sub", (b, a), Kind.ELEMENT))
+        return end, self._add(Node("mul", (share, way), Kind.ELEMENT))
+
+    def _scalar(self, op: str, *args: Arg) -> Node:
+        key = (op, *(x if isinstance(x, Node) else repr(x) for x in args))
         if key not in self.known:
-            self.known[key] = self._add(Node(op, (a, b), Kind.SCALAR))
+            self.known[key] = self._add(Node(op, args, Kind.SCALAR, truth=op in COMPARISONS.values()))
         return self.known[key]
 
     def _add(self, node: Node) -> Node:

@@ -74,7 +74,7 @@ def text(graph: Graph) -> str:
     >>> from steprule import rules
     >>> from steprule.compiler.graph import trace
     >>> print(text(trace(rules.rmsprop_eps_inside)))
-    square_avg = alpha * square_avg + (1 - alpha) * g**2
+    square_avg = alpha * square_avg + (1 - alpha) * g * g
     p = p - lr * g / sqrt(square_avg + eps)
     """
     return "\n".join(f"{line.left} = {line.right}" for line in _Text(graph).lines())
@@ -307,10 +307,34 @@ class _Latex(_Printer):
 
     def strength(self, node: Node) -> int:
         # A fraction's bar brackets what is over and under it, but as the base of a power it needs brackets itself.
+        if node.op == "lerp":
+            return _SUM
         return _PRODUCT if node.op == "div" else super().strength(node)
+
+    def square(self, args: tuple[Arg, ...]) -> str:
+        """x * x and (a * x) * x as a paper prints them, with x squared; empty for any other product."""
+        left, x = args
+        base = f"{{{self.show(x, _POWER, right=True)}}}^{{2}}"
+        if left is x:
+            return base
+        if isinstance(left, Node) and left.op == "mul" and left not in self.statements and left.args[1] is x:
+            return rf"{self.show(left.args[0], _PRODUCT)} \, {base}"
+        return ""
+
+    def weighted(self, a: Arg, b: Arg, weight: Arg) -> str:
+        """lerp(a, b, 1 - d) as a paper prints it: d a + (1 - d) b."""
+        rest: Arg = Node("sub", (1, weight), Kind.SCALAR)
+        if isinstance(weight, Node) and weight.op == "sub" and weight.args[0] == 1 and weight not in self.statements:
+            rest = weight.args[1]
+        first, second = (self.operation(n, n.args) for n in (_product(rest, a), _product(weight, b)))
+        return f"{first} + {self.bracket(second) if second.startswith('-') else second}"
 
     def operation(self, node: Node, args: tuple[Arg, ...]) -> str:
         op = node.op
+        if op == "mul" and (square := self.square(args)):
+            return square
+        if op == "lerp":
+            return self.weighted(*args)
         if op in _SIGNS and op not in ("div", "pow"):
             left, right = (
                 self.show(args[0], self.strength(node)),
@@ -349,6 +373,10 @@ class _Latex(_Printer):
             "clamp": r"\operatorname{clamp}",
         }
         return rf"{known[op]}\left({', '.join(self.show(a, 0) for a in args)}\right)"
+
+
+def _product(a: Arg, b: Arg) -> Node:
+    return Node("mul", (a, b), Kind.ELEMENT)
 
 
 def letter(name: str) -> str:

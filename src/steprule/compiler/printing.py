@@ -69,6 +69,11 @@ class Operations(ABC):
         if op == "clamp":
             x, low, high = args
             return self.further("<", f"({self.further('>', x, low)})", high)
+        if op == "lerp":
+            a, b, weight = args
+            near = f"{self.function('abs', weight)} < {self.show(0.5)}"
+            end, share = self.pick(near, a, b), self.pick(near, weight, f"({weight} - {self.show(1.0)})")
+            return f"({end}) + ({share}) * ({b} - {a})"
         if op == "where":
             return self.pick(args[0], args[1], args[2])
         if op == "sign":

@@ -205,7 +205,7 @@ def _math_min(a: float, b: float) -> float:
 
 _FAST: dict[str, Any] = {
     "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "abs": abs, "power": math.pow, "where": _pick,
-    "maximum": _math_max, "minimum": _math_min, "sign": FloatArithmetic.sign, "clamp": FloatArithmetic.clamp,
+    "maximum": _math_max, "minimum": _math_min, "sign": FloatArithmetic.sign, "clamp": FloatArithmetic.clamp, "lerp": FloatArithmetic.lerp,
 }  # fmt: skip
 _EXACT: dict[str, Any] = {name: getattr(FloatArithmetic, name) for name in _FAST if hasattr(FloatArithmetic, name)}
 _EXACT |= {"power": lambda a, b: Real(a) ** Real(b), "where": FloatArithmetic.where}

@@ -143,8 +143,8 @@ CHINESE = {
     "LAMB; weight decay is part of the direction whose norm is taken, so it is the rule's own.": "LAMB；权重衰减是取范数的方向的"
     "一部分，因此属于方法本身。",
     "LARS; a tensor whose parameter or gradient is all zero takes the plain step.": "LARS；参数或梯度全为零的张量走普通的一步。",
-    "Lion; with weight decay, decouple it as the paper does (decoupled_weight_decay=True).": "Lion；用权重衰减时应像论文那样解耦"
-    "（decoupled_weight_decay=True）。",
+    "Lion; weight decay is decoupled, as the paper has it, unless decoupled_weight_decay=False.": "Lion；权重衰减"
+    "与论文相同，是解耦的，除非 decoupled_weight_decay=False。",
     "NAdam: the momentum is applied ahead of time, one step early.": "NAdam：提前一步使用动量。",
     "RAdam: momentum alone while rho_t, the length of the average, is at most 5; then Adam, rectified by r.": "RAdam：平均长度 rho_t"
     " 不超过 5 时只用动量；之后是经 r 校正的 Adam。",

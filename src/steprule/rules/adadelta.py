@@ -15,7 +15,7 @@ def adadelta(
     *, lr: Rate = 1.0, rho: Decay = 0.9, eps: Epsilon = 1e-6,
 ):  # fmt: skip
     """AdaDelta, epsilon inside both roots, as the paper and torch have it."""
-    square_avg = rho * square_avg + (1 - rho) * g**2
+    square_avg = rho * square_avg + (1 - rho) * g * g
     delta = sqrt(acc_delta + eps) / sqrt(square_avg + eps) * g
-    acc_delta = rho * acc_delta + (1 - rho) * delta**2
+    acc_delta = rho * acc_delta + (1 - rho) * delta * delta
     return p - lr * delta, square_avg, acc_delta

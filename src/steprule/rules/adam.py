@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from steprule.hyper import Decay, Epsilon, FirstMoment, Letter, Meaning, Rate, SecondMoment
-from steprule.maths import maximum, sqrt
+from steprule.maths import lerp, maximum, sqrt
 from steprule.rules.parts import before, decay
 from steprule.rules.rule import Paper, rule
 
@@ -20,15 +20,15 @@ def adam(
     *, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Epsilon = 1e-8, amsgrad: Amsgrad = False, t,
 ):  # fmt: skip
     """Adam; amsgrad divides by the largest second moment so far (Reddi, Kale, Kumar, 2018)."""
-    exp_avg = beta1 * exp_avg + (1 - beta1) * g
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
+    exp_avg = lerp(exp_avg, g, 1 - beta1)
+    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g * g
     v = exp_avg_sq
     if amsgrad:
         max_exp_avg_sq = maximum(max_exp_avg_sq, exp_avg_sq)
         v = max_exp_avg_sq
     m_hat = exp_avg / (1 - beta1**t)
-    v_hat = v / (1 - beta2**t)
-    return p - lr * m_hat / (sqrt(v_hat) + eps), exp_avg, exp_avg_sq, max_exp_avg_sq
+    s_hat = sqrt(v) / sqrt(1 - beta2**t)  # sqrt(v_hat), where v_hat itself could overflow
+    return p - lr * m_hat / (s_hat + eps), exp_avg, exp_avg_sq, max_exp_avg_sq
 
 
 adamw = before(

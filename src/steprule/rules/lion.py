@@ -1,7 +1,8 @@
 """Lion: the sign of an interpolated momentum, so every element moves by the same amount."""
 
 from steprule.hyper import Decay, FirstMoment, Rate
-from steprule.maths import sign
+from steprule.maths import lerp, sign
+from steprule.rules.parts import before, decay
 from steprule.rules.rule import Paper, rule
 
 CHEN = Paper(
@@ -13,8 +14,19 @@ CHEN = Paper(
 
 
 @rule(paper=CHEN)
-def lion(p, g, exp_avg: FirstMoment, *, lr: Rate = 1e-4, beta1: Decay = 0.9, beta2: Decay = 0.99):
-    """Lion; with weight decay, decouple it as the paper does (decoupled_weight_decay=True)."""
-    c = beta1 * exp_avg + (1 - beta1) * g
-    exp_avg = beta2 * exp_avg + (1 - beta2) * g
+def undecayed(p, g, exp_avg: FirstMoment, *, lr: Rate = 1e-4, beta1: Decay = 0.9, beta2: Decay = 0.99):
+    """Lion without its weight decay."""
+    c = lerp(exp_avg, g, 1 - beta1)
+    exp_avg = lerp(exp_avg, g, 1 - beta2)
     return p - lr * sign(c), exp_avg
+
+
+# Through the gradient, weight decay would be lost in the sign: each element would move by lr, however large it is.
+lion = before(
+    decay,
+    undecayed,
+    name="lion",
+    summary="Lion; weight decay is decoupled, as the paper has it, unless decoupled_weight_decay=False.",
+    fix_flags=False,
+    decoupled_weight_decay=True,
+)

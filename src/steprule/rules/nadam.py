@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from steprule.hyper import Decay, Epsilon, FirstMoment, Letter, Meaning, OnePerTensor, Rate, Search, SecondMoment
-from steprule.maths import sqrt
+from steprule.maths import lerp, sqrt
 from steprule.rules.rule import Paper, rule
 
 DOZAT = Paper(
@@ -25,8 +25,8 @@ def nadam(
     mu = beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
     mu_next = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
     mu_product = mu_product * mu
-    exp_avg = beta1 * exp_avg + (1 - beta1) * g
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
-    m_hat = mu_next / (1 - mu_product * mu_next) * exp_avg + (1 - mu) / (1 - mu_product) * g
-    v_hat = exp_avg_sq / (1 - beta2**t)
-    return p - lr * m_hat / (sqrt(v_hat) + eps), exp_avg, exp_avg_sq, mu_product
+    exp_avg = lerp(exp_avg, g, 1 - beta1)
+    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g * g
+    eta_next, eta = lr * mu_next / (1 - mu_product * mu_next), lr * (1 - mu) / (1 - mu_product)
+    s_hat = sqrt(exp_avg_sq) / sqrt(1 - beta2**t)  # sqrt(v_hat), where v_hat itself could overflow
+    return p - (eta_next * exp_avg + eta * g) / (s_hat + eps), exp_avg, exp_avg_sq, mu_product

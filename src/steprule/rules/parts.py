@@ -27,7 +27,7 @@ from steprule.hyper import (
     hyper_from,
     slot_from,
 )
-from steprule.maths import clamp, minimum, norm
+from steprule.maths import clamp, lerp, minimum, norm
 from steprule.rules.rule import Paper, Rule, rule
 
 Maximize = Annotated[bool, Meaning("go up instead of down")]
@@ -76,7 +76,7 @@ def decay(
 def average(p: Any, ema: Ema, *, ema_decay: EmaDecay = 0.0) -> tuple[Any, Any]:
     """Follow the new parameter by an exponential moving average, which starts at the first one (`AveragedModel`)."""
     if ema_decay:
-        ema = p if ema is None else ema + (1 - ema_decay) * (p - ema)
+        ema = p if ema is None else lerp(ema, p, 1 - ema_decay)
     return p, ema
 
 
@@ -87,14 +87,16 @@ def before(
     name: str | None = None,
     summary: str = "",
     paper: Paper | None = None,
+    fix_flags: bool = True,
     **settings: float | bool,
 ) -> Rule:
     """`rule` with `part` before it.
 
-    `settings` give the part's hyperparameters other defaults; a flag set so is fixed and no hyperparameter any more.
+    `settings` give the part's hyperparameters other defaults; a flag set so is fixed and no hyperparameter any more,
+    unless `fix_flags` is False.
     """
     own, borrowed = _hypers_of(part, settings)
-    fixed = {n: settings[n] for n, h in own.items() if h.is_flag and n in settings}
+    fixed = {n: settings[n] for n, h in own.items() if h.is_flag and n in settings and fix_flags}
     added = [h for n, h in own.items() if n not in fixed]
 
     def function(p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:

@@ -1,7 +1,7 @@
 """RAdam: Adam that trusts its second moment only when it has seen enough gradients to know it."""
 
 from steprule.hyper import Decay, Epsilon, FirstMoment, Rate, SecondMoment
-from steprule.maths import sqrt, where
+from steprule.maths import lerp, sqrt, where
 from steprule.rules.rule import Paper, rule
 
 LIU = Paper(
@@ -18,8 +18,8 @@ def radam(
     *, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Epsilon = 1e-8, t,
 ):  # fmt: skip
     """RAdam: momentum alone while rho_t, the length of the average, is at most 5; then Adam, rectified by r."""
-    exp_avg = beta1 * exp_avg + (1 - beta1) * g
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
+    exp_avg = lerp(exp_avg, g, 1 - beta1)
+    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g * g
     m_hat = exp_avg / (1 - beta1**t)
     rho_inf = 2 / (1 - beta2) - 1
     rho_t = rho_inf - 2 * t * beta2**t / (1 - beta2**t)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from steprule.hyper import Decay, Epsilon, Letter, Meaning, Momentum, Rate, SecondMoment
-from steprule.maths import sqrt
+from steprule.maths import lerp, sqrt
 from steprule.rules.rule import Paper, rule
 
 TIELEMAN = Paper(
@@ -21,10 +21,10 @@ def rmsprop(
     *, lr: Rate = 0.01, alpha: Decay = 0.99, eps: Epsilon = 1e-8, momentum: Momentum = 0.0, centered: Centered = False,
 ):  # fmt: skip
     """RMSProp, epsilon outside the root, as torch has it; centered divides by the deviation (Graves, 2013)."""
-    square_avg = alpha * square_avg + (1 - alpha) * g**2
+    square_avg = alpha * square_avg + (1 - alpha) * g * g
     variance = square_avg
     if centered:
-        grad_avg = alpha * grad_avg + (1 - alpha) * g
+        grad_avg = lerp(grad_avg, g, 1 - alpha)
         variance = square_avg - grad_avg**2
     update = g / (sqrt(variance) + eps)
     if momentum:
@@ -36,5 +36,5 @@ def rmsprop(
 @rule(paper=TIELEMAN)
 def rmsprop_eps_inside(p, g, square_avg: SecondMoment, *, lr: Rate = 0.01, alpha: Decay = 0.9, eps: Epsilon = 1e-6):
     """RMSProp, epsilon inside the root, as Dive into Deep Learning has it."""
-    square_avg = alpha * square_avg + (1 - alpha) * g**2
+    square_avg = alpha * square_avg + (1 - alpha) * g * g
     return p - lr * g / sqrt(square_avg + eps), square_avg

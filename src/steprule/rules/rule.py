@@ -2,7 +2,7 @@
 
     @rule
     def rmsprop(p, g, square_avg, *, lr: Rate = 0.01, alpha: Decay = 0.99, eps: Epsilon = 1e-8):
-        square_avg = alpha * square_avg + (1 - alpha) * g**2
+        square_avg = alpha * square_avg + (1 - alpha) * g * g
         return p - lr * g / (sqrt(square_avg) + eps), square_avg
 
 `p, g`: a parameter and its gradient. Further positional names: the slots. Keyword-only names: hyperparameters, each with
