@@ -189,7 +189,7 @@ def test_lion_is_the_papers() -> None:
         -0.5,
         {"exp_avg": m},
         1,
-        composed(rules.lion).bind({"lr": 0.1, "weight_decay": 0.2, "decoupled_weight_decay": True}),
+        composed(rules.lion).bind({"lr": 0.1, "weight_decay": 0.2}),
     )
     assert decayed == pytest.approx(1.0 - 0.1 * (1.0 + 0.2 * 1.0))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 # float64, one run of 100 steps against torch: largest relative difference of a parameter or a state.
 # Reason: torch writes a*x + (1-a)*g as lerp and folds the bias corrections into the step size, so each step rounds
 # differently by a few ulp (2.2e-16); 100 steps, with gradients taken from the parameters, add them up.
@@ -101,3 +103,11 @@ FORMULA = 1e-11
 
 # The page prints six digits, five where there is an exponent: half of the last.
 PRINTED_FIVE_DIGITS = 5e-5
+
+# Twelve steps over gradients of every size against torch, relative to the value or to the one before, which may have cancelled:
+# a few roundings a step, fed back. Low precisions are rounded at each store, and a rounding that falls the other way stays.
+MAGNITUDES = {torch.float32: 1e-5, torch.float64: 1e-11, torch.bfloat16: 4 * 2.0**-8, torch.float16: 4 * 2.0**-11}
+
+# By how many ulp each state is moved after every one of those steps, to find the values that hang on the last bit: what a state's
+# few operations, each rounded the other way, come to; in a low precision, its one rounding at the store.
+SHAKEN = {torch.float32: 4, torch.float64: 4, torch.bfloat16: 1, torch.float16: 1}

@@ -6,6 +6,7 @@ like the code: `square_avg = ...` replaces the old value. LaTeX counts steps: v_
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -226,7 +227,7 @@ class _Text(_Printer):
         return self.names[node]
 
     def number(self, value: float | int | bool) -> str:
-        return repr(value)
+        return repr(value) if math.isfinite(value) else f'float("{value}")'
 
     def bracket(self, shown: str) -> str:
         return f"({shown})"
@@ -299,6 +300,8 @@ class _Latex(_Printer):
         return "g_{t}" if name == "g" else self.letters[name]
 
     def number(self, value: float | int | bool) -> str:
+        if not math.isfinite(value):
+            return {"inf": r"\infty", "-inf": r"-\infty", "nan": r"\mathrm{nan}"}[str(float(value))]
         mantissa, _, exponent = repr(value).partition("e")
         return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
 

@@ -1,9 +1,10 @@
 """RMSProp: AdaGrad that forgets, so its steps need not shrink for ever."""
 
+from math import inf
 from typing import Annotated, Any
 
 from steprule.hyper import Decay, Epsilon, Letter, Meaning, Momentum, Rate, SecondMoment
-from steprule.maths import lerp, sqrt
+from steprule.maths import lerp, sqrt, where
 from steprule.rules.rule import Paper, rule
 
 TIELEMAN = Paper(
@@ -25,7 +26,8 @@ def rmsprop(
     variance = square_avg
     if centered:
         grad_avg = lerp(grad_avg, g, 1 - alpha)
-        variance = square_avg - grad_avg**2
+        # Where square_avg has overflowed, the square of the mean may have too, and inf - inf would be lost for good.
+        variance = where(square_avg < inf, square_avg - grad_avg * grad_avg, square_avg)
     update = g / (sqrt(variance) + eps)
     if momentum:
         momentum_buffer = momentum * momentum_buffer + update
