@@ -38,12 +38,13 @@ show(wide, calm)
 # ## What the correction corrects
 #
 # After one step the average of the gradient is $(1-\beta_1) g = 0.1 g$, the average of its square $(1-\beta_2) g^2 = 0.001 g^2$.
-# Divided by $1-\beta_1^t$ and $1-\beta_2^t$ they are $g$ and $g^2$, and the step is the learning rate in each coordinate.
+# Divided by $1-\beta_1^t$ and $1-\beta_2^t$ they are $g$ and $g^2$, and the step is the learning rate in each coordinate. (The root
+# is taken before the division: $\hat{s}$ is $|g|$. The number is the same, and no large square overflows.)
 # %% [zh]
 # ## 修正了什么
 #
 # 一步之后，梯度的平均是 $(1-\beta_1) g = 0.1 g$，平方的平均是 $(1-\beta_2) g^2 = 0.001 g^2$。除以 $1-\beta_1^t$ 和 $1-\beta_2^t$
-# 之后就是 $g$ 和 $g^2$，于是每个坐标的一步恰好是学习率。
+# 之后就是 $g$ 和 $g^2$，于是每个坐标的一步恰好是学习率。（先开根号再除：$\hat{s}$ 就是 $|g|$。数值相同，而大的平方不会溢出。）
 # %%
 apart(calm, 1)
 # %% [en]
