@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from steprule import rules
+from steprule.compiler import threads as _threads  # before anything forks  # noqa: F401
 from steprule.rules.rule import Rule, rule
 
 if TYPE_CHECKING:

@@ -7,11 +7,9 @@ element depends on no other, and a reduction adds its chunks in their order.
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from steprule.compiler import cache
 from steprule.compiler.printing import NumbaOperations, PassPrinter
 from steprule.compiler.split import Program
+from steprule.compiler.threads import allowed, launch, parallel_form
 
 CHUNK = 16_384
 """Elements a chunk: 64 kB of float32, so that a chunk of every column lies in the second-level cache."""
@@ -34,33 +33,6 @@ LANES = 64
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
 
-PARALLEL = threading.Lock()  # Numba's workqueue layer aborts when two threads enter it at once
-_HOME = os.getpid()
-
-
-def may_run_parallel() -> bool:
-    """Not in a forked child: OpenMP kills it where its parent has run a parallel form, and so the child never does. Nor
-    within `one_thread`."""
-    return os.getpid() == _HOME and not _ALONE.on
-
-
-class _Alone(threading.local):
-    on = False
-
-
-_ALONE = _Alone()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run the serial forms on this thread: whoever calls keeps the other cores busy."""
-    before, _ALONE.on = _ALONE.on, True
-    try:
-        yield
-    finally:
-        _ALONE.on = before
-
-
 @dataclass(frozen=True)
 class Kernel:
     """The compiled passes of a program for given dtypes."""
@@ -70,6 +42,8 @@ class Kernel:
     """Of each column of the address table, in torch's names."""
     compute: str
     """The dtype in which the maths is done."""
+    _forms: dict[bool, list[Callable[..., None]]] = field(default_factory=dict, repr=False, compare=False)
+    """The compiled passes, parallel or not."""
 
     def chunks(self, sizes: Sequence[int], device: object) -> Chunks:
         """How this form cuts tensors of these numbers of elements."""
@@ -79,16 +53,17 @@ class Kernel:
     def _nothing(self) -> NDArray[Any]:
         return np.empty((0, 0), dtype=self.compute)
 
-    @cached_property
-    def _serial(self) -> list[Callable[..., None]]:
-        return self._compiled(parallel=False)
-
-    @cached_property
-    def _parallel(self) -> list[Callable[..., None]]:
-        return self._compiled(parallel=True)
+    def _form(self, *, parallel: bool) -> list[Callable[..., None]]:
+        """The passes of one form, compiled at its first use."""
+        # No cached_property: until Python 3.12 that holds a lock, which a child forked meanwhile would never get.
+        if (form := self._forms.get(parallel)) is None:
+            form = self._forms[parallel] = self._compiled(parallel=parallel)
+        return form
 
     def _compiled(self, *, parallel: bool) -> list[Callable[..., None]]:
         """The passes, compiled or read from Numba's cache."""
+        if parallel:
+            launch()
         kind = f"{self.program.graph.rule.name}_{'parallel' if parallel else 'serial'}"
         source = source_of(self.program, self.dtypes, self.compute, parallel=parallel)
         module = cache.load(kind, source, cache.INTRINSICS, *cache.NUMBA)
@@ -135,12 +110,14 @@ class Kernel:
         return reduced
 
     def _run(self, k: int, chunks: Chunks, args: tuple[Any, ...]) -> None:
-        """One pass: on all threads, or on this one where the work is small or the process a forked child."""
-        if chunks.elements >= SERIAL_BELOW and may_run_parallel():
-            with PARALLEL:
-                self._parallel[k](*args)
-        else:
-            self._serial[k](*args)
+        """One pass: on as many threads as torch would use, or on this one where the work is small."""
+        threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
+        if threads == 1:
+            self._form(parallel=False)[k](*args)
+            return
+        run = self._form(parallel=True)[k]
+        with parallel_form(threads):
+            run(*args)
 
 
 _NOTHING = np.empty((0, 0), dtype=np.float64)
@@ -285,17 +262,17 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None
     It reads `reads` float32 columns and writes the sum of all to `writes` of them.
     """
     columns = range(reads)
-    for form in ("parallel", "serial"):
-        loop = "prange" if form == "parallel" else "range"
+    forms: dict[bool, Callable[..., None]] = {}
+    for parallel in (True, False):
         lines = [
             '"""The limit: the same bytes, no maths."""',
             "import numpy as np",
             "from numba import carray, njit, prange",
             "from steprule.compiler.intrinsics import pointer",
             "",
-            f'@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1])", parallel={form == "parallel"}, nogil=True, cache=True)',
+            f'@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1])", parallel={parallel}, nogil=True, cache=True)',
             "def move(addresses, tensors, offsets, lengths):",
-            f"    for c in {loop}(len(tensors)):",
+            f"    for c in {'prange' if parallel else 'range'}(len(tensors)):",
             "        i, start, n = tensors[c], offsets[c], lengths[c]",
             *(f"        a{k} = carray(pointer(addresses[{k}, i] + start * 4, np.float32), n)" for k in columns),
             "        for k in range(n):",
@@ -304,17 +281,14 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None
             *(f"            a{k}[k] = x" for k in [k for k in columns if k != 1][:writes]),
             "",
         ]
-        module = cache.load(f"move_{form}", "\n".join(lines), cache.INTRINSICS, *cache.NUMBA)
-        if form == "parallel":
-            parallel_form = module.move
-        else:
-            serial_form = module.move
+        if parallel:
+            launch()
+        kind = f"move_{'parallel' if parallel else 'serial'}"
+        forms[parallel] = cache.load(kind, "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).move
 
     def move(addresses: NDArray[np.int64], chunks: Chunks) -> None:
-        if chunks.elements >= SERIAL_BELOW:
-            with PARALLEL:
-                parallel_form(addresses, chunks.tensor, chunks.offset, chunks.length)
-        else:
-            serial_form(addresses, chunks.tensor, chunks.offset, chunks.length)
+        threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
+        with parallel_form(threads) if threads > 1 else nullcontext():
+            forms[threads > 1](addresses, *chunks.cuts)
 
     return move

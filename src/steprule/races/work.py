@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from steprule.compiler import cpu
+from steprule.compiler.threads import one_thread
 from steprule.problems import problem as problems
 from steprule.races.plan import Block
 from steprule.races.spec import Plan, Runner, Spec
@@ -109,7 +109,7 @@ def _alone() -> Iterator[None]:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     try:
-        with cpu.one_thread():
+        with one_thread():
             yield
     finally:
         torch.set_flush_denormal(flushing)

@@ -12,6 +12,7 @@ from typing import Any
 
 from steprule.compiler import cache
 from steprule.compiler.lanes import scalars_type, step_type
+from steprule.compiler.threads import launch
 from steprule.sweeps.kernel import Source, block_type
 
 TRAIN = """
@@ -134,6 +135,8 @@ def evaluation(source: Source, *, parallel: bool) -> Any:
 
 @lru_cache(maxsize=64)
 def _loop(body: str, compute: str, x_kind: str, y_kind: str, own_data: bool, parallel: bool) -> Any:
+    if parallel:
+        launch()
     function = body.split("def ")[1].split("(")[0]
     text = _HEAD + body
     for word, said in {

@@ -21,10 +21,10 @@ from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from steprule.compiler import eager
-from steprule.compiler.cpu import PARALLEL, may_run_parallel
 from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.lanes import LaneRule, layout, scalar_inputs
 from steprule.compiler.split import program_of
+from steprule.compiler.threads import PARALLEL, may_run_parallel
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
 from steprule.sweeps.driver import evaluation, training
