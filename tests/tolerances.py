@@ -111,3 +111,7 @@ MAGNITUDES = {torch.float32: 1e-5, torch.float64: 1e-11, torch.bfloat16: 4 * 2.0
 # By how many ulp each state is moved after every one of those steps, to find the values that hang on the last bit: what a state's
 # few operations, each rounded the other way, come to; in a low precision, its one rounding at the store.
 SHAKEN = {torch.float32: 4, torch.float64: 4, torch.bfloat16: 1, torch.float16: 1}
+
+# CPU seconds per second of a process that steps on one thread: 1 is its own; a second thread that only waits in a spin loop
+# makes it 2. The clock's resolution and whatever else the interpreter does in two seconds lie far below a fifth.
+CPU_SECONDS_PER_SECOND = 1.2

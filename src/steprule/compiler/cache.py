@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -63,13 +65,40 @@ def seconds() -> float:
 def _loaded(name: str, source: str) -> ModuleType:
     path = folder() / f"{name}.py"
     try:
-        return _import(name, _write(path, source))
+        _write(path, source)
+        with _one_process_at_a_time(path, source):
+            return _import(name, path)
     except OSError as error:
         own = _own_folder(f"{folder()}: {error.strerror or error}")
         return _import(name, _write(own / f"{name}.py", source))
     except Exception:  # noqa: BLE001  (whatever a damaged cache raises: one fresh try tells it from a real fault)
         _forget(path)
         return _import(name, _write(path, source))
+
+
+WAIT = 120.0
+"""Seconds for which a process waits for another that compiles the same kernel, before it compiles the kernel itself."""
+
+
+@contextmanager
+def _one_process_at_a_time(path: Path, source: str) -> Iterator[None]:
+    """Hold the kernel's lock while it is compiled: processes that start together wait, then read what one of them compiled.
+
+    The system frees the lock of a process that dies. Nothing is locked where Numba has cached every function already.
+    """
+    functions = [line for line in source.splitlines() if line.startswith("@njit(") and "inline" not in line]
+    if len([*(path.parent / "__pycache__").glob(f"{path.stem}.*.nbi")]) >= len(functions):
+        yield
+        return
+    from filelock import FileLock, Timeout  # slow to import, and rarely needed
+
+    lock = FileLock(path.with_suffix(".lock"))
+    with suppress(Timeout, OSError, NotImplementedError):  # then it is compiled more than once, which is no error
+        lock.acquire(timeout=WAIT)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 _version_of = cache(version)
@@ -82,7 +111,11 @@ def _text_of(called: str) -> str:
 
 
 _SPENT = [0.0]
-_LOADING = threading.Lock()  # a module is not seen by another thread before it is whole
+_LOADING = threading.RLock()
+"""Held while a module is loaded, so that another thread does not see it before it is whole. A fork waits for it: in the
+child no thread would go on that holds it, or the compiler's own lock."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_LOADING.acquire, after_in_parent=_LOADING.release, after_in_child=_LOADING.release)
 
 
 def _module_name(name: str) -> str:

@@ -33,6 +33,7 @@ LANES = 64
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
 
+
 @dataclass(frozen=True)
 class Kernel:
     """The compiled passes of a program for given dtypes."""
