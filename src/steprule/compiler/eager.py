@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from steprule.compiler import pages
 from steprule.compiler.graph import trace
 from steprule.hyper import Slot
 from steprule.rules.rule import Rule
@@ -87,7 +88,7 @@ def _is_on(value: Any) -> bool:
 def _filled(p: Any, value: Any) -> Any:
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     if torch is not None and isinstance(p, torch.Tensor):
-        return torch.full_like(p, value)
+        return pages.full_like(p, value)
     return numpy.full_like(p, value) if numpy is not None and isinstance(p, numpy.ndarray) else float(value)
 
 

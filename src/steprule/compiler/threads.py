@@ -98,8 +98,8 @@ def _after_fork() -> None:
 def _forked_by_a_server() -> bool:
     """Whether multiprocessing's fork server forks: it has only imported modules, so its children are fresh processes."""
     server = sys.modules.get("multiprocessing.forkserver")
-    # Frame 0 is this function, 1 the hook, 2 what called os.fork.
-    return server is not None and sys._getframe(2).f_code is server.main.__code__
+    forking = sys._getframe(1).f_back  # frame 0 is this function, 1 the hook, the next what called os.fork
+    return server is not None and forking is not None and forking.f_code is server.main.__code__
 
 
 if hasattr(os, "register_at_fork"):
