@@ -163,7 +163,7 @@ def test_a_step_in_the_parent_then_fork_then_steps_in_both(layer: str) -> None:
 import os, torch
 import numba
 numba.config.THREADING_LAYER = {layer!r}
-torch.set_num_threads(1)
+torch.set_num_threads(2)  # the parent's form is parallel also where OMP_NUM_THREADS is 1
 from steprule import optim
 p = torch.linspace(-1, 1, 300_000).requires_grad_()
 optimizer = optim.Adam([p], lr=0.01)
