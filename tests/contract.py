@@ -125,8 +125,12 @@ def in_child(function: Callable[..., Any], *args: Any, seconds: float = 60) -> A
 
 
 def in_fresh(function: Callable[..., Any], *args: Any, seconds: float = 120) -> Any:
-    """The same in a new interpreter, which imports the function's module: for threads, and for measures of memory."""
-    context = multiprocessing.get_context("spawn")
+    """The same in a process in which no thread has run yet: for large tensors, and for measures of memory.
+
+    Its ancestor has imported torch and numba, not us, and the child imports the function's module.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "numba", "pytest"])
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_send, args=(sender, function, args))
     child.start()

@@ -115,3 +115,7 @@ SHAKEN = {torch.float32: 4, torch.float64: 4, torch.bfloat16: 1, torch.float16: 
 # CPU seconds per second of a process that steps on one thread: 1 is its own; a second thread that only waits in a spin loop
 # makes it 2. The clock's resolution and whatever else the interpreter does in two seconds lie far below a fifth.
 CPU_SECONDS_PER_SECOND = 1.2
+
+# Resident memory of a loading in which the checkpoint is dropped, over torch's, which takes the checkpoint's tensors as its
+# own: a second copy of the states would be 1.6 times it; a quarter leaves room for what allocators keep and pages hold.
+CLONE_SHARE = 1.25
