@@ -1,0 +1,640 @@
+"""What surrounds a step: hooks, closures, the profiler, signatures, and settings that change between steps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contract import (
+    NAMES,
+    REFERENCE,
+    SETTINGS,
+    apart,
+    feed,
+    in_child,
+    in_fresh,
+    make,
+    only_ours,
+    optim,
+    parameter,
+    states_apart,
+    train,
+)
+from tolerances import CLASS_FLOAT32_FEW_STEPS
+from torch import nn
+from torch.optim import lr_scheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+BETAS = ("Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+
+
+# Hooks run once
+
+
+def counted(optimizer: Any) -> list[str]:
+    calls: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("pre"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("post"))
+    return calls
+
+
+def derived(name: str) -> list[type]:
+    """A class with a step of its own, one below it with none, and one below that with one more."""
+    base = getattr(optim, name)
+
+    class Own(base):  # type: ignore[misc]
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    class Without(Own):
+        pass
+
+    class Another(Without):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    return [Own, Without, Another]
+
+
+def hooks_of_subclasses(name: str) -> list[list[str]]:
+    found = []
+    for kind in derived(name)[: 1 if REFERENCE else 3]:  # torch wraps each class's step that was made
+        optimizer = kind([parameter(3), parameter(2)], **SETTINGS[name])
+        calls = counted(optimizer)
+        train(optimizer)
+        found.append(calls)
+    return found
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD"])
+def test_a_subclass_with_a_step_of_its_own_runs_hooks_once(name: str) -> None:
+    """In a fresh process: torch's own class runs them twice once its base was made."""
+    assert all(calls == ["pre", "post"] for calls in in_fresh(hooks_of_subclasses, name))
+
+
+@only_ours
+@pytest.mark.parametrize("name", NAMES)
+def test_a_subclass_runs_hooks_once_whatever_was_made_before(name: str) -> None:
+    make(name, [parameter(1)], torch.optim)
+    make(name, [parameter(1)])
+    assert all(calls == ["pre", "post"] for calls in hooks_of_subclasses(name))
+
+
+def sparse_groups(name: str) -> list[str]:
+    tables = [nn.Embedding(4, 2, sparse=True) for _ in range(3)]
+    optimizer = getattr(optim, name)([{"params": t.parameters()} for t in tables], lr=0.1)
+    calls = counted(optimizer)
+    sum(t(torch.tensor([1])).sum() for t in tables).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    return calls
+
+
+def mixed_groups(name: str) -> list[str]:
+    """A group with sparse gradients between two with dense ones."""
+    table = nn.Embedding(4, 2, sparse=True)
+    p, q = parameter(2), parameter(3)
+    optimizer = getattr(optim, name)([{"params": [p]}, {"params": table.parameters()}, {"params": [q]}], lr=0.1)
+    calls = counted(optimizer)
+    table(torch.tensor([1])).sum().backward()
+    feed([p, q], 0)
+    optimizer.step()
+    return calls
+
+
+def differentiable_groups(name: str) -> list[str]:
+    """Groups that torch's own step serves."""
+    params = [parameter(3).clone(), parameter(2).clone()]
+    optimizer = make(name, [{"params": [p]} for p in params], differentiable=True)
+    calls = counted(optimizer)
+    for p in params:
+        p.retain_grad()
+    feed(params, 0)
+    optimizer.step()
+    return calls
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize(
+    ("groups", "arg"),
+    [
+        (sparse_groups, "SGD"),
+        (sparse_groups, "Adagrad"),
+        (mixed_groups, "SGD"),
+        (mixed_groups, "Adagrad"),
+        (differentiable_groups, "SGD"),
+        (differentiable_groups, "Adam"),
+    ],
+)
+def test_hooks_run_once_over_all_groups(groups: Callable[[str], list[str]], arg: str) -> None:
+    make("SGD", [parameter(1)], torch.optim)  # torch wraps its step then
+    make("Adagrad", [parameter(1)], torch.optim)
+    assert groups(arg) == ["pre", "post"]
+
+
+# What a hook sees and may change
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_arguments_that_a_hook_sees(name: str) -> None:
+    p = parameter(3)
+    optimizer = make(name, [p])
+    seen: list[tuple[Any, Any, Any]] = []
+    optimizer.register_step_pre_hook(lambda *given: seen.append(given))
+    optimizer.register_step_post_hook(lambda *given: seen.append(given))
+
+    def closure() -> torch.Tensor:
+        feed([p], 0)
+        return torch.tensor(2.0)
+
+    assert optimizer.step() is None
+    assert optimizer.step(closure) == 2
+    assert optimizer.step(closure=closure) == 2
+    wanted = [((optimizer,), {}), ((optimizer, closure), {}), ((optimizer,), {"closure": closure})]
+    assert [(a, b) for who, a, b in seen] == [w for w in wanted for _ in range(2)]
+    assert all(who is optimizer for who, _, _ in seen)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pre_hook_may_give_other_arguments(name: str) -> None:
+    optimizer = make(name, [parameter(3)])
+    after: list[Any] = []
+    handle = optimizer.register_step_pre_hook(lambda o, args, kwargs: ((o, lambda: 5.0), {}))
+    optimizer.register_step_post_hook(lambda o, args, kwargs: after.append(args[1]()))
+    assert optimizer.step(lambda: 1.0) == 5.0
+    assert optimizer.step() == 5.0
+    assert after == [5.0, 5.0]
+    handle.remove()
+    handle = optimizer.register_step_pre_hook(lambda *_: "nonsense")
+    with pytest.raises(RuntimeError, match="must return None or a tuple"):
+        optimizer.step()
+    handle.remove()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hooks_in_order_around_the_step(name: str) -> None:
+    p = parameter(3)
+    optimizer = make(name, [p])
+    start = p.detach().clone()
+    calls: list[tuple[str, bool]] = []
+
+    def call(what: str) -> Callable[..., None]:
+        return lambda *_: calls.append((what, torch.equal(p, start)))
+
+    handles = [
+        register_optimizer_step_pre_hook(call("all before")),
+        register_optimizer_step_post_hook(call("all after")),
+    ]
+    handles += [optimizer.register_step_pre_hook(call("before")), optimizer.register_step_post_hook(call("after"))]
+    try:
+        train(optimizer)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls == [("all before", True), ("before", True), ("after", False), ("all after", False)]
+    train(optimizer)
+    assert len(calls) == 4
+
+
+def gradients_changed(optimizer: Any, *_: Any) -> None:
+    for p in optimizer.param_groups[0]["params"]:
+        p.grad = p.grad * 0.5
+
+
+def gradients_changed_in_place(optimizer: Any, *_: Any) -> None:
+    for p in optimizer.param_groups[0]["params"]:
+        p.grad.clamp_(-0.2, 0.2)
+
+
+def settings_changed(optimizer: Any, *_: Any) -> None:
+    optimizer.param_groups[0]["lr"] *= 0.5
+
+
+def states_changed(optimizer: Any, *_: Any) -> None:
+    for s in optimizer.state.values():
+        for k, v in s.items():
+            if k != "step":
+                s[k] = v * 0.5
+
+
+def gradients_taken_away(optimizer: Any, *_: Any) -> None:
+    optimizer.param_groups[0]["params"][0].grad = None
+
+
+HOOKS = [gradients_changed, gradients_changed_in_place, settings_changed, states_changed, gradients_taken_away]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_pre_hook_changes_is_what_is_stepped(name: str, hook: Callable[..., None]) -> None:
+    def go() -> None:
+        ends = []
+        for module in (optim, torch.optim):
+            params = [parameter(3), parameter(2, 2)]
+            optimizer = make(name, params, module)
+            train(optimizer, 2)
+            optimizer.register_step_pre_hook(hook)
+            train(optimizer, 3, start=2)
+            ends.append(params)
+        assert all(apart(p, q) <= CLASS_FLOAT32_FEW_STEPS for p, q in zip(*ends, strict=True))
+
+    in_child(go)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closure_runs_with_gradients_and_before_the_step(name: str) -> None:
+    ends = []
+    for module in (optim, torch.optim):
+        p = parameter(3)
+        optimizer = make(name, [p], module)
+        enabled: list[bool] = []
+
+        def closure() -> torch.Tensor:
+            enabled.append(torch.is_grad_enabled())  # noqa: B023
+            optimizer.zero_grad()  # noqa: B023
+            loss = (p * p).sum()  # noqa: B023
+            loss.backward()
+            return loss
+
+        with torch.no_grad():
+            losses = [optimizer.step(closure).item() for _ in range(4)]
+        assert enabled == [True] * 4
+        assert losses[-1] < losses[0]
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(lambda: 1 / 0)
+        ends.append(p)
+    assert apart(*ends) <= CLASS_FLOAT32_FEW_STEPS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_profilers_records_have_torchs_names(name: str) -> None:
+    class Mine(getattr(optim, name)):  # type: ignore[misc]
+        pass
+
+    for kind in (getattr(optim, name), Mine):
+        optimizer = kind([parameter(3)], **SETTINGS[name])
+        train(optimizer)
+        with torch.autograd.profiler.profile() as seen:
+            optimizer.step()
+            optimizer.zero_grad()
+        names = [e.name for e in seen.function_events if e.name.startswith("Optimizer.")]
+        assert names == [f"Optimizer.step#{kind.__name__}.step", f"Optimizer.zero_grad#{kind.__name__}.zero_grad"]
+
+
+def test_schedulers_see_whether_a_step_was_taken() -> None:
+    optimizer = make("Adam", [parameter(3)])
+    early = lr_scheduler.StepLR(optimizer, 1)
+    with pytest.warns(UserWarning, match="before `optimizer.step"):
+        early.step()
+    optimizer = make("Adam", [parameter(3)])
+    late = lr_scheduler.StepLR(optimizer, 1)
+    train(optimizer)
+    late.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+# Signatures
+
+CLASSES: dict[str, Any] = {n: getattr(optim, n) for n in NAMES}
+if not REFERENCE:
+    CLASSES |= {"Lion": optim.Lion, "lamb": optim.from_rule("lamb"), "lars": optim.from_rule("lars")}
+
+
+@pytest.mark.parametrize("kind", CLASSES.values(), ids=list(CLASSES))
+def test_a_class_and_its_constructor_have_one_signature(kind: Any) -> None:
+    """Readers of either find each argument by name, and what they find is taken."""
+    whole, (first, *own) = inspect.signature(kind), inspect.signature(kind.__init__).parameters.values()
+    assert first.name == "self"
+    assert [(p.name, p.default, p.kind) for p in whole.parameters.values()] == [
+        (p.name, p.default, p.kind) for p in own
+    ]
+    assert [p.name for p in own if p.default is p.empty] == ["params"]
+    assert not [p for p in own if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    p, q = parameter(3), parameter(3)
+    given = {p.name: p.default for p in own[1:]}
+    explicit, implicit = kind(params=[p], **given), kind([q])
+    assert list(explicit.param_groups[0]) == list(implicit.param_groups[0])
+    train(explicit, 2)
+    train(implicit, 2)
+    assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torchs_arguments_come_first_as_torch_has_them(name: str) -> None:
+    mine, theirs = (list(inspect.signature(getattr(m, name)).parameters.values()) for m in (optim, torch.optim))
+    own = [(p.name, p.default, p.kind) for p in mine]
+    positional = [(p.name, p.default, p.kind) for p in theirs if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert own[: len(positional)] == positional
+    assert {(p.name, repr(p.default)) for p in theirs} <= {(p.name, repr(p.default)) for p in mine}
+    assert (
+        make(name, [parameter(1)]).param_groups[0]["lr"]
+        == getattr(optim, name)([parameter(1)], SETTINGS[name]["lr"]).defaults["lr"]
+    )
+
+
+@pytest.mark.parametrize("kind", CLASSES.values(), ids=list(CLASSES))
+def test_an_unknown_argument_is_refused(kind: Any) -> None:
+    for wrong in ({"lrr": 0.1}, {"learning_rate": 0.1}, {"Lr": 0.1}):
+        with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+            kind([parameter(1)], **wrong)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_subclass_keeps_its_own_signature(name: str) -> None:
+    base = getattr(optim, name)
+
+    class Mine(base):  # type: ignore[misc]
+        def __init__(self, params: Any, lr: float = 0.5, *, warmup: int = 10) -> None:
+            super().__init__(params, lr=lr)
+            self.warmup = warmup
+
+    class Further(Mine):
+        pass
+
+    class Plain(base):  # type: ignore[misc]
+        pass
+
+    for kind in (Mine, Further):
+        assert str(inspect.signature(kind)).startswith("(params")
+        assert list(inspect.signature(kind).parameters) == ["params", "lr", "warmup"]
+        optimizer = kind([parameter(2)], warmup=3)
+        assert (optimizer.warmup, optimizer.defaults["lr"]) == (3, 0.5)
+    assert inspect.signature(Plain) == inspect.signature(base)
+
+
+@only_ours
+def test_a_subclass_may_pass_on_what_torch_lacks() -> None:
+    class Mine(optim.AdamW):  # type: ignore[misc, name-defined]
+        def __init__(self, params: Any, *, warmup: int = 10, **settings: Any) -> None:
+            super().__init__(params, **settings)
+
+    optimizer = Mine([parameter(2)], clip_norm=0.5, ema_decay=0.9, zero_grad=True)
+    assert optimizer.defaults["clip_norm"] == 0.5
+    train(optimizer)
+    assert not optimizer.param_groups[0]["params"][0].grad.any()
+
+
+# Settings that change between steps
+
+
+def twins(name: str, **settings: Any) -> Iterator[tuple[Any, nn.Parameter]]:
+    for module in (optim, torch.optim):
+        p = parameter(4)
+        yield make(name, [p], module, **settings), p
+
+
+def tensors_filled(group: dict[str, Any]) -> None:
+    group["betas"][0].fill_(0.25)
+    group["betas"][1].fill_(0.5)
+
+
+def list_changed(group: dict[str, Any]) -> None:
+    group["betas"][0], group["betas"][1] = 0.25, 0.5
+
+
+def one_replaced(group: dict[str, Any]) -> None:
+    group["betas"] = (0.25, group["betas"][1])
+
+
+BETA_CHANGES: dict[str, tuple[Callable[[], Any], Callable[[dict[str, Any]], None]]] = {
+    "tensors": (lambda: (torch.tensor(0.9), torch.tensor(0.99)), tensors_filled),
+    "a list": (lambda: [0.9, 0.99], list_changed),
+    "a tuple": (lambda: (0.9, 0.99), one_replaced),
+}
+
+
+@pytest.mark.parametrize("tensor_lr", [False, True])
+@pytest.mark.parametrize(("start", "change"), BETA_CHANGES.values(), ids=list(BETA_CHANGES))
+@pytest.mark.parametrize("name", BETAS)
+def test_betas_changed_in_place_are_seen(name: str, start: Any, change: Any, tensor_lr: bool) -> None:
+    def go() -> None:
+        both = list(twins(name))
+        for optimizer, _ in both:
+            group = optimizer.param_groups[0]
+            group["betas"] = start()
+            if tensor_lr:
+                group["lr"] = torch.tensor(0.1)
+            train(optimizer, 2)
+            change(group)
+            train(optimizer, 2, start=2)
+        (a, p), (b, q) = both
+        assert apart(p, q) <= CLASS_FLOAT32_FEW_STEPS
+        assert states_apart(a.state[p], b.state[q]) <= CLASS_FLOAT32_FEW_STEPS
+
+    in_child(go)
+
+
+FOREIGN: dict[str, Callable[[int], Any]] = {
+    "an array": lambda k: np.arange(3) + k,
+    "a list of tensors": lambda k: [torch.arange(3) + k, torch.ones(2)],
+    "a tensor": lambda k: torch.arange(4) + k,
+    "a dict": lambda k: {"scale": np.ones(2) * k},
+    "a function": lambda k: lambda: k,
+    "None": lambda k: None,
+    "nan": lambda k: float("nan"),
+}
+
+
+@pytest.mark.parametrize("value", FOREIGN.values(), ids=list(FOREIGN))
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_of_ones_own_in_a_group_are_left_alone(name: str, value: Callable[[int], Any]) -> None:
+    def go() -> None:
+        ends = []
+        for module in (optim, torch.optim):
+            p = parameter(4)
+            first = value(0)
+            optimizer = make(name, [{"params": [p], "tag": first}], module)
+            train(optimizer, 2)
+            assert optimizer.param_groups[0]["tag"] is first
+            for k in range(1, 3):
+                optimizer.param_groups[0]["tag"] = mine = value(k)
+                train(optimizer, 1, start=1 + k)
+                assert optimizer.param_groups[0]["tag"] is mine
+            assert "tag" in optimizer.state_dict()["param_groups"][0]
+            del optimizer.param_groups[0]["tag"]
+            train(optimizer, 1, start=4)
+            ends.append(p)
+        assert apart(*ends) <= CLASS_FLOAT32_FEW_STEPS
+
+    in_child(go)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_settings_given_as_arrays_and_tensors(name: str) -> None:
+    """A number is a number, whoever made it."""
+    for given in (np.float32(0.25), np.float64(0.25), np.array(0.25), torch.tensor(0.25), torch.tensor([0.25])):
+        both = list(twins(name))
+        for optimizer, _ in both:
+            train(optimizer, 1)
+            optimizer.param_groups[0]["lr"] = given
+            train(optimizer, 2, start=1)
+        assert apart(both[0][1], both[1][1]) <= CLASS_FLOAT32_FEW_STEPS
+
+
+# `betas` for every rule that has beta1 and beta2
+
+
+def rules_with_betas() -> list[str]:
+    from steprule import rules
+
+    return [r.name for r in rules.CATALOGUE.values() if {"beta1", "beta2"} <= {h.name for h in r.hypers}]
+
+
+def from_rule(name: str) -> Any:
+    return optim.Lion if name == "lion" else optim.from_rule(name)
+
+
+def stepped(optimizer: Any, steps: int = 3) -> Any:
+    train(optimizer, steps)
+    return optimizer.param_groups[0]["params"][0].detach()
+
+
+WITH_BETAS = [] if REFERENCE else rules_with_betas()
+
+
+@only_ours
+@pytest.mark.parametrize("name", WITH_BETAS)
+def test_betas_wherever_they_are_given(name: str) -> None:
+    """In the constructor, in a group, later in a group, in a checkpoint: each equals beta1 and beta2 in the constructor."""
+    kind = from_rule(name)
+    wanted = stepped(kind([parameter(4)], lr=0.05, beta1=0.5, beta2=0.75))
+    usual = stepped(kind([parameter(4)], lr=0.05))
+    assert not torch.equal(wanted, usual)
+
+    def later() -> Any:
+        optimizer = kind([parameter(4)], lr=0.05)
+        optimizer.param_groups[0]["betas"] = (0.5, 0.75)
+        return optimizer
+
+    def loaded() -> Any:
+        optimizer = kind([parameter(4)], lr=0.05)
+        saved = optimizer.state_dict()
+        saved["param_groups"][0]["betas"] = (0.5, 0.75)
+        optimizer.load_state_dict(saved)
+        return optimizer
+
+    def from_a_checkpoint() -> Any:
+        optimizer = kind([parameter(4)], lr=0.05)
+        optimizer.load_state_dict(kind([parameter(4)], lr=0.05, betas=(0.5, 0.75)).state_dict())
+        return optimizer
+
+    made = [
+        kind([parameter(4)], lr=0.05, betas=(0.5, 0.75)),
+        kind([{"params": [parameter(4)], "betas": (0.5, 0.75)}], lr=0.05),
+        kind([{"params": [parameter(4)]}], lr=0.05, betas=[0.5, 0.75]),
+        later(),
+        loaded(),
+        from_a_checkpoint(),
+    ]
+    for optimizer in made:
+        assert torch.equal(stepped(optimizer), wanted)
+    for optimizer in made[:2]:
+        optimizer.param_groups[0]["betas"] = (0.9, 0.75)
+    assert torch.equal(stepped(made[0]), stepped(made[1]))
+
+
+@only_ours
+@pytest.mark.parametrize("name", WITH_BETAS)
+def test_betas_are_checked(name: str) -> None:
+    for wrong in ((1.0, 0.9), (0.9, -0.1), (0.9,), 0.9, (0.9, 0.9, 0.9)):
+        with pytest.raises((ValueError, TypeError), match="beta"):
+            from_rule(name)([parameter(2)], betas=wrong)
+
+
+CYCLES: dict[str, Callable[[Any], Any]] = {
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=8),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, step_size_up=2),
+}
+
+
+@only_ours
+@pytest.mark.parametrize("cycle", CYCLES.values(), ids=list(CYCLES))
+@pytest.mark.parametrize("name", ["lion", "lamb"])
+def test_schedulers_that_cycle_the_momentum(name: str, cycle: Callable[[Any], Any]) -> None:
+    """The same settings by hand give the same bits, and constant ones do not."""
+    kind = from_rule(name)
+    optimizer, by_hand, constant = (kind([parameter(4)], lr=0.05) for _ in range(3))
+    scheduler = cycle(optimizer)
+    seen = set()
+    for t in range(6):
+        group = optimizer.param_groups[0]
+        by_hand.param_groups[0].update(lr=group["lr"], betas=tuple(group["betas"]))
+        constant.param_groups[0].update(lr=group["lr"])
+        seen.add(group["betas"][0])
+        for o in (optimizer, by_hand, constant):
+            train(o, 1, start=t)
+        scheduler.step()
+    assert len(seen) > 2
+    p, q, r = (o.param_groups[0]["params"][0] for o in (optimizer, by_hand, constant))
+    assert torch.equal(p, q)
+    assert not torch.equal(optimizer.state[p]["exp_avg"], constant.state[r]["exp_avg"]) or not torch.equal(p, r)
+
+
+@only_ours
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_lion_is_the_lion_of_others(weight_decay: float) -> None:
+    """Its weight decay is decoupled, as in the paper: it never goes into the sign."""
+    from pytorch_optimizer import Lion
+
+    p, q = parameter(50, value=10.0), parameter(50, value=10.0)
+    mine = optim.Lion([p], lr=0.1, weight_decay=weight_decay, betas=(0.9, 0.99))
+    theirs = Lion([q], lr=0.1, weight_decay=weight_decay, betas=(0.9, 0.99))
+    for t in range(5):
+        for x, optimizer in ((p, mine), (q, theirs)):
+            x.grad = -torch.linspace(-1, 1.5, 50) * (1 + t)
+            optimizer.step()
+    assert apart(p, q) <= CLASS_FLOAT32_FEW_STEPS
+    assert apart(mine.state[p]["exp_avg"], theirs.state[q]["exp_avg"]) <= CLASS_FLOAT32_FEW_STEPS
+
+
+# The backend
+
+
+@only_ours
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backend_named_later_is_obeyed_or_refused(name: str) -> None:
+    optimizer = make(name, [parameter(4)])
+    train(optimizer, 2)
+    try:
+        optimizer.backend = "eager"
+    except (AttributeError, ValueError, RuntimeError):
+        return  # refused: then nothing else can be asked
+    with torch.autograd.profiler.profile() as seen:
+        train(optimizer)
+    elementwise = {e.name for e in seen.function_events} & {
+        "aten::mul",
+        "aten::add",
+        "aten::sub",
+        "aten::mul_",
+        "aten::add_",
+    }
+    eager = make(name, [parameter(4)], backend="eager")
+    train(eager, 3)
+    assert apart(optimizer.param_groups[0]["params"][0], eager.param_groups[0]["params"][0]) <= CLASS_FLOAT32_FEW_STEPS
+    with torch.autograd.profiler.profile() as wanted:
+        train(eager)
+    assert elementwise == {e.name for e in wanted.function_events} & {
+        "aten::mul",
+        "aten::add",
+        "aten::sub",
+        "aten::mul_",
+        "aten::add_",
+    }
+
+
+@only_ours
+@pytest.mark.parametrize("when", ["at once", "after a step"])
+def test_a_backend_that_there_is_not_is_refused(when: str) -> None:
+    optimizer = make("Adam", [parameter(4)])
+    if when == "after a step":
+        train(optimizer)
+
+    def name_it() -> None:
+        optimizer.backend = "cuda"
+        train(optimizer)
+
+    with pytest.raises(ValueError, match="one of auto, eager, numba"):
+        name_it()
