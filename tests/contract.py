@@ -142,10 +142,11 @@ def in_fresh(function: Callable[..., Any], *args: Any, seconds: float = 120) -> 
     except EOFError:
         pass
     child.join(5 if said else 1)
-    if child.is_alive():
+    late = child.is_alive()
+    if late:
         child.kill()
         child.join()
-    return _taken(said, child.exitcode or 0, function)
+    return _taken(said, 0 if late and said else child.exitcode or 0, function)
 
 
 def _outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:

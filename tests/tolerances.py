@@ -119,3 +119,7 @@ CPU_SECONDS_PER_SECOND = 1.2
 # Resident memory of a loading in which the checkpoint is dropped, over torch's, which takes the checkpoint's tensors as its
 # own: a second copy of the states would be 1.6 times it; a quarter leaves room for what allocators keep and pages hold.
 CLONE_SHARE = 1.25
+
+# Resident memory over torch's of loops in which nothing accumulates: one gradient or one training kept too long is 25 % or
+# more of what is measured, allocators and pages differ by a few per cent from run to run.
+RESIDENT_SHARE = 1.2
