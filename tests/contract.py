@@ -101,6 +101,7 @@ def in_child(function: Callable[..., Any], *args: Any, seconds: float = 60) -> A
 
     For small tensors only: a forked child of a process in which torch has run threads must not run them itself.
     """
+    importlib.import_module("torch._dynamo")  # which torch imports at the first step: here, not in each child
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks beside threads
