@@ -6,6 +6,7 @@ classes in place of ours. What a test says must hold there too; what torch has n
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -107,6 +108,7 @@ def in_child(function: Callable[..., Any], *args: Any, seconds: float = 60) -> A
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks beside threads
         pid = os.fork()
     if not pid:
+        faulthandler.disable()  # a child that dies is one line of the parent's
         os.close(read)
         with os.fdopen(write, "wb") as out:
             out.write(_outcome(function, args))
