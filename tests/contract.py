@@ -133,7 +133,7 @@ def in_fresh(function: Callable[..., Any], *args: Any, seconds: float = 120) -> 
     Its ancestor has imported torch and numba, not us, and the child imports the function's module.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "numba", "pytest"])
+    context.set_forkserver_preload(["torch", "torch._dynamo", "numba", "pytest"])
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_send, args=(sender, function, args))
     child.start()
