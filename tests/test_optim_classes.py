@@ -20,7 +20,6 @@ from tolerances import (
     CLASS_FLOAT64,
     CLASS_LOW_ULP,
     SMALL_PARAMETERS_RMS,
-    TORCH_FLOAT32_SETTINGS,
     TORCH_FLOAT64,
     TORCH_NADAM_FLOAT32_PRODUCT,
 )
@@ -744,39 +743,6 @@ def test_from_rule_and_the_constructors_errors() -> None:
     optimizer._plans.clear()
     with pytest.raises(ValueError, match="one of auto, eager, numba"):
         optimizer.step()
-
-
-def test_torchs_own_table() -> None:
-    """torch's optimizer database: every input it lists for the CPU runs alike, every error input raises."""
-    from torch.testing._internal.common_optimizers import optim_db
-
-    ran = 0
-    for info in optim_db:
-        kind = getattr(optim, info.optim_cls.__name__, None)
-        if kind is None:
-            continue
-        for given in info.optim_inputs_func(device="cpu"):
-            settings = {
-                k: v for k, v in given.kwargs.items() if k not in ("foreach", "fused", "capturable", "differentiable")
-            }
-            if any(isinstance(v, Tensor) and v.requires_grad for v in settings.values()):
-                continue  # learning the learning rate is `differentiable`, which torch's own step serves
-            pair = [[torch.linspace(-1, 1, 6, dtype=torch.float64, requires_grad=True)] for _ in range(2)]
-            mine, theirs = kind(pair[0], **copy.deepcopy(settings)), info.optim_cls(pair[1], **copy.deepcopy(settings))
-            for _ in range(5):
-                for p in (pair[0][0], pair[1][0]):
-                    p.grad = p.detach() * 0.7 + 0.05
-                mine.step()
-                theirs.step()
-            assert differences(pair[0], pair[1]) <= TORCH_FLOAT32_SETTINGS, (info.optim_cls, settings)
-            ran += 1
-        if info.optim_error_inputs_func is not None:
-            for error in info.optim_error_inputs_func(device="cpu", dtype=torch.float32):
-                if error.error_on.name == "CONSTRUCTION_ERROR":
-                    with pytest.raises(error.error_type, match=error.error_regex):
-                        kind(error.optimizer_error_input.params, **error.optimizer_error_input.kwargs)
-                    ran += 1
-    assert ran > 60
 
 
 def test_numbers_are_counted_once(float64_default: None) -> None:
