@@ -48,6 +48,19 @@ def poke(typing: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, value), generate
 
 
+@intrinsic
+def call(typing: Any, function: Any, first: Any, second: Any) -> Any:
+    """Call the C function at an address with two words; what it returns is dropped, and one that takes less sees less."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [word, word])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
 def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], make())

@@ -32,18 +32,21 @@ def _madvise() -> Any:
     return call
 
 
-def full_like(p: Any, value: Any) -> Any:
-    """`torch.full_like`; in large pages where `p` is a large plain tensor on the CPU."""
+def empty_like(p: Any, dtype: Any = None) -> Any:
+    """`torch.empty_like`; in large pages where `p` is a large plain tensor on the CPU."""
     import torch
 
+    made = torch.empty_like(p, dtype=dtype)
     plain = type(p) in (torch.Tensor, torch.nn.Parameter) and p.layout is torch.strided and p.device.type == "cpu"
-    if not plain or p.numel() * p.element_size() < LEAST:
-        return torch.full_like(p, value)
-    made = torch.empty_like(p)
-    if type(made) is torch.Tensor:
+    if plain and made.numel() * made.element_size() >= LEAST and type(made) is torch.Tensor:
         with suppress(RuntimeError):  # within vmap a tensor has no memory of its own
             ask_for_large(made.data_ptr(), made.numel() * made.element_size())
-    return made.fill_(value)
+    return made
+
+
+def full_like(p: Any, value: Any, dtype: Any = None) -> Any:
+    """`torch.full_like`, in such memory."""
+    return empty_like(p, dtype).fill_(value)
 
 
 def ask_for_large(address: int, size: int) -> None:

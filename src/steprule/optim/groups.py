@@ -41,9 +41,6 @@ from steprule.optim.states import as_numbers, begin, check_whole, lay_as
 if TYPE_CHECKING:
     from steprule.optim.optimizer import RuleOptimizer
 
-LARGE = 1 << 20
-"""Elements from which a launch lets other Python threads run; what it reads and writes is held alive for that time."""
-
 
 class GroupPlan:
     """The buckets of a group, the look at their tensors, and the parameters that are stepped one by one."""
@@ -93,7 +90,11 @@ class GroupPlan:
         self.once = not places
         """Whether the next step needs another plan."""
         if places:
-            self._plan(optimizer, members, places, resting, [forms[m] for m in places])
+            try:
+                self._plan(optimizer, members, places, resting, [forms[m] for m in places])
+            except BaseException:
+                self.release()
+                raise
         self.shards = any(type(members[m]).__name__ == "DTensor" for m in places)
 
     def _plan(
@@ -151,7 +152,6 @@ class GroupPlan:
                     [i for i, k in enumerate(ks) if not lies_as(shard(grads[k]), own[i])],
                 )
             )  # fmt: skip
-        self.elements = sum(shard(p).numel() for p in params)
         for bucket in self.buckets:
             self._take(bucket, params)
 
@@ -204,7 +204,6 @@ class GroupPlan:
         look = self.look
         if look is None:
             return
-        held = look.hold(members, optimizer.state) if self.elements >= LARGE else None
         values, given = look.values, {"grad_norm": norm}
         if "step" in self.rows:
             values[self.rows["step"]] += 1
@@ -225,7 +224,11 @@ class GroupPlan:
         for state, name, slot in self.pending:
             state[name] = slot
         self.pending = []
-        del held
+
+    def release(self) -> None:
+        """Let go what was kept alive since the look."""
+        if self.look is not None:
+            self.look.release()
 
     def zero_late(self, members: list[Tensor]) -> None:
         """Zero the gradients that another group has read, too."""

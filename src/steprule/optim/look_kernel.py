@@ -7,18 +7,20 @@ before its storage. All arguments are addresses and numbers. Nothing here writes
 import numpy as np
 from numba import njit
 
-from steprule.compiler.intrinsics import peek, poke
+from steprule.compiler.intrinsics import call, peek, poke
 from steprule.optim.layout import Offsets
 
 AT = Offsets()  # scan.py puts those of this torch and Python here
 
 (
     H_TENSOR, H_PARAMETER, H_UNDEFINED, H_OWN_DELETER, H_MEMBERS, H_TENSORS, H_COLUMNS, H_NUMBERS, H_WORDS, H_WRITES_G,
-    H_IN_STATES, H_GIVEN, H_TAG, H_PRESENT, H_SEEN, H_OBJECTS, H_DICTS, H_ADDRESSES, H_VERSIONS, H_VALUES,
-) = range(0, 160, 8)  # fmt: skip
+    H_IN_STATES, H_GIVEN, H_TAG, H_TAKE, H_RELEASE, H_COPY, H_DELETE, H_SCRATCH,
+    H_PRESENT, H_SEEN, H_OBJECTS, H_DICTS, H_ADDRESSES, H_VERSIONS, H_VALUES, H_HELD,
+) = range(0, 208, 8)  # fmt: skip
 """Where the head has: the two plain types; the sign for no gradient; what frees torch's own memory; how many members, tensors,
 columns, columns of numbers, and words of a row there are; whether gradients are written, whether there are states to look at, whether
-the objects were given by the caller; the tag of the dict of states; and the addresses of the arrays that ScannedLook describes."""
+the objects were given by the caller; the tag of the dict of states; four C functions, which take and release a Python object, and
+make and delete a handle of a tensor that has none; a word to write to; and the addresses of the arrays that ScannedLook describes."""
 
 V_TABLE, R_KIND, R_KEYS, R_AXES, R_SIZE, R_SPAN, R_SHAPE = range(0, 56, 8)
 """Where a row of `seen` has: the record's class, its dtype and device, its keys, its axes, an element's bytes, the elements from the
@@ -128,11 +130,31 @@ def _still_there(head, members, states):
     return True
 
 
-@njit("int64(int64, int64, int64)", **OPTIONS)
-def look(head, members, states):
+@njit(inline="always")
+def _hold_all(head):
+    """One more holder for every tensor; a gradient that no Python object stands for gets a handle, which is marked by a bit."""
+    tensors, objects, held = _word(head + H_TENSORS), _word(head + H_OBJECTS), _word(head + H_HELD)
+    for k in range(_word(head + H_COLUMNS) * tensors):
+        obj = _word(objects + 8 * k)
+        if tensors <= k and k < 2 * tensors:
+            p = _word(_word(objects + 8 * (k - tensors)) + AT.record)
+            record = _word(_word(p + AT.autograd) + AT.gradient)
+            obj = _word(record + AT.wrapper) & -8
+            if obj == 0:
+                poke(head + H_SCRATCH, record)
+                call(_word(head + H_COPY), head + H_SCRATCH, held + 8 * k)
+                poke(held + 8 * k, _word(held + 8 * k) | 1)
+                continue
+        call(_word(head + H_TAKE), obj, 0)
+        poke(held + 8 * k, obj)
+
+
+@njit("int64(int64, int64, int64, int64)", **OPTIONS)
+def look(head, members, states, hold):
     """SAME; MOVED where memory that is written has moved, or a gradient that could share memory; CHANGED.
 
     `members`, `states`: the list of parameters and the dict of their states. Addresses, versions and values are filled on the way.
+    With `hold`, all tensors are kept alive until `let_go`: another Python thread may drop a gradient at any time.
     """
     given = _word(head + H_GIVEN) != 0
     if not given and not _still_there(head, members, states):
@@ -175,7 +197,22 @@ def look(head, members, states):
                 value = np.float64(peek(address, np.float32)) if narrow else peek(address, np.float64)
                 poke(values + at - 8 * (columns - numbers) * tensors, value)
             row += stride
+    if hold != 0:
+        _hold_all(head)
     return result
+
+
+@njit("void(int64)", **OPTIONS)
+def let_go(head):
+    """Release what a look has held."""
+    held = _word(head + H_HELD)
+    for k in range(_word(head + H_COLUMNS) * _word(head + H_TENSORS)):
+        obj = _word(held + 8 * k)
+        poke(held + 8 * k, np.int64(0))
+        if obj & 1:
+            call(_word(head + H_DELETE), obj - 1, 0)
+        elif obj != 0:
+            call(_word(head + H_RELEASE), obj, 0)
 
 
 @njit("void(int64)", **OPTIONS)

@@ -131,18 +131,27 @@ class RuleOptimizer(torch.optim.Optimizer):
         if plans is None or len(plans) != len(groups):
             plans = own["_plans"] = [None] * len(groups)
         ready: list[GroupPlan] = []
-        for k, group in enumerate(groups):
-            plan = plans[k]
-            if plan is None or not plan.prepare(self, group, scale):
-                plans[k] = None
+        try:
+            for k, group in enumerate(groups):
+                plan = plans[k]
+                if plan is not None:
+                    ready.append(plan)
+                    if plan.prepare(self, group, scale):
+                        continue
+                    ready.pop().release()
+                    plans[k] = None
                 with torch.inference_mode(False), torch.no_grad():
-                    plans[k] = plan = GroupPlan(self, group, scale)
-            ready.append(plan)
-        norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
-        for plan, group in zip(ready, groups, strict=True):
-            plan.launch(self, group, norm)
-        for plan, group in zip(ready, groups, strict=True):
-            plan.zero_late(group["params"])
+                    plan = GroupPlan(self, group, scale)
+                ready.append(plan)
+                plans[k] = plan
+            norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
+            for plan, group in zip(ready, groups, strict=True):
+                plan.launch(self, group, norm)
+            for plan, group in zip(ready, groups, strict=True):
+                plan.zero_late(group["params"])
+        finally:
+            for plan in ready:
+                plan.release()
         return loss
 
     # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.

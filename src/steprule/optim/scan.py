@@ -42,7 +42,7 @@ def look_for(subjects: Subjects) -> Look:
     """The compiled look where this torch and Python are proved, else the one by Python. `STEPRULE_SCAN` forces either."""
     if refusal() is None and _in_dicts(subjects):
         look = ScannedLook(subjects)
-        if look.holds:
+        if look.agrees:
             return look
     return AskedLook(subjects)
 
@@ -68,8 +68,9 @@ def refusal() -> str | None:
     try:
         if find_layout().at.dict_tag == 0:
             return "dicts of this Python have no tag"
+        _holders()
         _compiled()
-    except (NoLayoutError, ImportError) as error:
+    except (NoLayoutError, ImportError, OSError, AttributeError) as error:
         return str(error)
     except Exception as error:  # noqa: BLE001  (whatever a compiler raises: the look by Python needs none)
         return f"{type(error).__name__}: {error}"
@@ -112,6 +113,8 @@ class ScannedLook:
         self.addresses = np.full(shape, -1, dtype=np.int64)
         self.lengths = lengths_of(subjects.columns)
         self.values = np.zeros((subjects.numbers, tensors))
+        self._held = np.zeros(shape, dtype=np.int64)
+        """[columns, tensors]: what is kept alive, as long as it is."""
         self._versions = np.zeros(shape, dtype=np.int64)
         """[columns, tensors]: the address of each version's number, or 0."""
         words = FIXED_WORDS + 2 * max((t.dim() for column in columns for t in column), default=0)
@@ -131,17 +134,27 @@ class ScannedLook:
             for i, t in enumerate(column):
                 t.data_ptr()  # as of memory that will be written: a copy on write is made at that
                 kernel.note(t._cdata, t.element_size(), self._seen[c, i].ctypes.data)
-        arrays = (self._present, self._seen, self._objects, self._dicts, self.addresses, self._versions, self.values)
+        arrays = (
+            self._present,
+            self._seen,
+            self._objects,
+            self._dicts,
+            self.addresses,
+            self._versions,
+            self.values,
+            self._held,
+        )
         head = [
             *map(id, PLAIN), layout.undefined, layout.own_deleter, self._members, tensors, rows, subjects.numbers, words,
-            subjects.writes_g, in_states, self._given, _tag(subjects.states) if in_states else 0,
+            subjects.writes_g, in_states, self._given, _tag(subjects.states) if in_states else 0, *_holders(), 0,
             *(a.ctypes.data for a in arrays),
         ]  # fmt: skip
         self._head = np.array(head, dtype=np.int64)
         self._at = self._head.ctypes.data
-        self._look, self._finish = map(_entry, (kernel.look, kernel.finish))
+        self._look, self._finish, self._let_go = map(_entry, (kernel.look, kernel.finish, kernel.let_go))
         self._wholes: list[Tensor] = []
-        self.holds = self._look(self._at, id(subjects.members), id(subjects.states)) != CHANGED
+        self._locals: list[list[Tensor]] = []
+        self.agrees = self._look_now(subjects.members, subjects.states) != CHANGED
         """Whether the records say what Python says."""
 
     def look(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
@@ -150,7 +163,14 @@ class ScannedLook:
             return CHANGED
         if self._given and not self._take(members, states):
             return CHANGED
-        return self._look(self._at, id(members), id(states))  # type: ignore[no-any-return]
+        return self._look_now(members, states)
+
+    def _look_now(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
+        # Another thread may drop a gradient between this look and the end of the launch.
+        hold = not self._given and len(sys._current_frames()) > 1
+        found: int = self._look(self._at, id(members), id(states), hold)
+        self._holding = hold and found != CHANGED
+        return found
 
     def _take(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> bool:
         """The shards of DTensors, fetched anew; False where they are cut otherwise than before."""
@@ -167,16 +187,29 @@ class ScannedLook:
         self._wholes = [t for c, column in enumerate(columns) if c != 1 or self._writes_g for t in column]
         return True
 
-    def hold(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> object:
-        """The tensors themselves."""
-        return columns_now(members, states, self._places, self._names)
+    def release(self) -> None:
+        """Let go what the look held."""
+        if self._holding:
+            self._holding = False
+            self._let_go(self._at)
+        self._wholes, self._locals = [], []
 
     def finish(self) -> None:
         """Write the numbers, raise the versions."""
         self._finish(self._at)
         if self._given:  # a DTensor has a version beside its shard's
             torch.autograd.graph.increment_version(self._wholes)
-            self._wholes, self._locals = [], []
+
+
+@cache
+def _holders() -> tuple[int, ...]:
+    """The addresses of the C functions that keep a Python object, and a tensor without one, alive."""
+    library = ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so"))
+    functions = (
+        ctypes.pythonapi.Py_IncRef, ctypes.pythonapi.Py_DecRef,
+        library.aoti_torch_new_tensor_handle, library.aoti_torch_delete_tensor_object,
+    )  # fmt: skip
+    return tuple(ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions)
 
 
 def _tag(d: Any) -> int:

@@ -152,11 +152,11 @@ class Look(Protocol):
     def look(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
         """SAME, MOVED or CHANGED."""
 
-    def hold(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> object:
-        """What a launch that lets other threads run must keep alive until it ends."""
-
     def finish(self) -> None:
         """Write `values` to the states of one number, and raise the versions of all that was written, for autograd to see."""
+
+    def release(self) -> None:
+        """Let go what was kept alive since the look."""
 
 
 class AskedLook:
@@ -201,10 +201,6 @@ class AskedLook:
         for row, column in zip(self.values, columns[len(columns) - self._numbers :], strict=True):
             row[:] = [t.item() for t in column]
 
-    def hold(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> object:
-        """The tensors of the last look, which are held until `finish` anyway."""
-        return self._held
-
     def finish(self) -> None:
         """Write the numbers, raise the versions."""
         first = len(self._held) - self._numbers
@@ -214,6 +210,9 @@ class AskedLook:
                     t.data.fill_(value)  # by `data`: the version rises once, below
         written = [t for c, column in enumerate(self._held) if c != 1 or self._writes_g for t in column]
         torch.autograd.graph.increment_version(written)
+
+    def release(self) -> None:
+        """Let go what the look held."""
         self._held = []
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.compiler import eager
+from steprule.compiler import eager, pages
 from steprule.hyper import Slot
 from steprule.optim.signature import is_dense, lies_as
 
@@ -39,8 +39,8 @@ def begin(slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool) -> 
     """A slot before its first step, beside `p`; where the rule itself fills it at its first use, room for that."""
     dtype = torch.float32 if slot.full_precision and p.element_size() < 4 else p.dtype  # complex numbers have 8 bytes
     if absent:
-        return torch.empty_like(p, dtype=dtype)
-    return torch.full_like(p, eager.start_number(slot, hypers), dtype=dtype)
+        return pages.empty_like(p, dtype)  # type: ignore[no-any-return]
+    return pages.full_like(p, eager.start_number(slot, hypers), dtype)  # type: ignore[no-any-return]
 
 
 def check_whole(state: Mapping[str, Any], owned: Iterable[str], always: Iterable[str]) -> None:
