@@ -123,3 +123,13 @@ CLONE_SHARE = 1.25
 # Resident memory over torch's of loops in which nothing accumulates: one gradient or one training kept too long is 25 % or
 # more of what is measured, allocators and pages differ by a few per cent from run to run.
 RESIDENT_SHARE = 1.2
+
+# Drawn sequences and the matrix of events, some ten steps, gradients given and not fed back: against torch's default form, relative
+# to the largest element that the tensor has had. torch's own foreach and fused forms stay within these.
+DRAWN_FLOAT64 = 1e-11
+DRAWN_FLOAT32 = 1e-5
+
+# torch's default form rounds after each operation, ours once a step: some four roundings a step (2^-9 and 2^-12), each
+# kept in the state for about ten steps.
+DRAWN_BFLOAT16 = 40 * 2.0**-9
+DRAWN_FLOAT16 = 40 * 2.0**-12

@@ -1,0 +1,219 @@
+"""What a test sees of an optimizer's tensors, as plain arrays that travel between processes, and the comparison of two sides."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from beside import Death
+from events import Surroundings
+from numpy.typing import NDArray
+from tolerances import DRAWN_BFLOAT16, DRAWN_FLOAT16, DRAWN_FLOAT32, DRAWN_FLOAT64
+from torch import Tensor
+
+LOOKED_AT = 4096
+"""Of larger tensors so many elements are compared, spread over the whole, and the count of NaN."""
+
+TOLERANCES = {
+    "float64": DRAWN_FLOAT64,
+    "float32": DRAWN_FLOAT32,
+    "float16": DRAWN_FLOAT16,
+    "bfloat16": DRAWN_BFLOAT16,
+    "complex128": DRAWN_FLOAT64,
+    "complex64": DRAWN_FLOAT32,
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A value in its place: its dtype, shape and device, and its elements in float64."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+    device: str = "cpu"
+    values: NDArray[Any] | None = None
+
+
+NAMES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isinstance(d, torch.dtype)}
+
+
+def seen(value: Any) -> Seen:
+    """Reading leaves all as it is: copy on write is not resolved, lazy bits stay. Called under `no_grad`."""
+    if not isinstance(value, Tensor):
+        return Seen(type(value).__name__, values=None if value is None else np.array([float(value)]))
+    if type(value) not in (Tensor, torch.nn.Parameter):
+        value = value.as_subclass(Tensor)
+    shape, dtype = value.shape, value.dtype
+    if value.device.type == "meta":
+        return Seen(NAMES[dtype], tuple(shape), "meta")
+    if value.layout is not torch.strided:
+        value = value.to_dense()
+    elif ends_beyond_its_storage(value):
+        return Seen(NAMES[dtype], tuple(shape))
+    if value.numel() > LOOKED_AT:
+        value = value.reshape(-1)[torch.linspace(0, value.numel() - 1, LOOKED_AT).long()]
+    values = torch.empty(value.shape, dtype=torch.complex128 if dtype.is_complex else torch.float64).copy_(value)
+    return Seen(NAMES[dtype], tuple(shape), values=values.numpy())
+
+
+def ends_beyond_its_storage(t: Tensor) -> bool:
+    """Whether reading `t` would read what is not there."""
+    if torch._is_zerotensor(t):
+        return False
+    held = t.untyped_storage().nbytes()
+    if (t.storage_offset() + t.numel()) * t.itemsize <= held and t.is_contiguous():
+        return False
+    last = sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True))
+    return t.numel() > 0 and (t.storage_offset() + last + 1) * t.itemsize > held
+
+
+@dataclass
+class Moment:
+    """After a step or a doing: all tensors by name, and the error where there was one (its classes' names)."""
+
+    what: str
+    tensors: dict[str, Seen]
+    error: tuple[str, ...] = ()
+    message: str = ""
+    in_step: bool = False
+    """Whether the error is a step's, which may have left some tensors as they were and some moved."""
+
+
+@dataclass
+class Record:
+    """What one side made of a case."""
+
+    moments: list[Moment] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+def everything(s: Surroundings) -> dict[str, Seen]:
+    found: dict[str, Seen] = {}
+    for k, p in enumerate(s.params):
+        found[f"p{k}"] = seen(p)
+        if p.grad is not None:
+            found[f"p{k}.grad"] = seen(p.grad)
+        for name, value in s.state(k).items():
+            found[f"p{k}.{name}"] = seen(value)
+    return found
+
+
+def moment(s: Surroundings, what: str, error: Exception | None = None, *, in_step: bool = False) -> Moment:
+    names = tuple(c.__name__ for c in type(error).__mro__) if error is not None else ()
+    return Moment(what, everything(s), names, str(error or "")[:200], in_step)
+
+
+def step(s: Surroundings, what: str) -> Moment:
+    """One step, in what the events have put around it."""
+    around, s.around = s.around, contextlib.nullcontext
+    try:
+        with around():
+            s.optimizer.step()
+    except Exception as error:  # noqa: BLE001  # which error it is is what is compared
+        return moment(s, what, error, in_step=True)
+    return moment(s, what)
+
+
+def kind_of(error: tuple[str, ...]) -> str:
+    return error[0] if error else "no error"
+
+
+class Comparison:
+    """The differences between two records, each a line; the loosest dtype that a parameter has met decides the tolerance."""
+
+    def __init__(self, may_go_on: bool = False, unordered: frozenset[str] = frozenset()) -> None:
+        self.may_go_on = may_go_on
+        self.unordered = unordered
+        """Tensors whose values depend on the order in which a form reads and writes."""
+        self.found: list[str] = []
+        self._tolerance: dict[str, float] = {}
+        self._scale: dict[str, float] = {}
+
+    def of(self, ours: Record | Death, theirs: Record | Death) -> list[str]:
+        if isinstance(ours, Death):
+            return [f"dies: {ours.by}"]
+        if isinstance(theirs, Death):
+            raised = ours.moments[-1]
+            return (
+                []
+                if "RuntimeError" in raised.error
+                else [f"{raised.what}: no RuntimeError where torch dies ({theirs.by})"]
+            )
+        self.found += [f"memory: {b}" for b in sorted(set(ours.broken) - set(theirs.broken))]
+        before: Moment | None = None
+        for mine, reference in zip(ours.moments, theirs.moments, strict=False):
+            if not self._go_on(mine, reference, before):
+                break
+            before = mine
+        return self.found
+
+    def _go_on(self, mine: Moment, theirs: Moment, before: Moment | None) -> bool:
+        if mine.error and not theirs.error:
+            self.found.append(f"{mine.what}: raises {kind_of(mine.error)}: {mine.message}")
+            return False
+        if theirs.error and not mine.error:
+            if not self.may_go_on:
+                self.found.append(f"{mine.what}: goes on where torch raises {kind_of(theirs.error)}: {theirs.message}")
+            return False
+        if theirs.error and kind_of(theirs.error) not in mine.error:
+            self.found.append(
+                f"{mine.what}: raises {kind_of(mine.error)}: {mine.message}, torch {kind_of(theirs.error)}: {theirs.message}"
+            )
+        count = len(self.found)
+        if theirs.in_step:
+            self._half_written(mine, theirs, before.tensors if before else {})
+        else:
+            self._tensors(mine, theirs)
+        return len(self.found) == count
+
+    def _tensors(self, mine: Moment, theirs: Moment) -> None:
+        for name in [*theirs.tensors, *(n for n in mine.tensors if n not in theirs.tensors)]:
+            line = self._differs(name, mine.tensors.get(name), theirs.tensors.get(name))
+            if line:
+                self.found.append(f"{mine.what}: {name} {line}")
+
+    def _half_written(self, mine: Moment, theirs: Moment, before: dict[str, Seen]) -> None:
+        """After a step that raised, each parameter and state is as it was before it or as torch left it."""
+        for name, now in mine.tensors.items():
+            left, was = theirs.tensors.get(name), before.get(name)
+            if name.endswith(".grad") or (was is None and left is None):
+                continue  # given between the steps; or made for a step that did not come about
+            if self._differs(name, now, left) and self._differs(name, now, was):
+                self.found.append(
+                    f"{mine.what}: {name} is neither as before the step that raised nor as torch leaves it"
+                )
+
+    def _differs(self, name: str, mine: Seen | None, theirs: Seen | None) -> str:
+        if mine is None or theirs is None:
+            return "" if mine is theirs else f"is {'missing' if mine is None else 'there'}, in torch's it is not so"
+        if (mine.dtype, mine.shape, mine.device) != (theirs.dtype, theirs.shape, theirs.device):
+            return f"is {mine.dtype} {mine.shape} {mine.device}, torch's {theirs.dtype} {theirs.shape} {theirs.device}"
+        if mine.values is None or theirs.values is None:
+            return ""
+        owner = name.partition(".")[0]
+        loosest = max(self._tolerance.get(owner, 0.0), TOLERANCES.get(theirs.dtype, 0.0))
+        self._tolerance[owner] = loosest
+        if name in self.unordered:
+            return ""
+        return self._values(name, mine.values, theirs.values, loosest)
+
+    def _values(self, name: str, mine: NDArray[Any], theirs: NDArray[Any], tolerance: float) -> str:
+        finite = np.isfinite(theirs)
+        scale = max(self._scale.get(name, 0.0), float(np.abs(theirs[finite]).max(initial=0.0)))
+        self._scale[name] = scale
+        if mine.tobytes() == theirs.tobytes():
+            return ""
+        odd = (np.isfinite(mine) != finite) | (~finite & (mine != theirs) & ~(np.isnan(mine) & np.isnan(theirs)))
+        if odd.any():
+            return f"has {mine[odd][0]} for {theirs[odd][0]} in {int(odd.sum())} of {mine.size} elements"
+        error = np.abs(mine[finite] - theirs[finite])
+        wrong = error > tolerance * scale
+        if not wrong.any():
+            return ""
+        worst = int(error.argmax())
+        return (
+            f"has {mine[finite][worst]:.7g} for {theirs[finite][worst]:.7g} (wrong: {int(wrong.sum())} of {mine.size})"
+        )
