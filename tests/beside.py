@@ -44,7 +44,8 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"import beside; beside.serve({theirs.fileno()})"],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(f for f in folders if f)},
+            # Threads that wait by spinning would take the core from the next test.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(f for f in folders if f), "OMP_WAIT_POLICY": "passive"},
         )
         theirs.close()
         self._connection = Connection(ours.detach())

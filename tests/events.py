@@ -107,24 +107,34 @@ class Place:
     def put(self, s: Surroundings, value: Any) -> None:
         """Another object in its place; a new parameter takes gradient and state of the old one with it."""
         old = s.params[self.index]
-        if self.kind == "gradient":
-            old.grad = value
-        elif self.is_state:
+        if self.is_state:
             s.optimizer.state[old][self.kind] = value
+        elif self.kind == "parameter":
+            self._put_parameter(s, old, value)
+        elif isinstance(value, Tensor) and value.layout is torch.strided and not fits(old, value):
+            old.grad.data = value  # type: ignore[union-attr]  # torch takes such a gradient in this way only
         else:
-            if not isinstance(value, torch.nn.Parameter):
-                value = value.detach().requires_grad_()
-            if old.grad is not None and old.grad.shape == value.shape and old.grad.dtype is value.dtype:
-                value.grad = old.grad
-            for group in s.optimizer.param_groups:
-                group["params"] = [value if p is old else p for p in group["params"]]
-            if old in s.optimizer.state:
-                s.optimizer.state[value] = s.optimizer.state.pop(old)
-            s.params[self.index] = value
+            old.grad = value
+
+    def _put_parameter(self, s: Surroundings, old: Tensor, value: Tensor) -> None:
+        if not isinstance(value, torch.nn.Parameter):
+            value = value.detach().requires_grad_(value.is_floating_point() or value.is_complex())
+        if old.grad is not None and fits(value, old.grad):
+            value.grad = old.grad
+        for group in s.optimizer.param_groups:
+            group["params"] = [value if p is old else p for p in group["params"]]
+        if old in s.optimizer.state:
+            s.optimizer.state[value] = s.optimizer.state.pop(old)
+        s.params[self.index] = value
 
     def fresh(self, s: Surroundings, old: Tensor) -> Tensor:
         """A guarded buffer of new values."""
         return s.guards.buffer(s.value(old, number=self.kind in s.numbers))
+
+
+def fits(p: Tensor, g: Tensor) -> bool:
+    """Whether torch takes `g` as the gradient of `p`."""
+    return (p.shape, p.dtype, p.device, p.layout) == (g.shape, g.dtype, g.device, g.layout)
 
 
 Event = Callable[[Surroundings, Place, Any], None]
@@ -143,6 +153,10 @@ def retire(s: Surroundings, t: Tensor) -> None:
 
 def in_half(t: Tensor) -> int:
     return (t.shape[0] + 1) // 2 if t.ndim else 0
+
+
+def in_six(t: Tensor) -> tuple[int, ...]:
+    return (2, t.shape[0] // 2, 1, 1, 2, t.shape[1] // 2)
 
 
 # Nothing, and the same object over other memory.
@@ -211,18 +225,16 @@ def data_empty(s: Surroundings, at: Place, t: Any) -> None:
 @event
 def data_six_dimensional(s: Surroundings, at: Place, t: Any) -> None:
     """`t.data =` a view of six dimensions; torch keeps sizes beyond five elsewhere."""
-    t.data = t.data.view(2, t.shape[0] // 2, 1, 1, 2, t.shape[1] // 2)
+    t.data = t.data.view(in_six(t))
 
 
 @event
 def all_six_dimensional(s: Surroundings, at: Place, t: Any) -> None:
     """Parameter, gradient and states become views of six dimensions, each at its address."""
     p = s.params[at.index]
-    shape = (2, p.shape[0] // 2, 1, 1, 2, p.shape[1] // 2)
-    everything = [p, p.grad, *s.state(at.index).values()]
-    for held in everything:
+    for held in [p, p.grad, *s.state(at.index).values()]:
         if isinstance(held, Tensor) and held.ndim == 2:
-            held.data = held.data.view(shape)
+            held.data = held.data.view(in_six(held))
 
 
 # The same object and address, another shape.
@@ -548,12 +560,6 @@ def on_meta(s: Surroundings, at: Place, t: Any) -> None:
 
 
 @event
-def data_on_meta(s: Surroundings, at: Place, t: Any) -> None:
-    """`t.data =` a tensor without data."""
-    t.data = t.detach().to("meta")
-
-
-@event
 def requires_grad_turned(s: Surroundings, at: Place, t: Any) -> None:
     """`requires_grad` the other way: a parameter is frozen while it has a gradient, a state is a leaf."""
     t.requires_grad_(not t.requires_grad)
@@ -564,7 +570,7 @@ def made_in_inference(s: Surroundings, at: Place, t: Any) -> None:
     """A tensor made in inference mode in its place."""
     new = at.fresh(s, t)
     with torch.inference_mode():
-        new = new.clone()
+        new = torch.nn.Parameter(new.clone()) if at.kind == "parameter" else new.clone()
     at.put(s, new)
 
 

@@ -1,0 +1,33 @@
+"""Where the right answer is not torch's, each with its reason: read by the matrix of events and by the drawn sequences."""
+
+from __future__ import annotations
+
+_MIXED = "dtypes of one parameter differ: torch refuses some mixtures and takes others, we compute all in the wider one"
+_READ_AS = "another dtype over the old memory is a mixture, where its shape fits"
+_NO_MEMORY = "a tensor of zeros without memory cannot be written by torch; as a state it may become an ordinary one"
+
+MAY_GO_ON: dict[str, str] = {
+    **{f"{form}{dtype}": _MIXED for form in ("", "data_") for dtype in ("float64", "float16", "bfloat16", "int64")},
+    **{f"data_read_as_{dtype}": _READ_AS for dtype in ("float64", "float16", "bfloat16", "int64")},
+    "zero_tensor": _NO_MEMORY,
+    "data_zero_tensor": _NO_MEMORY,
+    "made_in_inference": "a tensor made in inference mode cannot be written by torch outside; we may write it, or put another there",
+    "step_in_inference": "states that torch makes in inference mode cannot be written outside; ours may be ordinary ones",
+    "deleted": "where a state's key is missing torch raises KeyError; we may begin that state anew, as when an option is switched on",
+    "no_value": "None is a missing state",
+}
+"""Events after which torch raises in a step and ours may go on; what it then computes is compared with nothing."""
+
+TORCH_DIES = frozenset({"storage_gone", "storage_too_short"})
+"""Events after which torch reads or writes what is not there, and dies or goes on by luck: right is a RuntimeError."""
+
+WITHIN_ONE_PARAMETER = frozenset({"with_the_parameter", "with_the_gradient", "with_a_sibling"})
+"""Events after which tensors of one parameter share memory: the order of the writes within one step decides."""
+
+MAY_REFUSE: dict[str, str] = {
+    "on_meta": "a tensor without data: torch steps on and leaves the parameter as it was, without a word",
+}
+"""Events after which torch goes on, by no number that means anything, and ours may raise a RuntimeError."""
+
+ALIKE = [{"AttributeError", "TypeError", "ValueError"}, {"RuntimeError", "NotImplementedError", "IndexError"}]
+"""Errors that say the same: a value of the wrong kind in a state; a tensor that an operation does not take."""
