@@ -31,3 +31,8 @@ MAY_REFUSE: dict[str, str] = {
 
 ALIKE = [{"AttributeError", "TypeError", "ValueError"}, {"RuntimeError", "NotImplementedError", "IndexError"}]
 """Errors that say the same: a value of the wrong kind in a state; a tensor that an operation does not take."""
+
+TORCH_WRONG: dict[str, str] = {
+    "zero gradients in float16": "eps of 1e-8 is zero in float16, so torch divides zero by zero; the parameter should stay where it is",
+}
+"""What torch answers with a number that is wrong; the right one stands in the test that names it."""

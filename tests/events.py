@@ -7,6 +7,7 @@ optimizer's `param_groups` and `state` alone, so torch's class and ours meet the
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -301,7 +302,7 @@ def resized(s: Surroundings, t: Tensor, rows: int) -> None:
     wanted = t.requires_grad
     t.requires_grad_(False)
     shape = (rows, *t.shape[1:])
-    grows = rows * t[:1].numel() > t.numel()
+    grows = math.prod(shape) > t.numel()
     if grows:
         s.guards.forget(t)
     t.resize_(shape)
