@@ -14,6 +14,7 @@ MAY_GO_ON: dict[str, str] = {
     "made_in_inference": "a tensor made in inference mode cannot be written by torch outside; we may write it, or put another there",
     "step_in_inference": "states that torch makes in inference mode cannot be written outside; ours may be ordinary ones",
     "deleted": "where a state's key is missing torch raises KeyError; we may begin that state anew, as when an option is switched on",
+    "a_python_count": "torch wants a tensor; a number says the same",
     "no_value": "None is a missing state",
 }
 """Events after which torch raises in a step and ours may go on; what it then computes is compared with nothing."""

@@ -473,6 +473,12 @@ def a_number(s: Surroundings, at: Place, t: Any) -> None:
 
 
 @event
+def a_python_count(s: Surroundings, at: Place, t: Any) -> None:
+    """A Python number where a state of one number stands, as in checkpoints of old."""
+    at.put(s, 3.0)
+
+
+@event
 def no_value(s: Surroundings, at: Place, t: Any) -> None:
     """None in its place."""
     at.put(s, None)
