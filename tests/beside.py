@@ -1,12 +1,13 @@
 """Two sides, each in a process of its own: what a job leaves behind is a value, a crash too.
 
-A `Server` is a fresh interpreter that has imported torch and steprule and has started no thread, so that its forked
-children may. A child runs the jobs of a batch one after the other and sends each result as it comes. Where it dies, the job
-that it was at is run again in a child of its own, and if that lives, each of those before it; the culprit's result is a `Death`.
+A `Server` is a fresh interpreter that has started no thread, so that its forked children may. A child runs the jobs of a
+batch one after the other and sends each result as it comes. Where it dies, the job that it was at is run again in a child of
+its own, and if that lives, each of those before it; the culprit's result is a `Death`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -35,14 +36,18 @@ class Death:
     by: str
 
 
-class Server:
-    """A process that forks a child per batch."""
+Job = Callable[[Any], Any]
+Outcome = tuple[list[Any], Death | None]
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
+
+class Server:
+    """A process that forks a child per batch. `parallel`: ours is imported in the child, whose kernels may then be parallel."""
+
+    def __init__(self, *, parallel: bool = False) -> None:
         folders = [str(Path(__file__).parent), *sys.path]
+        ours, theirs = socket.socketpair()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"import beside; beside.serve({theirs.fileno()})"],
+            [sys.executable, "-c", f"import beside; beside.serve({theirs.fileno()}, {parallel})"],
             pass_fds=[theirs.fileno()],
             # Threads that wait by spinning would take the core from the next test.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(f for f in folders if f), "OMP_WAIT_POLICY": "passive"},
@@ -50,7 +55,7 @@ class Server:
         theirs.close()
         self._connection = Connection(ours.detach())
 
-    def run(self, job: Callable[[Any], Any], batch: Sequence[Any]) -> list[Any]:
+    def run(self, job: Job, batch: Sequence[Any]) -> list[Any]:
         """`job` of each item of the batch, or a `Death`; `job` is a function of a module of the tests."""
         found: list[Any] = []
         while len(found) < len(batch):
@@ -59,18 +64,16 @@ class Server:
                 return found + results
             alone, death_alone = self._once(job, [batch[len(found) + len(results)]])
             if death_alone is None:  # one of the jobs before it has damaged the process
-                results = [self._alone(job, item) for item in batch[len(found) : len(found) + len(results)]]
+                earlier = [self._once(job, [item]) for item in batch[len(found) : len(found) + len(results)]]
+                results = [kept[0] if died is None else died for kept, died in earlier]
                 if not any(isinstance(r, Death) for r in results):
                     alone = [Death(f"{death.by}, after the jobs before it; not alone")]
             found += [*results, *(alone or [death_alone])]
         return found
 
-    def _alone(self, job: Callable[[Any], Any], item: Any) -> Any:
-        results, death = self._once(job, [item])
-        return results[0] if death is None else death
-
-    def _once(self, job: Callable[[Any], Any], batch: Sequence[Any]) -> tuple[list[Any], Death | None]:
-        self._connection.send((Path(sys.modules[job.__module__].__file__ or "").stem, job.__name__, list(batch)))
+    def _once(self, job: Job, batch: Sequence[Any]) -> Outcome:
+        module = Path(sys.modules[job.__module__].__file__ or "").stem
+        self._connection.send((module, job.__name__, list(batch)))
         results, death = self._connection.recv()
         return [pickle.loads(result) for result in results], death
 
@@ -80,23 +83,29 @@ class Server:
 
 
 @cache
-def server() -> Server:
-    """The one server of this process; it ends with it, by the end of its socket."""
-    return Server()
+def server(*, parallel: bool = False) -> Server:
+    """The one server of its kind of this process; it ends with it, by the end of its socket."""
+    return Server(parallel=parallel)
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, parallel: bool) -> None:
     """What the server's process does until its socket closes."""
-    # Torch's own step imports dynamo, ours loads a compiler and a kernel: no child should pay for it. Four elements start
-    # no thread, in torch or in a kernel, and none is lost in the children.
+    # Torch's own step imports dynamo, ours loads a compiler and a kernel: no child should pay for it. None of it starts a
+    # thread, which would be lost in the children.
     import torch
     import torch._dynamo
 
-    from steprule import optim
+    if parallel:
+        with contextlib.suppress(ImportError):
+            import numba
 
-    parameter = torch.nn.Parameter(torch.zeros(4))
-    parameter.grad = torch.zeros(4)
-    optim.SGD([parameter]).step()
+            numba.njit(lambda x: x)(1)
+    else:
+        from steprule import optim
+
+        parameter = torch.nn.Parameter(torch.zeros(4))
+        parameter.grad = torch.zeros(4)
+        optim.SGD([parameter]).step()
 
     connection = Connection(descriptor)
     while True:
@@ -104,36 +113,40 @@ def serve(descriptor: int) -> None:
             module, name, batch = connection.recv()
         except EOFError:
             return
-        job = getattr(importlib.import_module(module), name)
-        connection.send(_in_child(job, batch))
+        connection.send(_in_child(module, name, batch))
 
 
-def _in_child(job: Callable[[Any], Any], batch: list[Any]) -> tuple[list[bytes], Death | None]:
+def _in_child(module: str, name: str, batch: list[Any]) -> tuple[list[bytes], Death | None]:
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             os.close(read)
-            _work(job, batch, write)
+            _work(getattr(importlib.import_module(module), name), batch, write)
             code = 0
         finally:
             os._exit(code)
     os.close(write)
-    results, hung = _gathered(read, len(batch))
-    os.close(read)
+    return _ended(pid, *_gathered(read, len(batch)), len(batch))
+
+
+def _ended(pid: int, results: list[bytes], hung: bool, expected: int) -> tuple[list[bytes], Death | None]:
+    """The results, and how the child ended if it did so before the last of them."""
     if hung:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if hung:
         return results, Death(f"no answer in {SECONDS:.0f} s")
+    # All results came: what breaks at the very end of a process is no job's result.
+    if len(results) == expected:
+        return results, None
     if os.WIFSIGNALED(status):
         return results, Death(signal.Signals(os.WTERMSIG(status)).name)
-    # All results came: what breaks at the very end of a process is no job's result.
-    return results, None if len(results) == len(batch) else Death(f"exit {os.WEXITSTATUS(status)}")
+    return results, Death(f"exit {os.WEXITSTATUS(status)}")
 
 
-def _work(job: Callable[[Any], Any], batch: list[Any], write: int) -> None:
+def _work(job: Job, batch: list[Any], write: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)  # the C library's last words on a damaged heap
     warnings.simplefilter("ignore")
@@ -152,14 +165,15 @@ def _gathered(read: int, expected: int) -> tuple[list[bytes], bool]:
     """The results that come until the child's end of the pipe closes; and whether it hung."""
     results: list[bytes] = []
     buffer = bytearray()
-    while len(results) < expected:
-        if not select.select([read], [], [], SECONDS)[0]:
-            return results, True
-        piece = os.read(read, 1 << 20)
-        if not piece:
-            break
-        buffer += piece
-        while len(buffer) >= 8 and len(buffer) >= 8 + (size := struct.unpack_from("<Q", buffer)[0]):
-            results.append(bytes(buffer[8 : 8 + size]))
-            del buffer[: 8 + size]
+    with os.fdopen(read, "rb", buffering=0) as pipe:
+        while len(results) < expected:
+            if not select.select([pipe], [], [], SECONDS)[0]:
+                return results, True
+            piece = pipe.read(1 << 20)
+            if not piece:
+                break
+            buffer += piece
+            while len(buffer) >= 8 and len(buffer) >= 8 + (size := struct.unpack_from("<Q", buffer)[0]):
+                results.append(bytes(buffer[8 : 8 + size]))
+                del buffer[: 8 + size]
     return results, False

@@ -177,7 +177,9 @@ def compared(case: Case, ours: Record | Death, theirs: Record | Death) -> list[s
 def _in_batches(side: str, cases: Sequence[Case]) -> list[Any]:
     found: list[Any] = []
     for start in range(0, len(cases), BATCH):
-        found += server().run(run, [(side, case) for case in cases[start : start + BATCH]])
+        batch = cases[start : start + BATCH]
+        parallel = side != "torch" and any(case.size == "large" for case in batch)
+        found += server(parallel=parallel).run(run, [(side, case) for case in batch])
     return found
 
 
@@ -185,17 +187,22 @@ def told(found: dict[Case, list[str]]) -> str:
     return f"{len(found)} cases:\n" + "\n".join(f"{case}: {'; '.join(lines[:3])}" for case, lines in found.items())
 
 
-def sample(peer: Peer) -> list[Case]:
+def sample(peer: Peer, size: str, count: int) -> list[Case]:
     """Some of each class; mixtures of dtypes, each with kernels of its own to compile, of one class only."""
-    cases = matrix(peer)
+    cases = [case for case in matrix(peer) if case.size == size]
     if peer.name != "SGD":
         cases = [c for c in cases if not any(dtype in c.event for dtype in ("float", "int64"))]
-    return random.Random(peer.name).sample(cases, SAMPLE)
+    return random.Random(peer.name).sample(cases, count)
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=[p.name for p in PEERS])
 def test_a_sample_of_the_matrix(peer: Peer) -> None:
-    found = failures(sample(peer))
+    found = failures(sample(peer, "small", SAMPLE))
+    assert not found, told(found)
+
+
+def test_a_sample_of_large_tensors() -> None:
+    found = failures([case for peer in PEERS for case in sample(peer, "large", 6)])
     assert not found, told(found)
 
 
@@ -218,7 +225,7 @@ def wrong_elements(shift: int) -> int:
 
 @pytest.mark.parametrize("shift", [0, 1000])
 def test_threads_do_not_race_for_one_memory(shift: int) -> None:
-    assert server().run(wrong_elements, [shift]) == [0]
+    assert server(parallel=True).run(wrong_elements, [shift]) == [0]
 
 
 @pytest.mark.long
@@ -275,7 +282,7 @@ OTHER_SIDES |= {"careless": Careless, "crashing": Crashing}
 
 
 def test_torch_beside_itself() -> None:
-    cases = [case for peer in PEERS for case in sample(peer)[:6] if case.event not in TORCH_DIES]
+    cases = [case for peer in PEERS for size in SIZES for case in sample(peer, size, 5) if case.event not in TORCH_DIES]
     assert failures(cases, side="torch") == {}
 
 

@@ -335,7 +335,7 @@ def perform(job: tuple[str, int, Sequence[int] | None]) -> Record:
 def compared(jobs: Sequence[tuple[int, Sequence[int] | None]], side: str) -> list[list[str]]:
     """The differences of each sequence from torch's."""
     theirs = server().run(perform, [("torch", *job) for job in jobs])
-    ours = server().run(perform, [(side, *job) for job in jobs])
+    ours = server(parallel=side != "torch").run(perform, [(side, *job) for job in jobs])
     found = []
     for (seed, kept), mine, reference in zip(jobs, ours, theirs, strict=True):
         listed = doings(seed)
