@@ -18,7 +18,7 @@ import struct
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
@@ -73,7 +73,8 @@ class Server:
 
     def _once(self, job: Job, batch: Sequence[Any]) -> Outcome:
         module = Path(sys.modules[job.__module__].__file__ or "").stem
-        self._connection.send((module, job.__name__, list(batch)))
+        # In bytes until the child reads them: to read them imports the tests, and with them steprule.
+        self._connection.send((module, job.__name__, [pickle.dumps(item) for item in batch]))
         results, death = self._connection.recv()
         return [pickle.loads(result) for result in results], death
 
@@ -116,14 +117,14 @@ def serve(descriptor: int, parallel: bool) -> None:
         connection.send(_in_child(module, name, batch))
 
 
-def _in_child(module: str, name: str, batch: list[Any]) -> tuple[list[bytes], Death | None]:
+def _in_child(module: str, name: str, batch: list[bytes]) -> tuple[list[bytes], Death | None]:
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             os.close(read)
-            _work(getattr(importlib.import_module(module), name), batch, write)
+            _work(getattr(importlib.import_module(module), name), map(pickle.loads, batch), write)
             code = 0
         finally:
             os._exit(code)
@@ -146,7 +147,7 @@ def _ended(pid: int, results: list[bytes], hung: bool, expected: int) -> tuple[l
     return results, Death(f"exit {os.WEXITSTATUS(status)}")
 
 
-def _work(job: Job, batch: list[Any], write: int) -> None:
+def _work(job: Job, batch: Iterable[Any], write: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)  # the C library's last words on a damaged heap
     warnings.simplefilter("ignore")
