@@ -43,6 +43,8 @@ class Bucket:
     """The kernel that measures the gradients, where the rule clips by their norm."""
     places: NDArray[np.intp] | None
     """Where its tensors stand among those that are looked at; None where it has them all."""
+    columns: int
+    """How many tensors the kernel takes for each parameter: itself, its gradient, its slots."""
     chunks: Any
     laid_otherwise: list[int]
     """Which of its gradients lie otherwise than their parameter: the kernel reads a copy."""
@@ -67,6 +69,7 @@ class Bucket:
             kernel=kernel,
             norm=kernel_for(norm_program_for(switches), dtypes[:2], form) if clips else None,
             places=places,
+            columns=len(program.columns),
             chunks=kernel.chunks(sizes, device),
             laid_otherwise=laid_otherwise,
             table=np.empty((len(program.roots), 1), dtype=kernel.compute),
@@ -75,8 +78,8 @@ class Bucket:
 
     def take(self, addresses: NDArray[np.int64]) -> None:
         """This step's addresses [columns, tensors], of all tensors that are looked at."""
-        count = len(self.program.columns)
-        self.addresses = addresses[:count] if self.places is None else addresses[:count, self.places]
+        own = addresses[: self.columns]
+        self.addresses = own if self.places is None else np.take(own, self.places, axis=1)
 
     def copy_gradients(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
         """Copy the gradients that lie otherwise into their parameter's order; [tensors] of this bucket."""

@@ -7,6 +7,7 @@ import inspect
 import pickle
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -138,7 +139,12 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
     >>> Slow = steprule.optim.from_rule("rmsprop_eps_inside")
     >>> optimizer = Slow([torch.zeros(2, requires_grad=True)], lr=0.1, weight_decay=0.01)
     """
-    raw = rules.resolve(rule)
+    return _class_from(rules.resolve(rule), name)
+
+
+@cache
+def _class_from(raw: Rule, name: str | None) -> type[RuleOptimizer]:
+    """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
     found = equipped(raw)
     defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None})
     taken = {h.name for h in raw.hypers}

@@ -7,7 +7,7 @@ before its storage. All arguments are addresses and numbers. Nothing here writes
 import numpy as np
 from numba import njit
 
-from steprule.compiler.intrinsics import call, peek, poke
+from steprule.compiler.intrinsics import call, peek, poke, prefetch
 from steprule.optim.layout import Offsets
 
 AT = Offsets()  # scan.py puts those of this torch and Python here
@@ -15,8 +15,8 @@ AT = Offsets()  # scan.py puts those of this torch and Python here
 (
     H_TENSOR, H_PARAMETER, H_UNDEFINED, H_OWN_DELETER, H_MEMBERS, H_TENSORS, H_COLUMNS, H_NUMBERS, H_WORDS, H_WRITES_G,
     H_IN_STATES, H_GIVEN, H_TAG, H_TAKE, H_RELEASE, H_COPY, H_DELETE, H_SCRATCH,
-    H_PRESENT, H_SEEN, H_OBJECTS, H_DICTS, H_ADDRESSES, H_VERSIONS, H_VALUES, H_HELD,
-) = range(0, 208, 8)  # fmt: skip
+    H_PRESENT, H_SEEN, H_OBJECTS, H_DICTS, H_ADDRESSES, H_VERSIONS, H_VALUES, H_HELD, H_RECORDS,
+) = range(0, 216, 8)  # fmt: skip
 """Where the head has: the two plain types; the sign for no gradient; what frees torch's own memory; how many members, tensors,
 columns, columns of numbers, and words of a row there are; whether gradients are written, whether there are states to look at, whether
 the objects were given by the caller; the tag of the dict of states; four C functions, which take and release a Python object, and
@@ -29,6 +29,8 @@ first to the last, and from there on all sizes, then all strides."""
 INLINE = 5
 SAME, MOVED, CHANGED = 0, 1, 2
 RESTING = -1
+AHEAD = 12
+"""For how many tensors memory is asked ahead of its use: a step's own work has driven the records out of the nearer caches."""
 
 OPTIONS = {"nogil": False, "error_model": "numpy", "cache": True}
 
@@ -131,14 +133,49 @@ def _still_there(head, members, states):
 
 
 @njit(inline="always")
+def _find_records(head):
+    """Fill in each tensor's record, the gradients' through their parameters'; False where a type or a gradient is not as it was."""
+    tensors, count = _word(head + H_TENSORS), _word(head + H_COLUMNS) * _word(head + H_TENSORS)
+    objects, records, given = _word(head + H_OBJECTS), _word(head + H_RECORDS), _word(head + H_GIVEN)
+    for k in range(count):
+        if k + AHEAD < count:
+            prefetch(_word(objects + 8 * (k + AHEAD)) + 8)
+        obj = _word(objects + 8 * k)
+        if given == 0 and tensors <= k and k < 2 * tensors:
+            continue
+        if not _is_plain_type(head, obj):
+            return False
+        poke(records + 8 * k, _word(obj + AT.record))
+    if given != 0:
+        return True
+    undefined = _word(head + H_UNDEFINED)
+    for i in range(tensors):
+        if i + AHEAD < tensors:
+            prefetch(_word(records + 8 * (i + AHEAD)) + AT.autograd)
+            prefetch(_word(_word(records + 8 * (i + AHEAD // 2)) + AT.autograd) + AT.gradient)
+        # A record without autograd's has 0 there; one without a gradient has the sign for none.
+        autograd = _word(_word(records + 8 * i) + AT.autograd)
+        if autograd == 0:
+            return False
+        record = _word(autograd + AT.gradient)
+        if record == undefined:
+            return False
+        obj = _word(record + AT.wrapper) & -8
+        if obj != 0 and not _is_plain_type(head, obj):
+            return False
+        poke(records + 8 * (tensors + i), record)
+    return True
+
+
+@njit(inline="always")
 def _hold_all(head):
     """One more holder for every tensor; a gradient that no Python object stands for gets a handle, which is marked by a bit."""
     tensors, objects, held = _word(head + H_TENSORS), _word(head + H_OBJECTS), _word(head + H_HELD)
+    records = _word(head + H_RECORDS)
     for k in range(_word(head + H_COLUMNS) * tensors):
         obj = _word(objects + 8 * k)
         if tensors <= k and k < 2 * tensors:
-            p = _word(_word(objects + 8 * (k - tensors)) + AT.record)
-            record = _word(_word(p + AT.autograd) + AT.gradient)
+            record = _word(records + 8 * k)
             obj = _word(record + AT.wrapper) & -8
             if obj == 0:
                 poke(head + H_SCRATCH, record)
@@ -156,47 +193,38 @@ def look(head, members, states, hold):
     `members`, `states`: the list of parameters and the dict of their states. Addresses, versions and values are filled on the way.
     With `hold`, all tensors are kept alive until `let_go`: another Python thread may drop a gradient at any time.
     """
-    given = _word(head + H_GIVEN) != 0
-    if not given and not _still_there(head, members, states):
+    if _word(head + H_GIVEN) == 0 and not _still_there(head, members, states):
+        return CHANGED
+    if not _find_records(head):
         return CHANGED
     result = SAME
     tensors, columns, numbers = _word(head + H_TENSORS), _word(head + H_COLUMNS), _word(head + H_NUMBERS)
-    stride, writes_g, undefined = 8 * _word(head + H_WORDS), _word(head + H_WRITES_G), _word(head + H_UNDEFINED)
-    objects, addresses, versions = _word(head + H_OBJECTS), _word(head + H_ADDRESSES), _word(head + H_VERSIONS)
-    values, row = _word(head + H_VALUES), _word(head + H_SEEN)
-    for c in range(columns):
-        for i in range(tensors):
-            at = 8 * (c * tensors + i)
-            if c == 1 and not given:
-                # An object without autograd's record has 0 there; one without a gradient has the sign for none.
-                autograd = _word(_word(_word(objects + 8 * i) + AT.record) + AT.autograd)
-                if autograd == 0:
-                    return CHANGED
-                record = _word(autograd + AT.gradient)
-                if record == undefined:
-                    return CHANGED
-                obj = _word(record + AT.wrapper) & -8
-                if obj != 0 and not _is_plain_type(head, obj):
-                    return CHANGED
-            else:
-                obj = _word(objects + at)
-                if not _is_plain_type(head, obj):
-                    return CHANGED
-                record = _word(obj + AT.record)
-            address = _address(record, row)
-            if address == -1:
-                return CHANGED
-            if address != _word(addresses + at):
-                poke(addresses + at, address)
-                if c != 1 or writes_g != 0 or not _alone(head, record):
-                    result = MOVED
-            counter = _word(record + AT.version)
-            poke(versions + at, counter + AT.number if counter != 0 else 0)
-            if c >= columns - numbers:
-                narrow = _word(row + R_SIZE) == 4
-                value = np.float64(peek(address, np.float32)) if narrow else peek(address, np.float64)
-                poke(values + at - 8 * (columns - numbers) * tensors, value)
-            row += stride
+    stride, writes_g, records = 8 * _word(head + H_WORDS), _word(head + H_WRITES_G), _word(head + H_RECORDS)
+    addresses, versions = _word(head + H_ADDRESSES), _word(head + H_VERSIONS)
+    row, count, first_number = _word(head + H_SEEN), columns * tensors, (columns - numbers) * tensors
+    for k in range(count):
+        if k + AHEAD < count:
+            ahead = _word(records + 8 * (k + AHEAD))
+            for line in range(0, AT.keys + 8, 64):
+                prefetch(ahead + line)
+            storage = _word(_word(records + 8 * (k + AHEAD // 2)) + AT.storage)
+            prefetch(storage + AT.data)
+            prefetch(storage + AT.guard)
+        record, at = _word(records + 8 * k), 8 * k
+        address = _address(record, row)
+        if address == -1:
+            return CHANGED
+        if address != _word(addresses + at):
+            poke(addresses + at, address)
+            if k < tensors or k >= 2 * tensors or writes_g != 0 or not _alone(head, record):
+                result = MOVED
+        counter = _word(record + AT.version)
+        poke(versions + at, counter + AT.number if counter != 0 else 0)
+        if k >= first_number:
+            narrow = _word(row + R_SIZE) == 4
+            value = np.float64(peek(address, np.float32)) if narrow else peek(address, np.float64)
+            poke(_word(head + H_VALUES) + 8 * (k - first_number), value)
+        row += stride
     if hold != 0:
         _hold_all(head)
     return result

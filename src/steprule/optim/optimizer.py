@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +59,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = _outermost(cls.step)  # type: ignore[method-assign]
         if "rule" not in cls.__dict__:  # a user's subclass, or one that is still being put together
             return
         cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{BEYOND}"
@@ -104,7 +107,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             or self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
             or torch._C._autograd._profiler_enabled()
-        ) and type(self).step is RuleOptimizer.step:  # torch wraps the step of a subclass that has one of its own
+        ) and not ("_stepping" in self.__dict__ or type(self).step is not RuleOptimizer.step):
             return _step_with_hooks(self, *args, **kwargs)
         # Once dynamo is there, its wrapper keeps torch.compile out; before, it would take a fifth of a small step.
         return self._step_unseen(*args, **kwargs) if "torch._dynamo" in _MODULES else self._take_step(*args, **kwargs)
@@ -197,7 +200,9 @@ class RuleOptimizer(torch.optim.Optimizer):
                         p.data = weights
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in super().__getstate__().items() if n != "_plans"} | {"backend": self.backend}
+        return {n: v for n, v in super().__getstate__().items() if n not in ("_plans", "_stepping")} | {
+            "backend": self.backend
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """As torch; what loaded groups lack, because it was off or torch's class wrote them, stays as it was set here."""
@@ -297,6 +302,24 @@ def _loaded(value: Tensor, p: Tensor) -> Tensor:
         except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written
             pass
     return value.detach().to(p.device, dtype, copy=True)
+
+
+def _outermost(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A subclass's own step, with hooks and the profiler's record around the outermost of several that call one another."""
+    with_hooks: Any = torch.optim.Optimizer.profile_hook_step(step)
+
+    @functools.wraps(step)
+    def once(self: RuleOptimizer, *args: Any, **kwargs: Any) -> Any:
+        if "_stepping" in self.__dict__:
+            return step(self, *args, **kwargs)
+        self.__dict__["_stepping"] = True
+        try:
+            return with_hooks(self, *args, **kwargs)
+        finally:
+            del self.__dict__["_stepping"]
+
+    once.hooked = True  # type: ignore[attr-defined]
+    return once
 
 
 _MODULES = sys.modules

@@ -115,6 +115,7 @@ class ScannedLook:
         self.values = np.zeros((subjects.numbers, tensors))
         self._held = np.zeros(shape, dtype=np.int64)
         """[columns, tensors]: what is kept alive, as long as it is."""
+        self._records = np.zeros(shape, dtype=np.int64)
         self._versions = np.zeros(shape, dtype=np.int64)
         """[columns, tensors]: the address of each version's number, or 0."""
         words = FIXED_WORDS + 2 * max((t.dim() for column in columns for t in column), default=0)
@@ -143,6 +144,7 @@ class ScannedLook:
             self._versions,
             self.values,
             self._held,
+            self._records,
         )
         head = [
             *map(id, PLAIN), layout.undefined, layout.own_deleter, self._members, tensors, rows, subjects.numbers, words,
