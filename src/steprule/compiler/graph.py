@@ -260,6 +260,17 @@ def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str
     if rule.takes_t:
         hypers["t"] = tape.input("t", Kind.SCALAR)
     try:
+        return _taken(rule, graph, tape, absent, args, hypers)
+    finally:
+        # A held frame holds its callers' frames too, this one and a whole training's among them, in a circle.
+        tape.frames.clear()
+
+
+def _taken(
+    rule: Rule, graph: Graph, tape: _Tape, absent: frozenset[str], args: list[Any], hypers: dict[str, Any]
+) -> Graph:
+    """The graph, filled by the author's function."""
+    try:
         result = rule.function(*args, **hypers)
     except RuleError as error:
         raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
@@ -270,9 +281,13 @@ def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str
         raise RuleError(what, hint=hint) from error
     last = next((f.f_lineno for f in tape.frames if f.f_code is rule.codes[0]), rule.lines[1])
     _take_results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}")
-    for frame in tape.frames:
-        _name_nodes(graph, frame.f_locals)
+    _name_from(graph, tape.frames)
     return graph
+
+
+def _name_from(graph: Graph, frames: list[FrameType]) -> None:
+    for frame in frames:
+        _name_nodes(graph, frame.f_locals)
 
 
 def _take_results(graph: Graph, result: Any, where: str) -> None:

@@ -139,11 +139,12 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
     >>> Slow = steprule.optim.from_rule("rmsprop_eps_inside")
     >>> optimizer = Slow([torch.zeros(2, requires_grad=True)], lr=0.1, weight_decay=0.01)
     """
-    return _class_from(rules.resolve(rule), name)
+    raw = rules.resolve(rule)
+    return _class_from(raw, name or raw.name)
 
 
 @cache
-def _class_from(raw: Rule, name: str | None) -> type[RuleOptimizer]:
+def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
     """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
     found = equipped(raw)
     defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None})
@@ -156,7 +157,7 @@ def _class_from(raw: Rule, name: str | None) -> type[RuleOptimizer]:
         "_defaults": defaults,
         "_extras": {n: found.hyper(n).default for n in _BEYOND_TORCH if n in found.defaults and n not in taken} | OFF,
     }
-    made: Any = _RuleClass(name or found.name, (FromRule,), space)
+    made: Any = _RuleClass(name, (FromRule,), space)
     say_constructor(
         made,
         [

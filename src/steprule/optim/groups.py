@@ -70,14 +70,15 @@ class GroupPlan:
         """Where parameters without a gradient stand whose type only Python can ask."""
         resting: list[int] = []
         forms: dict[int, Form] = {}
-        for m, p in enumerate(members):
-            if p.grad is None:
+        grads = [p.grad for p in members]  # read once: another thread may drop one
+        for m, (p, g) in enumerate(zip(members, grads, strict=True)):
+            if g is None:
                 (resting if type(p) in PLAIN else self.strange).append(m)
-            elif (form := self._form(optimizer, p, p.grad)) is not None:
+            elif (form := self._form(optimizer, p, g)) is not None:
                 forms[m] = form
             else:
                 self.others.append(m)
-        together = self._sharing(optimizer, members, [*forms, *self.others])
+        together = self._sharing(optimizer, members, grads, [*forms, *self.others])
         places = [m for m in forms if m not in together]
         self.others = sorted({*self.others, *together})
         if self.others:
@@ -91,17 +92,18 @@ class GroupPlan:
         """Whether the next step needs another plan."""
         if places:
             try:
-                self._plan(optimizer, members, places, resting, [forms[m] for m in places])
+                self._plan(optimizer, members, grads, places, resting, [forms[m] for m in places])
             except BaseException:
                 self.release()
                 raise
         self.shards = any(type(members[m]).__name__ == "DTensor" for m in places)
 
     def _plan(
-        self, optimizer: RuleOptimizer, members: list[Tensor], places: list[int], resting: list[int], forms: list[Form]
-    ) -> None:
+        self, optimizer: RuleOptimizer, members: list[Tensor], all_grads: list[Tensor | None],
+        places: list[int], resting: list[int], forms: list[Form],
+    ) -> None:  # fmt: skip
         params = [members[m] for m in places]
-        grads: list[Any] = [p.grad for p in params]
+        grads: list[Any] = [all_grads[m] for m in places]
         names = [s.name for s in self.slots]
         absent_of: list[frozenset[str]] = []
         slots: list[list[Tensor]] = [[] for _ in self.slots]
@@ -153,7 +155,7 @@ class GroupPlan:
                 )
             )  # fmt: skip
         for bucket in self.buckets:
-            self._take(bucket, params)
+            self._take(bucket, params, grads)
 
     def prepare(self, optimizer: RuleOptimizer, group: dict[str, Any], scale: float | None) -> bool:
         """Whether the plan holds in this step; its addresses and settings are then this step's. Nothing is written."""
@@ -172,16 +174,20 @@ class GroupPlan:
             if grad is None or (m not in self._together and self._form(optimizer, members[m], grad) is not None):
                 return False
         for bucket in self.buckets:
-            self._take(bucket, [members[m] for m in self.places] if bucket.laid_otherwise else ())
+            params = [members[m] for m in self.places] if bucket.laid_otherwise else []
+            grads = [p.grad for p in params]
+            if any([g is None for g in grads]):
+                return False
+            self._take(bucket, params, grads)
         return True
 
-    def _take(self, bucket: Bucket, params: Sequence[Tensor]) -> None:
+    def _take(self, bucket: Bucket, params: Sequence[Tensor], grads: Sequence[Any]) -> None:
         assert self.look is not None
         bucket.take(self.look.addresses)
         if bucket.laid_otherwise:
-            own = params if bucket.places is None else [params[k] for k in bucket.places]
+            own = range(len(params)) if bucket.places is None else bucket.places
             with torch.no_grad():
-                bucket.copy_gradients([shard(p) for p in own], [shard(p.grad) for p in own])  # type: ignore[arg-type]
+                bucket.copy_gradients([shard(params[k]) for k in own], [shard(grads[k]) for k in own])
 
     def _meet(self, optimizer: RuleOptimizer, group: dict[str, Any], look: Look) -> bool:
         """Whether memory that has moved overlaps now, or gradients are shared in another way."""
@@ -255,8 +261,8 @@ class GroupPlan:
     def _zero(params: Any) -> None:
         with torch.no_grad():
             for p in params:
-                if p.grad is not None:
-                    p.grad.zero_()
+                if (g := p.grad) is not None and not g._is_zerotensor():
+                    g.zero_()
 
     # Which parameters a kernel steps.
 
@@ -269,7 +275,13 @@ class GroupPlan:
         if form is None or (reduces and shard(p) is not p) or not placed_alike(g, p):
             return None
         whole, p, g = p, shard(p), shard(g)
-        if not (is_plain(p) and is_plain(g) and g.shape == p.shape and g.device == p.device and is_dense(p)):
+        if not (
+            is_plain(p)
+            and is_plain(g, read=not self.settings.zeroes)
+            and g.shape == p.shape
+            and g.device == p.device
+            and is_dense(p)
+        ):
             return None
         state = optimizer.state.get(whole) if self.slots or self.starts else None
         if not state:
@@ -285,9 +297,8 @@ class GroupPlan:
             held = shard(held)
             if not (is_plain(held) and held.shape == p.shape and held.device == p.device and lay_as(held, p)):
                 return None
-        if not all(is_number(state[n]) for n in self.starts if isinstance(state.get(n), Tensor)):
-            return None
-        return form
+        held_numbers = [t for n in self.starts if isinstance(t := state.get(n), Tensor) and t.device.type != "meta"]
+        return form if all(map(is_number, held_numbers)) else None
 
     def _always(self) -> list[str]:
         """The keys that a state has from its first step on, whatever is switched on."""
@@ -295,13 +306,15 @@ class GroupPlan:
         slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in eager.slots_of(self.rule, off)]
         return [*(["step"] if self.counts_steps else []), *slots]
 
-    def _sharing(self, optimizer: RuleOptimizer, members: list[Tensor], places: list[int]) -> set[int]:
+    def _sharing(
+        self, optimizer: RuleOptimizer, members: list[Tensor], grads: list[Tensor | None], places: list[int]
+    ) -> set[int]:
         """Where parameters stand that share memory which the step writes."""
         columns: list[list[tuple[int, int]]] = []
         for m in places:
             p = members[m]
             state = optimizer.state.get(p, {}) if self.slots or self.starts else {}
-            own = [p, p.grad, *(state.get(name) for name in (*(s.name for s in self.slots), *self.starts))]
+            own = [p, grads[m], *(state.get(name) for name in (*(s.name for s in self.slots), *self.starts))]
             columns.append([_range(t) for t in own])
         if not columns:
             self._together: set[int] = set()
@@ -363,7 +376,7 @@ def _shares_gradients(optimizer: RuleOptimizer, group: dict[str, Any]) -> bool:
         return False
 
     def stores(groups: Sequence[Mapping[str, Any]]) -> set[int]:
-        grads = [shard(p.grad) for g in groups for p in g["params"] if p.grad is not None]
+        grads = [shard(grad) for g in groups for p in g["params"] if (grad := p.grad) is not None]
         return {g.untyped_storage()._cdata for g in grads if type(g) in PLAIN and g.layout is torch.strided}
 
     others = [g for g in optimizer.param_groups if g is not group]

@@ -284,10 +284,10 @@ def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor):
                 # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.
-                if name in numbers:
+                if name in numbers and value.device.type != "meta":
                     device = p.device if group.get("capturable") else torch.device("cpu")
                     optimizer.state[p][name] = value.detach().to(device, copy=True)
-                else:
+                elif name not in numbers:
                     optimizer.state[p][name] = _loaded(value, p)
 
 

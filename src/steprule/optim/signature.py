@@ -38,21 +38,22 @@ def keys_of(t: Tensor) -> int:
 
 
 @cache
-def plain_keys(device: str) -> int:
-    """The dispatch keys of a plain strided tensor on such a device."""
-    with torch.utils._python_dispatch._disable_current_modes(), torch.inference_mode(False):
+def plain_keys(device: str, inference: bool = False) -> int:
+    """The dispatch keys of a plain strided tensor on such a device, made in inference mode or not."""
+    with torch.utils._python_dispatch._disable_current_modes(), torch.inference_mode(inference):
         return keys_of(torch.empty(0, device=device))
 
 
-def is_plain(t: Tensor) -> bool:
-    """Whether a kernel may touch this tensor: what its memory holds is what it is, and all of it is there."""
-    return (
-        type(t) in PLAIN
-        and t.layout is torch.strided
-        and (t.dtype in DTYPES)
-        and keys_of(t) == plain_keys(t.device.type)
-        and is_within(t)
-    )
+def is_plain(t: Tensor, *, read: bool = False) -> bool:
+    """Whether a kernel may touch this tensor: what its memory holds is what it is, and all of it is there.
+
+    With `read`, whether it may read it: one that was made in inference mode too.
+    """
+    if type(t) not in PLAIN or t.layout is not torch.strided or t.dtype not in DTYPES:
+        return False
+    keys = keys_of(t)
+    device = t.device.type
+    return (keys == plain_keys(device) or (read and keys == plain_keys(device, True))) and is_within(t)
 
 
 def is_within(t: Tensor) -> bool:
