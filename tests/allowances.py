@@ -15,6 +15,7 @@ MAY_GO_ON: dict[str, str] = {
     "step_in_inference": "states that torch makes in inference mode cannot be written outside; ours may be ordinary ones",
     "deleted": "where a state's key is missing torch raises KeyError; we may begin that state anew, as when an option is switched on",
     "a_python_count": "torch wants a tensor; a number says the same",
+    "a_number": "the same, where the state of one number is not called step",
     "no_value": "None is a missing state",
 }
 """Events after which torch raises in a step and ours may go on; what it then computes is compared with nothing."""
@@ -30,7 +31,10 @@ MAY_REFUSE: dict[str, str] = {
 }
 """Events after which torch goes on, by no number that means anything, and ours may raise a RuntimeError."""
 
-ALIKE = [{"AttributeError", "TypeError", "ValueError"}, {"RuntimeError", "NotImplementedError", "IndexError"}]
+ALIKE = [
+    {"AttributeError", "TypeError", "ValueError", "KeyError"},
+    {"RuntimeError", "NotImplementedError", "IndexError"},
+]
 """Errors that say the same: a value of the wrong kind in a state; a tensor that an operation does not take."""
 
 TORCH_WRONG: dict[str, str] = {

@@ -40,9 +40,11 @@ class Lion(torch.optim.Optimizer):
             state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         state["step"] += 1
         m = state["exp_avg"]
+        if p.is_complex():  # two real numbers, as in torch's classes
+            p, g, m = torch.view_as_real(p), torch.view_as_real(g.resolve_conj()), torch.view_as_real(m)
         c = m * beta1 + g * (1 - beta1)
         p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(torch.sgn(c), alpha=-group["lr"])
+        p.add_(torch.sign(c), alpha=-group["lr"])
         m.lerp_(g, 1 - beta2)
 
 

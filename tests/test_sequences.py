@@ -179,8 +179,12 @@ def state_cleared(run: Run, draw: random.Random) -> None:
 
 
 def loads_alike(run: Run) -> bool:
-    """Whether each state has its parameter's dtype: torch casts others as it loads them, we keep what is more precise."""
-    return all(
+    """Whether each state has its parameter's dtype: torch casts others as it loads them, we keep what is more precise.
+
+    NAdam's product is one of them: torch makes it in float32 and casts it down to a half-precision parameter's dtype.
+    """
+    halves = any(p.dtype in HALVES for p in run.s.params)
+    return not ("mu_product" in run.s.numbers and halves) and all(
         not isinstance(t := run.s.state(k).get(name), Tensor) or t.dtype is p.dtype
         for k, p in enumerate(run.s.params)
         for name in run.s.slots
