@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: race test test-long test-wheel test-docs lesson docs lint types imports check clean
+.PHONY: race test prove test-by-python test-long test-wheel test-docs lesson docs lint types imports check clean
 
 # The race of the whole catalogue, then the tutorial's own runs at the tutorial's settings.
 race: $(READY)
@@ -30,6 +30,15 @@ test-long: $(READY)
 # The wheel, in a clean environment; CI always runs it.
 test-wheel: $(READY)
 	$(BIN)/python -m pytest -m "long or not long" tests/test_wheel.py
+
+# Prove that torch's records may be read on this torch and Python: the whole matrix of strange tensors beside torch's classes.
+prove: $(READY)
+	$(BIN)/python tests/prove.py
+
+# The classes' tests with every look taken by Python, as where the records are not proved; CI always runs it.
+test-by-python: $(READY)
+	STEPRULE_SCAN=python $(BIN)/python -m pytest -n 2 -m "not long" tests/test_optim_classes.py tests/test_composition.py \
+		tests/test_sharded.py tests/test_contract_*.py tests/test_events.py tests/test_sequences.py tests/test_layout.py
 
 # The documentation and the lesson, every page and every cell; CI always runs it.
 test-docs: $(READY)

@@ -109,8 +109,11 @@ class Bucket:
         `numbers`: "t" and such slots by name, one value for each tensor of the bucket. Gives the slots' new values.
         """
         # The bytes: comparing two short arrays as numbers takes longer than the kernel of a small model.
-        if all([row.tobytes() == row[:1].tobytes() * len(row) for row in numbers.values()]):
-            values, new = self.program.scalars({**hypers, **{n: row[0].item() for n, row in numbers.items()}})
+        if all([len(row) == 1 or row.tobytes() == row[:1].tobytes() * len(row) for row in numbers.values()]):
+            given = hypers.copy()
+            for name, row in numbers.items():
+                given[name] = row.item(0)
+            values, new = self.program.scalars(given)
             if self.mixed:
                 self.which[:], self.mixed = 0, False
                 self.table = np.empty((len(values), 1), dtype=self.table.dtype)

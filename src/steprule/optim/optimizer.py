@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -109,8 +108,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             or torch._C._autograd._profiler_enabled()
         ) and not ("_stepping" in self.__dict__ or type(self).step is not RuleOptimizer.step):
             return _step_with_hooks(self, *args, **kwargs)
-        # Once dynamo is there, its wrapper keeps torch.compile out; before, it would take a fifth of a small step.
-        return self._step_unseen(*args, **kwargs) if "torch._dynamo" in _MODULES else self._take_step(*args, **kwargs)
+        # Within a compiled function dynamo's wrapper keeps torch.compile out; elsewhere it would take a fifth of a small step.
+        return self._step_unseen(*args, **kwargs) if _compiling() else self._take_step(*args, **kwargs)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for hooks and profiler at 5 us a step
     step.__signature__ = inspect.signature(torch.optim.Optimizer.step)  # type: ignore[attr-defined]
@@ -322,7 +321,8 @@ def _outermost(step: Callable[..., Any]) -> Callable[..., Any]:
     return once
 
 
-_MODULES = sys.modules
+_compiling: Callable[[], Any] = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: True)
+"""What would compile the frames that run now, or None; a torch that cannot tell is taken to compile."""
 _GLOBAL_PRE = _global_optimizer_pre_hooks
 _GLOBAL_POST = _global_optimizer_post_hooks
 
