@@ -96,7 +96,7 @@ class GroupPlan:
             except BaseException:
                 self.release()
                 raise
-        self.shards = any(type(members[m]).__name__ == "DTensor" for m in places)
+        self.on_gpu = any(members[m].is_cuda for m in places)
 
     def _plan(
         self, optimizer: RuleOptimizer, members: list[Tensor], all_grads: list[Tensor | None],
@@ -164,7 +164,9 @@ class GroupPlan:
         members, look = group["params"], self.look
         assert look is not None
         found = look.look(members, optimizer.state)
-        if found == CHANGED or (found == MOVED and self._meet(optimizer, group, look)):
+        if found == CHANGED or (found == MOVED and overlapping(look.addresses, look.lengths, self.written)):
+            return False
+        if self.settings.zeroes and _shares_gradients(optimizer, group) != self.zeroes_late:
             return False
         if self.strange and any([members[m].grad is not None for m in self.strange]):
             return False
@@ -189,12 +191,6 @@ class GroupPlan:
             with torch.no_grad():
                 bucket.copy_gradients([shard(params[k]) for k in own], [shard(grads[k]) for k in own])
 
-    def _meet(self, optimizer: RuleOptimizer, group: dict[str, Any], look: Look) -> bool:
-        """Whether memory that has moved overlaps now, or gradients are shared in another way."""
-        if self.settings.zeroes and _shares_gradients(optimizer, group) != self.zeroes_late:
-            return True
-        return bool(overlapping(look.addresses, look.lengths, self.written))
-
     def squares(self, members: list[Tensor]) -> list[Any]:
         """The sums of the squares of the gradients, one for each bucket and for each parameter beside them."""
         found = [bucket.square(self.settings.hypers) for bucket in self.buckets]
@@ -205,6 +201,8 @@ class GroupPlan:
     def launch(self, optimizer: RuleOptimizer, group: dict[str, Any], norm: Any) -> None:
         """Take the step that was prepared; `norm` is that of all gradients, where a group clips by it."""
         members: list[Tensor] = group["params"]
+        if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
+            optimizer._cuda_graph_capture_health_check()
         if self.others:
             self._step_others(optimizer, group, [members[m] for m in self.others], norm)
         look = self.look

@@ -191,7 +191,7 @@ def look(head, members, states, hold):
     """SAME; MOVED where memory that is written has moved, or a gradient that could share memory; CHANGED.
 
     `members`, `states`: the list of parameters and the dict of their states. Addresses, versions and values are filled on the way.
-    With `hold`, all tensors are kept alive until `let_go`: another Python thread may drop a gradient at any time.
+    With `hold`, all tensors are kept alive until `let_go`: whatever runs before the launch has ended may drop a gradient.
     """
     if _word(head + H_GIVEN) == 0 and not _still_there(head, members, states):
         return CHANGED

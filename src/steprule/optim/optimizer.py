@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
@@ -129,9 +130,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         if "_outside" in own:
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
         groups = self.param_groups
-        plans = own.get("_plans")
+        # Taken out while the step runs: another thread that steps this optimizer makes plans of its own.
+        plans = own.pop("_plans", None)
         if plans is None or len(plans) != len(groups):
-            plans = own["_plans"] = [None] * len(groups)
+            plans = [None] * len(groups)
         ready: list[GroupPlan] = []
         try:
             for k, group in enumerate(groups):
@@ -147,13 +149,20 @@ class RuleOptimizer(torch.optim.Optimizer):
                 ready.append(plan)
                 plans[k] = plan
             norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
-            for plan, group in zip(ready, groups, strict=True):
+            tied = len(groups) > 1 and _tied(ready)
+            for k, (plan, group) in enumerate(zip(ready, groups, strict=True)):
+                if tied and k:  # what a group before it wrote is this one's too: look again
+                    plan.release()
+                    if plan.once or not plan.prepare(self, group, scale):
+                        with torch.inference_mode(False), torch.no_grad():
+                            ready[k] = plans[k] = plan = GroupPlan(self, group, scale)
                 plan.launch(self, group, norm)
             for plan, group in zip(ready, groups, strict=True):
                 plan.zero_late(group["params"])
         finally:
             for plan in ready:
                 plan.release()
+        own["_plans"] = plans
         return loss
 
     # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
@@ -182,12 +191,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             raise InputError("ema_weights", expected="an average of the weights", got="none yet", hint=hint)
         if "_outside" in self.__dict__:
             raise RuntimeError("ema_weights() inside ema_weights(): the averages are in the parameters already")
-        with torch.no_grad():
-            kept = [p.detach().clone() for p, _ in pairs]
-            for p, ema in pairs:
-                p.copy_(ema)
+        kept = [p.detach().clone() for p, _ in pairs]
         self.__dict__["_outside"] = True
         try:
+            with torch.no_grad():
+                for p, ema in pairs:
+                    p.copy_(ema)
             yield
         finally:
             del self.__dict__["_outside"]
@@ -199,6 +208,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                         p.data = weights
 
     def __getstate__(self) -> dict[str, Any]:
+        if "_outside" in self.__dict__:
+            raise RuntimeError("a copy inside ema_weights(): the weights are where the averages belong")
         return {n: v for n, v in super().__getstate__().items() if n not in ("_plans", "_stepping")} | {
             "backend": self.backend
         }
@@ -295,7 +306,8 @@ def _loaded(value: Tensor, p: Tensor) -> Tensor:
     alike = value.is_floating_point() == p.is_floating_point() and value.is_complex() == p.is_complex()
     if alike and value.element_size() < p.element_size():
         dtype = p.dtype
-    if dtype == value.dtype and value.device == p.device and type(value) is Tensor and value.layout is torch.strided:
+    whole = value.layout is torch.strided and value.untyped_storage().nbytes() == value.numel() * value.element_size()
+    if whole and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
         try:
             return torch._lazy_clone(value.detach())
         except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written
@@ -330,6 +342,13 @@ _GLOBAL_POST = _global_optimizer_post_hooks
 @torch.optim.Optimizer.profile_hook_step
 def _step_with_hooks(optimizer: RuleOptimizer, *args: Any, **kwargs: Any) -> Any:
     return optimizer._step_unseen(*args, **kwargs)
+
+
+def _tied(plans: Sequence[GroupPlan]) -> bool:
+    """Whether groups write to the same memory: one parameter in two groups, or a state that two share."""
+    own = [plan.look.addresses[plan.written].ravel() for plan in plans if plan.look is not None]
+    own = [a[a != 0] for a in own]
+    return len(own) > 1 and len(np.unique(np.concatenate(own))) < sum(map(len, own))
 
 
 def _norm_over(plans: Sequence[GroupPlan], groups: Sequence[Mapping[str, Any]]) -> Any:

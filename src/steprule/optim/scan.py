@@ -168,8 +168,8 @@ class ScannedLook:
         return self._look_now(members, states)
 
     def _look_now(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
-        # Another thread may drop a gradient between this look and the end of the launch.
-        hold = not self._given and len(sys._current_frames()) > 1
+        # Another thread, a signal's handler or a setting's own code may drop a gradient before the launch has ended.
+        hold = not self._given
         found: int = self._look(self._at, id(members), id(states), hold)
         self._holding = hold and found != CHANGED
         return found

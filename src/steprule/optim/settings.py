@@ -27,7 +27,6 @@ class Settings:
         self._absent = frozenset(own) - set(self._keys)
         # A single key would give its value bare.
         self._get = itemgetter(*self._keys, "params")
-        self._length = len(group)
         self.changes = 0
         """How often the hyperparameters were read anew."""
         self._read(group, scale)
@@ -39,10 +38,8 @@ class Settings:
             values = self._get(group)[:-1]
         except KeyError:
             return False
-        if len(group) != self._length:
-            if not self._absent.isdisjoint(group):
-                return False
-            self._length = len(group)
+        if not self._absent.isdisjoint(group):
+            return False
         # In C; the same object counts as equal, which is true of fixed ones alone.
         if self._fixed and scale == self.scale and values == self._values:
             return True

@@ -1,0 +1,132 @@
+"""Whole steps of Adam and others: alone (a block of steps of one form, then of the next) and in turn (one step of each form).
+
+    python benchmarks/steps.py [--out benchmarks/results/steps.json] [--threads 1]
+
+Every row names its form, its threads and microseconds; ratios are the other form's over ours, medians over rounds. Warm-up and
+compilation come before. The look by Python (`STEPRULE_SCAN=python`) is printed beside, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steprule import optim
+from steprule.benching.steps import machine
+from steprule.optim.scan import refusal
+
+WORK: dict[str, tuple[str, list[tuple[int, ...]], int, int]] = {
+    "300 x 1,000": ("Adam", [(1000,)] * 300, 15, 40),
+    "300 x 1,000, fresh gradients": ("Adam", [(1000,)] * 300, 15, 20),
+    "2 tensors, 6 elements": ("Adam", [(1, 5), (1,)], 15, 1000),
+    "48 x (768 x 768 + 768), RMSprop": ("RMSprop", [(768, 768), (768,)] * 48, 5, 3),
+    "48 x (768 x 768 + 768), Adamax": ("Adamax", [(768, 768), (768,)] * 48, 5, 3),
+    "1 x 32M, Adagrad": ("Adagrad", [(32 * 2**20,)], 5, 2),
+    "20,000 x 8": ("Adam", [(8,)] * 20_000, 5, 3),
+    "1,000 groups of one": ("Adam", [(8,)] * 1000, 5, 5),
+}
+"""Class, shapes, rounds, steps in a block."""
+
+
+def sides(name: str, shapes: list[tuple[int, ...]], label: str) -> dict[str, Callable[[], float]]:
+    """A function for each form that takes one step and gives its seconds."""
+    forms: dict[str, tuple[Any, dict[str, Any]]] = {
+        "steprule": (getattr(optim, name), {}),
+        "default": (getattr(torch.optim, name), {}),
+        "foreach": (getattr(torch.optim, name), {"foreach": True}),
+    }
+    if name in ("Adam", "AdamW", "SGD", "Adagrad"):
+        forms["fused"] = (getattr(torch.optim, name), {"fused": True})
+    found = {}
+    for form, (kind, flags) in forms.items():
+        generator = torch.Generator().manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(s, generator=generator)) for s in shapes]
+        groups = [{"params": [p]} for p in params] if "groups" in label else params
+        optimizer = kind(groups, **flags)
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=generator) * 0.01
+        found[form] = _stepper(optimizer, params, fresh="fresh" in label)
+    return found
+
+
+def _stepper(optimizer: Any, params: list[torch.nn.Parameter], *, fresh: bool) -> Callable[[], float]:
+    def step() -> float:
+        if fresh:
+            for p in params:
+                g = p.grad.clone()  # type: ignore[union-attr]
+                p.grad = None
+                p.grad = g
+                del g
+        began = time.perf_counter()
+        optimizer.step()
+        return time.perf_counter() - began
+
+    return step
+
+
+def measure(label: str) -> dict[str, Any]:
+    """One row: microseconds alone and in turn, by form, and the ratios."""
+    name, shapes, rounds, block = WORK[label]
+    steps = sides(name, shapes, label)
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    alone: dict[str, list[float]] = {form: [] for form in steps}
+    turn: dict[str, list[float]] = {form: [] for form in steps}
+    for _ in range(rounds):
+        for form, step in steps.items():
+            step()
+            alone[form].append(statistics.median(step() for _ in range(block)))
+    for _ in range(rounds * 3):
+        for form, step in steps.items():
+            turn[form].append(step())
+    row: dict[str, Any] = {"work": label, "class": name, "threads": torch.get_num_threads()}
+    for how, times in (("alone", alone), ("in turn", turn)):
+        ours = times["steprule"]
+        row[f"{how}, us"] = {form: round(statistics.median(t) * 1e6, 1) for form, t in times.items()}
+        row[f"{how}, x"] = {
+            form: round(statistics.median(b / a for a, b in zip(ours, t, strict=True)), 2)
+            for form, t in times.items()
+            if form != "steprule"
+        }
+    return row
+
+
+def main() -> None:
+    """Print the rows, and write them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--only", nargs="*", default=list(WORK))
+    parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows = []
+    for label in args.only:
+        row = {**measure(label), "look": "records" if refusal() is None else "python"}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    if not args.inner and refusal() is None:
+        command = [sys.executable, __file__, "--inner", "--threads", str(args.threads), "--only", "300 x 1,000"]
+        done = subprocess.run(
+            command, env={**os.environ, "STEPRULE_SCAN": "python"}, capture_output=True, text=True, check=True
+        )
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(done.stdout.strip())
+    if args.out:
+        found = {"machine": machine("cpu"), "rows": rows}
+        args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
