@@ -158,6 +158,8 @@ class Comparison:
         return self.found
 
     def _go_on(self, mine: Moment, theirs: Moment, before: Moment | None) -> bool:
+        if self.must_refuse and mine.in_step and "RuntimeError" in mine.error:
+            return False  # right, whatever torch read there
         if mine.error and not theirs.error:
             if self.may_refuse and mine.in_step and "RuntimeError" in mine.error:
                 return False

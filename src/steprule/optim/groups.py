@@ -175,6 +175,8 @@ class GroupPlan:
             # One that a kernel can step now, as where a gradient was lazy only once, comes back into a bucket.
             if grad is None or (m not in self._together and self._form(optimizer, members[m], grad) is not None):
                 return False
+        if self.others and self._reached(optimizer, [members[m] for m in self.others], look):
+            return False
         for bucket in self.buckets:
             params = [members[m] for m in self.places] if bucket.laid_otherwise else []
             grads = [p.grad for p in params]
@@ -295,7 +297,7 @@ class GroupPlan:
             held = shard(held)
             if not (is_plain(held) and held.shape == p.shape and held.device == p.device and lay_as(held, p)):
                 return None
-        held_numbers = [t for n in self.starts if isinstance(t := state.get(n), Tensor) and t.device.type != "meta"]
+        held_numbers = [t for n in self.starts if isinstance(t := state.get(n), Tensor)]
         return form if all(map(is_number, held_numbers)) else None
 
     def _always(self) -> list[str]:
@@ -308,20 +310,31 @@ class GroupPlan:
         self, optimizer: RuleOptimizer, members: list[Tensor], grads: list[Tensor | None], places: list[int]
     ) -> set[int]:
         """Where parameters stand that share memory which the step writes."""
-        columns: list[list[tuple[int, int]]] = []
-        for m in places:
-            p = members[m]
-            state = optimizer.state.get(p, {}) if self.slots or self.starts else {}
-            own = [p, grads[m], *(state.get(name) for name in (*(s.name for s in self.slots), *self.starts))]
-            columns.append([_range(t) for t in own])
-        if not columns:
+        if not places:
             self._together: set[int] = set()
             return self._together
-        ranges = np.array(columns, dtype=np.int64)
+        ranges = self._ranges(optimizer, [members[m] for m in places], [grads[m] for m in places])
         written = np.array([c != 1 or self.settings.zeroes for c in range(ranges.shape[1])])
         found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
         self._together = {places[k] for k in found}
         return self._together
+
+    def _ranges(self, optimizer: RuleOptimizer, params: list[Tensor], grads: list[Tensor | None]) -> Any:
+        """Addresses and bytes [tensors, columns, 2]: of p, g, the slots and the states of one number."""
+        names = [*(s.name for s in self.slots), *self.starts]
+        rows = []
+        for p, g in zip(params, grads, strict=True):
+            state = optimizer.state.get(p, {}) if names else {}
+            rows.append([_range(t) for t in (p, g, *(state.get(name) for name in names))])
+        return np.array(rows, dtype=np.int64)
+
+    def _reached(self, optimizer: RuleOptimizer, params: list[Tensor], look: Look) -> bool:
+        """Whether a tensor that is stepped beside the kernels shares memory with one of theirs now."""
+        ranges = self._ranges(optimizer, params, [p.grad for p in params])
+        addresses, lengths = (
+            np.concatenate([own, ranges[:, :, k].T], axis=1) for k, own in enumerate((look.addresses, look.lengths))
+        )
+        return any(k < len(self.places) for k in overlapping(addresses, lengths, self.written))
 
     def _may_use_torch(self, optimizer: RuleOptimizer, group: Mapping[str, Any]) -> bool:
         if self.backend == "eager" and not self.settings.special:
@@ -336,14 +349,8 @@ class GroupPlan:
     def _refuse(self, optimizer: RuleOptimizer, group: Mapping[str, Any], params: list[Tensor]) -> None:
         """Raise for what only torch's own step could do, where it cannot; and for memory that is not there."""
         for p in params:
-            for t in (p, p.grad):
-                if (
-                    t is not None
-                    and type(t) in PLAIN
-                    and t.layout is torch.strided
-                    and t.device.type == "cpu"
-                    and not is_within(t)
-                ):
+            for t in (p, p.grad, *_tensors_of(optimizer.state.get(p))):
+                if type(t) in PLAIN and t.layout is torch.strided and not is_within(t):
                     raise RuntimeError(
                         f"{type(optimizer).__name__}: a tensor of {span_of(t) * t.element_size()} bytes in a storage of "
                         f"{t.untyped_storage().nbytes()}: its memory was given away"
@@ -352,6 +359,10 @@ class GroupPlan:
         if (sparse or self.settings.special) and not self._by_torch:
             base = one_by_one.torchs_class(type(optimizer))
             one_by_one.refuse_options(type(optimizer).__name__, base, self._beyond(optimizer, group))
+
+
+def _tensors_of(state: Any) -> list[Any]:
+    return [t for t in state.values() if isinstance(t, Tensor)] if isinstance(state, Mapping) else []
 
 
 def _range(t: Any) -> tuple[int, int]:

@@ -73,7 +73,7 @@ def step_by_rule(
     starts |= {s.name: eager.start_number(s, hypers) for s in rule.slots if s.per_tensor and s.name in used}
     if starts or used:
         state = optimizer.state[p]
-    as_numbers(state, starts, on_meta=p.device.type == "meta")
+    as_numbers(state, starts)
     held: dict[str, Any] = {}
     for slot in rule.slots:
         value = state.get(slot.name)

@@ -18,6 +18,7 @@ from steprule.errors import InputError, InputTypeError
 from steprule.optim.backends import BACKENDS, Backend
 from steprule.optim.groups import GroupPlan
 from steprule.optim.one_by_one import torchs_class
+from steprule.optim.states import number
 from steprule.rules.rule import Rule
 
 BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
@@ -83,6 +84,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         extras = {n: kwargs.pop(n, v) for n, v in self._extras.items()}
         self._check_extras(extras)
         super().__init__(params, *args, **kwargs)
+        for p, state in self.state.items():  # torch makes Adagrad's count on the default device
+            if isinstance(count := state.get("step"), Tensor) and count.device.type == "meta" != p.device.type:
+                state["step"] = number(0.0)
         if unscale:
             self._step_supports_amp_scaling = True  # torch's name: GradScaler looks for it
         # What is off is no key: a group has torch's keys alone, and checkpoints go both ways.

@@ -27,13 +27,12 @@ def number(value: float) -> Tensor:
     return torch.tensor(float(value), dtype=scalar_dtype(), device="cpu")
 
 
-def as_numbers(state: dict[str, Any], starts: Mapping[str, float], *, on_meta: bool = False) -> None:
+def as_numbers(state: dict[str, Any], starts: Mapping[str, float]) -> None:
     """Make the states of one number that are missing, and tensors of those that an old checkpoint has as plain numbers."""
     for name, start in starts.items():
         held = state.get(name)
-        # torch makes some on the default device; where that is meta, they have no value yet.
-        if not isinstance(held, Tensor) or (held.device.type == "meta" and not on_meta):
-            state[name] = number(start if held is None or isinstance(held, Tensor) else held)
+        if not isinstance(held, Tensor):
+            state[name] = number(start if held is None else held)
 
 
 def begin(slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool) -> Tensor:
