@@ -70,13 +70,14 @@ def test_a_rule_that_does_not_descend_is_a_warning() -> None:
 def test_a_kernel_that_writes_too_far_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     from steprule.compiler import cpu
 
-    launch = cpu.Kernel.launch
+    run = cpu.NumbaKernel.run
 
-    def one_too_many(self: Any, addresses: Any, chunks: Any, *rest: Any) -> None:
-        longer = cpu.Chunks(chunks.sizes, chunks.tensor, chunks.offset, chunks.length + 1)
-        launch(self, addresses, longer, *rest)
+    def one_too_many(self: Any, k: int, chunks: Any, *rest: Any) -> None:
+        addresses, tensors, offsets, lengths, *others = chunks.taken
+        chunks.taken = addresses, tensors, offsets, lengths + 1, *others
+        run(self, k, chunks, *rest)
 
-    monkeypatch.setattr(cpu.Kernel, "launch", one_too_many)
+    monkeypatch.setattr(cpu.NumbaKernel, "run", one_too_many)
     item = checking._no_write_outside
     with pytest.raises(AssertionError, match="memory around p was written to"):
         item(steprule.rules.parts.composed(rules.sgd), "no write outside")

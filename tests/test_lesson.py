@@ -25,9 +25,7 @@ BUILD = _builder()
 CHAPTERS = BUILD.chapters()
 
 
-@pytest.mark.parametrize(
-    "chapter", [pytest.param(c, marks=[] if k == 0 else pytest.mark.long, id=c.stem) for k, c in enumerate(CHAPTERS)]
-)
+@pytest.mark.parametrize("chapter", [pytest.param(c, marks=pytest.mark.long, id=c.stem) for c in CHAPTERS])
 def test_every_cell_runs(chapter: Path, in_folder: Path) -> None:
     scope: dict[str, object] = {"__name__": "__main__"}
     for kind, text in BUILD.cells(chapter):

@@ -222,13 +222,13 @@ COUNT = len(SETTINGS)
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "dtype"), [*CASES[:COUNT], *thinned(CASES[COUNT:], 6)], ids=[*IDS[:COUNT], *IDS[COUNT:]]
+    ("name", "settings", "dtype"), [*CASES[:COUNT], *thinned(CASES[COUNT:], 12)], ids=[*IDS[:COUNT], *IDS[COUNT:]]
 )
 def test_the_authors_function(name: str, settings: dict[str, Any], dtype: torch.dtype, float64_default: None) -> None:
     check(name, settings, dtype, "eager")
 
 
-@pytest.mark.parametrize(("name", "settings", "dtype"), thinned(CASES, 13, IDS))
+@pytest.mark.parametrize(("name", "settings", "dtype"), thinned(CASES, 25, IDS))
 def test_the_kernel(name: str, settings: dict[str, Any], dtype: torch.dtype, float64_default: None) -> None:
     check(name, settings, dtype, "numba")
     grid = Grid.of(dtype)

@@ -25,8 +25,10 @@ from tolerances import (
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
+import steprule
 from steprule import optim, rules
 from steprule.compiler import eager
+from steprule.errors import InputError, RuleError
 from steprule.optim.settings import hypers_of
 from steprule.rules.parts import composed
 
@@ -114,7 +116,7 @@ def one_step_apart(case: Counterpart, settings: dict[str, Any], dtype: torch.dty
         before = [p.detach().clone() for p in params]
         states = [{k: v.clone() for k, v in optimizer.state[p].items() if isinstance(v, Tensor)} for p in params]
         optimizer.step()
-        hypers = hypers_of(rule, optimizer.param_groups[0])  # type: ignore[attr-defined]
+        hypers = hypers_of(rule, optimizer.param_groups[0], beyond=optimizer._extras)  # type: ignore[attr-defined]
         for p, old, state in zip(params, before, states, strict=True):
             if not p.numel():
                 continue
@@ -619,7 +621,7 @@ def test_float32_errs_as_torchs_where_parameters_are_small(case: Counterpart) ->
             set_gradients(a, t)
             if t > 1:
                 theirs.load_state_dict(copy.deepcopy(mine.state_dict()))
-            hypers = hypers_of(rule, mine.param_groups[0])  # type: ignore[attr-defined]
+            hypers = hypers_of(rule, mine.param_groups[0], beyond=mine._extras)  # type: ignore[attr-defined]
             exact, before = [], []
             for p, q in zip(a, b, strict=True):
                 with torch.no_grad():
@@ -742,6 +744,95 @@ def test_from_rule_and_the_constructors_errors() -> None:
     optimizer._plans.clear()
     with pytest.raises(ValueError, match="one of auto, eager, numba"):
         optimizer.step()
+
+
+# A rule whose numbers have the names that the classes use for something else.
+
+
+@pytest.mark.parametrize(
+    "name", ["self", "params", "betas", "zero_grad", "backend", "fused", "capturable", "differentiable"]
+)
+def test_a_hyperparameter_by_a_name_of_torchs_is_refused(name: str) -> None:
+    space: dict[str, Any] = {}
+    exec(f"def own(p, g, *, lr=0.1, {name}=2.0):\n    return p - lr * {name} * g", space)
+    with pytest.raises(
+        RuleError, match=f"rule own: expected a hyperparameter by a name .* got {name}. Call it otherwise"
+    ):
+        optim.from_rule(steprule.rule(space["own"]))
+
+
+def test_a_slot_called_step_is_refused() -> None:
+    @steprule.rule
+    def own(p, g, step, *, lr=0.1):  # type: ignore[no-untyped-def]
+        return p - lr * (step + g), step + g
+
+    with pytest.raises(RuleError, match=r"state\['step'\] is the number of steps taken, got step"):
+        optim.from_rule(own)
+
+
+@steprule.rule
+def borrowing(p, g, ema, *, lr=0.1, scaled=3.0, grad_scale=0.5, clip_norm=2.0, clip_value=7.0):  # type: ignore[no-untyped-def]
+    """Numbers by the names of the parts, none of which means what the part means."""
+    ema = 0.5 * ema + clip_value * g
+    return p - lr * scaled * grad_scale * clip_norm * ema, ema
+
+
+@steprule.rule
+def named_as_decay(p, g, weight_decay, maximize, *, lr=0.1):  # type: ignore[no-untyped-def]
+    """Slots by the names of the parts' hyperparameters."""
+    weight_decay = weight_decay + g
+    maximize = 2 * maximize + weight_decay
+    return p - lr * maximize, weight_decay, maximize
+
+
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+@pytest.mark.parametrize("rule", [borrowing, named_as_decay], ids=["hyperparameters", "slots"])
+def test_a_rule_that_uses_the_names_of_parts(rule: rules.Rule, backend: str) -> None:
+    """Its own numbers are meant; the part of that name is left out, and what would need it says so."""
+    p = torch.ones(3, requires_grad=True)
+    optimizer = optim.from_rule(rule)([p], backend=backend)
+    wanted: Any = (1.0, *(0.0 for _ in rule.slots))
+    for k in range(1, 4):
+        p.grad = torch.full((3,), 0.01 * k)
+        optimizer.step()
+        wanted = rule(wanted[0], 0.01 * k, *wanted[1:])
+        assert p.detach() == pytest.approx(wanted[0], rel=1e-5)
+    if rule is borrowing:
+        with (
+            pytest.raises(InputError, match="ema_weights: expected an average of the weights"),
+            optimizer.ema_weights(),
+        ):
+            pass
+        with pytest.raises(
+            InputError, match="fused_unscale: expected a rule without a scaled or grad_scale of its own"
+        ):
+            optim.from_rule(rule)([p], fused_unscale=True)
+
+
+def test_clip_norm_measures_by_the_parts_that_the_rule_has() -> None:
+    """A rule with a clip_value of its own meaning has no clip by value, so its gradients' norm is that of all of them."""
+
+    @steprule.rule
+    def own(p, g, *, lr=0.1, clip_value=1e-3):  # type: ignore[no-untyped-def]
+        return p - lr * g + clip_value
+
+    for backend in ("numba", "eager"):
+        p = torch.zeros(4, requires_grad=True)
+        p.grad = torch.full((4,), 5.0)
+        optim.from_rule(own)([p], clip_norm=1.0, backend=backend).step()
+        assert p.detach() == pytest.approx(-0.1 * 0.5 + 1e-3, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "maximize", "eps"])
+def test_a_missing_key_of_torchs_is_torchs_error(name: str) -> None:
+    for module in (torch.optim, optim):
+        p = torch.ones(3, requires_grad=True)
+        optimizer = module.Adam([p])
+        p.grad = torch.ones(3)
+        optimizer.step()
+        del optimizer.param_groups[0][name]
+        with pytest.raises(KeyError, match=name):
+            optimizer.step()
 
 
 def test_numbers_are_counted_once(float64_default: None) -> None:

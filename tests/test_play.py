@@ -193,6 +193,7 @@ def test_one_step_from_every_visited_state(page: Page, count: int) -> None:
             assert worst <= BROWSER_STEP, (rule.name, surface.name, worst)
 
 
+@pytest.mark.long
 def test_whole_paths(page: Page) -> None:
     """200 steps, wherever Python's own path does not hang on the last bit of the start; the rest are named."""
     unstable = []

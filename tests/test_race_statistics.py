@@ -58,6 +58,7 @@ def test_intervals_cover_the_truth_with_the_luck_of_tuning() -> None:
     assert np.mean(naive) < 0.9
 
 
+@pytest.mark.long
 def test_copies_are_told_apart_no_more_often_than_stated() -> None:
     """Four copies with tunings of their own: in at most 5 % of simulated races any two are called different."""
     rng = np.random.default_rng(1)

@@ -111,6 +111,7 @@ def test_the_range_moves_until_the_best_is_interior() -> None:
     assert result.cells[0].standings[0].moved == len(tuned) - 1
 
 
+@pytest.mark.long
 def test_classes_with_a_declared_space() -> None:
     mine = races.Competitor(
         torch.optim.Adam, {"lr": Search(1e-5, 10), "eps": Search(1e-9, 1e-7)}, {"amsgrad": True}, "torch's"
@@ -275,6 +276,7 @@ def test_workers_give_the_same_bits(tmp_path: Path) -> None:
     assert (tmp_path / "one/results.parquet").read_bytes() == (tmp_path / "two/results.parquet").read_bytes()
 
 
+@pytest.mark.long
 def test_shards_give_the_same_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TYPED, "--out", str(tmp_path / "whole")]) == 0
     parts = []

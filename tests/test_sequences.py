@@ -29,7 +29,7 @@ from seen import Comparison, Moment, Record, moment, seen
 from torch import Tensor
 
 BATCH = 200
-SAMPLE = 120
+SAMPLE = 80
 LARGE = (300, 230)
 """More than 65,536 elements, from which on the kernel is parallel."""
 

@@ -30,6 +30,7 @@ def hooks() -> ModuleType:
     return module
 
 
+@pytest.mark.long  # `make test-docs`, which CI always runs
 @pytest.mark.parametrize("page", PAGES)
 def test_every_sample_runs(page: str, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Python as it stands, each block by itself; then the commands, beside the rules that the page has defined."""

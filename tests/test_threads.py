@@ -107,6 +107,7 @@ print(seen)
     assert run(COUNTED + code, NUMBA_NUM_THREADS="4") == "[4, 3, 2, 3, 2, 1]\n"
 
 
+@pytest.mark.long
 def test_the_count_is_that_of_the_thread_that_steps() -> None:
     """A thread of the user's has a mask of its own in Numba, and a launch from another thread leaves it alone."""
     code = """
@@ -127,6 +128,7 @@ print(seen)
     assert run(COUNTED + code, NUMBA_NUM_THREADS="4") == "[2, 2]\n"
 
 
+@pytest.mark.long
 def test_launching_numbas_threads_leaves_torchs_count() -> None:
     """Both may share one OpenMP, whose count Numba sets in the thread that launches its own."""
     code = """
@@ -138,7 +140,7 @@ print(torch.get_num_threads())
     assert run(code, NUMBA_NUM_THREADS="4") == "3\n"
 
 
-@pytest.mark.parametrize("how", ["OMP_NUM_THREADS", "set_num_threads"])
+@pytest.mark.parametrize("how", ["OMP_NUM_THREADS", pytest.param("set_num_threads", marks=pytest.mark.long)])
 def test_one_thread_is_one_thread(how: str) -> None:
     """Neither a launch nor CPU time beside this thread's: what torchrun's default of one per process is for."""
     code = f"""
@@ -172,6 +174,7 @@ def child(elements=400_000):
 """
 
 
+@pytest.mark.long
 @forks
 def test_a_forked_child_steps_whatever_its_parent_has_done() -> None:
     """A child is forked after each: nothing, torch's threads at work, each import, a step in parallel."""
@@ -203,6 +206,7 @@ optimizer.step()
     run(CHILD + code)
 
 
+@pytest.mark.long
 @forks
 def test_a_child_that_forks_again() -> None:
     """The grandchild's parent is not the process that ran in parallel, so OpenMP's own check of that passes it."""
@@ -221,6 +225,7 @@ waited(forked)
     run(CHILD + code)
 
 
+@pytest.mark.long
 @forks
 def test_a_fork_while_another_thread_steps() -> None:
     """The other thread may hold the lock of the parallel form, which the child inherits held."""
@@ -285,7 +290,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("method", "parallel"), [("spawn", True), ("forkserver", True), ("fork", False)])
+@pytest.mark.parametrize(
+    ("method", "parallel"), [("spawn", True), pytest.param("forkserver", True, marks=pytest.mark.long), ("fork", False)]
+)
 def test_children_of_multiprocessing(method: str, parallel: bool, tmp_path: Path) -> None:
     """Spawned ones are fresh processes; so are those of the fork server, though it has imported steprule."""
     import multiprocessing
@@ -314,6 +321,7 @@ for _ in range(3):
     run(code)
 
 
+@pytest.mark.long
 @forks
 def test_lanes_in_a_forked_child_stay_on_one_thread() -> None:
     """Sweeps use every core by design, but not where OpenMP has lost its threads."""
@@ -359,6 +367,7 @@ def _ranks(code: str, count: int, folder: Path) -> list[list[str]]:
             end(process)
 
 
+@pytest.mark.long
 def test_processes_on_a_cold_cache_compile_a_kernel_once(tmp_path: Path) -> None:
     ranks = _ranks(RANK, 3, tmp_path)
     assert len({bits for _, bits, *_ in ranks}) == 1
@@ -384,6 +393,7 @@ time.sleep(600)
     return process
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_holder_that_is_killed_or_stuck_blocks_nobody(killed: bool, tmp_path: Path) -> None:
     """The system frees a dead process's lock; a live one's is waited for, but not for ever."""

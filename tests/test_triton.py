@@ -188,7 +188,7 @@ def build(program, dtype):
     signature = {"addresses": "*i64", "count": "i32", "tensors": "*i32", "offsets": "*i64", "lengths": "*i64",
         "table": f"*{c}", "distinct": "i32", "which": "*i32", "reduced": f"*{c}", "partial": f"*{c}", "chunks": "i32",
         "CHUNK": "constexpr"}
-    for function, part in zip(kernel._passes, program.passes):
+    for function, part in zip(kernel.passes, program.passes):
         own = {**signature, "partial": "*fp64"} if part.reductions else signature
         source = ASTSource(fn=function, signature=own, constexprs={"CHUNK": gpu.CHUNK})
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
@@ -203,7 +203,7 @@ for name in sys.argv[2:]:
     switches = tuple((h.name, h.name in ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled"))
         for h in rule.hypers if h.switches)
     build(program_for(rule, switches, frozenset(), True), sys.argv[1])
-    build(norm_program_for(switches), sys.argv[1])
+    build(norm_program_for(rule, switches), sys.argv[1])
     print(name)
 """
 

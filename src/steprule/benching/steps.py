@@ -377,7 +377,7 @@ def _mover(reads: int, writes: int, workload: Workload, device: str) -> Callable
 
     columns = [[torch.zeros(s) for s in workload.shapes] for _ in range(reads)]
     addresses = np.array([[t.data_ptr() for t in column] for column in columns], dtype=np.int64)
-    chunks = cpu.Chunks.of([math.prod(s) for s in workload.shapes])
+    chunks = cpu.CpuChunks([math.prod(s) for s in workload.shapes])
     kernel = cpu.mover(reads, writes)
 
     def move() -> float:

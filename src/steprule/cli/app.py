@@ -147,8 +147,7 @@ def _kernel_source(graph: Any, form: str) -> str:
             f"show --as {form}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
         ) from error
     program = split(graph)
-    how = {} if form == "triton" else {"parallel": True}
-    return str(compiler.source_of(program, ["float32"] * len(program.columns), "float32", **how))
+    return compiler.source_of(program, ["float32"] * len(program.columns), "float32")
 
 
 @app.command()

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule.compiler import cache
+from steprule.compiler.form import Cut, Kernel, compute_for
+from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import NumbaOperations, PassPrinter
 from steprule.compiler.split import Program
 from steprule.compiler.threads import allowed, launch, parallel_form
@@ -35,145 +36,89 @@ STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "fl
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """The compiled passes of a program for given dtypes."""
+class NumbaKernel(Kernel["CpuChunks"]):
+    """Numba's passes, serial and parallel."""
 
-    program: Program
-    dtypes: tuple[str, ...]
-    """Of each column of the address table, in torch's names."""
-    compute: str
-    """The dtype in which the maths is done."""
-    _forms: dict[bool, list[Callable[..., None]]] = field(default_factory=dict, repr=False, compare=False)
-    """The compiled passes, parallel or not."""
-
-    def chunks(self, sizes: Sequence[int], device: object) -> Chunks:
+    def chunks(self, sizes: Sequence[int], device: object = None) -> CpuChunks:
         """How this form cuts tensors of these numbers of elements."""
-        return Chunks.of(sizes)
+        return CpuChunks(sizes)
 
-    @cached_property
-    def _nothing(self) -> NDArray[Any]:
-        return np.empty((0, 0), dtype=self.compute)
+    @lazy
+    def serial(self) -> list[Callable[..., None]]:
+        """The passes for the calling thread."""
+        return self._compiled(parallel=False)
 
-    def _form(self, *, parallel: bool) -> list[Callable[..., None]]:
-        """The passes of one form, compiled at its first use."""
-        # No cached_property: until Python 3.12 that holds a lock, which a child forked meanwhile would never get.
-        if (form := self._forms.get(parallel)) is None:
-            form = self._forms[parallel] = self._compiled(parallel=parallel)
-        return form
+    @lazy
+    def parallel(self) -> list[Callable[..., None]]:
+        """The passes for several threads."""
+        launch()
+        return self._compiled(parallel=True)
 
     def _compiled(self, *, parallel: bool) -> list[Callable[..., None]]:
         """The passes, compiled or read from Numba's cache."""
-        if parallel:
-            launch()
         kind = f"{self.program.graph.rule.name}_{'parallel' if parallel else 'serial'}"
         source = source_of(self.program, self.dtypes, self.compute, parallel=parallel)
         module = cache.load(kind, source, cache.INTRINSICS, *cache.NUMBA)
         return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
 
-    def launch(
-        self,
-        addresses: NDArray[np.int64],
-        chunks: Chunks,
-        table: NDArray[Any],
-        which: NDArray[np.int32],
-        given: Sequence[float] = (),
-    ) -> None:
-        """Update every tensor; `given` are the program's reductions over all tensors."""
-        reduced = self._nothing
-        if self.program.reductions or self.program.given:
-            reduced = self.reduce(addresses, chunks, table, which, given)
-        last = len(self.program.passes) - 1
-        self._run(last, chunks, (addresses, *chunks.cuts, table, which, reduced, _NOTHING))
-
-    def reduce(
-        self,
-        addresses: NDArray[np.int64],
-        chunks: Chunks,
-        table: NDArray[Any],
-        which: NDArray[np.int32],
-        given: Sequence[float] = (),
-    ) -> NDArray[Any]:
-        """Run the passes that reduce: the reductions, then the given ones, [both, tensors].
-
-        `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors].
-        """
-        own = len(self.program.reductions)
-        reduced = np.empty((own + len(self.program.given), chunks.tensors), dtype=table.dtype)
-        reduced[own:] = np.reshape(given, (-1, 1))
-        done = 0
-        for k, part in enumerate(self.program.passes):
-            if part.reductions:
-                partial = np.empty((len(part.reductions), len(chunks.tensor)))
-                self._run(k, chunks, (addresses, *chunks.cuts, table, which, reduced, partial))
-                for node, of_chunks in zip(part.reductions, partial, strict=True):
-                    reduced[done] = chunks.combine(node.op, of_chunks)
-                    done += 1
-        return reduced
-
-    def _run(self, k: int, chunks: Chunks, args: tuple[Any, ...]) -> None:
+    def run(self, k: int, chunks: CpuChunks, reduced: Any, partial: Any) -> None:
         """One pass: on as many threads as torch would use, or on this one where the work is small."""
         threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
+        nothing = _NOTHING[self.compute]
+        args = (
+            *chunks.taken,
+            nothing if reduced is None else reduced,
+            _NOTHING["float64"] if partial is None else partial,
+        )
         if threads == 1:
-            self._form(parallel=False)[k](*args)
+            self.serial[k](*args)
             return
-        run = self._form(parallel=True)[k]
+        run = self.parallel[k]
         with parallel_form(threads):
             run(*args)
 
 
-_NOTHING = np.empty((0, 0), dtype=np.float64)
+_NOTHING: dict[str, NDArray[Any]] = {dtype: np.empty((0, 0), dtype) for dtype in ("float32", "float64")}
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """How tensors are cut: for each chunk its tensor, the offset of its first element, and its length."""
+class CpuChunks:
+    """A cut, and the arrays of a launch as a kernel takes them."""
 
-    sizes: tuple[int, ...]
-    tensor: NDArray[np.int32]
-    offset: NDArray[np.int64]
-    length: NDArray[np.int64]
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.cut = cut = Cut.of(sizes, CHUNK)
+        self.sizes = cut.sizes
+        self.cuts = cut.tensor, cut.offset, cut.length
+        self.elements = sum(cut.sizes)
+        self.taken: tuple[NDArray[Any], ...] = ()
 
-    @classmethod
-    def of(cls, sizes: Sequence[int]) -> Chunks:
-        """Cut tensors of these numbers of elements."""
-        counts = [-(-size // CHUNK) for size in sizes]
-        tensor = np.repeat(np.arange(len(sizes), dtype=np.int32), counts)
-        offset = (
-            np.concatenate([np.arange(c, dtype=np.int64) * CHUNK for c in counts]) if counts else np.empty(0, np.int64)
-        )
-        length = np.minimum(CHUNK, np.asarray(sizes, dtype=np.int64)[tensor] - offset)
-        return cls(tuple(sizes), tensor, offset, length)
+    def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
+        """Work on these from now on."""
+        self.taken = addresses, *self.cuts, table, which
 
-    @property
-    def tensors(self) -> int:
-        """How many tensors."""
-        return len(self.sizes)
+    def per_tensor(self, rows: int, dtype: str) -> NDArray[Any]:
+        """Room for reduced numbers."""
+        return np.empty((rows, len(self.sizes)), dtype)
 
-    @property
-    def cuts(self) -> tuple[NDArray[Any], ...]:
-        """The three arrays, as a kernel takes them."""
-        return self.tensor, self.offset, self.length
+    def per_chunk(self, rows: int) -> NDArray[np.float64]:
+        """Room for their parts."""
+        return np.empty((rows, len(self.cut.tensor)))
 
-    @cached_property
-    def elements(self) -> int:
-        """How many elements in all."""
-        return sum(self.sizes)
-
-    def combine(self, op: str, of_chunks: NDArray[np.float64]) -> NDArray[np.float64]:
-        """One number a tensor from one a chunk, added in the order of the chunks."""
-        total = np.zeros(self.tensors)
-        np.add.at(total, self.tensor, of_chunks)
+    def combine(self, op: str, of_chunks: NDArray[np.float64], of_tensors: NDArray[Any]) -> None:
+        """One number a tensor from one a chunk."""
+        total = np.zeros(len(self.sizes))
+        np.add.at(total, self.cut.tensor, of_chunks)
         with np.errstate(all="ignore"):
-            return np.sqrt(total) if op == "norm" else total / np.asarray(self.sizes) if op == "mean" else total
+            of_tensors[:] = (
+                np.sqrt(total) if op == "norm" else total / np.asarray(self.sizes) if op == "mean" else total
+            )
 
 
-def kernel_for(program: Program, dtypes: Mapping[str, str]) -> Kernel:
+def kernel_for(program: Program, dtypes: Mapping[str, str]) -> NumbaKernel:
     """The kernel of a program for the dtype of each column."""
-    compute = "float64" if dtypes["p"] == "float64" else "float32"
-    return Kernel(program, tuple(dtypes[name] for name in program.columns), compute)
+    return NumbaKernel(program, tuple(dtypes[name] for name in program.columns), compute_for(dtypes))
 
 
-def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel: bool) -> str:
+def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel: bool = True) -> str:
     """The kernel as Python source for Numba, one function a pass."""
     c = compute
     arguments = (
@@ -257,7 +202,7 @@ class _NumbaPass(NumbaOperations, PassPrinter):
         return f"reduced[{row}, i]"
 
 
-def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None]:
+def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], CpuChunks], None]:
     """A kernel that moves the bytes of an optimizer step and computes next to nothing: the limit that the bench names.
 
     It reads `reads` float32 columns and writes the sum of all to `writes` of them.
@@ -287,7 +232,7 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], Chunks], None
         kind = f"move_{'parallel' if parallel else 'serial'}"
         forms[parallel] = cache.load(kind, "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).move
 
-    def move(addresses: NDArray[np.int64], chunks: Chunks) -> None:
+    def move(addresses: NDArray[np.int64], chunks: CpuChunks) -> None:
         threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
         with parallel_form(threads) if threads > 1 else nullcontext():
             forms[threads > 1](addresses, *chunks.cuts)

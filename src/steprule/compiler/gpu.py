@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.compiler import cache
+from steprule.compiler.form import Cut, Kernel, compute_for
+from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import PassPrinter
 from steprule.compiler.split import Program
 
@@ -29,125 +30,49 @@ CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """The compiled passes of a program for given dtypes."""
+class TritonKernel(Kernel["GpuChunks"]):
+    """Triton's passes."""
 
-    program: Program
-    dtypes: tuple[str, ...]
-    """Of each column of the address table, in torch's names."""
-    compute: str
-    """The dtype in which the maths is done."""
-
-    def chunks(self, sizes: Sequence[int], device: torch.device) -> Chunks:
+    def chunks(self, sizes: Sequence[int], device: torch.device) -> GpuChunks:
         """How this form cuts tensors of these numbers of elements."""
-        return Chunks.of(sizes, device)
+        return GpuChunks(sizes, device)
 
-    @cached_property
-    def _passes(self) -> list[Any]:
+    @lazy
+    def passes(self) -> list[Any]:
+        """The functions that Triton compiles at their first launch."""
         source = source_of(self.program, self.dtypes, self.compute)
         module = cache.load(f"{self.program.graph.rule.name}_triton", source, __file__, "triton")
         return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
 
-    def launch(
-        self,
-        addresses: NDArray[np.int64],
-        chunks: Chunks,
-        table: NDArray[Any],
-        which: NDArray[np.int32],
-        given: Sequence[Any] = (),
-    ) -> None:
-        """Update every tensor; `given` are the program's reductions over all tensors, numbers or 0-dim tensors."""
-        reduced = self.reduce(addresses, chunks, table, which, given)
-        if not self.program.passes[-1].reductions:
-            self._run(len(self.program.passes) - 1, chunks, reduced)
-
-    def reduce(
-        self,
-        addresses: NDArray[np.int64],
-        chunks: Chunks,
-        table: NDArray[Any],
-        which: NDArray[np.int32],
-        given: Sequence[Any] = (),
-    ) -> Tensor:
-        """Run the passes that reduce: the reductions, then the given ones, [both, tensors], on the device.
-
-        `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors].
-        """
-        chunks.take(addresses, table, which)
-        own = len(self.program.reductions)
-        shape = (own + len(self.program.given), len(chunks.sizes))
-        reduced = torch.empty(shape, dtype=getattr(torch, self.compute), device=chunks.device)
-        for row, value in enumerate(given):
-            reduced[own + row] = value
-        done = 0
-        for k, part in enumerate(self.program.passes):
-            if part.reductions:
-                partial = torch.empty(
-                    (len(part.reductions), len(chunks.tensor)), dtype=torch.float64, device=chunks.device
-                )
-                self._run(k, chunks, reduced, partial)
-                with chunks.on_device():
-                    for row, node in enumerate(part.reductions):
-                        args = (partial[row], chunks.first, chunks.elements, reduced[done])
-                        _combine[(len(chunks.sizes),)](*args, OP=node.op)
-                        done += 1
-        return reduced
-
-    def _run(self, k: int, chunks: Chunks, reduced: Tensor, partial: Tensor | None = None) -> None:
-        count = len(chunks.tensor)
-        if not count:
+    def run(self, k: int, chunks: GpuChunks, reduced: Any, partial: Any) -> None:
+        """One pass, one program of the launch a chunk."""
+        if not chunks.count:
             return
-        held = chunks.held
-        table = held["table"]
+        table = chunks.held["table"]
+        reduced = table if reduced is None else reduced  # an argument that this pass does not read
         args = (
-            *(held["addresses"], len(chunks.sizes), chunks.tensor, chunks.offset, chunks.length),
-            *(table, table.shape[1], held["which"], reduced, reduced if partial is None else partial),
+            *(chunks.held["addresses"], len(chunks.sizes), chunks.tensor, chunks.offset, chunks.length),
+            *(table, table.shape[1], chunks.held["which"], reduced, reduced if partial is None else partial),
         )
         with chunks.on_device():
             # Unfused: a product rounds before its sum, as on the CPU, so that both give the same bits.
-            self._passes[k][(count,)](*args, count, CHUNK=CHUNK, enable_fp_fusion=False)
+            self.passes[k][(chunks.count,)](*args, chunks.count, CHUNK=CHUNK, enable_fp_fusion=False)
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """How tensors are cut, on the device: for each chunk its tensor, the offset of its first element, and its length."""
+class GpuChunks:
+    """A cut and the arrays of a launch, on the device."""
 
-    sizes: tuple[int, ...]
-    device: torch.device
-    tensor: Tensor
-    offset: Tensor
-    length: Tensor
-    first: Tensor
-    """The first chunk of each tensor, and behind the last tensor the number of chunks."""
-    elements: Tensor
-    """The number of elements of each tensor."""
-    held: dict[str, Tensor] = field(default_factory=dict)
-    """The addresses, table and which of the launch in hand, on the device."""
-    _sent: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """What they were made from."""
-
-    @classmethod
-    def of(cls, sizes: Sequence[int], device: torch.device) -> Chunks:
-        """Cut tensors of these numbers of elements."""
-        counts = np.array([-(-size // CHUNK) for size in sizes], dtype=np.int64)
-        first = np.concatenate([[0], np.cumsum(counts)])
-        tensor = np.repeat(np.arange(len(sizes)), counts)
-        offset = (np.arange(first[-1]) - first[tensor]) * CHUNK
-        elements = np.asarray(sizes, dtype=np.int64)
-        length = np.minimum(CHUNK, elements[tensor] - offset)
-
-        def there(array: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(array).to(device)
-
-        return cls(
-            tuple(sizes),
-            device,
-            there(tensor.astype(np.int32)),
-            there(offset),
-            there(length),
-            there(first),
-            there(elements),
+    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
+        cut = Cut.of(sizes, CHUNK)
+        self.sizes, self.device, self.count = cut.sizes, device, len(cut.tensor)
+        elements = np.asarray(cut.sizes, dtype=np.int64)
+        self.tensor, self.offset, self.length, self.first, self.elements = (
+            torch.from_numpy(array).to(device) for array in (cut.tensor, cut.offset, cut.length, cut.first, elements)
         )
+        self.held: dict[str, Tensor] = {}
+        """The addresses, table and which of the launch in hand."""
+        self._sent: dict[str, NDArray[Any]] = {}
+        """What they were made from."""
 
     def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
         """Bring what changed since the last launch to the device."""
@@ -156,15 +81,27 @@ class Chunks:
                 self._sent[name] = array.copy()
                 self.held[name] = torch.from_numpy(self._sent[name]).to(self.device, non_blocking=True)
 
+    def per_tensor(self, rows: int, dtype: str) -> Tensor:
+        """Room for reduced numbers."""
+        return torch.empty((rows, len(self.sizes)), dtype=getattr(torch, dtype), device=self.device)
+
+    def per_chunk(self, rows: int) -> Tensor:
+        """Room for their parts."""
+        return torch.empty((rows, self.count), dtype=torch.float64, device=self.device)
+
+    def combine(self, op: str, of_chunks: Tensor, of_tensors: Tensor) -> None:
+        """One number a tensor from one a chunk."""
+        with self.on_device():
+            _combine[(len(self.sizes),)](of_chunks, self.first, self.elements, of_tensors, OP=op)
+
     def on_device(self) -> AbstractContextManager[Any]:
         """Triton launches on the current device."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
 
-def kernel_for(program: Program, dtypes: Mapping[str, str]) -> Kernel:
+def kernel_for(program: Program, dtypes: Mapping[str, str]) -> TritonKernel:
     """The kernel of a program for the dtype of each column."""
-    compute = "float64" if dtypes["p"] == "float64" else "float32"
-    return Kernel(program, tuple(dtypes[name] for name in program.columns), compute)
+    return TritonKernel(program, tuple(dtypes[name] for name in program.columns), compute_for(dtypes))
 
 
 def source_of(program: Program, dtypes: Sequence[str], compute: str) -> str:

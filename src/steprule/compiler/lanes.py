@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from steprule.compiler import cache
 from steprule.compiler.graph import Kind, Node
+from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import NumbaOperations, PassPrinter
 from steprule.compiler.split import Program, literal
 
@@ -32,7 +32,7 @@ class LaneRule:
     compute: str
     """float32 or float64, as the parameters are."""
 
-    @cached_property
+    @lazy
     def modules(self) -> tuple[Any, Any]:
         """The compiled functions `scalars` and `step` of the first step and of the later ones."""
         kind = f"{self.later.graph.rule.name}_lanes"

@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from steprule.arithmetic import FloatArithmetic, Real, is_product
 from steprule.compiler.fold import fold
 from steprule.compiler.graph import REDUCTIONS, Graph, Kind, Node
+from steprule.compiler.lazy import lazy
 from steprule.rules.rule import Rule
 
 Constant = float | int | bool
@@ -65,13 +65,13 @@ class Program:
             roots, new = exact({n: Real(v) if type(v) in (int, float) else v for n, v in values.items()})
             return [float(v) for v in roots], {n: float(v) for n, v in new.items()}
 
-    @cached_property
+    @lazy
     def _scalar_slots(self) -> dict[str, Node | Constant]:
         """The one-number-a-tensor slots that the variant uses, and their new values."""
         outputs = ((s.name, self.graph.outputs[s.name]) for s in self.graph.rule.slots if s.per_tensor)
         return {name: value for name, value in outputs if value is not None}
 
-    @cached_property
+    @lazy
     def _host(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """The scalars as a Python function, on plain floats and, slower, on those that never raise."""
         # By subscript: a hyperparameter may bear the name of a function.

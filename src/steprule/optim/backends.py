@@ -8,6 +8,7 @@ import warnings
 from functools import cache
 from typing import Any, Literal
 
+from steprule.compiler.form import Compiler
 from steprule.errors import InputError
 
 Backend = Literal["auto", "eager", "numba", "triton"]
@@ -16,11 +17,12 @@ BACKENDS = ("auto", "eager", "numba", "triton")
 _MODULES: dict[Form, str] = {"numba": "cpu", "triton": "gpu"}
 
 
-def compiler_of(form: Form) -> Any:
+def compiler_of(form: Form) -> Compiler:
     """The module of the compiler that prints this form; numba or triton is imported with it."""
     if form == "numba":
         importlib.import_module("steprule.compiler.intrinsics")
-    return importlib.import_module(f"steprule.compiler.{_MODULES[form]}")
+    module: Any = importlib.import_module(f"steprule.compiler.{_MODULES[form]}")
+    return module  # type: ignore[no-any-return]  # mypy knows no module by a name that is put together
 
 
 @cache

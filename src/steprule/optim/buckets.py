@@ -12,25 +12,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steprule.compiler.form import Chunks, Kernel
 from steprule.compiler.split import Program, measuring, program_of
 from steprule.optim.backends import Form, compiler_of
-from steprule.rules.parts import gradient_norm
+from steprule.rules.parts import clip_by_norm, gradient_norm, has
+from steprule.rules.rule import Rule
 
 Switches = tuple[tuple[str, bool], ...]
 program_for = lru_cache(maxsize=1024)(program_of)
 
 
 @lru_cache(maxsize=1024)
-def kernel_for(program: Program, dtypes: tuple[str, ...], form: Form) -> Any:
+def kernel_for(program: Program, dtypes: tuple[str, ...], form: Form) -> Kernel[Any]:
     """The kernel; numba or triton is imported here, at the first step."""
     return compiler_of(form).kernel_for(program, dict(zip(program.columns, dtypes, strict=True)))
 
 
 @lru_cache(maxsize=64)
-def norm_program_for(switches: Switches) -> Program:
-    """What measures the gradients before a clip by norm, for the switches of the rule behind it."""
-    known = {h.name for h in gradient_norm.hypers}
-    return measuring(program_for(gradient_norm, tuple(s for s in switches if s[0] in known), frozenset()))
+def norm_program_for(rule: Rule, switches: Switches) -> Program:
+    """What measures the gradients before the rule's clip by norm."""
+    measure = gradient_norm(rule)
+    known = {h.name for h in measure.hypers}
+    return measuring(program_for(measure, tuple(s for s in switches if s[0] in known), frozenset()))
 
 
 @dataclass
@@ -38,14 +41,14 @@ class Bucket:
     """Tensors of the same device and dtypes, with the same slots present."""
 
     program: Program
-    kernel: Any
-    norm: Any
+    kernel: Kernel[Any]
+    norm: Kernel[Any] | None
     """The kernel that measures the gradients, where the rule clips by their norm."""
     places: NDArray[np.intp] | None
     """Where its tensors stand among those that are looked at; None where it has them all."""
     columns: int
     """How many tensors the kernel takes for each parameter: itself, its gradient, its slots."""
-    chunks: Any
+    chunks: Chunks
     laid_otherwise: list[int]
     """Which of its gradients lie otherwise than their parameter: the kernel reads a copy."""
     table: NDArray[Any]
@@ -63,11 +66,12 @@ class Bucket:
     ) -> Bucket:  # fmt: skip
         """For tensors of these numbers of elements."""
         kernel = kernel_for(program, dtypes, form)
-        clips = dict(switches).get("clip_norm")
+        rule = program.graph.rule
+        clips = has(rule, clip_by_norm) and dict(switches)["clip_norm"]
         return cls(
             program=program,
             kernel=kernel,
-            norm=kernel_for(norm_program_for(switches), dtypes[:2], form) if clips else None,
+            norm=kernel_for(norm_program_for(rule, switches), dtypes[:2], form) if clips else None,
             places=places,
             columns=len(program.columns),
             chunks=kernel.chunks(sizes, device),
@@ -92,6 +96,7 @@ class Bucket:
 
     def square(self, hypers: dict[str, Any]) -> Any:
         """The sum of the squares of the gradients, as the clip will see them; a 0-dim tensor where they are on a GPU."""
+        assert self.norm is not None
         values, _ = self.norm.program.scalars(hypers)
         table = np.array(values, dtype=self.norm.compute).reshape(-1, 1)
         norms = self.norm.reduce(self.addresses, self.chunks, table, np.zeros_like(self.which))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import unknown_name
+from steprule.errors import RuleError, unknown_name
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
 from steprule.rules.rule import Rule
@@ -79,6 +79,21 @@ class RAdam(RuleOptimizer, torch.optim.RAdam):
 NAMES = ("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Lion")
 
 
+_OF_TORCH = (
+    "self",
+    "params",
+    "betas",
+    "zero_grad",
+    "fused_unscale",
+    "backend",
+    "foreach",
+    "fused",
+    "capturable",
+    "differentiable",
+)
+"""What a constructor or a group of torch's means something else by than a rule's own number would."""
+
+
 _BEYOND_TORCH = ("clip_value", "clip_norm", "ema_decay")
 """Parts whose hyperparameters are keys of a group only where they are on, as in the classes that torch has."""
 
@@ -133,6 +148,8 @@ def _with_betas(values: dict[str, Any]) -> dict[str, Any]:
 def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimizer]:
     """An Optimizer class from any rule; its constructor takes the rule's hyperparameters by name, with their defaults.
 
+    Raises `RuleError` where a hyperparameter has a name that torch's optimizers use for something else, or a slot is called `step`.
+
     A rule with `beta1` and `beta2` takes `betas=(beta1, beta2)` too, and keeps them so in its groups, as torch's classes do.
 
     >>> import steprule, torch
@@ -146,6 +163,7 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
 @cache
 def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
     """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
+    _check_names(raw)
     found = equipped(raw)
     defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None})
     taken = {h.name for h in raw.hypers}
@@ -170,6 +188,17 @@ def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
         FromRule.__init__,
     )
     return made  # type: ignore[no-any-return]
+
+
+def _check_names(raw: Rule) -> None:
+    where = "{}:{}: rule {}".format(*raw.lines, raw.name)
+    for hyper in raw.hypers:
+        if hyper.name in _OF_TORCH:
+            expected = "a hyperparameter by a name that torch's optimizers do not use for something else"
+            raise RuleError(where, expected=expected, got=hyper.name, hint="Call it otherwise.")
+    if "step" in {s.name for s in raw.slots}:
+        expected = "a slot by another name: state['step'] is the number of steps taken"
+        raise RuleError(where, expected=expected, got="step", hint="Take the number of the step as a keyword-only t.")
 
 
 def _made_again(reference: str, name: str) -> type[RuleOptimizer]:

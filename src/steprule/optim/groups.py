@@ -37,6 +37,7 @@ from steprule.optim.signature import (
     span_of,
 )
 from steprule.optim.states import as_numbers, begin, check_whole, lay_as
+from steprule.rules.parts import clip_by_norm, has
 
 if TYPE_CHECKING:
     from steprule.optim.optimizer import RuleOptimizer
@@ -47,8 +48,8 @@ class GroupPlan:
 
     def __init__(self, optimizer: RuleOptimizer, group: dict[str, Any], scale: float | None) -> None:
         self.rule, self.backend = optimizer.rule, optimizer.backend
-        self.settings = settings = Settings(self.rule, group, scale)
-        self.clips = bool(settings.hypers.get("clip_norm"))
+        self.settings = settings = Settings(self.rule, group, scale, optimizer._extras)
+        self.clips = has(self.rule, clip_by_norm) and bool(settings.hypers["clip_norm"])
         used = eager.slots_of(self.rule, settings.switches)
         self.used = used
         self.starts = {"step": 0.0} if optimizer.counts_steps else {}
@@ -197,7 +198,7 @@ class GroupPlan:
         """The sums of the squares of the gradients, one for each bucket and for each parameter beside them."""
         found = [bucket.square(self.settings.hypers) for bucket in self.buckets]
         with torch.no_grad():
-            found += [one_by_one.square_of(members[m], self.settings.hypers) for m in self.others]
+            found += [one_by_one.square_of(self.rule, members[m], self.settings.hypers) for m in self.others]
         return found
 
     def launch(self, optimizer: RuleOptimizer, group: dict[str, Any], norm: Any) -> None:

@@ -105,12 +105,12 @@ def step_by_rule(
         state["step"] += 1
 
 
-def square_of(p: Tensor, hypers: Mapping[str, Any]) -> float:
-    """The sum of the squares of one gradient, as a clip by norm will see them."""
+def square_of(rule: Rule, p: Tensor, hypers: Mapping[str, Any]) -> float:
+    """The sum of the squares of one gradient, as the rule's clip by norm will see them."""
     assert p.grad is not None
-    known = {h.name for h in gradient_norm.hypers}
-    own = {n: v for n, v in hypers.items() if n in known}
-    norms, _ = eager.step(gradient_norm, resolved(p.detach()), resolved(p.grad.detach()).to(p.dtype), {}, 1, own)
+    measure = gradient_norm(rule)
+    own = {h.name: hypers[h.name] for h in measure.hypers}
+    norms, _ = eager.step(measure, resolved(p.detach()), resolved(p.grad.detach()).to(p.dtype), {}, 1, own)
     whole = norms.full_tensor() if shard(norms) is not norms else norms  # one number, in p's shape
     whole = whole.real if whole.is_complex() else whole
     return float(whole.max()) ** 2 if whole.numel() else 0.0

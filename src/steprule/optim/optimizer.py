@@ -19,6 +19,7 @@ from steprule.optim.backends import BACKENDS, Backend
 from steprule.optim.groups import GroupPlan
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.states import number
+from steprule.rules.parts import average, has, unscale
 from steprule.rules.rule import Rule
 
 BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
@@ -78,16 +79,19 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.backend = kwargs.pop("backend", "auto")
         if self.backend not in BACKENDS:
             raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(self.backend))
-        unscale = kwargs.pop("fused_unscale", False)
-        if not isinstance(unscale, bool):
-            raise InputTypeError(f"{type(self).__name__}: fused_unscale", expected="a bool", got=repr(unscale))
+        fused = kwargs.pop("fused_unscale", False)
+        if not isinstance(fused, bool):
+            raise InputTypeError(f"{type(self).__name__}: fused_unscale", expected="a bool", got=repr(fused))
+        if fused and not has(self.rule, unscale):
+            names = "a rule without a scaled or grad_scale of its own"
+            raise InputError(f"{type(self).__name__}: fused_unscale", expected=names, got=self.rule.name)
         extras = {n: kwargs.pop(n, v) for n, v in self._extras.items()}
         self._check_extras(extras)
         super().__init__(params, *args, **kwargs)
         for p, state in self.state.items():  # torch makes Adagrad's count on the default device
             if isinstance(count := state.get("step"), Tensor) and count.device.type == "meta" != p.device.type:
                 state["step"] = number(0.0)
-        if unscale:
+        if fused:
             self._step_supports_amp_scaling = True  # torch's name: GradScaler looks for it
         # What is off is no key: a group has torch's keys alone, and checkpoints go both ways.
         self.defaults.update({n: v for n, v in extras.items() if v != self._extras[n]})
@@ -187,9 +191,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         optimizer neither steps nor gives its `state_dict`. At its end each parameter has its weights again, whatever was
         written to it there; the averages stay as they were.
         """
-        pairs = [
-            (p, s["ema"]) for p, s in self.state.items() if isinstance(s, Mapping) and isinstance(s.get("ema"), Tensor)
-        ]
+        states = self.state.items() if has(self.rule, average) else ()
+        pairs = [(p, s["ema"]) for p, s in states if isinstance(s, Mapping) and isinstance(s.get("ema"), Tensor)]
         if not pairs:
             hint = "Give the constructor ema_decay=0.999, say, and take a step."
             raise InputError("ema_weights", expected="an average of the weights", got="none yet", hint=hint)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from operator import itemgetter
 from typing import Any
 
 from torch import Tensor
 
 from steprule.optim.buckets import Switches
+from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
 _OF_THE_STEP = ("betas", "zero_grad", "differentiable", "capturable")
@@ -20,8 +21,8 @@ _FIXED = (float, int, bool, type(None), str)
 class Settings:
     """The settings of one group; `still` keeps them true."""
 
-    def __init__(self, rule: Rule, group: Mapping[str, Any], scale: float | None) -> None:
-        self.rule = rule
+    def __init__(self, rule: Rule, group: Mapping[str, Any], scale: float | None, beyond: Collection[str] = ()) -> None:
+        self.rule, self._beyond = rule, beyond
         own = (*(h.name for h in rule.hypers), *_OF_THE_STEP)
         self._keys = tuple(n for n in own if n in group)
         self._absent = frozenset(own) - set(self._keys)
@@ -50,7 +51,7 @@ class Settings:
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
         self._values, self.scale = self._get(group)[:-1], scale
         self._fixed = all(map(_is_fixed, self._values))
-        self.hypers = hypers_of(self.rule, group, scale)
+        self.hypers = hypers_of(self.rule, group, scale, self._beyond)
         self.zeroes = bool(group.get("zero_grad"))
         self.special = bool(group.get("differentiable") or group.get("capturable"))
         self.changes += 1
@@ -61,14 +62,25 @@ class Settings:
         return tuple((n, v if isinstance(v, bool) else bool(v != 0)) for n in switching for v in (hypers[n],))
 
 
-def hypers_of(rule: Rule, group: Mapping[str, Any], scale: float | None = None) -> dict[str, Any]:
-    """The rule's hyperparameters from a group: what it does not have is off; tensors are read, once a step."""
+def hypers_of(
+    rule: Rule, group: Mapping[str, Any], scale: float | None = None, beyond: Collection[str] = ()
+) -> dict[str, Any]:
+    """The rule's hyperparameters from a group; tensors are read, once a step.
+
+    Those of `beyond`, which torch's class has not, are off where the group has none. Another that is missing is a KeyError, as
+    in torch.
+    """
     found: dict[str, Any] = {}
-    for name, default in rule.defaults.items():
-        paired = name in ("beta1", "beta2") and "betas" in group
-        value = group["betas"][name == "beta2"] if paired else group.get(name, default)
+    for hyper in rule.hypers:
+        name = hyper.name
+        if name in ("beta1", "beta2") and "betas" in group:
+            value = group["betas"][name == "beta2"]
+        elif name in beyond or hyper.given is not None:
+            value = group.get(name, hyper.default)
+        else:
+            value = group[name]
         found[name] = value.item() if isinstance(value, Tensor) else value
-    if scale is not None and "scaled" in found:
+    if scale is not None and has(rule, unscale):
         found["scaled"], found["grad_scale"] = True, scale
     return found
 

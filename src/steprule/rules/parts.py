@@ -160,10 +160,10 @@ def _hypers_of(part: Part, settings: dict[str, float | bool]) -> tuple[dict[str,
 @cache
 def composed(rule: Rule) -> Rule:
     """`rule` with ascent and weight decay before it, where it has them not already: what `trace` and `train` run."""
-    have = {h.name for h in rule.hypers}
-    if "weight_decay" not in have:
+    taken = {h.name for h in rule.hypers} | {s.name for s in rule.slots}
+    if not taken & {"weight_decay", "decoupled_weight_decay"}:
         rule = before(decay, rule)
-    return rule if "maximize" in have else before(ascend, rule)
+    return rule if "maximize" in taken else before(ascend, rule)
 
 
 @cache
@@ -180,11 +180,22 @@ def equipped(rule: Rule) -> Rule:
     return rule if taken & {"ema", "ema_decay"} else behind(average, rule)
 
 
+def has(rule: Rule, part: Part) -> bool:
+    """Whether `part` was put before or behind the rule; one of the same names that the author wrote is another."""
+    return part.__code__ in rule.codes
+
+
 @rule
 def _norm(p, g):  # type: ignore[no-untyped-def]  # a rule: p and g are whatever kind of number comes in
     """The norm of one tensor's gradient."""
     return norm(g)
 
 
-gradient_norm = before(unscale, before(clip_by_value, _norm))
-"""What `clip_by_norm` needs of each tensor: the norm of the gradient that will reach it. Its new p is that norm."""
+@cache
+def gradient_norm(rule: Rule) -> Rule:
+    """What `clip_by_norm` before `rule` needs of each tensor: the norm of the gradient that will reach it, as the new p."""
+    found = _norm
+    for part in (clip_by_value, unscale):
+        if has(rule, part):
+            found = before(part, found)
+    return found

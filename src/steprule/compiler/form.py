@@ -1,0 +1,126 @@
+"""What a compiled form offers: a kernel for a program and dtypes, a cut of tensors into chunks, a launch.
+
+cpu.py's kernels are Numba's, gpu.py's are Triton's. What both do alike stands here: which
+dtype the maths has, where each chunk lies, and the order of the passes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from steprule.compiler.split import Program
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How tensors are cut: for each chunk its tensor, the offset of its first element, and its length."""
+
+    sizes: tuple[int, ...]
+    """The elements of each tensor."""
+    tensor: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    first: NDArray[np.int64]
+    """The first chunk of each tensor, and behind the last tensor the number of chunks."""
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], chunk: int) -> Cut:
+        """Cut tensors of these numbers of elements into chunks of at most `chunk`."""
+        elements = np.asarray(sizes, dtype=np.int64)
+        counts = -(-elements // chunk)
+        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        tensor = np.repeat(np.arange(len(sizes), dtype=np.int32), counts)
+        offset = (np.arange(first[-1]) - first[tensor]) * chunk
+        return cls(tuple(sizes), tensor, offset, np.minimum(chunk, elements[tensor] - offset), first)
+
+
+class Chunks(Protocol):
+    """The chunks of some tensors, where a form's kernels read them, and what they work on in one launch."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The elements of each tensor."""
+
+    def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
+        """Work on these from now on: `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors]."""
+
+    def per_tensor(self, rows: int, dtype: str) -> Any:
+        """Room for reduced numbers, [rows, tensors]."""
+
+    def per_chunk(self, rows: int) -> Any:
+        """Room for their parts, [rows, chunks]."""
+
+    def combine(self, op: str, of_chunks: Any, of_tensors: Any) -> None:
+        """One number a tensor from one a chunk, added in the order of the chunks."""
+
+
+C = TypeVar("C", bound=Chunks)
+
+
+@dataclass(frozen=True)
+class Kernel(ABC, Generic[C]):
+    """The compiled passes of a program for given dtypes."""
+
+    program: Program
+    dtypes: tuple[str, ...]
+    """Of each column of the address table, in torch's names."""
+    compute: str
+    """The dtype in which the maths is done."""
+
+    @abstractmethod
+    def chunks(self, sizes: Sequence[int], device: torch.device) -> C:
+        """How this form cuts tensors of these numbers of elements."""
+
+    @abstractmethod
+    def run(self, k: int, chunks: C, reduced: Any, partial: Any) -> None:
+        """Pass `k` over what `chunks` has taken; it reads `reduced` and, where it reduces, writes `partial`."""
+
+    def launch(
+        self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
+    ) -> None:  # fmt: skip
+        """Update every tensor; `given` are the program's reductions over all tensors, numbers or 0-dim tensors."""
+        reduced = self.reduce(addresses, chunks, table, which, given)
+        self.run(len(self.program.passes) - 1, chunks, reduced, None)
+
+    def reduce(
+        self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
+    ) -> Any:  # fmt: skip
+        """Run the passes that reduce: the program's reductions, then the given ones, [both, tensors]; None without any."""
+        chunks.take(addresses, table, which)
+        own = len(self.program.reductions)
+        if not (own or given):
+            return None
+        reduced = chunks.per_tensor(own + len(given), self.compute)
+        for row, value in enumerate(given):
+            reduced[own + row] = value
+        done = 0
+        for k, part in enumerate(self.program.passes):
+            if part.reductions:
+                partial = chunks.per_chunk(len(part.reductions))
+                self.run(k, chunks, reduced, partial)
+                for node, of_chunks in zip(part.reductions, partial, strict=True):
+                    chunks.combine(node.op, of_chunks, reduced[done])
+                    done += 1
+        return reduced
+
+
+class Compiler(Protocol):
+    """A form's module, which prints and loads kernels."""
+
+    def kernel_for(self, program: Program, dtypes: Mapping[str, str]) -> Kernel[Any]:
+        """The kernel of a program for the dtype of each column."""
+
+    def source_of(self, program: Program, dtypes: Sequence[str], compute: str) -> str:
+        """The source of its passes; where there are serial and parallel ones, of the parallel."""
+
+
+def compute_for(dtypes: Mapping[str, str]) -> str:
+    """The dtype in which the maths is done: the parameter's, but at least float32."""
+    return "float64" if dtypes["p"] == "float64" else "float32"
