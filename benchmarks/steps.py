@@ -1,6 +1,7 @@
 """Whole steps of Adam and others: alone (a block of steps of one form, then of the next) and in turn (one step of each form).
 
-    python benchmarks/steps.py [--out benchmarks/results/steps.json] [--threads 1]
+    python benchmarks/steps.py [--out benchmarks/results/steps.json] [--threads 2 1]
+    python benchmarks/steps.py --table benchmarks/results/steps.json
 
 Every row names its form, its threads and microseconds; ratios are the other form's over ours, medians over rounds. Warm-up and
 compilation come before. The look by Python (`STEPRULE_SCAN=python`) is printed beside, in a process of its own.
@@ -25,8 +26,9 @@ from steprule import optim
 from steprule.benching.steps import machine
 from steprule.optim.scan import refusal
 
+MANY = "300 x 1,000"
 WORK: dict[str, tuple[str, list[tuple[int, ...]], int, int]] = {
-    "300 x 1,000": ("Adam", [(1000,)] * 300, 15, 40),
+    MANY: ("Adam", [(1000,)] * 300, 15, 40),
     "300 x 1,000, fresh gradients": ("Adam", [(1000,)] * 300, 15, 20),
     "2 tensors, 6 elements": ("Adam", [(1, 5), (1,)], 15, 1000),
     "48 x (768 x 768 + 768), RMSprop": ("RMSprop", [(768, 768), (768,)] * 48, 5, 3),
@@ -102,27 +104,53 @@ def measure(label: str) -> dict[str, Any]:
     return row
 
 
+def table(found: dict[str, Any]) -> str:
+    """The rows in Markdown: microseconds and ratios, alone and in turn."""
+    lines = [
+        "| work | threads | look | steprule, µs | peer | its µs | over ours, alone | over ours, in turn |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        mine = f"{row['alone, us']['steprule']:,.0f} / {row['in turn, us']['steprule']:,.0f}"
+        for form, ratio in row["alone, x"].items():
+            theirs = f"{row['alone, us'][form]:,.0f} / {row['in turn, us'][form]:,.0f}"
+            cells = (row["work"], row["class"], row["threads"], row["look"], mine, form, theirs)
+            work, kind, *rest = map(str, cells)
+            named = work if kind in work else f"{work}, {kind}"
+            lines.append(f"| {' | '.join([named, *rest])} | {ratio:.2f}x | {row['in turn, x'][form]:.2f}x |")
+    return "\n".join(lines)
+
+
+def by_python(label: str, threads: int) -> dict[str, Any]:
+    """The same row with every look taken by Python, in a process of its own."""
+    command = [sys.executable, __file__, "--inner", "--threads", str(threads), "--only", label]
+    done = subprocess.run(
+        command, env={**os.environ, "STEPRULE_SCAN": "python"}, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
 def main() -> None:
     """Print the rows, and write them where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, nargs="*", default=[torch.get_num_threads()])
     parser.add_argument("--only", nargs="*", default=list(WORK))
+    parser.add_argument("--table", type=Path, help="print a file's rows as a table, measure nothing")
     parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    if args.table:
+        print(table(json.loads(args.table.read_text(encoding="utf-8"))))
+        return
     rows = []
-    for label in args.only:
-        row = {**measure(label), "look": "records" if refusal() is None else "python"}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    if not args.inner and refusal() is None:
-        command = [sys.executable, __file__, "--inner", "--threads", str(args.threads), "--only", "300 x 1,000"]
-        done = subprocess.run(
-            command, env={**os.environ, "STEPRULE_SCAN": "python"}, capture_output=True, text=True, check=True
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(done.stdout.strip())
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        for label in args.only:
+            rows.append({**measure(label), "look": "records" if refusal() is None else "Python"})
+            print(json.dumps(rows[-1]), flush=True)
+        if not args.inner and refusal() is None and MANY in args.only:
+            rows.append(by_python(MANY, threads))
+            print(json.dumps(rows[-1]), flush=True)
     if args.out:
         found = {"machine": machine("cpu"), "rows": rows}
         args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from thinning import thinned
 
 import steprule
 from steprule import rules
@@ -172,7 +173,7 @@ def test_a_reader_that_goes_away() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", thinned(["bash", "zsh", "fish"], 3))
 def test_completion_offers_rules_and_surfaces(shell: str) -> None:
     def offered(words: str) -> str:
         import os

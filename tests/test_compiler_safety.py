@@ -76,6 +76,7 @@ def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert stepped(tmp_path / "a" / "b" / "c")[1].startswith("0")
 
 
+@pytest.mark.long
 def test_a_full_cache_folder(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

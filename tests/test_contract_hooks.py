@@ -24,6 +24,7 @@ from contract import (
     states_apart,
     train,
 )
+from thinning import thinned
 from tolerances import CLASS_FLOAT32_FEW_STEPS
 from torch import nn
 from torch.optim import lr_scheduler
@@ -408,7 +409,7 @@ BETA_CHANGES: dict[str, tuple[Callable[[], Any], Callable[[dict[str, Any]], None
 
 @pytest.mark.parametrize("tensor_lr", [False, True])
 @pytest.mark.parametrize(("start", "change"), BETA_CHANGES.values(), ids=list(BETA_CHANGES))
-@pytest.mark.parametrize("name", BETAS)
+@pytest.mark.parametrize("name", thinned(BETAS, 3))
 def test_betas_changed_in_place_are_seen(name: str, start: Any, change: Any, tensor_lr: bool) -> None:
     def go() -> None:
         both = list(twins(name))
@@ -439,7 +440,7 @@ FOREIGN: dict[str, Callable[[int], Any]] = {
 
 
 @pytest.mark.parametrize("value", FOREIGN.values(), ids=list(FOREIGN))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 4))
 def test_keys_of_ones_own_in_a_group_are_left_alone(name: str, value: Callable[[int], Any]) -> None:
     def go() -> None:
         ends = []

@@ -49,7 +49,7 @@ def gradients_of(params: list[nn.Parameter]) -> list[weakref.ref[Tensor]]:
 
 
 @pytest.mark.parametrize("settings", FORMS.values(), ids=list(FORMS))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 3))
 def test_gradients_die_with_zero_grad(name: str, settings: dict[str, Any]) -> None:
     params = [parameter(40, 30), parameter(7), parameter()]
     optimizer = make(name, params, **settings)
@@ -321,7 +321,7 @@ def memory_after_zero_grad(which: str) -> int:
     return highest
 
 
-@pytest.mark.parametrize("work", [memory_of_trainings, memory_of_release, memory_after_zero_grad])
+@pytest.mark.parametrize("work", thinned([memory_of_trainings, memory_of_release, memory_after_zero_grad], 3))
 def test_resident_memory_is_torchs(work: Callable[[str], int]) -> None:
     mine, torchs = (in_fresh(work, which) for which in ("mine", "torch's"))
     assert mine <= RESIDENT_SHARE * torchs

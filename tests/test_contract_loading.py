@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from contract import NAMES, REFERENCE, apart, in_fresh, make, only_ours, optim, parameter, peak, resident, train
+from thinning import thinned
 from tolerances import CLASS_FLOAT32_FEW_STEPS, CLONE_SHARE
 from torch import Tensor, nn
 
@@ -404,7 +405,7 @@ def test_states_of_lower_precision_than_their_parameter_are_raised(name: str, dt
 
 @only_ours
 @pytest.mark.parametrize("low", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 3))
 def test_states_of_higher_precision_than_their_parameter_are_kept(name: str, low: torch.dtype) -> None:
     saved, p = checkpoint_of(name, torch.float32)
     q = nn.Parameter(p.detach().to(low))

@@ -20,6 +20,7 @@ from contract import (
     states_apart,
     train,
 )
+from thinning import thinned
 from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_FEW_STEPS, CLASS_FLOAT64
 from torch import Tensor, nn
 
@@ -343,7 +344,7 @@ def test_deterministic_mode(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 4))
 def test_the_default_dtype(name: str, dtype: torch.dtype) -> None:
     def go() -> None:
         torch.set_default_dtype(dtype)
@@ -367,7 +368,7 @@ def test_the_default_dtype(name: str, dtype: torch.dtype) -> None:
 
 @only_ours
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 5))
 def test_the_average_of_low_precision_weights_moves(name: str, dtype: torch.dtype) -> None:
     """It is kept in float32: of 2, 2, 2, ... from 1 it is 2 - 0.99^n, and in bfloat16 it would stand still."""
     p = nn.Parameter(torch.ones(2, dtype=dtype))

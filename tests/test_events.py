@@ -201,6 +201,7 @@ def test_a_sample_of_the_matrix(peer: Peer) -> None:
     assert not found, told(found)
 
 
+@pytest.mark.long
 def test_a_sample_of_large_tensors() -> None:
     found = failures([case for peer in PEERS for case in sample(peer, "large", 2)])
     assert not found, told(found)

@@ -482,7 +482,7 @@ def test_a_bad_value_is_said(page: Page) -> None:
     assert state(page) == before
 
 
-@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("width", [360, pytest.param(1200, marks=pytest.mark.long)])
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessible(page: Page, width: int, language: str, theme: str) -> None:

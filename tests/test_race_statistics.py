@@ -41,6 +41,7 @@ def _simulated(rng: np.random.Generator, sharpness: list[float], noise: float, c
 SURFACES = [([60.0], 0.02), ([60.0, 10.0], 0.1), ([8.0, 0.3, 0.05], 0.02), ([8.0, 0.3], 0.1), ([6.0, 6.0, 6.0], 0.05)]
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth_with_the_luck_of_tuning() -> None:
     """95 % intervals hold the true difference in 93 to 97 % of simulated races; without tuning's luck in far fewer."""
     rng = np.random.default_rng(0)

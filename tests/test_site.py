@@ -18,7 +18,10 @@ from steprule import rules
 from steprule.cli import main
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md") if "dev" not in p.parts)
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    p.relative_to(ROOT).as_posix() for p in DOCS.rglob("*.md") if "dev" not in p.relative_to(DOCS).parts
+)
 
 
 def hooks() -> ModuleType:

@@ -134,7 +134,7 @@ def test_a_misspelt_surface_is_no_formula(name: str) -> None:
 
 
 @pytest.mark.parametrize("rule", rules.names())
-@pytest.mark.parametrize("surface", thinned(IDS, 3))
+@pytest.mark.parametrize("surface", thinned(IDS, 5))
 def test_every_rule_moves_on_every_surface_and_goes_down(rule: str, surface: str) -> None:
     path = paths.tuned_trace(rule, surface)
     assert path.tuned

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from grid import CASES, COUNTERPARTS, IDS, Counterpart
+from thinning import thinned
 from tolerances import TORCH_FLOAT64, TORCH_NADAM_FLOAT32_PRODUCT
 
 from steprule import rules
@@ -65,7 +66,7 @@ def run_both(
                     ), f"{slot.name} after step {t}"
 
 
-@pytest.mark.parametrize(("case", "settings"), CASES, ids=IDS)
+@pytest.mark.parametrize(("case", "settings"), thinned(CASES, 2, IDS))
 def test_every_option_for_100_steps(case: Counterpart, settings: dict[str, Any], float64_default: None) -> None:
     run_both(case, settings, tolerance=TORCH_FLOAT64)
 

@@ -113,7 +113,7 @@ def means_agree(entries: Any, seeds: int, table: dict[str, tuple[float, float]],
         assert abs(np.mean(finals) - mean) <= STANDARD_ERRORS * error, f"{entry.label}: {np.mean(finals)}"
 
 
-@pytest.mark.parametrize("entry", thinned(EIGHT, 3, [e.label for e in EIGHT]))
+@pytest.mark.parametrize("entry", thinned(EIGHT, 5, [e.label for e in EIGHT]))
 def test_means_of_twenty_seeds_agree_with_the_table(entry: Any) -> None:
     means_agree([entry], 20, TABLE, 2000)
 

@@ -9,14 +9,14 @@ import pytest
 
 
 def thinned(cases: Iterable[Any], every: int, ids: Iterable[str] | None = None) -> list[Any]:
-    """Parameters for `parametrize`: the first, each `every`-th and the last in the default suite, all in the long one."""
+    """Parameters for `parametrize`: the first and each `every`-th in the default suite, all in the long one."""
     listed = list(cases)
     names = list(ids) if ids is not None else [None] * len(listed)
     return [
         pytest.param(
             *(case if isinstance(case, tuple) else (case,)),
             id=name,
-            marks=() if k % every == 0 or k == len(listed) - 1 else pytest.mark.long,
+            marks=() if k % every == 0 else pytest.mark.long,
         )
         for k, (case, name) in enumerate(zip(listed, names, strict=True))
     ]
