@@ -284,10 +284,10 @@ def begun(side: str, seed: int) -> Run:
     s = Surroundings(None, [], peer.slots, peer.numbers, Guards())  # type: ignore[arg-type]
     run = Run(side, peer, settings, s, shapes, dtype)
     s.params = [run.parameter(shape, draw) for shape in shapes]
-    cut = draw.randint(1, len(shapes)) if draw.random() < 0.5 else len(shapes)
-    groups: list[dict[str, Any]] = [{"params": s.params[:cut]}]
-    if cut < len(shapes):
-        groups.append({"params": s.params[cut:], "lr": 0.004})
+    cuts = sorted({0, len(shapes), *(draw.randrange(len(shapes)) for _ in range(draw.choice([0, 0, 1, 2, 3])))})
+    groups: list[dict[str, Any]] = [{"params": s.params[a:b]} for a, b in itertools.pairwise(cuts)]
+    for group in groups[1:]:
+        group["lr"] = draw.choice([0.004, 0.006])
     s.optimizer = peer.make(side, groups, **settings)
     return run
 

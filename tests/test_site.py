@@ -19,9 +19,7 @@ from steprule.cli import main
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(
-    p.relative_to(ROOT).as_posix() for p in DOCS.rglob("*.md") if "dev" not in p.relative_to(DOCS).parts
-)
+PAGES = sorted(p.relative_to(ROOT).as_posix() for p in DOCS.rglob("*.md") if "dev" not in p.relative_to(DOCS).parts)
 
 
 def hooks() -> ModuleType:

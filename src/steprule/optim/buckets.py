@@ -19,6 +19,8 @@ from steprule.rules.parts import clip_by_norm, gradient_norm, has
 from steprule.rules.rule import Rule
 
 Switches = tuple[tuple[str, bool], ...]
+Hypers = Sequence[dict[str, Any]]
+"""The hyperparameters of each group."""
 program_for = lru_cache(maxsize=1024)(program_of)
 
 
@@ -94,12 +96,13 @@ class Bucket:
             self.copies.append(copied)
             self.addresses[1, k] = copied.data_ptr()
 
-    def square(self, hypers: dict[str, Any]) -> Any:
+    def square(self, hypers: Hypers, group_of: NDArray[np.intp] | None) -> Any:
         """The sum of the squares of the gradients, as the clip will see them; a 0-dim tensor where they are on a GPU."""
         assert self.norm is not None
-        values, _ = self.norm.program.scalars(hypers)
-        table = np.array(values, dtype=self.norm.compute).reshape(-1, 1)
-        norms = self.norm.reduce(self.addresses, self.chunks, table, np.zeros_like(self.which))
+        program = self.norm.program
+        table = np.array([program.scalars(own)[0] for own in hypers], dtype=self.norm.compute)
+        which = np.zeros(len(self.which), np.int32) if group_of is None else group_of.astype(np.int32)
+        norms = self.norm.reduce(self.addresses, self.chunks, table.reshape(len(hypers), -1).T.copy(), which)
         return (norms * norms).sum()
 
     def launch(self, given: Mapping[str, Any]) -> None:
@@ -108,30 +111,33 @@ class Bucket:
         self.kernel.launch(self.addresses, self.chunks, self.table, self.which, args)
         self.copies = []
 
-    def tabulate(self, hypers: dict[str, Any], numbers: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-        """Fill the table of scalars, a column for each distinct combination of step number and one-number slots.
+    def tabulate(
+        self, hypers: Hypers, group_of: NDArray[np.intp] | None, numbers: Mapping[str, NDArray[np.float64]]
+    ) -> dict[str, Any]:
+        """Fill the table of scalars, a column for each distinct combination of group, step number and one-number slots.
 
-        `numbers`: "t" and such slots by name, one value for each tensor of the bucket. Gives the slots' new values.
+        `hypers` of each group, `group_of` [tensors] where there are several. `numbers`: "t" and such slots by name, one value for
+        each tensor of the bucket. Gives the slots' new values.
         """
         # The bytes: comparing two short arrays as numbers takes longer than the kernel of a small model.
-        if all([len(row) == 1 or row.tobytes() == row[:1].tobytes() * len(row) for row in numbers.values()]):
-            given = hypers.copy()
-            for name, row in numbers.items():
-                given[name] = row.item(0)
-            values, new = self.program.scalars(given)
-            if self.mixed:
-                self.which[:], self.mixed = 0, False
-                self.table = np.empty((len(values), 1), dtype=self.table.dtype)
-            self.table[:, 0] = values
-            return new
-        distinct, inverse = np.unique(np.stack(list(numbers.values())), axis=1, return_inverse=True)
-        columns, fresh = [], []
-        for column in distinct.T:
-            values, new = self.program.scalars(
-                {**hypers, **{n: float(v) for n, v in zip(numbers, column, strict=True)}}
-            )
-            columns.append(values)
-            fresh.append(new)
-        self.which[:], self.mixed = inverse.reshape(-1), True
-        self.table = np.array(columns, dtype=self.table.dtype).reshape(len(columns), -1).T.copy()
-        return {n: np.array([new[n] for new in fresh])[self.which] for n in fresh[0]}
+        alike = all([len(row) == 1 or row.tobytes() == row[:1].tobytes() * len(row) for row in numbers.values()])
+        if alike:
+            same = {name: row.item(0) for name, row in numbers.items()}
+            if group_of is None:
+                values, new = self.program.scalars({**hypers[0], **same})
+                if self.mixed:
+                    self.which[:], self.mixed = 0, False
+                    self.table = np.empty((len(values), 1), dtype=self.table.dtype)
+                self.table[:, 0] = values
+                return new
+            columns = [{**own, **same} for own in hypers]
+            which = group_of
+        else:
+            rows = [group_of if group_of is not None else np.zeros(len(self.which)), *numbers.values()]
+            distinct, inverse = np.unique(np.stack(rows), axis=1, return_inverse=True)
+            columns = [{**hypers[int(k)], **dict(zip(numbers, own, strict=True))} for k, *own in distinct.T.tolist()]
+            which = inverse.reshape(-1)
+        found = [self.program.scalars(column) for column in columns]
+        self.which[:], self.mixed = which, True
+        self.table = np.array([v for v, _ in found], self.table.dtype).reshape(len(found), -1).T.copy()
+        return {n: np.array([new[n] for _, new in found])[self.which] for n in found[0][1]}

@@ -1,16 +1,18 @@
-"""What one step of one parameter group needs, prepared once and looked at in each step.
+"""What one step of some parameter groups needs, prepared once and looked at in each step.
 
-A plan holds numbers, never a tensor, the group or the optimizer: those come with each call. It is made anew when anything that its
-kernels rely on differs, when the set of gradients changed, or a switch of the rule was thrown.
+Groups that differ in numbers only, as learning rates by layer, step together: one look, one launch. A plan holds numbers, never a
+tensor, a group or the optimizer: those come with each call. It is made anew when anything that its kernels rely on differs, when
+the set of gradients changed, or a switch of the rule was thrown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.compiler import eager
@@ -43,28 +45,53 @@ if TYPE_CHECKING:
     from steprule.optim.optimizer import RuleOptimizer
 
 
-class GroupPlan:
-    """The buckets of a group, the look at their tensors, and the parameters that are stepped one by one."""
+Groups = Sequence[dict[str, Any]]
+"""An optimizer's `param_groups`."""
 
-    def __init__(self, optimizer: RuleOptimizer, group: dict[str, Any], scale: float | None) -> None:
+
+def plans_for(
+    optimizer: RuleOptimizer, where: Iterable[int], scale: float | None, *, apart: bool = False
+) -> Iterator[GroupPlan]:
+    """Plans for the groups at `where`, those that may step together in one, unless they are to be kept `apart`."""
+    together: dict[Any, list[tuple[int, Settings]]] = {}
+    for k in where:
+        group = optimizer.param_groups[k]
+        settings = Settings(optimizer.rule, group, scale, optimizer._extras)
+        key = k if apart else (settings.switches, settings.zeroes, settings.special, bool(_beyond(optimizer, group)))
+        together.setdefault(key, []).append((k, settings))
+    for members in together.values():
+        yield GroupPlan(optimizer, tuple(k for k, _ in members), [settings for _, settings in members])
+
+
+class GroupPlan:
+    """The buckets of groups that step together, the look at their tensors, and the parameters that are stepped one by one."""
+
+    def __init__(self, optimizer: RuleOptimizer, where: tuple[int, ...], settings: list[Settings]) -> None:
         self.rule, self.backend = optimizer.rule, optimizer.backend
-        self.settings = settings = Settings(self.rule, group, scale, optimizer._extras)
-        self.clips = has(self.rule, clip_by_norm) and bool(settings.hypers["clip_norm"])
-        used = eager.slots_of(self.rule, settings.switches)
+        self.where = where
+        """Where its groups stand among the optimizer's."""
+        self.settings = settings
+        """Of each of them; they differ in numbers only."""
+        one = settings[0]
+        self.switches, self.zeroes, self.special = one.switches, one.zeroes, one.special
+        self.clips = has(self.rule, clip_by_norm) and bool(one.hypers["clip_norm"])
+        used = eager.slots_of(self.rule, self.switches)
         self.used = used
-        self.starts = {"step": 0.0} if optimizer.counts_steps else {}
-        self.starts |= {
-            s.name: eager.start_number(s, settings.hypers) for s in self.rule.slots if s.per_tensor and s.name in used
-        }
+        self.starts = ["step"] if optimizer.counts_steps else []
+        self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in used]
         self.needed = {n: "t" if n == "step" else n for n in self.starts if n != "step" or self.rule.takes_t}
         self.counts_steps = optimizer.counts_steps
-        self._by_torch = self._may_use_torch(optimizer, group)
-        # A gradient that another group reads too is zeroed when all have read it.
-        self.zeroes_late = settings.zeroes and _shares_gradients(optimizer, group)
-        self.program = program_for(self.rule, settings.switches, frozenset(), settings.zeroes and not self.zeroes_late)
+        groups = [optimizer.param_groups[k] for k in where]
+        self._by_torch = self._may_use_torch(optimizer, groups[0])
+        # A gradient that another plan reads too is zeroed when all have read it.
+        self.zeroes_late = self.zeroes and _shares_gradients(optimizer, where)
+        self.program = program_for(self.rule, self.switches, frozenset(), self.zeroes and not self.zeroes_late)
         self.slots = [s for s in self.rule.slots if not s.per_tensor and s.name in self.program.columns]
+        self.counts = _counts(groups)
+        self.group_of = np.repeat(np.arange(len(groups)), self.counts)
+        """[members]: the group of each, among those of this plan."""
 
-        members: list[Tensor] = group["params"]
+        members = self.members_of(optimizer.param_groups)
         self.others: list[int] = []
         """Where parameters with a gradient stand that no kernel may touch, or that share memory with another."""
         self.strange: list[int] = []
@@ -83,7 +110,7 @@ class GroupPlan:
         places = [m for m in forms if m not in together]
         self.others = sorted({*self.others, *together})
         if self.others:
-            self._refuse(optimizer, group, [members[m] for m in self.others])
+            self._refuse(optimizer, groups[0], [members[m] for m in self.others])
 
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
@@ -91,13 +118,23 @@ class GroupPlan:
         """Slots that the rule fills at this first use: they become states when it has."""
         self.once = not places
         """Whether the next step needs another plan."""
+        self.groups: NDArray[np.intp] | None = None
+        """[places]: the group of each parameter that kernels step; None where there is but one."""
         if places:
+            if len(where) > 1:
+                self.groups = self.group_of[places]
             try:
                 self._plan(optimizer, members, grads, places, resting, [forms[m] for m in places])
             except BaseException:
                 self.release()
                 raise
         self.on_gpu = any(members[m].is_cuda for m in places)
+
+    def members_of(self, groups: Groups) -> list[Tensor]:
+        """The parameters of its groups, one group after the other."""
+        if len(self.where) == 1:
+            return groups[self.where[0]]["params"]  # type: ignore[no-any-return]
+        return [p for k in self.where for p in groups[k]["params"]]
 
     def _plan(
         self, optimizer: RuleOptimizer, members: list[Tensor], all_grads: list[Tensor | None],
@@ -109,9 +146,10 @@ class GroupPlan:
         absent_of: list[frozenset[str]] = []
         slots: list[list[Tensor]] = [[] for _ in self.slots]
         numbers: list[list[Tensor]] = [[] for _ in self.starts]
-        for p in params:
+        for p, m in zip(params, places, strict=True):
+            hypers = self.settings[self.group_of[m]].hypers
             state = optimizer.state[p] if names or self.starts else {}
-            as_numbers(state, self.starts)
+            as_numbers(state, self._starts(hypers))
             for column, name in zip(numbers, self.starts, strict=True):
                 column.append(state[name])
             absent = frozenset(s.name for s in self.slots if s.absent_at_first and state.get(s.name) is None)
@@ -119,7 +157,7 @@ class GroupPlan:
             for column, slot in zip(slots, self.slots, strict=True):
                 held = state.get(slot.name)
                 if held is None:
-                    held = begin(slot, p, self.settings.hypers, absent=slot.name in absent)
+                    held = begin(slot, p, hypers, absent=slot.name in absent)
                     if slot.name in absent:
                         self.pending.append((state, slot.name, held))
                     else:
@@ -146,11 +184,11 @@ class GroupPlan:
             key = forms[k], p.device, dtypes, absent_of[k]
             groups.setdefault(key, []).append(k)
         for (form, device, dtypes, absent), ks in groups.items():
-            program = program_for(self.rule, self.settings.switches, absent, subjects.writes_g)
+            program = program_for(self.rule, self.switches, absent, subjects.writes_g)
             own = [shard(params[k]) for k in ks]
             self.buckets.append(
                 Bucket.of(
-                    program, form, self.settings.switches, tuple(DTYPES[d] for d in dtypes),
+                    program, form, self.switches, tuple(DTYPES[d] for d in dtypes),
                     [p.numel() for p in own], device, None if len(groups) == 1 else np.array(ks),
                     [i for i, k in enumerate(ks) if not lies_as(shard(grads[k]), own[i])],
                 )
@@ -158,16 +196,28 @@ class GroupPlan:
         for bucket in self.buckets:
             self._take(bucket, params, grads)
 
-    def prepare(self, optimizer: RuleOptimizer, group: dict[str, Any], scale: float | None) -> bool:
-        """Whether the plan holds in this step; its addresses and settings are then this step's. Nothing is written."""
-        if self.once or self.backend is not optimizer.backend or not self.settings.still(group, scale):
+    def _starts(self, hypers: Mapping[str, Any]) -> dict[str, float]:
+        """What the states of one number begin with."""
+        slots = {s.name: s for s in self.rule.slots}
+        return {n: 0.0 if n == "step" else eager.start_number(slots[n], hypers) for n in self.starts}
+
+    def still(self, groups: Groups, scale: float | None) -> bool:
+        """Whether its groups may step together as before; their settings are then this step's."""
+        for k, settings in zip(self.where, self.settings, strict=True):
+            if not settings.still(groups[k], scale):
+                return False
+        return len(self.where) == 1 or _counts([groups[k] for k in self.where]) == self.counts
+
+    def prepare(self, optimizer: RuleOptimizer, groups: Groups) -> bool:
+        """Whether all that its kernels rely on holds; its addresses are then this step's. Nothing is written."""
+        if self.once or self.backend is not optimizer.backend:
             return False
-        members, look = group["params"], self.look
+        members, look = self.members_of(groups), self.look
         assert look is not None
         found = look.look(members, optimizer.state)
         if found == CHANGED or (found == MOVED and overlapping(look.addresses, look.lengths, self.written)):
             return False
-        if self.settings.zeroes and _shares_gradients(optimizer, group) != self.zeroes_late:
+        if self.zeroes and _shares_gradients(optimizer, self.where) != self.zeroes_late:
             return False
         if self.strange and any([members[m].grad is not None for m in self.strange]):
             return False
@@ -194,39 +244,43 @@ class GroupPlan:
             with torch.no_grad():
                 bucket.copy_gradients([shard(params[k]) for k in own], [shard(grads[k]) for k in own])
 
-    def squares(self, members: list[Tensor]) -> list[Any]:
+    def squares(self, groups: Groups) -> list[Any]:
         """The sums of the squares of the gradients, one for each bucket and for each parameter beside them."""
-        found = [bucket.square(self.settings.hypers) for bucket in self.buckets]
+        hypers = [settings.hypers for settings in self.settings]
+        found = [bucket.square(hypers, self._rows(bucket, self.groups)) for bucket in self.buckets]
+        members = self.members_of(groups) if self.others else []
         with torch.no_grad():
-            found += [one_by_one.square_of(self.rule, members[m], self.settings.hypers) for m in self.others]
+            found += [one_by_one.square_of(self.rule, members[m], hypers[self.group_of[m]]) for m in self.others]
         return found
 
-    def launch(self, optimizer: RuleOptimizer, group: dict[str, Any], norm: Any) -> None:
+    @staticmethod
+    def _rows(bucket: Bucket, values: Any) -> Any:
+        """Those of a bucket's tensors, out of those of all that are looked at."""
+        return values if values is None or bucket.places is None else values[bucket.places]
+
+    def launch(self, optimizer: RuleOptimizer, groups: Groups, norm: Any) -> None:
         """Take the step that was prepared; `norm` is that of all gradients, where a group clips by it."""
-        members: list[Tensor] = group["params"]
         if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
             optimizer._cuda_graph_capture_health_check()
         if self.others:
-            self._step_others(optimizer, group, [members[m] for m in self.others], norm)
+            self._step_others(optimizer, groups, norm)
         look = self.look
         if look is None:
             return
         values, given = look.values, {"grad_norm": norm}
         if "step" in self.rows:
             values[self.rows["step"]] += 1
+        hypers = [settings.hypers for settings in self.settings]
         for bucket in self.buckets:
-            rows = {to: values[self.rows[n]] for n, to in self.needed.items()}
-            if bucket.places is not None:
-                rows = {n: row[bucket.places] for n, row in rows.items()}
-            new = bucket.tabulate(self.settings.hypers, rows)
+            rows = {to: self._rows(bucket, values[self.rows[n]]) for n, to in self.needed.items()}
+            new = bucket.tabulate(hypers, self._rows(bucket, self.groups), rows)
             bucket.launch(given)
             for name, value in new.items():
                 values[self.rows[name], slice(None) if bucket.places is None else bucket.places] = value
-            if self.settings.zeroes and bucket.laid_otherwise and not self.zeroes_late:
-                self._zero(
-                    members[self.places[k]]
-                    for k in (range(len(self.places)) if bucket.places is None else bucket.places)
-                )
+            if self.zeroes and bucket.laid_otherwise and not self.zeroes_late:
+                members = self.members_of(groups)
+                own = range(len(self.places)) if bucket.places is None else bucket.places
+                self._zero(members[self.places[k]] for k in own)
         look.finish()
         for state, name, slot in self.pending:
             state[name] = slot
@@ -237,26 +291,38 @@ class GroupPlan:
         if self.look is not None:
             self.look.release()
 
-    def zero_late(self, members: list[Tensor]) -> None:
-        """Zero the gradients that another group has read, too."""
+    def zero_late(self, groups: Groups) -> None:
+        """Zero the gradients that another plan has read, too."""
         if self.zeroes_late:
-            self._zero(members)
+            self._zero(self.members_of(groups))
 
-    def _step_others(self, optimizer: RuleOptimizer, group: dict[str, Any], params: list[Tensor], norm: Any) -> None:
-        settings = self.settings
+    def _step_others(self, optimizer: RuleOptimizer, groups: Groups, norm: Any) -> None:
+        members = self.members_of(groups)
+        for j, k in enumerate(self.where):
+            if params := [members[m] for m in self.others if self.group_of[m] == j]:
+                self._step_one_by_one(optimizer, groups[k], self.settings[j].hypers, params, norm)
+        if self.zeroes and not self.zeroes_late:
+            self._zero(members[m] for m in self.others)
+
+    def _step_one_by_one(
+        self,
+        optimizer: RuleOptimizer,
+        group: dict[str, Any],
+        hypers: Mapping[str, Any],
+        params: list[Tensor],
+        norm: Any,
+    ) -> None:
         if self._by_torch:
-            if settings.scale is not None:
+            if (scale := self.settings[0].scale) is not None:
                 with torch.no_grad():
                     for p in params:
-                        p.grad.div_(settings.scale)  # type: ignore[union-attr]
+                        p.grad.div_(scale)  # type: ignore[union-attr]
             one_by_one.step_by_torch(optimizer, group, params)
-        else:
-            hypers = {**settings.hypers, **({"grad_norm": float(norm)} if self.clips else {})}
-            with torch.no_grad():
-                for p in params:
-                    one_by_one.step_by_rule(self.rule, optimizer, self.used, self.counts_steps, p, hypers)
-        if settings.zeroes and not self.zeroes_late:
-            self._zero(params)
+            return
+        hypers = {**hypers, **({"grad_norm": float(norm)} if self.clips else {})}
+        with torch.no_grad():
+            for p in params:
+                one_by_one.step_by_rule(self.rule, optimizer, self.used, self.counts_steps, p, hypers)
 
     @staticmethod
     def _zero(params: Any) -> None:
@@ -269,7 +335,7 @@ class GroupPlan:
 
     def _form(self, optimizer: RuleOptimizer, p: Tensor, g: Tensor) -> Form | None:
         """The form of the kernel that may step this parameter, or None."""
-        if self.settings.special:
+        if self.special:
             return None
         form = form_for(self.backend, p.device.type)
         reduces = bool(self.program.reductions or self.program.given)
@@ -278,7 +344,7 @@ class GroupPlan:
         whole, p, g = p, shard(p), shard(g)
         if not (
             is_plain(p)
-            and is_plain(g, read=not self.settings.zeroes)
+            and is_plain(g, read=not self.zeroes)
             and g.shape == p.shape
             and g.device == p.device
             and is_dense(p)
@@ -303,7 +369,7 @@ class GroupPlan:
 
     def _always(self) -> list[str]:
         """The keys that a state has from its first step on, whatever is switched on."""
-        off = tuple((n, False) for n, _ in self.settings.switches)
+        off = tuple((n, False) for n, _ in self.switches)
         slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in eager.slots_of(self.rule, off)]
         return [*(["step"] if self.counts_steps else []), *slots]
 
@@ -315,7 +381,7 @@ class GroupPlan:
             self._together: set[int] = set()
             return self._together
         ranges = self._ranges(optimizer, [members[m] for m in places], [grads[m] for m in places])
-        written = np.array([c != 1 or self.settings.zeroes for c in range(ranges.shape[1])])
+        written = np.array([c != 1 or self.zeroes for c in range(ranges.shape[1])])
         found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
         self._together = {places[k] for k in found}
         return self._together
@@ -338,14 +404,9 @@ class GroupPlan:
         return any(k < len(self.places) for k in overlapping(addresses, lengths, self.written))
 
     def _may_use_torch(self, optimizer: RuleOptimizer, group: Mapping[str, Any]) -> bool:
-        if self.backend == "eager" and not self.settings.special:
+        if self.backend == "eager" and not self.special:
             return False
-        return one_by_one.torchs_class(type(optimizer)) is not None and not self._beyond(optimizer, group)
-
-    @staticmethod
-    def _beyond(optimizer: RuleOptimizer, group: Mapping[str, Any]) -> list[str]:
-        """What is on that torch's own step has no part for."""
-        return [n for n in optimizer._extras if n != "zero_grad" and group.get(n)]
+        return one_by_one.torchs_class(type(optimizer)) is not None and not _beyond(optimizer, group)
 
     def _refuse(self, optimizer: RuleOptimizer, group: Mapping[str, Any], params: list[Tensor]) -> None:
         """Raise for what only torch's own step could do, where it cannot; and for memory that is not there."""
@@ -357,9 +418,18 @@ class GroupPlan:
                         f"{t.untyped_storage().nbytes()}: its memory was given away"
                     )
         sparse = any(p.grad is not None and p.grad.layout is not torch.strided for p in params)
-        if (sparse or self.settings.special) and not self._by_torch:
+        if (sparse or self.special) and not self._by_torch:
             base = one_by_one.torchs_class(type(optimizer))
-            one_by_one.refuse_options(type(optimizer).__name__, base, self._beyond(optimizer, group))
+            one_by_one.refuse_options(type(optimizer).__name__, base, _beyond(optimizer, group))
+
+
+def _counts(groups: Groups) -> list[int]:
+    return [len(group["params"]) for group in groups]
+
+
+def _beyond(optimizer: RuleOptimizer, group: Mapping[str, Any]) -> list[str]:
+    """What is on that torch's own step has no part for."""
+    return [n for n in optimizer._extras if n != "zero_grad" and group.get(n)]
 
 
 def _tensors_of(state: Any) -> list[Any]:
@@ -380,14 +450,14 @@ def _range(t: Any) -> tuple[int, int]:
     return (address, span_of(t) * t.element_size()) if address else (0, 0)
 
 
-def _shares_gradients(optimizer: RuleOptimizer, group: dict[str, Any]) -> bool:
-    """Whether the gradient of a parameter of this group lies in memory where one of another group lies."""
-    if len(optimizer.param_groups) == 1:
+def _shares_gradients(optimizer: RuleOptimizer, where: tuple[int, ...]) -> bool:
+    """Whether the gradient of a parameter of these groups lies in memory where one of another group lies."""
+    groups = optimizer.param_groups
+    if len(groups) == len(where):
         return False
 
-    def stores(groups: Sequence[Mapping[str, Any]]) -> set[int]:
-        grads = [shard(grad) for g in groups for p in g["params"] if (grad := p.grad) is not None]
+    def stores(places: Iterable[int]) -> set[int]:
+        grads = [shard(grad) for k in places for p in groups[k]["params"] if (grad := p.grad) is not None]
         return {g.untyped_storage()._cdata for g in grads if type(g) in PLAIN and g.layout is torch.strided}
 
-    others = [g for g in optimizer.param_groups if g is not group]
-    return not stores([group]).isdisjoint(stores(others))
+    return not stores(where).isdisjoint(stores(set(range(len(groups))).difference(where)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from steprule.errors import InputError, InputTypeError
 from steprule.optim.backends import BACKENDS, Backend
-from steprule.optim.groups import GroupPlan
+from steprule.optim.groups import GroupPlan, plans_for
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
@@ -57,7 +57,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     _extras: ClassVar[dict[str, Any]] = OFF
     """What torch's constructor does not take, with its defaults."""
-    _plans: list[GroupPlan | None]
+    _plans: Sequence[GroupPlan]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -139,39 +139,51 @@ class RuleOptimizer(torch.optim.Optimizer):
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
         groups = self.param_groups
         # Taken out while the step runs: another thread that steps this optimizer makes plans of its own.
-        plans = own.pop("_plans", None)
-        if plans is None or len(plans) != len(groups):
-            plans = [None] * len(groups)
+        plans = own.pop("_plans", ())
         ready: list[GroupPlan] = []
         try:
-            for k, group in enumerate(groups):
-                plan = plans[k]
-                if plan is not None:
-                    ready.append(plan)
-                    if plan.prepare(self, group, scale):
-                        continue
-                    ready.pop().release()
-                    plans[k] = None
-                with torch.inference_mode(False), torch.no_grad():
-                    plan = GroupPlan(self, group, scale)
+            if sum([len(plan.where) for plan in plans]) != len(groups) or not all(
+                [plan.still(groups, scale) for plan in plans]
+            ):
+                plans = ()
+                self._plan(ready, range(len(groups)), scale)
+            for plan in plans:
                 ready.append(plan)
-                plans[k] = plan
+                if not plan.prepare(self, groups):
+                    ready.pop().release()
+                    self._plan(ready, plan.where, scale)
+            if tied := len(ready) > 1 and _tied(ready):
+                self._keep_in_order(ready, scale)
             norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
-            tied = len(groups) > 1 and _tied(ready)
-            for k, (plan, group) in enumerate(zip(ready, groups, strict=True)):
+            for k, plan in enumerate(ready):
                 if tied and k:  # what a group before it wrote is this one's too: look again
                     plan.release()
-                    if plan.once or not plan.prepare(self, group, scale):
-                        with torch.inference_mode(False), torch.no_grad():
-                            ready[k] = plans[k] = plan = GroupPlan(self, group, scale)
-                plan.launch(self, group, norm)
-            for plan, group in zip(ready, groups, strict=True):
-                plan.zero_late(group["params"])
+                    if not plan.prepare(self, groups):
+                        self._plan(ready, ready.pop(k).where, scale)
+                        ready.insert(k, ready.pop())
+                ready[k].launch(self, groups, norm)
+            for plan in ready:
+                plan.zero_late(groups)
         finally:
             for plan in ready:
                 plan.release()
-        own["_plans"] = plans
+        own["_plans"] = ready
         return loss
+
+    def _plan(self, ready: list[GroupPlan], where: Iterable[int], scale: float | None, *, apart: bool = False) -> None:
+        """Add new plans for the groups at `where`; what was made before one fails is in `ready`, to be released."""
+        with torch.inference_mode(False), torch.no_grad():
+            for plan in plans_for(self, where, scale, apart=apart):
+                ready.append(plan)  # noqa: PERF402
+
+    def _keep_in_order(self, ready: list[GroupPlan], scale: float | None) -> None:
+        """A plan for each group, in their order: they write to the same memory."""
+        ready.sort(key=lambda plan: plan.where)
+        if any(len(plan.where) > 1 for plan in ready):
+            for plan in ready:
+                plan.release()
+            ready.clear()
+            self._plan(ready, range(len(self.param_groups)), scale, apart=True)
 
     # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
     _step_unseen = _disable_dynamo(_take_step)
@@ -358,10 +370,9 @@ def _tied(plans: Sequence[GroupPlan]) -> bool:
     return len(own) > 1 and len(np.unique(np.concatenate(own))) < sum(map(len, own))
 
 
-def _norm_over(plans: Sequence[GroupPlan], groups: Sequence[Mapping[str, Any]]) -> Any:
+def _norm_over(plans: Sequence[GroupPlan], groups: Sequence[dict[str, Any]]) -> Any:
     """The norm of all gradients of the groups that clip, as the clips will see them; on a GPU a 0-dim tensor, without a wait."""
-    pairs = zip(plans, groups, strict=True)
-    squares = [square for plan, group in pairs if plan.clips for square in plan.squares(group["params"])]
+    squares = [square for plan in plans if plan.clips for square in plan.squares(groups)]
     first = squares[0] if squares else 0.0
     if isinstance(first, Tensor) and all(isinstance(s, Tensor) for s in squares):
         return torch.stack([s.to(first.device) for s in squares]).sum().sqrt()

@@ -44,9 +44,9 @@ class Settings:
         # In C; the same object counts as equal, which is true of fixed ones alone.
         if self._fixed and scale == self.scale and values == self._values:
             return True
-        zeroes = self.zeroes
+        before = self.zeroes, self.special
         self._read(group, scale)
-        return not self.special and self.zeroes == zeroes and self._switches() == self.switches
+        return (self.zeroes, self.special) == before and self._switches() == self.switches
 
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
         self._values, self.scale = self._get(group)[:-1], scale
