@@ -17,6 +17,7 @@ MAY_GO_ON: dict[str, str] = {
     "a_python_count": "torch wants a tensor; a number says the same",
     "a_number": "the same, where the state of one number is not called step",
     "no_value": "None is a missing state",
+    "setting_changed": "an option that is switched on begins its state, where torch raises KeyError for RMSprop's momentum",
 }
 """Events after which torch raises in a step and ours may go on; what it then computes is compared with nothing."""
 
@@ -30,6 +31,15 @@ MAY_REFUSE: dict[str, str] = {
     "on_meta": "a tensor without data: torch steps on and leaves the parameter as it was, without a word",
 }
 """Events after which torch goes on, by no number that means anything, and ours may raise a RuntimeError."""
+
+MAY_SAY: dict[str, str] = {
+    "COW.cpp": "torch cannot write a copy on write that was resized; a state that we have loaded is one until its first step, torch's "
+    "is the checkpoint's own tensor",
+    "a gradient and its parameter": "torch has no Lion, and its operations would stretch a gradient of one row to all of them",
+    "is it of another model?": "the same of a state",
+    "elements cannot be converted to Scalar": "torch has no Lion, whose count of steps is not read by the author's function",
+}
+"""Words of ours in an error where torch goes on, or its operations do."""
 
 ALIKE = [
     {"AttributeError", "TypeError", "ValueError", "KeyError"},

@@ -40,6 +40,14 @@ class Guards:
         """From now on `tensor` must keep its values: it is old memory, or another's copy on write."""
         self._still.append((what, tensor, tensor.clone()))
 
+    def watched(self) -> int:
+        """How much memory is watched, to be given to `unwatch`."""
+        return len(self._still)
+
+    def unwatch(self, count: int) -> None:
+        """What was to be replaced since then was not."""
+        del self._still[count:]
+
     def forget(self, tensor: Tensor) -> None:
         """The storage behind `tensor` is about to become another, with no guard words at these places."""
         address = tensor.untyped_storage()._cdata

@@ -262,8 +262,6 @@ class GroupPlan:
         """Take the step that was prepared; `norm` is that of all gradients, where a group clips by it."""
         if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
             optimizer._cuda_graph_capture_health_check()
-        if self.others:
-            self._step_others(optimizer, groups, norm)
         look = self.look
         if look is None:
             return
@@ -296,7 +294,10 @@ class GroupPlan:
         if self.zeroes_late:
             self._zero(self.members_of(groups))
 
-    def _step_others(self, optimizer: RuleOptimizer, groups: Groups, norm: Any) -> None:
+    def step_others(self, optimizer: RuleOptimizer, groups: Groups, norm: Any) -> None:
+        """Step the parameters that no kernel may touch; `norm` as for `launch`."""
+        if not self.others:
+            return
         members = self.members_of(groups)
         for j, k in enumerate(self.where):
             if params := [members[m] for m in self.others if self.group_of[m] == j]:
@@ -364,6 +365,8 @@ class GroupPlan:
             held = shard(held)
             if not (is_plain(held) and held.shape == p.shape and held.device == p.device and lay_as(held, p)):
                 return None
+        if any(n in state and state[n] is None for n in self.starts):
+            return None
         held_numbers = [t for n in self.starts if isinstance(t := state.get(n), Tensor)]
         return form if all(map(is_number, held_numbers)) else None
 

@@ -7,6 +7,7 @@ its errors. The author's function serves where torch has no such class, or where
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -89,20 +90,31 @@ def step_by_rule(
     t = state["step"].item() + 1.0 if counts else 1.0
     own = resolved(p.detach())
     new_p, new = eager.step(rule, own, resolved(grad.detach()).to(p.dtype), held, t, hypers)
-    p.copy_(new_p)
+    there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
+    written = [(p, new_p), *((old, new[name]) for name, old in there.items())]
+    _write([*written, *([(state["step"], t)] if counts else [])])
     for name, value in new.items():
-        there = state.get(name)
-        if value is None:
-            continue
-        if isinstance(there, Tensor):
-            if name in starts:
-                there.fill_(value)
-            else:
-                there.copy_(value)
-        else:
+        if value is not None and name not in there:
             state[name] = value.clone()
-    if counts:
-        state["step"] += 1
+
+
+def _write(pairs: Sequence[tuple[Tensor, Any]]) -> None:
+    """Copy a value into each tensor; where one of them cannot be written, as an immutable zero, none of them is."""
+    before: list[tuple[Tensor, Tensor]] = []
+    try:
+        for there, value in pairs:
+            before.append((there, there.detach().clone()))
+            if isinstance(value, Tensor):
+                there.copy_(value)
+            else:
+                there.fill_(value)
+    except BaseException:
+        # What torch refuses to a tensor made in inference mode it has done already when it says so.
+        with torch.inference_mode():
+            for there, old in reversed(before):
+                with suppress(RuntimeError):
+                    there.copy_(old)
+        raise
 
 
 def square_of(rule: Rule, p: Tensor, hypers: Mapping[str, Any]) -> float:

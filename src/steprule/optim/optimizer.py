@@ -155,12 +155,17 @@ class RuleOptimizer(torch.optim.Optimizer):
             if tied := len(ready) > 1 and _tied(ready):
                 self._keep_in_order(ready, scale)
             norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
+            if not tied:  # what may raise comes before any kernel
+                for plan in ready:
+                    plan.step_others(self, groups, norm)
             for k, plan in enumerate(ready):
                 if tied and k:  # what a group before it wrote is this one's too: look again
                     plan.release()
                     if not plan.prepare(self, groups):
                         self._plan(ready, ready.pop(k).where, scale)
                         ready.insert(k, ready.pop())
+                if tied:
+                    ready[k].step_others(self, groups, norm)
                 ready[k].launch(self, groups, norm)
             for plan in ready:
                 plan.zero_late(groups)
@@ -315,12 +320,15 @@ def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
                 # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.
                 if name in numbers and value.device.type != "meta":
                     device = p.device if group.get("capturable") else torch.device("cpu")
-                    optimizer.state[p][name] = value.detach().to(device, copy=True)
+                    finer = name != "step" and p.dtype is torch.float64
+                    optimizer.state[p][name] = value.detach().to(device, p.dtype if finer else value.dtype, copy=True)
                 elif name not in numbers:
                     optimizer.state[p][name] = _loaded(value, p)
 
 
 def _loaded(value: Tensor, p: Tensor) -> Tensor:
+    if value.is_mkldnn:  # it cannot be copied, and torch takes it as it is
+        return value.detach()
     dtype = value.dtype
     alike = value.is_floating_point() == p.is_floating_point() and value.is_complex() == p.is_complex()
     if alike and value.element_size() < p.element_size():

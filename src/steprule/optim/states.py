@@ -45,9 +45,9 @@ def begin(slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool) -> 
 
 def check_whole(state: Mapping[str, Any], owned: Iterable[str], always: Iterable[str]) -> None:
     """Raise torch's `KeyError` for a state that has begun and lost a slot that every step needs."""
-    if any(state.get(name) is not None for name in owned):
+    if any(name in state for name in owned):
         for name in always:
-            if state.get(name) is None:
+            if name not in state:
                 raise KeyError(name)
 
 
