@@ -398,9 +398,14 @@ def _owners(memory: _Memory) -> int:
 
 
 def _deleter(memory: _Memory, own: Sequence[Any], foreign: Sequence[Any]) -> tuple[int, int]:
-    """What frees the memory that torch allocated; memory from elsewhere has another."""
+    """What frees the memory that torch allocated; memory from elsewhere has another, and so has a copy on write.
+
+    What allocated it, which some versions keep beside, stays at a copy on write.
+    """
     rows = [memory.words(s._cdata, 9) for s in own]
-    others = [memory.words(s._cdata, 9) for s in foreign]
+    copied = _cpu(11)
+    _copy = torch._lazy_clone(copied)
+    others = [memory.words(s._cdata, 9) for s in (*foreign, copied.untyped_storage())]
     fits = [
         k
         for k in range(1, 9)
