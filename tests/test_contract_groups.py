@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
+import threading
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from contract import NAMES
@@ -13,6 +16,8 @@ from tolerances import CLASS_FLOAT64
 from torch import Tensor
 
 from steprule import optim
+
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # once a process, of torch's own
 
 SHAPES = [(3,), (2, 4), (), (5, 1), (7,), (1, 1), (4,)]
 TUNED: dict[str, dict[str, list[Any]]] = {
@@ -179,3 +184,169 @@ def test_a_plan_that_was_copied_away_is_made_anew() -> None:
     ours.step()
     theirs.step()
     same(ours, p, theirs, q)
+
+
+# Memory that groups of several plans share: groups are stepped in their order, whatever could step together.
+
+
+def _one_memory() -> list[Tensor]:
+    w = torch.ones(4)
+    return [torch.nn.Parameter(w) for _ in range(3)]
+
+
+def _overlapping() -> list[Tensor]:
+    base = torch.ones(12)
+    return [torch.nn.Parameter(t) for t in (torch.ones(2), base[0:8], base[4:12])]
+
+
+def _a_gradient_that_is_a_parameter() -> list[Tensor]:
+    return [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+
+
+def _a_sparse_gradient_of_the_same_memory() -> list[Tensor]:
+    w = torch.ones(4, 3)
+    return [torch.nn.Parameter(w), torch.nn.Parameter(w), torch.nn.Parameter(torch.ones(2))]
+
+
+def _a_strided_view() -> list[Tensor]:
+    w = torch.ones(8)
+    return [torch.nn.Parameter(w), torch.nn.Parameter(w[::2]), torch.nn.Parameter(torch.ones(2))]
+
+
+SHARING = [
+    _one_memory,
+    _overlapping,
+    _a_gradient_that_is_a_parameter,
+    _a_sparse_gradient_of_the_same_memory,
+    _a_strided_view,
+]
+
+
+@pytest.mark.parametrize("decays", [(0.5, 0.0, 0.25), (0.5, 0.0, 0.0)])
+@pytest.mark.parametrize("shared", SHARING, ids=lambda f: f.__name__.strip("_"))
+def test_groups_that_share_memory_are_stepped_in_their_order(shared: Any, decays: tuple[float, ...]) -> None:
+    results = []
+    for module in (optim, torch.optim):
+        params = shared()
+        optimizer = module.SGD(
+            [{"params": [p], "weight_decay": d} for p, d in zip(params, decays, strict=True)], lr=0.1
+        )
+        for t in range(3):
+            for k, p in enumerate(params):
+                p.grad = torch.full_like(p, k + t + 1.0)
+            if shared is _a_gradient_that_is_a_parameter:
+                params[2].grad = params[1].data
+            if shared is _a_sparse_gradient_of_the_same_memory:
+                params[1].grad = torch.sparse_coo_tensor([[0]], torch.ones(1, 3), (4, 3))
+            optimizer.step()
+        results.append([p.detach().clone() for p in params])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-6)
+
+
+def test_threads_that_step_sparse_gradients_lose_no_group() -> None:
+    params = [torch.nn.Parameter(torch.zeros(50, 2)) for _ in range(3)]
+    optimizer = optim.SGD([{"params": [p], "maximize": k == 1} for k, p in enumerate(params)], lr=0.1)
+    for p in params:
+        p.grad = torch.sparse_coo_tensor([[0, 2]], torch.ones(2, 2), (50, 2))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=lambda: [optimizer.step() for _ in range(100)]) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(optimizer.param_groups) == 3
+    assert [float(p.detach()[0, 0]) for p in params] == pytest.approx([-20.0, 20.0, -20.0], rel=0.2)
+
+
+def test_a_setting_that_cannot_be_used_moves_nothing() -> None:
+    """All scalars of all kernels are computed before any of them runs."""
+    params = [
+        torch.zeros(3, dtype=d, requires_grad=True)
+        for d in (torch.float32, torch.float32, torch.float64, torch.float64)
+    ]
+    optimizer = optim.Adam([{"params": params[:2]}, {"params": params[2:]}], lr=0.1)
+    for p in params[::2]:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    optimizer.param_groups[1]["lr"] = None
+    for p in params:
+        p.grad = torch.ones_like(p)
+    kept = [(p.detach().clone(), p._version) for p in params]
+    with pytest.raises(TypeError):
+        optimizer.step()
+    for p, (values, version) in zip(params, kept, strict=True):
+        assert torch.equal(p, values)
+        assert p._version == version
+    assert optimizer.state[params[0]]["step"].item() == 1
+
+
+# The unscale in the step leaves the gradients as they are, whoever steps them.
+
+
+def stepped_scaled(optimizer: Any, scale: float = 8.0) -> None:
+    """What `torch.amp.GradScaler` sets for the time of a step."""
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(scale), torch.tensor(0.0)
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.grad_scale, optimizer.found_inf
+
+
+def test_scaled_gradients_stay_scaled_where_torchs_class_steps() -> None:
+    p = torch.ones(3, dtype=torch.complex64, requires_grad=True)
+    p.grad = torch.full((3,), 8.0 + 0j)
+    optimizer = optim.SGD([p], lr=0.5, fused_unscale=True)
+    stepped_scaled(optimizer)
+    assert p.detach()[0] == 0.5
+    assert p.grad[0] == 8
+
+
+@pytest.mark.parametrize("zero_grad", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_shared_gradient_is_unscaled_once_for_each(groups: int, zero_grad: bool) -> None:
+    a, b = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    a.grad = b.grad = torch.full((3,), 8.0)
+    given = [a, b] if groups == 1 else [{"params": [a]}, {"params": [b], "maximize": True}]
+    optimizer = optim.SGD(given, lr=1.0, fused_unscale=True, zero_grad=zero_grad)
+    stepped_scaled(optimizer)
+    assert [a[0].item(), b[0].item()] == [-1.0, -1.0 if groups == 1 else 1.0]
+    assert a.grad[0] == (0.0 if zero_grad else 8.0)
+
+
+def test_a_step_that_raises_leaves_gradients_scaled_and_unzeroed() -> None:
+    a, b = torch.zeros(3, dtype=torch.complex64, requires_grad=True), torch.zeros(4, 2, requires_grad=True)
+    a.grad, b.grad = torch.ones(3, dtype=torch.complex64), torch.sparse_coo_tensor([[0]], torch.ones(1, 2), (4, 2))
+    optimizer = optim.Adam([{"params": [a]}, {"params": [b], "maximize": True}], zero_grad=True, fused_unscale=True)
+    with pytest.raises(RuntimeError, match="sparse"):
+        stepped_scaled(optimizer)
+    assert a.grad[0] == 1
+    assert b.grad.to_dense()[0, 0] == 1
+
+
+def test_sparse_gradients_and_foreign_memory_that_groups_share_are_zeroed_last() -> None:
+    sparse = torch.sparse_coo_tensor([[0, 2]], torch.ones(2, 2), (4, 2))
+    memory = np.ones(4, np.float32)
+    for shape, grads in (((4, 2), [sparse, sparse]), ((4,), [torch.from_numpy(memory), torch.from_numpy(memory)])):
+        a, b = (torch.zeros(shape, requires_grad=True) for _ in range(2))
+        a.grad, b.grad = grads
+        optim.SGD([{"params": [a]}, {"params": [b], "maximize": True}], lr=1.0, zero_grad=True).step()
+        assert [a.flatten()[0].item(), b.flatten()[0].item()] == [-1.0, 1.0]
+
+
+def test_a_look_that_is_taken_again_holds_nothing_more() -> None:
+    w = torch.ones(8)
+    a, b, c = torch.nn.Parameter(w), torch.nn.Parameter(w), torch.nn.Parameter(torch.ones(4, 2))
+    optimizer = optim.SGD([{"params": [a]}, {"params": [b, c], "maximize": True}], lr=0.1)
+    for t in range(20):
+        a.grad, b.grad = torch.ones(8), torch.ones(8)
+        c.grad = torch.sparse_coo_tensor([[0]], torch.ones(1, 2), (4, 2)) if t % 2 else None
+        optimizer.step()
+        held = sys.getrefcount(b)
+        if t == 2:
+            first = held
+    assert held == first

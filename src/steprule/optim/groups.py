@@ -26,6 +26,7 @@ from steprule.optim.signature import (
     DTYPES,
     MOVED,
     PLAIN,
+    SAME,
     Look,
     Subjects,
     is_dense,
@@ -114,6 +115,8 @@ class GroupPlan:
 
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
+        self.moved = True
+        """Whether memory may lie otherwise, beside other plans', than in the step before."""
         self.pending: list[tuple[dict[str, Any], str, Tensor]] = []
         """Slots that the rule fills at this first use: they become states when it has."""
         self.once = not places
@@ -215,6 +218,7 @@ class GroupPlan:
         members, look = self.members_of(groups), self.look
         assert look is not None
         found = look.look(members, optimizer.state)
+        self.moved = found != SAME or bool(self.others)
         if found == CHANGED or (found == MOVED and overlapping(look.addresses, look.lengths, self.written)):
             return False
         if self.zeroes and _shares_gradients(optimizer, self.where) != self.zeroes_late:
@@ -258,28 +262,33 @@ class GroupPlan:
         """Those of a bucket's tensors, out of those of all that are looked at."""
         return values if values is None or bucket.places is None else values[bucket.places]
 
-    def launch(self, optimizer: RuleOptimizer, groups: Groups, norm: Any) -> None:
-        """Take the step that was prepared; `norm` is that of all gradients, where a group clips by it."""
-        if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
-            optimizer._cuda_graph_capture_health_check()
-        look = self.look
-        if look is None:
+    def tabulate(self) -> None:
+        """Fill the tables of scalars: all that may raise comes before anything is written."""
+        if self.look is None:
             return
-        values, given = look.values, {"grad_norm": norm}
+        values = self.look.values
         if "step" in self.rows:
             values[self.rows["step"]] += 1
         hypers = [settings.hypers for settings in self.settings]
         for bucket in self.buckets:
             rows = {to: self._rows(bucket, values[self.rows[n]]) for n, to in self.needed.items()}
             new = bucket.tabulate(hypers, self._rows(bucket, self.groups), rows)
-            bucket.launch(given)
             for name, value in new.items():
                 values[self.rows[name], slice(None) if bucket.places is None else bucket.places] = value
+
+    def launch(self, optimizer: RuleOptimizer, groups: Groups, norm: Any) -> None:
+        """Update what kernels step, after `tabulate`; `norm` is that of all gradients, where a group clips by it."""
+        if self.look is None:
+            return
+        if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
+            optimizer._cuda_graph_capture_health_check()
+        for bucket in self.buckets:
+            bucket.launch({"grad_norm": norm})
             if self.zeroes and bucket.laid_otherwise and not self.zeroes_late:
                 members = self.members_of(groups)
                 own = range(len(self.places)) if bucket.places is None else bucket.places
                 self._zero(members[self.places[k]] for k in own)
-        look.finish()
+        self.look.finish()
         for state, name, slot in self.pending:
             state[name] = slot
         self.pending = []
@@ -289,10 +298,11 @@ class GroupPlan:
         if self.look is not None:
             self.look.release()
 
-    def zero_late(self, groups: Groups) -> None:
-        """Zero the gradients that another plan has read, too."""
-        if self.zeroes_late:
-            self._zero(self.members_of(groups))
+    def zero(self, groups: Groups) -> None:
+        """Zero the gradients that no kernel has zeroed: of parameters beside them, and those that another plan has read."""
+        if self.zeroes and (self.others or self.zeroes_late):
+            members = self.members_of(groups)
+            self._zero(members if self.zeroes_late else [members[m] for m in self.others])
 
     def step_others(self, optimizer: RuleOptimizer, groups: Groups, norm: Any) -> None:
         """Step the parameters that no kernel may touch; `norm` as for `launch`."""
@@ -302,8 +312,6 @@ class GroupPlan:
         for j, k in enumerate(self.where):
             if params := [members[m] for m in self.others if self.group_of[m] == j]:
                 self._step_one_by_one(optimizer, groups[k], self.settings[j].hypers, params, norm)
-        if self.zeroes and not self.zeroes_late:
-            self._zero(members[m] for m in self.others)
 
     def _step_one_by_one(
         self,
@@ -314,11 +322,8 @@ class GroupPlan:
         norm: Any,
     ) -> None:
         if self._by_torch:
-            if (scale := self.settings[0].scale) is not None:
-                with torch.no_grad():
-                    for p in params:
-                        p.grad.div_(scale)  # type: ignore[union-attr]
-            one_by_one.step_by_torch(optimizer, group, params)
+            with one_by_one.unscaled(params, self.settings[0].scale):
+                one_by_one.step_by_torch(optimizer, group, params)
             return
         hypers = {**hypers, **({"grad_norm": float(norm)} if self.clips else {})}
         with torch.no_grad():
@@ -398,6 +403,19 @@ class GroupPlan:
             rows.append([_range(t) for t in (p, g, *(state.get(name) for name in names))])
         return np.array(rows, dtype=np.int64)
 
+    def ranges(self, optimizer: RuleOptimizer, groups: Groups) -> tuple[Any, Any, Any]:
+        """Where all that it steps lies: addresses, bytes, and whether it writes there; each [ranges]."""
+        members = self.members_of(groups)
+        others = [members[m] for m in self.others]
+        beside = self._ranges(optimizer, others, [p.grad for p in others]).reshape(-1, 2)
+        columns = 2 + len(self.slots) + len(self.starts)
+        found = [(beside[:, 0], beside[:, 1], np.arange(len(beside)) % columns != 1)]
+        if self.look is not None:
+            addresses, lengths = self.look.addresses, self.look.lengths
+            found.append((addresses.ravel(), lengths.ravel(), np.repeat(self.written, addresses.shape[1])))
+        starts, sizes, written = (np.concatenate(part) for part in zip(*found, strict=True))
+        return starts, sizes, written | self.zeroes
+
     def _reached(self, optimizer: RuleOptimizer, params: list[Tensor], look: Look) -> bool:
         """Whether a tensor that is stepped beside the kernels shares memory with one of theirs now."""
         ranges = self._ranges(optimizer, params, [p.grad for p in params])
@@ -454,13 +472,16 @@ def _range(t: Any) -> tuple[int, int]:
 
 
 def _shares_gradients(optimizer: RuleOptimizer, where: tuple[int, ...]) -> bool:
-    """Whether the gradient of a parameter of these groups lies in memory where one of another group lies."""
+    """Whether gradients of an optimizer with more groups than these lie in one another's memory, wherever those are."""
     groups = optimizer.param_groups
     if len(groups) == len(where):
         return False
+    grads = [shard(grad) for group in groups for p in group["params"] if (grad := p.grad) is not None]
+    found = [_range(g if g.layout is torch.strided else g._values()) for g in grads if not _is_compressed(g)]
+    starts, sizes = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    return bool(overlapping(starts[None], sizes[None], np.ones(1, dtype=bool)))
 
-    def stores(places: Iterable[int]) -> set[int]:
-        grads = [shard(grad) for k in places for p in groups[k]["params"] if (grad := p.grad) is not None]
-        return {g.untyped_storage()._cdata for g in grads if type(g) in PLAIN and g.layout is torch.strided}
 
-    return not stores(where).isdisjoint(stores(set(range(len(groups))).difference(where)))
+def _is_compressed(g: Tensor) -> bool:
+    """Whether a gradient has neither memory of its own shape nor values in one row."""
+    return g.layout not in (torch.strided, torch.sparse_coo)

@@ -249,16 +249,6 @@ def _shapes(memory: _Memory, probes: list[Tensor], records: list[list[int]]) -> 
     return axes, sizes, strides, offset
 
 
-# complex32 warns, others are made by functions of their own.
-_DTYPES = tuple(
-    dict.fromkeys(
-        v
-        for v in vars(torch).values()
-        if isinstance(v, torch.dtype) and not str(v).startswith(("torch.q", "torch.bits", "torch.complex32"))
-    )
-)
-
-
 def _kind(memory: _Memory) -> tuple[int, int]:
     """The word that has the dtype and the device, and a mask of their bytes; other bytes of it may hold anything."""
     devices = ["cpu", "meta", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]

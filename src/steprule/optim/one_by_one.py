@@ -6,8 +6,8 @@ its errors. The author's function serves where torch has no such class, or where
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -33,18 +33,31 @@ def step_by_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], param
     step = torchs_class(type(optimizer)).step
     if getattr(step, "hooked", False):  # some instance of torch's class has wrapped it to run hooks, which were run
         step = step.__wrapped__
-    hidden: dict[str, Any] = {
-        n: optimizer.__dict__.pop(n) for n in ("grad_scale", "found_inf") if n in optimizer.__dict__
-    }
     part = {**group, "params": params}
     if "fused" in part and not group.get("capturable"):
         part.update(fused=None, foreach=False)  # one tensor after the other
-    groups, optimizer.param_groups = optimizer.param_groups, [part]
+    # Another that shares the states: the optimizer itself keeps its groups, for threads that step it meanwhile.
+    stand_in = object.__new__(type(optimizer))
+    own = {n: v for n, v in optimizer.__dict__.items() if n not in ("grad_scale", "found_inf")}
+    stand_in.__dict__.update(own, param_groups=[part])
+    step(stand_in)
+
+
+@contextmanager
+def unscaled(params: Sequence[Tensor], scale: float | None) -> Iterator[None]:
+    """A block in which each gradient is divided by what the loss was multiplied with; the gradients themselves stay as they are."""
+    if scale is None:
+        yield
+        return
+    scaled = [(p, p.grad) for p in params]
     try:
-        step(optimizer)
+        with torch.no_grad():
+            for p, g in scaled:
+                p.grad = g / scale  # type: ignore[operator, assignment]
+        yield
     finally:
-        optimizer.param_groups = groups
-        optimizer.__dict__.update(hidden)
+        for p, g in scaled:
+            p.grad = g
 
 
 def resolved(t: Tensor) -> Tensor:

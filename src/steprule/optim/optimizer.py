@@ -18,6 +18,7 @@ from steprule.errors import InputError, InputTypeError
 from steprule.optim.backends import BACKENDS, Backend
 from steprule.optim.groups import GroupPlan, plans_for
 from steprule.optim.one_by_one import torchs_class
+from steprule.optim.signature import meeting
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
 from steprule.rules.rule import Rule
@@ -139,7 +140,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
         groups = self.param_groups
         # Taken out while the step runs: another thread that steps this optimizer makes plans of its own.
-        plans = own.pop("_plans", ())
+        plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
         ready: list[GroupPlan] = []
         try:
             if sum([len(plan.where) for plan in plans]) != len(groups) or not all(
@@ -152,27 +153,24 @@ class RuleOptimizer(torch.optim.Optimizer):
                 if not plan.prepare(self, groups):
                     ready.pop().release()
                     self._plan(ready, plan.where, scale)
-            if tied := len(ready) > 1 and _tied(ready):
+            if any([plan.moved for plan in ready]):
+                tied = len(ready) > 1 and self._tied(ready)
+            if tied:
                 self._keep_in_order(ready, scale)
             norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
-            if not tied:  # what may raise comes before any kernel
-                for plan in ready:
-                    plan.step_others(self, groups, norm)
-            for k, plan in enumerate(ready):
-                if tied and k:  # what a group before it wrote is this one's too: look again
-                    plan.release()
-                    if not plan.prepare(self, groups):
-                        self._plan(ready, ready.pop(k).where, scale)
-                        ready.insert(k, ready.pop())
-                if tied:
-                    ready[k].step_others(self, groups, norm)
-                ready[k].launch(self, groups, norm)
+            if tied:
+                for k in range(len(ready)):
+                    if k:  # what a group before it wrote is this one's too
+                        self._look_again(ready, k, scale)
+                    self._step_all(ready[k : k + 1], norm)
+            else:
+                self._step_all(ready, norm)
             for plan in ready:
-                plan.zero_late(groups)
+                plan.zero(groups)
         finally:
             for plan in ready:
                 plan.release()
-        own["_plans"] = ready
+        own["_plans"], own["_are_tied"] = ready, tied
         return loss
 
     def _plan(self, ready: list[GroupPlan], where: Iterable[int], scale: float | None, *, apart: bool = False) -> None:
@@ -180,6 +178,31 @@ class RuleOptimizer(torch.optim.Optimizer):
         with torch.inference_mode(False), torch.no_grad():
             for plan in plans_for(self, where, scale, apart=apart):
                 ready.append(plan)  # noqa: PERF402
+
+    def _step_all(self, plans: Sequence[GroupPlan], norm: Any) -> None:
+        """What may raise comes before any kernel: then each parameter is whole, stepped or not."""
+        groups = self.param_groups
+        for plan in plans:
+            plan.tabulate()
+        for plan in plans:
+            plan.step_others(self, groups, norm)
+        for plan in plans:
+            plan.launch(self, groups, norm)
+
+    def _tied(self, plans: Sequence[GroupPlan]) -> bool:
+        """Whether a plan writes where another reads or writes: one parameter in two groups, say, or a state that two share."""
+        ranges = [plan.ranges(self, self.param_groups) for plan in plans]
+        starts, sizes, written = (np.concatenate(part) for part in zip(*ranges, strict=True))
+        return meeting(starts, sizes, written, np.repeat(np.arange(len(plans)), [len(own) for own, _, _ in ranges]))
+
+    def _look_again(self, ready: list[GroupPlan], k: int, scale: float | None) -> None:
+        plan = ready[k]
+        plan.release()
+        if not plan.prepare(self, self.param_groups):
+            plan.release()
+            del ready[k]
+            self._plan(ready, plan.where, scale)
+            ready.insert(k, ready.pop())
 
     def _keep_in_order(self, ready: list[GroupPlan], scale: float | None) -> None:
         """A plan for each group, in their order: they write to the same memory."""
@@ -369,13 +392,6 @@ _GLOBAL_POST = _global_optimizer_post_hooks
 @torch.optim.Optimizer.profile_hook_step
 def _step_with_hooks(optimizer: RuleOptimizer, *args: Any, **kwargs: Any) -> Any:
     return optimizer._step_unseen(*args, **kwargs)
-
-
-def _tied(plans: Sequence[GroupPlan]) -> bool:
-    """Whether groups write to the same memory: one parameter in two groups, or a state that two share."""
-    own = [plan.look.addresses[plan.written].ravel() for plan in plans if plan.look is not None]
-    own = [a[a != 0] for a in own]
-    return len(own) > 1 and len(np.unique(np.concatenate(own))) < sum(map(len, own))
 
 
 def _norm_over(plans: Sequence[GroupPlan], groups: Sequence[dict[str, Any]]) -> Any:

@@ -1,6 +1,6 @@
 """What a tensor is, as far as a kernel relies on it: which tensors a kernel may touch, and what must be the same at each step.
 
-A plan holds numbers, not tensors. Each step begins at the objects that the group's list and the optimizer's state hold now, and
+A plan holds numbers, not tensors. Each step begins at the objects that the groups' lists and the optimizer's state hold now, and
 compares all that the kernels rely on: type, dtype, device, dispatch keys, sizes, strides, the extent within the storage, copies on
 write. The comparison runs compiled where the records' layout is proved (scan.py), and by Python elsewhere (`AskedLook`): both
 check the same. `STEPRULE_SCAN=python` asks for the second.
@@ -104,26 +104,42 @@ def overlapping(addresses: NDArray[np.int64], lengths: NDArray[np.int64], writte
     `addresses` and `lengths` in bytes [columns, tensors]; `written` [columns].
     """
     tensors = addresses.shape[1]
-    starts, sizes = addresses.reshape(-1), lengths.reshape(-1)
-    there = np.flatnonzero(sizes)
-    order = there[np.argsort(starts[there], kind="stable")]
-    begin, end = starts[order], (starts + sizes)[order]
-    reached = np.maximum.accumulate(end)
-    joined = np.concatenate([[False], begin[1:] < reached[:-1]])
-    if not joined.any():
-        return set()
-    cluster = np.cumsum(~joined) - 1
+    order, cluster = _clusters(addresses.reshape(-1), lengths.reshape(-1))
     several = np.bincount(cluster) > 1
+    if not several.any():
+        return set()
     write = np.bincount(cluster, weights=np.repeat(written, tensors)[order]) > 0
     return set((order % tensors)[(several & write)[cluster]].tolist())
 
 
+def meeting(
+    starts: NDArray[np.int64], sizes: NDArray[np.int64], written: NDArray[np.bool_], owner: NDArray[np.int64]
+) -> bool:
+    """Whether memory that one owner writes is another's too; all [ranges], in bytes."""
+    order, cluster = _clusters(starts, sizes)
+    if not len(order):
+        return False
+    begins = np.flatnonzero(np.concatenate([[True], cluster[1:] != cluster[:-1]]))
+    own, write = owner[order], np.bincount(cluster, weights=written[order]) > 0
+    return bool(((np.minimum.reduceat(own, begins) != np.maximum.reduceat(own, begins)) & write).any())
+
+
+def _clusters(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The ranges that are not empty, in their order in memory, and which of them lie in one another, by number."""
+    there = np.flatnonzero(sizes)
+    order = there[np.argsort(starts[there], kind="stable")]
+    begin, end = starts[order], (starts + sizes)[order]
+    reached = np.maximum.accumulate(end)
+    apart = np.concatenate([[True], begin[1:] >= reached[:-1]])[: len(order)]
+    return order, np.cumsum(apart) - 1
+
+
 @dataclass(frozen=True)
 class Subjects:
-    """The tensors of one group that kernels step, as they are when a plan is made."""
+    """The tensors of a plan's groups that kernels step, as they are when it is made."""
 
     members: list[Tensor]
-    """The group's list."""
+    """The group's list; of several groups, one after the other."""
     places: list[int]
     """Where those that kernels step stand in it."""
     resting: list[int]
@@ -141,7 +157,7 @@ class Subjects:
 
 
 class Look(Protocol):
-    """A look at all tensors of a group, the same at each step."""
+    """A look at all tensors of a plan, the same at each step."""
 
     addresses: NDArray[np.int64]
     """[columns, tensors], in bytes; filled by each look."""
