@@ -51,3 +51,6 @@ TORCH_WRONG: dict[str, str] = {
     "zero gradients in float16": "eps of 1e-8 is zero in float16, so torch divides zero by zero; the parameter should stay where it is",
 }
 """What torch answers with a number that is wrong; the right one stands in the test that names it."""
+
+NOT_TORCHS = "view_as_real doesn't work on unresolved conjugated tensors"
+"""Words of the reference for Lion, which torch has not: its operations stop at a lazy conjugate, ours resolve it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -58,3 +60,17 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_steps_that_the_docs_print_are_those_measured() -> None:
+    """The table of docs/speed.md is what `benchmarks/steps.py --table` prints of the file."""
+    spec = importlib.util.spec_from_file_location("steps_bench", ROOT / "benchmarks" / "steps.py")
+    assert spec
+    assert spec.loader
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    found = json.loads((ROOT / "benchmarks" / "results" / "steps.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert bench.table(found) in text
+    assert found["machine"]["date"] in text
+    assert found["machine"]["hardware"].split(",")[0] in text

@@ -206,10 +206,12 @@ class GroupPlan:
 
     def still(self, groups: Groups, scale: float | None) -> bool:
         """Whether its groups may step together as before; their settings are then this step's."""
+        if len(self.where) == 1:
+            return self.settings[0].still(groups[self.where[0]], scale)
         for k, settings in zip(self.where, self.settings, strict=True):
             if not settings.still(groups[k], scale):
                 return False
-        return len(self.where) == 1 or _counts([groups[k] for k in self.where]) == self.counts
+        return _counts([groups[k] for k in self.where]) == self.counts
 
     def prepare(self, optimizer: RuleOptimizer, groups: Groups) -> bool:
         """Whether all that its kernels rely on holds; its addresses are then this step's. Nothing is written."""

@@ -143,9 +143,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
         ready: list[GroupPlan] = []
         try:
-            if sum([len(plan.where) for plan in plans]) != len(groups) or not all(
-                [plan.still(groups, scale) for plan in plans]
-            ):
+            if len(plans) == 1 == len(groups):  # a small model's step is a few microseconds: no lists for one
+                held = plans[0].still(groups, scale)
+            else:
+                held = sum([len(plan.where) for plan in plans]) == len(groups)
+                held = held and all([plan.still(groups, scale) for plan in plans])
+            if not held:
                 plans = ()
                 self._plan(ready, range(len(groups)), scale)
             for plan in plans:
@@ -153,8 +156,10 @@ class RuleOptimizer(torch.optim.Optimizer):
                 if not plan.prepare(self, groups):
                     ready.pop().release()
                     self._plan(ready, plan.where, scale)
-            if any([plan.moved for plan in ready]):
-                tied = len(ready) > 1 and self._tied(ready)
+            if len(ready) == 1:
+                tied = False
+            elif any([plan.moved for plan in ready]):
+                tied = self._tied(ready)
             if tied:
                 self._keep_in_order(ready, scale)
             norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
