@@ -105,19 +105,18 @@ def measure(label: str) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The rows in Markdown: microseconds and ratios, alone and in turn."""
-    lines = [
-        "| work | threads | look | steprule, µs | peer | its µs | over ours, alone | over ours, in turn |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """The rows in Markdown: of each form of torch's its time over ours, alone / in turn, and its microseconds alone."""
+    forms = ("default", "foreach", "fused")
+    lines = [f"| work | threads | steprule, µs | {' | '.join(forms)} |", "|---|---|---|---|---|---|"]
     for row in found["rows"]:
-        mine = f"{row['alone, us']['steprule']:,.0f} / {row['in turn, us']['steprule']:,.0f}"
-        for form, ratio in row["alone, x"].items():
-            theirs = f"{row['alone, us'][form]:,.0f} / {row['in turn, us'][form]:,.0f}"
-            cells = (row["work"], row["class"], row["threads"], row["look"], mine, form, theirs)
-            work, kind, *rest = map(str, cells)
-            named = work if kind in work else f"{work}, {kind}"
-            lines.append(f"| {' | '.join([named, *rest])} | {ratio:.2f}x | {row['in turn, x'][form]:.2f}x |")
+        work = row["work"] if row["class"] in row["work"] else f"{row['work']}, {row['class']}"
+        work += ", every look by Python" if row["look"] == "Python" else ""
+        alone, turn = row["alone, us"], row["in turn, us"]
+        cells = [work, str(row["threads"]), f"{alone['steprule']:,.0f} / {turn['steprule']:,.0f}"]
+        for form in forms:
+            ratios = f"{row['alone, x'][form]:.2f}x / {row['in turn, x'][form]:.2f}x" if form in alone else ""
+            cells.append(f"{ratios} ({alone[form]:,.0f} µs)" if ratios else "-")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
