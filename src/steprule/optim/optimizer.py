@@ -143,7 +143,9 @@ class RuleOptimizer(torch.optim.Optimizer):
         plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
         ready: list[GroupPlan] = []
         try:
-            if len(plans) == 1 == len(groups):  # a small model's step is a few microseconds: no lists for one
+            if len(groups) == len(plans) == 1 and plans[0].where == (
+                0,
+            ):  # a small step is some microseconds: no lists for one
                 held = plans[0].still(groups, scale)
             else:
                 held = sum([len(plan.where) for plan in plans]) == len(groups)
