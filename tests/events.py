@@ -334,6 +334,8 @@ def resize_larger(s: Surroundings, at: Place, t: Any) -> None:
 @event
 def storage_freed_and_back(s: Surroundings, at: Place, t: Any) -> None:
     """The storage is resized to nothing and back, as where states are put away and fetched."""
+    if t.is_shared() or torch._is_zerotensor(t):
+        return  # torch's own resizing ends the process there
     values = s.value(t, number=at.kind in s.numbers)
     storage = t.untyped_storage()
     size = storage.nbytes()
@@ -369,6 +371,8 @@ def storage_too_short(s: Surroundings, at: Place, t: Any) -> None:
 @event
 def shared_memory(s: Surroundings, at: Place, t: Any) -> None:
     """`t.share_memory_()`: the storage moves to shared memory."""
+    if torch._is_zerotensor(t):
+        return  # torch's own copying ends the process there
     t.share_memory_()
 
 

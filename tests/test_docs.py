@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from by_path import module_at
 
 import steprule
 from steprule.cli import main
@@ -64,11 +64,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_the_steps_that_the_docs_print_are_those_measured() -> None:
     """The table of docs/speed.md is what `benchmarks/steps.py --table` prints of the file."""
-    spec = importlib.util.spec_from_file_location("steps_bench", ROOT / "benchmarks" / "steps.py")
-    assert spec
-    assert spec.loader
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
+    bench = module_at("benchmarks/steps.py")
     found = json.loads((ROOT / "benchmarks" / "results" / "steps.json").read_text(encoding="utf-8"))
     text = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     assert bench.table(found) in text

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import pytest
+from by_path import module_at
 
-ROOT = Path(__file__).parent.parent
-
-
-def _builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lesson_build", ROOT / "docs" / "lesson" / "build.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-BUILD = _builder()
+BUILD = module_at("docs/lesson/build.py")
 CHAPTERS = BUILD.chapters()
 
 

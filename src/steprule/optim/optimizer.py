@@ -143,10 +143,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
         ready: list[GroupPlan] = []
         try:
-            if len(groups) == len(plans) == 1 and plans[0].where == (
-                0,
-            ):  # a small step is some microseconds: no lists for one
-                held = plans[0].still(groups, scale)
+            if len(groups) == len(plans) == 1 and plans[0].where == (0,):
+                held = plans[0].still(groups, scale)  # a small step takes some microseconds: no lists for one
             else:
                 held = sum([len(plan.where) for plan in plans]) == len(groups)
                 held = held and all([plan.still(groups, scale) for plan in plans])
