@@ -729,3 +729,6 @@ def listed_twice(s: Surroundings, at: Place, t: Any) -> None:
 
 COMPLEX = frozenset({"conjugate_bit", "data_conjugate_bit"})
 """Events that need a complex parameter."""
+
+CANCELLING = frozenset({"with_a_sibling"})
+"""Events after which a root is taken of what may be nearly zero, a difference; in float32 its last bit says too much."""

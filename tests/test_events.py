@@ -18,7 +18,7 @@ import pytest
 import torch
 from allowances import TORCH_DIES, TORCH_WRONG, WITHIN_ONE_PARAMETER
 from beside import Death, server
-from events import COMPLEX, EVENTS, Guards, Place, Surroundings
+from events import CANCELLING, COMPLEX, EVENTS, Guards, Place, Surroundings
 from peers import BY_NAME, OTHER_SIDES, PEERS, Peer
 from seen import Comparison, Moment, Record, moment, step
 from torch import Tensor
@@ -119,7 +119,7 @@ def give_gradients(s: Surroundings, draw: torch.Generator, *, fresh: bool) -> No
 
 def surrounded(side: str, case: Case, draw: torch.Generator) -> Surroundings:
     peer, guards = BY_NAME[case.peer], Guards()
-    dtype = torch.complex64 if case.event in COMPLEX else torch.float32
+    dtype = torch.complex64 if case.event in COMPLEX else torch.float64 if case.event in CANCELLING else torch.float32
     params = [torch.nn.Parameter(guards.buffer(drawn(shape, dtype, draw))) for shape in SIZES[case.size]]
     s = Surroundings(peer.make(side, params), params, peer.slots, peer.numbers, guards)
     give_gradients(s, draw, fresh=True)
