@@ -268,6 +268,30 @@ thread.join()
     run(CHILD + code, STEPRULE_CACHE=str(tmp_path))
 
 
+@forks
+def test_a_fork_while_another_thread_takes_a_kernels_lock_file(tmp_path: Path) -> None:
+    """The fork waits for the thread, which must not wait for the fork: filelock's own locks do."""
+    code = """
+from steprule.compiler import cache
+import filelock
+held = threading.Event()
+def work():
+    with cache._LOADING:
+        held.set()
+        time.sleep(0.5)  # by then the fork waits
+        with cache._one_process_at_a_time(cache.folder() / "kernel.py", "@njit(SIGNATURE)"):
+            pass
+thread = threading.Thread(target=work, daemon=True)
+thread.start()
+held.wait()
+if (forked := os.fork()) == 0:
+    os._exit(0)
+waited(forked)
+thread.join()
+"""
+    run(CHILD + code, STEPRULE_CACHE=str(tmp_path))
+
+
 STARTED = """
 import multiprocessing, torch, steprule
 from steprule.compiler import threads

@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
+from filelock import FileLock, Timeout
+
 NUMBA = ("numba", "llvmlite", "numpy")
 """What compiles a source for Numba."""
 INTRINSICS = str(Path(__file__).parent / "intrinsics.py")
@@ -90,8 +92,6 @@ def _one_process_at_a_time(path: Path, source: str) -> Iterator[None]:
     if len([*(path.parent / "__pycache__").glob(f"{path.stem}.*.nbi")]) >= len(functions):
         yield
         return
-    from filelock import FileLock, Timeout  # slow to import, and rarely needed
-
     lock = FileLock(path.with_suffix(".lock"))
     with suppress(Timeout, OSError, NotImplementedError):  # then it is compiled more than once, which is no error
         lock.acquire(timeout=WAIT)
@@ -113,7 +113,8 @@ def _text_of(called: str) -> str:
 _SPENT = [0.0]
 _LOADING = threading.RLock()
 """Held while a module is loaded, so that another thread does not see it before it is whole. A fork waits for it: in the
-child no thread would go on that holds it, or the compiler's own lock."""
+child no thread would go on that holds it, or the compiler's own lock. What waits for the fork's end while it holds this would
+never let the fork begin: filelock does, so it is imported above, and its own hook comes after this one."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_LOADING.acquire, after_in_parent=_LOADING.release, after_in_child=_LOADING.release)
 
