@@ -26,6 +26,12 @@ TORCH_DIES = frozenset({"storage_gone", "storage_too_short"})
 WITHIN_ONE_PARAMETER = frozenset({"with_the_parameter", "with_the_gradient", "with_a_sibling"})
 """Events after which tensors of one parameter share memory: the order of the writes within one step decides."""
 
+MEMORY_SHARED = frozenset(
+    {"with_the_other", "the_other", "overlapping_the_other", "interleaved_with_the_other", "with_the_other_parameter"}
+    | {"expanded", "data_expanded"}
+)
+"""Events after which tensors of several parameters share memory: one's rounding is another's, and what one left another may write."""
+
 MAY_REFUSE: dict[str, str] = {
     "on_meta": "a tensor without data: torch steps on and leaves the parameter as it was, without a word",
 }
@@ -54,6 +60,9 @@ MAY_PASS: dict[str, tuple[frozenset[str], str]] = {
 
 BEGINNINGS = frozenset({0.0, 1.0, 0.3})
 """What states begin with in these tests; NAdam's product with 1, Adagrad's sum with what its option says."""
+
+SECOND_FAULT = {"deleted": "KeyError", "a_number": "AttributeError", "no_value": "AttributeError"}
+"""Where two tensors are at fault, which one a step meets first is its own affair: the error that ours may then give."""
 
 ALIKE = [
     {"AttributeError", "TypeError", "ValueError", "KeyError"},

@@ -38,7 +38,8 @@ class Guards:
 
     def still(self, what: str, tensor: Tensor) -> None:
         """From now on `tensor` must keep its values: it is old memory, or another's copy on write."""
-        self._still.append((what, tensor, tensor.clone()))
+        if not tensor.is_meta:
+            self._still.append((what, tensor, tensor.clone()))
 
     def watched(self) -> int:
         """How much memory is watched, to be given to `unwatch`."""
@@ -307,6 +308,8 @@ def set_half(s: Surroundings, at: Place, t: Any) -> None:
 
 def resized(s: Surroundings, t: Tensor, rows: int) -> None:
     """`resize_` is refused to a tensor that requires a gradient."""
+    if t.is_inference():
+        return  # what it grows by could not be filled
     wanted = t.requires_grad
     t.requires_grad_(False)
     shape = (rows, *t.shape[1:])
@@ -350,6 +353,8 @@ def storage_freed_and_back(s: Surroundings, at: Place, t: Any) -> None:
 @event
 def storage_larger(s: Surroundings, at: Place, t: Any) -> None:
     """The storage grows, so that its memory moves; the tensor is as it was."""
+    if t.is_shared() or torch._is_zerotensor(t):
+        return  # torch's own resizing ends the process there
     storage = t.untyped_storage()
     storage.resize_(8 * storage.nbytes() + (1 << 20))
 
@@ -625,8 +630,10 @@ def cast(name: str, dtype: torch.dtype) -> None:
 
     def bits(s: Surroundings, at: Place, t: Any) -> None:
         # Of known values: where two sides differ in the last bit, the same memory read as another dtype is another number.
-        t.data.copy_(((torch.arange(t.numel()) % 17 - 8) / 8).reshape(t.shape))
-        t.data = t.data.contiguous().view(dtype)
+        if t.dtype.is_complex:
+            t.data = t.data.contiguous().view(dtype)  # refused
+        known = ((torch.arange(t.numel()) % 17 - 8) / 8).reshape(t.shape).to(t.dtype)
+        t.data = s.guards.buffer(known).view(dtype)
 
     data.__doc__ = f"`t.data =` a tensor of {name}."
     put.__doc__ = f"A tensor of {name} in its place."
@@ -663,7 +670,7 @@ shaped("empty", lambda size: (0,))
 
 
 def other(at: Place) -> int:
-    return 1 - at.index
+    return int(at.index == 0)
 
 
 @event

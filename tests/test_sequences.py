@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import torch
-from allowances import TORCH_DIES, WITHIN_ONE_PARAMETER
+from allowances import MEMORY_SHARED, TORCH_DIES, WITHIN_ONE_PARAMETER
 from beside import server
 from events import EVENTS, Guards, Place, Surroundings
 from peers import PEERS, Peer
@@ -43,10 +43,6 @@ OPTIONS = {
     "Adam": [{}, {"amsgrad": False}, {"maximize": True}, {"lr": 0.02, "weight_decay": 0.0}],
     "AdamW": [{}, {"amsgrad": True}],
 }
-MEMORY_SHARED = frozenset(
-    {"with_the_other", "the_other", "overlapping_the_other", "interleaved_with_the_other", "with_the_other_parameter"}
-    | {"expanded", "data_expanded"}
-)
 IN_OTHERS_TOO = MEMORY_SHARED | {name for name in EVENTS if "copy_on_write" in name}
 """Events after which other tensors may have their values in the memory of one."""
 BEFALLING = sorted(set(EVENTS) - TORCH_DIES - WITHIN_ONE_PARAMETER)
@@ -204,7 +200,7 @@ def loads_alike(run: Run) -> bool:
     return not ("mu_product" in run.s.numbers and halves) and all(
         not isinstance(t := run.s.state(k).get(name), Tensor) or t.dtype is p.dtype
         for k, p in enumerate(run.s.params)
-        for name in run.s.slots
+        for name in (*run.s.slots, *(n for n in run.s.numbers if n != "step"))
     )
 
 
@@ -311,7 +307,7 @@ def begun(side: str, seed: int) -> Run:
 
 def do(run: Run, what: Doing) -> Moment:
     draw = random.Random(what.seed)
-    in_step = what.name in ("step", "step_with_closure")
+    in_step = what.name in ("step", "step_with_closure", "by_way_of_torchs_class")
     watched = run.s.guards.watched()
     try:
         if what.event == "storage_freed_and_back" and not IN_OTHERS_TOO.isdisjoint(run.events):
@@ -326,7 +322,7 @@ def do(run: Run, what: Doing) -> Moment:
     except Exception as error:  # noqa: BLE001  # what torch refuses is compared as well
         run.s.guards.unwatch(watched)
         found = moment(run.s, str(what), error, in_step=in_step)
-        if in_step or what.name == "by_way_of_torchs_class":
+        if in_step:
             recover(run)
     else:
         found = Moment(str(what), {}, compared=False) if what.name in UNSEEN else moment(run.s, str(what))
@@ -351,6 +347,7 @@ def perform(job: tuple[str, int, Sequence[int] | None]) -> Record:
     record = Record()
     with torch.no_grad():
         run = begun(side, seed)
+        record.moments.append(moment(run.s, "the beginning"))
         listed = doings(seed)
         for k in range(len(listed)) if kept is None else kept:
             record.moments.append(do(run, listed[k]))

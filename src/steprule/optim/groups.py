@@ -359,6 +359,9 @@ class GroupPlan:
         ):
             return None
         state = optimizer.state.get(whole) if self.slots or self.starts else None
+        begins = [s for s in self.slots if s.absent_at_first and not (state and state.get(s.name) is not None)]
+        if begins and g.dtype != p.dtype and self._by_torch:
+            return None  # the state that begins now has the gradient's dtype in torch
         if not state:
             return form
         owned = [*self.starts, *(s.name for s in self.rule.slots)]
@@ -394,6 +397,9 @@ class GroupPlan:
         written = np.array([c != 1 or self.zeroes for c in range(ranges.shape[1])])
         found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
         self._together = {places[k] for k in found}
+        # One that is listed twice may have no memory, nor states yet.
+        own = [id(members[m]) for m in places]
+        self._together |= {m for m in places if own.count(id(members[m])) > 1} if len(set(own)) < len(own) else set()
         return self._together
 
     def _ranges(self, optimizer: RuleOptimizer, params: list[Tensor], grads: list[Tensor | None]) -> Any:
@@ -464,13 +470,14 @@ def _range(t: Any) -> tuple[int, int]:
     if not isinstance(t, Tensor):
         return 0, 0
     t = shard(t)
-    if t.layout is not torch.strided or type(t) not in PLAIN or t._is_zerotensor() or not is_within(t):
-        return 0, 0
-    try:
-        address = t.data_ptr()
-    except RuntimeError:  # a tensor without memory, as a fake one
-        return 0, 0
-    return (address, span_of(t) * t.element_size()) if address else (0, 0)
+    with torch._C.DisableTorchFunctionSubclass():  # a subclass's memory is an ordinary tensor's
+        if t.layout is not torch.strided or t._is_zerotensor():
+            return 0, 0
+        try:
+            address = t.data_ptr() if is_within(t) else 0
+        except RuntimeError:  # a tensor without memory, as a fake one
+            return 0, 0
+        return (address, span_of(t) * t.element_size()) if address else (0, 0)
 
 
 def _shares_gradients(optimizer: RuleOptimizer, where: tuple[int, ...]) -> bool:

@@ -61,7 +61,9 @@ def unscaled(params: Sequence[Tensor], scale: float | None) -> Iterator[None]:
 
 
 def resolved(t: Tensor) -> Tensor:
-    """The tensor as plain numbers: conjugation, sign and zeros carried out."""
+    """The tensor as plain numbers: conjugation, sign and zeros carried out, and nothing of a subclass that has the memory of one."""
+    if type(t) is not Tensor and type(t).__torch_dispatch__ is Tensor.__torch_dispatch__:
+        t = t.as_subclass(Tensor)
     if t._is_zerotensor():
         return torch.zeros(t.shape, dtype=t.dtype, device=t.device)
     return t.resolve_conj().resolve_neg()

@@ -348,7 +348,8 @@ def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
                 # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.
                 if name in numbers and value.device.type != "meta":
                     device = p.device if group.get("capturable") else torch.device("cpu")
-                    finer = name != "step" and p.dtype is torch.float64
+                    coarser = not value.is_floating_point() or value.element_size() < p.element_size()
+                    finer = name != "step" and coarser and p.is_floating_point()
                     optimizer.state[p][name] = value.detach().to(device, p.dtype if finer else value.dtype, copy=True)
                 elif name not in numbers:
                     optimizer.state[p][name] = _loaded(value, p)

@@ -7,6 +7,7 @@ one a parameter, as in torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,6 +52,21 @@ def check_whole(state: Mapping[str, Any], owned: Iterable[str], always: Iterable
                 raise KeyError(name)
 
 
+_uses: Any = getattr(torch._C, "_storage_Use_Count", lambda _: 0)
+
+
+@cache
+def _uses_alone() -> int:
+    """What torch counts for a storage that one tensor has; it differs between versions."""
+    alone = torch.empty(1, device="cpu")
+    return int(_uses(alone.untyped_storage()._cdata))
+
+
+def _is_viewed(t: Tensor) -> bool:
+    """Whether another tensor has the same storage."""
+    return int(_uses(t.untyped_storage()._cdata)) > _uses_alone()
+
+
 def lay_as(held: Tensor, p: Tensor) -> bool:
     """Give a state its parameter's order of elements, under the same object; False where that would part it from others.
 
@@ -58,7 +74,7 @@ def lay_as(held: Tensor, p: Tensor) -> bool:
     """
     if lies_as(held, p):
         return True
-    whole = held.untyped_storage().nbytes() == held.numel() * held.element_size()
+    whole = held.untyped_storage().nbytes() == held.numel() * held.element_size() and not _is_viewed(held)
     if not (whole and is_dense(held) and held.dim() == p.dim()) or held.is_shared():  # type: ignore[no-untyped-call]
         return False
     held.data = torch.empty_like(p, dtype=held.dtype).copy_(held)
