@@ -308,12 +308,12 @@ def set_half(s: Surroundings, at: Place, t: Any) -> None:
 
 def resized(s: Surroundings, t: Tensor, rows: int) -> None:
     """`resize_` is refused to a tensor that requires a gradient."""
-    if t.is_inference():
+    shape = (rows, *t.shape[1:])
+    grows = math.prod(shape) > t.numel()
+    if grows and t.is_inference():
         return  # what it grows by could not be filled
     wanted = t.requires_grad
     t.requires_grad_(False)
-    shape = (rows, *t.shape[1:])
-    grows = math.prod(shape) > t.numel()
     if grows:
         s.guards.forget(t)
     t.resize_(shape)
