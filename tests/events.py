@@ -318,7 +318,10 @@ def resized(s: Surroundings, t: Tensor, rows: int) -> None:
         s.guards.forget(t)
     t.resize_(shape)
     if grows:
-        t.fill_(0.25)
+        try:
+            t.fill_(0.25)
+        except RuntimeError:  # a copy on write that was resized: what is there now is anything
+            t.data = torch.full(shape, 0.25, dtype=t.dtype)
     t.requires_grad_(wanted)
 
 
