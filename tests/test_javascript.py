@@ -16,6 +16,7 @@ import steprule
 from steprule import rules
 from steprule.compiler import anatomy, eager, javascript
 from steprule.compiler.graph import trace
+from steprule.compiler.variant import variant_of
 from steprule.hyper import Rate
 from steprule.rules.parts import composed
 
@@ -58,12 +59,10 @@ def test_every_rule_and_variant(size: int | None) -> None:
     code, expected = ["const found = [];", javascript.POWER], []
     for k, (rule, variant) in enumerate(CASES):
         hypers = _hypers(rule, variant)
-        used = eager.slots_of(rule, tuple(variant.items()))
-        absent = frozenset(s.name for s in rule.slots if s.absent_at_first and s.name in used)
-        names = ["first", "later"]
-        for name, missing in zip(names, (absent, frozenset()), strict=True):
-            printed = javascript.source(trace(rule, variant, absent=missing), size)
-            code.append(f"const {name}{k} = {printed.replace('function ' + rule.name, 'function', 1)};")
+        whole = variant_of(rule, hypers)
+        used, stages = whole.slots, [javascript.source(whole.graph(absent), size) for absent in whole.stages]
+        functions = [printed.replace("function " + rule.name, "function", 1) for printed in stages]
+        code.append(f"const stages{k} = [{', '.join(functions)}];")
         initial = {
             s.name: eager.start(s, start, hypers) for s in rule.slots if s.name in used and not s.absent_at_first
         }
@@ -71,7 +70,7 @@ def test_every_rule_and_variant(size: int | None) -> None:
         code.append(
             f"{{let p = {start.tolist()}, s = {json.dumps(plain)}; const path = [];"
             f"{json.dumps(gradients.tolist())}.forEach((g, t) => {{"
-            f"const r = (t === 0 ? first{k} : later{k})(p, g, s, {json.dumps(hypers)}, t + 1, t === 11);"
+            f"const r = stages{k}[Math.min(t, {len(stages) - 1})](p, g, s, {json.dumps(hypers)}, t + 1, t === 11);"
             f"p = r.p; s = {{...s, ...r.states}}; path.push([p, s, r.quantities]);}}); found.push(path);}}"
         )
         p, state, path = start, {}, []

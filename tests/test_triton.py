@@ -178,7 +178,8 @@ from triton.compiler import ASTSource
 import triton
 from steprule import optim
 from steprule.compiler import gpu
-from steprule.optim.buckets import norm_program_for, program_for
+from steprule.compiler.variant import variant
+from steprule.optim.buckets import norm_program_for
 
 LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -202,7 +203,7 @@ for name in sys.argv[2:]:
     rule = optim.from_rule(name).rule
     switches = tuple((h.name, h.name in ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled"))
         for h in rule.hypers if h.switches)
-    build(program_for(rule, switches, frozenset(), True), sys.argv[1])
+    build(variant(rule, switches).program(zero_grad=True), sys.argv[1])
     build(norm_program_for(rule, switches), sys.argv[1])
     print(name)
 """

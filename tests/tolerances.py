@@ -129,6 +129,10 @@ RESIDENT_SHARE = 1.2
 DRAWN_FLOAT64 = 1e-11
 DRAWN_FLOAT32 = 1e-5
 
+# Drawn rules: how many times the spread that single ulps in each operation make, over a few tries, another form may be off. Forms
+# order and fold their operations otherwise, and functions of other libraries differ by an ulp or two.
+DRAWN_RULE = 60
+
 # torch's default form rounds after each operation, ours once a step: some four roundings a step (2^-9 and 2^-12), each
 # kept in the state for about ten steps.
 DRAWN_BFLOAT16 = 40 * 2.0**-9

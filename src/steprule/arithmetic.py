@@ -3,6 +3,7 @@
 Torch is the reference, so the others follow it: NaN goes through `maximum`, `sign(nan)` is 0, `sqrt(-1)` is nan, a
 division by zero is inf or nan, nothing raises, and an integer power is a product. The sign of a zero that comes out of
 `maximum(0.0, -0.0)` is not defined: torch itself gives either, depending on where the element lies in a vector.
+A truth value that meets a number is the number 0 or 1, of the dtype that the rule computes in.
 
 Neither numpy nor torch is imported here unless a value of that kind has come in.
 """
@@ -22,7 +23,7 @@ HIGHEST_PRODUCT = 64  # a literal exponent up to this is a product; beyond it `p
 
 def literal_power(x: Any, exponent: Any, *, pow: Callable[[Any, Any], Any], sqrt: Callable[[Any], Any]) -> Any:
     """x**exponent as every target computes it: a product for a literal whole number, a root for 0.5, as torch; else `pow`."""
-    if is_product(exponent):
+    if is_product(exponent) and exponent != 0:
         return integer_power(x, int(exponent))
     return sqrt(x) if type(exponent) is float and exponent == 0.5 else pow(x, exponent)
 
@@ -35,11 +36,9 @@ def is_product(exponent: object) -> bool:
 
 
 def integer_power(x: Any, exponent: int) -> Any:
-    """x**exponent by multiplication; squares first, so that every target multiplies in the same order."""
+    """x**exponent by multiplication; squares first, so that every target multiplies in the same order. Not for 0."""
     if exponent < 0:
         return 1 / integer_power(x, -exponent)
-    if exponent == 0:
-        return 1.0
     if exponent <= 3:
         return x if exponent == 1 else x * x if exponent == 2 else x * x * x
     half = integer_power(x * x, exponent // 2)
@@ -91,6 +90,48 @@ class Real(float):
     def __abs__(self) -> Real:
         return Real(abs(float(self)))
 
+    # A comparison with an array is the array's; one of two numbers is a `Truth`.
+
+    def __lt__(self, other: Any) -> Any:
+        return _truth(float(self) < _plain(other))
+
+    def __le__(self, other: Any) -> Any:
+        return _truth(float(self) <= _plain(other))
+
+    def __gt__(self, other: Any) -> Any:
+        return _truth(float(self) > _plain(other))
+
+    def __ge__(self, other: Any) -> Any:
+        return _truth(float(self) >= _plain(other))
+
+
+class Truth(Real):
+    """A truth value: the number 0 or 1 where it meets a number, and `~` is "not", where Python's own bool has -1 and -2."""
+
+    __slots__ = ()
+
+    def __and__(self, other: Any) -> Any:
+        return Truth(bool(self) and bool(other)) if isinstance(other, bool | Truth) else bool(self) & other
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Any:
+        return Truth(bool(self) or bool(other)) if isinstance(other, bool | Truth) else bool(self) | other
+
+    __ror__ = __or__
+
+    def __invert__(self) -> Truth:
+        return Truth(not self)
+
+
+def _truth(found: Any) -> Any:
+    return Truth(found) if isinstance(found, bool) else found
+
+
+def _plain(value: Any) -> Any:
+    """numpy and torch take a number of our own kind for no number."""
+    return float(value) if isinstance(value, Real) else value
+
 
 def _divide(a: float, b: float) -> float:
     a, b = float(a), float(b)
@@ -112,7 +153,7 @@ def _power(a: float, b: float) -> float:
 def _lerp(a: Any, b: Any, weight: Any, where: Callable[[Any, Any, Any], Any]) -> Any:
     """`a + weight (b - a)` from the nearer end, on any kind of number; `where` is the kind's own."""
     near = abs(weight) < 0.5
-    if isinstance(near, bool):  # a plain weight
+    if isinstance(near, bool | Truth):  # a plain weight
         return a + weight * (b - a) if near else b + (weight - 1) * (b - a)
     return where(near, a, b) + where(near, weight, weight - 1) * (b - a)
 
@@ -177,24 +218,58 @@ def numpy_arithmetic() -> Any:
     """The vocabulary on numpy arrays, and the array class whose integer powers are products."""
     import numpy as np
 
+    logical = {np.bitwise_and, np.bitwise_or, np.invert}
+
     class Elements(np.ndarray):
-        """A view of an array; `x**3` multiplies, where numpy's own calls `pow`."""
+        """A view of an array; `x**3` multiplies, where numpy's own calls `pow`, and a truth value is 0 or 1."""
 
         def __pow__(self, exponent: Any, modulo: None = None) -> Any:
-            return literal_power(self, exponent, pow=lambda a, b: np.power(a, b), sqrt=np.sqrt)
+            return literal_power(self, exponent, pow=lambda a, b: np.power(a, _plain(b)), sqrt=np.sqrt)
+
+        def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+            as_number = _as_truth if ufunc in logical else _as_number
+            found = getattr(ufunc, method)(*map(as_number, inputs), **options)
+            return found.view(Elements) if isinstance(found, np.ndarray) else found
+
+    def _as_truth(x: Any) -> Any:
+        return x.view(np.ndarray) if isinstance(x, Elements) else bool(x) if isinstance(x, Truth) else x
+
+    def _as_number(x: Any) -> Any:
+        if isinstance(x, Elements):
+            x = x.view(np.ndarray)
+        if isinstance(x, np.ndarray) and x.dtype == np.bool_:
+            return x.astype(_compute_dtype.get())
+        return float(x) if isinstance(x, Truth) else x
+
+    def over(function: Callable[..., Any]) -> Any:
+        """A reduction in float64, as kernels do; kept as an array, for a numpy scalar would promote what it meets."""
+
+        def on_array(x: Any) -> Any:
+            x = _as_number(x)
+            return np.asarray(function(x.astype(np.float64), keepdims=True), dtype=x.dtype).view(Elements)
+
+        return staticmethod(on_array)
 
     class NumpyArithmetic:
         array = Elements
         sqrt, exp, log, abs = np.sqrt, np.exp, np.log, np.abs
-        maximum, minimum = np.maximum, np.minimum
+
+        @staticmethod
+        def maximum(a: Any, b: Any) -> Any:
+            return np.maximum(_plain(a), _plain(b))
+
+        @staticmethod
+        def minimum(a: Any, b: Any) -> Any:
+            return np.minimum(_plain(a), _plain(b))
 
         @staticmethod
         def sign(x: Any) -> Any:
+            x = _as_number(x)
             return np.where(np.isnan(x), x.dtype.type(0), np.sign(x)).view(Elements)
 
         @staticmethod
         def clamp(x: Any, low: Any, high: Any) -> Any:
-            return np.minimum(np.maximum(x, low), high)
+            return NumpyArithmetic.minimum(NumpyArithmetic.maximum(x, low), high)
 
         @staticmethod
         def lerp(a: Any, b: Any, weight: Any) -> Any:
@@ -204,21 +279,11 @@ def numpy_arithmetic() -> Any:
         def where(condition: Any, a: Any, b: Any) -> Any:
             return np.where(condition, _typed(a), _typed(b)).view(Elements)
 
-        # In float64, as kernels do; kept as an array, for a numpy scalar would promote what it meets.
-        @staticmethod
-        def norm(x: Any) -> Any:
-            return np.sqrt(np.sum(np.square(x, dtype=np.float64), keepdims=True)).astype(x.dtype)
-
-        @staticmethod
-        def mean(x: Any) -> Any:
-            return np.mean(x, keepdims=True, dtype=np.float64).astype(x.dtype)
-
-        @staticmethod
-        def sum(x: Any) -> Any:
-            return np.sum(x, keepdims=True, dtype=np.float64).astype(x.dtype)
+        norm = over(lambda x, keepdims: np.sqrt(np.sum(np.square(x), keepdims=keepdims)))
+        mean, sum = over(np.mean), over(np.sum)
 
     def _typed(x: Any) -> Any:
-        return np.asarray(x, dtype=_compute_dtype.get()) if isinstance(x, float | int) else x
+        return np.asarray(x, dtype=_compute_dtype.get()) if isinstance(x, float | int) else _as_number(x)
 
     return NumpyArithmetic
 
@@ -229,19 +294,43 @@ def torch_arithmetic() -> Any:
     import torch
     from torch.overrides import TorchFunctionMode
 
-    powers = {torch.pow, torch.Tensor.pow, torch.Tensor.__pow__}
+    def named(*names: str) -> frozenset[Any]:
+        return frozenset(getattr(of, name) for of in (torch, torch.Tensor) for name in names if hasattr(of, name))
+
+    powers = named("pow", "__pow__")
+    logical = named("__and__", "__or__", "__rand__", "__ror__", "__invert__", "bitwise_not")
+    numbers = named("add", "sub", "mul", "div", "rsub", "neg", "abs", "sqrt", "exp", "log", "sign", "lt", "le", "gt", "ge") | named(
+        *(f"__{name}__" for name in ("add", "sub", "mul", "truediv", "radd", "rsub", "rmul", "rtruediv", "rpow", "neg", "abs")),
+        *("__lt__", "__le__", "__gt__", "__ge__"),
+    )  # fmt: skip
 
     class Products(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in powers and is_product(args[1]):
+            if func in numbers or func in powers:
+                args = tuple(map(number, args))
+            elif func in logical:
+                args = tuple(bool(x) if isinstance(x, Truth) else x for x in args)
+            if func in powers and is_product(args[1]) and args[1] != 0:
                 return integer_power(args[0], int(args[1]))
             return func(*args, **(kwargs or {}))
 
+    def number(x: Any) -> Any:
+        """A truth value as 0 or 1."""
+        if isinstance(x, torch.Tensor):
+            return x.to(_compute_dtype.get()) if x.dtype is torch.bool else x
+        return float(x) if isinstance(x, Truth) else x
+
     def tensor(x: Any, like: Any) -> Any:
-        return x if isinstance(x, torch.Tensor) else torch.tensor(float(x), dtype=like.dtype, device=like.device)
+        return (
+            number(x) if isinstance(x, torch.Tensor) else torch.tensor(float(x), dtype=like.dtype, device=like.device)
+        )
 
     def typed(x: Any, device: Any) -> Any:
-        return torch.tensor(float(x), dtype=_compute_dtype.get(), device=device) if isinstance(x, float | int) else x
+        return (
+            torch.tensor(float(x), dtype=_compute_dtype.get(), device=device)
+            if isinstance(x, float | int)
+            else number(x)
+        )
 
     def pair(function: Callable[[Any, Any], Any]) -> Any:
         def on_tensors(a: Any, b: Any) -> Any:
@@ -254,7 +343,7 @@ def torch_arithmetic() -> Any:
         """A reduction in float64, where the device has it: the squares of 1e20 are beyond float32, their root is not."""
 
         def on_tensor(x: Any) -> Any:
-            wide = x.device.type != "mps"
+            x, wide = number(x), x.device.type != "mps"
             return function(x, dtype=torch.float64).to(x.dtype) if wide else function(x)
 
         return staticmethod(on_tensor)
@@ -266,7 +355,8 @@ def torch_arithmetic() -> Any:
 
         @staticmethod
         def clamp(x: Any, low: Any, high: Any) -> Any:
-            return torch.minimum(torch.maximum(x, tensor(low, x)), tensor(high, x))
+            like = next(v for v in (x, low, high) if isinstance(v, torch.Tensor))
+            return torch.minimum(torch.maximum(tensor(x, like), tensor(low, like)), tensor(high, like))
 
         @staticmethod
         def where(condition: Any, a: Any, b: Any) -> Any:
@@ -311,10 +401,21 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
     token = _compute_dtype.set(dtype)
     try:
         with guard():
-            yield (
-                [Real(v) if type(v) in (float, int) else lift(v) for v in values],
-                lambda v, full=False: float(v) if isinstance(v, Real) else back(v, full),
-            )
+            lifted = [Real(v) if type(v) in (float, int) else lift(v) for v in values]
+            taken = [v for v in lifted if not isinstance(v, float | int)]
+
+            def lowered(v: Any, full: bool = False) -> Any:
+                if isinstance(v, Real):
+                    return float(v)
+                found = back(v, full)
+                if hasattr(found, "shape"):
+                    # A rule maps values to values: what it hands back is never what it was given, nor another result.
+                    if any(v is one for one in taken):
+                        found = found.clone() if hasattr(found, "clone") else found.copy()
+                    taken.append(v)
+                return found
+
+            yield lifted, lowered
     finally:
         _compute_dtype.reset(token)
 

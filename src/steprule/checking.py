@@ -17,6 +17,7 @@ from torch import Tensor
 from steprule import rules
 from steprule.compiler import eager
 from steprule.compiler.graph import Graph, Kind, trace
+from steprule.compiler.variant import variant_of
 from steprule.errors import StepruleError
 from steprule.optim import buckets as planning
 from steprule.optim import from_rule
@@ -170,7 +171,7 @@ def _forms(rule: Rule, name: str) -> Item:
         hypers = rule.bind(variant)
         reference = _walk(rule, hypers, lambda a: torch.from_numpy(a.copy()))
         worst = max(worst, _gap(name, "numpy", _walk(rule, hypers, np.copy), reference))
-        if not any(n.kind is Kind.REDUCTION for n in trace(rule, variant).nodes):
+        if not variant_of(rule, hypers).reduces:
             alone = np.array([_walk(rule, hypers, lambda a, k=k: float(a[k])) for k in range(7)])  # type: ignore[misc]
             worst = max(worst, _gap(name, "floats", alone, reference))
         p = torch.from_numpy(_numbers(0, 7)).requires_grad_()

@@ -14,7 +14,7 @@ import numpy as np
 
 from steprule import rules
 from steprule.compiler import anatomy, eager
-from steprule.compiler import graph as tracer
+from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError
 from steprule.problems import surfaces
 from steprule.problems.surface import Array, Point, Surface
@@ -96,9 +96,8 @@ class Trace(Shown):
                 p, g = self.points[t - 1], ground.gradient(self.points[t - 1])
                 g = g if noise is None else g + noise[t - 1]
                 before, state = state, eager.step(rule, p, g, state, t, self.hypers)[1]
-        switches = {h.name: self.hypers[h.name] for h in rule.hypers if h.switches}
         absent = {s.name for s in rule.slots if s.absent_at_first and before.get(s.name) is None}
-        graph = tracer.trace(rule, switches, absent=frozenset(absent))
+        graph = variant_of(rule, self.hypers).graph(frozenset(absent))
         held = {s.name: eager.start(s, p, self.hypers) for s in rule.slots} if step == 1 else before
         inputs = {**self.hypers, **held, "p": p, "g": g, "t": float(step)}
         shown = [(n, inputs[n]) for n in ("p", "g", *(s.name for s in rule.slots)) if n in graph.inputs]
@@ -179,8 +178,7 @@ def best_rate(
         raise InputError(f"{found.name}: best learning rate", expected="a rule with a hyperparameter lr", got="none")
     begin = _checked_start(start, ground)
     disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
-    switches = {h.name: bound[h.name] for h in found.hypers if h.switches}
-    if any(n.kind is tracer.Kind.REDUCTION for n in tracer.trace(found, switches).nodes):
+    if variant_of(found, bound).reduces:
         # A norm would run over all rates at once: one path at a time.
         paths = np.stack(
             [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID], axis=1

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from steprule import optim, rules
-from steprule.compiler.eager import slots_of, start
-from steprule.compiler.graph import trace
-from steprule.compiler.split import split
+from steprule.compiler.eager import start
+from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, unknown_name
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.rule import Rule
@@ -220,13 +219,13 @@ def _of_class(one: Contender, workload: Workload, device: str, *, compiled: bool
     else:
         for form, flags in torchs_forms(theirs).items():
             sides[form] = lambda p, flags=flags: theirs(p, **settings, **flags).step  # type: ignore[misc]
-    program = split(trace(ours.rule, {h.name: settings.get(h.name, h.default) for h in ours.rule.hypers if h.switches}))
+    program = variant_of(ours.rule, {**ours.rule.defaults, **settings}).program()
     return _measured(one.name, workload, sides, len(program.columns), len(program.stores), device)
 
 
 def _by_hand(rule: Rule, params: Sequence[Tensor]) -> Callable[[], None]:
     """The step as one would write it in torch: a loop, the function, a copy."""
-    used = slots_of(rule, tuple((h.name, bool(h.default)) for h in rule.hypers if h.switches))
+    used = variant_of(rule, rule.defaults).slots
     slots: list[list[Any]] = [
         [start(s, p.detach(), rule.defaults) if s.name in used and not s.absent_at_first else None for s in rule.slots]
         for p in params

@@ -96,7 +96,7 @@ def show(
     """Print a rule: formula, hyperparameters, states, paper. --set chooses the variant (--set amsgrad=true)."""
     from steprule.cli import options, output
     from steprule.compiler import formula
-    from steprule.compiler.graph import trace as trace_graph
+    from steprule.compiler.variant import variant_of
     from steprule.errors import unknown_name
     from steprule.rules.parts import composed
 
@@ -104,7 +104,7 @@ def show(
         raise unknown_name("form", form, FORMS, where=" for --as")
     found = composed(catalogue.resolve(rule))
     bound = found.bind(options.settings_for([found], settings or [])[0])
-    graph = trace_graph(found, {h.name: bound[h.name] for h in found.hypers if h.switches})
+    graph = variant_of(found, bound).graph()
     text, latex = formula.text(graph), formula.latex(graph)
     if json:
         output.as_json({**_rule_record(found), "formula": {"text": text, "latex": latex}})

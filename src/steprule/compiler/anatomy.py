@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steprule import maths
 from steprule.arithmetic import computing
 from steprule.compiler import formula
-from steprule.compiler.graph import OPERATORS, Graph, Node
+from steprule.compiler.graph import Graph, Node
+from steprule.compiler.interpret import interpret
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,5 @@ def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     names = list(graph.inputs)
     with computing(inputs["p"], [inputs[n] for n in names]) as (lifted, back):
         known: dict[Node, Any] = dict(zip(graph.inputs.values(), lifted, strict=True))
-        for node in graph.live:
-            if node.op != "input":
-                args = [known[a] if isinstance(a, Node) else a for a in node.args]
-                found = operator.pow if node.op == "pow" else OPERATORS.get(node.op) or getattr(maths, node.op)
-                known[node] = found(*args)
+        interpret([n for n in graph.live if n.op != "input"], known)
         return {row.key: back(known[row.node]) for row in rows(graph)}

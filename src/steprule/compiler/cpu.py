@@ -95,6 +95,10 @@ class CpuChunks:
         """Work on these from now on."""
         self.taken = addresses, *self.cuts, table, which
 
+    def of_tensors(self, value: Any) -> Any:
+        """A number for all tensors, or an array of one for each."""
+        return value
+
     def per_tensor(self, rows: int, dtype: str) -> NDArray[Any]:
         """Room for reduced numbers."""
         return np.empty((rows, len(self.sizes)), dtype)
@@ -166,7 +170,7 @@ class _NumbaPass(NumbaOperations, PassPrinter):
         for row, name in self.columns:
             storage = STORAGE[self.dtype[name]]
             size = np.dtype(storage).itemsize
-            lines.append(f"a_{name} = carray(pointer(addresses[{row}, i] + start * {size}, np.{storage}), n)")
+            lines.append(f"{name}_cells = carray(pointer(addresses[{row}, i] + start * {size}, np.{storage}), n)")
         return lines
 
     def _storing(self) -> list[str]:
@@ -174,8 +178,8 @@ class _NumbaPass(NumbaOperations, PassPrinter):
         lines = ["for k in range(n):", *(f"    {line}" for line in self.each_element)]
         for name, value in self.stored.items():
             stored = writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
-            lines.append(f"    a_{name}[k] = {stored}")
-        return lines
+            lines.append(f"    {name}_cells[k] = {stored}")
+        return lines if len(lines) > 1 else ["pass"]  # a rule that hands back what it was given
 
     def _reducing(self) -> list[str]:
         """The loop with a fixed set of accumulators, so that the order of additions is the same however it is run."""
@@ -183,14 +187,14 @@ class _NumbaPass(NumbaOperations, PassPrinter):
         # Views of a block and an index from 0: only so does LLVM see that it may add a row of lanes at once.
         total = [f"sums{r} = np.zeros({LANES})" for r in range(len(values))]
         total += [f"for first in range(0, n, {LANES}):"]
-        total += [f"    b_{name} = a_{name}[first : first + {LANES}]" for name in self.part.loads]
+        total += [f"    {name}_block = {name}_cells[first : first + {LANES}]" for name in self.part.loads]
         total += [f"    for k in range(min({LANES}, n - first)):", *(f"        {line}" for line in self.each_element)]
         total += [f"        sums{r}[k] += {value}" for r, value in enumerate(values)]
         total += [f"partial[{r}, c] = sums{r}.sum()" for r in range(len(values))]
         return total
 
     def load(self, name: str) -> str:
-        element = f"{'a' if self.last else 'b'}_{name}[k]"
+        element = f"{name}_{'cells' if self.last else 'block'}[k]"
         reading = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
         text = reading.get(self.dtype[name], "{0}").format(element)
         return text if self.dtype[name] == self.compute else f"np.{self.compute}({text})"

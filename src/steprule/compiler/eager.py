@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from steprule.compiler import pages
-from steprule.compiler.graph import trace
+from steprule.compiler.variant import variant_of
 from steprule.hyper import Slot
 from steprule.rules.rule import Rule
 
@@ -17,15 +16,14 @@ State = dict[str, Any]
 
 
 def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any]) -> tuple[Any, State]:
-    """One step of one parameter: the new p and the new state. Nothing given is written to.
+    """One step of one parameter: the new p and the new state. Nothing given is written to, and nothing of it is handed back.
 
     `p` and `g`: float, numpy array or torch tensor of one shape. `state`: {} before the first step. `t`: the number of
     this step, from 1. `hypers`: all of the rule's, as `Rule.bind` gives them.
     """
     if _is_complex(p):
         return _by_parts(rule, p, g, state, t, hypers)
-    switches = {h.name: _is_on(hypers[h.name]) for h in rule.hypers if h.switches}
-    used = slots_of(rule, tuple(switches.items()))
+    used = variant_of(rule, hypers).slots
     slots = []
     for slot in rule.slots:
         value = state.get(slot.name) if slot.name in used else None
@@ -38,7 +36,9 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     # A slot that this variant does not use keeps what it held, for the variant that does.
     kept = {s.name: new if s.name in used else state.get(s.name) for s, new in zip(rule.slots, new_slots, strict=True)}
     return _shaped(new_p, p), {
-        s.name: v if s.per_tensor or v is None else _shaped(v, p) for s in rule.slots for v in (kept[s.name],)
+        s.name: v if v is None else _number(v) if s.per_tensor else _shaped(v, p)
+        for s in rule.slots
+        for v in (kept[s.name],)
     }
 
 
@@ -64,12 +64,6 @@ def _by_parts(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mappin
     return torch.view_as_complex(new_p), {name: whole(name, value) for name, value in new.items()}
 
 
-@lru_cache(maxsize=4096)
-def slots_of(rule: Rule, switches: tuple[tuple[str, bool], ...]) -> frozenset[str]:
-    """The slots that a variant of a rule uses; tracing it also checks the contract."""
-    return frozenset(s.name for s in rule.slots) - trace(rule, dict(switches)).absent
-
-
 def start(slot: Slot, p: Any, hypers: Mapping[str, Any]) -> Any:
     """The value of a slot before the first step."""
     value = start_number(slot, hypers)
@@ -81,15 +75,17 @@ def start_number(slot: Slot, hypers: Mapping[str, Any]) -> Any:
     return hypers[slot.start] if isinstance(slot.start, str) else slot.start
 
 
-def _is_on(value: Any) -> bool:
-    return value if isinstance(value, bool) else bool(value != 0)
-
-
 def _filled(p: Any, value: Any) -> Any:
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     if torch is not None and isinstance(p, torch.Tensor):
         return pages.full_like(p, value)
     return numpy.full_like(p, value) if numpy is not None and isinstance(p, numpy.ndarray) else float(value)
+
+
+def _number(value: Any) -> Any:
+    """One number a tensor: arrays keep reductions as arrays of one element."""
+    numpy = sys.modules.get("numpy")
+    return float(value.item()) if numpy is not None and isinstance(value, numpy.ndarray) else value
 
 
 def _shaped(value: Any, p: Any) -> Any:

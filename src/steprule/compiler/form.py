@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steprule.arithmetic import computing
+from steprule.compiler.graph import Node
+from steprule.compiler.interpret import interpret
 from steprule.compiler.split import Program
 
 
@@ -51,6 +54,9 @@ class Chunks(Protocol):
     def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
         """Work on these from now on: `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors]."""
 
+    def of_tensors(self, value: Any) -> Any:
+        """A number for all tensors, or an array of one for each, where `per_tensor` lies."""
+
     def per_tensor(self, rows: int, dtype: str) -> Any:
         """Room for reduced numbers, [rows, tensors]."""
 
@@ -84,10 +90,26 @@ class Kernel(ABC, Generic[C]):
 
     def launch(
         self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
-    ) -> None:  # fmt: skip
-        """Update every tensor; `given` are the program's reductions over all tensors, numbers or 0-dim tensors."""
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
+        """Update every tensor. `given` is what the program takes from outside: a number or a 0-dim tensor for all tensors, or
+        an array of one for each. The new values of `program.numbers` come back, [tensors]."""
         reduced = self.reduce(addresses, chunks, table, which, given)
         self.run(len(self.program.passes) - 1, chunks, reduced, None)
+        return self._closed(reduced, table[:, which]) if self.program.numbers else {}
+
+    def _closed(self, reduced: Any, roots: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """The slots of one number that follow from reductions, in the dtype of the maths, [tensors]."""
+        program = self.program
+        rows = np.asarray(reduced if isinstance(reduced, np.ndarray) else reduced.cpu())
+        known = dict(zip((*program.reductions, *program.given), rows, strict=True)) | dict(
+            zip(program.roots, roots, strict=True)
+        )
+        with computing(rows, list(known.values())) as (lifted, _):
+            known = dict(zip(known, lifted, strict=True))
+            interpret(program.closing.per_tensor, known)
+        shape = roots.shape[1:]
+        values = {n: known[v] if isinstance(v, Node) else float(v) for n, v in program.numbers.items()}
+        return {n: np.broadcast_to(np.asarray(v, dtype=np.float64), shape) for n, v in values.items()}
 
     def reduce(
         self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
@@ -99,7 +121,7 @@ class Kernel(ABC, Generic[C]):
             return None
         reduced = chunks.per_tensor(own + len(given), self.compute)
         for row, value in enumerate(given):
-            reduced[own + row] = value
+            reduced[own + row] = chunks.of_tensors(value)
         done = 0
         for k, part in enumerate(self.program.passes):
             if part.reductions:

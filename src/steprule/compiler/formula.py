@@ -199,8 +199,8 @@ class _Text(_Printer):
         super().__init__(graph)
         self.names = {n: n.name or "" for n in self.graph.inputs.values()}
         holder: dict[str, Node] = {name: node for node, name in ((n, n.name or "") for n in self.graph.inputs.values())}
-        last_use = {a: i for i, n in enumerate(self.live) for a in n.args if isinstance(a, Node)}
-        place = {n: i for i, n in enumerate(self.live)}
+        place = {n: i for i, n in enumerate(self.statements)}
+        last_use = {a: i for n, i in place.items() for a in self._read_by(n)}
         lasting = {n for n in graph.outputs.values() if isinstance(n, Node)}
         for node in self.statements:
             wanted = self.called[node]
@@ -211,13 +211,41 @@ class _Text(_Printer):
             self.names[node] = name
             holder[name] = node
 
+    def _read_by(self, statement: Node) -> set[Node]:
+        """The names that a statement's expression reads: what has none is written out in it."""
+        found: set[Node] = set()
+        todo = [a for a in statement.args if isinstance(a, Node)]
+        while todo:
+            node = todo.pop()
+            if node.op == "input" or node in self.called:
+                found.add(node)
+            else:
+                todo += [a for a in node.args if isinstance(a, Node)]
+        return found
+
     def lines(self) -> list[Line]:
-        found = super().lines()
-        for name, output in self.graph.outputs.items():
-            if isinstance(output, float):
-                found.append(Line(name, self.number(output)))
-            elif isinstance(output, Node) and self.names[output] != name:
-                found.append(Line(name, self.names[output]))
+        return super().lines() + self._handed_on()
+
+    def _handed_on(self) -> list[Line]:
+        """The results that bear another name yet, each before the name that it is read from gets its own new value."""
+        shown = {
+            n: self.names[v] if isinstance(v, Node) else self.number(v)
+            for n, v in self.graph.outputs.items()
+            if v is not None
+        }
+        waiting = {name: source for name, source in shown.items() if source != name}
+        found = []
+        while waiting:
+            free = next((n for n in waiting if n not in [s for m, s in waiting.items() if m != n]), None)
+            if free is None:  # a circle, as of two slots that change places
+                name = next(iter(waiting))
+                kept = f"{name}_old"
+                while kept in self.names.values():
+                    kept += "_"
+                found.append(Line(kept, name))
+                waiting = {n: kept if source == name else source for n, source in waiting.items()}
+                continue
+            found.append(Line(free, waiting.pop(free)))
         return found
 
     def defined(self, node: Node) -> str:
@@ -256,10 +284,13 @@ class _Latex(_Printer):
         }
 
     def lines(self) -> list[Line]:
-        constants = [
-            Line(self._at(name, "t"), self.number(v)) for name, v in self.graph.outputs.items() if isinstance(v, float)
+        outputs = {n: v for n, v in self.graph.outputs.items() if v is not None and v is not self.graph.inputs.get(n)}
+        handed_on = [
+            Line(self._at(name, "t"), self.name(v) if isinstance(v, Node) else self.number(v))
+            for name, v in outputs.items()
+            if not isinstance(v, Node) or self.outputs.get(v) != name
         ]
-        return super().lines() + constants
+        return super().lines() + handed_on
 
     def _at(self, name: str, when: str) -> str:
         base = self.letters[name]
@@ -363,6 +394,8 @@ class _Latex(_Printer):
                 return rf"\left\|{self.show(args[0], 0)}\right\|_2"
             case "exp":
                 return f"e^{{{self.show(args[0], 0)}}}"
+            case "where" if args[1:] == (1.0, 0.0):
+                return rf"\mathbf{{1}}\left[{self.show(args[0], 0)}\right]"
             case "where":
                 condition, a, b = (self.show(x, 0) for x in args)
                 return rf"\begin{{cases}} {a} & \text{{if }} {condition} \\ {b} & \text{{otherwise}} \end{{cases}}"

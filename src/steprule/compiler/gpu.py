@@ -81,6 +81,10 @@ class GpuChunks:
                 self._sent[name] = array.copy()
                 self.held[name] = torch.from_numpy(self._sent[name]).to(self.device, non_blocking=True)
 
+    def of_tensors(self, value: Any) -> Any:
+        """A number for all tensors, or an array of one for each."""
+        return torch.from_numpy(np.ascontiguousarray(value)).to(self.device) if isinstance(value, np.ndarray) else value
+
     def per_tensor(self, rows: int, dtype: str) -> Tensor:
         """Room for reduced numbers."""
         return torch.empty((rows, len(self.sizes)), dtype=getattr(torch, dtype), device=self.device)
@@ -129,7 +133,7 @@ class _TritonPass(PassPrinter):
         signature = "addresses, count, tensors, offsets, lengths, table, distinct, which, reduced, partial, chunks"
         constants = [f"{name} = tl.full((), {v}, tl.{self.compute})" for v, name in self.constants.items()]
         pointers = [
-            f"a_{n} = tl.load(addresses + {row} * count + i).to(tl.pointer_type(tl.{self.dtype[n]}))"
+            f"{n}_cells = tl.load(addresses + {row} * count + i).to(tl.pointer_type(tl.{self.dtype[n]}))"
             for row, n in self.columns
         ]
         body = [
@@ -152,7 +156,7 @@ class _TritonPass(PassPrinter):
         # A store takes a block; what is the same for all elements becomes one.
         block = f"tl.zeros((CHUNK,), tl.{self.compute})"
         return [
-            f"tl.store(a_{name} + k, ({value} + {block}).to(tl.{self.dtype[name]}), mask=inside)"
+            f"tl.store({name}_cells + k, ({value} + {block}).to(tl.{self.dtype[name]}), mask=inside)"
             for name, value in self.stored.items()
         ]
 
@@ -163,7 +167,7 @@ class _TritonPass(PassPrinter):
         return lines
 
     def load(self, name: str) -> str:
-        text = f"tl.load(a_{name} + k, mask=inside, other=0.0)"
+        text = f"tl.load({name}_cells + k, mask=inside, other=0.0)"
         return text if self.dtype[name] == self.compute else f"{text}.to(tl.{self.compute})"
 
     def pick(self, condition: str, a: str, b: str) -> str:

@@ -195,6 +195,7 @@ class _Tape:
                 what = "an absent slot (None)" if arg is None else f"a {type(arg).__name__}"
                 hint = "Test it first: `if slot is None:`, or the flag that switches it on." if arg is None else ""
                 _refuse(f"{what} in {op}", "symbols and plain numbers", hint)
+        self._fit_truths(op, plain)
         key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain))
         if key not in self.seen:
             kinds = {a.kind for a in plain if isinstance(a, Node)}
@@ -208,6 +209,18 @@ class _Tape:
             self.graph.nodes.append(node)
         return Symbol(self, self.seen[key])
 
+    def _fit_truths(self, op: str, args: list[Node | float | int | bool]) -> None:
+        """A truth value that meets a number becomes the number 0 or 1; what `where` asks must be one."""
+        first = 0
+        if op == "where":
+            first = 1
+            if not (isinstance(args[0], Node) and args[0].truth):
+                _refuse("a number as the condition of where", "a comparison", "Write where(x > 0, a, b), say.")
+        for k in range(first, len(args)):
+            arg = args[k]
+            if isinstance(arg, Node) and arg.truth:
+                args[k] = self.add("where", Symbol(self, arg), 1.0, 0.0)._node
+
     def _hold_frame(self) -> None:
         frame = sys._getframe(2)
         while frame is not None and frame.f_code not in self.graph.rule.codes:
@@ -217,43 +230,73 @@ class _Tape:
 
 
 def trace(
-    rule: Rule, variant: Mapping[str, float | bool] | None = None, *, absent: frozenset[str] = frozenset()
+    rule: Rule,
+    variant: Mapping[str, float | bool] | None = None,
+    *,
+    absent: frozenset[str] = frozenset(),
+    reduced: frozenset[str] = frozenset(),
 ) -> Graph:
     """The graph of one variant of a rule.
 
     `variant` gives each flag its value, and each number that is off at zero either 0 (off) or anything else (on); what it
     leaves out has its default. `absent` names the slots that are None on entry. Slots that the variant does not use are
-    found by trying, and are then absent too.
+    found by trying, and are then absent too. `reduced` names slots of one number that are known only after a reduction; more
+    are found by trying.
 
     Raises `RuleError`, with the author's file and line, where the rule breaks the contract.
     """
     switches = {h.name: (variant or {}).get(h.name, h.default) for h in rule.hypers if h.switches}
-    graph = _run(rule, switches, absent)
-    used = {a for n in graph.live for a in n.args if isinstance(a, Node)}
-    unused = {
-        s.name
-        for s in rule.slots
-        if s.name in graph.inputs and graph.inputs[s.name] not in used and graph.outputs[s.name] is graph.inputs[s.name]
-    }
-    if unused:
-        graph = _run(rule, switches, absent | unused)
-    if first := {s.name for s in rule.slots if s.absent_at_first} - graph.absent:
-        _run(rule, switches, graph.absent | first)  # the first step is checked with the others
-    return graph
+    graph = _run(rule, switches, absent, reduced)
+    # The first steps are traced with the others: what breaks the contract there is found, and what is used there.
+    unused = _unused(graph)
+    missing = absent | {s.name for s in rule.slots if s.absent_at_first}
+    while missing != absent:
+        earlier = _run(rule, switches, missing, reduced)
+        unused &= _unused(earlier)
+        filled = {n for n in missing - absent if earlier.outputs[n] is not None}
+        if not filled:
+            break
+        missing -= filled
+    return _run(rule, switches, absent | unused, reduced) if unused else graph
 
 
-def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str]) -> Graph:
+def _unused(graph: Graph) -> set[str]:
+    """The slots that nothing reads and that come out as they went in. Read for nothing counts as read: the author's function
+    would meet a None there."""
+    read = {a for n in graph.nodes for a in n.args if isinstance(a, Node)}
+    slots = {s.name: graph.inputs.get(s.name) for s in graph.rule.slots}
+    handed_on = {v for n, v in graph.outputs.items() if v is not slots.get(n)}
+    return {n for n, node in slots.items() if graph.outputs[n] is node and node not in read and node not in handed_on}
+
+
+def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
+    """A trace; a slot of one number that follows from a reduction is known when that is, not when the step begins."""
+    while True:
+        graph = _run_once(rule, switches, absent, reduced)
+        numbers = {s.name for s in rule.slots if s.per_tensor}
+        found = {
+            n for n, v in graph.outputs.items() if n in numbers and isinstance(v, Node) and v.kind is Kind.REDUCTION
+        }
+        if found <= reduced:
+            return graph
+        reduced |= found
+
+
+def _run_once(
+    rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str], reduced: frozenset[str]
+) -> Graph:
     graph = Graph(rule, switches, absent)
     tape = _Tape(graph)
     args = [tape.input("p", Kind.ELEMENT), tape.input("g", Kind.ELEMENT)]
+    kinds = {s.name: Kind.REDUCTION if s.name in reduced else Kind.SCALAR for s in rule.slots if s.per_tensor}
     args += [
-        None if s.name in absent else tape.input(s.name, Kind.SCALAR if s.per_tensor else Kind.ELEMENT)  # type: ignore[misc]
+        None if s.name in absent else tape.input(s.name, kinds.get(s.name, Kind.ELEMENT))  # type: ignore[misc]
         for s in rule.slots
     ]
     hypers: dict[str, Any] = {}
     for hyper in rule.hypers:
         if hyper.is_flag or (hyper.off_at_zero and not switches[hyper.name]):
-            hypers[hyper.name] = switches[hyper.name]
+            hypers[hyper.name] = switches[hyper.name] if hyper.is_flag else 0.0
         else:
             kind = Kind.REDUCTION if hyper.given is not None and hyper.given.reduction else Kind.SCALAR
             hypers[hyper.name] = tape.input(hyper.name, kind, truth=True if hyper.off_at_zero else None)

@@ -57,7 +57,8 @@ class _Printer(Operations):
             if node.op != "input":
                 self.names[node] = f"{node.name or node.op}_{len(self.names)}"
                 lines += self._lines(node, self.names[node])
-        results = {n: self._result(v) for n, v in graph.outputs.items() if v is not None}
+        numbers = {s.name for s in graph.rule.slots if s.per_tensor}
+        results = {n: self._result(v, whole=n not in numbers) for n, v in graph.outputs.items() if v is not None}
         states = ", ".join(f"{n}: {v}" for n, v in results.items() if n != "p")
         kept = ", ".join(f"{json.dumps(r.key)}: {self._result(r.node, whole=False)}" for r in anatomy.rows(graph))
         lines.append(f"return {{p: {results['p']}, states: {{{states}}}, quantities: keep ? {{{kept}}} : null}};")
@@ -75,7 +76,7 @@ class _Printer(Operations):
             return [f"const {name} = {self.expression(node)};"]
         if self.size is None:
             return [f"const {name} = Array.from({{length: n}}, (_, i) => {self.expression(node)});"]
-        return self._each(lambda i: f"const {name}_{i} = {self.expression(node)};")
+        return self._each(lambda i: f"const {name}${i} = {self.expression(node)};")
 
     def _total(self, node: Node) -> str:
         """The sum over all elements, from the first to the last."""
@@ -101,9 +102,9 @@ class _Printer(Operations):
         if isinstance(value, Node) and value.kind is Kind.ELEMENT:
             if self.size is None or value.op == "input":
                 return self.names[value]
-            return f"[{', '.join(f'{self.names[value]}_{i}' for i in range(self.size))}]"
+            return f"[{', '.join(f'{self.names[value]}${i}' for i in range(self.size))}]"
         shown = self.show(value)
-        if isinstance(value, Node) and (value.kind is Kind.SCALAR or not whole):
+        if not whole or (isinstance(value, Node) and value.kind is Kind.SCALAR):
             return shown
         return f"Array(n).fill({shown})" if self.size is None else f"[{', '.join([shown] * self.size)}]"
 
@@ -113,7 +114,7 @@ class _Printer(Operations):
                 return self.names[arg]
             if self.size is None:
                 return f"{self.names[arg]}[i]"
-            return f"{self.names[arg]}[{self.i}]" if arg.op == "input" else f"{self.names[arg]}_{self.i}"
+            return f"{self.names[arg]}[{self.i}]" if arg.op == "input" else f"{self.names[arg]}${self.i}"
         value = float(arg)
         if math.isfinite(value):
             return f"({value!r})"

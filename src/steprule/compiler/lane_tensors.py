@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steprule.arithmetic import integer_power, is_product, torch_arithmetic
 from steprule.compiler.graph import OPERATORS, Kind, Node
-from steprule.compiler.lanes import LaneRule, scalar_inputs
+from steprule.compiler.lanes import LaneRule
 from steprule.compiler.split import Program
 
 
@@ -20,22 +20,21 @@ class TensorStepper:
     def __init__(self, rule: LaneRule, hypers: Mapping[str, Any], sizes: Sequence[int], device: str) -> None:
         self.rule, self.device = rule, device
         # Without reductions a tensor's rows know nothing of each other: all tensors are one.
-        self.sizes = list(sizes) if rule.later.reductions else [sum(sizes)]
+        self.sizes = list(sizes) if any(program.reductions for program in rule.stages) else [sum(sizes)]
         self.dtype = getattr(torch, rule.compute)
         lanes = len(next(iter(hypers.values())))
-        inputs, scalar_slots = scalar_inputs(rule.later)
 
         def rows(names: Sequence[str]) -> dict[str, Tensor]:
             values = torch.from_numpy(rule.rows_of(names, hypers, lanes)).to(device)
             return dict(zip(names, values, strict=True))
 
-        self.hypers = rows(inputs)
-        self.scalar_slots = [rows(scalar_slots) for _ in self.sizes]
+        self.hypers = rows(rule.hypers)
+        self.scalar_slots = [rows([*rule.scalar_slots, *rule.numbers]) for _ in self.sizes]
         self.states = {n: v.to(self.dtype).repeat(sum(sizes), 1) for n, v in rows(rule.states).items()}
 
     def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:
         """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
-        program = self.rule.first if t == 1 else self.rule.later
+        program = self.rule.stage(t)
         hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
         clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
         low = 0
@@ -44,15 +43,13 @@ class TensorStepper:
             low += size
             given = {**hypers, **self.scalar_slots[k], "t": clock, "p": p[part], "g": g[part]}
             given |= {n: v[part] for n, v in self.states.items()}
-            found = _evaluated(program, given, self.dtype)
-            for name, value in found.items():
-                if value is None:
-                    continue
-                if name in self.scalar_slots[k]:
-                    self.scalar_slots[k][name] = value
-                else:
-                    target = p if name == "p" else self.states[name]
-                    target[part] = torch.where(alive, value.to(self.dtype), target[part])
+            found = {n: v for n, v in _evaluated(program, given, self.dtype).items() if v is not None}
+            self.scalar_slots[k] |= {n: v for n, v in found.items() if n in self.scalar_slots[k]}
+            targets = {n: p if n == "p" else self.states[n] for n in found if n not in self.scalar_slots[k]}
+            # A new state may be an old one, so all are there before the first is written.
+            new = {n: torch.where(alive, found[n].to(self.dtype), target[part]) for n, target in targets.items()}
+            for name, target in targets.items():
+                target[part] = new[name]
 
 
 def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Any]:
@@ -75,7 +72,7 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
         args = [operand(node, a) for a in node.args]
         if node.op == "pow":
             exponent = node.args[1]
-            if is_product(exponent):
+            if is_product(exponent) and exponent != 0:
                 values[node] = integer_power(args[0], int(exponent))  # type: ignore[arg-type]
             else:
                 values[node] = torch.sqrt(args[0]) if exponent == 0.5 else torch.pow(*args)

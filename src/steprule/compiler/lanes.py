@@ -7,7 +7,7 @@ the other forms; `step` is all of it. A lane that is not alive keeps its values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,41 +19,76 @@ from steprule.compiler.graph import Kind, Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import NumbaOperations, PassPrinter
 from steprule.compiler.split import Program, literal
+from steprule.compiler.variant import Variant
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class LaneRule:
-    """One variant of a rule over lanes: its first step, where slots may be absent, and the later ones."""
+    """One variant of a rule over lanes, in the stages of a training: at first slots may be absent."""
 
-    first: Program
-    later: Program
+    stages: tuple[Program, ...]
+    """The programs of the first steps; the last one repeats."""
     compute: str
     """float32 or float64, as the parameters are."""
 
-    @lazy
-    def modules(self) -> tuple[Any, Any]:
-        """The compiled functions `scalars` and `step` of the first step and of the later ones."""
-        kind = f"{self.later.graph.rule.name}_lanes"
-        found = []
-        for program in (self.first, self.later):
-            source = source_of(program, self.compute, self.states)
-            found.append(cache.load(kind, source, cache.INTRINSICS, *cache.NUMBA))
-        return found[0], found[1]
+    @classmethod
+    def of(cls, variant: Variant, compute: str) -> LaneRule:
+        """Of all its stages."""
+        return cls(tuple(variant.program(absent) for absent in variant.stages), compute)
+
+    def stage(self, t: int) -> Program:
+        """The program of step t."""
+        return self.stages[min(t, len(self.stages)) - 1]
 
     @property
+    def later(self) -> Program:
+        """The program that repeats."""
+        return self.stages[-1]
+
+    @lazy
+    def module(self) -> Any:
+        """The compiled function `step`."""
+        return cache.load(f"{self.later.graph.rule.name}_lanes", source_of(self), cache.INTRINSICS, *cache.NUMBA)
+
+    def _all(self, names: Callable[[Program], Iterable[str]]) -> list[str]:
+        return list(dict.fromkeys(n for program in self.stages for n in names(program)))
+
+    @lazy
     def states(self) -> list[str]:
         """The slots of a number an element, in the order of `states` [slots, rows, lanes]."""
-        return [n for n in self.later.columns if n not in ("p", "g")]
+        return [n for n in self._all(lambda program: program.columns) if n not in ("p", "g")]
+
+    @lazy
+    def hypers(self) -> list[str]:
+        """The hyperparameters that it reads, in the order of their rows."""
+        known = {"t", *(s.name for s in self.later.graph.rule.slots)}
+        scalars = self._all(lambda q: [n for n, node in q.graph.inputs.items() if node.kind is Kind.SCALAR])
+        return [n for n in scalars if n not in known]
+
+    @lazy
+    def scalar_slots(self) -> list[str]:
+        """The slots of one number that are known when the step begins, in the order of their rows."""
+        return self._all(lambda program: program.scalar_slots)
+
+    @lazy
+    def numbers(self) -> list[str]:
+        """Those that follow from reductions; their rows come behind."""
+        return self._all(lambda program: program.numbers)
+
+    @lazy
+    def kept(self) -> dict[str, int]:
+        """The rows of `reduced` where those stay from step to step, behind all reductions."""
+        count = max(len(program.reductions) for program in self.stages)
+        return {name: count + k for k, name in enumerate(self.numbers)}
 
     @property
-    def extents(self) -> tuple[int, int, int, int]:
-        """The rows that a step needs: of the table, of both programs' powers, and of reductions."""
-        table = max(len(p.roots) for p in (self.first, self.later))
-        powers = [len(powers_of_t(p)) for p in (self.first, self.later)]
-        reductions = max(len(p.reductions) for p in (self.first, self.later))
-        return max(1, table), max(1, powers[0]), max(1, powers[1]), max(1, reductions)
+    def extents(self) -> tuple[int, int, int]:
+        """The rows that a step needs: of the table, of powers, and of reductions."""
+        table = max(len(program.roots) for program in self.stages)
+        reductions = max(len(program.reductions) for program in self.stages)
+        return max(1, table), max(1, len(powers_of_t(self.later))), max(1, reductions + len(self.kept))
 
     def rows_of(self, names: Sequence[str], hypers: Mapping[str, Array], lanes: int) -> Array:
         """Hyperparameters, or what slots start at, as [names, lanes]."""
@@ -69,50 +104,38 @@ def layout(sizes: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     return tensors, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def scalar_inputs(program: Program) -> tuple[list[str], list[str]]:
-    """The hyperparameters that a program reads, and its one-number-a-tensor slots, in the order of their rows."""
-    names = [n for n, node in program.graph.inputs.items() if node.kind is Kind.SCALAR and n != "t"]
-    slots = {s.name for s in program.graph.rule.slots if s.per_tensor}
-    return [n for n in names if n not in slots], [n for n in names if n in slots]
-
-
 def powers_of_t(program: Program) -> list[Node]:
     """The scalars base**t whose base does not change with the step: one product a step brings them up to it."""
     t = program.graph.inputs.get("t")
     scalars = [n for n in program.graph.live if n.kind is Kind.SCALAR]
-    changing = {t}
+    changing = {t, *(program.graph.inputs.get(s.name) for s in program.graph.rule.slots if s.per_tensor)} - {None}
     for node in scalars:
         if node.op != "input" and any(a in changing for a in node.args if isinstance(a, Node)):
             changing.add(node)
-    slots = {program.graph.inputs.get(s.name) for s in program.graph.rule.slots if s.per_tensor}
-    return [n for n in scalars if n.op == "pow" and n.args[1] is t and n.args[0] not in changing | slots]
+    return [n for n in scalars if n.op == "pow" and n.args[1] is t and n.args[0] not in changing]
 
 
-def source_of(program: Program, compute: str, states: Sequence[str]) -> str:
-    """The kernel as Python source for Numba: `scalars`, one function a pass, and `step`, which calls them."""
-    c, count = compute, len(program.columns)
-    columns = ", ".join([f"{c}[:, ::1]"] * count)
+def source_of(rule: LaneRule) -> str:
+    """The kernel as Python source for Numba: of each stage its scalars and its passes, and `step`, which calls them."""
+    c = rule.compute
     head = [
-        f'"""{program.graph.rule.name} over lanes: printed by steprule from the rule; {compute}."""',
+        f'"""{rule.later.graph.rule.name} over lanes: printed by steprule from the rule; {c}."""',
         "",
         "import numpy as np",
         "from numba import njit",
         "",
         'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
-        f'SCALARS = "{scalars_type(c)}"',
-        f'STORING = "void(int32[::1], {c}[:, ::1], {c}[:, :, ::1], uint8[::1], {columns})"',
-        f'REDUCING = "void(int64[::1], {c}[:, ::1], {c}[:, :, ::1], float64[:, :, ::1], {columns})"',
         f'STEP = "{step_type(c)}"',
         "",
+        *_Advance(rule).lines,
     ]
-    passes = [_LanesPass(program, k, [c] * count, c).text() for k in range(len(program.passes))]
-    return "\n".join([*head, *_Scalars(program).lines, *passes, *_step(program, states)])
-
-
-def scalars_type(compute: str) -> str:
-    """Numba's type of `scalars(hypers, t, powers, slots, table)`."""
-    f = "float64[:, ::1]"
-    return f"void({f}, float64, {f}, {f}, {compute}[:, ::1])"
+    for number, program in enumerate(rule.stages):
+        head += _Scalars(rule, number).lines
+        count = len(program.columns)
+        for k in range(len(program.passes)):
+            head.append(_LanesPass(program, k, [c] * count, c, stage=number, kept=rule.kept).text())
+        head += _closing(rule, number)
+    return "\n".join([*head, *_step(rule)])
 
 
 def step_type(compute: str) -> str:
@@ -124,16 +147,36 @@ def step_type(compute: str) -> str:
     )
 
 
-def _step(program: Program, states: Sequence[str]) -> list[str]:
-    """The function of a whole step: scalars, then the passes, and what each reduction comes to."""
-    own = {n: f"states[{k}]" for k, n in enumerate(states)}
-    columns = ", ".join({"p": "p", "g": "g"}.get(n, own.get(n, "")) for n in program.columns)
-    body, done = ["scalars(hypers, t, powers, slots, table)"], 0
+def _step(rule: LaneRule) -> list[str]:
+    """The function of a whole step: the powers of t, then the stage that t is at."""
+    lines = ["advance(hypers, powers)"]
+    if rule.kept:
+        first = len(rule.scalar_slots)
+        lines += ["if t == 1.0:", "    for i in range(reduced.shape[1]):", "        for l in range(table.shape[1]):"]
+        lines += [
+            f"            reduced[{row}, i, l] = slots[{first + k}, l]" for k, row in enumerate(rule.kept.values())
+        ]
+    last = len(rule.stages) - 1
+    for number in range(len(rule.stages)):
+        body = _stage(rule, number)
+        if last:
+            lines.append("else:" if number == last else f"{'elif' if number else 'if'} t == {number + 1}.0:")
+        lines += [f"    {line}" for line in body] if last else body
+    arguments = "t, hypers, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states"
+    return ["", "@njit(STEP, **OPTIONS)", f"def step({arguments}):", *(f"    {line}" for line in lines), ""]
+
+
+def _stage(rule: LaneRule, number: int) -> list[str]:
+    """The calls of one stage: scalars, then the passes, and what each reduction comes to."""
+    program = rule.stages[number]
+    own = {"p": "p", "g": "g"} | {n: f"states[{k}]" for k, n in enumerate(rule.states)}
+    columns = ", ".join(own[n] for n in program.columns)
+    body, done = [f"scalars{number}(t, hypers, powers, slots, table)"], 0
     for k, part in enumerate(program.passes):
         if not part.reductions:
-            body.append(f"pass{k}(tensors, table, reduced, alive, {columns})")
+            body.append(f"stage{number}pass{k}(tensors, table, reduced, alive, {columns})")
             continue
-        body.append(f"pass{k}(first, table, reduced, sums, {columns})")
+        body.append(f"stage{number}pass{k}(first, table, reduced, sums, {columns})")
         for row, node in enumerate(part.reductions):
             value = f"sums[{row}, i, l]"
             value = f"np.sqrt({value})" if node.op == "norm" else value
@@ -141,51 +184,126 @@ def _step(program: Program, states: Sequence[str]) -> list[str]:
             body += ["for i in range(len(first) - 1):", "    for l in range(table.shape[1]):"]
             body.append(f"        reduced[{done}, i, l] = {value}")
             done += 1
-    arguments = "t, hypers, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states"
-    return ["", "@njit(STEP, **OPTIONS)", f"def step({arguments}):", *(f"    {line}" for line in body), ""]
+    if program.numbers:
+        body.append(f"stage{number}closing(table, reduced, alive)")
+    return body
 
 
-class _Scalars(NumbaOperations):
-    """The function that fills the table of a step: each lane's scalars, in float64."""
+def _closing(rule: LaneRule, number: int) -> list[str]:
+    """The function that brings the slots of one number that follow from reductions up to the step."""
+    program = rule.stages[number]
+    if not program.numbers:
+        return []
+    return _Closing(program, rule.compute, rule.kept).lines(f"stage{number}closing")
 
-    def __init__(self, program: Program) -> None:
-        powers = {node: k for k, node in enumerate(powers_of_t(program))}
-        inputs, slots = scalar_inputs(program)
+
+class _OverLanes(NumbaOperations):
+    """Numbers of one lane, in float64 unless told otherwise."""
+
+    compute = "float64"
+
+    def __init__(self) -> None:
+        self.names: dict[Node, str] = {}
+
+    def show(self, arg: Node | float | int | bool) -> str:
+        return self.names[arg] if isinstance(arg, Node) else f"np.{self.compute}({literal(arg)})"
+
+    def define(self, node: Node) -> str:
+        """The line that computes a node."""
+        expression = self.expression(node)
+        self.names[node] = f"s{len(self.names)}"
+        return f"{self.names[node]} = {expression}"
+
+
+class _Closing(_OverLanes):
+    def __init__(self, program: Program, compute: str, kept: Mapping[str, int]) -> None:
+        super().__init__()
+        self.program, self.compute = program, compute
+        self.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
+        self.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
+        self.places = {name: f"reduced[{kept[name]}, i, l]" for name in program.numbers}
+        self.names |= {program.graph.inputs[name]: place for name, place in self.places.items()}
+
+    def lines(self, name: str) -> list[str]:
+        body = [self.define(node) for node in self.program.closing.per_tensor]
+        # One may be what another was: all are read before the first is written.
+        body += [f"new{k} = {self.show(v)}" for k, v in enumerate(self.program.numbers.values())]
+        body += ["if alive[l] != 0:", *(f"    {place} = new{k}" for k, place in enumerate(self.places.values()))]
+        head = ["", "", '@njit(inline="always")', f"def {name}(table, reduced, alive):"]
+        loops = ["    for i in range(reduced.shape[1]):", "        for l in range(table.shape[1]):"]
+        return [*head, *loops, *(f"            {line}" for line in body), ""]
+
+
+class _Scalars(_OverLanes):
+    """The function that fills the table of a step: each lane's scalars."""
+
+    def __init__(self, rule: LaneRule, number: int) -> None:
+        super().__init__()
+        program = rule.stages[number]
+        # In the first steps a power is short to compute; the stage that repeats has them brought up to the step.
+        powers = {node: k for k, node in enumerate(powers_of_t(program))} if program is rule.later else {}
         given = program.graph.inputs
-        self.names = {given[n]: f"hypers[{k}, l]" for k, n in enumerate(inputs)}
-        self.names |= {given[n]: f"slots[{k}, l]" for k, n in enumerate(slots)}
+        self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
+        rows = {n: k for k, n in enumerate(rule.scalar_slots)}
+        self.names |= {given[n]: f"slots[{k}, l]" for n, k in rows.items() if n in given}
         if "t" in given:
             self.names[given["t"]] = "t"
-        body = []
-        for node in program.graph.live:
-            if node.kind is not Kind.SCALAR or node.op == "input":
-                continue
-            value = f"powers[{powers[node]}, l]" if node in powers else self.expression(node)
-            if node in powers:
-                body.append(f"{value} *= {self.show(node.args[0])}")
-            self.names[node] = f"s{len(self.names)}"
-            body.append(f"{self.names[node]} = {value}")
+        self.names |= {node: f"powers[{k}, l]" for node, k in powers.items()}
+        nodes = [n for n in program.graph.live if n.kind is Kind.SCALAR and n.op != "input" and n not in powers]
+        body = [self.define(node) for node in nodes]
         body += [f"table[{row}, l] = {self.show(node)}" for row, node in enumerate(program.roots)]
-        outputs = {name: program.graph.outputs[name] for name in slots}
-        body += [f"slots[{k}, l] = {self.show(v)}" for k, v in enumerate(outputs.values()) if v is not None]
+        body += [f"new{k} = {self.show(v)}" for k, v in enumerate(program.scalar_slots.values())]
+        body += [f"slots[{rows[n]}, l] = new{k}" for k, n in enumerate(program.scalar_slots)]
         self.lines = [
             "",
-            "@njit(SCALARS, **OPTIONS)",
-            "def scalars(hypers, t, powers, slots, table):",
+            '@njit(inline="always")',
+            f"def scalars{number}(t, hypers, powers, slots, table):",
             "    for l in range(table.shape[1]):",
             *(f"        {line}" for line in body or ["pass"]),
             "",
         ]
 
-    def show(self, arg: Node | float | int | bool) -> str:
-        return self.names[arg] if isinstance(arg, Node) else f"np.float64({literal(arg)})"
+
+class _Advance(_OverLanes):
+    """The function that brings the powers of t of the stage that repeats up to the step: one product each."""
+
+    def __init__(self, rule: LaneRule) -> None:
+        super().__init__()
+        program = rule.later
+        powers = powers_of_t(program)
+        given = program.graph.inputs
+        self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
+        wanted, todo = set(), [node.args[0] for node in powers]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, Node) and node not in wanted:
+                wanted.add(node)
+                todo += node.args
+        body = [self.define(n) for n in program.graph.live if n in wanted and n.op != "input"]
+        body += [f"powers[{k}, l] *= {self.show(node.args[0])}" for k, node in enumerate(powers)]
+        self.lines = [
+            "",
+            '@njit(inline="always")',
+            "def advance(hypers, powers):",
+            "    for l in range(powers.shape[1]):",
+            *(f"        {line}" for line in body or ["pass"]),
+            "",
+        ]
 
 
 class _LanesPass(NumbaOperations, PassPrinter):
     """One pass as a Python function for Numba: rows outside, lanes inside."""
 
+    def __init__(self, *args: Any, stage: int, kept: Mapping[str, int]) -> None:
+        self.stage, self.kept = stage, kept
+        super().__init__(*args)
+
+    @property
+    def prefix(self) -> str:
+        return f"C{self.stage}S{self.k}"  # the stages' functions are of one module
+
     def text(self) -> str:
-        names = ", ".join(f"c_{n}" for n in self.program.columns)
+        names = ", ".join(f"{n}_column" for n in self.program.columns)
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
         body = self._storing(names) if self.last else self._reducing(names)
         return "\n".join([*constants, "", "", *body, ""])
@@ -193,33 +311,38 @@ class _LanesPass(NumbaOperations, PassPrinter):
     @property
     def _views(self) -> list[str]:
         """A row of each column: an index from 0 along one dimension is what LLVM makes vectors of."""
-        return [f"a_{n} = c_{n}[row]" for _, n in self.columns]
+        return [f"{n}_row = {n}_column[row]" for _, n in self.columns]
 
     @property
     def _scalar_views(self) -> list[str]:
         """The same of the scalars and the reductions of tensor i, those that are used."""
-        found = [(f"r_{row}", f"table[{row}]") for row in range(len(self.program.roots))]
-        found += [(f"d_{k}", f"reduced[{k}, i]") for k in range(len(self.program.reductions))]
+        found = [(f"r{row}", f"table[{row}]") for row in range(len(self.program.roots))]
+        rows = [*range(len(self.program.reductions)), *self.kept.values()]
+        found += [(f"d{row}", f"reduced[{row}, i]") for row in rows]
         return [f"{n} = {view}" for n, view in found if any(f"{n}[l]" in line for line in self.whole_tensor)]
 
     def _storing(self, names: str) -> list[str]:
-        stores = [f"a_{n}[l] = {v} if living else a_{n}[l]" for n, v in self.stored.items()]
+        # What a lane that is dead keeps is read before the first store, and no store hangs on a condition: behind one, LLVM 22
+        # reads a state that another has been written to.
+        loaded = [f"old_{n}_row = {n}_row[l]" for n in self.stored]
+        chosen = [f"new_{n}_row = {v} if living else old_{n}_row" for n, v in self.stored.items()]
+        stores = [f"{n}_row[l] = new_{n}_row" for n in self.stored]
         return [
             '@njit(inline="always")',
-            f"def pass{self.k}(tensors, table, reduced, alive, {names}):",
+            f"def stage{self.stage}pass{self.k}(tensors, table, reduced, alive, {names}):",
             "    for row in range(len(tensors)):",
             "        i = tensors[row]",
             *(f"        {line}" for line in (*self._scalar_views, *self._views)),
             "        for l in range(table.shape[1]):",
             "            living = alive[l] != 0",
-            *(f"            {line}" for line in (*self.whole_tensor, *self.each_element, *stores)),
+            *(f"            {line}" for line in (*loaded, *self.whole_tensor, *self.each_element, *chosen, *stores)),
         ]
 
     def _reducing(self, names: str) -> list[str]:
         values = self.summands("np.float64({})".format)
         return [
             '@njit(inline="always")',
-            f"def pass{self.k}(first, table, reduced, sums, {names}):",
+            f"def stage{self.stage}pass{self.k}(first, table, reduced, sums, {names}):",
             "    sums[:] = 0.0",
             "    for i in range(len(first) - 1):",
             *(f"        total{r} = sums[{r}, i]" for r in range(len(values))),
@@ -232,10 +355,11 @@ class _LanesPass(NumbaOperations, PassPrinter):
         ]
 
     def load(self, name: str) -> str:
-        return f"a_{name}[l]"
+        return f"{name}_row[l]"
 
     def root(self, row: int) -> str:
-        return f"r_{row}[l]"
+        return f"r{row}[l]"
 
     def reduced(self, row: int) -> str:
-        return f"d_{row}[l]"
+        own = len(self.program.reductions)
+        return f"d{row if row < own else self.kept[self.program.given[row - own].name or '']}[l]"

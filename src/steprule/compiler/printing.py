@@ -101,6 +101,11 @@ class NumbaOperations(Operations):
 class PassPrinter(Operations):
     """One pass of a program, for columns of given dtypes; the maths is done in `compute`."""
 
+    @property
+    def prefix(self) -> str:
+        """What the names of typed constants begin with."""
+        return f"C{self.k}"
+
     def __init__(self, program: Program, k: int, dtypes: Sequence[str], compute: str) -> None:
         self.program, self.k, self.compute = program, k, compute
         self.part: Pass = program.passes[k]
@@ -164,7 +169,7 @@ class PassPrinter(Operations):
         """An operand: a name, or the name of a typed constant."""
         if not isinstance(arg, Node):
             # A bare 1 would make a whole loop float64.
-            return self.constants.setdefault(literal(arg), f"C{self.k}_{len(self.constants)}")
+            return self.constants.setdefault(literal(arg), f"{self.prefix}N{len(self.constants)}")
         return self.names.get(arg) or self._new(arg)
 
     def summands(self, cast: Callable[[str], str]) -> list[str]:
@@ -177,6 +182,7 @@ class PassPrinter(Operations):
         return self.names[node]
 
     def _unique(self, base: str) -> str:
+        # The author's names end in an underscore, or in one and a number; no name that a target makes up does.
         name, count = f"{base}_", 1
         while name in self._taken:
             count += 1

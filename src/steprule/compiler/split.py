@@ -17,7 +17,6 @@ from steprule.arithmetic import FloatArithmetic, Real, is_product
 from steprule.compiler.fold import fold
 from steprule.compiler.graph import REDUCTIONS, Graph, Kind, Node
 from steprule.compiler.lazy import lazy
-from steprule.rules.rule import Rule
 
 Constant = float | int | bool
 
@@ -46,7 +45,12 @@ class Program:
     """All reductions over a tensor, in the order in which passes compute them."""
     passes: tuple[Pass, ...]
     given: tuple[Node, ...]
-    """Reductions over all tensors, which come from outside; a kernel takes them after its own."""
+    """What comes from outside and is known only after a reduction: of all tensors, or a slot of one number. A kernel takes
+    them after its own reductions."""
+    numbers: Mapping[str, Node | Constant]
+    """The new values of such slots, by name."""
+    closing: Pass
+    """How they are computed from what the other passes have left."""
     stores: Mapping[str, Node | float]
     """What the last pass writes: p, the element slots, g if it is zeroed, by name; what stays as it was is left out."""
 
@@ -66,10 +70,10 @@ class Program:
             return [float(v) for v in roots], {n: float(v) for n, v in new.items()}
 
     @lazy
-    def _scalar_slots(self) -> dict[str, Node | Constant]:
-        """The one-number-a-tensor slots that the variant uses, and their new values."""
+    def scalar_slots(self) -> dict[str, Node | Constant]:
+        """The one-number-a-tensor slots that are known when the step begins, and their new values."""
         outputs = ((s.name, self.graph.outputs[s.name]) for s in self.graph.rule.slots if s.per_tensor)
-        return {name: value for name, value in outputs if value is not None}
+        return {name: value for name, value in outputs if value is not None and name not in self.numbers}
 
     @lazy
     def _host(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -85,7 +89,7 @@ class Program:
             if node.kind is Kind.SCALAR and node.op != "input":
                 names[node] = f"_s{len(names)}"
                 lines.append(f"{names[node]} = {python_expression(node, [show(a) for a in node.args])}")
-        new = [f"{name!r}: {show(value)}" for name, value in self._scalar_slots.items()]
+        new = [f"{name!r}: {show(value)}" for name, value in self.scalar_slots.items()]
         head = "def scalars(values):"
         tail = f"return [{', '.join(names[n] for n in self.roots)}], {{{', '.join(new)}}}"
         code = compile("\n    ".join([head, *lines, tail]), "<scalars>", "exec")
@@ -118,14 +122,17 @@ def split(graph: Graph, *, zero_grad: bool = False) -> Program:
         passes.append(_pass(graph, targets, [] if last else targets))
     used = [a for n in live if n.kind is not Kind.SCALAR for a in n.args if isinstance(a, Node)]
     used += [n for n in stores.values() if isinstance(n, Node)]
+    numbers = {n: v for n, v in outputs.items() if n in per_tensor and graph.inputs[n].kind is Kind.REDUCTION}
+    used += [n for n in numbers.values() if isinstance(n, Node)]
     roots = tuple(dict.fromkeys(n for n in used if n.kind is Kind.SCALAR))
     given = tuple(n for n in graph.inputs.values() if n.kind is Kind.REDUCTION and n in used)
-    return Program(graph, roots, tuple(reductions), tuple(passes), given, stores)
+    closing = _pass(graph, [n for n in numbers.values() if isinstance(n, Node)], [])
+    return Program(graph, roots, tuple(reductions), tuple(passes), given, numbers, closing, stores)
 
 
 def measuring(program: Program) -> Program:
     """Only the passes of a program that reduce: what it computes of tensors without writing to any."""
-    return replace(program, passes=tuple(p for p in program.passes if p.reductions), stores={})
+    return replace(program, passes=tuple(p for p in program.passes if p.reductions), stores={}, numbers={})
 
 
 def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
@@ -209,12 +216,3 @@ _FAST: dict[str, Any] = {
 }  # fmt: skip
 _EXACT: dict[str, Any] = {name: getattr(FloatArithmetic, name) for name in _FAST if hasattr(FloatArithmetic, name)}
 _EXACT |= {"power": lambda a, b: Real(a) ** Real(b), "where": FloatArithmetic.where}
-
-
-def program_of(
-    rule: Rule, switches: tuple[tuple[str, float | bool], ...], absent: frozenset[str], zero_grad: bool = False
-) -> Program:
-    """Trace and split one variant of a rule."""
-    from steprule.compiler.graph import trace
-
-    return split(trace(rule, dict(switches), absent=absent), zero_grad=zero_grad)

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.compiler.form import Chunks, Kernel
-from steprule.compiler.split import Program, measuring, program_of
+from steprule.compiler.split import Program, measuring
+from steprule.compiler.variant import Switches, variant
 from steprule.optim.backends import Form, compiler_of
 from steprule.rules.parts import clip_by_norm, gradient_norm, has
 from steprule.rules.rule import Rule
 
-Switches = tuple[tuple[str, bool], ...]
 Hypers = Sequence[dict[str, Any]]
 """The hyperparameters of each group."""
-program_for = lru_cache(maxsize=1024)(program_of)
 
 
 @lru_cache(maxsize=1024)
@@ -35,7 +34,7 @@ def norm_program_for(rule: Rule, switches: Switches) -> Program:
     """What measures the gradients before the rule's clip by norm."""
     measure = gradient_norm(rule)
     known = {h.name for h in measure.hypers}
-    return measuring(program_for(measure, tuple(s for s in switches if s[0] in known), frozenset()))
+    return measuring(variant(measure, tuple(s for s in switches if s[0] in known)).program())
 
 
 @dataclass
@@ -48,8 +47,8 @@ class Bucket:
     """The kernel that measures the gradients, where the rule clips by their norm."""
     places: NDArray[np.intp] | None
     """Where its tensors stand among those that are looked at; None where it has them all."""
-    columns: int
-    """How many tensors the kernel takes for each parameter: itself, its gradient, its slots."""
+    columns: list[int] | slice
+    """Which tensors the kernel takes for each parameter, of those that are looked at: itself, its gradient, its slots."""
     chunks: Chunks
     laid_otherwise: list[int]
     """Which of its gradients lie otherwise than their parameter: the kernel reads a copy."""
@@ -64,9 +63,9 @@ class Bucket:
     @classmethod
     def of(
         cls, program: Program, form: Form, switches: Switches, dtypes: tuple[str, ...],
-        sizes: list[int], device: torch.device, places: NDArray[np.intp] | None, laid_otherwise: list[int],
+        sizes: list[int], device: torch.device, places: NDArray[np.intp] | None, laid_otherwise: list[int], looked_at: list[str],
     ) -> Bucket:  # fmt: skip
-        """For tensors of these numbers of elements."""
+        """For tensors of these numbers of elements, of the columns that are looked at."""
         kernel = kernel_for(program, dtypes, form)
         rule = program.graph.rule
         clips = has(rule, clip_by_norm) and dict(switches)["clip_norm"]
@@ -75,7 +74,7 @@ class Bucket:
             kernel=kernel,
             norm=kernel_for(norm_program_for(rule, switches), dtypes[:2], form) if clips else None,
             places=places,
-            columns=len(program.columns),
+            columns=_rows_of(program.columns, looked_at),
             chunks=kernel.chunks(sizes, device),
             laid_otherwise=laid_otherwise,
             table=np.empty((len(program.roots), 1), dtype=kernel.compute),
@@ -84,7 +83,7 @@ class Bucket:
 
     def take(self, addresses: NDArray[np.int64]) -> None:
         """This step's addresses [columns, tensors], of all tensors that are looked at."""
-        own = addresses[: self.columns]
+        own = addresses[self.columns]
         self.addresses = own if self.places is None else np.take(own, self.places, axis=1)
 
     def copy_gradients(self, params: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
@@ -105,11 +104,12 @@ class Bucket:
         norms = self.norm.reduce(self.addresses, self.chunks, table.reshape(len(hypers), -1).T.copy(), which)
         return (norms * norms).sum()
 
-    def launch(self, given: Mapping[str, Any]) -> None:
-        """Update the tensors."""
+    def launch(self, given: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+        """Update the tensors; the new values of the slots of one number that follow from reductions, [tensors]."""
         args = [given[n.name] for n in self.program.given if n.name]
-        self.kernel.launch(self.addresses, self.chunks, self.table, self.which, args)
+        found = self.kernel.launch(self.addresses, self.chunks, self.table, self.which, args)
         self.copies = []
+        return found
 
     def tabulate(
         self, hypers: Hypers, group_of: NDArray[np.intp] | None, numbers: Mapping[str, NDArray[np.float64]]
@@ -141,3 +141,9 @@ class Bucket:
         self.which[:], self.mixed = which, True
         self.table = np.array([v for v, _ in found], self.table.dtype).reshape(len(found), -1).T.copy()
         return {n: np.array([new[n] for _, new in found])[self.which] for n in found[0][1]}
+
+
+def _rows_of(columns: Sequence[str], looked_at: list[str]) -> list[int] | slice:
+    """Where a kernel's columns stand among those that are looked at; where they are the first of them, without a copy."""
+    places = [looked_at.index(name) for name in columns]
+    return slice(len(places)) if places == list(range(len(places))) else places

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.compiler import eager
+from steprule.compiler.variant import variant
 from steprule.optim import one_by_one
 from steprule.optim.backends import Form, form_for
-from steprule.optim.buckets import Bucket, program_for
+from steprule.optim.buckets import Bucket
 from steprule.optim.scan import look_for
 from steprule.optim.settings import Settings
 from steprule.optim.signature import (
@@ -76,8 +77,8 @@ class GroupPlan:
         one = settings[0]
         self.switches, self.zeroes, self.special = one.switches, one.zeroes, one.special
         self.clips = has(self.rule, clip_by_norm) and bool(one.hypers["clip_norm"])
-        used = eager.slots_of(self.rule, self.switches)
-        self.used = used
+        self.variant = variant(self.rule, self.switches)
+        self.used = used = self.variant.slots
         self.starts = ["step"] if optimizer.counts_steps else []
         self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in used]
         self.needed = {n: "t" if n == "step" else n for n in self.starts if n != "step" or self.rule.takes_t}
@@ -86,7 +87,7 @@ class GroupPlan:
         self._by_torch = self._may_use_torch(optimizer, groups[0])
         # A gradient that another plan reads too is zeroed when all have read it.
         self.zeroes_late = self.zeroes and _shares_gradients(optimizer, where)
-        self.program = program_for(self.rule, self.switches, frozenset(), self.zeroes and not self.zeroes_late)
+        self.program = self.variant.program(zero_grad=self.zeroes and not self.zeroes_late)
         self.slots = [s for s in self.rule.slots if not s.per_tensor and s.name in self.program.columns]
         self.counts = _counts(groups)
         self.group_of = np.repeat(np.arange(len(groups)), self.counts)
@@ -117,8 +118,8 @@ class GroupPlan:
         self.look: Look | None = None
         self.moved = True
         """Whether memory may lie otherwise, beside other plans', than in the step before."""
-        self.pending: list[tuple[dict[str, Any], str, Tensor]] = []
-        """Slots that the rule fills at this first use: they become states when it has."""
+        self.pending: list[tuple[dict[str, Any], str, Tensor | None]] = []
+        """Slots that are absent: what the rule fills at this use becomes a state when it has; what stays absent is None."""
         self.once = not places
         """Whether the next step needs another plan."""
         self.groups: NDArray[np.intp] | None = None
@@ -143,6 +144,7 @@ class GroupPlan:
         self, optimizer: RuleOptimizer, members: list[Tensor], all_grads: list[Tensor | None],
         places: list[int], resting: list[int], forms: list[Form],
     ) -> None:  # fmt: skip
+        has_class = one_by_one.torchs_class(type(optimizer)) is not None
         params = [members[m] for m in places]
         grads: list[Any] = [all_grads[m] for m in places]
         names = [s.name for s in self.slots]
@@ -152,7 +154,7 @@ class GroupPlan:
         for p, m in zip(params, places, strict=True):
             hypers = self.settings[self.group_of[m]].hypers
             state = optimizer.state[p] if names or self.starts else {}
-            as_numbers(state, self._starts(hypers))
+            as_numbers(state, self._starts(hypers), p, as_torch=has_class)
             for column, name in zip(numbers, self.starts, strict=True):
                 column.append(state[name])
             absent = frozenset(s.name for s in self.slots if s.absent_at_first and state.get(s.name) is None)
@@ -162,7 +164,8 @@ class GroupPlan:
                 if held is None:
                     held = begin(slot, p, hypers, absent=slot.name in absent)
                     if slot.name in absent:
-                        self.pending.append((state, slot.name, held))
+                        fills = self.variant.graph(absent).outputs[slot.name] is not None
+                        self.pending.append((state, slot.name, held if fills else None))
                     else:
                         state[slot.name] = held
                 column.append(held)
@@ -187,13 +190,14 @@ class GroupPlan:
             key = forms[k], p.device, dtypes, absent_of[k]
             groups.setdefault(key, []).append(k)
         for (form, device, dtypes, absent), ks in groups.items():
-            program = program_for(self.rule, self.switches, absent, subjects.writes_g)
+            program = self.variant.program(absent, zero_grad=subjects.writes_g)
             own = [shard(params[k]) for k in ks]
+            looked_at = dict(zip(("p", "g", *names), dtypes, strict=True))
             self.buckets.append(
                 Bucket.of(
-                    program, form, self.switches, tuple(DTYPES[d] for d in dtypes),
+                    program, form, self.switches, tuple(DTYPES[looked_at[n]] for n in program.columns),
                     [p.numel() for p in own], device, None if len(groups) == 1 else np.array(ks),
-                    [i for i, k in enumerate(ks) if not lies_as(shard(grads[k]), own[i])],
+                    [i for i, k in enumerate(ks) if not lies_as(shard(grads[k]), own[i])], list(looked_at),
                 )
             )  # fmt: skip
         for bucket in self.buckets:
@@ -285,14 +289,20 @@ class GroupPlan:
         if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
             optimizer._cuda_graph_capture_health_check()
         for bucket in self.buckets:
-            bucket.launch({"grad_norm": norm})
+            values, mine = self.look.values, slice(None) if bucket.places is None else bucket.places
+            found = bucket.launch(
+                {"grad_norm": norm, **{n: values[self.rows[n], mine] for n in bucket.program.numbers}}
+            )
+            for name, value in found.items():
+                values[self.rows[name], mine] = value
             if self.zeroes and bucket.laid_otherwise and not self.zeroes_late:
                 members = self.members_of(groups)
                 own = range(len(self.places)) if bucket.places is None else bucket.places
                 self._zero(members[self.places[k]] for k in own)
         self.look.finish()
         for state, name, slot in self.pending:
-            state[name] = slot
+            if slot is not None:
+                state[name] = slot
         self.pending = []
 
     def release(self) -> None:
@@ -383,7 +393,7 @@ class GroupPlan:
     def _always(self) -> list[str]:
         """The keys that a state has from its first step on, whatever is switched on."""
         off = tuple((n, False) for n, _ in self.switches)
-        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in eager.slots_of(self.rule, off)]
+        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in variant(self.rule, off).slots]
         return [*(["step"] if self.counts_steps else []), *slots]
 
     def _sharing(

@@ -89,7 +89,7 @@ def step_by_rule(
     starts |= {s.name: eager.start_number(s, hypers) for s in rule.slots if s.per_tensor and s.name in used}
     if starts or used:
         state = optimizer.state[p]
-    as_numbers(state, starts)
+    as_numbers(state, starts, p, as_torch=torchs_class(type(optimizer)) is not None)
     held: dict[str, Any] = {}
     for slot in rule.slots:
         value = state.get(slot.name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from steprule.optim.buckets import Switches
+from steprule.compiler.variant import switches_of
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
@@ -31,7 +31,7 @@ class Settings:
         self.changes = 0
         """How often the hyperparameters were read anew."""
         self._read(group, scale)
-        self.switches = self._switches()
+        self.switches = switches_of(rule, self.hypers)
 
     def still(self, group: Mapping[str, Any], scale: float | None) -> bool:
         """Whether what switches is as it was; the hyperparameters are this step's after it."""
@@ -46,7 +46,7 @@ class Settings:
             return True
         before = self.zeroes, self.special
         self._read(group, scale)
-        return (self.zeroes, self.special) == before and self._switches() == self.switches
+        return (self.zeroes, self.special) == before and switches_of(self.rule, self.hypers) == self.switches
 
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
         self._values, self.scale = self._get(group)[:-1], scale
@@ -55,11 +55,6 @@ class Settings:
         self.zeroes = bool(group.get("zero_grad"))
         self.special = bool(group.get("differentiable") or group.get("capturable"))
         self.changes += 1
-
-    def _switches(self) -> Switches:
-        switching = [h.name for h in self.rule.hypers if h.switches]
-        hypers = self.hypers
-        return tuple((n, v if isinstance(v, bool) else bool(v != 0)) for n in switching for v in (hypers[n],))
 
 
 def hypers_of(

@@ -23,17 +23,21 @@ def scalar_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() is torch.float64 else torch.float32
 
 
-def number(value: float) -> Tensor:
+def number(value: float, dtype: torch.dtype | None = None) -> Tensor:
     """A state of one number; the default device is not asked."""
-    return torch.tensor(float(value), dtype=scalar_dtype(), device="cpu")
+    return torch.tensor(float(value), dtype=dtype or scalar_dtype(), device="cpu")
 
 
-def as_numbers(state: dict[str, Any], starts: Mapping[str, float]) -> None:
-    """Make the states of one number that are missing, and tensors of those that an old checkpoint has as plain numbers."""
+def as_numbers(state: dict[str, Any], starts: Mapping[str, float], p: Tensor, *, as_torch: bool) -> None:
+    """Make the states of one number that are missing, and tensors of those that an old checkpoint has as plain numbers.
+
+    A rule that torch has not keeps its numbers as precise as `p`.
+    """
     for name, start in starts.items():
         held = state.get(name)
         if not isinstance(held, Tensor):
-            state[name] = number(start if held is None else held)
+            finer = p.dtype is torch.float64 and name != "step" and not as_torch
+            state[name] = number(start if held is None else held, torch.float64 if finer else None)
 
 
 def begin(slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool) -> Tensor:

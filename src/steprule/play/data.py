@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from steprule import rules
-from steprule.compiler import anatomy, eager, formula, javascript
-from steprule.compiler.graph import Graph, trace
+from steprule.compiler import anatomy, formula, javascript
+from steprule.compiler.graph import Graph
+from steprule.compiler.variant import variant_of
 from steprule.hyper import Hyper
 from steprule.paths import LR_GRID
 from steprule.play.presets import PRESETS
@@ -113,26 +114,20 @@ def _hyper(hyper: Hyper) -> dict[str, Any]:
 
 
 def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
-    """Each variant's functions as JavaScript, `{first, later}` by its switches; its rows go into `about`."""
+    """Each variant's functions as JavaScript, one a stage, by its switches; their rows go into `about`."""
     whole = composed(rule)
-    for variant in whole.variants():
-        if any(variant.get(name) for name in LEFT_OUT):
+    for switches in whole.variants():
+        if any(switches.get(name) for name in LEFT_OUT):
             continue
-        used = eager.slots_of(whole, tuple(variant.items()))
-        absent = frozenset(s.name for s in whole.slots if s.absent_at_first and s.name in used)
-        later = trace(whole, variant)
-        key = "".join(str(int(bool(v))) for n, v in variant.items() if n not in LEFT_OUT)
+        variant = variant_of(whole, {**whole.defaults, **switches})
+        graphs = [variant.graph(absent) for absent in variant.stages]
+        key = "".join(str(int(bool(v))) for n, v in switches.items() if n not in LEFT_OUT)
         about["variants"][key] = {
-            "later": _rows(later, maths),
-            "where": _where(later, maths),
-            "slots": sorted(used - absent),
+            "stages": [_rows(graph, maths) for graph in graphs],
+            "where": _where(variant.graph(), maths),
+            "slots": sorted(variant.slots - variant.first_absent),
         }
-        printed = [f"later: {_function(later)}"]
-        if absent:
-            first = trace(whole, variant, absent=absent)
-            about["variants"][key]["first"] = _rows(first, maths)
-            printed.append(f"first: {_function(first)}")
-        yield f'"{key}": {{{", ".join(printed)}}}'
+        yield f'"{key}": [{", ".join(map(_function, graphs))}]'
 
 
 def _function(graph: Graph) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from steprule import rules as catalogue
 from steprule.compiler import formula
-from steprule.compiler.graph import trace
+from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.problems import problem as problems
@@ -91,8 +91,7 @@ class Runner:
         found = {"label": self.label, "optimizer": name_of(self.what), "space": space, "set": dict(self.fixed)}
         if isinstance(self.what, Rule):
             rule = composed(self.what)
-            switches = {h.name: self.shown[h.name] for h in rule.hypers if h.switches}
-            return {**found, "formula": formula.text(trace(rule, switches))}
+            return {**found, "formula": formula.text(variant_of(rule, self.shown).graph())}
         module = str(getattr(self.what, "__module__", "")).partition(".")[0]
         packages = packages_distributions().get(module, [])
         return {**found, "version": version(packages[0]) if packages else _source_of(self.what)}

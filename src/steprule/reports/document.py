@@ -9,7 +9,7 @@ from typing import Any
 import latex2mathml.converter
 
 from steprule.compiler import formula
-from steprule.compiler.graph import trace as trace_graph
+from steprule.compiler.variant import variant_of
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
@@ -45,7 +45,7 @@ def formulas(entries: Iterable[tuple[str, Rule, Mapping[str, Any]]]) -> str:
     for title, rule, hypers in entries:
         whole = composed(rule)
         bound = whole.bind(hypers)
-        graph = trace_graph(whole, {h.name: bound[h.name] for h in whole.hypers if h.switches})
+        graph = variant_of(whole, bound).graph()
         lines = formula.latex(graph)
         if (key := tuple(lines)) in seen:
             continue

@@ -180,7 +180,16 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
         except (InputError, InputTypeError) as error:
             raise RuleError(f"{code.co_filename}:{code.co_firstlineno}: {error}") from None
         hypers.append(hyper)
+    for hyper in hypers:
+        if hyper.given is not None and hyper.given.reduction:
+            got = f"Given(reduction=True) for {hyper.name}"
+            raise broken(
+                "a number that is known when the step begins", got, "Only steprule's own clip by norm has another."
+            )
     for slot in slots:
+        if slot.per_tensor and slot.absent_at_first:
+            got = f"{slot.name} that is absent at first"
+            raise broken("one number a tensor that starts at a number", got, "Write OnePerTensor(0.0), say.")
         if isinstance(slot.start, str) and slot.start not in {h.name for h in hypers}:
             names = ", ".join(h.name for h in hypers)
             raise broken(

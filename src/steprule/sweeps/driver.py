@@ -11,25 +11,24 @@ from functools import lru_cache
 from typing import Any
 
 from steprule.compiler import cache
-from steprule.compiler.lanes import scalars_type, step_type
+from steprule.compiler.lanes import step_type
 from steprule.compiler.threads import launch
 from steprule.sweeps.kernel import Source, block_type
 
 TRAIN = """
-@njit(types.void(BLOCK, BLOCK, SCALARS, STEP, STEP, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, I), **OPTIONS)
+@njit(types.void(BLOCK, BLOCK, STEP, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, I), **OPTIONS)
 def train(
-    full, last, scalars, first_step, later_step, p_all, starts, hypers, slots, lr_rows, x, y, order, order_of, counts,
+    full, last, step, p_all, starts, hypers, slots, lr_rows, x, y, order, order_of, counts,
     factors, windows, curve, died, tensors, first, extents,
 ):
-    width, lane_rows, shared_rows, table_rows, first_powers, later_powers, reductions, absent = extents
+    width, lane_rows, shared_rows, table_rows, power_rows, reductions = extents
     for block in prange(p_all.shape[1] // width):
         low = block * width
         p = np.empty((p_all.shape[0], width), dtype=np.COMPUTE)
         g = np.empty((p_all.shape[0], width), dtype=np.COMPUTE)
         states = np.empty((starts.shape[0], p_all.shape[0], width), dtype=np.COMPUTE)
         rates = np.empty((hypers.shape[0], width))
-        slot, unused = np.empty((slots.shape[0], width)), np.empty((slots.shape[0], width))
-        powers_0, powers_1 = np.empty((first_powers, width)), np.empty((later_powers, width))
+        slot, powers = np.empty((slots.shape[0], width)), np.empty((power_rows, width))
         for l in range(width):
             for r in range(p_all.shape[0]):
                 p[r, l] = p_all[r, low + l]
@@ -38,11 +37,9 @@ def train(
             for k in range(hypers.shape[0]):
                 rates[k, l] = hypers[k, low + l]
             for k in range(slots.shape[0]):
-                slot[k, l] = unused[k, l] = slots[k, low + l]
-            for k in range(first_powers):
-                powers_0[k, l] = 1.0
-            for k in range(later_powers):
-                powers_1[k, l] = 1.0
+                slot[k, l] = slots[k, low + l]
+            for k in range(power_rows):
+                powers[k, l] = 1.0
         table = np.empty((table_rows, width), dtype=np.COMPUTE)
         reduced = np.empty((reductions, len(first) - 1, width), dtype=np.COMPUTE)
         sums = np.empty((reductions, len(first) - 1, width))
@@ -76,15 +73,7 @@ def train(
                 r = lr_rows[k]
                 for l in range(width):
                     rates[r, l] = hypers[r, low + l] * factors[t]
-            if t == 0 and absent == 1:
-                scalars(rates, 1.0, powers_1, unused, table)  # brings the later steps' powers up to the step
-                first_step(
-                    1.0, rates, powers_0, slot, table, tensors, first, reduced, sums, alive, p, g, states
-                )
-            else:
-                later_step(
-                    t + 1.0, rates, powers_1, slot, table, tensors, first, reduced, sums, alive, p, g, states
-                )
+            step(t + 1.0, rates, powers, slot, table, tensors, first, reduced, sums, alive, p, g, states)
         for r in range(p_all.shape[0]):
             for l in range(width):
                 p_all[r, low + l] = p[r, l]
@@ -119,8 +108,8 @@ def losses(full, p_all, x, y, total, extents):
 def training(source: Source, *, parallel: bool) -> Any:
     """`train`, which trains p [rows, lanes] in place.
 
-    It takes the model's `block` for a whole batch and for a shorter last one, the rule's `scalars`, `step` at the first
-    step and `step` later; p, starts [slots, lanes], hypers and slots [names, lanes], the rows of hypers that are learning
+    It takes the model's `block` for a whole batch and for a shorter last one, and the rule's `step`; p, starts [slots, lanes],
+    hypers and slots [names, lanes], the rows of hypers that are learning
     rates; x and y [samples, numbers], order [orders, steps, batch] and which of them each lane has; for each step its
     samples, the factor of its learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout
     of the tensors; and the extents of the scratch.
@@ -146,7 +135,6 @@ def _loop(body: str, compute: str, x_kind: str, y_kind: str, own_data: bool, par
         "PARALLEL": str(parallel),
         "DATA": "width" if own_data else "1",
         "BLOCK_TYPE": block_type(compute, x_kind, y_kind),
-        "SCALARS_TYPE": scalars_type(compute),
         "STEP_TYPE": step_type(compute),
     }.items():
         text = text.replace(word, said)
@@ -169,7 +157,7 @@ def array(kind, dimensions):
     return types.Array(kind, dimensions, "C")
 
 
-BLOCK, SCALARS, STEP = pointer("BLOCK_TYPE"), pointer("SCALARS_TYPE"), pointer("STEP_TYPE")
+BLOCK, STEP = pointer("BLOCK_TYPE"), pointer("STEP_TYPE")
 P, X, Y = array(types.COMPUTE, 2), array(types.X_KIND, 2), array(types.Y_KIND, 2)
 F, F1 = array(types.float64, 2), array(types.float64, 1)
 I, I3, I32 = array(types.int64, 1), array(types.int64, 3), array(types.int32, 1)

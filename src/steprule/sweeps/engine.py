@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from steprule.compiler import eager
 from steprule.compiler.lane_tensors import TensorStepper
-from steprule.compiler.lanes import LaneRule, layout, scalar_inputs
-from steprule.compiler.split import program_of
+from steprule.compiler.lanes import LaneRule, layout
 from steprule.compiler.threads import PARALLEL, may_run_parallel
+from steprule.compiler.variant import variant_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
 from steprule.sweeps.driver import evaluation, training
@@ -74,9 +73,7 @@ def train_lanes(
     distinct, seed_of = np.unique(np.asarray(seeds), return_inverse=True)
     models = [task.initial_model(int(seed), init, torch_class=False) for seed in distinct]
     starts = np.stack([torch.cat([p.detach().reshape(-1) for p in m.parameters()]).numpy() for m in models], axis=1)
-    switches = tuple((h.name, bool(hypers[h.name][0] != 0)) for h in rule.hypers if h.switches)
-    used = eager.slots_of(rule, switches)
-    absent = frozenset(s.name for s in rule.slots if s.absent_at_first and s.name in used)
+    variant = variant_of(rule, {h.name: hypers[h.name][0] for h in rule.hypers})
     batches_of = [list(batches(len(task.features), batch_size, epochs, int(seed))) for seed in distinct]
     counts = np.array([len(rows) for rows in batches_of[0]], dtype=np.int64)
     order = np.zeros((len(distinct), len(counts), counts[0]), dtype=np.int64)
@@ -85,7 +82,7 @@ def train_lanes(
             order[k, t, : len(rows)] = rows.numpy()
     work = _Work(
         task=task,
-        rule=LaneRule(_program_of(rule, switches, absent), _program_of(rule, switches, frozenset()), str(starts.dtype)),
+        rule=LaneRule.of(variant, str(starts.dtype)),
         hypers=hypers,
         sizes=[p.numel() for p in models[0].parameters()],
         seed_of=seed_of.astype(np.int64),
@@ -106,9 +103,6 @@ def train_lanes(
     with torch.no_grad():
         initial = np.array([float(task.loss(m(task.features), task.targets)) for m in models])
     return Outcome(scores[0], scores[1], scores[2], initial[seed_of], died[:lanes], _without_gaps(curve.T, steps))
-
-
-_program_of = lru_cache(maxsize=256)(program_of)
 
 
 @dataclass(frozen=True)
@@ -151,25 +145,20 @@ def _by_kernel(work: _Work, start: Array) -> Trained:
     parallel = may_run_parallel()
     width, lanes = full.width, start.shape[1]
     padded = np.minimum(np.arange(-(-lanes // width) * width), lanes - 1)  # the last lane again
-    inputs, scalar_slots = scalar_inputs(rule.later)
-    states, hypers, slots = (
-        rule.rows_of(n, work.hypers, lanes)[:, padded] for n in (rule.states, inputs, scalar_slots)
-    )
+    names = rule.states, rule.hypers, [*rule.scalar_slots, *rule.numbers]
+    states, hypers, slots = (rule.rows_of(n, work.hypers, lanes)[:, padded] for n in names)
     p = np.ascontiguousarray(start[:, padded])
     curve, died = np.zeros((WINDOWS, len(padded))), np.zeros(len(padded), dtype=np.int64)
     scratch = [width, max(full.lane_rows, last.lane_rows), max(full.shared_rows, last.shared_rows)]
-    table, first_powers, later_powers, reductions = rule.extents
-    first, later = rule.modules
-    absent = first is not later
     x, y = (_rows(d) for d in (task.features, task.targets))
     train = training(full, parallel=parallel)
     with PARALLEL if parallel else nullcontext():  # a forked child may have inherited the lock held
         train(
-            compiled(full).block, compiled(last).block, later.scalars, first.step, later.step, p,
+            compiled(full).block, compiled(last).block, rule.module.step, p,
             np.ascontiguousarray(states), np.ascontiguousarray(hypers), np.ascontiguousarray(slots),
-            np.array([k for k, n in enumerate(inputs) if n == "lr"], dtype=np.int64), x, y, work.order,
+            np.array([k for k, n in enumerate(rule.hypers) if n == "lr"], dtype=np.int64), x, y, work.order,
             work.seed_of[padded], work.counts, work.factors, work.windows, curve, died, *layout(work.sizes),
-            np.array([*scratch, table, first_powers, later_powers, reductions, absent], dtype=np.int64),
+            np.array([*scratch, *rule.extents], dtype=np.int64),
         )  # fmt: skip
 
     def losses_on(p: Array, x: Tensor, y: Tensor) -> Array:

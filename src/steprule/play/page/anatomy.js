@@ -5,7 +5,7 @@ function drawAnatomy(table, walk, at) {
   const letters = lettersOf(variant);
   const p = walk.points[k - 1], g = walk.gradients[k - 1], states = walk.held[k - 1], hypers = hypersOf(entry);
   const found = stepper.step(p, g, states, k, true);
-  const rows = (k === 1 && variant.first) || variant.later;
+  const rows = variant.stages[stageOf(variant.stages, k)];
   const head = `<thead><tr><th>${t("quantity")}</th><th>x</th><th>y</th></tr></thead>`;
   const line = (label, value) =>
     Array.isArray(value)

@@ -18,11 +18,16 @@ function variantOf(rule, hypers) {
   return DATA.rules[rule].hypers.filter((h) => h.switches).map((h) => (hypers[h.name] ? "1" : "0")).join("");
 }
 
+// Where step k, from 1, stands among the stages of a path.
+function stageOf(stages, k) {
+  return Math.min(k, stages.length) - 1;
+}
+
 function stepperOf(entry) {
   const hypers = hypersOf(entry);
   const about = DATA.rules[entry.rule];
   const variant = variantOf(entry.rule, hypers);
-  const { first, later } = STEPS[entry.rule][variant];
+  const stages = STEPS[entry.rule][variant];
   const used = about.slots.filter((s) => about.variants[variant].slots.includes(s.name));
   const begin = () => {
     const states = {};
@@ -32,8 +37,8 @@ function stepperOf(entry) {
     }
     return states;
   };
-  // A slot that is absent at first is so at the first step of a path, and only there.
-  const step = (p, g, states, k, keep) => (first && k === 1 ? first : later)(p, g, states, hypers, k, keep);
+  // A slot that is absent at first is so at the first steps of a path, and only there; the last stage repeats.
+  const step = (p, g, states, k, keep) => stages[stageOf(stages, k)](p, g, states, hypers, k, keep);
   return { begin, step, variant };
 }
 

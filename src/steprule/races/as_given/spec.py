@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from steprule.compiler import formula
-from steprule.compiler.graph import trace
+from steprule.compiler.variant import variant_of
 from steprule.problems.problem import Init
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -40,8 +40,7 @@ class Entry:
         if isinstance(found, Rule):
             rule = composed(found)
             spec["hypers"] = rule.bind(self.hypers)
-            switches = {h.name: spec["hypers"][h.name] for h in rule.hypers if h.switches}
-            spec["formula"] = formula.text(trace(rule, switches))
+            spec["formula"] = formula.text(variant_of(rule, spec["hypers"]).graph())
         return spec
 
 

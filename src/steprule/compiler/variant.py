@@ -1,0 +1,100 @@
+"""A variant: a rule with its switches set. It is traced, split and compiled as one, and everything that is known of it is here.
+
+A slot that is absent at first makes several graphs of a variant: one for each set of slots that are absent on entry. The
+*stages* are those that a training goes through, from its first step to the one that repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from steprule.compiler.graph import Graph, Kind, Node, trace
+from steprule.compiler.split import Program, split
+from steprule.rules.rule import Rule
+
+NOTHING: frozenset[str] = frozenset()
+Switches = tuple[tuple[str, bool], ...]
+
+
+def switches_of(rule: Rule, hypers: Mapping[str, Any]) -> Switches:
+    """What switches, from the values of the hyperparameters."""
+    return tuple(
+        (h.name, v if isinstance(v, bool) else bool(v != 0))
+        for h in rule.hypers
+        if h.switches
+        for v in (hypers[h.name],)
+    )
+
+
+class Variant:
+    """A rule with its switches set; made by `variant`, once each."""
+
+    def __init__(self, rule: Rule, switches: Switches) -> None:
+        self.rule, self.switches = rule, switches
+        self._graphs: dict[frozenset[str], Graph] = {}
+        self._programs: dict[tuple[frozenset[str], bool], Program] = {}
+        self._reduced = NOTHING
+        """The slots of one number that follow from a reduction at any stage."""
+        self.slots = frozenset(s.name for s in rule.slots) - trace(rule, dict(switches)).absent
+        """The slots that it uses; the others are None and not allocated."""
+        self.stages = self._settle()
+        """The slots that are absent on entry: at the first step, and so on to the set that stays, mostly none."""
+
+    @property
+    def first_absent(self) -> frozenset[str]:
+        """The slots that are absent at the first step."""
+        return self.stages[0]
+
+    @property
+    def reduces(self) -> bool:
+        """Whether it asks for a number over a whole tensor."""
+        return any(n.kind is Kind.REDUCTION for absent in self.stages for n in self.graph(absent).nodes)
+
+    def graph(self, absent: frozenset[str] = NOTHING) -> Graph:
+        """What it computes where these slots are absent on entry."""
+        if absent not in self._graphs:
+            self._graphs[absent] = trace(self.rule, dict(self.switches), absent=absent, reduced=self._reduced)
+        return self._graphs[absent]
+
+    def program(self, absent: frozenset[str] = NOTHING, *, zero_grad: bool = False) -> Program:
+        """The same, split."""
+        key = absent, zero_grad
+        if key not in self._programs:
+            self._programs[key] = split(self.graph(absent), zero_grad=zero_grad)
+        return self._programs[key]
+
+    def _settle(self) -> tuple[frozenset[str], ...]:
+        """Follow the stages until one repeats, and begin again where one of them turns a number into a reduction."""
+        while True:
+            self._graphs.clear()
+            absent = frozenset(s.name for s in self.rule.slots if s.absent_at_first and s.name in self.slots)
+            found = [absent]
+            while absent:
+                outputs = self.graph(absent).outputs
+                still = frozenset(name for name in absent if outputs[name] is None)
+                if still == absent:
+                    break
+                absent = still
+                found.append(absent)
+            reduced = self._reduced.union(*(_reduced(self.graph(absent)) for absent in (*found, NOTHING)))
+            if reduced == self._reduced:
+                return tuple(found)
+            self._reduced = reduced
+
+
+def _reduced(graph: Graph) -> set[str]:
+    numbers = {s.name for s in graph.rule.slots if s.per_tensor}
+    return {n for n, v in graph.outputs.items() if n in numbers and isinstance(v, Node) and v.kind is Kind.REDUCTION}
+
+
+@lru_cache(maxsize=4096)
+def variant(rule: Rule, switches: Switches) -> Variant:
+    """The variant of a rule with these switches; tracing it checks the contract."""
+    return Variant(rule, switches)
+
+
+def variant_of(rule: Rule, hypers: Mapping[str, Any]) -> Variant:
+    """The variant that these hyperparameters choose."""
+    return variant(rule, switches_of(rule, hypers))

@@ -1,0 +1,212 @@
+"""The language's definition, sentence by sentence (docs/language.md): a rule maps values to values, in every form.
+
+The reference is a loop around the author's function that copies what it is given back.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+import torch
+from tolerances import CLASS_FLOAT32_FEW_STEPS
+
+import steprule
+from steprule import rule
+from steprule.compiler.graph import trace
+from steprule.errors import RuleError
+from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Given, OffAtZero, OnePerTensor, Rate
+from steprule.maths import abs, maximum, mean, sqrt, sum, where
+from steprule.optim import from_rule
+from steprule.problems.problem import get
+from steprule.rules.rule import Rule
+from steprule.training import batches
+
+ON: dict[str, Any] = {"problem": "airfoil-linear", "epochs": 1}
+Late = Annotated[Any, AbsentAtFirst()]
+Number = Annotated[float, OnePerTensor(0.0)]
+
+
+@rule
+def anchored(p, g, p0: Late, *, lr: Rate = 0.05):
+    """A state that is the parameter as it was (MADGRAD, Lookahead, Prodigy)."""
+    p0 = p if p0 is None else p0
+    return p - lr * (g + (p - p0)), p0
+
+
+@rule
+def delay(p, g, g1, g2, *, lr: Rate = 0.02):
+    """A state that becomes what another one was (AdaShift)."""
+    return p - lr * g2, g, g1
+
+
+@rule
+def exchange(p, g, a, b, *, lr: Rate = 0.02):
+    """Two states that change places (positive-negative momentum)."""
+    return p - lr * a, b + g, a
+
+
+@rule
+def late(p, g, prev: Late, prev2: Late, *, lr: Rate = 0.02):
+    """A slot that stays absent for two steps."""
+    if prev is None:
+        return p, g, None
+    if prev2 is None:
+        return p, g, prev
+    return p - lr * prev2, g, prev
+
+
+@rule
+def novo(p, g, v: Number, *, lr: Rate = 0.01, beta: Decay = 0.9):
+    """One number a tensor, by a reduction (NovoGrad)."""
+    v = beta * v + (1 - beta) * sum(g**2)
+    return p - lr * g / (sqrt(v) + 1e-8), v
+
+
+@rule
+def named(p, g, r, *, lr: Rate = 0.02, beta: Decay = 0.9, eps: Epsilon = 1e-3):
+    """A state whose name generated code once had for itself."""
+    r = beta * r + (1 - beta) * g
+    return p - lr * r / (sqrt(abs(r)) + eps), r
+
+
+@rule
+def counted(p, g, *, lr: Rate = 0.01):
+    """Truth values and a power of zero as numbers."""
+    return p - lr * (mean(g > 0) * g + g / sum(p**0) + (g > 0) * p)
+
+
+@rule
+def never_read(p, g, m, *, lr: Rate = 0.01):
+    """A state that is read for nothing."""
+    drift = p - m  # noqa: F841  # what a stranger has left over
+    return p - lr * g, m
+
+
+RULES = [anchored, delay, exchange, late, novo, named, counted, never_read]
+
+
+def by_hand(what: Rule, lr: float) -> float:
+    """The loss after one epoch of a plain loop."""
+    task = get("airfoil-linear")
+    model = task.initial_model(0, "same", torch_class=False)
+    params = list(model.parameters())
+    states: list[list[Any]] = [
+        [None if s.absent_at_first else 0.0 if s.per_tensor else torch.zeros_like(p) for s in what.slots]
+        for p in params
+    ]
+    for rows in batches(len(task.features), 10, 1, 0):
+        loss = task.loss(model(task.features[rows]), task.targets[rows])
+        gradients = torch.autograd.grad(loss, params)
+        with torch.no_grad():
+            for k, (p, g) in enumerate(zip(params, gradients, strict=True)):
+                result = what(p.detach().clone(), g.clone(), *states[k], lr=lr)
+                new_p, *new = result if isinstance(result, tuple) else (result,)
+                states[k] = [x.clone() if isinstance(x, torch.Tensor) else x for x in new]
+                p.copy_(new_p)
+    with torch.no_grad():
+        return float(task.loss(model(task.features), task.targets))
+
+
+def trained(what: Rule, lr: float, form: str) -> float:
+    if form == "training":
+        return float(steprule.train(what, lr=lr, **ON).final_loss)
+    if form.startswith("class"):
+        backend = form.split()[1]
+        return float(steprule.train(lambda params: from_rule(what)(params, lr=lr, backend=backend), **ON).final_loss)
+    return float(steprule.sweep(what, ON["problem"], {"lr": [lr]}, epochs=1, compile=form == "lanes").train.ravel()[0])
+
+
+@pytest.mark.parametrize("form", ["training", "class eager", "class numba", "lanes", "lanes by vmap"])
+@pytest.mark.parametrize("what", RULES, ids=[r.name for r in RULES])
+def test_every_form_gives_what_the_function_gives(what: Rule, form: str) -> None:
+    lr = 0.03
+    wanted = by_hand(what, lr)
+    assert trained(what, lr, form) == pytest.approx(wanted, rel=CLASS_FLOAT32_FEW_STEPS)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [late, novo, *(pytest.param(r, marks=pytest.mark.long) for r in RULES if r not in (late, novo))],
+    ids=lambda r: r.name,
+)
+def test_the_battery_passes(what: Rule) -> None:
+    assert steprule.check(what).passed
+
+
+def test_what_comes_back_is_nobodys_else() -> None:
+    @rule
+    def same(p, g, a, b):
+        return p, g, g
+
+    p, g = torch.ones(3), torch.full((3,), 2.0)
+    results = same(p, g, torch.zeros(3), torch.zeros(3))
+    assert len({id(x) for x in (p, g, *results)}) == 5
+    array = np.ones(3)
+    found = same(array, array.copy(), array.copy(), array.copy())
+    assert not any(np.shares_memory(x, y) for x in found for y in (array, *found) if x is not y)
+
+
+def test_elements_meet_hyperparameters_on_arrays_as_on_floats() -> None:
+    @rule
+    def bounded(p, g, *, lr: Rate = 0.1, eps: Epsilon = 1e-3, q: Annotated[float, OffAtZero()] = 0.5):
+        step = where(g > eps, maximum(abs(g), eps), eps > g)
+        return p - lr * step**eps * q
+
+    array = np.array([1.0, 2.0]), np.array([2.0, -3.0])
+    assert bounded(*array).tolist() == [bounded(p, g) for p, g in zip(*map(np.ndarray.tolist, array), strict=True)]
+    assert np.isfinite(steprule.trace(bounded, "beale", lr=0.01, steps=3).points).all()
+
+
+def test_a_state_of_one_number_is_one_number_in_the_class() -> None:
+    p = torch.tensor([3.0, 4.0], requires_grad=True)
+    p.grad = torch.tensor([3.0, 4.0])
+    optimizer = from_rule(novo)([p], beta=0.5)
+    optimizer.step()
+    assert optimizer.state[p]["v"].shape == ()
+    assert float(optimizer.state[p]["v"]) == 12.5
+    optimizer.step()
+    assert float(optimizer.state[p]["v"]) == 18.75
+
+
+def test_a_slot_that_stays_absent_is_no_state_yet() -> None:
+    p = torch.ones(3, requires_grad=True)
+    optimizer = from_rule(late)([p])
+    for wanted in ({"prev"}, {"prev", "prev2"}, {"prev", "prev2"}):
+        p.grad = torch.ones(3)
+        optimizer.step()
+        assert {n for n, v in optimizer.state[p].items() if v is not None} == {"step", *wanted}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        (Annotated[float, Given(reduction=True)], "a number that is known when the step begins"),
+    ],
+)
+def test_refused_at_the_authors_line(annotation: Any, said: str) -> None:
+    def total(p, g, *, whole=0.0):
+        return p - g / whole
+
+    total.__annotations__ = {"whole": annotation}
+    with pytest.raises(RuleError, match=said) as error:
+        rule(total)
+    assert "test_language.py" in str(error.value)
+
+
+def test_one_number_that_is_absent_at_first_is_refused() -> None:
+    with pytest.raises(RuleError, match="starts at a number"):
+
+        @rule
+        def both(p, g, v: Annotated[float, OnePerTensor(0.0), AbsentAtFirst()]):
+            return p - g, v
+
+
+def test_a_number_is_no_condition() -> None:
+    @rule
+    def unsure(p, g):
+        return p - where(g, g, 0.0)
+
+    with pytest.raises(RuleError, match="expected a comparison, got a number as the condition of where"):
+        trace(unsure)
