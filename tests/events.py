@@ -310,8 +310,8 @@ def resized(s: Surroundings, t: Tensor, rows: int) -> None:
     """`resize_` is refused to a tensor that requires a gradient."""
     shape = (rows, *t.shape[1:])
     grows = math.prod(shape) > t.numel()
-    if grows and t.is_inference():
-        return  # what it grows by could not be filled
+    if grows and (t.is_inference() or t.is_shared()):
+        return  # what it grows by could not be filled; torch's own resizing of shared memory ends the process
     wanted = t.requires_grad
     t.requires_grad_(False)
     if grows:
