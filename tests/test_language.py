@@ -118,8 +118,24 @@ def trained(what: Rule, lr: float, form: str) -> float:
     return float(steprule.sweep(what, ON["problem"], {"lr": [lr]}, epochs=1, compile=form == "lanes").train.ravel()[0])
 
 
-@pytest.mark.parametrize("form", ["training", "class eager", "class numba", "lanes", "lanes by vmap"])
-@pytest.mark.parametrize("what", RULES, ids=[r.name for r in RULES])
+COMPILED = ("class numba", "lanes")
+MINDED = (delay, late, novo)
+"""The rules whose kernels the default suite compiles."""
+
+
+@pytest.mark.parametrize(
+    ("what", "form"),
+    [
+        pytest.param(
+            what,
+            form,
+            id=f"{what.name}-{form}",
+            marks=[pytest.mark.long] if form in COMPILED and what not in MINDED else [],
+        )
+        for what in RULES
+        for form in ("training", "class eager", "lanes by vmap", *COMPILED)
+    ],
+)
 def test_every_form_gives_what_the_function_gives(what: Rule, form: str) -> None:
     lr = 0.03
     wanted = by_hand(what, lr)
