@@ -94,6 +94,9 @@ NAMES = [
 ]
 """Names of values: those that generated code uses, words of JavaScript, and plain ones."""
 SLOTS = [
+    "old_p",
+    "new_m",
+    "p_row",
     "m",
     "v",
     "u",
@@ -219,6 +222,17 @@ class Drawn:
         return scope["drawn"]  # type: ignore[no-any-return]
 
 
+TRUTHS_AS_NUMBERS = [
+    "maximum({0}, 0.25)",
+    "clamp({0}, 0.25, 0.75)",
+    "lerp({0}, 0.25, 0.5)",
+    "(1 - {0})",
+    "-{0}",
+    "+{0}",
+    "sqrt({0})",
+]
+
+
 def leaf(kind: str, text: str) -> Part:
     return Part(kind, text)
 
@@ -337,6 +351,13 @@ class Drawer:
             (2, lambda: Part("element", "lerp({0}, {1}, {2})", (e(), e(), self.scalar(depth - 1)))),
             (2, lambda: Part("element", "where({0}, {1}, {2})", (self.truth(depth - 1), a(), a()))),
             (1, lambda: Part("element", "({0} * {1})", choice([(self.truth(1), a()), (a(), self.truth(1))]))),
+            (1, lambda: Part("element", choice(TRUTHS_AS_NUMBERS), (self.truth(1),))),
+            (
+                1,
+                lambda: Part(
+                    "element", "where({0} > {1}, {2}, {3})", (self.symbol_or(self.number()), self.scalar(1), e(), a())
+                ),
+            ),
         ]
         if self.switches:
             forms.append((2, lambda: Part("element", f"({{0}} if {choice(self.switches)} else {{1}})", (e(), e()))))
@@ -431,7 +452,9 @@ def _body(self: Drawer, slots: list[Slot], hypers: list[Hyper]) -> Drawn:
             results[slot.name] = part
         elif known is None:
             results[slot.name] = self.element(2) if draw.random() < 0.7 else draw.choice(self.leaves["element"])
-            if draw.random() < 0.4:
+            if draw.random() < 0.15:  # one number for all elements
+                results[slot.name] = self.tensor(1) if self.reduces else self.scalar(2)
+            elif draw.random() < 0.4:
                 lines.append((slot.name, results[slot.name]))
                 results[slot.name] = leaf("element", slot.name)
     result = Part("element", "(p - 0.1 * {0})", (self.element(3),)) if draw.random() < 0.9 else self.element(2)

@@ -323,7 +323,7 @@ def walk_by_text(case: Case) -> Walk:
         text = formula.python(graph)
         exec(text, scope)
         given = {**case.hypers, **state, "p": p, "g": case.gradients[t - 1], "t": float(t)}
-        wanted = re.search(r"\((.*)\):", text.splitlines()[0]).group(1).replace("*, ", "").split(", ")  # type: ignore[union-attr]
+        wanted = re.search(r"def \w+\((.*)\):", text).group(1).replace("*, ", "").split(", ")  # type: ignore[union-attr]
         slots = [n for n in wanted if n in variant.slots]
         named = [n for n in wanted if n not in slots and n not in ("p", "g")]
         with computing(p, [given[n] for n in ("p", "g", *slots, *named)]) as (lifted, back):

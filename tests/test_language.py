@@ -13,12 +13,14 @@ import torch
 from tolerances import CLASS_FLOAT32_FEW_STEPS
 
 import steprule
-from steprule import rule
+from steprule import maths, rule
+from steprule.compiler import formula
 from steprule.compiler.graph import trace
 from steprule.errors import RuleError
 from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Given, OffAtZero, OnePerTensor, Rate
-from steprule.maths import abs, maximum, mean, sqrt, sum, where
+from steprule.maths import abs, clamp, lerp, maximum, mean, minimum, sqrt, sum, where
 from steprule.optim import from_rule
+from steprule.paths import best_rate
 from steprule.problems.problem import get
 from steprule.rules.rule import Rule
 from steprule.training import batches
@@ -226,3 +228,108 @@ def test_a_number_is_no_condition() -> None:
 
     with pytest.raises(RuleError, match="expected a comparison, got a number as the condition of where"):
         trace(unsure)
+
+
+@rule
+def power_of_the_rate(p, g, *, lr: Rate = 0.1, t):
+    """A power of the step whose base a schedule moves."""
+    return p - lr * g * (1 - (1 - 10 * lr) ** t)
+
+
+def test_a_power_whose_base_a_schedule_moves() -> None:
+    on = {"schedule": "linear", **ON}
+    swept = [
+        steprule.sweep(power_of_the_rate, on["problem"], {"lr": [0.05, 0.02]}, epochs=1, schedule="linear", compile=c)
+        for c in (True, False)
+    ]
+    assert swept[0].train == pytest.approx(swept[1].train, rel=CLASS_FLOAT32_FEW_STEPS)
+
+
+@rule
+def in_turns(p, g, s: Number, b: Late, *, lr: Rate = 0.1, t):
+    """A number that follows from a reduction from the second step on."""
+    if b is None:
+        return p - lr * g / t, lr, g
+    return p - lr * b, sum(b), g
+
+
+def test_a_stage_without_the_reduction_of_the_others() -> None:
+    found = []
+    for backend in ("eager", "numba"):
+        p = torch.ones(3, requires_grad=True)
+        optimizer = from_rule(in_turns)([p], backend=backend)
+        for k in range(3):
+            p.grad = torch.full((3,), k + 1.0)
+            optimizer.step()
+        found.append((p.detach(), optimizer.state[p]["s"].double()))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_are_not_rounded_to_a_parameters_sixteen_bits(dtype: torch.dtype) -> None:
+    @rule
+    def sums(p, g, s: Number, *, lr: Rate = 0.1):
+        return p - lr * g, s + sum(g * g)
+
+    found = []
+    for backend in ("eager", "numba"):
+        p = torch.ones(4, dtype=dtype).requires_grad_()
+        optimizer = from_rule(sums)([p], backend=backend, clip_norm=1.0)
+        for _ in range(3):
+            p.grad = torch.full((4,), 40_000.0, dtype=dtype)
+            optimizer.step()
+        found.append([p.detach().double(), optimizer.state[p]["s"].double()])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=0)
+    assert float(found[0][1]) == pytest.approx(3.0, rel=1e-2)
+
+
+def test_truth_values_are_numbers_in_functions() -> None:
+    @rule
+    def steps(p, g, *, lr: Rate = 1.0):
+        return p - lr * (maximum(g > 0, 0.25) + clamp(g > 0, 0.25, 0.75) + lerp(g > 0, 0.5, 0.5) + (+(g > 0)))
+
+    p, g = torch.zeros(2), torch.tensor([1.0, -1.0])
+    assert steps(p, g).tolist() == [steps(0.0, x) for x in (1.0, -1.0)] == [-3.5, -0.75]
+
+
+def test_a_pick_between_an_element_and_a_number_is_one_an_element() -> None:
+    @rule
+    def picked(p, g, *, lr: Rate = 1.0, t):
+        return p - lr * sum(where(t > 2, g, 0.5))
+
+    assert picked(torch.zeros(4), torch.ones(4), t=1).tolist() == [-2.0] * 4
+    assert picked(np.zeros(4), np.ones(4), t=1).tolist() == [-2.0] * 4
+
+
+def test_printed_python_calls_a_function_whose_name_a_value_has() -> None:
+    @rule
+    def named_so(p, g, norm, *, lr: Rate = 0.1):
+        norm = 0.9 * norm + 0.1 * maths.norm(g)
+        return p - lr * norm, norm
+
+    text = formula.python(trace(named_so))
+    scope: dict[str, Any] = {}
+    exec(text, scope)
+    assert scope["named_so"](1.0, 2.0, 1.0, lr=0.1) == named_so(1.0, 2.0, 1.0, lr=0.1)
+
+
+def test_the_best_rate_of_a_rule_that_sums_what_is_one_number() -> None:
+    @rule
+    def capped(p, g, s: Annotated[float, OnePerTensor(1.0)], *, lr: Rate = 0.1):
+        s = 0.9 * s + sum(minimum(lr, 0.1))
+        return p - s * g, s
+
+    assert best_rate(capped, "quadratic", steps=5) > 0
+
+
+def test_what_is_off_divides_as_a_number_does() -> None:
+    @rule
+    def divided(p, g, *, c: Annotated[float, OffAtZero()] = 0.0):
+        return p - g / c
+
+    p = torch.ones(2, requires_grad=True)
+    p.grad = torch.ones(2)
+    from_rule(divided)([p]).step()
+    assert p.tolist() == [-float("inf")] * 2

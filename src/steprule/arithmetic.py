@@ -277,7 +277,8 @@ def numpy_arithmetic() -> Any:
 
         @staticmethod
         def where(condition: Any, a: Any, b: Any) -> Any:
-            return np.where(condition, _typed(a), _typed(b)).view(Elements)
+            chosen = bool(condition) if isinstance(condition, Truth) else condition
+            return np.where(chosen, _typed(a), _typed(b)).view(Elements)
 
         norm = over(lambda x, keepdims: np.sqrt(np.sum(np.square(x), keepdims=keepdims)))
         mean, sum = over(np.mean), over(np.sum)
@@ -299,10 +300,43 @@ def torch_arithmetic() -> Any:
 
     powers = named("pow", "__pow__")
     logical = named("__and__", "__or__", "__rand__", "__ror__", "__invert__", "bitwise_not")
-    numbers = named("add", "sub", "mul", "div", "rsub", "neg", "abs", "sqrt", "exp", "log", "sign", "lt", "le", "gt", "ge") | named(
-        *(f"__{name}__" for name in ("add", "sub", "mul", "truediv", "radd", "rsub", "rmul", "rtruediv", "rpow", "neg", "abs")),
-        *("__lt__", "__le__", "__gt__", "__ge__"),
-    )  # fmt: skip
+    functions = (
+        "positive",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "rsub",
+        "neg",
+        "abs",
+        "sqrt",
+        "exp",
+        "log",
+        "sign",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+    )
+    signs = (
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "radd",
+        "rsub",
+        "rmul",
+        "rtruediv",
+        "rpow",
+        "neg",
+        "pos",
+        "abs",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+    )
+    numbers = named(*functions, *(f"__{name}__" for name in signs))
 
     class Products(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -317,10 +351,11 @@ def torch_arithmetic() -> Any:
     def number(x: Any) -> Any:
         """A truth value as 0 or 1."""
         if isinstance(x, torch.Tensor):
-            return x.to(_compute_dtype.get()) if x.dtype is torch.bool else x
+            return x.to(_compute_dtype.get() or torch.get_default_dtype()) if x.dtype is torch.bool else x
         return float(x) if isinstance(x, Truth) else x
 
     def tensor(x: Any, like: Any) -> Any:
+        like = number(like)
         return (
             number(x) if isinstance(x, torch.Tensor) else torch.tensor(float(x), dtype=like.dtype, device=like.device)
         )
@@ -360,7 +395,12 @@ def torch_arithmetic() -> Any:
 
         @staticmethod
         def where(condition: Any, a: Any, b: Any) -> Any:
-            return torch.where(condition, typed(a, condition.device), typed(b, condition.device))
+            device = next(x.device for x in (condition, a, b) if isinstance(x, torch.Tensor))
+            if not isinstance(
+                condition, torch.Tensor
+            ):  # of two numbers of the step: what is picked has the shape of both
+                condition = torch.tensor(bool(condition), device=device)
+            return torch.where(condition, typed(a, device), typed(b, device))
 
         @staticmethod
         def lerp(a: Any, b: Any, weight: Any) -> Any:
@@ -392,10 +432,10 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
     """The values as a rule computes with them, beside `p`, and the way back for what it returns.
 
     bfloat16 and float16 are computed in float32; the way back rounds to the dtype of `p`, once, at the store, unless it is told
-    `full`: then the dtype stays the one computed with.
+    `full`: then the dtype stays the one computed with. What is told to be of an `element` gets the shape of `p`.
     """
     kind = arithmetic_of(p)
-    guard, dtype, lift, back = (
+    guard, dtype, lift, back, spread = (
         _torch_ways(p) if hasattr(kind, "products") else _numpy_ways(p) if kind is not FloatArithmetic else _FLOAT_WAYS
     )
     token = _compute_dtype.set(dtype)
@@ -404,7 +444,9 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
             lifted = [Real(v) if type(v) in (float, int) else lift(v) for v in values]
             taken = [v for v in lifted if not isinstance(v, float | int)]
 
-            def lowered(v: Any, full: bool = False) -> Any:
+            def lowered(v: Any, full: bool = False, element: bool = False) -> Any:
+                if element and hasattr(p, "shape") and getattr(v, "shape", None) != p.shape:
+                    v = spread(v, p)
                 if isinstance(v, Real):
                     return float(v)
                 found = back(v, full)
@@ -420,7 +462,7 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
         _compute_dtype.reset(token)
 
 
-_FLOAT_WAYS: tuple[Any, ...] = (nullcontext, None, lambda v: v, lambda v, full: v)
+_FLOAT_WAYS: tuple[Any, ...] = (nullcontext, None, lambda v: v, lambda v, full: v, lambda v, p: v)
 
 
 def _numpy_ways(p: Any) -> tuple[Any, ...]:
@@ -441,7 +483,10 @@ def _numpy_ways(p: Any) -> tuple[Any, ...]:
             return v
         return np.asarray(v, dtype=dtype if full else p.dtype).reshape(v.shape if p.ndim else ())
 
-    return partial(np.errstate, all="ignore"), dtype, lift, back
+    def spread(v: Any, p: Any) -> Any:
+        return (np.zeros(p.shape or (1,), dtype) + np.asarray(v, dtype)).reshape(p.shape or (1,))
+
+    return partial(np.errstate, all="ignore"), dtype, lift, back, spread
 
 
 def _torch_ways(p: Any) -> tuple[Any, ...]:
@@ -455,4 +500,7 @@ def _torch_ways(p: Any) -> tuple[Any, ...]:
     def back(v: Any, full: bool) -> Any:
         return v.to(dtype if full else p.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
 
-    return torch_arithmetic().products, dtype, lift, back
+    def spread(v: Any, p: Any) -> Any:
+        return torch.zeros_like(p, dtype=dtype, requires_grad=False) + v
+
+    return torch_arithmetic().products, dtype, lift, back, spread

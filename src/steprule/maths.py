@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steprule.arithmetic import Real, Truth, arithmetic_of
+from steprule.arithmetic import arithmetic_of
 
 NAMES = ("sqrt", "exp", "log", "abs", "sign", "minimum", "maximum", "clamp", "lerp", "where", "norm", "mean", "sum")
 
@@ -67,9 +67,6 @@ def lerp(a: Any, b: Any, weight: Any) -> Any:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b. Both are evaluated; a plain bool picks one in Python."""
-    if isinstance(condition, Truth):  # of two numbers of the step: one of them is picked, whatever kind they are of
-        picked = a if condition else b
-        return Real(picked) if isinstance(picked, int | float) else picked
     return (a if condition else b) if isinstance(condition, bool) else _apply("where", condition, a, b)
 
 

@@ -178,7 +178,7 @@ def best_rate(
         raise InputError(f"{found.name}: best learning rate", expected="a rule with a hyperparameter lr", got="none")
     begin = _checked_start(start, ground)
     disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
-    if variant_of(found, bound).reduces:
+    if variant_of(found, bound).reduces or any(s.per_tensor for s in found.slots):
         # A norm would run over all rates at once: one path at a time.
         paths = np.stack(
             [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID], axis=1

@@ -35,11 +35,8 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     new_p, *new_slots = result if isinstance(result, tuple) else (result,)
     # A slot that this variant does not use keeps what it held, for the variant that does.
     kept = {s.name: new if s.name in used else state.get(s.name) for s, new in zip(rule.slots, new_slots, strict=True)}
-    return _shaped(new_p, p), {
-        s.name: v if v is None else _number(v) if s.per_tensor else _shaped(v, p)
-        for s in rule.slots
-        for v in (kept[s.name],)
-    }
+    numbers = {s.name for s in rule.slots if s.per_tensor}
+    return new_p, {name: _number(v) if name in numbers else v for name, v in kept.items()}
 
 
 def _is_complex(p: Any) -> bool:
@@ -67,7 +64,7 @@ def _by_parts(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mappin
 def start(slot: Slot, p: Any, hypers: Mapping[str, Any]) -> Any:
     """The value of a slot before the first step."""
     value = start_number(slot, hypers)
-    return value if slot.per_tensor else _filled(p, value)
+    return value if slot.per_tensor else _filled(p, value, full=slot.full_precision)
 
 
 def start_number(slot: Slot, hypers: Mapping[str, Any]) -> Any:
@@ -75,22 +72,17 @@ def start_number(slot: Slot, hypers: Mapping[str, Any]) -> Any:
     return hypers[slot.start] if isinstance(slot.start, str) else slot.start
 
 
-def _filled(p: Any, value: Any) -> Any:
+def _filled(p: Any, value: Any, *, full: bool) -> Any:
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     if torch is not None and isinstance(p, torch.Tensor):
-        return pages.full_like(p, value)
-    return numpy.full_like(p, value) if numpy is not None and isinstance(p, numpy.ndarray) else float(value)
+        wide = full and p.element_size() < 4
+        return pages.full_like(p, value, torch.float32) if wide else pages.full_like(p, value)
+    if numpy is not None and isinstance(p, numpy.ndarray):
+        return numpy.full_like(p, value, dtype=numpy.float32 if full and p.itemsize < 4 else None)
+    return float(value)
 
 
 def _number(value: Any) -> Any:
     """One number a tensor: arrays keep reductions as arrays of one element."""
     numpy = sys.modules.get("numpy")
     return float(value.item()) if numpy is not None and isinstance(value, numpy.ndarray) else value
-
-
-def _shaped(value: Any, p: Any) -> Any:
-    """`value` in the shape of `p`: a rule may return one number for all elements."""
-    shape = getattr(p, "shape", None)
-    if shape is None or getattr(value, "shape", None) == shape:
-        return value
-    return _filled(p, 0.0) + value

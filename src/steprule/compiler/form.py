@@ -100,6 +100,8 @@ class Kernel(ABC, Generic[C]):
     def _closed(self, reduced: Any, roots: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """The slots of one number that follow from reductions, in the dtype of the maths, [tensors]."""
         program = self.program
+        if reduced is None:  # a stage that hands on what it knew before
+            reduced = np.empty((0, roots.shape[1]), roots.dtype)
         rows = np.asarray(reduced if isinstance(reduced, np.ndarray) else reduced.cpu())
         known = dict(zip((*program.reductions, *program.given), rows, strict=True)) | dict(
             zip(program.roots, roots, strict=True)

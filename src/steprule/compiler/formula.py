@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from steprule import maths
 from steprule.compiler.graph import COMPARISONS, Graph, Kind, Node
 
 # How strongly an operation binds: its arguments need brackets where they bind less.
@@ -97,7 +98,9 @@ def python(graph: Graph) -> str:
     hypers = [n for n in names if n not in slots and n in live]
     results = ", ".join(name for name, value in graph.outputs.items() if value is not None)
     head = f"def {graph.rule.name}({', '.join(['p', 'g', *slots, *(['*', *hypers] if hypers else [])])}):"
-    return "\n".join([head, *(f"    {line}" for line in text(graph).splitlines()), f"    return {results}"])
+    lines = text(graph).splitlines()
+    modules = ["from steprule import maths", ""] if any("maths." in line for line in lines) else []
+    return "\n".join([*modules, head, *(f"    {line}" for line in lines), f"    return {results}"])
 
 
 def latex(graph: Graph) -> list[str]:
@@ -198,6 +201,9 @@ class _Text(_Printer):
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.names = {n: n.name or "" for n in self.graph.inputs.values()}
+        taken = {n.name for n in self.graph.inputs.values()} | set(self.called.values()) | set(graph.outputs)
+        self.hidden = taken & set(maths.NAMES)
+        """Functions whose names the author's values have: they are called by their module's."""
         holder: dict[str, Node] = {name: node for node, name in ((n, n.name or "") for n in self.graph.inputs.values())}
         place = {n: i for i, n in enumerate(self.statements)}
         last_use = {a: i for n, i in place.items() for a in self._read_by(n)}
@@ -268,7 +274,7 @@ class _Text(_Printer):
             return f"{self.show(args[0], own, right=True)}**{self.show(args[1], own)}"
         if op in _SIGNS:
             return f"{self.show(args[0], own)} {_SIGNS[op]} {self.show(args[1], own, right=True)}"
-        return f"{op}({', '.join(self.show(a, 0) for a in args)})"
+        return f"{f'maths.{op}' if op in self.hidden else op}({', '.join(self.show(a, 0) for a in args)})"
 
 
 class _Latex(_Printer):

@@ -16,6 +16,7 @@ from enum import StrEnum
 from types import FrameType
 from typing import Any, NoReturn
 
+from steprule.arithmetic import Real, Truth
 from steprule.errors import RuleError
 from steprule.rules.rule import Rule
 
@@ -54,6 +55,8 @@ class Graph:
     """The slots that were None."""
     inputs: dict[str, Node] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    asks_for_reductions: bool = False
+    """Whether the rule calls one, be it of a number that is one already."""
     outputs: dict[str, Node | float | None] = field(default_factory=dict)
     """The new p and each new slot; None for a slot that stays absent."""
 
@@ -121,7 +124,7 @@ class Symbol:
         return self._tape.add("neg", self)
 
     def __pos__(self) -> Symbol:
-        return self
+        return self._tape.add("where", self, 1.0, 0.0) if self._node.truth else self
 
     def __abs__(self) -> Symbol:
         return self._tape.add("abs", self)
@@ -200,8 +203,10 @@ class _Tape:
         if key not in self.seen:
             kinds = {a.kind for a in plain if isinstance(a, Node)}
             kind = Kind.ELEMENT if Kind.ELEMENT in kinds else Kind.REDUCTION if Kind.REDUCTION in kinds else Kind.SCALAR
+            self.graph.asks_for_reductions |= op in REDUCTIONS
             if op in REDUCTIONS and kind is not Kind.ELEMENT:  # of one number: its absolute value, or itself
-                return self.add("abs", *args) if op == "norm" else args[0]
+                fitted: Any = Symbol(self, plain[0]) if isinstance(plain[0], Node) else plain[0]
+                return self.add("abs", fitted) if op == "norm" else fitted
             if op in REDUCTIONS:
                 kind = Kind.REDUCTION
             self._hold_frame()
@@ -214,6 +219,10 @@ class _Tape:
         first = 0
         if op == "where":
             first = 1
+            if isinstance(
+                args[0], Truth
+            ):  # of numbers that are off: a comparison of constants, so that the kind is that of both
+                args[0] = self.add("lt", *((0.0, 1.0) if args[0] else (1.0, 0.0)))._node
             if not (isinstance(args[0], Node) and args[0].truth):
                 _refuse("a number as the condition of where", "a comparison", "Write where(x > 0, a, b), say.")
         for k in range(first, len(args)):
@@ -296,7 +305,7 @@ def _run_once(
     hypers: dict[str, Any] = {}
     for hyper in rule.hypers:
         if hyper.is_flag or (hyper.off_at_zero and not switches[hyper.name]):
-            hypers[hyper.name] = switches[hyper.name] if hyper.is_flag else 0.0
+            hypers[hyper.name] = switches[hyper.name] if hyper.is_flag else Real(0.0)
         else:
             kind = Kind.REDUCTION if hyper.given is not None and hyper.given.reduction else Kind.SCALAR
             hypers[hyper.name] = tape.input(hyper.name, kind, truth=True if hyper.off_at_zero else None)

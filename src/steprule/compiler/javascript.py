@@ -104,7 +104,7 @@ class _Printer(Operations):
                 return self.names[value]
             return f"[{', '.join(f'{self.names[value]}${i}' for i in range(self.size))}]"
         shown = self.show(value)
-        if not whole or (isinstance(value, Node) and value.kind is Kind.SCALAR):
+        if not whole:
             return shown
         return f"Array(n).fill({shown})" if self.size is None else f"[{', '.join([shown] * self.size)}]"
 

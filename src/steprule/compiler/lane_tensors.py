@@ -92,6 +92,10 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
         else:
             values[node] = getattr(names, node.op)(*args)
     return {
-        n: None if v is None else values[v] if isinstance(v, Node) else torch.tensor(v)
+        n: None
+        if v is None
+        else values[v]
+        if isinstance(v, Node)
+        else torch.tensor(v, dtype=torch.float64, device=given["p"].device)
         for n, v in program.graph.outputs.items()
     }

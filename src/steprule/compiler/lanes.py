@@ -108,7 +108,8 @@ def powers_of_t(program: Program) -> list[Node]:
     """The scalars base**t whose base does not change with the step: one product a step brings them up to it."""
     t = program.graph.inputs.get("t")
     scalars = [n for n in program.graph.live if n.kind is Kind.SCALAR]
-    changing = {t, *(program.graph.inputs.get(s.name) for s in program.graph.rule.slots if s.per_tensor)} - {None}
+    slots = [s.name for s in program.graph.rule.slots if s.per_tensor]
+    changing = {program.graph.inputs.get(n) for n in ("t", "lr", *slots)} - {None}  # a schedule moves the rate
     for node in scalars:
         if node.op != "input" and any(a in changing for a in node.args if isinstance(a, Node)):
             changing.add(node)
@@ -324,9 +325,9 @@ class _LanesPass(NumbaOperations, PassPrinter):
     def _storing(self, names: str) -> list[str]:
         # What a lane that is dead keeps is read before the first store, and no store hangs on a condition: behind one, LLVM 22
         # reads a state that another has been written to.
-        loaded = [f"old_{n}_row = {n}_row[l]" for n in self.stored]
-        chosen = [f"new_{n}_row = {v} if living else old_{n}_row" for n, v in self.stored.items()]
-        stores = [f"{n}_row[l] = new_{n}_row" for n in self.stored]
+        loaded = [f"{n}_row_old = {n}_row[l]" for n in self.stored]
+        chosen = [f"{n}_row_new = {v} if living else {n}_row_old" for n, v in self.stored.items()]
+        stores = [f"{n}_row[l] = {n}_row_new" for n in self.stored]
         return [
             '@njit(inline="always")',
             f"def stage{self.stage}pass{self.k}(tensors, table, reduced, alive, {names}):",

@@ -50,7 +50,7 @@ class Variant:
     @property
     def reduces(self) -> bool:
         """Whether it asks for a number over a whole tensor."""
-        return any(n.kind is Kind.REDUCTION for absent in self.stages for n in self.graph(absent).nodes)
+        return any(self.graph(absent).asks_for_reductions for absent in self.stages)
 
     def graph(self, absent: frozenset[str] = NOTHING) -> Graph:
         """What it computes where these slots are absent on entry."""

@@ -1,4 +1,4 @@
-"""torch.optim drop-ins, made from rules: classes.py pairs torch's classes with rules, base.py is the step they share.
+"""torch.optim drop-ins, made from rules: classes.py pairs torch's classes with rules, optimizer.py is the step they share.
 
 >>> import torch, steprule
 >>> model = torch.nn.Linear(3, 1)

@@ -81,14 +81,17 @@ class GroupPlan:
         self.used = used = self.variant.slots
         self.starts = ["step"] if optimizer.counts_steps else []
         self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in used]
-        self.needed = {n: "t" if n == "step" else n for n in self.starts if n != "step" or self.rule.takes_t}
         self.counts_steps = optimizer.counts_steps
         groups = [optimizer.param_groups[k] for k in where]
+        self._has_class = one_by_one.torchs_class(type(optimizer)) is not None
         self._by_torch = self._may_use_torch(optimizer, groups[0])
         # A gradient that another plan reads too is zeroed when all have read it.
         self.zeroes_late = self.zeroes and _shares_gradients(optimizer, where)
         self.program = self.variant.program(zero_grad=self.zeroes and not self.zeroes_late)
         self.slots = [s for s in self.rule.slots if not s.per_tensor and s.name in self.program.columns]
+        known = [n for n in self.starts if n not in self.program.numbers and (n != "step" or self.rule.takes_t)]
+        self.needed = {n: "t" if n == "step" else n for n in known}
+        """What the scalars depend on, of each tensor: the states' names, and the names in the rule."""
         self.counts = _counts(groups)
         self.group_of = np.repeat(np.arange(len(groups)), self.counts)
         """[members]: the group of each, among those of this plan."""
@@ -144,7 +147,6 @@ class GroupPlan:
         self, optimizer: RuleOptimizer, members: list[Tensor], all_grads: list[Tensor | None],
         places: list[int], resting: list[int], forms: list[Form],
     ) -> None:  # fmt: skip
-        has_class = one_by_one.torchs_class(type(optimizer)) is not None
         params = [members[m] for m in places]
         grads: list[Any] = [all_grads[m] for m in places]
         names = [s.name for s in self.slots]
@@ -154,7 +156,7 @@ class GroupPlan:
         for p, m in zip(params, places, strict=True):
             hypers = self.settings[self.group_of[m]].hypers
             state = optimizer.state[p] if names or self.starts else {}
-            as_numbers(state, self._starts(hypers), p, as_torch=has_class)
+            as_numbers(state, self._starts(hypers), p, as_torch=self._has_class)
             for column, name in zip(numbers, self.starts, strict=True):
                 column.append(state[name])
             absent = frozenset(s.name for s in self.slots if s.absent_at_first and state.get(s.name) is None)
@@ -356,7 +358,7 @@ class GroupPlan:
         if self.special:
             return None
         form = form_for(self.backend, p.device.type)
-        reduces = bool(self.program.reductions or self.program.given)
+        reduces = self.variant.reduces or bool(self.program.given)
         if form is None or (reduces and shard(p) is not p) or not placed_alike(g, p):
             return None
         whole, p, g = p, shard(p), shard(g)
@@ -391,7 +393,9 @@ class GroupPlan:
         return form if all(map(is_number, held_numbers)) else None
 
     def _always(self) -> list[str]:
-        """The keys that a state has from its first step on, whatever is switched on."""
+        """The keys that torch's class wants in a state that has begun; a rule of one's own begins what is missing."""
+        if not self._has_class:
+            return []
         off = tuple((n, False) for n, _ in self.switches)
         slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in variant(self.rule, off).slots]
         return [*(["step"] if self.counts_steps else []), *slots]

@@ -137,7 +137,9 @@ def square_of(rule: Rule, p: Tensor, hypers: Mapping[str, Any]) -> float:
     assert p.grad is not None
     measure = gradient_norm(rule)
     own = {h.name: hypers[h.name] for h in measure.hypers}
-    norms, _ = eager.step(measure, resolved(p.detach()), resolved(p.grad.detach()).to(p.dtype), {}, 1, own)
+    # Not in the dtype of a parameter of 16 bits: the squares of its gradient may be beyond it.
+    wide = torch.float32 if p.element_size() < 4 else p.dtype
+    norms, _ = eager.step(measure, resolved(p.detach()).to(wide), resolved(p.grad.detach()).to(wide), {}, 1, own)
     whole = norms.full_tensor() if shard(norms) is not norms else norms  # one number, in p's shape
     whole = whole.real if whole.is_complex() else whole
     return float(whole.max()) ** 2 if whole.numel() else 0.0

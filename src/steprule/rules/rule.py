@@ -79,9 +79,10 @@ class Rule:
             numbers = dict(zip(values, lifted[2 + len(slots) :], strict=True))
             result = self.function(*lifted[: 2 + len(slots)], **numbers)
             if not isinstance(result, tuple):
-                return back(result)
-            full = {k for k, s in enumerate(self.slots, start=1) if s.full_precision}
-            return tuple(back(v, k in full) for k, v in enumerate(result))
+                return back(result, element=True)
+            single = {k for k, s in enumerate(self.slots, start=1) if s.per_tensor}
+            full = single | {k for k, s in enumerate(self.slots, start=1) if s.full_precision}
+            return tuple(back(v, k in full, v is not None and k not in single) for k, v in enumerate(result))
 
     @property
     def defaults(self) -> dict[str, float | bool]:
