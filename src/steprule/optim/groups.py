@@ -30,6 +30,7 @@ from steprule.optim.signature import (
     SAME,
     Look,
     Subjects,
+    has_own_operations,
     is_dense,
     is_number,
     is_plain,
@@ -484,7 +485,9 @@ def _range(t: Any) -> tuple[int, int]:
     if not isinstance(t, Tensor):
         return 0, 0
     t = shard(t)
-    with torch._C.DisableTorchFunctionSubclass():  # a subclass's memory is an ordinary tensor's
+    if has_own_operations(t):
+        return 0, 0
+    with torch._C.DisableTorchFunctionSubclass():  # any other subclass's memory is an ordinary tensor's
         if t.layout is not torch.strided or t._is_zerotensor():
             return 0, 0
         try:

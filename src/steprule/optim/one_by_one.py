@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from steprule.compiler import eager
-from steprule.optim.signature import shard
+from steprule.optim.signature import has_own_operations, shard
 from steprule.optim.states import as_numbers
 from steprule.rules.parts import gradient_norm
 from steprule.rules.rule import Rule
@@ -62,7 +62,7 @@ def unscaled(params: Sequence[Tensor], scale: float | None) -> Iterator[None]:
 
 def resolved(t: Tensor) -> Tensor:
     """The tensor as plain numbers: conjugation, sign and zeros carried out, and nothing of a subclass that has the memory of one."""
-    if type(t) is not Tensor and type(t).__torch_dispatch__ is Tensor.__torch_dispatch__:
+    if type(t) is not Tensor and not has_own_operations(t):
         t = t.as_subclass(Tensor)
     if t._is_zerotensor():
         return torch.zeros(t.shape, dtype=t.dtype, device=t.device)

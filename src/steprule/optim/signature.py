@@ -71,6 +71,11 @@ def is_number(t: object) -> bool:
     return isinstance(t, Tensor) and t.device.type == "cpu" and t.numel() == 1 and t.dtype in NUMBERS and is_plain(t)
 
 
+def has_own_operations(t: Tensor) -> bool:
+    """Whether a subclass says itself what operations do, as fake tensors, DTensors and wrappers: its memory is its own affair."""
+    return type(t).__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
 def lies_as(t: Tensor, p: Tensor) -> bool:
     """Whether two tensors of one shape have their elements in the same order in memory."""
     return t.stride() == p.stride() or (t.is_contiguous() and p.is_contiguous())
