@@ -484,7 +484,9 @@ def _numpy_ways(p: Any) -> tuple[Any, ...]:
         return np.asarray(v, dtype=dtype if full else p.dtype).reshape(v.shape if p.ndim else ())
 
     def spread(v: Any, p: Any) -> Any:
-        return (np.zeros(p.shape or (1,), dtype) + np.asarray(v, dtype)).reshape(p.shape or (1,))
+        return np.full(p.shape or (1,), -0.0, dtype) + np.asarray(
+            v, dtype
+        )  # which adds nothing to a zero of either sign
 
     return partial(np.errstate, all="ignore"), dtype, lift, back, spread
 
@@ -501,6 +503,6 @@ def _torch_ways(p: Any) -> tuple[Any, ...]:
         return v.to(dtype if full else p.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
 
     def spread(v: Any, p: Any) -> Any:
-        return torch.zeros_like(p, dtype=dtype, requires_grad=False) + v
+        return torch.full_like(p, -0.0, dtype=dtype, requires_grad=False) + v
 
     return torch_arithmetic().products, dtype, lift, back, spread
