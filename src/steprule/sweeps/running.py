@@ -342,20 +342,15 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
         return None
     lanes, size = min(found.lanes, 1_024), min(found.batch_size, len(task.features) // 9 or 1)
     hypers = {h.name: np.full(lanes, h.default) for h in composed(what).hypers}
-    took: dict[int, list[float]] = {1: [], 9: []}
-    for steps in (1, 1, 9, 1, 9):  # the first builds what the others need; with one step apart is what is done once
-        part = replace(
-            task,
-            features=task.features[: steps * size],
-            targets=task.targets[: steps * size],
-            validation=None,
-            test=None,
-        )
+    count = 9 * size
+    part = replace(task, features=task.features[:count], targets=task.targets[:count], validation=None, test=None)
+    took: dict[int, list[float]] = {1: [], 33: []}
+    for epochs in (1, 1, 33, 1, 33):  # the first builds what the others need; with one apart is what is done once
         began = time.perf_counter()
-        engines.train_lanes(part, composed(what), hypers, [0] * lanes, epochs=1, batch_size=size, engine="vmap")
-        took[steps].append(time.perf_counter() - began)
+        engines.train_lanes(part, composed(what), hypers, [0] * lanes, epochs=epochs, batch_size=size, engine="vmap")
+        took[epochs].append(time.perf_counter() - began)
     epochs = found.epochs if isinstance(found.epochs, int) else max(found.epochs)
-    slow = (min(took[9]) - min(took[1])) / 8 / lanes * epochs * -(-len(task.features) // size)
+    slow = (min(took[33]) - min(took[1])) / (32 * 9) / lanes * epochs * -(-len(task.features) // size)
     gained = slow - 1 / found.lanes_per_second
     return slow * found.compile_seconds / gained if gained > 0 else None
 
