@@ -222,7 +222,7 @@ class Comparison:
             left, was = theirs.tensors.get(name), before.get(name)
             if name.endswith(".grad") or (was is None and left is None):
                 continue  # given between the steps; or made for a step that did not come about
-            if name.partition(".")[0] in whole or name.endswith((".step", ".mu_product")):
+            if name.partition(".")[0] in whole or self._counted(name, now, was):
                 continue
             began = (was is None or was.dtype == "NoneType") and now.values is not None
             begun = began and any(np.allclose(now.values, b, rtol=4e-3, atol=0) for b in BEGINNINGS)
@@ -230,6 +230,14 @@ class Comparison:
                 self.found.append(
                     f"{mine.what}: {name} is neither as before the step that raised nor as torch leaves it"
                 )
+
+    def _counted(self, name: str, now: Seen, was: Seen | None) -> bool:
+        """Whether a number of the parameter at fault is what torch's class makes of it before it comes to the fault."""
+        if was is None or now.values is None or was.values is None or now.values.shape != was.values.shape:
+            return False
+        if name.endswith(".step"):  # shared by two parameters, it counts for both
+            return bool(np.isin(now.values - was.values, (1, 2) if self.shares else (1,)).all())
+        return name.endswith(".mu_product") and bool(((now.values > 0) & (now.values < was.values)).all())
 
     def _stepped(self, owner: str, mine: Moment, before: dict[str, Seen]) -> bool:
         """Whether a parameter moved, and its count of steps with it."""

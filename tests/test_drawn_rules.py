@@ -93,6 +93,16 @@ def plain(value: Any) -> Any:
     return np.array(value, dtype=np.float64)
 
 
+def taken(case: Case, outputs: Mapping[str, Any], state: dict[str, Any]) -> Array:
+    """The new p of a step's results, by name; those of the slots go into `state`."""
+    numbers = {s.name for s in case.rule.slots if s.per_tensor}
+    values = {n: np.array(v, dtype=np.float64) for n, v in outputs.items() if v is not None}
+    whole = {n: np.broadcast_to(v, case.start.shape).copy() for n, v in values.items() if n not in numbers}
+    state |= {n: float(v.reshape(())) for n, v in values.items() if n in numbers}
+    state |= {n: v for n, v in whole.items() if n != "p"}
+    return whole["p"]
+
+
 def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
     """By the author's function, on what `convert` makes."""
     p, state, found = convert(case.start), eager.State(), []
@@ -170,17 +180,7 @@ def walk_shaken(case: Case, seed: int, eps: float) -> Walk:
                     moved = 1 + eps * rng.choice([-1.0, 0.0, 1.0], size=np.shape(value))
                     known[node] = type(value)(value * moved) if isinstance(value, float) else value * moved
         outputs = {n: known[v] if isinstance(v, Node) else v for n, v in graph.outputs.items()}
-        numbers = {s.name for s in rule.slots if s.per_tensor}
-        for n, v in outputs.items():
-            if v is None:
-                continue
-            v = np.array(v, dtype=np.float64)
-            v = v.reshape(()) if n in numbers else np.broadcast_to(v, p.shape).copy()
-            if n == "p":
-                new_p = v
-            else:
-                state[n] = float(v) if n in numbers else v
-        p = new_p
+        p = taken(case, outputs, state)
         found.append({"p": p} | {n: plain(state.get(n)) for n in variant.slots})
     return found
 
@@ -316,7 +316,6 @@ def walk_by_text(case: Case) -> Walk:
     state: dict[str, Any] = {
         s.name: eager.start(s, p, case.hypers) for s in rule.slots if s.name in variant.slots and not s.absent_at_first
     }
-    numbers = {s.name for s in rule.slots if s.per_tensor}
     for t in range(1, STEPS + 1):
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         scope: dict[str, Any] = {n: getattr(maths, n) for n in maths.NAMES}
@@ -331,14 +330,8 @@ def walk_by_text(case: Case) -> Walk:
                 *lifted[: 2 + len(slots)], **dict(zip(named, lifted[2 + len(slots) :], strict=True))
             )
             results = [back(v) for v in (results if isinstance(results, tuple) else (results,))]
-        for n, v in zip([n for n, v in graph.outputs.items() if v is not None], results, strict=True):
-            v = np.array(v, dtype=np.float64)
-            v = v.reshape(()) if n in numbers else np.broadcast_to(v, case.start.shape).copy()
-            if n == "p":
-                new_p = v
-            else:
-                state[n] = float(v) if n in numbers else v
-        p = new_p
+        there = [n for n, v in graph.outputs.items() if v is not None]
+        p = taken(case, dict(zip(there, results, strict=True)), state)
         found.append({"p": p} | {n: plain(state.get(n)) for n in variant.slots})
     return found
 
@@ -349,7 +342,6 @@ def walk_by_text(case: Case) -> Walk:
 def javascript_of(case: Case, size: int | None) -> str:
     """A program that prints the walk as JSON; numbers that JSON lacks as words."""
     rule, variant = case.rule, case.variant
-    numbers = {s.name for s in rule.slots if s.per_tensor}
     functions = [
         javascript.source(variant.graph(absent), size).replace("function " + rule.name, "function", 1)
         for absent in variant.stages
@@ -361,13 +353,14 @@ def javascript_of(case: Case, size: int | None) -> str:
         for s in rule.slots
         if s.name in variant.slots and not s.absent_at_first
     }
-    assert numbers is not None
-    hypers = {n: v for n, v in case.hypers.items() if n != "t"}
-    return (
-        f"(() => {{ const stages = [{', '.join(functions)}]; let p = {_js(case.start)}, s = {json.dumps(begin)}; const path = [];"
-        f"{_js(case.gradients)}.forEach((g, t) => {{ const r = stages[Math.min(t, {len(functions) - 1})](p, g, s, {json.dumps(hypers)}, t + 1, true);"
-        f"p = r.p; s = {{...s, ...r.states}}; path.push([p, s]); }}); return path; }})()"
-    )
+    hypers = json.dumps(case.hypers)
+    step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {hypers}, t + 1, true)"
+    lines = [
+        f"const stages = [{', '.join(functions)}];",
+        f"let p = {_js(case.start)}, s = {json.dumps(begin)};",
+        f"return {_js(case.gradients)}.map((g, t) => {{ const r = {step}; p = r.p; s = {{...s, ...r.states}}; return [p, s]; }});",
+    ]
+    return f"(() => {{ {' '.join(lines)} }})()"
 
 
 def _js(values: Array) -> str:
@@ -643,6 +636,7 @@ def test_many_drawn_rules() -> None:
 
 
 def main() -> int:
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # as conftest.py does
     parser = argparse.ArgumentParser(description="Drawn rules in every form beside the author's function.")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

@@ -300,47 +300,14 @@ def torch_arithmetic() -> Any:
 
     powers = named("pow", "__pow__")
     logical = named("__and__", "__or__", "__rand__", "__ror__", "__invert__", "bitwise_not")
-    functions = (
-        "positive",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "rsub",
-        "neg",
-        "abs",
-        "sqrt",
-        "exp",
-        "log",
-        "sign",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-    )
-    signs = (
-        "add",
-        "sub",
-        "mul",
-        "truediv",
-        "radd",
-        "rsub",
-        "rmul",
-        "rtruediv",
-        "rpow",
-        "neg",
-        "pos",
-        "abs",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-    )
-    numbers = named(*functions, *(f"__{name}__" for name in signs))
+    both = ("add", "sub", "mul", "neg", "abs", "lt", "le", "gt", "ge")
+    functions = (*both, "positive", "div", "rsub", "sqrt", "exp", "log", "sign")
+    signs = (*both, "pos", "truediv", "radd", "rsub", "rmul", "rtruediv", "rpow")
+    on_numbers = named(*functions, *(f"__{name}__" for name in signs))
 
     class Products(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in numbers or func in powers:
+            if func in on_numbers or func in powers:
                 args = tuple(map(number, args))
             elif func in logical:
                 args = tuple(bool(x) if isinstance(x, Truth) else x for x in args)
@@ -396,9 +363,8 @@ def torch_arithmetic() -> Any:
         @staticmethod
         def where(condition: Any, a: Any, b: Any) -> Any:
             device = next(x.device for x in (condition, a, b) if isinstance(x, torch.Tensor))
-            if not isinstance(
-                condition, torch.Tensor
-            ):  # of two numbers of the step: what is picked has the shape of both
+            # Of two numbers of the step: what is picked has the shape of both.
+            if not isinstance(condition, torch.Tensor):
                 condition = torch.tensor(bool(condition), device=device)
             return torch.where(condition, typed(a, device), typed(b, device))
 

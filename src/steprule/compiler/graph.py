@@ -50,7 +50,7 @@ class Graph:
     """What one variant of a rule computes, in order."""
 
     rule: Rule
-    variant: Mapping[str, float | bool]
+    switches: Mapping[str, float | bool]
     absent: frozenset[str]
     """The slots that were None."""
     inputs: dict[str, Node] = field(default_factory=dict)
@@ -240,21 +240,21 @@ class _Tape:
 
 def trace(
     rule: Rule,
-    variant: Mapping[str, float | bool] | None = None,
+    switches: Mapping[str, float | bool] | None = None,
     *,
     absent: frozenset[str] = frozenset(),
     reduced: frozenset[str] = frozenset(),
 ) -> Graph:
     """The graph of one variant of a rule.
 
-    `variant` gives each flag its value, and each number that is off at zero either 0 (off) or anything else (on); what it
+    `switches` gives each flag its value, and each number that is off at zero either 0 (off) or anything else (on); what it
     leaves out has its default. `absent` names the slots that are None on entry. Slots that the variant does not use are
     found by trying, and are then absent too. `reduced` names slots of one number that are known only after a reduction; more
     are found by trying.
 
     Raises `RuleError`, with the author's file and line, where the rule breaks the contract.
     """
-    switches = {h.name: (variant or {}).get(h.name, h.default) for h in rule.hypers if h.switches}
+    switches = {h.name: (switches or {}).get(h.name, h.default) for h in rule.hypers if h.switches}
     graph = _run(rule, switches, absent, reduced)
     # The first steps are traced with the others: what breaks the contract there is found, and what is used there.
     unused = _unused(graph)

@@ -135,7 +135,8 @@ def source_of(rule: LaneRule) -> str:
         count = len(program.columns)
         for k in range(len(program.passes)):
             head.append(_LanesPass(program, k, [c] * count, c, stage=number, kept=rule.kept).text())
-        head += _closing(rule, number)
+        if program.numbers:
+            head += _Closing(rule, number).lines
     return "\n".join([*head, *_step(rule)])
 
 
@@ -190,12 +191,18 @@ def _stage(rule: LaneRule, number: int) -> list[str]:
     return body
 
 
-def _closing(rule: LaneRule, number: int) -> list[str]:
-    """The function that brings the slots of one number that follow from reductions up to the step."""
-    program = rule.stages[number]
-    if not program.numbers:
-        return []
-    return _Closing(program, rule.compute, rule.kept).lines(f"stage{number}closing")
+def _inlined(signature: str, loops: Sequence[str], body: Sequence[str]) -> list[str]:
+    """A function that is inlined into `step`: its lines in the innermost of some loops."""
+    deeper = [f"{'    ' * (k + 1)}for {loop}:" for k, loop in enumerate(loops)]
+    margin = "    " * (len(loops) + 1)
+    return [
+        "",
+        '@njit(inline="always")',
+        f"def {signature}:",
+        *deeper,
+        *(margin + line for line in body or ["pass"]),
+        "",
+    ]
 
 
 class _OverLanes(NumbaOperations):
@@ -217,22 +224,21 @@ class _OverLanes(NumbaOperations):
 
 
 class _Closing(_OverLanes):
-    def __init__(self, program: Program, compute: str, kept: Mapping[str, int]) -> None:
+    """The function that brings the slots of one number that follow from reductions up to the step."""
+
+    def __init__(self, rule: LaneRule, number: int) -> None:
         super().__init__()
-        self.program, self.compute = program, compute
+        program, self.compute = rule.stages[number], rule.compute
         self.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
         self.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
-        self.places = {name: f"reduced[{kept[name]}, i, l]" for name in program.numbers}
-        self.names |= {program.graph.inputs[name]: place for name, place in self.places.items()}
-
-    def lines(self, name: str) -> list[str]:
-        body = [self.define(node) for node in self.program.closing.per_tensor]
+        places = {name: f"reduced[{rule.kept[name]}, i, l]" for name in program.numbers}
+        self.names |= {program.graph.inputs[name]: place for name, place in places.items()}
+        body = [self.define(node) for node in program.closing.per_tensor]
         # One may be what another was: all are read before the first is written.
-        body += [f"new{k} = {self.show(v)}" for k, v in enumerate(self.program.numbers.values())]
-        body += ["if alive[l] != 0:", *(f"    {place} = new{k}" for k, place in enumerate(self.places.values()))]
-        head = ["", "", '@njit(inline="always")', f"def {name}(table, reduced, alive):"]
-        loops = ["    for i in range(reduced.shape[1]):", "        for l in range(table.shape[1]):"]
-        return [*head, *loops, *(f"            {line}" for line in body), ""]
+        body += [f"new{k} = {self.show(v)}" for k, v in enumerate(program.numbers.values())]
+        body += ["if alive[l] != 0:", *(f"    {place} = new{k}" for k, place in enumerate(places.values()))]
+        loops = ["i in range(reduced.shape[1])", "l in range(table.shape[1])"]
+        self.lines = _inlined(f"stage{number}closing(table, reduced, alive)", loops, body)
 
 
 class _Scalars(_OverLanes):
@@ -255,14 +261,8 @@ class _Scalars(_OverLanes):
         body += [f"table[{row}, l] = {self.show(node)}" for row, node in enumerate(program.roots)]
         body += [f"new{k} = {self.show(v)}" for k, v in enumerate(program.scalar_slots.values())]
         body += [f"slots[{rows[n]}, l] = new{k}" for k, n in enumerate(program.scalar_slots)]
-        self.lines = [
-            "",
-            '@njit(inline="always")',
-            f"def scalars{number}(t, hypers, powers, slots, table):",
-            "    for l in range(table.shape[1]):",
-            *(f"        {line}" for line in body or ["pass"]),
-            "",
-        ]
+        signature = f"scalars{number}(t, hypers, powers, slots, table)"
+        self.lines = _inlined(signature, ["l in range(table.shape[1])"], body)
 
 
 class _Advance(_OverLanes):
@@ -282,14 +282,7 @@ class _Advance(_OverLanes):
                 todo += node.args
         body = [self.define(n) for n in program.graph.live if n in wanted and n.op != "input"]
         body += [f"powers[{k}, l] *= {self.show(node.args[0])}" for k, node in enumerate(powers)]
-        self.lines = [
-            "",
-            '@njit(inline="always")',
-            "def advance(hypers, powers):",
-            "    for l in range(powers.shape[1]):",
-            *(f"        {line}" for line in body or ["pass"]),
-            "",
-        ]
+        self.lines = _inlined("advance(hypers, powers)", ["l in range(powers.shape[1])"], body)
 
 
 class _LanesPass(NumbaOperations, PassPrinter):
