@@ -14,7 +14,7 @@ from tolerances import CLASS_FLOAT32_FEW_STEPS
 
 import steprule
 from steprule import maths, rule
-from steprule.compiler import formula
+from steprule.compiler import anatomy, formula
 from steprule.compiler.graph import trace
 from steprule.errors import RuleError
 from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Given, OffAtZero, OnePerTensor, Rate
@@ -301,6 +301,13 @@ def test_a_pick_between_an_element_and_a_number_is_one_an_element() -> None:
 
     assert picked(torch.zeros(4), torch.ones(4), t=1).tolist() == [-2.0] * 4
     assert picked(np.zeros(4), np.ones(4), t=1).tolist() == [-2.0] * 4
+
+
+def test_a_step_taken_apart_shows_what_is_handed_on() -> None:
+    graph = trace(delay)
+    inputs = {"p": 1.0, "g": 2.0, "g1": 3.0, "g2": 4.0, "lr": 0.5}
+    assert anatomy.values(graph, inputs) == {"p": -1.0, "g1": 2.0, "g2": 3.0}
+    assert formula.latex(graph)[1:] == ["g_{1, t} = g_{t}", "g_{2, t} = g_{1, t-1}"]
 
 
 def test_printed_python_calls_a_function_whose_name_a_value_has() -> None:

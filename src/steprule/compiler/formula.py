@@ -136,7 +136,7 @@ def parts(graph: Graph) -> list[tuple[Node, str, str, str]]:
             found.append((node, names.expression(node), "", latex.expression(node)))
         elif node in latex.called:
             found.append((node, latex.called[node], latex.defined(node), latex.expression(node)))
-    return found
+    return found + [(v, name, line.left, line.right) for name, v, line in latex.handed_on() if isinstance(v, Node)]
 
 
 class _Printer:
@@ -290,13 +290,16 @@ class _Latex(_Printer):
         }
 
     def lines(self) -> list[Line]:
+        return super().lines() + [line for _, _, line in self.handed_on()]
+
+    def handed_on(self) -> list[tuple[str, Node | float, Line]]:
+        """The results that no statement of their own defines: what is known becomes a state, or the parameter."""
         outputs = {n: v for n, v in self.graph.outputs.items() if v is not None and v is not self.graph.inputs.get(n)}
-        handed_on = [
-            Line(self._at(name, "t"), self.name(v) if isinstance(v, Node) else self.number(v))
+        return [
+            (name, v, Line(self._at(name, "t"), self.name(v) if isinstance(v, Node) else self.number(v)))
             for name, v in outputs.items()
             if not isinstance(v, Node) or self.outputs.get(v) != name
         ]
-        return super().lines() + handed_on
 
     def _at(self, name: str, when: str) -> str:
         base = self.letters[name]
