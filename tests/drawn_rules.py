@@ -267,7 +267,10 @@ class Drawer:
         forms: list[Callable[[], Part]] = [
             lambda: Part("scalar", f"({{0}} {self.draw.choice('+-*')} {{1}})", (sub(), sub())),
             lambda: Part("scalar", "({0} / (1 + abs({1})))", (sub(), sub())),
-            lambda: Part("scalar", f"{self.draw.choice(['abs', 'sign', 'exp'])}({{0}})", (self.bounded(sub()),)),
+            lambda: Part(
+                "scalar", f"{self.draw.choice(['abs', 'sign', 'exp', 'tanh'])}({{0}})", (self.bounded(sub()),)
+            ),
+            lambda: Part("scalar", "atan2({0}, 1 + abs({1}))", (sub(), sub())),
             lambda: Part("scalar", "sqrt(abs({0}))", (sub(),)),
             lambda: Part("scalar", f"{self.draw.choice(['maximum', 'minimum'])}({{0}}, {{1}})", (sub(), sub())),
             lambda: Part("scalar", "({0})**2", (sub(),)),
@@ -277,8 +280,18 @@ class Drawer:
             forms += [
                 lambda: Part("scalar", "(1 - minimum(abs({0}), 0.999)**t)", (sub(),)),
                 lambda: Part("scalar", "({0} / (t + 1))", (sub(),)),
+                lambda: Part(
+                    "scalar", f"({{0}} * (t {self.draw.choice(['%', '//'])} {self.draw.choice([2, 3])}))", (sub(),)
+                ),
+                lambda: Part("scalar", f"where({self.of_the_step()}, {{0}}, {{1}})", (sub(), sub())),
             ]
         return self.draw.choice(forms)()
+
+    def of_the_step(self) -> str:
+        """A truth value of the step number."""
+        return self.draw.choice(
+            ["t == 2", "t % 3 == 0", "t != 1", "(t > 1) & (t < 4)", "(t % 2 == 1) | (t == 2)", "~(t == 1)"]
+        )
 
     def symbol_or(self, other: Part) -> Part:
         """A comparison of two plain numbers would be Python's own."""
@@ -292,7 +305,11 @@ class Drawer:
     def tensor(self, depth: int) -> Part:
         if self.leaves["tensor"] and self.draw.random() < 0.5:
             return self.draw.choice(self.leaves["tensor"])
-        made = Part("tensor", f"{self.draw.choice(['norm', 'mean', 'sum'])}({{0}})", (self.element(min(depth - 1, 2)),))
+        made = Part(
+            "tensor",
+            f"{self.draw.choice(['norm', 'mean', 'sum', 'max', 'min', 'size'])}({{0}})",
+            (self.element(min(depth - 1, 2)),),
+        )
         if self.draw.random() < 0.15:
             made = Part("tensor", f"{self.draw.choice(['mean', 'sum'])}({{0}})", (self.truth(1),))
         return self.draw.choice(
@@ -306,6 +323,14 @@ class Drawer:
         )
 
     def truth(self, depth: int) -> Part:
+        if depth > 0 and self.draw.random() < 0.25:
+            both = self.truth(depth - 1), self.truth(depth - 1)
+            sign = self.draw.choice("&|")
+            return (
+                Part("truth", f"({{0}} {sign} {{1}})", both)
+                if self.draw.random() < 0.7
+                else Part("truth", "~{0}", both[:1])
+            )
         sign = self.draw.choice(["<", "<=", ">", ">="])
         other = self.draw.choice([self.element, self.scalar])(depth - 1)
         return Part("truth", f"({{0}} {sign} {{1}})", (self.element(depth - 1), other))
@@ -328,7 +353,8 @@ class Drawer:
             (3, lambda: Part("element", "({0} / (abs({1}) + 0.1))", (a(), e()))),
             (1, lambda: Part("element", "({0} / {1})", (e(), a()))),
             (2, lambda: Part("element", "sqrt(abs({0}))", (e(),))),
-            (1, lambda: Part("element", f"{choice(['abs', 'sign', 'sqrt'])}({{0}})", (e(),))),
+            (1, lambda: Part("element", f"{choice(['abs', 'sign', 'sqrt', 'tanh'])}({{0}})", (e(),))),
+            (1, lambda: Part("element", "atan2({0}, {1})", choice([(e(), a()), (a(), e())]))),
             (1, lambda: Part("element", "exp({0})", (self.bounded(e()),))),
             (1, lambda: Part("element", "log(abs({0}) + 0.5)", (e(),))),
             (1, lambda: Part("element", "-{0}", (e(),))),

@@ -20,7 +20,15 @@ VALUES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 710.0, 1e-310, 1e308, -1e308, INF, -I
 PAIRS = list(itertools.product(VALUES, VALUES))
 TRIPLES = list(itertools.product(VALUES, [-1.0, 0.5, NAN], [1.0, 0.25, NAN]))
 
-UNARY = {"sqrt": torch.sqrt, "exp": torch.exp, "log": torch.log, "abs": torch.abs, "sign": torch.sign, "neg": torch.neg}
+UNARY = {
+    "sqrt": torch.sqrt,
+    "exp": torch.exp,
+    "log": torch.log,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "neg": torch.neg,
+    "tanh": torch.tanh,
+}
 UNARY |= {
     "square": lambda x: x**2,
     "cube": lambda x: x**3,
@@ -34,6 +42,7 @@ BINARY = {
     "divide": torch.div,
     "multiply": torch.mul,
     "power": torch.pow,
+    "atan2": torch.atan2,
 }
 OPERATORS: dict[str, Any] = {
     "neg": lambda x: -x, "square": lambda x: x**2, "cube": lambda x: x**3, "inverse": lambda x: 1 / x, "root": lambda x: x**0.5,
@@ -41,7 +50,10 @@ OPERATORS: dict[str, Any] = {
 }  # fmt: skip
 # The sign of a zero out of these is not defined: torch's own depends on where the element lies in a vector.
 EITHER_ZERO = {"maximum", "minimum", "clamp"}
-REDUCTIONS = {"norm": torch.linalg.vector_norm, "mean": torch.mean, "sum": torch.sum}
+REDUCTIONS = {
+    "norm": torch.linalg.vector_norm, "mean": torch.mean, "sum": torch.sum, "max": torch.amax, "min": torch.amin,
+    "size": lambda x: torch.tensor(float(x.numel())).to(x.dtype),
+}  # fmt: skip
 
 
 def function(name: str) -> Any:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache, partial
-from typing import Any
+from operator import attrgetter
+from typing import Any, cast
+
+from steprule.operations import TABLE, Operation, Reduction
 
 HIGHEST_PRODUCT = 64  # a literal exponent up to this is a product; beyond it `pow` is as exact and shorter
 
@@ -76,10 +79,10 @@ class Real(float):
     def __pow__(self, other: Any, modulo: None = None) -> Any:
         if not isinstance(other, float | int):
             return float(self) ** other
-        return literal_power(self, other, pow=lambda a, b: Real(_power(a, b)), sqrt=FloatArithmetic.sqrt)
+        return literal_power(self, other, pow=lambda a, b: Real(power(a, b)), sqrt=lambda x: apply("sqrt", x))
 
     def __rpow__(self, other: Any, modulo: None = None) -> Any:
-        return Real(_power(other, self)) if isinstance(other, float | int) else other ** float(self)
+        return Real(power(other, self)) if isinstance(other, float | int) else other ** float(self)
 
     def __neg__(self) -> Real:
         return Real(-float(self))
@@ -90,7 +93,31 @@ class Real(float):
     def __abs__(self) -> Real:
         return Real(abs(float(self)))
 
+    def __mod__(self, other: Any) -> Any:
+        return (
+            Real(math.nan if other == 0 else float(self) % other) if isinstance(other, float | int) else NotImplemented
+        )
+
+    def __rmod__(self, other: Any) -> Any:
+        return Real(other) % self if isinstance(other, float | int) else NotImplemented
+
+    def __floordiv__(self, other: Any) -> Any:
+        if not isinstance(other, float | int):
+            return NotImplemented
+        return Real(_divide(self, other) if other == 0 else float(self) // other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return Real(other) // self if isinstance(other, float | int) else NotImplemented
+
     # A comparison with an array is the array's; one of two numbers is a `Truth`.
+
+    def __eq__(self, other: Any) -> Any:
+        return Truth(float(self) == other) if isinstance(other, float | int) else NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        return Truth(float(self) != other) if isinstance(other, float | int) else NotImplemented
+
+    __hash__ = float.__hash__
 
     def __lt__(self, other: Any) -> Any:
         return _truth(float(self) < _plain(other))
@@ -140,7 +167,8 @@ def _divide(a: float, b: float) -> float:
     return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
 
 
-def _power(a: float, b: float) -> float:
+def power(a: float, b: float) -> float:
+    """a**b on floats as C's pow: it never raises."""
     a, b = float(a), float(b)
     try:
         return math.pow(a, b)
@@ -150,75 +178,26 @@ def _power(a: float, b: float) -> float:
         return math.nan if a != 0 else math.copysign(math.inf, a) if b % 2 == 1 else math.inf
 
 
-def _lerp(a: Any, b: Any, weight: Any, where: Callable[[Any, Any, Any], Any]) -> Any:
-    """`a + weight (b - a)` from the nearer end, on any kind of number; `where` is the kind's own."""
-    near = abs(weight) < 0.5
-    if isinstance(near, bool | Truth):  # a plain weight
-        return a + weight * (b - a) if near else b + (weight - 1) * (b - a)
-    return where(near, a, b) + where(near, weight, weight - 1) * (b - a)
-
-
 class FloatArithmetic:
-    """The vocabulary on Python floats. A float is a tensor of one element: `sum(x)` is x, `norm(x)` is |x|."""
+    """Operations on Python floats."""
 
     @staticmethod
-    def sqrt(x: float) -> Real:
-        return Real(math.sqrt(x) if x >= 0 else math.nan)  # also keeps the sign of -0.0
+    def run(row: Operation, args: Sequence[Any]) -> Any:
+        """The value of one operation."""
+        if row.floats is not None:
+            return _real(row.floats(*args))
+        body = row.reduction.of_one if row.reduction else cast(Callable[..., Any], row.body)
+        return body(*map(_real, args))
 
-    @staticmethod
-    def exp(x: float) -> Real:
-        try:
-            return Real(math.exp(x))
-        except OverflowError:
-            return Real(math.inf)
 
-    @staticmethod
-    def log(x: float) -> Real:
-        return Real(math.log(x) if x > 0 else -math.inf if x == 0 else math.nan)
-
-    @staticmethod
-    def abs(x: float) -> Real:
-        return Real(abs(float(x)))
-
-    @staticmethod
-    def sign(x: float) -> Real:
-        return Real(1.0 if x > 0 else -1.0 if x < 0 else 0.0)
-
-    @staticmethod
-    def maximum(a: float, b: float) -> Real:
-        return Real(math.nan if a != a or b != b else b if b > a else a)
-
-    @staticmethod
-    def minimum(a: float, b: float) -> Real:
-        return Real(math.nan if a != a or b != b else b if b < a else a)
-
-    @staticmethod
-    def clamp(x: float, low: float, high: float) -> Real:
-        return FloatArithmetic.minimum(FloatArithmetic.maximum(x, low), high)
-
-    @staticmethod
-    def lerp(a: float, b: float, weight: float) -> Real:
-        return Real(_lerp(Real(a), Real(b), Real(weight), FloatArithmetic.where))
-
-    @staticmethod
-    def where(condition: object, a: float, b: float) -> Real:
-        return Real(a if condition else b)
-
-    norm = abs
-
-    @staticmethod
-    def mean(x: float) -> Real:
-        return Real(x)
-
-    sum = mean
+def _real(x: Any) -> Any:
+    return Real(x) if type(x) in (float, int) else x
 
 
 @cache
 def numpy_arithmetic() -> Any:
-    """The vocabulary on numpy arrays, and the array class whose integer powers are products."""
+    """Operations on numpy arrays, and the array class whose integer powers are products."""
     import numpy as np
-
-    logical = {np.bitwise_and, np.bitwise_or, np.invert}
 
     class Elements(np.ndarray):
         """A view of an array; `x**3` multiplies, where numpy's own calls `pow`, and a truth value is 0 or 1."""
@@ -227,89 +206,86 @@ def numpy_arithmetic() -> Any:
             return literal_power(self, exponent, pow=lambda a, b: np.power(a, _plain(b)), sqrt=np.sqrt)
 
         def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-            as_number = _as_truth if ufunc in logical else _as_number
-            found = getattr(ufunc, method)(*map(as_number, inputs), **options)
+            fit = truth if ufunc in _logical else number
+            found = getattr(ufunc, method)(*map(fit, inputs), **options)
             return found.view(Elements) if isinstance(found, np.ndarray) else found
 
-    def _as_truth(x: Any) -> Any:
+    _logical = {np.bitwise_and, np.bitwise_or, np.invert}
+
+    def truth(x: Any) -> Any:
         return x.view(np.ndarray) if isinstance(x, Elements) else bool(x) if isinstance(x, Truth) else x
 
-    def _as_number(x: Any) -> Any:
+    def number(x: Any) -> Any:
+        """A truth value as 0 or 1."""
         if isinstance(x, Elements):
             x = x.view(np.ndarray)
         if isinstance(x, np.ndarray) and x.dtype == np.bool_:
             return x.astype(_compute_dtype.get())
-        return float(x) if isinstance(x, Truth) else x
-
-    def over(function: Callable[..., Any]) -> Any:
-        """A reduction in float64, as kernels do; kept as an array, for a numpy scalar would promote what it meets."""
-
-        def on_array(x: Any) -> Any:
-            x = _as_number(x)
-            return np.asarray(function(x.astype(np.float64), keepdims=True), dtype=x.dtype).view(Elements)
-
-        return staticmethod(on_array)
+        return float(x) if isinstance(x, Real) else x
 
     class NumpyArithmetic:
         array = Elements
-        sqrt, exp, log, abs = np.sqrt, np.exp, np.log, np.abs
 
         @staticmethod
-        def maximum(a: Any, b: Any) -> Any:
-            return np.maximum(_plain(a), _plain(b))
+        def run(row: Operation, args: Sequence[Any]) -> Any:
+            if row.body and not row.numpy:
+                return row.body(*args)
+            if row.reduction:
+                return _reduced(row, args[0])
+            found = _function_of(np, row, row.numpy)(
+                *(truth(x) if k in row.truths else typed(x, args) for k, x in enumerate(args))
+            )
+            return np.asarray(found).view(Elements)
 
-        @staticmethod
-        def minimum(a: Any, b: Any) -> Any:
-            return np.minimum(_plain(a), _plain(b))
+    def typed(x: Any, args: Sequence[Any]) -> Any:
+        if not isinstance(x, float | int):
+            return number(x)
+        like = next((a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype != np.bool_), None)
+        return np.asarray(x, dtype=like or _compute_dtype.get())
 
-        @staticmethod
-        def sign(x: Any) -> Any:
-            x = _as_number(x)
-            return np.where(np.isnan(x), x.dtype.type(0), np.sign(x)).view(Elements)
-
-        @staticmethod
-        def clamp(x: Any, low: Any, high: Any) -> Any:
-            return NumpyArithmetic.minimum(NumpyArithmetic.maximum(x, low), high)
-
-        @staticmethod
-        def lerp(a: Any, b: Any, weight: Any) -> Any:
-            return _lerp(a, b, weight, NumpyArithmetic.where)
-
-        @staticmethod
-        def where(condition: Any, a: Any, b: Any) -> Any:
-            chosen = bool(condition) if isinstance(condition, Truth) else condition
-            return np.where(chosen, _typed(a), _typed(b)).view(Elements)
-
-        norm = over(lambda x, keepdims: np.sqrt(np.sum(np.square(x), keepdims=keepdims)))
-        mean, sum = over(np.mean), over(np.sum)
-
-    def _typed(x: Any) -> Any:
-        return np.asarray(x, dtype=_compute_dtype.get()) if isinstance(x, float | int) else _as_number(x)
+    def _reduced(row: Operation, x: Any) -> Any:
+        """In float64, as kernels do; kept as an array, for a numpy scalar would promote what it meets."""
+        of, x = cast(Reduction, row.reduction), number(x)
+        parts = of.each(x.astype(np.float64).view(Elements))
+        total = getattr(np, TABLE[of.join].over)(parts.view(np.ndarray), keepdims=True, initial=of.start)
+        return np.asarray(of.end(total.view(Elements), float(x.size)), dtype=x.dtype).view(Elements)
 
     return NumpyArithmetic
 
 
+def _function_of(library: Any, row: Operation, column: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The library's function for a row, from what its column says."""
+    if callable(column):
+        return partial(column, library)
+    return cast(Callable[..., Any], attrgetter(column or row.name)(library))
+
+
 @cache
 def torch_arithmetic() -> Any:
-    """The vocabulary on torch tensors, and the mode under which integer powers of tensors are products."""
+    """Operations on torch tensors, and the mode under which integer powers of tensors are products."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     def named(*names: str) -> frozenset[Any]:
         return frozenset(getattr(of, name) for of in (torch, torch.Tensor) for name in names if hasattr(of, name))
 
+    signs = [row for row in TABLE.values() if row.sign]
+    on_truths, on_numbers = (
+        named(
+            *(n.format(row.method) for row in signs if bool(row.truths) is wanted for n in ("__{}__", "__r{}__")), *more
+        )
+        for wanted, more in [
+            (True, ["bitwise_not", "bitwise_and", "bitwise_or"]),
+            (False, [*(row.name for row in signs), "abs", "positive", "rsub", "__pos__", "__abs__"]),
+        ]
+    )
     powers = named("pow", "__pow__")
-    logical = named("__and__", "__or__", "__rand__", "__ror__", "__invert__", "bitwise_not")
-    both = ("add", "sub", "mul", "neg", "abs", "lt", "le", "gt", "ge")
-    functions = (*both, "positive", "div", "rsub", "sqrt", "exp", "log", "sign")
-    signs = (*both, "pos", "truediv", "radd", "rsub", "rmul", "rtruediv", "rpow")
-    on_numbers = named(*functions, *(f"__{name}__" for name in signs))
 
     class Products(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in on_numbers or func in powers:
+            if func in on_numbers:
                 args = tuple(map(number, args))
-            elif func in logical:
+            elif func in on_truths:
                 args = tuple(bool(x) if isinstance(x, Truth) else x for x in args)
             if func in powers and is_product(args[1]) and args[1] != 0:
                 return integer_power(args[0], int(args[1]))
@@ -321,61 +297,52 @@ def torch_arithmetic() -> Any:
             return x.to(_compute_dtype.get() or torch.get_default_dtype()) if x.dtype is torch.bool else x
         return float(x) if isinstance(x, Truth) else x
 
-    def tensor(x: Any, like: Any) -> Any:
-        like = number(like)
-        return (
-            number(x) if isinstance(x, torch.Tensor) else torch.tensor(float(x), dtype=like.dtype, device=like.device)
-        )
+    def truth(x: Any, like: Any) -> Any:
+        return x if isinstance(x, torch.Tensor) else torch.tensor(bool(x), device=like.device)
 
-    def typed(x: Any, device: Any) -> Any:
-        return (
-            torch.tensor(float(x), dtype=_compute_dtype.get(), device=device)
-            if isinstance(x, float | int)
-            else number(x)
-        )
-
-    def pair(function: Callable[[Any, Any], Any]) -> Any:
-        def on_tensors(a: Any, b: Any) -> Any:
-            like = a if isinstance(a, torch.Tensor) else b
-            return function(tensor(a, like), tensor(b, like))
-
-        return staticmethod(on_tensors)
-
-    def over(function: Callable[..., Any]) -> Any:
-        """A reduction in float64, where the device has it: the squares of 1e20 are beyond float32, their root is not."""
-
-        def on_tensor(x: Any) -> Any:
-            x, wide = number(x), x.device.type != "mps"
-            return function(x, dtype=torch.float64).to(x.dtype) if wide else function(x)
-
-        return staticmethod(on_tensor)
+    def typed(x: Any, like: Any) -> Any:
+        x = number(x)
+        return x if isinstance(x, torch.Tensor) else torch.tensor(float(x), dtype=like.dtype, device=like.device)
 
     class TorchArithmetic:
         products = Products
-        sqrt, exp, log, abs, sign = torch.sqrt, torch.exp, torch.log, torch.abs, torch.sign
-        maximum, minimum = pair(torch.maximum), pair(torch.minimum)
 
         @staticmethod
-        def clamp(x: Any, low: Any, high: Any) -> Any:
-            like = next(v for v in (x, low, high) if isinstance(v, torch.Tensor))
-            return torch.minimum(torch.maximum(tensor(x, like), tensor(low, like)), tensor(high, like))
+        def run(row: Operation, args: Sequence[Any]) -> Any:
+            if row.body and not row.torch:
+                return row.body(*args)
+            if row.reduction:
+                return _reduced(row, number(args[0]))
+            like = number(next(x for x in args if isinstance(x, torch.Tensor)))
+            fitted = (truth(x, like) if k in row.truths else typed(x, like) for k, x in enumerate(args))
+            return _function_of(torch, row, row.torch)(*fitted)
 
-        @staticmethod
-        def where(condition: Any, a: Any, b: Any) -> Any:
-            device = next(x.device for x in (condition, a, b) if isinstance(x, torch.Tensor))
-            # Of two numbers of the step: what is picked has the shape of both.
-            if not isinstance(condition, torch.Tensor):
-                condition = torch.tensor(bool(condition), device=device)
-            return torch.where(condition, typed(a, device), typed(b, device))
-
-        @staticmethod
-        def lerp(a: Any, b: Any, weight: Any) -> Any:
-            like = next(x for x in (a, b, weight) if isinstance(x, torch.Tensor))
-            return _lerp(tensor(a, like), tensor(b, like), weight, torch.where)
-
-        norm, mean, sum = over(torch.linalg.vector_norm), over(torch.mean), over(torch.sum)
+    def _reduced(row: Operation, x: Any) -> Any:
+        """In float64, where the device has it: the squares of 1e20 are beyond float32, their root is not."""
+        wide = x if x.device.type == "mps" else x.to(torch.float64)
+        if row.torch:
+            return _function_of(torch, row, row.torch)(wide).to(x.dtype)
+        return reduced_over(row, wide.reshape(-1), 0).to(x.dtype)
 
     return TorchArithmetic
+
+
+def reduced_over(row: Operation, x: Any, dim: int) -> Any:
+    """A reduction of a tensor along a dimension, in its dtype."""
+    import torch
+
+    of = cast(Reduction, row.reduction)
+    parts, count = of.each(x), x.shape[dim]
+    total = getattr(torch, TABLE[of.join].over)(parts, dim) if count else parts.sum(dim) + of.start
+    return of.end(total, float(count))
+
+
+def apply(name: str, *args: Any) -> Any:
+    """A function of the table on numbers of any kind; a symbol records it instead."""
+    for arg in args:
+        if hasattr(type(arg), "steprule_apply"):
+            return arg.steprule_apply(name, *args)
+    return arithmetic_of(*args).run(TABLE[name], args)
 
 
 # The dtype in which the rule at work computes: a `where` of two plain numbers has no tensor to take it from.
@@ -391,6 +358,17 @@ def arithmetic_of(*values: object) -> Any:
     if numpy is not None and any(isinstance(v, numpy.ndarray) for v in values):
         return numpy_arithmetic()
     return FloatArithmetic
+
+
+@contextmanager
+def computing_in(dtype: Any) -> Iterator[None]:
+    """Torch computes as in a rule, in this dtype."""
+    token = _compute_dtype.set(dtype)
+    try:
+        with torch_arithmetic().products():
+            yield
+    finally:
+        _compute_dtype.reset(token)
 
 
 @contextmanager

@@ -1,92 +1,237 @@
-"""The closed vocabulary of a rule: thirteen functions, the same on floats, numpy arrays, torch tensors and symbols.
+"""The closed vocabulary of a rule: Python's signs and eighteen functions, the same on floats, numpy arrays, torch tensors and symbols.
 
-    sqrt exp log abs sign                 of each element
+    + - * / ** < <= > >= & | ~            of each element; & | ~ of truth values
+    % // == !=                            of numbers that are known before a step: hyperparameters and the step number
+    sqrt exp log tanh atan2 abs sign      of each element
     minimum maximum clamp lerp where      of each element; both branches of `where` are evaluated
-    norm mean sum                         over the whole tensor: one number
+    norm mean sum max min size            over the whole tensor: one number
 
 All follow torch on NaN, signed zero and inf, and none raises on a value (see `arithmetic.py`). A plain bool as condition
-picks in Python.
+picks in Python. Each function stands here with its row of the table (`operations.py`).
 """
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any
 
-from steprule.arithmetic import arithmetic_of
+from steprule.arithmetic import Truth, apply, power
+from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
 
-NAMES = ("sqrt", "exp", "log", "abs", "sign", "minimum", "maximum", "clamp", "lerp", "where", "norm", "mean", "sum")
+# Signs: of each the name, the sign, Python's method, how strongly it binds.
+
+_add = row(name="add", sign="+", method="add", strength=SUM, over="sum")(operator.add)
+_sub = row(name="sub", sign="-", method="sub", strength=SUM)(operator.sub)
+_mul = row(name="mul", sign="*", method="mul", strength=PRODUCT, latex=r"{0} \, {1}")(operator.mul)
+_div = row(
+    name="div", sign="/", method="truediv", strength=PRODUCT, latex=r"\frac{{{0}}}{{{1}}}",
+    triton_float32="tl.div_rn({0}, {1})",
+)(operator.truediv)  # fmt: skip
+_mod = row(
+    name="mod", sign="%", method="mod", strength=PRODUCT, latex=r"{0} \bmod {1}", of_the_step=True,
+    javascript="{0} - {1} * Math.floor({0} / {1})",
+)(operator.mod)  # fmt: skip
+_floordiv = row(
+    name="floordiv", sign="//", method="floordiv", strength=PRODUCT, of_the_step=True,
+    latex=r"\left\lfloor {0} / {1} \right\rfloor", javascript="Math.floor({0} / {1})",
+)(operator.floordiv)  # fmt: skip
+_neg = row(name="neg", sign="-", method="neg", strength=SIGN)(operator.neg)
+_pow = row(
+    name="pow", sign="**", method="pow", strength=POWER, latex="{{{0}}}^{{{1}}}", floats=power,
+    python="power({0}, {1})", numba="{0} ** {1}", triton="power({0}, {1})", javascript="power({0}, {1})",
+)(operator.pow)  # fmt: skip
+_lt = row(name="lt", sign="<", method="lt", strength=COMPARISON, truth=True)(operator.lt)
+_le = row(name="le", sign="<=", method="le", strength=COMPARISON, truth=True, latex=r"{0} \le {1}")(operator.le)
+_gt = row(name="gt", sign=">", method="gt", strength=COMPARISON, truth=True)(operator.gt)
+_ge = row(name="ge", sign=">=", method="ge", strength=COMPARISON, truth=True, latex=r"{0} \ge {1}")(operator.ge)
+_eq = row(name="eq", sign="==", method="eq", strength=COMPARISON, truth=True, of_the_step=True, latex="{0} = {1}")(
+    operator.eq
+)
+_ne = row(name="ne", sign="!=", method="ne", strength=COMPARISON, truth=True, of_the_step=True, latex=r"{0} \ne {1}")(
+    operator.ne
+)
+_and = row(
+    name="and", sign="&", method="and", strength=AND, truth=True, truths=(0, 1), latex=r"{0} \land {1}",
+    triton="tl.where({0}, {1}, {0})", javascript="({0} && {1})",
+)(operator.and_)  # fmt: skip
+_or = row(
+    name="or", sign="|", method="or", strength=OR, truth=True, truths=(0, 1), latex=r"{0} \lor {1}",
+    triton="tl.where({0}, {0}, {1})", javascript="({0} || {1})",
+)(operator.or_)  # fmt: skip
+_not = row(
+    name="not", sign="~", method="invert", strength=SIGN, truth=True, truths=(0,), latex=r"\lnot {0}",
+    python="not {0}", numba="not {0}", javascript="!{0}",
+)(operator.invert)  # fmt: skip
 
 
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+
+# Functions of each element.
+
+
+@row(latex=r"\sqrt{{{0}}}", triton_float32="tl.sqrt_rn({0})", floats=lambda x: math.sqrt(x) if x >= 0 else math.nan)
 def sqrt(x: Any) -> Any:
-    """The square root; nan below zero."""
-    return _apply("sqrt", x)
+    """The square root; nan below zero, and -0 at -0."""
+    return apply("sqrt", x)
 
 
+@row(latex="e^{{{0}}}", floats=_exp)
 def exp(x: Any) -> Any:
     """e to the power x; inf on overflow."""
-    return _apply("exp", x)
+    return apply("exp", x)
 
 
+@row(latex=r"\ln", floats=_log)
 def log(x: Any) -> Any:
     """The natural logarithm; -inf at zero, nan below."""
-    return _apply("log", x)
+    return apply("log", x)
 
 
+@row(latex=r"\tanh", floats=math.tanh, triton="tanh({0})")
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent, (e^x - e^-x) / (e^x + e^-x)."""
+    return apply("tanh", x)
+
+
+@row(
+    latex=r"\operatorname{{atan2}}",
+    floats=math.atan2,
+    numpy="arctan2",
+    numba="np.arctan2({0}, {1})",
+    triton="atan2({0}, {1})",
+)
+def atan2(y: Any, x: Any) -> Any:
+    """The angle of the point (x, y), in radians from -pi to pi; 0 where both are 0."""
+    return apply("atan2", y, x)
+
+
+@row(latex=r"\left|{0}\right|", floats=math.fabs, python="abs({0})", numba="np.abs({0})")
 def abs(x: Any) -> Any:
     """The absolute value."""
-    return _apply("abs", x)
+    return apply("abs", x)
 
 
+def _sign(x: Any) -> Any:
+    return where(x > 0, 1.0, where(x < 0, -1.0, 0.0))
+
+
+@row(
+    latex=r"\operatorname{{sgn}}", torch="sign", body=_sign,
+    floats=lambda x: 1.0 if x > 0 else -1.0 if x < 0 else 0.0,
+)  # fmt: skip
 def sign(x: Any) -> Any:
     """-1, 0 or 1; 0 for nan, as torch."""
-    return _apply("sign", x)
+    return apply("sign", x)
 
 
+@row(
+    latex=r"\min", floats=lambda a, b: math.nan if a != a or b != b else b if b < a else a,
+    numba="{0} if ({0} < {1}) | ({0} != {0}) else {1}",
+    triton="tl.where({0} < {1}, {0}, tl.where({0} != {0}, {0}, {1}))", javascript="Math.min({0}, {1})", over="amin",
+)  # fmt: skip
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of two; nan if either is."""
-    return _apply("minimum", a, b)
+    return apply("minimum", a, b)
 
 
+# Triton's takes two picks, for its interpreter cannot join the truth of a number with that of a block.
+@row(
+    latex=r"\max", floats=lambda a, b: math.nan if a != a or b != b else b if b > a else a,
+    numba="{0} if ({0} > {1}) | ({0} != {0}) else {1}",
+    triton="tl.where({0} > {1}, {0}, tl.where({0} != {0}, {0}, {1}))", javascript="Math.max({0}, {1})", over="amax",
+)  # fmt: skip
 def maximum(a: Any, b: Any) -> Any:
     """The larger of two; nan if either is."""
-    return _apply("maximum", a, b)
+    return apply("maximum", a, b)
 
 
+@row(latex=r"\operatorname{{clamp}}", body=lambda x, low, high: minimum(maximum(x, low), high))
 def clamp(x: Any, low: Any, high: Any) -> Any:
     """x brought into [low, high]; nan if any is nan, `high` where low > high."""
-    return _apply("clamp", x, low, high)
+    return apply("clamp", x, low, high)
 
 
+def _from_the_nearer_end(a: Any, b: Any, weight: Any) -> Any:
+    near = abs(weight) < 0.5
+    return where(near, a, b) + where(near, weight, weight - 1) * (b - a)
+
+
+@row(body=_from_the_nearer_end)
 def lerp(a: Any, b: Any, weight: Any) -> Any:
     """a + weight (b - a): a weighted mean that equals both ends where they are equal, and b exactly at weight 1.
 
     As torch, it starts at the nearer end: a up to a weight of 1/2, b from there.
     """
-    return _apply("lerp", a, b, weight)
+    return apply("lerp", a, b, weight)
 
 
+@row(
+    truths=(0,), latex=r"\begin{{cases}} {1} & \text{{if }} {0} \\ {2} & \text{{otherwise}} \end{{cases}}",
+    floats=lambda condition, a, b: a if condition else b, numba="{1} if {0} else {2}",
+    javascript="({0} ? {1} : {2})",
+)  # fmt: skip
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b. Both are evaluated; a plain bool picks one in Python."""
-    return (a if condition else b) if isinstance(condition, bool) else _apply("where", condition, a, b)
+    decided = isinstance(condition, bool)
+    if isinstance(condition, Truth):  # of two of one shape the other need not be looked at
+        decided = getattr(a, "shape", None) == getattr(b, "shape", "none")
+    return (a if condition else b) if decided else apply("where", condition, a, b)
 
 
+# Reductions over the whole tensor, in float64. A float is a tensor of one element.
+
+
+@row(
+    latex=r"\left\|{0}\right\|_2", torch="linalg.vector_norm",
+    reduction=Reduction(lambda x: x * x, lambda total, count: sqrt(total), of_one=lambda x: abs(x)),
+)  # fmt: skip
 def norm(x: Any) -> Any:
     """The Euclidean norm over the whole tensor."""
-    return _apply("norm", x)
+    return apply("norm", x)
 
 
+@row(latex=r"\operatorname{{mean}}", reduction=Reduction(lambda x: x, lambda total, count: total / count))
 def mean(x: Any) -> Any:
     """The mean over the whole tensor."""
-    return _apply("mean", x)
+    return apply("mean", x)
 
 
+@row(latex=r"\operatorname{{sum}}", reduction=Reduction(lambda x: x))
 def sum(x: Any) -> Any:
     """The sum over the whole tensor."""
-    return _apply("sum", x)
+    return apply("sum", x)
 
 
-def _apply(name: str, *args: Any) -> Any:
-    for arg in args:
-        if hasattr(type(arg), "steprule_apply"):  # a symbol of the tracer records the call instead
-            return arg.steprule_apply(name, *args)
-    return getattr(arithmetic_of(*args), name)(*args)
+@row(latex=r"\max", reduction=Reduction(lambda x: x, join="maximum", start=-math.inf))
+def max(x: Any) -> Any:
+    """The largest element of the whole tensor; nan if any is, and -inf without elements."""
+    return apply("max", x)
+
+
+@row(latex=r"\min", reduction=Reduction(lambda x: x, join="minimum", start=math.inf))
+def min(x: Any) -> Any:
+    """The smallest element of the whole tensor; nan if any is, and inf without elements."""
+    return apply("min", x)
+
+
+@row(latex=r"\operatorname{{size}}", reduction=Reduction(lambda x: x**0, of_one=lambda x: x**0))
+def size(x: Any) -> Any:
+    """The number of elements of the whole tensor."""
+    return apply("size", x)
+
+
+OPERATIONS = TABLE
+"""The table, complete."""
+NAMES = tuple(name for name, row in TABLE.items() if not row.sign)
+"""Of the functions, in this order."""
+__all__ = list(NAMES)

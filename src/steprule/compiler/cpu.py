@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from steprule.compiler import cache
 from steprule.compiler.form import Cut, Kernel, compute_for
+from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
-from steprule.compiler.printing import NumbaOperations, PassPrinter
+from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
 from steprule.compiler.split import Program
 from steprule.compiler.threads import allowed, launch, parallel_form
+from steprule.compiler.writing import Writer
 
 CHUNK = 16_384
 """Elements a chunk: 64 kB of float32, so that a chunk of every column lies in the second-level cache."""
@@ -77,6 +79,14 @@ class NumbaKernel(Kernel["CpuChunks"]):
         with parallel_form(threads):
             run(*args)
 
+    def combine(self, node: Node, chunks: CpuChunks, of_chunks: NDArray[np.float64], of_tensors: NDArray[Any]) -> None:
+        """One number a tensor from one a chunk."""
+        of = reduction_of(node)
+        total = np.full(len(chunks.sizes), of.start)
+        with np.errstate(all="ignore"):
+            getattr(np, of.join).at(total, chunks.cut.tensor, of_chunks)
+            of_tensors[:] = of.end(total, np.asarray(chunks.sizes, dtype=np.float64))
+
 
 _NOTHING: dict[str, NDArray[Any]] = {dtype: np.empty((0, 0), dtype) for dtype in ("float32", "float64")}
 
@@ -107,15 +117,6 @@ class CpuChunks:
         """Room for their parts."""
         return np.empty((rows, len(self.cut.tensor)))
 
-    def combine(self, op: str, of_chunks: NDArray[np.float64], of_tensors: NDArray[Any]) -> None:
-        """One number a tensor from one a chunk."""
-        total = np.zeros(len(self.sizes))
-        np.add.at(total, self.cut.tensor, of_chunks)
-        with np.errstate(all="ignore"):
-            of_tensors[:] = (
-                np.sqrt(total) if op == "norm" else total / np.asarray(self.sizes) if op == "mean" else total
-            )
-
 
 def kernel_for(program: Program, dtypes: Mapping[str, str]) -> NumbaKernel:
     """The kernel of a program for the dtype of each column."""
@@ -144,7 +145,7 @@ def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel
     return "\n".join([*head, *passes])
 
 
-class _NumbaPass(NumbaOperations, PassPrinter):
+class _NumbaPass(NumbaWriter, PassPrinter):
     """One pass of a program as a Python function for Numba."""
 
     def text(self, parallel: bool) -> str:
@@ -183,21 +184,31 @@ class _NumbaPass(NumbaOperations, PassPrinter):
 
     def _reducing(self) -> list[str]:
         """The loop with a fixed set of accumulators, so that the order of additions is the same however it is run."""
-        values = self.summands("np.float64({})".format)
+        values = dict(zip(self.part.reductions, self.summands("np.float64({})".format), strict=True))
         # Views of a block and an index from 0: only so does LLVM see that it may add a row of lanes at once.
-        total = [f"sums{r} = np.zeros({LANES})" for r in range(len(values))]
-        total += [f"for first in range(0, n, {LANES}):"]
-        total += [f"    {name}_block = {name}_cells[first : first + {LANES}]" for name in self.part.loads]
-        total += [f"    for k in range(min({LANES}, n - first)):", *(f"        {line}" for line in self.each_element)]
-        total += [f"        sums{r}[k] += {value}" for r, value in enumerate(values)]
-        total += [f"partial[{r}, c] = sums{r}.sum()" for r in range(len(values))]
-        return total
+        lines = [f"sums{r} = np.full({LANES}, {np_number(reduction_of(node).start)})" for r, node in enumerate(values)]
+        lines += [f"for first in range(0, n, {LANES}):"]
+        lines += [f"    {name}_block = {name}_cells[first : first + {LANES}]" for name in self.part.loads]
+        lines += [f"    for k in range(min({LANES}, n - first)):", *(f"        {line}" for line in self.each_element)]
+        for r, (node, value) in enumerate(values.items()):
+            lines += [
+                f"        part{r} = {value}",
+                f"        sums{r}[k] = {self.joined(node, f'sums{r}[k]', f'part{r}')}",
+            ]
+        for r, node in enumerate(values):
+            lines += [f"whole{r} = sums{r}[0]", f"for k in range(1, {LANES}):"]
+            lines += [f"    whole{r} = {self.joined(node, f'whole{r}', f'sums{r}[k]')}", f"partial[{r}, c] = whole{r}"]
+        return lines
 
     def load(self, name: str) -> str:
         element = f"{name}_{'cells' if self.last else 'block'}[k]"
         reading = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
         text = reading.get(self.dtype[name], "{0}").format(element)
         return text if self.dtype[name] == self.compute else f"np.{self.compute}({text})"
+
+    @property
+    def plain(self) -> Writer:
+        return NUMBA
 
     def root(self, row: int) -> str:
         return f"table[{row}, j]"

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from steprule.compiler.graph import COMPARISONS, Graph, Kind, Node
+from steprule.compiler.graph import Graph, Kind, Node
+from steprule.maths import OPERATIONS
 
 Arg = Node | float | int | bool
 
@@ -67,7 +68,7 @@ class _Folder:
     def _scalar(self, op: str, *args: Arg) -> Node:
         key = (op, *(x if isinstance(x, Node) else repr(x) for x in args))
         if key not in self.known:
-            self.known[key] = self._add(Node(op, args, Kind.SCALAR, truth=op in COMPARISONS.values()))
+            self.known[key] = self._add(Node(op, args, Kind.SCALAR, truth=OPERATIONS[op].truth))
         return self.known[key]
 
     def _add(self, node: Node) -> Node:

@@ -63,9 +63,6 @@ class Chunks(Protocol):
     def per_chunk(self, rows: int) -> Any:
         """Room for their parts, [rows, chunks]."""
 
-    def combine(self, op: str, of_chunks: Any, of_tensors: Any) -> None:
-        """One number a tensor from one a chunk, added in the order of the chunks."""
-
 
 C = TypeVar("C", bound=Chunks)
 
@@ -87,6 +84,10 @@ class Kernel(ABC, Generic[C]):
     @abstractmethod
     def run(self, k: int, chunks: C, reduced: Any, partial: Any) -> None:
         """Pass `k` over what `chunks` has taken; it reads `reduced` and, where it reduces, writes `partial`."""
+
+    @abstractmethod
+    def combine(self, node: Node, chunks: C, of_chunks: Any, of_tensors: Any) -> None:
+        """One number a tensor from one a chunk, joined in the order of the chunks."""
 
     def launch(
         self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
@@ -130,7 +131,7 @@ class Kernel(ABC, Generic[C]):
                 partial = chunks.per_chunk(len(part.reductions))
                 self.run(k, chunks, reduced, partial)
                 for node, of_chunks in zip(part.reductions, partial, strict=True):
-                    chunks.combine(node.op, of_chunks, reduced[done])
+                    self.combine(node, chunks, of_chunks, reduced[done])
                     done += 1
         return reduced
 

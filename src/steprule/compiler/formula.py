@@ -12,21 +12,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from steprule import maths
-from steprule.compiler.graph import COMPARISONS, Graph, Kind, Node
+from steprule.compiler.graph import Graph, Kind, Node
+from steprule.maths import OPERATIONS
+from steprule.operations import ATOM, POWER, PRODUCT, SUM, Operation
 
-# How strongly an operation binds: its arguments need brackets where they bind less.
-_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = 1, 2, 3, 4, 5
-_STRENGTH = {
-    "add": _SUM,
-    "sub": _SUM,
-    "mul": _PRODUCT,
-    "div": _PRODUCT,
-    "neg": _SIGN,
-    "pow": _POWER,
-    **dict.fromkeys(COMPARISONS.values(), 0),
-}
-_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", **{v: k for k, v in COMPARISONS.items()}}
-_LATEX_SIGNS = {"mul": r"\,", "le": r"\le", "ge": r"\ge"}
 _GREEK = frozenset(
     [
         "alpha",
@@ -178,14 +167,14 @@ class _Printer:
         """`arg` as an operand of an operation that binds with `strength`."""
         if not isinstance(arg, Node):
             shown = self.number(arg)
-            return self.bracket(shown) if arg < 0 and strength > _SUM else shown
+            return self.bracket(shown) if arg < 0 and strength > SUM else shown
         if arg.op == "input" or arg in self.statements:
             return self.name(arg)
         shown, own = self.expression(arg), self.strength(arg)
         return self.bracket(shown) if own < strength or (right and own == strength) else shown
 
     def strength(self, node: Node) -> int:
-        return _STRENGTH.get(node.op, _ATOM)
+        return OPERATIONS[node.op].strength if node.op in OPERATIONS else ATOM
 
     def expression(self, node: Node) -> str:
         return self.operation(node, node.args)
@@ -267,14 +256,15 @@ class _Text(_Printer):
         return f"({shown})"
 
     def operation(self, node: Node, args: tuple[Arg, ...]) -> str:
-        op, own = node.op, self.strength(node)
-        if op == "neg":
-            return "-" + self.show(args[0], own)
-        if op == "pow":
+        row, own = OPERATIONS[node.op], self.strength(node)
+        if row.sign and len(args) == 1:
+            return row.sign + self.show(args[0], own)
+        if node.op == "pow":
             return f"{self.show(args[0], own, right=True)}**{self.show(args[1], own)}"
-        if op in _SIGNS:
-            return f"{self.show(args[0], own)} {_SIGNS[op]} {self.show(args[1], own, right=True)}"
-        return f"{f'maths.{op}' if op in self.hidden else op}({', '.join(self.show(a, 0) for a in args)})"
+        if row.sign:
+            return f"{self.show(args[0], own, right=row.truth)} {row.sign} {self.show(args[1], own, right=True)}"
+        name = f"maths.{row.name}" if row.name in self.hidden else row.name
+        return f"{name}({', '.join(self.show(a, 0) for a in args)})"
 
 
 class _Latex(_Printer):
@@ -349,19 +339,18 @@ class _Latex(_Printer):
         return rf"\left({shown}\right)"
 
     def strength(self, node: Node) -> int:
-        # A fraction's bar brackets what is over and under it, but as the base of a power it needs brackets itself.
         if node.op == "lerp":
-            return _SUM
-        return _PRODUCT if node.op == "div" else super().strength(node)
+            return SUM
+        return super().strength(node)
 
     def square(self, args: tuple[Arg, ...]) -> str:
         """x * x and (a * x) * x as a paper prints them, with x squared; empty for any other product."""
         left, x = args
-        base = f"{{{self.show(x, _POWER, right=True)}}}^{{2}}"
+        base = f"{{{self.show(x, POWER, right=True)}}}^{{2}}"
         if left is x:
             return base
         if isinstance(left, Node) and left.op == "mul" and left not in self.statements and left.args[1] is x:
-            return rf"{self.show(left.args[0], _PRODUCT)} \, {base}"
+            return rf"{self.show(left.args[0], PRODUCT)} \, {base}"
         return ""
 
     def weighted(self, a: Arg, b: Arg, weight: Arg) -> str:
@@ -378,46 +367,27 @@ class _Latex(_Printer):
             return square
         if op == "lerp":
             return self.weighted(*args)
-        if op in _SIGNS and op not in ("div", "pow"):
-            left, right = (
-                self.show(args[0], self.strength(node)),
-                self.show(args[1], self.strength(node), right=op != "mul"),
-            )
-            if right.startswith("-"):
-                right = self.bracket(right)
-            sign = r"\cdot" if op == "mul" and right[0].isdigit() else _LATEX_SIGNS.get(op, _SIGNS[op])
-            return f"{left} {sign} {right}"
-        match op:
-            case "div":
-                return rf"\frac{{{self.show(args[0], 0)}}}{{{self.show(args[1], 0)}}}"
-            case "pow":
-                base = self.show(args[0], _POWER, right=True)
-                return f"{{{base}}}^{{{self.show(args[1], 0)}}}"
-            case "neg":
-                return "-" + self.show(args[0], _SIGN)
-            case "sqrt":
-                return rf"\sqrt{{{self.show(args[0], 0)}}}"
-            case "abs":
-                return rf"\left|{self.show(args[0], 0)}\right|"
-            case "norm":
-                return rf"\left\|{self.show(args[0], 0)}\right\|_2"
-            case "exp":
-                return f"e^{{{self.show(args[0], 0)}}}"
-            case "where" if args[1:] == (1.0, 0.0):
-                return rf"\mathbf{{1}}\left[{self.show(args[0], 0)}\right]"
-            case "where":
-                condition, a, b = (self.show(x, 0) for x in args)
-                return rf"\begin{{cases}} {a} & \text{{if }} {condition} \\ {b} & \text{{otherwise}} \end{{cases}}"
-            case "mean" | "sum":
-                return rf"\operatorname{{{op}}}\left({self.show(args[0], 0)}\right)"
-        known = {
-            "maximum": r"\max",
-            "minimum": r"\min",
-            "log": r"\ln",
-            "sign": r"\operatorname{sgn}",
-            "clamp": r"\operatorname{clamp}",
-        }
-        return rf"{known[op]}\left({', '.join(self.show(a, 0) for a in args)}\right)"
+        if op == "where" and args[1:] == (1.0, 0.0):
+            return rf"\mathbf{{1}}\left[{self.show(args[0], 0)}\right]"
+        row = OPERATIONS[op]
+        if row.sign and len(args) == 1:
+            return (row.latex or f"{row.sign}{{0}}").format(self.show(args[0], row.strength))
+        if op == "pow":
+            return row.latex.format(self.show(args[0], POWER, right=True), self.show(args[1], 0))
+        if row.sign and (not row.latex or row.latex.startswith("{0}")):
+            return self.infix(row, args)
+        if "{0}" in row.latex:  # which encloses its operands
+            return row.latex.format(*(self.show(a, 0) for a in args))
+        return rf"{row.latex.format()}\left({', '.join(self.show(a, 0) for a in args)}\right)"
+
+    def infix(self, row: Operation, args: tuple[Arg, ...]) -> str:
+        """Two operands with the sign between them."""
+        left, right = (self.show(a, row.strength, right=k > 0 and row.name != "mul") for k, a in enumerate(args))
+        if right.startswith("-"):
+            right = self.bracket(right)
+        by_number = row.name == "mul" and right[0].isdigit()
+        template = r"{0} \cdot {1}" if by_number else row.latex or f"{{0}} {row.sign} {{1}}"
+        return template.format(left, right)
 
 
 def _product(a: Arg, b: Arg) -> Node:

@@ -21,9 +21,12 @@ from torch import Tensor
 
 from steprule.compiler import cache
 from steprule.compiler.form import Cut, Kernel, compute_for
+from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
-from steprule.compiler.printing import PassPrinter
+from steprule.compiler.printing import PassPrinter, reduction_of
 from steprule.compiler.split import Program
+from steprule.compiler.writing import PlainWriter, Writer, literal
+from steprule.maths import OPERATIONS
 
 CHUNK = 1024
 """Elements a chunk: eight for each of the 128 threads of a program."""
@@ -38,11 +41,22 @@ class TritonKernel(Kernel["GpuChunks"]):
         return GpuChunks(sizes, device)
 
     @lazy
-    def passes(self) -> list[Any]:
-        """The functions that Triton compiles at their first launch."""
+    def module(self) -> Any:
+        """The functions that Triton compiles at their first launch: the passes, and of each reduction how its parts are joined."""
         source = source_of(self.program, self.dtypes, self.compute)
-        module = cache.load(f"{self.program.graph.rule.name}_triton", source, __file__, "triton")
-        return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
+        return cache.load(f"{self.program.graph.rule.name}_triton", source, __file__, "triton")
+
+    @lazy
+    def passes(self) -> list[Any]:
+        """The passes."""
+        return [getattr(self.module, f"pass{k}") for k in range(len(self.program.passes))]
+
+    def combine(self, node: Node, chunks: GpuChunks, of_chunks: Tensor, of_tensors: Tensor) -> None:
+        """One number a tensor from one a chunk."""
+        with chunks.on_device():
+            getattr(self.module, f"combine_{node.op}")[(len(chunks.sizes),)](
+                of_chunks, chunks.first, chunks.elements, of_tensors
+            )
 
     def run(self, k: int, chunks: GpuChunks, reduced: Any, partial: Any) -> None:
         """One pass, one program of the launch a chunk."""
@@ -93,11 +107,6 @@ class GpuChunks:
         """Room for their parts."""
         return torch.empty((rows, self.count), dtype=torch.float64, device=self.device)
 
-    def combine(self, op: str, of_chunks: Tensor, of_tensors: Tensor) -> None:
-        """One number a tensor from one a chunk."""
-        with self.on_device():
-            _combine[(len(self.sizes),)](of_chunks, self.first, self.elements, of_tensors, OP=op)
-
     def on_device(self) -> AbstractContextManager[Any]:
         """Triton launches on the current device."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
@@ -116,18 +125,52 @@ def source_of(program: Program, dtypes: Sequence[str], compute: str) -> str:
         "import triton",
         "import triton.language as tl",
         "",
-        "from steprule.compiler.gpu import power",
+        "from steprule.compiler.gpu import atan2, power, tanh",
         "",
         # A number that is 1, or a multiple of 16, would otherwise be a kernel of its own.
         'PLAIN = ["count", "distinct", "chunks"]',
         "",
     ]
     passes = [_TritonPass(program, k, dtypes, compute).text() for k in range(len(program.passes))]
-    return "\n".join([*head, *passes])
+    joins = {reduction_of(node).join for node in program.reductions} - {"add"}
+    combined = dict.fromkeys(node.op for node in program.reductions)
+    return "\n".join([*head, *map(_joining, sorted(joins)), *passes, *map(_combining, combined)])
+
+
+TRITON = PlainWriter(("triton",), "tl.{name}({operands})")
+
+
+def _joining(name: str) -> str:
+    """The function of two parts that Triton's reduction within a block takes."""
+    return f"\n\n@triton.jit\ndef joined_by_{name}(a, b):\n    return {TRITON.of(OPERATIONS[name].call, 'a', 'b')}\n"
+
+
+def _combining(op: str) -> str:
+    """The function that joins the parts of a reduction in the order of the chunks, so that the bits are always the same."""
+    of = OPERATIONS[op].reduction
+    assert of is not None
+    lines = [
+        "i = tl.program_id(0)",
+        f"total = tl.full((), {literal(of.start)}, tl.float64)",
+        "for c in range(tl.load(first + i), tl.load(first + i + 1)):",
+        "    part = tl.load(partial + c)",
+        f"    total = {TRITON.of(OPERATIONS[of.join].call, 'total', 'part')}",
+        "count = tl.load(elements + i).to(tl.float64)",
+        f"total = {TRITON.of(of.end, 'total', 'count')}",
+        "tl.store(reduced + i, total.to(reduced.dtype.element_ty))",
+    ]
+    head = ["", "", "@triton.jit", f"def combine_{op}(partial, first, elements, reduced):"]
+    return "\n".join([*head, *(f"    {line}" for line in lines), ""])
 
 
 class _TritonPass(PassPrinter):
     """One pass of a program as a function for Triton."""
+
+    called = TRITON.called
+
+    def __init__(self, program: Program, k: int, dtypes: Sequence[str], compute: str) -> None:
+        self.columns_of_table = (f"triton_{compute}", "triton")
+        super().__init__(program, k, dtypes, compute)
 
     def text(self) -> str:
         signature = "addresses, count, tensors, offsets, lengths, table, distinct, which, reduced, partial, chunks"
@@ -162,30 +205,22 @@ class _TritonPass(PassPrinter):
 
     def _reducing(self) -> list[str]:
         lines = []
-        for r, value in enumerate(self.summands("{}.to(tl.float64)".format)):
-            lines.append(f"tl.store(partial + {r} * chunks + c, tl.sum(tl.where(inside, {value}, 0.0), axis=0))")
+        for r, (node, value) in enumerate(
+            zip(self.part.reductions, self.summands("{}.to(tl.float64)".format), strict=True)
+        ):
+            of = reduction_of(node)
+            lines.append(f"part{r} = tl.where(inside, {value}, {literal(of.start)})")
+            whole = f"tl.sum(part{r}, 0)" if of.join == "add" else f"tl.reduce(part{r}, 0, joined_by_{of.join})"
+            lines.append(f"tl.store(partial + {r} * chunks + c, {whole})")
         return lines
 
     def load(self, name: str) -> str:
         text = f"tl.load({name}_cells + k, mask=inside, other=0.0)"
         return text if self.dtype[name] == self.compute else f"{text}.to(tl.{self.compute})"
 
-    def pick(self, condition: str, a: str, b: str) -> str:
-        return f"tl.where({condition}, {a}, {b})"
-
-    def further(self, sign: str, a: str, b: str) -> str:
-        # Two picks: the interpreter cannot join the truth of a number with that of a block.
-        return self.pick(f"{a} {sign} {b}", a, self.pick(f"{a} != {a}", a, b))
-
-    def function(self, name: str, x: str) -> str:
-        exact = "_rn" if name == "sqrt" and self.compute == "float32" else ""
-        return f"tl.{name}{exact}({x})"
-
-    def power(self, a: str, b: str) -> str:
-        return f"power({a}, {b})"
-
-    def divide(self, a: str, b: str) -> str:
-        return f"tl.div_rn({a}, {b})" if self.compute == "float32" else super().divide(a, b)
+    @property
+    def plain(self) -> Writer:
+        return TRITON
 
     def root(self, row: int) -> str:
         return f"tl.load(table + {row} * distinct + j)"
@@ -213,14 +248,42 @@ def power(a, b):  # type: ignore[no-untyped-def]  # typed by Triton
 
 
 @_jit
-def _combine(partial, first, elements, reduced, OP: tl.constexpr):  # type: ignore[no-untyped-def]  # typed by Triton
-    """One number a tensor from one a chunk, added in the order of the chunks, so that the bits are always the same."""
-    i = tl.program_id(0)
-    total = tl.zeros((), tl.float64)
-    for c in range(tl.load(first + i), tl.load(first + i + 1)):
-        total += tl.load(partial + c)
-    if OP == "norm":
-        total = tl.sqrt(total)
-    if OP == "mean":
-        total = total / tl.load(elements + i).to(tl.float64)
-    tl.store(reduced + i, total.to(reduced.dtype.element_ty))
+def expm1(x):  # type: ignore[no-untyped-def]  # typed by Triton
+    """e^x - 1 of a float64 without cancellation: (u - 1) x / log(u), where u is e^x as rounded (Kahan)."""
+    u = tl.exp(x)
+    near = tl.where(u == 1.0, x, (u - 1.0) * x / tl.log(tl.where(u == 1.0, 2.0, u)))
+    return tl.where(u - 1.0 == -1.0, -1.0, near)
+
+
+@_jit
+def tanh(x):  # type: ignore[no-untyped-def]  # typed by Triton
+    """(1 - e^-2a) / (1 + e^-2a) of a = |x|, in float64, with the sign of x."""
+    wide = x.to(tl.float64)
+    below = expm1(-2.0 * tl.minimum(tl.abs(wide), 40.0))
+    size = -below / (2.0 + below)
+    size = tl.where(wide != wide, wide, size)
+    return tl.where(wide < 0.0, -size, tl.where(wide == 0.0, wide, size)).to(x.dtype)
+
+
+@_jit
+def atan2(y, x):  # type: ignore[no-untyped-def]  # typed by Triton
+    """The angle of (x, y), in float64: half the angle twice, then the series of the arc tangent, all below tan(pi / 16)."""
+    v, u = tl.abs(y.to(tl.float64)), tl.abs(x.to(tl.float64))
+    both = (v == float("inf")) & (u == float("inf"))
+    v, u = tl.where(both, 1.0, v), tl.where(both, 1.0, u)
+    low, high = tl.where(v < u, v, u), tl.where(v < u, u, v)
+    r = tl.where(high == 0.0, 0.0, low / tl.where(high == 0.0, 1.0, high))
+    r = r / (1.0 + tl.sqrt(1.0 + r * r))
+    r = r / (1.0 + tl.sqrt(1.0 + r * r))
+    s = r * r
+    series = tl.zeros_like(r)
+    for k in tl.static_range(12):
+        series = 1.0 / (23.0 - 2.0 * k) - s * series
+    angle = 4.0 * r * series
+    half, whole = 1.5707963267948966, 3.141592653589793
+    angle = tl.where(v > u, half - angle, angle)
+    negative = (x.to(tl.float64) < 0.0) | ((x == 0.0) & (1.0 / x.to(tl.float64) < 0.0))
+    angle = tl.where(negative, whole - angle, angle)
+    down = (y.to(tl.float64) < 0.0) | ((y == 0.0) & (1.0 / y.to(tl.float64) < 0.0))
+    angle = tl.where(down, -angle, angle)
+    return tl.where((x != x) | (y != y), float("nan"), angle).to(x.dtype)

@@ -7,10 +7,9 @@ arguments, and the name that the author gave the result.
 
 from __future__ import annotations
 
-import operator
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import FrameType
@@ -18,6 +17,8 @@ from typing import Any, NoReturn
 
 from steprule.arithmetic import Real, Truth
 from steprule.errors import RuleError
+from steprule.maths import OPERATIONS
+from steprule.operations import takes_signs
 from steprule.rules.rule import Rule
 
 
@@ -73,18 +74,10 @@ class Graph:
         return [n for n in (*self.inputs.values(), *self.nodes) if n in wanted]
 
 
-REDUCTIONS = ("norm", "mean", "sum")
-OPERATORS: dict[str, Callable[..., Any]] = {
-    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "neg", "lt", "le", "gt", "ge")},
-    "div": operator.truediv,
-}
-"""What Python's own signs compute, on numbers of any kind; powers and functions are each kind's own."""
-COMPARISONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-
-
 _VOCABULARY = "Write from steprule.maths import sqrt, say."
 
 
+@takes_signs
 class Symbol:
     """Stands for a number while a rule is traced; each operation on it adds a node."""
 
@@ -108,26 +101,16 @@ class Symbol:
             _refuse(got, "no such `if`", "Use where(condition, a, b).")
         return self._truth
 
-    def __eq__(self, other: object) -> NoReturn:
-        _refuse(
-            "==", "<, <=, > or >=", "Equality of floats is not in the language; compare with a margin in where(...)."
-        )
-
-    def __ne__(self, other: object) -> NoReturn:
-        _refuse(
-            "!=", "<, <=, > or >=", "Equality of floats is not in the language; compare with a margin in where(...)."
-        )
-
-    __hash__ = object.__hash__
-
-    def __neg__(self) -> Symbol:
-        return self._tape.add("neg", self)
-
     def __pos__(self) -> Symbol:
         return self._tape.add("where", self, 1.0, 0.0) if self._node.truth else self
 
     def __abs__(self) -> Symbol:
         return self._tape.add("abs", self)
+
+    def __xor__(self, other: Any) -> NoReturn:
+        _refuse("^ on a symbol", "&, | and ~ on truth values, ** for a power", "")
+
+    __rxor__ = __xor__
 
     def _foreign(self, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse(
@@ -146,10 +129,7 @@ class Symbol:
     def _outside(self, *args: Any) -> NoReturn:
         _refuse("an operation outside the language", "+ - * / ** abs, comparisons, steprule.maths", "")
 
-    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __matmul__ = __rmatmul__ = __and__ = __or__ = __xor__ = (
-        __invert__
-    ) = _outside
-    __getitem__ = __iter__ = __len__ = __contains__ = _outside
+    __matmul__ = __rmatmul__ = __getitem__ = __iter__ = __len__ = __contains__ = __divmod__ = __rdivmod__ = _outside
 
     def _in_place(self, other: Any) -> NoReturn:
         _refuse(
@@ -158,20 +138,7 @@ class Symbol:
             "Write x = x + y: on tensors, x += y would change the caller's.",
         )
 
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = _in_place
-
-
-def _binary(op: str, *, reflected: bool = False) -> Callable[[Symbol, Any], Symbol]:
-    if reflected:
-        return lambda self, other: self._tape.add(op, other, self)
-    return lambda self, other: self._tape.add(op, self, other)
-
-
-for _op in ("add", "sub", "mul", "truediv", "pow"):
-    setattr(Symbol, f"__{_op}__", _binary(_op.replace("true", "")))
-    setattr(Symbol, f"__r{_op}__", _binary(_op.replace("true", ""), reflected=True))
-for _op in COMPARISONS.values():
-    setattr(Symbol, f"__{_op}__", _binary(_op))
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imod__ = __ifloordiv__ = __iand__ = __ior__ = _in_place
 
 
 class _Tape:
@@ -203,32 +170,34 @@ class _Tape:
         if key not in self.seen:
             kinds = {a.kind for a in plain if isinstance(a, Node)}
             kind = Kind.ELEMENT if Kind.ELEMENT in kinds else Kind.REDUCTION if Kind.REDUCTION in kinds else Kind.SCALAR
-            self.graph.asks_for_reductions |= op in REDUCTIONS
-            if op in REDUCTIONS and kind is not Kind.ELEMENT:  # of one number: its absolute value, or itself
-                fitted: Any = Symbol(self, plain[0]) if isinstance(plain[0], Node) else plain[0]
-                return self.add("abs", fitted) if op == "norm" else fitted
-            if op in REDUCTIONS:
+            row = OPERATIONS[op]
+            if row.of_the_step and kind is not Kind.SCALAR:
+                _refuse_of_elements(op)
+            if row.reduction:
+                self.graph.asks_for_reductions = True
+                if kind is not Kind.ELEMENT:
+                    return row.reduction.of_one(Symbol(self, plain[0]) if isinstance(plain[0], Node) else plain[0])  # type: ignore[no-any-return]
                 kind = Kind.REDUCTION
             self._hold_frame()
-            node = self.seen[key] = Node(op, tuple(plain), kind, truth=op in COMPARISONS.values())
+            node = self.seen[key] = Node(op, tuple(plain), kind, truth=row.truth)
             self.graph.nodes.append(node)
         return Symbol(self, self.seen[key])
 
     def _fit_truths(self, op: str, args: list[Node | float | int | bool]) -> None:
-        """A truth value that meets a number becomes the number 0 or 1; what `where` asks must be one."""
-        first = 0
-        if op == "where":
-            first = 1
+        """A truth value that meets a number becomes the number 0 or 1; where one is asked for, there must be one."""
+        wanted = OPERATIONS[op].truths
+        for k, arg in enumerate(args):
+            if k not in wanted:
+                if isinstance(arg, Node) and arg.truth:
+                    args[k] = self.add("where", Symbol(self, arg), 1.0, 0.0)._node
+                continue
             if isinstance(
-                args[0], Truth
-            ):  # of numbers that are off: a comparison of constants, so that the kind is that of both
-                args[0] = self.add("lt", *((0.0, 1.0) if args[0] else (1.0, 0.0)))._node
-            if not (isinstance(args[0], Node) and args[0].truth):
-                _refuse("a number as the condition of where", "a comparison", "Write where(x > 0, a, b), say.")
-        for k in range(first, len(args)):
-            arg = args[k]
-            if isinstance(arg, Node) and arg.truth:
-                args[k] = self.add("where", Symbol(self, arg), 1.0, 0.0)._node
+                arg, Truth | bool
+            ):  # of constants: a comparison of them, so that the kind is that of the others
+                args[k] = arg = self.add("lt", *((0.0, 1.0) if arg else (1.0, 0.0)))._node
+            if not (isinstance(arg, Node) and arg.truth):
+                what = "the condition of where" if op == "where" else f"an operand of {OPERATIONS[op].sign}"
+                _refuse(f"a number as {what}", "a comparison", "Write where(x > 0, a, b), or (x > 0) & (y > 0), say.")
 
     def _hold_frame(self) -> None:
         frame = sys._getframe(2)
@@ -399,6 +368,13 @@ def _authors_line(error: BaseException, rule: Rule) -> str:
         if frame.filename in files:
             return f"{frame.filename}:{frame.lineno}"
     return f"{rule.lines[0]}:{rule.lines[1]}"
+
+
+def _refuse_of_elements(op: str) -> NoReturn:
+    sign, hint = OPERATIONS[op].sign, ""
+    if op in ("eq", "ne"):
+        hint = "Compare with a margin in where(...): equality of floats is decided by their rounding."
+    _refuse(f"{sign} on an element", f"{sign} on hyperparameters and the step number t alone", hint)
 
 
 def _refuse(got: str, expected: str, hint: str) -> NoReturn:

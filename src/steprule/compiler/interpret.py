@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import Any
 
-from steprule import maths
-from steprule.compiler.graph import OPERATORS, Node
+from steprule.compiler.graph import Node
+from steprule.maths import OPERATIONS
 
 
 def interpret(nodes: Iterable[Node], known: dict[Node, Any]) -> None:
     """Add the value of each node, in order, to those that are known; within `computing`."""
     for node in nodes:
-        function = operator.pow if node.op == "pow" else OPERATORS.get(node.op) or getattr(maths, node.op)
-        known[node] = function(*[known[a] if isinstance(a, Node) else a for a in node.args])
+        known[node] = OPERATIONS[node.op].call(*[known[a] if isinstance(a, Node) else a for a in node.args])

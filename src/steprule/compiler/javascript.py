@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial, reduce
 
 from steprule.compiler import anatomy
 from steprule.compiler.graph import Graph, Kind, Node
-from steprule.compiler.printing import Operations
+from steprule.compiler.writing import Constant, Writer
+from steprule.maths import OPERATIONS
 
 # C's pow, as torch has it: one to any power and any number to the power 0 are 1, for nan too, and minus one to infinity.
 POWER = "const power = (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity)) ? 1 : a ** b;"
@@ -39,7 +41,10 @@ def source(graph: Graph, size: int | None = None) -> str:
     return _Printer(graph, size).text
 
 
-class _Printer(Operations):
+class _Printer(Writer):
+    columns_of_table = ("javascript",)
+    called = "Math.{name}({operands})"
+
     def __init__(self, graph: Graph, size: int | None) -> None:
         self.size = size
         self.names: dict[Node, str] = {}
@@ -68,26 +73,28 @@ class _Printer(Operations):
         self.text = "\n".join([f"function {name}(p, g, states, hypers, t, keep) {{", *body, "}"])
 
     def _lines(self, node: Node, name: str) -> list[str]:
-        if node.kind is Kind.REDUCTION and node.op in ("norm", "mean", "sum"):
-            total = self._total(node)
-            shown = f"Math.sqrt({total})" if node.op == "norm" else f"{total} / n" if node.op == "mean" else total
-            return [f"const {name} = {shown if self.size is None else shown.replace(' / n', f' / {self.size}')};"]
+        if OPERATIONS[node.op].reduction:
+            return [f"const {name} = {self._reduced(node)};"]
         if node.kind is not Kind.ELEMENT:
             return [f"const {name} = {self.expression(node)};"]
         if self.size is None:
             return [f"const {name} = Array.from({{length: n}}, (_, i) => {self.expression(node)});"]
         return self._each(lambda i: f"const {name}${i} = {self.expression(node)};")
 
-    def _total(self, node: Node) -> str:
-        """The sum over all elements, from the first to the last."""
+    def _reduced(self, node: Node) -> str:
+        """A reduction, from the first element to the last."""
+        of = OPERATIONS[node.op].reduction
+        assert of is not None
+        join = partial(self.of, OPERATIONS[of.join].call)
 
-        def term() -> str:
-            x = self.show(node.args[0])
-            return f"{x} * {x}" if node.op == "norm" else x
+        def part() -> str:
+            return f"({self.of(of.each, self.show(node.args[0]))})"
 
         if self.size is None:
-            return f"Array.from({{length: n}}, (_, i) => {term()}).reduce((a, b) => a + b, 0)"
-        return f"({' + '.join(self._each(lambda _: term()))})"
+            each = f"Array.from({{length: n}}, (_, i) => {part()})"
+            return self.of(of.end, f"{each}.reduce((a, b) => {join('a', 'b')}, {self.show(of.start)})", "n")
+        total = reduce(lambda a, b: f"({join(a, b)})", self._each(lambda _: part()))
+        return self.of(of.end, total, str(self.size))
 
     def _each(self, write: Callable[[int], str]) -> list[str]:
         """What `write` gives for each element, where their number is known."""
@@ -97,7 +104,7 @@ class _Printer(Operations):
             written.append(write(i))
         return written
 
-    def _result(self, value: Node | float | int | bool, *, whole: bool = True) -> str:
+    def _result(self, value: Node | Constant, *, whole: bool = True) -> str:
         """A result as an array, or as one number where it is one a tensor (or, unless `whole`, one for all elements)."""
         if isinstance(value, Node) and value.kind is Kind.ELEMENT:
             if self.size is None or value.op == "input":
@@ -108,7 +115,7 @@ class _Printer(Operations):
             return shown
         return f"Array(n).fill({shown})" if self.size is None else f"[{', '.join([shown] * self.size)}]"
 
-    def show(self, arg: Node | float | int | bool) -> str:
+    def show(self, arg: Node | Constant) -> str:
         if isinstance(arg, Node):
             if arg.kind is not Kind.ELEMENT:
                 return self.names[arg]
@@ -119,12 +126,3 @@ class _Printer(Operations):
         if math.isfinite(value):
             return f"({value!r})"
         return "(NaN)" if math.isnan(value) else "(Infinity)" if value > 0 else "(-Infinity)"
-
-    def pick(self, condition: str, a: str, b: str) -> str:
-        return f"(({condition}) ? {a} : {b})"
-
-    def function(self, name: str, x: str) -> str:
-        return f"Math.{name}({x})"
-
-    def power(self, a: str, b: str) -> str:
-        return f"power({a}, {b})"

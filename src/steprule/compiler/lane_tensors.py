@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.arithmetic import integer_power, is_product, torch_arithmetic
-from steprule.compiler.graph import OPERATORS, Kind, Node
+from steprule.arithmetic import computing_in, reduced_over
+from steprule.compiler.graph import Kind, Node
 from steprule.compiler.lanes import LaneRule
 from steprule.compiler.split import Program
+from steprule.maths import OPERATIONS
 
 
 class TensorStepper:
@@ -55,7 +56,6 @@ class TensorStepper:
 def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Any]:
     """The program's outputs, by name; None for a slot that the variant does not use."""
     values: dict[Node, Any] = {}
-    names = torch_arithmetic()
 
     def operand(node: Node, arg: Any) -> Any:
         if not isinstance(arg, Node):
@@ -70,27 +70,11 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
             values[node] = given[inputs[node]]
             continue
         args = [operand(node, a) for a in node.args]
-        if node.op == "pow":
-            exponent = node.args[1]
-            if is_product(exponent) and exponent != 0:
-                values[node] = integer_power(args[0], int(exponent))  # type: ignore[arg-type]
-            else:
-                values[node] = torch.sqrt(args[0]) if exponent == 0.5 else torch.pow(*args)
-        elif node.op in OPERATORS:
-            values[node] = OPERATORS[node.op](*args)
-        elif node.kind is Kind.REDUCTION and node.op in ("norm", "mean", "sum"):
-            wide = args[0].to(torch.float64)
-            found = {"norm": torch.linalg.vector_norm, "mean": torch.mean, "sum": torch.sum}[node.op](wide, dim=0)
-            values[node] = found.to(dtype)
-        elif node.op == "where":
-            kind = torch.float64 if node.kind is Kind.SCALAR else dtype
-            a, b = (
-                x if isinstance(x, Tensor) else torch.tensor(float(x), dtype=kind, device=args[0].device)
-                for x in args[1:]
-            )
-            values[node] = torch.where(args[0], a, b)
-        else:
-            values[node] = getattr(names, node.op)(*args)
+        if OPERATIONS[node.op].reduction:
+            values[node] = reduced_over(OPERATIONS[node.op], args[0].to(torch.float64), 0).to(dtype)
+            continue
+        with computing_in(torch.float64 if node.kind is Kind.SCALAR else dtype):
+            values[node] = OPERATIONS[node.op].call(*args)
     return {
         n: None
         if v is None

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from steprule.compiler import cache
 from steprule.compiler.graph import Kind, Node
 from steprule.compiler.lazy import lazy
-from steprule.compiler.printing import NumbaOperations, PassPrinter
-from steprule.compiler.split import Program, literal
+from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
+from steprule.compiler.split import Program
 from steprule.compiler.variant import Variant
+from steprule.compiler.writing import Constant, Writer, literal
 
 Array = NDArray[Any]
 
@@ -180,9 +181,8 @@ def _stage(rule: LaneRule, number: int) -> list[str]:
             continue
         body.append(f"stage{number}pass{k}(first, table, reduced, sums, {columns})")
         for row, node in enumerate(part.reductions):
-            value = f"sums[{row}, i, l]"
-            value = f"np.sqrt({value})" if node.op == "norm" else value
-            value = f"{value} / (first[i + 1] - first[i])" if node.op == "mean" else value
+            count = "np.float64(first[i + 1] - first[i])"
+            value = NUMBA.of(reduction_of(node).end, f"sums[{row}, i, l]", count)
             body += ["for i in range(len(first) - 1):", "    for l in range(table.shape[1]):"]
             body.append(f"        reduced[{done}, i, l] = {value}")
             done += 1
@@ -205,7 +205,7 @@ def _inlined(signature: str, loops: Sequence[str], body: Sequence[str]) -> list[
     ]
 
 
-class _OverLanes(NumbaOperations):
+class _OverLanes(NumbaWriter):
     """Numbers of one lane, in float64 unless told otherwise."""
 
     compute = "float64"
@@ -213,7 +213,7 @@ class _OverLanes(NumbaOperations):
     def __init__(self) -> None:
         self.names: dict[Node, str] = {}
 
-    def show(self, arg: Node | float | int | bool) -> str:
+    def show(self, arg: Node | Constant) -> str:
         return self.names[arg] if isinstance(arg, Node) else f"np.{self.compute}({literal(arg)})"
 
     def define(self, node: Node) -> str:
@@ -285,7 +285,7 @@ class _Advance(_OverLanes):
         self.lines = _inlined("advance(hypers, powers)", ["l in range(powers.shape[1])"], body)
 
 
-class _LanesPass(NumbaOperations, PassPrinter):
+class _LanesPass(NumbaWriter, PassPrinter):
     """One pass as a Python function for Numba: rows outside, lanes inside."""
 
     def __init__(self, *args: Any, stage: int, kept: Mapping[str, int]) -> None:
@@ -333,23 +333,28 @@ class _LanesPass(NumbaOperations, PassPrinter):
         ]
 
     def _reducing(self, names: str) -> list[str]:
-        values = self.summands("np.float64({})".format)
+        nodes, values = self.part.reductions, self.summands("np.float64({})".format)
+        adding = [f"part{r} = {value}" for r, value in enumerate(values)]
+        adding += [f"total{r}[l] = {self.joined(node, f'total{r}[l]', f'part{r}')}" for r, node in enumerate(nodes)]
         return [
             '@njit(inline="always")',
             f"def stage{self.stage}pass{self.k}(first, table, reduced, sums, {names}):",
-            "    sums[:] = 0.0",
+            *(f"    sums[{r}] = {np_number(reduction_of(node).start)}" for r, node in enumerate(nodes)),
             "    for i in range(len(first) - 1):",
             *(f"        total{r} = sums[{r}, i]" for r in range(len(values))),
             *(f"        {line}" for line in self._scalar_views),
             "        for row in range(first[i], first[i + 1]):",
             *(f"            {line}" for line in self._views),
             "            for l in range(table.shape[1]):",
-            *(f"                {line}" for line in (*self.whole_tensor, *self.each_element)),
-            *(f"                total{r}[l] += {value}" for r, value in enumerate(values)),
+            *(f"                {line}" for line in (*self.whole_tensor, *self.each_element, *adding)),
         ]
 
     def load(self, name: str) -> str:
         return f"{name}_row[l]"
+
+    @property
+    def plain(self) -> Writer:
+        return NUMBA
 
     def root(self, row: int) -> str:
         return f"r{row}[l]"

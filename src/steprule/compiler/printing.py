@@ -1,104 +1,44 @@
-"""What every typed target shares: the order of a pass, the names of its quantities, and each operation in torch's semantics.
+"""What every typed target shares: the order of a pass and the names of its quantities.
 
-A target (cpu.py, gpu.py) says how its language loads, stores and picks; nothing here knows a language but Python's own
-arithmetic signs, which all of them take.
+A target (cpu.py, gpu.py) says how its language loads and stores. How it writes operations is its column of the table.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-from steprule.arithmetic import is_product
-from steprule.compiler.graph import COMPARISONS, Node
-from steprule.compiler.split import Pass, Program, literal, product
-
-_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-assert set(COMPARISONS.values()) <= set(_SIGNS)
-
-
-class Operations(ABC):
-    """How a language writes one operation on typed operands, in torch's semantics on NaN."""
-
-    @abstractmethod
-    def show(self, arg: Node | float | int | bool) -> str:
-        """An operand: a name, or a typed constant."""
-
-    @abstractmethod
-    def pick(self, condition: str, a: str, b: str) -> str:
-        """a where the condition holds, else b."""
-
-    @abstractmethod
-    def function(self, name: str, x: str) -> str:
-        """sqrt, exp, log or abs of x."""
-
-    @abstractmethod
-    def power(self, a: str, b: str) -> str:
-        """a to a power that is no literal."""
-
-    def divide(self, a: str, b: str) -> str:
-        """a / b, correctly rounded."""
-        return f"{a} / {b}"
-
-    def further(self, sign: str, a: str, b: str) -> str:
-        """The larger or smaller of two; nan if `a` is, and if `b` is, because no comparison with it holds."""
-        return self.pick(f"({a} {sign} {b}) | ({a} != {a})", a, b)
-
-    def expression(self, node: Node) -> str:
-        """One operation on typed operands, in torch's semantics on NaN."""
-        op = node.op
-        args = [self.show(a) for a in node.args]
-        if op == "div":
-            return self.divide(args[0], args[1])
-        if op in _SIGNS:
-            return f"{args[0]} {_SIGNS[op]} {args[1]}"
-        if op == "neg":
-            return f"-{args[0]}"
-        if op == "pow" and is_product(node.args[1]):
-            exponent = int(node.args[1])  # type: ignore[arg-type]
-            shown = product(args[0], abs(exponent))
-            if exponent < 0:
-                return self.divide(self.show(1.0), f"({shown})")
-            return shown if exponent else self.show(1.0)
-        if op == "pow":
-            return self.function("sqrt", args[0]) if node.args[1] == 0.5 else self.power(args[0], args[1])
-        if op == "maximum":
-            return self.further(">", args[0], args[1])
-        if op == "minimum":
-            return self.further("<", args[0], args[1])
-        if op == "clamp":
-            x, low, high = args
-            return self.further("<", f"({self.further('>', x, low)})", high)
-        if op == "lerp":
-            a, b, weight = args
-            near = f"{self.function('abs', weight)} < {self.show(0.5)}"
-            end, share = self.pick(near, a, b), self.pick(near, weight, f"({weight} - {self.show(1.0)})")
-            return f"({end}) + ({share}) * ({b} - {a})"
-        if op == "where":
-            return self.pick(args[0], args[1], args[2])
-        if op == "sign":
-            one, zero = self.show(1.0), self.show(0.0)
-            return self.pick(f"{args[0]} > {zero}", one, f"({self.pick(f'{args[0]} < {zero}', f'-{one}', zero)})")
-        return self.function(op, args[0])
+from steprule.compiler.graph import Node
+from steprule.compiler.split import Pass, Program
+from steprule.compiler.writing import Constant, PlainWriter, Writer, literal
+from steprule.maths import OPERATIONS
+from steprule.operations import Reduction
 
 
-class NumbaOperations(Operations):
-    """The operations as Numba takes them, on numbers of one dtype."""
+class NumbaWriter(Writer):
+    """Operations as Numba takes them, on numbers of one dtype."""
 
-    def pick(self, condition: str, a: str, b: str) -> str:
-        """A conditional expression: both sides are known, so LLVM makes it a select."""
-        return f"{a} if {condition} else {b}"
-
-    def function(self, name: str, x: str) -> str:
-        """numpy's."""
-        return f"np.{name}({x})"
-
-    def power(self, a: str, b: str) -> str:
-        """Python's operator, C's pow."""
-        return f"{a} ** {b}"
+    columns_of_table = ("numba",)
+    called = "np.{name}({operands})"
 
 
-class PassPrinter(Operations):
+NUMBA = PlainWriter(NumbaWriter.columns_of_table, NumbaWriter.called)
+
+
+def reduction_of(node: Node) -> Reduction:
+    """How the result of a node comes from elements."""
+    found = OPERATIONS[node.op].reduction
+    assert found is not None, node
+    return found
+
+
+def np_number(value: float) -> str:
+    """A float64 within a function for Numba, where `float("inf")` cannot stand."""
+    return repr(value) if math.isfinite(value) else f"{'-' if value < 0 else ''}np.inf"
+
+
+class PassPrinter(Writer):
     """One pass of a program, for columns of given dtypes; the maths is done in `compute`."""
 
     @property
@@ -125,6 +65,11 @@ class PassPrinter(Operations):
     @abstractmethod
     def load(self, name: str) -> str:
         """An element of a column, in the dtype of the maths."""
+
+    @property
+    @abstractmethod
+    def plain(self) -> Writer:
+        """What writes the parts of a reduction, in float64."""
 
     @abstractmethod
     def root(self, row: int) -> str:
@@ -165,7 +110,7 @@ class PassPrinter(Operations):
                 lines.append(f"{self.names[node]} = {self.reduced(row)}")
         self.whole_tensor = [*lines, *whole]
 
-    def show(self, arg: Node | float | int | bool) -> str:
+    def show(self, arg: Node | Constant) -> str:
         """An operand: a name, or the name of a typed constant."""
         if not isinstance(arg, Node):
             # A bare 1 would make a whole loop float64.
@@ -173,9 +118,13 @@ class PassPrinter(Operations):
         return self.names.get(arg) or self._new(arg)
 
     def summands(self, cast: Callable[[str], str]) -> list[str]:
-        """What each of this pass's reductions adds up, an element; `cast` makes a float64 of an operand."""
-        shown = map(cast, self.results)
-        return [f"{x} * {x}" if r.op == "norm" else x for r, x in zip(self.part.reductions, shown, strict=True)]
+        """What an element adds to each of this pass's reductions; `cast` makes a float64 of an operand."""
+        pairs = zip(self.part.reductions, self.results, strict=True)
+        return [self.plain.of(reduction_of(node).each, cast(x)) for node, x in pairs]
+
+    def joined(self, node: Node, a: str, b: str) -> str:
+        """Two parts of a reduction as one."""
+        return self.plain.of(OPERATIONS[reduction_of(node).join].call, a, b)
 
     def _new(self, node: Node) -> str:
         self.names[node] = self._unique(node.name or node.op)

@@ -8,17 +8,16 @@ elements from what they load; only the last one stores.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from steprule.arithmetic import FloatArithmetic, Real, is_product
+from steprule.arithmetic import Real
 from steprule.compiler.fold import fold
-from steprule.compiler.graph import REDUCTIONS, Graph, Kind, Node
+from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.lazy import lazy
-
-Constant = float | int | bool
+from steprule.compiler.writing import Constant, Writer, literal
+from steprule.maths import OPERATIONS
 
 
 @dataclass
@@ -80,16 +79,14 @@ class Program:
         """The scalars as a Python function, on plain floats and, slower, on those that never raise."""
         # By subscript: a hyperparameter may bear the name of a function.
         names: dict[Node, str] = {n: f"values[{name!r}]" for name, n in self.graph.inputs.items()}
+        host = _Host(names)
         lines = []
-
-        def show(arg: Node | Constant) -> str:
-            return names[arg] if isinstance(arg, Node) else f"({literal(arg)})"
-
         for node in self.graph.live:
             if node.kind is Kind.SCALAR and node.op != "input":
+                expression = host.expression(node)
                 names[node] = f"_s{len(names)}"
-                lines.append(f"{names[node]} = {python_expression(node, [show(a) for a in node.args])}")
-        new = [f"{name!r}: {show(value)}" for name, value in self.scalar_slots.items()]
+                lines.append(f"{names[node]} = {expression}")
+        new = [f"{name!r}: {host.show(value)}" for name, value in self.scalar_slots.items()]
         head = "def scalars(values):"
         tail = f"return [{', '.join(names[n] for n in self.roots)}], {{{', '.join(new)}}}"
         code = compile("\n    ".join([head, *lines, tail]), "<scalars>", "exec")
@@ -157,62 +154,26 @@ def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
 
 
 def _is_reduction(node: Node) -> bool:
-    return node.op in REDUCTIONS and node.kind is Kind.REDUCTION
+    return node.op != "input" and OPERATIONS[node.op].reduction is not None
 
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+class _Host(Writer):
+    """Writes scalars as Python, with names for what is known."""
+
+    columns_of_table = ("python",)
+
+    def __init__(self, names: dict[Node, str]) -> None:
+        self.names = names
+
+    def show(self, arg: Node | Constant) -> str:
+        return self.names[arg] if isinstance(arg, Node) else f"({literal(arg)})"
 
 
-def python_expression(node: Node, args: list[str]) -> str:
-    """One operation as Python source on operands that are names or bracketed numbers."""
-    if node.op in _INFIX:
-        return f"{args[0]} {_INFIX[node.op]} {args[1]}"
-    if node.op == "neg":
-        return f"-{args[0]}"
-    if node.op == "pow":
-        exponent = node.args[1]
-        if is_product(exponent):
-            return product(args[0], int(exponent))  # type: ignore[arg-type]
-        return f"sqrt({args[0]})" if exponent == 0.5 else f"power({args[0]}, {args[1]})"
-    return f"{node.op}({', '.join(args)})"
+def _functions(kind: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
+    """The functions of floats that the table has; `kind` makes a number of what one gives."""
+    rows = ((row.name, row.floats) for row in OPERATIONS.values() if row.floats is not None)
+    return {"power" if name == "pow" else name: lambda *args, f=f: kind(f(*args)) for name, f in rows}
 
 
-def literal(value: float | int | bool) -> str:
-    """A number as Python source; inf and nan have no literal."""
-    return repr(float(value)) if math.isfinite(value) else f'float("{float(value)}")'
-
-
-def product(name: str, exponent: int) -> str:
-    """name**exponent as products, in the order of `integer_power`.
-
-    >>> product("x", 5), product("x", -2), product("x", 7)
-    ('((x * x) * (x * x)) * x', '1.0 / (x * x)', '((x * x) * (x * x) * (x * x)) * x')
-    """
-    if exponent < 0:
-        return f"1.0 / ({product(name, -exponent)})"
-    if exponent == 0:
-        return "1.0"
-    if exponent <= 3:
-        return " * ".join([name] * exponent)
-    half = product(f"({name} * {name})", exponent // 2)
-    return f"({half}) * {name}" if exponent % 2 else half
-
-
-def _pick(condition: object, a: float, b: float) -> float:
-    return a if condition else b
-
-
-def _math_max(a: float, b: float) -> float:
-    return float(FloatArithmetic.maximum(a, b))
-
-
-def _math_min(a: float, b: float) -> float:
-    return float(FloatArithmetic.minimum(a, b))
-
-
-_FAST: dict[str, Any] = {
-    "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "abs": abs, "power": math.pow, "where": _pick,
-    "maximum": _math_max, "minimum": _math_min, "sign": FloatArithmetic.sign, "clamp": FloatArithmetic.clamp, "lerp": FloatArithmetic.lerp,
-}  # fmt: skip
-_EXACT: dict[str, Any] = {name: getattr(FloatArithmetic, name) for name in _FAST if hasattr(FloatArithmetic, name)}
-_EXACT |= {"power": lambda a, b: Real(a) ** Real(b), "where": FloatArithmetic.where}
+_EXACT = _functions(Real)
+_FAST = _functions(float)
