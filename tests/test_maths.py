@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -206,3 +208,39 @@ def test_the_vocabulary_is_closed() -> None:
     assert sorted(public) == sorted(maths.NAMES)
     tested = {*UNARY, *BINARY, *REDUCTIONS, "clamp", "lerp", "where"}
     assert set(maths.NAMES) <= tested
+
+
+def test_a_new_operation_is_a_row_and_nothing_else() -> None:
+    """A child adds one and has it in every form: the table there is its own."""
+    program = """
+import math
+import numpy as np, torch
+from steprule import rule, sweep, optim
+from steprule.arithmetic import apply
+from steprule.compiler import formula, javascript
+from steprule.compiler.graph import trace
+from steprule.operations import row
+
+@row(latex=r"\\cosh", floats=math.cosh)
+def cosh(x):
+    return apply("cosh", x)
+
+@rule
+def warped(p, g, *, lr: float = 0.1):
+    return p - lr * cosh(g)
+
+wanted = 1 - 0.1 * math.cosh(2)
+assert abs(warped(1.0, 2.0) - wanted) < 1e-15
+assert np.allclose(warped(np.ones(3), np.full(3, 2.0)), wanted, atol=1e-15)
+assert torch.allclose(warped(torch.ones(3).double(), torch.full((3,), 2.0).double()), torch.tensor(wanted).double(), atol=1e-15)
+assert formula.text(trace(warped)) == "p = p - lr * cosh(g)"
+assert formula.latex(trace(warped))[0].endswith(r"\\cosh\\left(g_{t}\\right)")
+assert "Math.cosh(g[i])" in javascript.source(trace(warped))
+p = torch.ones(3, dtype=torch.float64, requires_grad=True)
+p.grad = torch.full((3,), 2.0, dtype=torch.float64)
+optim.from_rule(warped)([p], backend="numba").step()
+assert torch.allclose(p.detach(), torch.tensor(wanted).double(), atol=1e-15)
+one, other = (sweep(warped, "airfoil-linear", {"lr": [1e-4, 2e-4]}, epochs=1, compile=c).train for c in (True, False))
+assert np.allclose(one, other, rtol=1e-5)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

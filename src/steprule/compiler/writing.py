@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from steprule.arithmetic import literal_power
+from steprule.arithmetic import Truth, literal_power
 from steprule.compiler.graph import Node
 from steprule.maths import OPERATIONS
 from steprule.operations import takes_signs
@@ -107,8 +107,10 @@ class Written:
     def __init__(self, writer: Writer, text: str, *, atom: bool = False) -> None:
         self.writer, self.text, self.atom = writer, text, atom
 
-    def steprule_apply(self, name: str, *args: Any) -> Written:
-        """Write one more operation."""
+    def steprule_apply(self, name: str, *args: Any) -> Any:
+        """Write one more operation; a pick that constants decide is made at once."""
+        if name == "where" and isinstance(args[0], Truth):
+            return args[1] if args[0] else args[2]
         return Written(self.writer, self.writer.write(name, args))
 
 
