@@ -170,8 +170,15 @@ class Slot:
 @dataclass(frozen=True)
 class Hyper:
     name: str
-    default: float | bool
+    default: float | bool | int | str
     off_at_zero: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Its annotation."""
+        if isinstance(self.default, str):
+            return 'Literal["one", "other"]'
+        return "Annotated[float, OffAtZero()]" if self.off_at_zero else type(self.default).__name__
 
 
 @dataclass(frozen=True)
@@ -187,19 +194,15 @@ class Drawn:
 
     @property
     def source(self) -> str:
-        kinds = {True: "Annotated[float, OffAtZero()]"}
         slots = ", ".join(s.name + (f": {s.start}" if s.start else "") for s in self.slots)
-        hypers = [
-            f"{h.name}: {'bool' if isinstance(h.default, bool) else kinds.get(h.off_at_zero, 'float')} = {h.default!r}"
-            for h in self.hypers
-        ]
+        hypers = [f"{h.name}: {h.kind} = {h.default!r}" for h in self.hypers]
         keywords = ", ".join([*hypers, *(["t"] if self.takes_t else [])])
         head = ", ".join(["p", "g", *([slots] if slots else []), *([f"*, {keywords}"] if keywords else [])])
-        body = [f"{name} = {part}" for name, part in self.lines]
+        body = [f"{name} = {part}" for name, part in self.lines]  # a name may be "for _ in range(k): x"
         results = ", ".join(map(str, self.results))
         return "\n".join(
             [
-                "from typing import Annotated, Any",
+                "from typing import Annotated, Any, Literal",
                 "from steprule import rule",
                 "from steprule.hyper import AbsentAtFirst, OffAtZero, OnePerTensor, StartsAt",
                 f"from steprule.maths import {', '.join(maths.NAMES)}",
@@ -251,6 +254,9 @@ class Drawer:
         }
     )
     switches: list[str] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
+    takes_t: bool = False
+    reduces: bool = False
 
     def number(self) -> Part:
         value = self.draw.choice([0.5, 0.1, 2, 1, 0.9, 3.0, -0.25, 1e-3, 1.5])
@@ -385,6 +391,8 @@ class Drawer:
                 ),
             ),
         ]
+        if self.takes_t:
+            forms.append((2, lambda: Part("element", f"({{0}} if {self.of_the_step()} else {{1}})", (e(), e()))))
         if self.switches:
             forms.append((2, lambda: Part("element", f"({{0}} if {choice(self.switches)} else {{1}})", (e(), e()))))
         weights = [w for w, _ in forms]
@@ -406,13 +414,19 @@ def drawn(seed: int) -> Drawn:
         elif kind < 0.3:
             hypers.append(Hyper(name, draw.choice([0.0, 0.3]), off_at_zero=True))
             self.switches.append(name)
+        elif kind < 0.4:
+            hypers.append(Hyper(name, draw.choice([1, 2, 3])))
+            self.whole.append(name)
+        elif kind < 0.5:
+            hypers.append(Hyper(name, draw.choice(["one", "other"])))
+            self.switches.append(f'{name} == "one"')
         else:
             hypers.append(Hyper(name, draw.choice([0.01, 0.3, 0.9, 1e-3, 1.0])))
-        if not isinstance(hypers[-1].default, bool):
+        if not isinstance(hypers[-1].default, bool | str):
             self.leaves["scalar"].append(leaf("scalar", name))
     if self.takes_t:
         self.leaves["scalar"].append(leaf("scalar", "t"))
-    plain = [h.name for h in hypers if not isinstance(h.default, bool) and not h.off_at_zero]
+    plain = [h.name for h in hypers if type(h.default) is float and not h.off_at_zero]
     taken = {h.name for h in hypers}
     slots: list[Slot] = []
     for name in draw.sample([n for n in SLOTS if n not in taken], draw.choice([0, 1, 1, 2, 2, 3])):
@@ -420,7 +434,7 @@ def drawn(seed: int) -> Drawn:
         if kind < 0.45:
             slots.append(Slot(name, ""))
         elif kind < 0.6:
-            start = repr(draw.choice(plain)) if plain and draw.random() < 0.5 else "0.5"
+            start = repr(draw.choice(plain)) if plain and draw.random() < 0.5 else draw.choice(["0.5", "'p'", "'g'"])
             slots.append(Slot(name, f"Annotated[Any, StartsAt({start})]"))
         elif kind < 0.85:
             slots.append(Slot(name, "Annotated[Any, AbsentAtFirst()]", absent=True))
@@ -470,6 +484,9 @@ def _body(self: Drawer, slots: list[Slot], hypers: list[Hyper]) -> Drawn:
         part = {"element": self.element, "scalar": self.scalar, "tensor": self.tensor}[kind](3)
         lines.append((name, part))
         self.leaves[kind].append(leaf(kind, name))
+        if kind == "element" and self.whole and draw.random() < 0.4:
+            again = Part("element", f"(0.5 * {name} + {{0}})", (self.element(1),))
+            lines.append((f"for _ in range({draw.choice(self.whole)}): {name}", again))
     for slot in slots:
         if isinstance(known := results.get(slot.name), tuple):
             part = self.tensor(2) if known[1] else self.scalar(2)

@@ -75,7 +75,7 @@ def cases(rule: Rule, seed: int) -> Iterator[Case]:
     for k in rng.permutation(len(variants))[:2]:
         hypers = {**rule.defaults, **variants[k]}
         for name, value in hypers.items():
-            if not isinstance(value, bool) and value != 0:
+            if type(value) is float and value != 0:
                 hypers[name] = float(value * rng.choice([1.0, 0.7, 1.3]))
         start, gradients = rng.normal(size=SIZE), rng.normal(size=(STEPS, SIZE))
         if wild := k == len(variants) - 1 and not variant_of(rule, hypers).reduces:
@@ -274,7 +274,7 @@ def walk_by_lanes(case: Case, compiled: bool) -> Walk:
     module = rule.module if compiled else as_python(lanes.source_of(rule))
     table_rows, power_rows, reductions = rule.extents
     hypers = {
-        n: np.array([0.5 * v, v, v]) if not isinstance(v, bool) else np.array([v] * 3) for n, v in case.hypers.items()
+        n: np.array([0.5 * v, v, v]) if type(v) is float else np.array([v] * 3) for n, v in case.hypers.items()
     }
     width = LANES
     tensors, first = lanes.layout([SIZE])

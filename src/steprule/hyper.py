@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
 
 from steprule.errors import InputError, InputTypeError, StepruleError
+
+Value = float | bool | int | str
+"""A hyperparameter's."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,19 @@ RateDecay = Annotated[
 ]
 Start = Annotated[float, Ge(0), Meaning("value at which the accumulator starts"), Search(1e-4, 1.0)]
 WeightDecay = Annotated[float, Ge(0), OffAtZero(), Meaning("weight decay", r"\lambda"), Search(1e-6, 1.0)]
+Whole = Annotated[int, Ge(1)]
+"""A whole number, as of repetitions: `for _ in range(k)`. Python's own: each value is a variant of the rule."""
 Flag = bool
 """A switch, which a rule may test by `if`; `Annotated[bool, Meaning("...")]` says what it switches."""
 
 
 @dataclass(frozen=True)
 class StartsAt:
-    """Slot annotation: the slot starts at this number, or at the hyperparameter of this name."""
+    """Slot annotation: the slot starts at this number, or at the hyperparameter of this name.
+
+    `StartsAt("p")` and `StartsAt("g")` start it at the parameter or the gradient, as the rule sees it at its first step: an anchor
+    such as Lookahead's slow weights, or an average that is not biased towards zero.
+    """
 
     value: float | str
 
@@ -128,13 +138,16 @@ class Hyper:
     """One hyperparameter of a rule, as its annotation and default state it."""
 
     name: str
-    default: float | bool
+    default: Any
+    """A `Value`."""
     bounds: tuple[BaseMetadata, ...] = ()
     meaning: str = ""
     letter: str = ""
     search: Search | None = None
     off_at_zero: bool = False
     given: Given | None = None
+    choices: tuple[Value, ...] = ()
+    """What `Literal[...]` allows; empty for a number or a flag."""
 
     @property
     def is_flag(self) -> bool:
@@ -142,23 +155,50 @@ class Hyper:
         return isinstance(self.default, bool)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is a whole number, annotated `int`."""
+        return type(self.default) is int and not self.choices
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a rule sees Python's own value, and may do with it what Python can: a flag, a whole number, a choice."""
+        return self.is_flag or self.is_whole or bool(self.choices)
+
+    @property
     def switches(self) -> bool:
-        """Whether its value decides which variant of the rule runs: a flag, or a number that is off at zero."""
-        return self.is_flag or self.off_at_zero
+        """Whether its value decides which variant of the rule runs: a plain value, or a number that is off at zero."""
+        return self.is_plain or self.off_at_zero
+
+    def variant_of(self, value: Value) -> Value:
+        """What of a value decides the variant: all of a plain one, of a number whether it is on."""
+        return value if self.is_plain else bool(value != 0)
+
+    def samples(self) -> tuple[Value, ...]:
+        """A value for each of its variants; of a whole number the default alone."""
+        if self.choices:
+            return self.choices
+        return (self.default,) if self.is_whole else (False, True) if self.is_flag else (0.0, 0.5)
 
     @property
     def range(self) -> str:
         """The values allowed, in words: "a number in [0, 1)"."""
         if self.is_flag:
             return "True or False"
+        if self.choices:
+            return f"one of {', '.join(map(repr, self.choices))}"
         low = next((b for b in self.bounds if isinstance(b, Ge | Gt)), None)
         high = next((b for b in self.bounds if isinstance(b, Le | Lt)), None)
         left = f"[{low.ge:g}" if isinstance(low, Ge) else f"({low.gt:g}" if isinstance(low, Gt) else "(-inf"
         right = f"{high.le:g}]" if isinstance(high, Le) else f"{high.lt:g})" if isinstance(high, Lt) else "inf)"
-        return f"a number in {left}, {right}"
+        return f"a {'whole ' if self.is_whole else ''}number in {left}, {right}"
 
-    def validate(self, value: object, rule: str) -> float | bool:
-        """`value` as a plain float or bool. Raises `InputError` out of bounds or not finite, `InputTypeError` else."""
+    def validate(self, value: object, rule: str) -> Any:
+        """`value` as a plain float, int, bool or choice. Raises `InputError` out of bounds or not finite, `InputTypeError` else."""
+        if self.choices:
+            found = next((c for c in self.choices if type(c) is type(value) and c == value), None)
+            if found is None and not (isinstance(value, str) and value in self.choices):
+                raise self._refusal(InputError if isinstance(value, str | int) else InputTypeError, value, rule)
+            return value if found is None else found
         if self.is_flag:
             if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # numpy's bool is no bool
                 return bool(value)
@@ -168,10 +208,14 @@ class Hyper:
         number = float(value)
         if not math.isfinite(number) or not all(_holds(bound, number) for bound in self.bounds):
             raise self._refusal(InputError, value, rule)
-        return number
+        if self.is_whole and number != int(number):
+            raise self._refusal(InputError, value, rule)
+        return int(number) if self.is_whole else number
 
-    def parse(self, text: str, rule: str) -> float | bool:
+    def parse(self, text: str, rule: str) -> Any:
         """`text`, as typed on a command line, as a value of this hyperparameter."""
+        if self.choices:
+            return self.validate(next((c for c in self.choices if str(c) == text), text), rule)
         if self.is_flag:
             words = {
                 "true": True,
@@ -198,6 +242,10 @@ class Hyper:
         return kind(f"{rule}: hyperparameter {self.name}", expected=self.range, got=shown, hint=default)
 
 
+FROM_THE_STEP: Mapping[object, str] = {"p": "parameter", "g": "gradient"}
+"""What a slot may start at that is known only when the rule first sees it."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """One state of a rule, under torch's name for it."""
@@ -208,23 +256,39 @@ class Slot:
     absent_at_first: bool = False
     letter: str = ""
     full_precision: bool = False
+    first: str = ""
+    """"p" or "g" where it starts at that, as the rule sees it at the slot's first step; until then it is absent."""
 
     @property
     def starts(self) -> str:
         """How it starts, in words."""
+        if self.first:
+            return f"the {FROM_THE_STEP[self.first]} of its first step"
         if self.absent_at_first:
             return "absent until its first use"
         return f"{self.start:g}" if isinstance(self.start, float) else f"the hyperparameter {self.start}"
 
 
 def hyper_from(name: str, default: object, annotation: object) -> Hyper:
-    """The record of a keyword-only parameter. Raises `InputTypeError` where the default is neither number nor bool."""
-    if isinstance(default, bool) or not isinstance(default, int | float):
-        value: float | bool | None = default if isinstance(default, bool) else None
+    """The record of a keyword-only parameter. Raises `InputTypeError` where the default is none that its annotation allows."""
+    kind = getattr(annotation, "__origin__", annotation) if hasattr(annotation, "__metadata__") else annotation
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    value: Value
+    if choices:
+        if default not in choices:
+            raise InputTypeError(f"hyperparameter {name}", expected=f"a default of {list(choices)}", got=repr(default))
+        value = default  # type: ignore[assignment]
+    elif isinstance(default, bool):
+        value = default
+    elif not isinstance(default, int | float):
+        hint = f'Write {name}: Literal["a", "b"] = "a" for a choice.' if isinstance(default, str) else ""
+        raise InputTypeError(
+            f"hyperparameter {name}", expected="a number or a bool as default", got=repr(default), hint=hint
+        )
+    elif kind is int and default != int(default):
+        raise InputTypeError(f"hyperparameter {name}", expected="a whole number as default", got=repr(default))
     else:
-        value = float(default)
-    if value is None:
-        raise InputTypeError(f"hyperparameter {name}", expected="a number or a bool as default", got=repr(default))
+        value = int(default) if kind is int else float(default)
     marks = list(_marks(annotation))
     meaning = next((m for m in marks if isinstance(m, Meaning)), Meaning(""))
     return Hyper(
@@ -236,6 +300,7 @@ def hyper_from(name: str, default: object, annotation: object) -> Hyper:
         search=next((m for m in marks if isinstance(m, Search)), None),
         off_at_zero=any(isinstance(m, OffAtZero) for m in marks),
         given=next((m for m in marks if isinstance(m, Given)), None),
+        choices=choices,
     )
 
 
@@ -243,9 +308,11 @@ def slot_from(name: str, annotation: object) -> Slot:
     """The record of a positional parameter after `p, g`."""
     start: float | str = 0.0
     per_tensor = absent = full = False
-    letter = ""
+    letter = first = ""
     for mark in _marks(annotation):
         match mark:
+            case StartsAt(value) if value in FROM_THE_STEP:
+                first, absent = str(value), True
             case StartsAt(value):
                 start = value if isinstance(value, str) else float(value)
             case OnePerTensor(value):
@@ -256,7 +323,12 @@ def slot_from(name: str, annotation: object) -> Slot:
                 full = True
             case Letter(latex):
                 letter = latex
-    return Slot(name, start, per_tensor, absent, letter, full)
+    return Slot(name, start, per_tensor, absent, letter, full, first)
+
+
+def said(value: Value, form: str = "g") -> str:
+    """A hyperparameter's value in words: a number in this form, a flag or a choice by its name."""
+    return f"{value:{form}}" if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
 
 
 def _marks(annotation: object) -> Any:

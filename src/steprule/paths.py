@@ -16,6 +16,7 @@ from steprule import rules
 from steprule.compiler import anatomy, eager
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError
+from steprule.hyper import said
 from steprule.problems import surfaces
 from steprule.problems.surface import Array, Point, Surface
 from steprule.rules.parts import composed
@@ -71,7 +72,7 @@ class Trace(Shown):
         ending = f"to ({c:.6g}, {d:.6g})" if self.diverged_at is None else f"not finite from step {self.diverged_at}"
         fall = f"value {self.values[0]:.5g} -> {self.values[-1]:.5g}" + (" (best lr here)" if self.tuned else "")
         noise = f", noise {self.noise:g}, seed {self.seed}" if self.noise else ""
-        set_ = ", ".join(f"{n}={v:g}" for n, v in self.hypers.items() if v)
+        set_ = ", ".join(f"{n}={said(v)}" for n, v in self.hypers.items() if v)
         with np.errstate(invalid="ignore"):
             bars = sparkline(self.values - min(0.0, float(np.nanmin(self.values))))
         head = f"{self.label or self.rule} on {self.surface}, {self.steps} steps{noise}: {set_}"

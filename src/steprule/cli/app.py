@@ -440,10 +440,9 @@ def _rule_record(rule: Any) -> dict[str, Any]:
 
 
 def _defaults(rule: Any) -> str:
-    return ", ".join(
-        f"{name}={value:g}" if not isinstance(value, bool) else f"{name}={value}"
-        for name, value in rule.defaults.items()
-    )
+    from steprule.hyper import said
+
+    return ", ".join(f"{name}={said(value)}" for name, value in rule.defaults.items())
 
 
 def _paper(rule: Any) -> str:

@@ -100,11 +100,11 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
 
 
 def _has(rule: Rule, name: str) -> bool:
-    return name in rule.defaults or (name == "betas" and "beta1" in rule.defaults and "beta2" in rule.defaults)
+    return name in rule.defaults or (name == "betas" and bool(rule.betas))
 
 
 def _parsed(rule: Rule, name: str, value: str) -> Any:
     if name != "betas":
         return rule.hyper(name).parse(value, rule.name)
     parts = value.strip("()").split(",")
-    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(("beta1", "beta2"), parts, strict=False))
+    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(rule.betas, parts, strict=False))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import FrameType
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 
 from steprule.arithmetic import Real, Truth
 from steprule.errors import RuleError
+from steprule.hyper import Value
 from steprule.maths import OPERATIONS
 from steprule.operations import takes_signs
 from steprule.rules.rule import Rule
@@ -51,7 +53,7 @@ class Graph:
     """What one variant of a rule computes, in order."""
 
     rule: Rule
-    switches: Mapping[str, float | bool]
+    switches: Mapping[str, Value]
     absent: frozenset[str]
     """The slots that were None."""
     inputs: dict[str, Node] = field(default_factory=dict)
@@ -82,7 +84,6 @@ class Symbol:
     """Stands for a number while a rule is traced; each operation on it adds a node."""
 
     __slots__ = ("_node", "_tape", "_truth")
-    __array_ufunc__ = None
 
     def __init__(self, tape: _Tape, node: Node, *, truth: bool | None = None) -> None:
         self._tape, self._node, self._truth = tape, node, truth
@@ -92,14 +93,17 @@ class Symbol:
         return self._tape.add(name, *args)
 
     def __bool__(self) -> bool:
-        if self._truth is None:
-            named = f"{self._node.name!r}" if self._node.name else "a computed value"
-            if self._node.op == "input" and self._node.kind is Kind.SCALAR:
-                expected = "a flag, or a number annotated as off at zero"
-                _refuse(f"an `if` on {named}", expected, "Annotate it so, or use where(condition, a, b).")
-            got = f"an `if` on {named}, which differs from element to element or from step to step"
-            _refuse(got, "no such `if`", "Use where(condition, a, b).")
-        return self._truth
+        if self._truth is not None:
+            return self._truth
+        node = self._node
+        named = f"{node.name!r}" if node.name else "a computed value"
+        if node.op == "input" and node.kind is Kind.SCALAR:
+            expected = "a flag, a whole number (int), or a number annotated as off at zero"
+            _refuse(f"an `if` on {named}", expected, "Annotate it so, or use where(condition, a, b).")
+        if node.kind is not Kind.SCALAR:
+            got = f"an `if` on {named}, which differs from element to element or from tensor to tensor"
+            _refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
+        return self._tape.decide(node if node.truth else self._tape.add("ne", self, 0.0)._node)
 
     def __pos__(self) -> Symbol:
         return self._tape.add("where", self, 1.0, 0.0) if self._node.truth else self
@@ -121,13 +125,25 @@ class Symbol:
 
     __float__ = __int__ = __index__ = __complex__ = __array__ = __round__ = __trunc__ = _foreign
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """numpy's scalars ask with their own signs; what is no sign is refused as torch's functions are."""
+        name = _SIGNS_OF_NUMPY.get(ufunc.__name__)
+        if method != "__call__" or options or name is None or any(getattr(x, "ndim", 0) for x in inputs):
+            _refuse(f"numpy's {ufunc.__name__} on a symbol", "a function of steprule.maths", _VOCABULARY)
+        numbers = (x if isinstance(x, Symbol) else x.item() if hasattr(x, "item") else x for x in inputs)
+        return self._tape.add(name, *numbers)
+
+    def __array_function__(self, function: Any, *args: Any) -> NoReturn:
+        _refuse(f"numpy's {function.__name__} on a symbol", "a function of steprule.maths", _VOCABULARY)
+
     @classmethod
     def __torch_function__(cls, *args: Any, **kwargs: Any) -> NoReturn:
         """torch asks the class, not the symbol."""
         _refuse("a function of torch on a symbol", "a function of steprule.maths", _VOCABULARY)
 
     def _outside(self, *args: Any) -> NoReturn:
-        _refuse("an operation outside the language", "+ - * / ** abs, comparisons, steprule.maths", "")
+        hint = "Python's max, min and sum are others: import those of steprule.maths."
+        _refuse("an operation outside the language", "+ - * / ** abs, comparisons, steprule.maths", hint)
 
     __matmul__ = __rmatmul__ = __getitem__ = __iter__ = __len__ = __contains__ = __divmod__ = __rdivmod__ = _outside
 
@@ -141,11 +157,25 @@ class Symbol:
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imod__ = __ifloordiv__ = __iand__ = __ior__ = _in_place
 
 
+_SIGNS_OF_NUMPY = {
+    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "power": "pow", "negative": "neg",
+    "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq", "not_equal": "ne",
+    "remainder": "mod", "floor_divide": "floordiv", "absolute": "abs",
+}  # fmt: skip
+
+MOST_WAYS = 64
+"""Ways through a rule by its ifs on numbers of the step: more are refused, for all of them are computed."""
+
+
 class _Tape:
     """Records nodes; the same operation on the same arguments is one node."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.answers: list[bool] = []
+        """What the first ifs of a run are told; the others are told True."""
+        self.decided: dict[Node, bool] = {}
+        """What each if on a number of the step was told in this run, in order."""
         self.seen: dict[Any, Node] = {}
         self.frames: list[FrameType] = []
         """The author's functions at work; a frame that is held keeps its local names after the return."""
@@ -183,6 +213,17 @@ class _Tape:
             self.graph.nodes.append(node)
         return Symbol(self, self.seen[key])
 
+    def decide(self, condition: Node) -> bool:
+        """What an if on a number of the step is told in this run: another run goes the other way."""
+        if condition not in self.decided:
+            k = len(self.decided)
+            if k >= MOST_WAYS:
+                _refuse(
+                    f"more than {MOST_WAYS} ifs on numbers of the step, or a loop on one", "few of them", "Use where."
+                )
+            self.decided[condition] = self.answers[k] if k < len(self.answers) else True
+        return self.decided[condition]
+
     def _fit_truths(self, op: str, args: list[Node | float | int | bool]) -> None:
         """A truth value that meets a number becomes the number 0 or 1; where one is asked for, there must be one."""
         wanted = OPERATIONS[op].truths
@@ -209,7 +250,7 @@ class _Tape:
 
 def trace(
     rule: Rule,
-    switches: Mapping[str, float | bool] | None = None,
+    switches: Mapping[str, Value] | None = None,
     *,
     absent: frozenset[str] = frozenset(),
     reduced: frozenset[str] = frozenset(),
@@ -247,7 +288,7 @@ def _unused(graph: Graph) -> set[str]:
     return {n for n, node in slots.items() if graph.outputs[n] is node and node not in read and node not in handed_on}
 
 
-def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
+def _run(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
     """A trace; a slot of one number that follows from a reduction is known when that is, not when the step begins."""
     while True:
         graph = _run_once(rule, switches, absent, reduced)
@@ -260,9 +301,7 @@ def _run(rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str
         reduced |= found
 
 
-def _run_once(
-    rule: Rule, switches: Mapping[str, float | bool], absent: frozenset[str], reduced: frozenset[str]
-) -> Graph:
+def _run_once(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
     graph = Graph(rule, switches, absent)
     tape = _Tape(graph)
     args = [tape.input("p", Kind.ELEMENT), tape.input("g", Kind.ELEMENT)]
@@ -273,8 +312,8 @@ def _run_once(
     ]
     hypers: dict[str, Any] = {}
     for hyper in rule.hypers:
-        if hyper.is_flag or (hyper.off_at_zero and not switches[hyper.name]):
-            hypers[hyper.name] = switches[hyper.name] if hyper.is_flag else Real(0.0)
+        if hyper.is_plain or (hyper.off_at_zero and not switches[hyper.name]):
+            hypers[hyper.name] = switches[hyper.name] if hyper.is_plain else Real(0.0)
         else:
             kind = Kind.REDUCTION if hyper.given is not None and hyper.given.reduction else Kind.SCALAR
             hypers[hyper.name] = tape.input(hyper.name, kind, truth=True if hyper.off_at_zero else None)
@@ -291,19 +330,59 @@ def _taken(
     rule: Rule, graph: Graph, tape: _Tape, absent: frozenset[str], args: list[Any], hypers: dict[str, Any]
 ) -> Graph:
     """The graph, filled by the author's function."""
+    ways = 0
+
+    def follow(answers: list[bool]) -> dict[str, Node | float | None]:
+        """What comes out of all ways that begin with these answers, merged: by `where`, as numbers of the step decide."""
+        nonlocal ways
+        ways += 1
+        tape.answers, tape.decided = answers, {}
+        with _authors_errors(rule, absent):
+            if ways > MOST_WAYS:
+                _refuse(f"more than {MOST_WAYS} ways through its ifs on numbers of the step", "fewer", "Use where.")
+            result = rule.function(*args, **hypers)
+        last = next((f.f_lineno for f in tape.frames if f.f_code is rule.codes[0]), rule.lines[1])
+        found = _results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}")
+        path = list(tape.decided.items())
+        for k in reversed(range(len(answers), len(path))):
+            other = follow([*(answer for _, answer in path[:k]), False])
+            with _authors_errors(rule, absent):
+                found = {name: _merged(tape, path[k][0], name, value, other[name]) for name, value in found.items()}
+        return found
+
+    graph.outputs = follow([])
+    _name_from(graph, tape.frames)
+    return graph
+
+
+@contextmanager
+def _authors_errors(rule: Rule, absent: frozenset[str]) -> Iterator[None]:
+    """Whatever is raised in the author's function is a `RuleError` with its line."""
     try:
-        result = rule.function(*args, **hypers)
+        yield
     except RuleError as error:
         raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
+    except RecursionError:
+        raise RuleError(f"{_authors_line(None, rule)}: rule {rule.name}: it calls itself without end") from None
     except Exception as error:
         none = absent and "NoneType" in str(error)
         hint = f"A slot that is absent is None ({', '.join(sorted(absent))}): test `is None`." if none else ""
         what = f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
         raise RuleError(what, hint=hint) from error
-    last = next((f.f_lineno for f in tape.frames if f.f_code is rule.codes[0]), rule.lines[1])
-    _take_results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}")
-    _name_from(graph, tape.frames)
-    return graph
+
+
+def _merged(
+    tape: _Tape, condition: Node, name: str, a: Node | float | None, b: Node | float | None
+) -> Node | float | None:
+    """A result of two ways."""
+    if a is b or (not isinstance(a, Node) and not isinstance(b, Node) and repr(a) == repr(b)):
+        return a
+    if a is None or b is None:
+        hint = "Let it start at p, at g or at a number: StartsAt."
+        _refuse(
+            f"a slot {name} that is None after one step and not after another", "no `if` that leaves it so or so", hint
+        )
+    return tape.add("where", *(Symbol(tape, x) if isinstance(x, Node) else x for x in (condition, a, b)))._node
 
 
 def _name_from(graph: Graph, frames: list[FrameType]) -> None:
@@ -311,8 +390,10 @@ def _name_from(graph: Graph, frames: list[FrameType]) -> None:
         _name_nodes(graph, frame.f_locals)
 
 
-def _take_results(graph: Graph, result: Any, where: str) -> None:
+def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | None]:
+    """What the author's function gave, by name."""
     rule = graph.rule
+    found: dict[str, Node | float | None] = {}
     wanted = ["p", *(s.name for s in rule.slots)]
     results = result if isinstance(result, tuple) else (result,)
     if len(results) != len(wanted):
@@ -325,7 +406,7 @@ def _take_results(graph: Graph, result: Any, where: str) -> None:
     for name, value in zip(wanted, results, strict=True):
         slot = next((s for s in rule.slots if s.name == name), None)
         if value is None and slot is not None and name in graph.absent:
-            graph.outputs[name] = None
+            found[name] = None
             continue
         if isinstance(value, bool) or not isinstance(value, Symbol | float | int):
             raise RuleError(
@@ -348,7 +429,8 @@ def _take_results(graph: Graph, result: Any, where: str) -> None:
                 got="one an element",
                 hint="Reduce it with norm, mean or sum.",
             )
-        graph.outputs[name] = output
+        found[name] = output
+    return found
 
 
 def _name_nodes(graph: Graph, names: Mapping[str, Any]) -> None:
@@ -361,10 +443,10 @@ def _name_nodes(graph: Graph, names: Mapping[str, Any]) -> None:
             value._node.name = name
 
 
-def _authors_line(error: BaseException, rule: Rule) -> str:
+def _authors_line(error: BaseException | None, rule: Rule) -> str:
     """The deepest place in the author's files: file:line."""
     files = {code.co_filename for code in rule.codes}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+    for frame in reversed(traceback.extract_tb(error.__traceback__ if error else None)):
         if frame.filename in files:
             return f"{frame.filename}:{frame.lineno}"
     return f"{rule.lines[0]}:{rule.lines[1]}"

@@ -12,20 +12,16 @@ from typing import Any
 
 from steprule.compiler.graph import Graph, Kind, Node, trace
 from steprule.compiler.split import Program, split
+from steprule.hyper import Value
 from steprule.rules.rule import Rule
 
 NOTHING: frozenset[str] = frozenset()
-Switches = tuple[tuple[str, bool], ...]
+Switches = tuple[tuple[str, Value], ...]
 
 
 def switches_of(rule: Rule, hypers: Mapping[str, Any]) -> Switches:
     """What switches, from the values of the hyperparameters."""
-    return tuple(
-        (h.name, v if isinstance(v, bool) else bool(v != 0))
-        for h in rule.hypers
-        if h.switches
-        for v in (hypers[h.name],)
-    )
+    return tuple((h.name, h.variant_of(hypers[h.name])) for h in rule.hypers if h.switches)
 
 
 class Variant:

@@ -6,7 +6,7 @@ import copyreg
 import inspect
 import pickle
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -117,13 +117,14 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
         numbers = {n: float(v) if isinstance(v, Tensor) else v for n, v in hypers.items()}
         bound = {n: hypers.get(n, v) for n, v in found.bind(numbers).items() if _is_settable(found, n)}
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
-        super().__init__(params, _with_betas(bound), **own)
+        super().__init__(params, _with_betas(bound, found.betas), **own)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As torch; `beta1` and `beta2` of a group become its `betas`."""
-        if isinstance(param_group, dict) and "betas" in self.defaults and {"beta1", "beta2"} & set(param_group):
-            beta1, beta2 = param_group.get("betas", self.defaults["betas"])
-            param_group["betas"] = (param_group.pop("beta1", beta1), param_group.pop("beta2", beta2))
+        """As torch; `beta1`, `beta2` and so on of a group become its `betas`."""
+        names = self.rule.betas
+        if isinstance(param_group, dict) and "betas" in self.defaults and set(names) & set(param_group):
+            betas = param_group.get("betas", self.defaults["betas"])
+            param_group["betas"] = tuple(param_group.pop(n, v) for n, v in zip(names, betas, strict=True))
         super().add_param_group(param_group)
 
 
@@ -132,16 +133,14 @@ def _is_settable(rule: Rule, name: str) -> bool:
     return rule.hyper(name).given is None
 
 
-def _with_betas(values: dict[str, Any]) -> dict[str, Any]:
-    """`beta1` and `beta2` as torch's constructors say them: schedulers look for `betas`."""
-    if not {"beta1", "beta2"} <= set(values):
-        return values
+def _with_betas(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """`beta1`, `beta2` and so on as torch's constructors say them: schedulers look for `betas`."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if name == "beta1":
-            found["betas"] = (value, values["beta2"])
-        elif name != "beta2":
+        if name not in names:
             found[name] = value
+        elif name == names[0]:
+            found["betas"] = tuple(values[n] for n in names)
     return found
 
 
@@ -165,7 +164,7 @@ def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
     """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
     _check_names(raw)
     found = equipped(raw)
-    defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None})
+    defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None}, found.betas)
     taken = {h.name for h in raw.hypers}
     space = {
         "rule": found,

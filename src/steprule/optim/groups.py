@@ -397,7 +397,7 @@ class GroupPlan:
         """The keys that torch's class wants in a state that has begun; a rule of one's own begins what is missing."""
         if not self._has_class:
             return []
-        off = tuple((n, False) for n, _ in self.switches)
+        off = tuple((n, False if isinstance(v, bool) else v) for n, v in self.switches)
         slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in variant(self.rule, off).slots]
         return [*(["step"] if self.counts_steps else []), *slots]
 

@@ -68,8 +68,8 @@ def hypers_of(
     found: dict[str, Any] = {}
     for hyper in rule.hypers:
         name = hyper.name
-        if name in ("beta1", "beta2") and "betas" in group:
-            value = group["betas"][name == "beta2"]
+        if "betas" in group and name in rule.betas:
+            value = group["betas"][rule.betas.index(name)]
         elif name in beyond or hyper.given is not None:
             value = group.get(name, hyper.default)
         else:

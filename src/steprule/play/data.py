@@ -86,7 +86,7 @@ def _about(rule: Rule) -> dict[str, Any]:
         "summary": rule.summary,
         "colour": style.colour,
         "dash": _dashes(style.dash),
-        "hypers": [_hyper(h) for h in whole.hypers if h.name not in LEFT_OUT],
+        "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
         "slots": [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in whole.slots],
         "variants": {},
     }
@@ -95,6 +95,11 @@ def _about(rule: Rule) -> dict[str, Any]:
 def _dashes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
     named = {"-": (), "--": (6, 3), ":": (1.5, 2.5), "-.": (7, 3, 1.5, 3)}
     return list(named[dash] if isinstance(dash, str) else (1.5 * d for d in dash[1]))
+
+
+def _is_fixed(hyper: Hyper) -> bool:
+    """Whether the page leaves it at its default: it has sliders and boxes, and no field for whole numbers and choices."""
+    return hyper.name in LEFT_OUT or (hyper.is_plain and not hyper.is_flag)
 
 
 def _hyper(hyper: Hyper) -> dict[str, Any]:
@@ -117,11 +122,12 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
     """Each variant's functions as JavaScript, one a stage, by its switches; their rows go into `about`."""
     whole = composed(rule)
     for switches in whole.variants():
-        if any(switches.get(name) for name in LEFT_OUT):
+        fixed = {h.name: h.default for h in whole.hypers if _is_fixed(h) and h.switches}
+        if any(switches[name] != value for name, value in fixed.items()):
             continue
         variant = variant_of(whole, {**whole.defaults, **switches})
         graphs = [variant.graph(absent) for absent in variant.stages]
-        key = "".join(str(int(bool(v))) for n, v in switches.items() if n not in LEFT_OUT)
+        key = "".join(str(int(bool(v))) for n, v in switches.items() if n not in fixed)
         about["variants"][key] = {
             "stages": [_rows(graph, maths) for graph in graphs],
             "where": _where(variant.graph(), maths),

@@ -45,7 +45,7 @@ def moved(range_: Search, decades: float) -> Search:
 
 
 def _tunable(hyper: Hyper) -> bool:
-    return not hyper.is_flag and hyper.given is None and (hyper.search is not None or hyper.default > 0)
+    return not hyper.is_plain and hyper.given is None and (hyper.search is not None or hyper.default > 0)
 
 
 def _around(hyper: Hyper) -> Search:

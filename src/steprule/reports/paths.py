@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from steprule import rules
 from steprule.errors import InputError
 from steprule.files import write_aside
+from steprule.hyper import said as in_words
 from steprule.paths import Trace
 from steprule.problems import surfaces
 from steprule.problems.surface import Array, Point, Surface
@@ -86,7 +87,9 @@ def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
     usual = composed(rules.resolve(trace.of or trace.rule)).defaults
     like = [other.hypers for other in among if (other.label or other.rule) == (trace.label or trace.rule)]
     said = {n: v for n, v in trace.hypers.items() if n == "lr" or v != usual[n] or any(h.get(n) != v for h in like)}
-    shown = [f"{n} {v:.3g}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()]
+    shown = [
+        f"{n} {in_words(v, '.3g')}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()
+    ]
     text = "  ".join([trace.label or trace.rule, ", ".join(shown)]).strip()
     if trace.diverged_at is not None:
         return f"{text}  (diverged: not finite from step {trace.diverged_at})"

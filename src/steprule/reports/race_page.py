@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from steprule.files import write_aside
+from steprule.hyper import said
 from steprule.problems import airfoil
 from steprule.races import Cell, Race, in_words
 from steprule.reports import race_charts
@@ -123,7 +124,7 @@ def _table(race: Race, cell: Cell) -> str:
             f"{s.diverged_trials:.0%}",
             f"{s.to_target:.0%}" if s.missed < 0.5 else "missed",
             f"{s.good_decades:.2g}" if s.good_decades is not None else "–",
-            ", ".join(f"{n}={v:.3g}" for n, v in s.hypers.items()),
+            ", ".join(f"{n}={said(v, '.3g')}" for n, v in s.hypers.items()),
         ]
         swatch = f'<span class="swatch" style="background:{style_of(s.label).colour}"></span>'
         cells = "".join(f"<td>{escape(n)}</td>" for n in numbers)

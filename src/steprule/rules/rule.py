@@ -11,9 +11,10 @@ a default; a keyword-only `t` without default is the step number, from 1. It ret
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, get_type_hints, overload
@@ -77,6 +78,7 @@ class Rule:
         values = {**self.defaults, **hypers}
         with computing(p, [p, g, *slots, *values.values()]) as (lifted, back):
             numbers = dict(zip(values, lifted[2 + len(slots) :], strict=True))
+            numbers |= {h.name: values[h.name] for h in self.hypers if h.is_plain}
             result = self.function(*lifted[: 2 + len(slots)], **numbers)
             if not isinstance(result, tuple):
                 return back(result, element=True)
@@ -85,9 +87,15 @@ class Rule:
             return tuple(back(v, k in full, v is not None and k not in single) for k, v in enumerate(result))
 
     @property
-    def defaults(self) -> dict[str, float | bool]:
+    def defaults(self) -> dict[str, Any]:
         """Each hyperparameter's default, by name."""
         return {h.name: h.default for h in self.hypers}
+
+    @functools.cached_property
+    def betas(self) -> tuple[str, ...]:
+        """Its hyperparameters beta1, beta2 and so on, which users may give together; none where it has less than two."""
+        count = next(k for k in itertools.count(1) if f"beta{k}" not in self.defaults) - 1
+        return tuple(f"beta{k + 1}" for k in range(count)) if count > 1 else ()
 
     @property
     def lines(self) -> tuple[str, int]:
@@ -104,23 +112,24 @@ class Rule:
     def bind(self, hypers: Mapping[str, Any]) -> dict[str, Any]:
         """All hyperparameters as checked plain values: those given, the rest at their defaults.
 
-        `betas=(0.9, 0.999)`, as torch's constructors say, is taken as `beta1, beta2`.
+        `betas=(0.9, 0.999)`, as torch's constructors say, is taken as `beta1, beta2`, and so on to the rule's last.
         """
-        given = dict(hypers)
-        if "betas" in given and {"beta1", "beta2"} <= set(self.defaults):
+        given, names = dict(hypers), self.betas
+        if "betas" in given and names:
             betas = given.pop("betas")
-            if not isinstance(betas, tuple | list) or len(betas) != 2:
-                raise InputTypeError(f"{self.name}: betas", expected="two numbers", got=repr(betas))
-            if twice := {"beta1", "beta2"} & set(given):
+            if not isinstance(betas, tuple | list) or len(betas) != len(names):
+                wanted = {2: "two", 3: "three"}.get(len(names), str(len(names)))
+                raise InputTypeError(f"{self.name}: betas", expected=f"{wanted} numbers", got=repr(betas))
+            if twice := set(names) & set(given):
                 raise InputError(f"{self.name}: betas", expected=f"either betas or {twice.pop()}", got="both")
-            given["beta1"], given["beta2"] = betas
+            given |= zip(names, betas, strict=True)
         return {**self.defaults, **{n: self.hyper(n).validate(v, self.name) for n, v in given.items()}}
 
-    def variants(self) -> Iterator[dict[str, float | bool]]:
-        """Each combination of what switches: flags off and on, numbers that are off at zero at 0 and at 0.5."""
+    def variants(self) -> Iterator[dict[str, Any]]:
+        """Each combination of what switches: flags off and on, each choice, numbers that are off at zero at 0 and at 0.5. Whole
+        numbers stay at their defaults."""
         switching = [h for h in self.hypers if h.switches]
-        choices = [(False, True) if h.is_flag else (0.0, 0.5) for h in switching]
-        for values in itertools.product(*choices):
+        for values in itertools.product(*(h.samples() for h in switching)):
             yield dict(zip((h.name for h in switching), values, strict=True))
 
     def _unknown(self, name: str) -> Exception:
@@ -191,11 +200,26 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
         if slot.per_tensor and slot.absent_at_first:
             got = f"{slot.name} that is absent at first"
             raise broken("one number a tensor that starts at a number", got, "Write OnePerTensor(0.0), say.")
-        if isinstance(slot.start, str) and slot.start not in {h.name for h in hypers}:
-            names = ", ".join(h.name for h in hypers)
-            raise broken(
-                f"slot {slot.name} to start at one of {names}", slot.start, "Name a hyperparameter or a number."
-            )
+        if isinstance(slot.start, str) and slot.start not in {h.name for h in hypers if not h.is_plain}:
+            names = ", ".join(["p", "g", *(h.name for h in hypers if not h.is_plain)])
+            hint = "For what is computed, write AbsentAtFirst() and in the rule: if slot is None: slot = 2 * lr."
+            raise broken(f"slot {slot.name} to start at a number or at one of {names}", slot.start, hint)
     takes_t = any(p.name == "t" and p.default is p.empty for p in keyword)
     summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-    return Rule(name, function, tuple(slots), tuple(hypers), takes_t, summary, paper, (code,))
+    return Rule(name, _started(function, slots), tuple(slots), tuple(hypers), takes_t, summary, paper, (code,))
+
+
+def _started(function: Callable[..., Any], slots: Sequence[Slot]) -> Callable[..., Any]:
+    """The function with slots that start at p or g put in place where they are absent."""
+    starts = [slot.first for slot in slots]
+    if not any(starts):
+        return function
+
+    @functools.wraps(function)
+    def started(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
+        first = {"p": p, "g": g}
+        return function(
+            p, g, *(first[s] if s and v is None else v for s, v in zip(starts, held, strict=True)), **hypers
+        )
+
+    return started

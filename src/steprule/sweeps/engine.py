@@ -73,7 +73,7 @@ def train_lanes(
     distinct, seed_of = np.unique(np.asarray(seeds), return_inverse=True)
     models = [task.initial_model(int(seed), init, torch_class=False) for seed in distinct]
     starts = np.stack([torch.cat([p.detach().reshape(-1) for p in m.parameters()]).numpy() for m in models], axis=1)
-    variant = variant_of(rule, {h.name: hypers[h.name][0] for h in rule.hypers})
+    variant = variant_of(rule, {h.name: hypers[h.name][0].item() for h in rule.hypers})
     batches_of = [list(batches(len(task.features), batch_size, epochs, int(seed))) for seed in distinct]
     counts = np.array([len(rows) for rows in batches_of[0]], dtype=np.int64)
     order = np.zeros((len(distinct), len(counts), counts[0]), dtype=np.int64)
@@ -326,6 +326,11 @@ def evaluate(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
 def groups(rule: Rule, hypers: Mapping[str, Array]) -> list[NDArray[np.int64]]:
     """The points that share a variant of the rule."""
     points = len(next(iter(hypers.values())))
-    switches = np.array([hypers[h.name] != 0 for h in rule.hypers if h.switches] or [np.zeros(points)])
+    values = [
+        np.unique(hypers[h.name], return_inverse=True)[1] if h.is_plain else hypers[h.name] != 0
+        for h in rule.hypers
+        if h.switches
+    ]
+    switches = np.array(values or [np.zeros(points)])
     _, variant = np.unique(switches, axis=1, return_inverse=True)
     return [np.flatnonzero(variant == k) for k in range(variant.max() + 1)]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from steprule.compiler import cache
 from steprule.errors import InputError, InputTypeError
+from steprule.hyper import said
 from steprule.problems import problem as problems
 from steprule.problems.problem import Init, Problem
 from steprule.rules.parts import composed
@@ -67,7 +68,7 @@ class Sweep(Shown):
 
     def in_words(self) -> str:
         """How much was trained, and which point was best."""
-        best = ", ".join(f"{n}={v:.4g}" for n, v in self.point(self.best).items())
+        best = ", ".join(f"{n}={said(v, '.4g')}" for n, v in self.point(self.best).items())
         held = {"train": self.train, "validation": self.validation, "test": self.test}
         losses = ", ".join(f"{n} {v[self.best].mean():.5g}" for n, v in held.items() if not np.isnan(v).all())
         head = f"{self.optimizer} on {self.problem}: {len(self.train)} points x {len(self.seeds)} seeds"
@@ -288,9 +289,9 @@ def _points(hypers: Mapping[str, ArrayLike], where: str) -> dict[str, Array]:
     arrays = {}
     for name, value in hypers.items():
         array = np.asarray(value)
-        if array.ndim > 1 or array.size == 0 or array.dtype.kind not in "bif":
+        if array.ndim > 1 or array.size == 0 or array.dtype.kind not in "bifU":
             raise InputTypeError(
-                f"{where}: {name}", expected="a number, or an array of one dimension", got=repr(value)[:60]
+                f"{where}: {name}", expected="a number or a choice, or an array of one dimension", got=repr(value)[:60]
             )
         arrays[name] = array
     return arrays
