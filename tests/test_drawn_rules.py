@@ -273,9 +273,7 @@ def walk_by_lanes(case: Case, compiled: bool) -> Walk:
     rule = lanes.LaneRule.of(case.variant, "float64")
     module = rule.module if compiled else as_python(lanes.source_of(rule))
     table_rows, power_rows, reductions = rule.extents
-    hypers = {
-        n: np.array([0.5 * v, v, v]) if type(v) is float else np.array([v] * 3) for n, v in case.hypers.items()
-    }
+    hypers = {n: np.array([0.5 * v, v, v]) if type(v) is float else np.array([v] * 3) for n, v in case.hypers.items()}
     width = LANES
     tensors, first = lanes.layout([SIZE])
 

@@ -7,6 +7,7 @@ arguments, and the name that the author gave the result.
 
 from __future__ import annotations
 
+import numbers
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -130,8 +131,7 @@ class Symbol:
         name = _SIGNS_OF_NUMPY.get(ufunc.__name__)
         if method != "__call__" or options or name is None or any(getattr(x, "ndim", 0) for x in inputs):
             _refuse(f"numpy's {ufunc.__name__} on a symbol", "a function of steprule.maths", _VOCABULARY)
-        numbers = (x if isinstance(x, Symbol) else x.item() if hasattr(x, "item") else x for x in inputs)
-        return self._tape.add(name, *numbers)
+        return self._tape.add(name, *inputs)
 
     def __array_function__(self, function: Any, *args: Any) -> NoReturn:
         _refuse(f"numpy's {function.__name__} on a symbol", "a function of steprule.maths", _VOCABULARY)
@@ -191,6 +191,8 @@ class _Tape:
                 plain.append(arg._node)
             elif isinstance(arg, bool | int | float):
                 plain.append(arg)
+            elif isinstance(arg, numbers.Real):  # numpy's
+                plain.append(float(arg))
             else:
                 what = "an absent slot (None)" if arg is None else f"a {type(arg).__name__}"
                 hint = "Test it first: `if slot is None:`, or the flag that switches it on." if arg is None else ""

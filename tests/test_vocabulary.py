@@ -1,0 +1,362 @@
+"""What a rule may say beyond arithmetic: ifs on the step, whole numbers, choices, slots that start at p or g; and what it may not."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+import steprule
+from steprule import optim, rule
+from steprule.compiler import formula
+from steprule.compiler.graph import trace
+from steprule.errors import InputError, InputTypeError, RuleError
+from steprule.hyper import AbsentAtFirst, Decay, OnePerTensor, Rate, StartsAt, Whole
+from steprule.maths import max as largest
+from steprule.maths import norm, size, sqrt, where
+
+# Rules as a stranger writes them, each beside the same in plain torch.
+
+
+@rule
+def lookahead(p, g, slow: Annotated[Any, StartsAt("p")], *, lr: Rate = 0.1, every: Whole = 3, share: Decay = 0.5, t):  # type: ignore[no-untyped-def]
+    p = p - lr * g
+    if t % every == 0:
+        slow = slow + share * (p - slow)
+        p = slow
+    return p, slow
+
+
+def lookahead_in_torch(p: Any, grads: list[Any], lr: float, every: int, share: float) -> Any:
+    slow = p.clone()
+    for t, g in enumerate(grads, 1):
+        p = p - lr * g
+        if t % every == 0:
+            slow = slow + share * (p - slow)
+            p = slow.clone()
+    return p
+
+
+@rule
+def warmed_up(p, g, m: Annotated[Any, StartsAt("g")], *, lr: Rate = 0.1, beta: Decay = 0.8, t):  # type: ignore[no-untyped-def]
+    m = beta * m + (1 - beta) * g
+    if t < 3:
+        return p - lr * (t / 3) * m, m
+    if t == 4:
+        lr = 0.5 * lr
+    return p - lr * m, m
+
+
+def warmed_up_in_torch(p: Any, grads: list[Any], lr: float, beta: float) -> Any:
+    m = grads[0].clone()
+    for t, g in enumerate(grads, 1):
+        m = beta * m + (1 - beta) * g
+        p = p - lr * (t / 3 if t < 3 else 0.5 if t == 4 else 1.0) * m
+    return p
+
+
+@rule
+def decayed(  # type: ignore[no-untyped-def]
+    p, g, *, lr: Rate = 0.1, wd: Rate = 0.2, mode: Literal["l2", "decoupled"] = "l2", k: int = 2
+):
+    if mode == "l2":
+        g = g + wd * p
+    for _ in range(k):
+        g = g / sqrt(1 + g * g)
+    return (p if mode == "l2" else p * (1 - lr * wd)) - lr * g
+
+
+def decayed_in_torch(p: Any, grads: list[Any], lr: float, wd: float, mode: str, k: int) -> Any:
+    for g in grads:
+        g = g + wd * p if mode == "l2" else g
+        for _ in range(k):
+            g = g / torch.sqrt(1 + g * g)
+        p = (p if mode == "l2" else p * (1 - lr * wd)) - lr * g
+    return p
+
+
+@rule
+def by_largest(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g / (largest(abs(g)) + norm(g) / sqrt(size(g)))
+
+
+def by_largest_in_torch(p: Any, grads: list[Any], lr: float) -> Any:
+    for g in grads:
+        p = p - lr * g / (g.abs().max() + torch.linalg.vector_norm(g) / math.sqrt(g.numel()))
+    return p
+
+
+BESIDE = [
+    (lookahead, lookahead_in_torch, {"lr": 0.07, "every": 2, "share": 0.3}),
+    (warmed_up, warmed_up_in_torch, {"lr": 0.07, "beta": 0.6}),
+    (decayed, decayed_in_torch, {"lr": 0.07, "wd": 0.4, "mode": "l2", "k": 3}),
+    (decayed, decayed_in_torch, {"lr": 0.07, "wd": 0.4, "mode": "decoupled", "k": 1}),
+    (by_largest, by_largest_in_torch, {"lr": 0.07}),
+]
+
+
+def gradients(shape: tuple[int, ...], count: int = 7) -> list[Any]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(count)]
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba", "triton"])
+@pytest.mark.parametrize(("ours", "theirs", "hypers"), BESIDE)
+def test_beside_the_same_in_torch(ours: Any, theirs: Any, hypers: Any, backend: str) -> None:
+    """Over two tensors, saved and loaded in the middle."""
+    starts = [torch.linspace(-1, 2, 7, dtype=torch.float64), torch.ones(3, 5, dtype=torch.float64)]
+    params = [s.clone().requires_grad_() for s in starts]
+    optimizer = optim.from_rule(ours)(params, **hypers, backend=backend)
+    for t in range(7):
+        if t == 3:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer = optim.from_rule(ours)(params, **hypers, backend=backend)
+            optimizer.load_state_dict(saved)
+        for p in params:
+            p.grad = gradients(p.shape)[t].clone()
+        optimizer.step()
+    for p, start in zip(params, starts, strict=True):
+        wanted = theirs(start, gradients(p.shape), **hypers)
+        torch.testing.assert_close(p.detach(), wanted, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "hypers"), BESIDE)
+def test_lanes_go_the_way_of_their_own_numbers(ours: Any, theirs: Any, hypers: Any) -> None:
+    """A lane is a solo run, whichever engine takes it, also where lanes differ in whole numbers and choices."""
+    other = {"every": 4, "k": 2, "mode": "l2"}
+    points = {n: [v, other.get(n, 0.5 * v if isinstance(v, float) else v)] for n, v in hypers.items()}
+    printed, batched = (
+        steprule.sweep(ours, "airfoil-linear", points, epochs=1, compile=way).train.ravel() for way in (True, False)
+    )
+    solo = [
+        steprule.train(ours, "airfoil-linear", epochs=1, **{n: v[k] for n, v in points.items()}).losses[-1]
+        for k in range(2)
+    ]
+    np.testing.assert_allclose(printed, solo, rtol=2e-6)
+    np.testing.assert_allclose(batched, solo, rtol=2e-6)
+
+
+def test_an_if_on_the_step_is_one_program() -> None:
+    """It is told both ways, and the formula says which holds when."""
+    assert formula.text(trace(lookahead)).splitlines()[1] == "p = where(t % 3 == 0, p_new, p - lr * g)"
+    shown = formula.latex(trace(lookahead))
+    assert r"t \bmod 3 = 0" in shown[-1]
+    assert steprule.check(lookahead).passed
+
+
+def test_an_if_on_a_number_of_the_step_may_differ_from_lane_to_lane() -> None:
+    @rule
+    def until(p, g, *, lr: Rate = 0.1, last: Rate = 4.0, t):  # type: ignore[no-untyped-def]
+        return p - lr * g if t <= last else p
+
+    found = steprule.sweep(until, "airfoil-linear", {"lr": 0.01, "last": [0.0, 2.0, 5.0]}, epochs=1)
+    solo = [steprule.train(until, "airfoil-linear", epochs=1, lr=0.01, last=v).losses[-1] for v in (0.0, 2.0, 5.0)]
+    np.testing.assert_allclose(found.train.ravel(), solo, rtol=2e-6)
+    assert len(set(solo)) == 3
+
+
+def test_numpys_own_numbers_are_numbers() -> None:
+    two, threshold = np.float64(2.0), np.float32(0.5)
+
+    @rule
+    def scaled(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - two * lr * g * (g > threshold) / np.float64(4.0)
+
+    assert scaled(1.0, 1.0) == pytest.approx(0.95)
+    assert formula.text(trace(scaled)).startswith("p = p - 2.0 * lr * g")
+
+
+def test_three_betas() -> None:
+    @rule
+    def three(p, g, *, lr: Rate = 0.1, beta1: Decay = 0.1, beta2: Decay = 0.2, beta3: Decay = 0.3):  # type: ignore[no-untyped-def]
+        return p - lr * g * (beta1 + 10 * beta2 + 100 * beta3)
+
+    p = torch.zeros(2, requires_grad=True)
+    p.grad = torch.ones(2)
+    optimizer = optim.from_rule(three)([{"params": [p], "beta2": 0.5}], lr=1.0, betas=(0.3, 0.4, 0.6))
+    assert optimizer.param_groups[0]["betas"] == (0.3, 0.5, 0.6)
+    optimizer.step()
+    assert p.tolist() == pytest.approx([-65.3, -65.3])
+    with pytest.raises(InputTypeError, match=r"betas: expected three numbers, got \(0.1, 0.2\)"):
+        optim.from_rule(three)([p], betas=(0.1, 0.2))
+    with pytest.raises(InputError, match="beta3: expected a number in"):
+        optim.from_rule(three)([p], betas=(0.1, 0.2, 1.5))
+
+
+def test_a_choice_changed_in_a_group_is_obeyed() -> None:
+    p = torch.full((2,), 2.0, dtype=torch.float64, requires_grad=True)
+    optimizer = optim.from_rule(decayed)([p], lr=0.1, wd=0.5, mode="l2", k=1)
+    p.grad = torch.ones(2, dtype=torch.float64)
+    for mode, k in (("l2", 1), ("decoupled", 1), ("decoupled", 2)):
+        optimizer.param_groups[0].update(mode=mode, k=k)
+        wanted = decayed_in_torch(p.detach().clone(), [p.grad], 0.1, 0.5, mode, k)
+        optimizer.step()
+        torch.testing.assert_close(p.detach(), wanted, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("mode", "x", "expected one of 'l2', 'decoupled', got 'x'"),
+        ("mode", 3, "expected one of 'l2', 'decoupled', got 3"),
+        ("k", 1.5, "expected a whole number in .*got 1.5"),
+        ("k", "two", "expected a whole number"),
+    ],
+)
+def test_a_wrong_choice_or_whole_number_is_refused(name: str, value: Any, said: str) -> None:
+    with pytest.raises((InputError, InputTypeError), match=said):
+        decayed.bind({name: value})
+
+
+def test_as_typed_on_a_command_line() -> None:
+    assert decayed.hyper("mode").parse("decoupled", "decayed") == "decoupled"
+    assert decayed.hyper("k").parse("3", "decayed") == 3
+    assert type(decayed.hyper("k").parse("3", "decayed")) is int
+
+
+# What is refused, at the author's line.
+
+
+def refused(body: Any) -> str:
+    with pytest.raises(RuleError) as error:
+        trace(rule(body))
+    text = str(error.value)
+    assert (
+        f"test_vocabulary.py:{body.__code__.co_firstlineno}" in text or f":{body.__code__.co_firstlineno + 1}" in text
+    )
+    assert "\n" not in text
+    return text
+
+
+def numpys_root(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * np.sqrt(g)
+
+
+def numpys_clip(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * np.clip(g, 0, 1)
+
+
+def maths_root(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * math.sqrt(g)
+
+
+def torchs_tanh(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * torch.tanh(g)
+
+
+def pythons_max(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * max(abs(g))
+
+
+def rest_of_elements(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * (g % 2)
+
+
+def equal_elements(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * where(g == 0, 1.0, g)
+
+
+def an_if_on_elements(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g if g > 0 else p
+
+
+def python_and(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g * ((g > 0) and (p > 0))
+
+
+def an_if_on_a_norm(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g if norm(g) > 1 else p
+
+
+def a_number_joined(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g * ((g > 0) & g)
+
+
+def a_loop_on_the_step(p, g, *, lr: Rate = 0.1, t):  # type: ignore[no-untyped-def]
+    while t > 0:  # pragma: no branch
+        t = t - 1
+    return p - lr * g
+
+
+def exclusive_or(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g * ((g > 0) ^ (p > 0))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (numpys_root, "got numpy's sqrt on a symbol"),
+        (numpys_clip, "got numpy's clip on a symbol"),
+        (maths_root, "expected a function of steprule.maths"),
+        (torchs_tanh, "expected a function of steprule.maths, got a function of torch"),
+        (pythons_max, "import those of steprule.maths"),
+        (rest_of_elements, "expected % on hyperparameters and the step number t alone, got % on an element"),
+        (equal_elements, "equality of floats is decided by their rounding"),
+        (an_if_on_elements, "which differs from element to element"),
+        (python_and, "& | ~ join conditions"),
+        (an_if_on_a_norm, "from tensor to tensor"),
+        (a_number_joined, "got a number as an operand of &"),
+        (a_loop_on_the_step, "or a loop on one"),
+        (exclusive_or, "&, \\| and ~ on truth values"),
+    ],
+)
+def test_refused_in_one_line(body: Any, said: str) -> None:
+    import re
+
+    assert re.search(said, refused(body))
+
+
+def test_a_slot_that_is_none_after_one_way_only() -> None:
+    def some_steps(p, g, z: Annotated[Any, AbsentAtFirst()], *, lr: Rate = 0.1, t):  # type: ignore[no-untyped-def]
+        if t > 3:
+            z = g
+        return p - lr * g, z
+
+    assert "a slot z that is None after one step and not after another" in refused(some_steps)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "said"),
+    [
+        (str, "c", "Write mode: Literal"),
+        (Literal["a", "b"], "c", r"expected a default of \['a', 'b'\], got 'c'"),
+        (int, 1.5, "expected a whole number as default, got 1.5"),
+        (float, None, "expected a number or a bool as default, got None"),
+    ],
+)
+def test_a_default_that_its_annotation_does_not_allow(annotation: Any, default: Any, said: str) -> None:
+    def ruled(p, g, *, mode=default):  # type: ignore[no-untyped-def]
+        return p - g
+
+    ruled.__annotations__ = {"mode": annotation}
+    with pytest.raises(RuleError, match=said):
+        rule(ruled)
+
+
+@pytest.mark.parametrize("start", ["2*lr", "nothing", "k"])
+def test_a_slot_starts_at_a_number_a_hyperparameter_p_or_g(start: str) -> None:
+    def ruled(p, g, z, *, lr: Rate = 0.1, k: Whole = 2):  # type: ignore[no-untyped-def]
+        return p - lr * g, z
+
+    ruled.__annotations__["z"] = Annotated[Any, StartsAt(start)]
+    with pytest.raises(RuleError, match="to start at a number or at one of p, g, lr, got"):
+        rule(ruled)
+
+
+def test_one_number_a_tensor_follows_the_step() -> None:
+    @rule
+    def counted(p, g, n: Annotated[float, OnePerTensor(0.0)], *, lr: Rate = 0.1, t):  # type: ignore[no-untyped-def]
+        if t % 2 == 1:
+            n = n + 1
+        return p - lr * n * g, n
+
+    p = torch.zeros(2, requires_grad=True)
+    optimizer = optim.from_rule(counted)([p], lr=1.0)
+    for _ in range(5):
+        p.grad = torch.ones(2)
+        optimizer.step()
+    assert p.tolist() == [-(1 + 1 + 2 + 2 + 3)] * 2
