@@ -189,10 +189,8 @@ class _Tape:
         for arg in args:
             if isinstance(arg, Symbol):
                 plain.append(arg._node)
-            elif isinstance(arg, bool | int | float):
-                plain.append(arg)
-            elif isinstance(arg, numbers.Real):  # numpy's
-                plain.append(float(arg))
+            elif isinstance(arg, numbers.Real):
+                plain.append(arg.item() if hasattr(arg, "dtype") else arg)  # type: ignore[arg-type]  # numpy's as Python's
             else:
                 what = "an absent slot (None)" if arg is None else f"a {type(arg).__name__}"
                 hint = "Test it first: `if slot is None:`, or the flag that switches it on." if arg is None else ""
