@@ -190,7 +190,7 @@ class _Tape:
             if isinstance(arg, Symbol):
                 plain.append(arg._node)
             elif isinstance(arg, numbers.Real):
-                plain.append(arg.item() if hasattr(arg, "dtype") else arg)  # type: ignore[arg-type]  # numpy's as Python's
+                plain.append(arg.item() if hasattr(arg, "item") else arg)  # type: ignore[arg-type]  # numpy's
             else:
                 what = "an absent slot (None)" if arg is None else f"a {type(arg).__name__}"
                 hint = "Test it first: `if slot is None:`, or the flag that switches it on." if arg is None else ""
