@@ -1,0 +1,143 @@
+"""Published optimizers outside the catalogue, each one rule: equal to its reference implementation, and the same in every form."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import published_adam
+import published_adaptive
+import published_steps
+import pytest
+import torch
+from published import Published
+from test_drawn_rules import Case, case_of, failing_forms
+from thinning import thinned
+
+from steprule import rules
+from steprule.compiler.eager import step
+
+PUBLISHED = {
+    name: value
+    for module in (published_adam, published_adaptive, published_steps)
+    for name, value in vars(module).items()
+    if isinstance(value, Published)
+}
+STEPS, MANY_STEPS = 12, 40
+FORM_STEPS = 6
+"""So many that what changes on the way, such as the fourth of AdaShift's steps, is met."""
+EACH = pytest.mark.parametrize("one", PUBLISHED.values(), ids=PUBLISHED)
+Tensors = list[torch.Tensor]
+
+
+@dataclass
+class Walk:
+    """Where both start, and the gradients that both are given: some steps long, some short."""
+
+    starts: Tensors
+    gradients: list[Tensors]
+
+
+def walk_of(one: Published, steps: int) -> Walk:
+    generator = torch.Generator().manual_seed(3)
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
+    return Walk(
+        [3 * draw(s) for s in one.shapes], [[draw(s) * draw(()).exp() for s in one.shapes] for _ in range(steps)]
+    )
+
+
+def by_rule(one: Published, hypers: Mapping[str, Any], walk: Walk) -> Iterator[tuple[Tensors, list[dict[str, Any]]]]:
+    """The parameters and the states after each step."""
+    params, states = list(walk.starts), [{} for _ in walk.starts]
+    bound = one.rule.bind(hypers)
+    for t, gradients in enumerate(walk.gradients, 1):
+        pairs = [step(one.rule, p, g, s, t, bound) for p, g, s in zip(params, gradients, states, strict=True)]
+        params, states = [p for p, _ in pairs], [s for _, s in pairs]
+        yield params, states
+
+
+def distance(mine: Any, theirs: torch.Tensor) -> float:
+    """Relative to the largest element of theirs; not a number counts as far."""
+    found = (torch.as_tensor(mine, dtype=torch.float64) - theirs.detach()).abs().max().item()
+    return found / max(theirs.abs().max().item(), 1e-300) if found == found else float("inf")
+
+
+@EACH
+@pytest.mark.parametrize("steps", [STEPS, pytest.param(MANY_STEPS, marks=pytest.mark.long)])
+def test_it_is_its_reference(one: Published, steps: int, float64_default: None) -> None:
+    walk = walk_of(one, steps)
+    theirs = [s.clone().requires_grad_() for s in walk.starts]
+    optimizer = one.reference(theirs, **one.hypers)
+    for t, (params, states) in enumerate(by_rule(one, one.hypers, walk), 1):
+        for p, g in zip(theirs, walk.gradients[t - 1], strict=True):
+            p.grad = g.clone()  # the reference may write to it
+        optimizer.step()
+        for mine, p, state in zip(params, theirs, states, strict=True):
+            assert distance(mine, p) <= one.tolerance, f"p after step {t}"
+            kept = {n: v for n, v in optimizer.state[p].items() if n in state and isinstance(v, torch.Tensor)}
+            for name, value in kept.items():
+                # A state that the rule begins later than the reference, at None, is nothing there yet.
+                if state[name] is not None:
+                    assert distance(state[name], value) <= one.tolerance, f"{name} after step {t}"
+
+
+def moved(one: Published, walk: Walk, wanted: list[Any], changed: Mapping[str, Any]) -> float:
+    """How far a parameter or a state gets from where it should be when hyperparameters change."""
+    seen = 0.0
+    for found, right in zip(by_rule(one, {**one.hypers, **changed}, walk), wanted, strict=True):
+        (params, states), (their_params, their_states) = found, right
+        pairs = list(zip(params, their_params, strict=True))
+        for state, theirs in zip(states, their_states, strict=True):
+            pairs += [(v, theirs[n]) for n, v in state.items() if isinstance(v, torch.Tensor)]
+        seen = max([seen, *(distance(a, b) for a, b in pairs)])
+    return seen
+
+
+@EACH
+def test_every_hyperparameter_counts(one: Published) -> None:
+    """Else the comparison above says nothing of it. All are given, none at its default, and a little more of one is seen.
+
+    A number that only a comparison reads, such as the step at which something begins, needs more than a little.
+    """
+    assert set(one.hypers) == set(one.rule.defaults)
+    walk = walk_of(one, STEPS)
+    wanted = list(by_rule(one, one.hypers, walk))
+    for name, value in one.hypers.items():
+        assert value != one.rule.defaults[name], f"{name} is at its default"
+        others = [not value] if isinstance(value, bool) else [value * 1.01, value * 1.5]
+        seen = any(moved(one, walk, wanted, {name: other}) > 100 * one.tolerance for other in others)
+        assert seen, f"{name} changes nothing"
+
+
+def drawn_cases(one: Published) -> Iterator[Case]:
+    """One with its numbers and plain values; where nothing is reduced over a tensor, one with nan, inf and their like."""
+    seed = zlib.crc32(one.rule.name.encode())
+    case = case_of(one.rule, one.rule.bind(one.hypers), np.random.default_rng(seed), steps=FORM_STEPS)
+    yield case
+    if not case.variant.reduces:
+        yield case_of(one.rule, case.hypers, np.random.default_rng(seed + 1), steps=FORM_STEPS, special=True)
+
+
+# numpy's, in Triton's interpreter and of special values.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@EACH
+def test_it_is_the_same_in_every_form(one: Published) -> None:
+    found = failing_forms(lambda: drawn_cases(one), seed=0)
+    assert not found, found
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("one", thinned(PUBLISHED.values(), 30, PUBLISHED))
+def test_it_is_the_same_compiled(one: Published) -> None:
+    found = failing_forms(lambda: list(drawn_cases(one))[:1], seed=0, compiled=True)
+    assert not found, found
+
+
+def test_none_is_in_the_catalogue() -> None:
+    assert len(PUBLISHED) >= 40
+    assert not set(PUBLISHED) & set(rules.CATALOGUE)
+    assert {one.rule.name for one in PUBLISHED.values()} == set(PUBLISHED)
