@@ -1,6 +1,6 @@
 """Adam and its kin: a mean of gradients over the root of a mean of their squares, with something changed.
 
-`REFERENCE` in a comment: what pytorch_optimizer does otherwise than the paper.
+`REFERENCE` in a docstring: what pytorch_optimizer does otherwise than the paper.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Rates per element or per tensor that are had otherwise than by Adam's moments alone: sums, signs, projections, second orders.
+"""Rates per element or per tensor from more than Adam's two moments: sums, signs, projections, norms, curvature.
 
-`REFERENCE` in a comment: what pytorch_optimizer does otherwise than the paper.
+`REFERENCE` in a docstring: what pytorch_optimizer does otherwise than the paper.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def aida(p, g, exp_avg, exp_avg_var, *, lr=1e-3, beta1=0.9, beta2=0.999, xi=1e-2
 def avagrad(p, g, exp_avg, exp_avg_sq, gamma: Number, *, lr=0.1, beta1=0.9, beta2=0.999, eps=0.1, weight_decay=0.0, t):
     """Savarese et al., 2019, arXiv 1912.01823: the rate is over the mean of the last rates, those of one tensor here.
 
-    REFERENCE: the mean is of the roots before this gradient; the first step is left out.
+    REFERENCE: that mean is one step older, and the first step is left out.
     """
     p = p * (1 - lr * weight_decay)
     exp_avg = lerp(exp_avg, g, 1 - beta1)
@@ -211,7 +211,7 @@ def kate(p, g, m, b, *, lr=1e-3, delta=0.0, eps=1e-8, weight_decay=0.0):
 def adasmooth(
     p, g, s, n, exp_avg_sq, prev_param: Absent, *, lr=1e-3, beta1=0.5, beta2=0.99, eps=1e-6, weight_decay=0.0
 ):  # fmt: skip
-    """Lu, 2022, arXiv 2204.00825: the straighter the path, the shorter the memory. REFERENCE: the path is counted from the start."""
+    """Lu, 2022, arXiv 2204.00825: the straighter the path, the shorter the memory. The path is counted from the first step."""
     g = g + weight_decay * p
     moved = p - (p if prev_param is None else prev_param)
     s, n = s + moved, n + abs(moved)
@@ -226,7 +226,7 @@ def adasmooth(
 )  # fmt: skip
 @rule
 def bcos(p, g, m: Absent, *, lr=1e-3, beta=0.9, eps=1e-6, weight_decay=0.1):
-    """Jiang, Xiao, 2025, arXiv 2507.08963, by a conditional estimator. REFERENCE: it takes the new m where the paper has the old."""
+    """Jiang, Xiao, 2025, arXiv 2507.08963, by a conditional estimator. REFERENCE: it means the old m, but has the new."""
     p = p * (1 - lr * weight_decay)
     m = g if m is None else lerp(m, g, 1 - beta)
     v = (3 * beta**2 - 2 * beta**3) * m**2 + (1 - beta) ** 2 * g**2 + 2 * beta * (1 - beta) ** 2 * m * g
@@ -274,7 +274,7 @@ def adamc(p, g, exp_avg, exp_avg_sq, *, lr=1e-3, max_lr=1e-3, beta1=0.9, beta2=0
 )  # fmt: skip
 @rule
 def exadam(p, g, exp_avg, exp_avg_sq, *, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, t):
-    """Adly, 2024, arXiv 2412.20302: each moment is corrected by the other. REFERENCE: the rate does not grow with the steps."""
+    """Adly, 2024, arXiv 2412.20302: each moment is corrected by the other."""
     p = p * (1 - lr * weight_decay)
     exp_avg = lerp(exp_avg, g, 1 - beta1)
     exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
@@ -362,11 +362,11 @@ def apollo(
 
 @against(
     lambda params, beta1, beta2, **same: po.Lamb(params, betas=(beta1, beta2), foreach=False, **same),
-    lr=0.03, beta1=0.8, beta2=0.95, eps=1e-2, weight_decay=0.2,
+    lr=0.03, beta1=0.8, beta2=0.95, eps=1e-2, weight_decay=0.2, shapes=((7,), (5, 11)),
 )  # fmt: skip
 @rule
 def lamb_bounded(p, g, exp_avg, exp_avg_sq, *, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.0, t):
-    """LAMB in an early form (You et al., 2019). REFERENCE: v is left uncorrected, the norm of p counts up to 10, decay is decoupled."""
+    """LAMB otherwise than in the catalogue. REFERENCE: v is left uncorrected, the norm of p counts up to 10, decay is decoupled."""
     p = p * (1 - lr * weight_decay)
     exp_avg = lerp(exp_avg, g, 1 - beta1)
     exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
@@ -387,7 +387,8 @@ def swats(
 ):  # fmt: skip
     """Keskar, Socher, 2017, arXiv 1712.07628: Adam until the length of SGD's step that its own amounts to settles; then SGD.
 
-    `rate` is that of SGD, 0 in Adam's phase. A phase per tensor, as in the paper. REFERENCE: eps is the tolerance of settling too.
+    `rate` is that of SGD, 0 in Adam's phase. Each tensor is a group of its own, with its own phase.
+    REFERENCE: eps is the tolerance of settling too.
     """
     g = g + weight_decay * p
     sgd = rate > 0

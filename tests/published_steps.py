@@ -1,6 +1,6 @@
 """Steps along the gradient, a mean of it or its sign; norms per tensor; averages of the parameter itself.
 
-`REFERENCE` in a comment: what pytorch_optimizer does otherwise than the paper.
+`REFERENCE` in a docstring: what pytorch_optimizer does otherwise than the paper.
 """
 
 from __future__ import annotations
@@ -87,10 +87,7 @@ def tiger(p, g, exp_avg, *, lr=1e-3, beta=0.965, weight_decay=0.01):
 )  # fmt: skip
 @rule
 def focus(p, g, exp_avg, pbar, *, lr=1e-2, beta1=0.9, beta2=0.999, gamma=0.1, weight_decay=0.0, t):
-    """Liu et al., 2025, arXiv 2501.12243: signs of the mean gradient and of the way from the mean parameter.
-
-    REFERENCE: it pulls away from the mean parameter, by p - pbar where the paper's valley attracts.
-    """
+    """Liu et al., 2025, arXiv 2501.12243: signs of the mean gradient and of the way from the mean parameter."""
     exp_avg = lerp(exp_avg, g, 1 - beta1)
     pbar = lerp(pbar, p, 1 - beta2)
     middle = pbar / (1 - beta2**t)
@@ -171,7 +168,7 @@ def pid(
 )  # fmt: skip
 @rule
 def srmm(p, g, mov_avg_grad, mov_avg_param, count: Number, *, lr=1e-2, beta=0.5, memory_length=100):
-    """Zhu et al., 2022, arXiv 2201.01652: means of the gradient and the parameter that begin anew from time to time."""
+    """Lyu, 2022, arXiv 2201.01652: means of the gradient and the parameter that begin anew from time to time."""
     count = where(count + 1 >= memory_length, 0.0, count + 1)
     weight = (count + 1) ** -beta
     mov_avg_grad = lerp(mov_avg_grad, g, weight)
