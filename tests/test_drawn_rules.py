@@ -67,6 +67,23 @@ class Case:
     def variant(self) -> Variant:
         return variant_of(self.rule, self.hypers)
 
+    @property
+    def steps(self) -> range:
+        """The numbers of its steps, from 1."""
+        return range(1, len(self.gradients) + 1)
+
+
+def case_of(
+    rule: Rule, hypers: dict[str, Any], rng: np.random.Generator, *, steps: int = STEPS, special: bool = False
+) -> Case:
+    """These values for its hyperparameters; the start and the gradients are drawn."""
+    start, gradients = rng.normal(size=SIZE), rng.normal(size=(steps, SIZE))
+    if special:
+        wild = np.array([0.0, -0.0, 1e-310, -1e-200, 1e150, -1e300, np.inf, -np.inf, np.nan])
+        start = np.where(rng.random(SIZE) < 0.4, wild, start)
+        gradients = np.where(rng.random((steps, SIZE)) < 0.4, rng.choice(wild, (steps, SIZE)), gradients)
+    return Case(rule, hypers, start, gradients, special)
+
 
 def cases(rule: Rule, seed: int) -> Iterator[Case]:
     """Two variants at most; the second starts from special values, where nothing is reduced over them."""
@@ -77,12 +94,8 @@ def cases(rule: Rule, seed: int) -> Iterator[Case]:
         for name, value in hypers.items():
             if type(value) is float and value != 0:
                 hypers[name] = float(value * rng.choice([1.0, 0.7, 1.3]))
-        start, gradients = rng.normal(size=SIZE), rng.normal(size=(STEPS, SIZE))
-        if wild := k == len(variants) - 1 and not variant_of(rule, hypers).reduces:
-            special = np.array([0.0, -0.0, 1e-310, -1e-200, 1e150, -1e300, np.inf, -np.inf, np.nan])
-            start = np.where(rng.random(SIZE) < 0.4, special, start)
-            gradients = np.where(rng.random((STEPS, SIZE)) < 0.4, rng.choice(special, (STEPS, SIZE)), gradients)
-        yield Case(rule, hypers, start, gradients, wild)
+        special = k == len(variants) - 1 and not variant_of(rule, hypers).reduces
+        yield case_of(rule, hypers, rng, special=bool(special))
 
 
 def plain(value: Any) -> Any:
@@ -106,7 +119,7 @@ def taken(case: Case, outputs: Mapping[str, Any], state: dict[str, Any]) -> Arra
 def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
     """By the author's function, on what `convert` makes."""
     p, state, found = convert(case.start), eager.State(), []
-    for t in range(1, STEPS + 1):
+    for t in case.steps:
         p, state = eager.step(case.rule, p, convert(case.gradients[t - 1]), state, t, case.hypers)
         found.append({"p": plain(p)} | {n: plain(v) for n, v in state.items() if n in case.variant.slots})
     return found
@@ -141,7 +154,7 @@ def walk_by_vmap(case: Case) -> Walk:
         return new_p, there
 
     p, held, found = both(case.start), {}, []
-    for t in range(1, STEPS + 1):
+    for t in case.steps:
         p, held = torch.func.vmap(partial(one, t=t))(p, both(case.gradients[t - 1]), held)
         state = others | {n: v[0] for n, v in held.items()}
         found.append({"p": plain(p[0])} | {n: plain(v) for n, v in state.items() if n in case.variant.slots})
@@ -156,7 +169,7 @@ def walk_shaken(case: Case, seed: int, eps: float) -> Walk:
     state: dict[str, Any] = {
         s.name: eager.start(s, p, case.hypers) for s in rule.slots if s.name in variant.slots and not s.absent_at_first
     }
-    for t in range(1, STEPS + 1):
+    for t in case.steps:
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         known: dict[Node, Any] = {}
         given = {**case.hypers, **state, "p": p, "g": case.gradients[t - 1], "t": float(t)}
@@ -234,7 +247,7 @@ def walk_by_kernel(case: Case, make: Callable[..., Any], dtype: str = "float64",
         if s.per_tensor and s.name in variant.slots
     }
     found = []
-    for t in range(1, STEPS + 1):
+    for t in case.steps:
         absent = variant.stages[min(t, len(variant.stages)) - 1]
         program = variant.program(absent)
         kernel = make(program, tuple(dtype for _ in program.columns), dtype)
@@ -287,12 +300,16 @@ def walk_by_lanes(case: Case, compiled: bool) -> Walk:
     reduced, sums = np.empty((reductions, 1, width)), np.empty((reductions, 1, width))
     alive = np.array([1, 1, 0], dtype=np.uint8)
     found = []
-    for t in range(1, STEPS + 1):
+    for t in case.steps:
         g = np.ascontiguousarray(np.stack([case.gradients[t - 1]] * width, axis=1))
         with np.errstate(all="ignore"):
             module.step(float(t), rates, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states)
         row: dict[str, Any] = {"p": p[:, 1].copy()}
-        absent = case.variant.stages[min(t + 1, len(case.variant.stages)) - 1] if t < STEPS else case.variant.stages[-1]
+        absent = (
+            case.variant.stages[min(t + 1, len(case.variant.stages)) - 1]
+            if t < len(case.steps)
+            else case.variant.stages[-1]
+        )
         for name in case.variant.slots:
             if name in rule.states:
                 row[name] = states[rule.states.index(name), :, 1].copy()
@@ -314,7 +331,7 @@ def walk_by_text(case: Case) -> Walk:
     state: dict[str, Any] = {
         s.name: eager.start(s, p, case.hypers) for s in rule.slots if s.name in variant.slots and not s.absent_at_first
     }
-    for t in range(1, STEPS + 1):
+    for t in case.steps:
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         scope: dict[str, Any] = {n: getattr(maths, n) for n in maths.NAMES}
         text = formula.python(graph)
@@ -509,12 +526,16 @@ def _said(run: Callable[[], Walk], wanted: Walk, spread: Walk, dtype: str) -> st
         return f"{type(error).__name__}: {error}"[:300]
 
 
-def by_numbers(rule: Drawn, seed: int, *, compiled: bool = False) -> tuple[dict[str, str], list[Waiting]]:
+Draw = Callable[[], Iterable[Case]]
+"""The cases of one rule; it raises where the rule cannot be traced."""
+
+
+def by_numbers(draw: Draw, seed: int, *, compiled: bool = False) -> tuple[dict[str, str], list[Waiting]]:
     """What differs, by form, and the walks that are left to JavaScript."""
     found: dict[str, str] = {}
     waiting: list[Waiting] = []
     try:
-        all_cases = list(cases(rule.rule(), seed))
+        all_cases = list(draw())
         references = [walk(case, torch.from_numpy) for case in all_cases]
     except Exception as error:  # noqa: BLE001  # the generator's mistake or the tracer's
         return {"reference": f"{type(error).__name__}: {error}"}, []
@@ -549,13 +570,17 @@ def by_javascript(waiting: Sequence[Waiting]) -> list[str]:
     ]
 
 
-def failing_forms(rule: Drawn, seed: int, *, compiled: bool = False) -> dict[str, str]:
+def failing_forms(draw: Draw, seed: int, *, compiled: bool = False) -> dict[str, str]:
     """What differs, by form."""
-    found, waiting = by_numbers(rule, seed, compiled=compiled)
+    found, waiting = by_numbers(draw, seed, compiled=compiled)
     for one, said in zip(waiting, by_javascript(waiting), strict=True):
         if said:
             found.setdefault(one.form, said)
     return found
+
+
+def cases_of(rule: Drawn, seed: int) -> Draw:
+    return lambda: cases(rule.rule(), seed)
 
 
 def forms_of(case: Case, dtype: str, *, compiled: bool) -> dict[str, Callable[[], Walk]]:
@@ -579,11 +604,12 @@ def forms_of(case: Case, dtype: str, *, compiled: bool) -> dict[str, Callable[[]
     return forms
 
 
-def failing(seeds: Iterable[int], *, compiled_each: int = 0) -> dict[int, dict[str, str]]:
+def failing(draws: Mapping[int, Draw], *, compiled_each: int = 0) -> dict[int, dict[str, str]]:
+    """What differs, by seed and form. All JavaScript runs at once."""
     found: dict[int, dict[str, str]] = {}
     waiting: list[tuple[int, Waiting]] = []
-    for seed in seeds:
-        forms, more = by_numbers(drawn(seed), seed, compiled=bool(compiled_each) and seed % compiled_each == 0)
+    for seed, draw in draws.items():
+        forms, more = by_numbers(draw, seed, compiled=bool(compiled_each) and seed % compiled_each == 0)
         if forms:
             found[seed] = forms
         waiting += [(seed, one) for one in more]
@@ -593,17 +619,21 @@ def failing(seeds: Iterable[int], *, compiled_each: int = 0) -> dict[int, dict[s
     return found
 
 
+def drawn_cases(seeds: Iterable[int]) -> dict[int, Draw]:
+    return {seed: cases_of(drawn(seed), seed) for seed in seeds}
+
+
 def told(seed: int, forms: Mapping[str, str]) -> str:
     """The failure of a seed, with the simplest rule found that fails in the same form."""
     form = next(iter(forms))
     compiled = form.startswith(("class", "lanes")) and "source" not in form
 
     def fails(rule: Drawn) -> bool:
-        found = failing_forms(rule, seed, compiled=compiled)
+        found = failing_forms(cases_of(rule, seed), seed, compiled=compiled)
         return form in found and _kind(found[form]) == _kind(forms[form])
 
     rule = shrunk(drawn(seed), fails) if form != "reference" else drawn(seed)
-    again = failing_forms(rule, seed, compiled=compiled)
+    again = failing_forms(cases_of(rule, seed), seed, compiled=compiled)
     return f"seed {seed}: {', '.join(forms)}\n  {form}: {again.get(form, forms[form])}\n{rule.source.split('@rule')[1]}"
 
 
@@ -616,12 +646,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 def test_drawn_rules_are_the_same_in_every_form() -> None:
-    found = failing(range(SAMPLE))
+    found = failing(drawn_cases(range(SAMPLE)))
     assert not found, "\n".join(told(seed, forms) for seed, forms in list(found.items())[:3])
 
 
 def test_drawn_rules_are_the_same_compiled() -> None:
-    found = failing(range(10**6, 10**6 + 2), compiled_each=1)
+    found = failing(drawn_cases(range(10**6, 10**6 + 2)), compiled_each=1)
     assert not found, "\n".join(told(seed, forms) for seed, forms in list(found.items())[:3])
 
 
@@ -629,7 +659,8 @@ def test_drawn_rules_are_the_same_compiled() -> None:
 def test_many_drawn_rules() -> None:
     """`STEPRULE_RULES` and `STEPRULE_SEED` ask for more, and for others."""
     first = int(os.environ.get("STEPRULE_SEED", "2")) * 10**6
-    found = failing(range(first, first + int(os.environ.get("STEPRULE_RULES", "1000"))), compiled_each=50)
+    last = first + int(os.environ.get("STEPRULE_RULES", "1000"))
+    found = failing(drawn_cases(range(first, last)), compiled_each=50)
     assert not found, "\n".join(told(seed, forms) for seed, forms in list(found.items())[:3])
 
 
@@ -645,7 +676,8 @@ def main() -> int:
     counts: Counter[str] = Counter()
     shown = failed = 0
     for low in range(first, first + arguments.count, 500):
-        found = failing(range(low, min(low + 500, first + arguments.count)), compiled_each=arguments.compiled_each)
+        seeds = range(low, min(low + 500, first + arguments.count))
+        found = failing(drawn_cases(seeds), compiled_each=arguments.compiled_each)
         failed += len(found)
         for seed, forms in found.items():
             counts.update({f"{form}: {_kind(said)}": 1 for form, said in forms.items()})

@@ -133,6 +133,13 @@ DRAWN_FLOAT32 = 1e-5
 # order and fold their operations otherwise, and functions of other libraries differ by an ulp or two.
 DRAWN_RULE = 60
 
+# Published rules against their reference, float64, gradients given, relative to the tensor's largest element: each step rounds
+# differently by a few ulp (2.2e-16), and forty add up.
+PUBLISHED_FLOAT64 = 1e-12
+
+# pytorch_optimizer's QHAdam counts the weight of its moments in float32, and takes the reciprocal there: 6e-8 of each.
+PUBLISHED_FLOAT32_COUNTERS = 1e-6
+
 # torch's default form rounds after each operation, ours once a step: some four roundings a step (2^-9 and 2^-12), each
 # kept in the state for about ten steps.
 DRAWN_BFLOAT16 = 40 * 2.0**-9

@@ -1,0 +1,155 @@
+"""Published optimizers outside the catalogue, each one rule: equal to its reference implementation, and the same in every form."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import published_adam
+import published_adaptive
+import published_steps
+import pytest
+import torch
+from published import Published
+from test_drawn_rules import Case, case_of, failing, failing_forms
+from thinning import thinned
+
+from steprule import rules
+from steprule.compiler.eager import step
+from steprule.compiler.variant import variant_of
+
+THEMES = {
+    module.__name__: {name: value for name, value in vars(module).items() if isinstance(value, Published)}
+    for module in (published_adam, published_adaptive, published_steps)
+}
+PUBLISHED = {name: one for theme in THEMES.values() for name, one in theme.items()}
+STEPS, MANY_STEPS = 12, 40
+FORM_STEPS = 4
+"""Enough to meet what begins late: AdaShift first moves at its fourth step."""
+EACH = pytest.mark.parametrize("one", PUBLISHED.values(), ids=PUBLISHED)
+Tensors = list[torch.Tensor]
+
+
+@dataclass
+class Walk:
+    """Where both start, and the gradients that both are given: some steps long, some short."""
+
+    starts: Tensors
+    gradients: list[Tensors]
+
+
+def walk_of(one: Published, steps: int) -> Walk:
+    generator = torch.Generator().manual_seed(3)
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
+    return Walk(
+        [3 * draw(s) for s in one.shapes], [[draw(s) * draw(()).exp() for s in one.shapes] for _ in range(steps)]
+    )
+
+
+def flipped(hypers: Mapping[str, Any]) -> dict[str, Any]:
+    """The same numbers with every flag the other way."""
+    return {name: not value if isinstance(value, bool) else value for name, value in hypers.items()}
+
+
+def by_rule(one: Published, hypers: Mapping[str, Any], walk: Walk) -> Iterator[tuple[Tensors, list[dict[str, Any]]]]:
+    """The parameters and the states after each step."""
+    params, states = list(walk.starts), [{} for _ in walk.starts]
+    bound = one.rule.bind(hypers)
+    for t, gradients in enumerate(walk.gradients, 1):
+        pairs = [step(one.rule, p, g, s, t, bound) for p, g, s in zip(params, gradients, states, strict=True)]
+        params, states = [p for p, _ in pairs], [s for _, s in pairs]
+        yield params, states
+
+
+def distance(mine: Any, theirs: torch.Tensor) -> float:
+    """Relative to the largest element of theirs; not a number counts as far."""
+    found = (torch.as_tensor(mine, dtype=torch.float64) - theirs.detach()).abs().max().item()
+    return found / max(theirs.abs().max().item(), 1e-300) if found == found else float("inf")
+
+
+@EACH
+@pytest.mark.parametrize("steps", [STEPS, pytest.param(MANY_STEPS, marks=pytest.mark.long)])
+def test_it_is_its_reference(one: Published, steps: int, float64_default: None) -> None:
+    walk = walk_of(one, steps)
+    compare(one, one.hypers, walk)
+    if flipped(one.hypers) != one.hypers:
+        compare(one, flipped(one.hypers), walk)
+
+
+def compare(one: Published, hypers: Mapping[str, Any], walk: Walk) -> None:
+    theirs = [s.clone().requires_grad_() for s in walk.starts]
+    optimizer = one.reference(theirs, **hypers)
+    for t, (params, states) in enumerate(by_rule(one, hypers, walk), 1):
+        for p, g in zip(theirs, walk.gradients[t - 1], strict=True):
+            p.grad = g.clone()  # the reference may write to it
+        optimizer.step()
+        for mine, p, state in zip(params, theirs, states, strict=True):
+            assert distance(mine, p) <= one.tolerance, f"p after step {t}"
+            kept = {n: v for n, v in optimizer.state[p].items() if n in state and isinstance(v, torch.Tensor)}
+            for name, value in kept.items():
+                # A state that the rule begins later than the reference, at None, is nothing there yet.
+                if state[name] is not None:
+                    assert distance(state[name], value) <= one.tolerance, f"{name} after step {t}"
+
+
+def is_seen(one: Published, walk: Walk, changed: Mapping[str, Any]) -> bool:
+    """Whether a parameter or a state gets away from where it should be when hyperparameters change."""
+    for found, right in zip(by_rule(one, {**one.hypers, **changed}, walk), by_rule(one, one.hypers, walk), strict=True):
+        (params, states), (their_params, their_states) = found, right
+        pairs = list(zip(params, their_params, strict=True))
+        for state, theirs in zip(states, their_states, strict=True):
+            pairs += [(v, theirs[n]) for n, v in state.items() if isinstance(v, torch.Tensor)]
+        if max(distance(a, b) for a, b in pairs) > 100 * one.tolerance:
+            return True
+    return False
+
+
+@EACH
+def test_every_hyperparameter_counts(one: Published) -> None:
+    """Else the comparison above says nothing about it. All are given, none at its default, and a little more of one is seen.
+
+    A number that only a comparison reads, such as the step at which something begins, needs more than a little.
+    """
+    assert set(one.hypers) == set(one.rule.defaults)
+    walk = walk_of(one, STEPS)
+    for name, value in one.hypers.items():
+        assert value != one.rule.defaults[name], f"{name} is at its default"
+        others = [not value] if isinstance(value, bool) else [value * 1.01, value * 1.5]
+        assert any(is_seen(one, walk, {name: other}) for other in others), f"{name} changes nothing"
+
+
+def drawn_cases(one: Published) -> Iterator[Case]:
+    """One case with plain values; a second one with every flag flipped and, where nothing is reduced, with nan, inf and their like."""
+    seed = zlib.crc32(one.rule.name.encode())
+    hypers = one.rule.bind(one.hypers)
+    yield case_of(one.rule, hypers, np.random.default_rng(seed), steps=FORM_STEPS)
+    others = flipped(hypers)
+    special = not variant_of(one.rule, others).reduces
+    if special or others != hypers:
+        yield case_of(one.rule, others, np.random.default_rng(seed + 1), steps=FORM_STEPS, special=special)
+
+
+# numpy warns of nan and inf, in Triton's interpreter and on its own.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("theme", THEMES)
+def test_they_are_the_same_in_every_form(theme: str) -> None:
+    found = failing({k: partial(drawn_cases, one) for k, one in enumerate(THEMES[theme].values())})
+    assert not found, {list(THEMES[theme])[k]: forms for k, forms in found.items()}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("one", thinned(PUBLISHED.values(), 40, PUBLISHED))
+def test_it_is_the_same_compiled(one: Published) -> None:
+    found = failing_forms(lambda: islice(drawn_cases(one), 1), seed=0, compiled=True)
+    assert not found, found
+
+
+def test_none_is_in_the_catalogue() -> None:
+    assert len(PUBLISHED) >= 40
+    assert not set(PUBLISHED) & set(rules.CATALOGUE)
+    assert {one.rule.name for one in PUBLISHED.values()} == set(PUBLISHED)
