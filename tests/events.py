@@ -295,7 +295,9 @@ def set_elsewhere(s: Surroundings, at: Place, t: Any) -> None:
     """`t.set_(...)` to another buffer."""
     retire(s, t)
     with torch.no_grad():
-        t.set_(at.fresh(s, t))
+        fresh = at.fresh(s, t)
+        # A copy, as of a loaded state, has lost the negative bit that torch's class may still have: the values are what is set.
+        t.set_(s.guards.buffer(-fresh) if t.is_neg() else fresh)
 
 
 @event
@@ -740,5 +742,5 @@ def listed_twice(s: Surroundings, at: Place, t: Any) -> None:
 COMPLEX = frozenset({"conjugate_bit", "data_conjugate_bit"})
 """Events that need a complex parameter."""
 
-CANCELLING = frozenset({"with_a_sibling"})
+CANCELLING = frozenset({"with_a_sibling", "with_the_other_parameter", "overlapping_the_other"})
 """Events after which a root is taken of what may be nearly zero, a difference; in float32 its last bit says too much."""

@@ -155,6 +155,8 @@ class Comparison:
     def of(self, ours: Record | Death, theirs: Record | Death) -> list[str]:
         if isinstance(ours, Death):
             return [f"dies: {ours.by}"]
+        if isinstance(theirs, Death) and "not alone" in theirs.by:
+            return []  # torch's class died of what jobs before this one wrote
         if isinstance(theirs, Death):
             raised = ours.moments[-1]
             return (
