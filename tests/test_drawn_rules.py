@@ -29,7 +29,7 @@ import pytest
 import torch
 from drawn_rules import Drawn, drawn, shrunk
 from numpy.typing import NDArray
-from tolerances import DRAWN_RULE
+from tolerances import DRAWN_RULE, STORED, STORED_AGAIN
 
 from steprule import maths, optim
 from steprule.arithmetic import computing
@@ -40,7 +40,8 @@ from steprule.compiler.variant import Variant, variant_of
 from steprule.reports import document
 from steprule.rules.rule import Rule
 
-EPS = {"float64": 2.3e-16, "float32": 1.2e-7}
+EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "bfloat16": 1.2e-7}
+"""Of the dtype in which the maths is done: bfloat16 is computed in float32, and rounded where it is stored."""
 STEPS = 4
 SIZE = 9
 SHAKES = 4
@@ -161,10 +162,16 @@ def walk_by_vmap(case: Case) -> Walk:
     return found
 
 
-def walk_shaken(case: Case, seed: int, eps: float) -> Walk:
+def as_stored(dtype: str, values: Array) -> Array:
+    """The values as a tensor of this dtype keeps them."""
+    return torch.from_numpy(values).to(getattr(torch, dtype)).double().numpy()
+
+
+def walk_shaken(case: Case, seed: int, dtype: str) -> Walk:
     """By the graph, each result moved by an ulp or not."""
-    rng = np.random.default_rng(seed)
-    p, found = case.start.copy(), []
+    rng, eps = np.random.default_rng(seed), EPS[dtype]
+    kept = partial(as_stored, dtype) if dtype == "bfloat16" else np.copy
+    p, found = kept(case.start), []
     rule, variant = case.rule, case.variant
     state: dict[str, Any] = {
         s.name: eager.start(s, p, case.hypers) for s in rule.slots if s.name in variant.slots and not s.absent_at_first
@@ -172,7 +179,7 @@ def walk_shaken(case: Case, seed: int, eps: float) -> Walk:
     for t in case.steps:
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         known: dict[Node, Any] = {}
-        given = {**case.hypers, **state, "p": p, "g": case.gradients[t - 1], "t": float(t)}
+        given = {**case.hypers, **state, "p": p, "g": kept(case.gradients[t - 1]), "t": float(t)}
         names = [n for n in graph.inputs if given.get(n) is not None]
         with computing(p, [given[n] for n in names]) as (lifted, _):
             known |= {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
@@ -193,7 +200,8 @@ def walk_shaken(case: Case, seed: int, eps: float) -> Walk:
                     moved = 1 + eps * rng.choice([-1.0, 0.0, 1.0], size=np.shape(value))
                     known[node] = type(value)(value * moved) if isinstance(value, float) else value * moved
         outputs = {n: known[v] if isinstance(v, Node) else v for n, v in graph.outputs.items()}
-        p = taken(case, outputs, state)
+        p = kept(taken(case, outputs, state))
+        state |= {n: kept(v) for n, v in state.items() if isinstance(v, np.ndarray)}
         found.append({"p": p} | {n: plain(state.get(n)) for n in variant.slots})
     return found
 
@@ -471,9 +479,10 @@ def gap(found: Walk, wanted: Walk, spread: Walk, eps: float) -> str:
     return ""
 
 
-def spread_of(case: Case, wanted: Walk, eps: float, seed: int) -> Walk:
+def spread_of(case: Case, wanted: Walk, dtype: str, seed: int) -> Walk:
     """How far rounding alone may move each number; nan where it decides what is nan, or all."""
-    runs = [walk_shaken(case, seed + k, eps) for k in range(SHAKES)]
+    runs = [walk_shaken(case, seed + k, dtype) for k in range(SHAKES)]
+    much = 0.1 if dtype == "bfloat16" else 1e-3
     found = []
     for t, right in enumerate(wanted):
         row = {}
@@ -485,11 +494,15 @@ def spread_of(case: Case, wanted: Walk, eps: float, seed: int) -> Walk:
             with np.errstate(all="ignore"):
                 distance = np.where(others == value, 0.0, np.abs(others - value))
                 worst = np.where((np.isnan(others) & np.isnan(value)).all(axis=0), 0.0, distance.max(axis=0))
-                wild = worst > 1e-3 * np.abs(value) + 1e-280
-                if eps > EPS["float64"]:  # what float32 cannot hold is nothing to compare
+                wild = worst > much * np.abs(value) + 1e-280
+                if dtype != "float64":  # what float32 cannot hold is nothing to compare
                     wild |= (value != 0) & ((np.abs(value) < 1e-30) | (np.abs(value) > 1e30))
             # What follows from a number that rounding decides is decided by it too.
             row[name] = np.where(np.isfinite(worst) & ~wild, worst, np.nan)
+            if dtype == "bfloat16" and value.shape == (
+                SIZE,
+            ):  # an element may be stored as its neighbour, in these runs and others
+                row[name] = (row[name] * STORED_AGAIN + STORED * np.abs(value)) / DRAWN_RULE
         found.append(row)
     for t in range(1, len(found)):
         earlier = np.logical_or.reduce(
@@ -542,9 +555,10 @@ def by_numbers(draw: Draw, seed: int, *, compiled: bool = False) -> tuple[dict[s
     for case, wanted in zip(all_cases, references, strict=True):
         if "LaTeX" not in found and (said := in_latex(case)):
             found["LaTeX"] = said
-        for dtype in EPS if not case.special else ["float64"]:
-            spread = spread_of(case, wanted, EPS[dtype], seed)
-            right = wanted if dtype == "float64" else walk(case, lambda a: torch.from_numpy(a).float())
+        for dtype in ["float64"] if case.special else EPS if compiled else ["float64", "float32"]:
+            kind = getattr(torch, dtype)
+            right = wanted if dtype == "float64" else walk(case, lambda a: torch.from_numpy(a).to(kind))  # noqa: B023
+            spread = spread_of(case, right if dtype == "bfloat16" else wanted, dtype, seed)
             for name, run in forms_of(case, dtype, compiled=compiled).items():
                 if name not in found and (said := _said(run, right, spread, dtype)):
                     found[name] = said
@@ -585,9 +599,9 @@ def cases_of(rule: Drawn, seed: int) -> Draw:
 
 def forms_of(case: Case, dtype: str, *, compiled: bool) -> dict[str, Callable[[], Walk]]:
     kind = getattr(torch, dtype)
-    forms: dict[str, Callable[[], Walk]] = {
-        f"kernel's source, {dtype}": lambda: walk_by_kernel(case, PythonKernel, dtype)
-    }
+    forms: dict[str, Callable[[], Walk]] = {}
+    if dtype != "bfloat16":  # whose bits only compiled code takes apart
+        forms[f"kernel's source, {dtype}"] = lambda: walk_by_kernel(case, PythonKernel, dtype)
     if dtype == "float64":
         forms |= {
             "numpy": lambda: walk(case, np.copy),

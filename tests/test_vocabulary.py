@@ -15,7 +15,7 @@ from steprule import optim, rule
 from steprule.compiler import formula
 from steprule.compiler.graph import trace
 from steprule.errors import InputError, InputTypeError, RuleError
-from steprule.hyper import AbsentAtFirst, Decay, OnePerTensor, Rate, StartsAt, Whole
+from steprule.hyper import AbsentAtFirst, Decay, Each, OnePerTensor, Rate, StartsAt, Whole
 from steprule.maths import max as largest
 from steprule.maths import norm, size, sqrt, where
 
@@ -360,3 +360,54 @@ def test_one_number_a_tensor_follows_the_step() -> None:
         p.grad = torch.ones(2)
         optimizer.step()
     assert p.tolist() == [-(1 + 1 + 2 + 2 + 3)] * 2
+
+
+# A family of slots.
+
+
+@rule
+def aggmo(p, g, *buffers: Each("betas"), lr: Rate = 0.1, betas: tuple[Decay, ...] = (0.0, 0.9, 0.99)):  # type: ignore
+    new = [beta * b + g for beta, b in zip(betas, buffers, strict=True)]
+    return p - lr * sum(new) / len(new), *new
+
+
+def test_a_family_of_slots() -> None:
+    """AggMo (Lucas et al., 2019): one buffer for each decay."""
+    assert [s.name for s in aggmo.slots] == ["buffers1", "buffers2", "buffers3"]
+    assert list(aggmo.defaults) == ["lr", "beta1", "beta2", "beta3"]
+    params = [torch.ones(5, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    backends = ("eager", "numba", "triton")
+    optimizers = [
+        optim.from_rule(aggmo)([p], lr=0.2, betas=(0.1, 0.5, 0.7), backend=b)
+        for p, b in zip(params, backends, strict=True)
+    ]
+    wanted, buffers = torch.ones(5, dtype=torch.float64), [torch.zeros(5, dtype=torch.float64)] * 3
+    for g in gradients((5,)):
+        for p, optimizer in zip(params, optimizers, strict=True):
+            p.grad = g.clone()
+            optimizer.step()
+        buffers = [b * held + g for b, held in zip((0.1, 0.5, 0.7), buffers, strict=True)]
+        wanted = wanted - 0.2 * sum(buffers) / 3
+        for p, optimizer in zip(params, optimizers, strict=True):
+            torch.testing.assert_close(p.detach(), wanted, rtol=1e-14, atol=1e-15)
+            torch.testing.assert_close(optimizer.state[p]["buffers2"], buffers[1], rtol=1e-14, atol=1e-15)
+    points = {"lr": [0.01, 0.02], "beta2": [0.3, 0.8]}
+    printed, batched = (
+        steprule.sweep(aggmo, "airfoil-linear", points, epochs=1, compile=c).train for c in (True, False)
+    )
+    np.testing.assert_allclose(printed, batched, rtol=2e-6)
+    assert steprule.check(aggmo).passed
+
+
+def test_a_family_that_names_no_tuple_is_refused() -> None:
+    def ruled(p, g, *buffers: Each("decays"), lr: Rate = 0.1, betas: tuple[Decay, ...] = (0.0, 0.9)):  # type: ignore
+        return p, *buffers
+
+    with pytest.raises(RuleError, match=r"expected Each of a hyperparameter that is a tuple \(betas\), got decays"):
+        rule(ruled)
+
+    def nameless(p, g, *slots, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p, *slots
+
+    with pytest.raises(RuleError, match="every slot and hyperparameter by name"):
+        rule(nameless)

@@ -133,6 +133,11 @@ DRAWN_FLOAT32 = 1e-5
 # order and fold their operations otherwise, and functions of other libraries differ by an ulp or two.
 DRAWN_RULE = 60
 
+# The same in bfloat16, computed in float32 and rounded where it is stored: two ulp (2^-8 of a number), for a float32 rounding may lead
+# to the neighbour, and so it may the step before; and four times what such neighbours make of each other in a few tries.
+STORED = 2 * 2.0**-8
+STORED_AGAIN = 4
+
 # Published rules against their reference, float64, gradients given, relative to the tensor's largest element: each step rounds
 # differently by a few ulp (2.2e-16), and forty add up.
 PUBLISHED_FLOAT64 = 1e-12

@@ -114,6 +114,19 @@ class AbsentAtFirst:
 
 
 @dataclass(frozen=True)
+class Each:
+    """Annotation of a family of slots: one for each number of the hyperparameter of this name, a tuple.
+
+        def aggmo(p, g, *buffers: Each("betas"), lr: Rate = 0.1, betas: tuple[Decay, ...] = (0.0, 0.9, 0.99)): ...
+
+    The slots are buffers1, buffers2 and so on, the numbers beta1, beta2 and so on; `betas=` sets them together. The default says how
+    many there are.
+    """
+
+    hyper: str
+
+
+@dataclass(frozen=True)
 class FullPrecision:
     """Slot annotation: at least float32, where its parameter is of lower precision.
 
@@ -324,6 +337,23 @@ def slot_from(name: str, annotation: object) -> Slot:
             case Letter(latex):
                 letter = latex
     return Slot(name, start, per_tensor, absent, letter, full, first)
+
+
+def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tuple[Hyper, ...]:
+    """The records of a keyword-only parameter that is a tuple of numbers: betas gives beta1, beta2 and so on."""
+    of = next((a for a in get_args(annotation) if a is not ...), None)
+    if not default:
+        raise InputTypeError(f"hyperparameter {name}", expected="a tuple of one number or more as default", got="none")
+    return tuple(hyper_from(f"{name.removesuffix('s')}{k}", value, of) for k, value in enumerate(default, 1))
+
+
+def each_of(annotation: object) -> Each | None:
+    """The mark of a family of slots."""
+    return (
+        annotation
+        if isinstance(annotation, Each)
+        else next((m for m in _marks(annotation) if isinstance(m, Each)), None)
+    )
 
 
 def said(value: Value, form: str = "g") -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
@@ -21,7 +22,7 @@ from typing import Any, get_type_hints, overload
 
 from steprule.arithmetic import computing
 from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
-from steprule.hyper import Hyper, Slot, hyper_from, slot_from
+from steprule.hyper import Hyper, Slot, each_of, family_from, hyper_from, slot_from
 
 
 @dataclass(frozen=True)
@@ -167,17 +168,24 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
     parameters = list(inspect.signature(function).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    if starred := [p for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
-        raise broken("every slot and hyperparameter by name", str(starred[0]), "A rule's signature is its contract.")
+    starred = next((p for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    each = each_of(annotations.get(starred.name)) if starred else None
+    if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in parameters):
+        got = str(starred or parameters[-1])
+        hint = 'For a family of slots, one a number of a hyperparameter, write *buffers: Each("betas").'
+        raise broken("every slot and hyperparameter by name", got, hint)
     if [p.name for p in positional[:2]] != ["p", "g"]:
         got = ", ".join(p.name for p in positional) or "no positional parameter"
         raise broken("p, g as the first two parameters", got, "p is the parameter, g its gradient; slots follow.")
-    slots, hypers = [], []
+    slots: list[Slot] = []
+    hypers: list[Hyper] = []
     for parameter in positional[2:]:
         if parameter.default is not parameter.empty:
             got = f"{parameter.name}={parameter.default!r}"
             raise broken("slots without default", got, "Put a * before the hyperparameters.")
         slots.append(slot_from(parameter.name, annotations.get(parameter.name)))
+    families: dict[str, list[str]] = {}
+    """Tuples of numbers, and what each of them is called."""
     for parameter in keyword:
         if parameter.name == "t" and parameter.default is parameter.empty:
             continue
@@ -185,11 +193,27 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
             hint = f"Write {parameter.name}: Rate = 0.01, say; only t, the step number, has none."
             raise broken("a default for every hyperparameter", f"none for {parameter.name}", hint)
         try:
-            hyper = hyper_from(parameter.name, parameter.default, annotations.get(parameter.name))
-            hyper.validate(hyper.default, name)
+            about = parameter.name, parameter.default, annotations.get(parameter.name)
+            found = family_from(*about) if isinstance(parameter.default, tuple) else (hyper_from(*about),)
+            for hyper in found:
+                hyper.validate(hyper.default, name)
         except (InputError, InputTypeError) as error:
             raise RuleError(f"{code.co_filename}:{code.co_firstlineno}: {error}") from None
-        hypers.append(hyper)
+        if isinstance(parameter.default, tuple):
+            families[parameter.name] = [hyper.name for hyper in found]
+        hypers += found
+    if starred and each:
+        if each.hyper not in families:
+            known = ", ".join(families) or "none"
+            raise broken(
+                f"Each of a hyperparameter that is a tuple ({known})", each.hyper, "Write betas=(0.9, 0.99), say."
+            )
+        own = annotations[starred.name]
+        slots += [slot_from(f"{starred.name}{k + 1}", own) for k in range(len(families[each.hyper]))]
+    if twice := [n for n, count in Counter([*(s.name for s in slots), *(h.name for h in hypers)]).items() if count > 1]:
+        raise broken(
+            "a name for each slot and hyperparameter", f"{twice[0]} twice", "A family's are numbered: beta1, beta2."
+        )
     for hyper in hypers:
         if hyper.given is not None and hyper.given.reduction:
             got = f"Given(reduction=True) for {hyper.name}"
@@ -206,7 +230,21 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
             raise broken(f"slot {slot.name} to start at a number or at one of {names}", slot.start, hint)
     takes_t = any(p.name == "t" and p.default is p.empty for p in keyword)
     summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-    return Rule(name, _started(function, slots), tuple(slots), tuple(hypers), takes_t, summary, paper, (code,))
+    function = _started(_gathered(function, families), slots)
+    return Rule(name, function, tuple(slots), tuple(hypers), takes_t, summary, paper, (code,))
+
+
+def _gathered(function: Callable[..., Any], families: Mapping[str, Sequence[str]]) -> Callable[..., Any]:
+    """The function with the numbers of each family put together into its tuple."""
+    if not families:
+        return function
+
+    @functools.wraps(function)
+    def gathered(*args: Any, **hypers: Any) -> Any:
+        tuples = {name: tuple(hypers.pop(n) for n in names) for name, names in families.items()}
+        return function(*args, **hypers, **tuples)
+
+    return gathered
 
 
 def _started(function: Callable[..., Any], slots: Sequence[Slot]) -> Callable[..., Any]:
