@@ -21,7 +21,7 @@ import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -452,9 +452,9 @@ def walk_by_class(case: Case, dtype: torch.dtype, backend: str) -> Walk:
 # Comparison.
 
 
-def gap(found: Walk, wanted: Walk, spread: Walk, eps: float) -> str:
-    """Where two walks differ by more than rounding can explain."""
-    for t, (mine, theirs, noise) in enumerate(zip(found, wanted, spread, strict=True), 1):
+def gap(found: Walk, wanted: Walk, spread: Walk | None, eps: float) -> str:
+    """Where two walks differ by more than rounding can explain; without a spread, by more than some ulp."""
+    for t, (mine, theirs) in enumerate(zip(found, wanted, strict=True), 1):
         if set(mine) != set(theirs):
             return f"step {t}: has {sorted(mine)}, not {sorted(theirs)}"
         for name, right in theirs.items():
@@ -465,13 +465,14 @@ def gap(found: Walk, wanted: Walk, spread: Walk, eps: float) -> str:
                 continue
             if got.shape != right.shape:
                 return f"step {t}: {name} has shape {got.shape}, not {right.shape}"
-            allowed = DRAWN_RULE * (noise[name] + eps * np.abs(right))
+            noise = spread[t - 1][name] if spread else np.zeros(())
+            allowed = DRAWN_RULE * (noise + eps * np.abs(right))
             with np.errstate(all="ignore"):
                 same = (
                     (got == right)
                     | (np.isnan(got) & np.isnan(right))
                     | (np.abs(got - right) <= allowed)
-                    | np.isnan(noise[name])
+                    | np.isnan(noise)
                 )
             if not same.all():
                 k = np.unravel_index(int(np.argmin(same)), same.shape)
@@ -524,17 +525,18 @@ class Waiting:
     case: Case
     size: int | None
     wanted: Walk
-    spread: Walk
+    spread: Callable[[], Walk]
 
     @property
     def form(self) -> str:
         return f"javascript {self.size or 'any size'}"
 
 
-def _said(run: Callable[[], Walk], wanted: Walk, spread: Walk, dtype: str) -> str:
-    """What is wrong with a form; that it raises is, too."""
+def _said(run: Callable[[], Walk], wanted: Walk, spread: Callable[[], Walk], dtype: str) -> str:
+    """What is wrong with a form; that it raises is, too. How far rounding leads is looked at only where it may matter."""
     try:
-        return gap(run(), wanted, spread, EPS[dtype])
+        found = run()
+        return gap(found, wanted, None, EPS[dtype]) and gap(found, wanted, spread(), EPS[dtype])
     except Exception as error:  # noqa: BLE001  # a form that raises is what is looked for
         return f"{type(error).__name__}: {error}"[:300]
 
@@ -558,7 +560,7 @@ def by_numbers(draw: Draw, seed: int, *, compiled: bool = False) -> tuple[dict[s
         for dtype in ["float64"] if case.special else EPS if compiled else ["float64", "float32"]:
             kind = getattr(torch, dtype)
             right = wanted if dtype == "float64" else walk(case, lambda a: torch.from_numpy(a).to(kind))  # noqa: B023
-            spread = spread_of(case, right if dtype == "bfloat16" else wanted, dtype, seed)
+            spread = cache(partial(spread_of, case, right if dtype == "bfloat16" else wanted, dtype, seed))
             for name, run in forms_of(case, dtype, compiled=compiled).items():
                 if name not in found and (said := _said(run, right, spread, dtype)):
                     found[name] = said
@@ -612,7 +614,9 @@ def forms_of(case: Case, dtype: str, *, compiled: bool) -> dict[str, Callable[[]
         if not case.variant.reduces:
             forms["floats"] = lambda: walk_by_floats(case)
     if compiled:
-        forms |= {f"class, {backend}, {dtype}": partial(walk_by_class, case, kind, backend) for backend in BACKENDS}
+        # Triton's interpreter cuts bfloat16 off where a GPU rounds to the nearest (`test_triton.py` looks at the machine code).
+        backends = [b for b in BACKENDS if (b, dtype) != ("triton", "bfloat16")]
+        forms |= {f"class, {backend}, {dtype}": partial(walk_by_class, case, kind, backend) for backend in backends}
         if dtype == "float64":
             forms["lanes"] = lambda: walk_by_lanes(case, compiled=True)
     return forms

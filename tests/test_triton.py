@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
+import inspect
 import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +17,29 @@ from thinning import thinned
 from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_RUN, CLASS_FLOAT64, FORMS_VOCABULARY, INTERPRETER_BFLOAT16_RUN
 from torch import Tensor
 
-from steprule import optim, rule, rules
+from steprule import maths, optim, rule, rules
 from steprule.errors import InputError
 from steprule.hyper import Rate
-from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
+from steprule.maths import (
+    abs,
+    atan2,
+    clamp,
+    exp,
+    lerp,
+    log,
+    max,
+    maximum,
+    mean,
+    min,
+    minimum,
+    norm,
+    sign,
+    size,
+    sqrt,
+    sum,
+    tanh,
+    where,
+)
 from steprule.optim import buckets as planning
 from steprule.optim.backends import form_for
 from steprule.rules.parts import composed
@@ -64,7 +86,7 @@ def far(kind: Any, dtype: torch.dtype, settings: dict[str, Any], **how: Any) -> 
     gaps = [
         ((x - y).abs().max() / y.abs().max().clamp(min=1e-30)).item() for x, y in zip(a, b, strict=True) if x.numel()
     ]
-    return max(gaps)
+    return builtins.max(gaps)
 
 
 @pytest.mark.parametrize("name", thinned(rules.names(), 4))
@@ -114,7 +136,9 @@ def test_grad_scaler() -> None:
 def everything(p, g, m, *, lr: Rate = 0.1, power: Rate = 1.5):  # type: ignore[no-untyped-def]
     """The whole vocabulary, and each operation of the language."""
     m = lerp(m, clamp(g, -1.0, lr * 20), lr * 5) + lerp(p, g, sign(p)) - lerp(0.5, m, 0.25)
-    scale = mean(abs(g)) + sum(g) / 100 + norm(m)
+    scale = mean(abs(g)) + sum(g) / 100 + norm(m) + max(g) * min(p) / size(g)
+    inner = (g > -1.0) & (p < 1.0) | ~(m > 0.0)
+    m = m + where(inner, tanh(m), 0.1 * atan2(g, p))
     root = sqrt(abs(m)) + log(1 + abs(g)) + exp(-abs(g)) + abs(p) ** power
     update = where(g > 0, root, -root) + sign(g) * minimum(m, g) - maximum(m, p) ** 3 + (2 + m * m) ** -2
     return p - lr * update / (1 + where(scale <= 1.0, scale, 1 / scale)), m
@@ -139,6 +163,31 @@ def test_special_values() -> None:
                 optimizer.step()
             found.append(p.detach())
         assert torch.allclose(*found, equal_nan=True)
+
+
+@rule
+def angles(p, g, s, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return tanh(p), atan2(g, s)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_functions_that_triton_lacks(dtype: torch.dtype) -> None:
+    """tanh and atan2 as torch's: in every quadrant, on the axes, tiny, huge, nan, inf and signed zero."""
+    special = [0.0, -0.0, 1.0, -1.0, 1e-30, -1e-5, 0.3, -7.0, 1e30, float("inf"), -float("inf"), float("nan")]
+    pairs = torch.tensor(list(itertools.product(special, special)), dtype=dtype)
+    y, x = torch.cat(
+        [pairs, torch.randn((500, 2), generator=torch.Generator().manual_seed(1)).to(dtype)]
+    ).T.contiguous()
+    p = y.clone().requires_grad_()
+    optimizer = optim.from_rule(angles)([p], backend="triton")
+    p.grad = y.clone()
+    optimizer.state[p]["s"] = x.clone()
+    optimizer.step()
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(p.detach(), torch.tanh(y), rtol=8 * eps, atol=0, equal_nan=True)
+    found, wanted = optimizer.state[p]["s"], torch.atan2(y, x)
+    torch.testing.assert_close(found, wanted, rtol=8 * eps, atol=0, equal_nan=True)
+    assert torch.equal(torch.signbit(found[~found.isnan()]), torch.signbit(wanted[~wanted.isnan()]))
 
 
 def test_the_same_bits_as_numbas_kernel() -> None:
@@ -183,7 +232,7 @@ from steprule.optim.buckets import norm_program_for
 
 LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 
-def build(program, dtype):
+def build(program, dtype, whole=False):
     kernel = gpu.kernel_for(program, dict.fromkeys(program.columns, dtype))
     c = LETTERS[kernel.compute]
     signature = {"addresses": "*i64", "count": "i32", "tensors": "*i32", "offsets": "*i64", "lengths": "*i64",
@@ -197,13 +246,18 @@ def build(program, dtype):
         for low, rounded in (("bfloat16", "cvt.rn.bf16"), ("float16", "cvt.rn.f16")):
             if dtype == low and not part.reductions:
                 assert rounded in built.asm["ptx"], "a store that does not round to the nearest"
-        assert "fma.rn" not in built.asm["ptx"], "a product and a sum were fused"
+        # Functions of the device's library fuse within themselves.
+        assert whole or "fma.rn" not in built.asm["ptx"], "a product and a sum were fused"
+    for op in {node.op for node in program.reductions}:
+        own = {"partial": "*fp64", "first": "*i64", "elements": "*i64", "reduced": f"*{c}"}
+        source = ASTSource(fn=getattr(kernel.module, f"combine_{op}"), signature=own, constexprs={})
+        assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
 
 for name in sys.argv[2:]:
     rule = optim.from_rule(name).rule
     switches = tuple((h.name, h.name in ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled"))
         for h in rule.hypers if h.switches)
-    build(variant(rule, switches).program(zero_grad=True), sys.argv[1])
+    build(variant(rule, switches).program(zero_grad=True), sys.argv[1], ":" in name)
     build(norm_program_for(rule, switches), sys.argv[1])
     print(name)
 """
@@ -221,6 +275,15 @@ def compiled_ahead(dtype: str, names: list[str]) -> None:
 
 def test_compiles_for_a_gpu() -> None:
     compiled_ahead("float32", ["adamw", "lamb"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_whole_vocabulary_compiles_for_a_gpu(dtype: str, tmp_path: Path) -> None:
+    source = inspect.getsource(everything.function)
+    head = f"from steprule import rule\nfrom steprule.hyper import Rate\nfrom steprule.maths import {', '.join(maths.NAMES)}\n"
+    path = tmp_path / "words.py"
+    path.write_text(head + source, encoding="utf-8")
+    compiled_ahead(dtype, [f"{path}:everything"])
 
 
 @pytest.mark.long

@@ -137,6 +137,9 @@ class _Printer:
         self.outputs = {n: name for name, n in graph.outputs.items() if isinstance(n, Node) and n.op != "input"}
         self.called = self._called()
         self.statements = [n for n in self.live if n in self.called]
+        self.place = {n: i for i, n in enumerate(self.statements)}
+        self.last_use = {a: i for n, i in self.place.items() for a in self._read_by(n)}
+        self.lasting = {n for n in graph.outputs.values() if isinstance(n, Node)}
 
     def _called(self) -> dict[Node, str]:
         """The name of each node that is a statement: an output, the author's, or long and used more than once."""
@@ -152,6 +155,22 @@ class _Printer:
             elif uses[node] > 1 and size[node] > LONGEST_REPEATED:
                 called[node] = f"r{len(called) + 1}"
         return called
+
+    def _read_by(self, statement: Node) -> set[Node]:
+        """The names that a statement's expression reads: what has none is written out in it."""
+        found: set[Node] = set()
+        todo = [a for a in statement.args if isinstance(a, Node)]
+        while todo:
+            node = todo.pop()
+            if node.op == "input" or node in self.called:
+                found.add(node)
+            else:
+                todo += [a for a in node.args if isinstance(a, Node)]
+        return found
+
+    def is_needed(self, node: Node, *, after: Node) -> bool:
+        """Whether a quantity's name is not free for another: it is read later, or is a result."""
+        return self.last_use.get(node, -1) > self.place[after] or node in self.lasting
 
     def lines(self) -> list[Line]:
         return [
@@ -194,29 +213,12 @@ class _Text(_Printer):
         self.hidden = taken & set(maths.NAMES)
         """Functions whose names the author's values have: they are called by their module's."""
         holder: dict[str, Node] = {name: node for node, name in ((n, n.name or "") for n in self.graph.inputs.values())}
-        place = {n: i for i, n in enumerate(self.statements)}
-        last_use = {a: i for n, i in place.items() for a in self._read_by(n)}
-        lasting = {n for n in graph.outputs.values() if isinstance(n, Node)}
         for node in self.statements:
-            wanted = self.called[node]
-            # The name is free once what bears it now is not read any more; and is no result.
-            name = wanted
-            while name in holder and (last_use.get(holder[name], -1) > place[node] or holder[name] in lasting):
+            name = wanted = self.called[node]
+            while name in holder and self.is_needed(holder[name], after=node):
                 name += "_new" if name == wanted else "_"
             self.names[node] = name
             holder[name] = node
-
-    def _read_by(self, statement: Node) -> set[Node]:
-        """The names that a statement's expression reads: what has none is written out in it."""
-        found: set[Node] = set()
-        todo = [a for a in statement.args if isinstance(a, Node)]
-        while todo:
-            node = todo.pop()
-            if node.op == "input" or node in self.called:
-                found.add(node)
-            else:
-                todo += [a for a in node.args if isinstance(a, Node)]
-        return found
 
     def lines(self) -> list[Line]:
         return super().lines() + self._handed_on()
@@ -278,6 +280,15 @@ class _Latex(_Printer):
         self.letters |= {
             h.name: own[h.name] if h.name in _GREEK or not h.letter else h.letter for h in graph.rule.hypers
         }
+        self.lefts: dict[Node, str] = {}
+        holder = {self.name(n): n for n in graph.inputs.values()}
+        for node in self.statements:
+            left, name = self._left(node), self.called[node]
+            while left in holder and self.is_needed(holder[left], after=node):
+                changes = left.endswith("_{t-1}") and (name == "p" or name in self._slot_names)
+                left = _primed(self._at(name, "t") if changes else left)
+            self.lefts[node] = left
+            holder[left] = node
 
     def lines(self) -> list[Line]:
         return super().lines() + [line for _, _, line in self.handed_on()]
@@ -302,9 +313,15 @@ class _Latex(_Printer):
         )
 
     def defined(self, node: Node) -> str:
+        return self.lefts[node]
+
+    def rebinds(self, node: Node) -> bool:
+        return super().rebinds(node) and "'" not in self.lefts[node]
+
+    def _left(self, node: Node) -> str:
         if node in self.outputs:
             return self._at(self.outputs[node], "t")
-        if self.rebinds(node):
+        if super().rebinds(node):
             return self.name(self.graph.inputs[self.called[node]])
         # An inner quantity: counted by the step where it changes with it, unless its name says so already.
         base = letter(self.called[node])
@@ -388,6 +405,16 @@ class _Latex(_Printer):
         by_number = row.name == "mul" and right[0].isdigit()
         template = r"{0} \cdot {1}" if by_number else row.latex or f"{{0}} {row.sign} {{1}}"
         return template.format(left, right)
+
+
+def _primed(left: str) -> str:
+    r"""Another letter like it.
+
+    >>> _primed(r"\theta_{t-1}"), _primed("g"), _primed("m'_{t}")
+    ("\\theta'_{t-1}", "g'", "m''_{t}")
+    """
+    base, index, when = left.partition("_{") if "^" not in left else (f"{{{left}}}", "", "")
+    return f"{base}'{index}{when}"
 
 
 def _product(a: Arg, b: Arg) -> Node:

@@ -197,7 +197,7 @@ class _TritonPass(PassPrinter):
 
     def _storing(self) -> list[str]:
         # A store takes a block; what is the same for all elements becomes one.
-        block = f"tl.zeros((CHUNK,), tl.{self.compute})"
+        block = f"tl.full((CHUNK,), -0.0, tl.{self.compute})"  # which adds nothing to a zero of either sign
         return [
             f"tl.store({name}_cells + k, ({value} + {block}).to(tl.{self.dtype[name]}), mask=inside)"
             for name, value in self.stored.items()
@@ -268,11 +268,11 @@ def tanh(x):  # type: ignore[no-untyped-def]  # typed by Triton
 @_jit
 def atan2(y, x):  # type: ignore[no-untyped-def]  # typed by Triton
     """The angle of (x, y), in float64: half the angle twice, then the series of the arc tangent, all below tan(pi / 16)."""
-    v, u = tl.abs(y.to(tl.float64)), tl.abs(x.to(tl.float64))
-    both = (v == float("inf")) & (u == float("inf"))
-    v, u = tl.where(both, 1.0, v), tl.where(both, 1.0, u)
+    a = y.to(tl.float64)
+    b = x.to(tl.float64)
+    v, u = tl.abs(a), tl.abs(b)
     low, high = tl.where(v < u, v, u), tl.where(v < u, u, v)
-    r = tl.where(high == 0.0, 0.0, low / tl.where(high == 0.0, 1.0, high))
+    r = tl.where(high == 0.0, 0.0, tl.where(v == u, 1.0, low / tl.where(high == 0.0, 1.0, high)))
     r = r / (1.0 + tl.sqrt(1.0 + r * r))
     r = r / (1.0 + tl.sqrt(1.0 + r * r))
     s = r * r
@@ -280,10 +280,8 @@ def atan2(y, x):  # type: ignore[no-untyped-def]  # typed by Triton
     for k in tl.static_range(12):
         series = 1.0 / (23.0 - 2.0 * k) - s * series
     angle = 4.0 * r * series
-    half, whole = 1.5707963267948966, 3.141592653589793
-    angle = tl.where(v > u, half - angle, angle)
-    negative = (x.to(tl.float64) < 0.0) | ((x == 0.0) & (1.0 / x.to(tl.float64) < 0.0))
-    angle = tl.where(negative, whole - angle, angle)
-    down = (y.to(tl.float64) < 0.0) | ((y == 0.0) & (1.0 / y.to(tl.float64) < 0.0))
-    angle = tl.where(down, -angle, angle)
-    return tl.where((x != x) | (y != y), float("nan"), angle).to(x.dtype)
+    angle = tl.where(v > u, 1.5707963267948966 - angle, angle)
+    # The sign of a zero is that of one over it.
+    angle = tl.where(tl.where(b == 0.0, 1.0 / b, b) < 0.0, 3.141592653589793 - angle, angle)
+    angle = tl.where(tl.where(a == 0.0, 1.0 / a, a) < 0.0, -angle, angle)
+    return tl.where(b != b, b, tl.where(a != a, a, angle)).to(x.dtype)
