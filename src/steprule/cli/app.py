@@ -1,4 +1,4 @@
-"""The commands: rules, show, trace, play, train, sweep, race, check, bench. Each parses, calls one function of the package, and prints."""
+"""The commands: rules, show, trace, play, train, sweep, race, check, which, bench. Each parses, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -378,7 +378,10 @@ def check(
     against: Annotated[str | None, typer.Option(metavar="RULE", help="Find where the two part.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Prove a rule: contract, forms, dtypes, purity, checkpoints. Exit code 1 if it fails, or parts from --against."""
+    """Judge a rule: contract, forms, dtypes, zero and huge gradients, nan, checkpoints; and which known rule it is.
+
+    Exit code: 0 passed (warnings too), 1 something failed or parts from --against, 2 bad input.
+    """
     from steprule.checking import check as battery
     from steprule.cli import output
 
@@ -389,6 +392,29 @@ def check(
         output.say(str(report))
     if not report.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def which(
+    thing: Annotated[
+        str,
+        typer.Argument(
+            metavar="THING",
+            help=f"{RULE_HELP} Or an optimizer: torch.optim:Adam, file.py:make_optimizer.",
+            autocompletion=_rule_names,
+        ),
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Say which known rule something is, by its steps: a rule, an optimizer class, or a factory params -> optimizer."""
+    from steprule.checking import which as asked
+    from steprule.cli import output
+
+    found = asked(thing)
+    if json:
+        output.as_json(found.to_dict())
+    else:
+        output.say(str(found))
 
 
 @app.command()
