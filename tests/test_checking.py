@@ -181,7 +181,7 @@ def cubed(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
 NEAREST = "nearest"
 BROKEN = [
     (no_bias_correction, "passed", NEAREST, "adam, but for one thing (no bias correction)"),
-    (epsilon_inside, "passed", NEAREST, "adam, but for one thing (eps inside the root)"),
+    (epsilon_inside, "passed", NEAREST, "adam, but for one thing (epsilon inside the root)"),
     (wrong_order, "failed", "states", "results in the wrong order: m is the new p, and p is not; return p, m"),
     (wrong_order, "failed", "descent", "it ends above its start"),
     (uphill, "failed", "descent", "it goes up: the sign of the step is reversed"),

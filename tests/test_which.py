@@ -129,7 +129,7 @@ def test_adams_slips_are_the_known_ones() -> None:
     words = [slip.words for slip in slips_of("adamw")[1]]
     assert len(set(words)) == len(words)
     assert {
-        "no bias correction", "eps inside the root", "eps added before the bias correction", "g is not squared", "no square root",
+        "no bias correction", "epsilon inside the root", "epsilon added before the bias correction", "g is not squared", "no square root",
         "the sign of the step is reversed: it goes up", "beta1 and beta2 exchanged", "beta1 in place of 1 - beta1",
         "weight decay goes through the gradient, not beside it", "no epsilon",
         "the steps are counted from 0, not from 1", "p and exp_avg are returned in each other's place",

@@ -128,7 +128,6 @@ class _Slips:
         for node in [n for n in self.nodes if n.op == "add" and any(named(a, *EPSILONS) for a in n.args)]:
             at = next(k for k, a in enumerate(node.args) if named(a, *EPSILONS))
             rest = node.args[1 - at]
-            name = said(node_of(node.args[at]))
 
             def inside(copy: Copy, node: Node, args: tuple[Arg, ...], at: int = at) -> Arg:
                 return copy.add("sqrt", copy.add("add", node_of(args[1 - at]).args[0], args[at]))
@@ -143,11 +142,11 @@ class _Slips:
                 return copy.add("sqrt", copy.add("div", copy.add("add", quotient.args[0], args[at]), quotient.args[1]))
 
             if is_op(rest, "sqrt") and is_element(rest):
-                yield f"{name} inside the root", self._at([node], inside)
+                yield "epsilon inside the root", self._at([node], inside)
                 inner = rest.args[0]
                 if is_op(inner, "div") and inner.args[1] in self.corrections:
-                    yield f"{name} added before the bias correction", self._at([node], before)
-                    yield f"{name} inside the root, before the bias correction", self._at([node], inside_before)
+                    yield "epsilon added before the bias correction", self._at([node], before)
+                    yield "epsilon inside the root, before the bias correction", self._at([node], inside_before)
 
             def outside(copy: Copy, node: Node, args: tuple[Arg, ...], at: int = at) -> Arg:
                 inner = node_of(args[0])
@@ -159,10 +158,10 @@ class _Slips:
 
             roots = [n for n in self.nodes if n.op == "sqrt" and n.args[0] is node]
             if roots:
-                yield f"{name} outside the root", self._at(roots, outside)
+                yield "epsilon outside the root", self._at(roots, outside)
             quotients = [n for n in self.nodes if n.op == "div" and n.args[1] is node]
             if quotients:
-                yield f"{name} added to the quotient, not to its denominator", self._at(quotients, behind)
+                yield "epsilon added to the quotient, not to its denominator", self._at(quotients, behind)
         here = [n for n in self.nodes if n.op == "add" and any(named(a, *EPSILONS) for a in n.args)]
         for nodes in ([here] if here else []) + ([[n] for n in here] if len(here) > 1 else []):
             names = " and ".join(said(n) for n in nodes) if len(here) > 1 and len(nodes) == 1 else ""

@@ -122,9 +122,9 @@ def nearest(stranger: Stranger) -> Nearest:
     """The catalogue's rule with the same walk: as it is, with its switches set, with one slip; else the nearest."""
     if not probe.moves(stranger.walk(frozenset(stranger.numbers))):
         return Nearest(stranger.name, None, how="it never moves")
-    parted: list[tuple[_Known, Gap]] = []
+    parted: list[tuple[Known, Gap]] = []
     for known in sorted(_catalogue(), key=lambda k: len(k.settings)):
-        here = _Known(known.rule, known.settings, probe.matched(_numbers(known.rule), stranger.numbers))
+        here = Known.beside(known.rule, stranger, known.settings)
         gap = here.gap_from(stranger)
         if gap is None:
             return here.found(stranger)
@@ -136,7 +136,7 @@ def nearest(stranger: Stranger) -> Nearest:
                 if here.gap_from(stranger, slip.formula) is None:
                     return here.found(stranger, slip=slip.words)
 
-    def rank(pair: tuple[_Known, Gap]) -> tuple[int, bool, float]:
+    def rank(pair: tuple[Known, Gap]) -> tuple[int, bool, float]:
         # The longest together; of those, one that differs by a factor that has a name; then the smallest difference.
         here, gap = pair
         return gap.step, bool(_name_of_factor(gap, here.values(stranger))), -gap.share
@@ -155,34 +155,47 @@ def nearest(stranger: Stranger) -> Nearest:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """A catalogue rule with some of its switches set, and our names for its numbers."""
+class Known:
+    """A known rule with some of its switches set, beside a stranger."""
 
     rule: Rule
     settings: Mapping[str, float | bool]
     names: Mapping[str, str]
+    """The stranger's name for each of the rule's numbers that it has."""
+
+    @classmethod
+    def beside(cls, rule: Rule, stranger: Stranger, settings: Mapping[str, float | bool] | None = None) -> Known:
+        """With the names matched."""
+        return cls(rule, settings or {}, probe.matched(_numbers(rule), stranger.numbers))
 
     def values(self, stranger: Stranger) -> dict[str, float]:
         """The stranger's numbers on this walk."""
         return {n: stranger.set_to.get(n, v) if n in self.names.values() else v for n, v in stranger.numbers.items()}
 
     def hypers(self, stranger: Stranger) -> dict[str, Any]:
+        """The rule's hyperparameters on this walk."""
         values = self.values(stranger)
         return {**self.rule.defaults, **self.settings, **{n: values[ours] for n, ours in self.names.items()}}
 
     def formula(self, hypers: Mapping[str, Any]) -> Formula:
+        """What the rule computes with these."""
         return formula_of(self.rule, hypers)
 
-    def gap_from(self, stranger: Stranger, formula: Formula | None = None, factor: float = 1.0) -> Gap | None:
+    def gap_from(
+        self, stranger: Stranger, formula: Formula | None = None, factor: float = 1.0, finite: int = probe.FEWEST
+    ) -> Gap | None:
+        """Where the stranger parts from the rule, or from another formula of its numbers; `factor`, `finite` as in `first_gap`."""
         hypers = self.hypers(stranger)
         ours = stranger.walk(frozenset(self.names.values()))
-        return probe.first_gap(ours, (formula or self.formula(hypers)).walk(hypers), factor)
+        return probe.first_gap(ours, (formula or self.formula(hypers)).walk(hypers), factor, finite)
 
     def distance_from(self, stranger: Stranger) -> float:
+        """How far apart they end."""
         hypers = self.hypers(stranger)
         return probe.distance(stranger.walk(frozenset(self.names.values())), self.formula(hypers).walk(hypers))
 
     def found(self, stranger: Stranger, *, slip: str = "", step: int | None = None, how: str = "") -> Nearest:
+        """The answer that it is this rule."""
         hypers = self.hypers(stranger)
         switches = {h.name for h in self.rule.hypers if h.off_at_zero}
         fixed = {
@@ -208,19 +221,19 @@ def _numbers(rule: Rule) -> list[str]:
 
 
 @cache
-def _catalogue() -> tuple[_Known, ...]:
+def _catalogue() -> tuple[Known, ...]:
     """Every rule with every combination of its flags, and with the momentum that tutorials write as a number."""
     found = []
     for raw in rules.CATALOGUE.values():
         rule = composed(raw)
         # Ascent alone: with every other flag it would double what is walked.
         flags = [h for h in rule.hypers if h.is_flag and h.name != "maximize" and h.given is None]
-        found.append(_Known(rule, {"maximize": True}, {}))
+        found.append(Known(rule, {"maximize": True}, {}))
         for values in itertools.product(*((h.default, not h.default) for h in flags)):
             on = {h.name: v for h, v in zip(flags, values, strict=True) if v != h.default}
-            found.append(_Known(rule, on, {}))
+            found.append(Known(rule, on, {}))
             if rule.defaults.get("momentum") == 0:
-                found.append(_Known(rule, {**on, "momentum": TUTORIAL_MOMENTUM}, {}))
+                found.append(Known(rule, {**on, "momentum": TUTORIAL_MOMENTUM}, {}))
     return tuple(found)
 
 

@@ -174,10 +174,10 @@ class Gap:
     """What their step of that moment is multiplied with to give ours, where it is one number for all elements."""
 
 
-def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0) -> Gap | None:
+def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0, finite: int = FEWEST) -> Gap | None:
     """Where two walks part in p, their way from the start multiplied by `factor`; None where they are the same to the end.
 
-    A walk that raises, as a mutant may, parts where it does.
+    So many elements must be `finite`. A walk that raises, as a mutant may, parts where it does.
     """
     begin = start()
     before = begin, begin
@@ -187,7 +187,7 @@ def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0)
         x, y = np.asarray(a["p"]), np.asarray(b["p"])
         y = y if factor == 1.0 else begin + factor * (y - begin)
         share = _share(x, y, begin)
-        if not (share <= SAME).all() or np.isfinite(x).sum() < FEWEST:
+        if not (share <= SAME).all() or np.isfinite(x).sum() < finite:
             worst = float(np.max(np.where(np.isnan(share), np.inf, share)))
             return Gap(t, worst, _factor(x - before[0], y - before[1]))
         before = x, y
