@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from steprule.arithmetic import computing
-from steprule.checking.report import FailedError
+from steprule.checking.report import FailedError, in_one_line
 from steprule.checking.walks import FORMS, SIZE, STEPS, Case, NotRunError, Walk, at, numbers, plain, starts, walk
 from steprule.compiler.graph import Node
 from steprule.compiler.interpret import interpret
@@ -41,6 +41,10 @@ def compare(cases: Sequence[Case]) -> tuple[dict[str, str], float]:
         except NotRunError as reason:
             found[name] = str(reason)
             continue
+        except FailedError:
+            raise
+        except Exception as error:
+            raise FailedError(f"{in_one_line(error, cases[0].rule)} (in {name})") from error
         for case, got, right, limit in zip(cases, walks, wanted, allowed, strict=True):
             if got is not None:
                 worst = max(worst, _gap(name, case, got, right, limit))

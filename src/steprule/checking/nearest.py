@@ -151,7 +151,12 @@ def nearest(stranger: Stranger) -> Nearest:
     apart, here = min(((k.distance_from(stranger), k) for k, _ in parted), key=lambda pair: pair[0])
     if apart <= NEAR:
         return here.found(stranger, step=1, how=f"{_off(apart)} after {probe.STEPS} steps")
-    return Nearest(stranger.name, None, how=f"{here.rule.name} is {_off(apart)} after {probe.STEPS} steps")
+    words = (
+        f"{here.rule.name} is {_off(apart)} after {probe.STEPS} steps"
+        if math.isfinite(apart)
+        else "its walk is not finite"
+    )
+    return Nearest(stranger.name, None, how=words)
 
 
 @dataclass(frozen=True)
