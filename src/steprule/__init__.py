@@ -20,6 +20,7 @@ from steprule.rules.rule import Rule, rule
 
 if TYPE_CHECKING:
     from steprule.checking import check as check
+    from steprule.checking import which as which
     from steprule.paths import Trace as Trace
     from steprule.paths import trace as trace
     from steprule.problems.problem import Problem as Problem
@@ -46,6 +47,7 @@ _LATER = {
     "d2l": "",
     "optim": "",
     "check": "checking",
+    "which": "checking",
 }
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "sweep",
     "trace",
     "train",
+    "which",
 ]
 
 

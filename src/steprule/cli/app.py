@@ -1,4 +1,4 @@
-"""The commands: rules, show, trace, play, train, sweep, race, check, bench. Each parses, calls one function of the package, and prints."""
+"""The commands: rules, show, trace, play, train, sweep, race, check, which, bench. Each parses, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -374,14 +374,28 @@ def race(
 
 @app.command()
 def check(
-    rule: RuleArgument,
+    rule: Annotated[
+        str, typer.Argument(metavar="RULE", help=f"{RULE_HELP} Or a folder to mark.", autocompletion=_rule_names)
+    ],
     against: Annotated[str | None, typer.Option(metavar="RULE", help="Find where the two part.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a folder: write sheet.html here.")] = None,
+    seconds: Annotated[float, typer.Option(metavar="S", help="Of a folder: the time that each file has.")] = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Prove a rule: contract, forms, dtypes, purity, checkpoints. Exit code 1 if it fails, or parts from --against."""
+    """Judge a rule: contract, forms, dtypes, zero and huge gradients, nan, checkpoints; and which known rule it is.
+
+    A folder with --against gives a class sheet: which files pass, where each parts, and the likely slip.
+
+    Exit code: 0 passed (warnings too), 1 something failed or parts from --against, 2 bad input.
+    """
     from steprule.checking import check as battery
     from steprule.cli import output
 
+    if Path(rule).is_dir():
+        _mark(Path(rule), against, out, seconds, json=json)
+        return
+    if out is not None:
+        raise typer.BadParameter("--out is for a folder of files, with --against")
     report = battery(rule, against)
     if json:
         output.as_json(report.to_dict())
@@ -389,6 +403,29 @@ def check(
         output.say(str(report))
     if not report.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def which(
+    thing: Annotated[
+        str,
+        typer.Argument(
+            metavar="THING",
+            help=f"{RULE_HELP} Or an optimizer: torch.optim:Adam, file.py:make_optimizer.",
+            autocompletion=_rule_names,
+        ),
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Say which known rule something is, by its steps: a rule, an optimizer class, or a factory params -> optimizer."""
+    from steprule.checking import which as asked
+    from steprule.cli import output
+
+    found = asked(thing)
+    if json:
+        output.as_json(found.to_dict())
+    else:
+        output.say(str(found))
 
 
 @app.command()
@@ -423,6 +460,28 @@ def bench(
         output.as_json(found)
     else:
         bench_tables.show(found)
+
+
+def _mark(folder: Path, against: str | None, out: Path | None, seconds: float, *, json: bool) -> None:
+    """The class sheet of a folder."""
+    from steprule.checking import mark, sheet
+    from steprule.cli import output
+
+    if against is None:
+        raise typer.BadParameter(f"{folder} is a folder, to be marked: expected --against RULE")
+    with output.progress("marking") as advance:
+        marked = mark(folder, against, seconds=seconds, progress=advance)
+    page = out / "sheet.html" if out is not None else None
+    if page is not None:
+        sheet.write(marked, page)
+    if json:
+        output.as_json(marked.to_dict())
+    else:
+        rows = [(m.file, m.verdict, "\n".join(text for text in (m.why, m.where) if text)) for m in marked.marks]
+        output.table(f"marked against {marked.against}", ("file", "verdict", "why, and where"), rows, left=(0, 1, 2))
+        output.say(f"\n{marked.verdict}" + (f"\nWritten: {page}" if page is not None else ""))
+    if marked.passed < len(marked.marks):
+        raise typer.Exit(1)
 
 
 def _rule_record(rule: Any) -> dict[str, Any]:

@@ -59,6 +59,24 @@ def load_object(spec: str, *, kind: str) -> Any:
     return getattr(module, name)
 
 
+def only_rule_in(path: Path, name: str) -> Rule:
+    """The rule that is written in a file: the one of this name, or the only one; what the file imports is not its own.
+
+    Raises `RuleError` with the line of a fault in the file, `InputError` where there is no such rule.
+    """
+    module = _module_from_file(path)
+    own = {n: v for n, v in vars(module).items() if isinstance(v, Rule) and v.lines[0] == str(path)}
+    if name in own:
+        return own[name]
+    if len({id(v) for v in own.values()}) == 1:
+        return next(iter(own.values()))
+    bare = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
+    borrowed = [n for n, v in vars(module).items() if isinstance(v, Rule) and n not in own]
+    hint = "Put @steprule.rule above the function." if not own and bare else ""
+    hint = hint or (f"{', '.join(borrowed)} is imported, not written here." if borrowed and not own else "")
+    raise InputError(str(path), expected=f"a rule {name}, or one rule", got=", ".join(own) or "none", hint=hint)
+
+
 def _module_from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(

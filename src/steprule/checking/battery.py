@@ -1,0 +1,211 @@
+"""The battery for a rule: the questions, every form and kernel, and the report; each item is a verdict and a sentence."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steprule import rules
+from steprule.checking import forms, probe, questions
+from steprule.checking.judged import Judged, go
+from steprule.checking.nearest import nearest, of_rule
+from steprule.checking.parting import STEPS, numbers, parting
+from steprule.checking.questions import Answer, apart
+from steprule.checking.report import FailedError, Item, Report, in_one_line
+from steprule.checking.walks import Case
+from steprule.compiler import eager
+from steprule.optim import buckets as planning
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+from steprule.training import versions
+
+# Against float64, one step from the same values, relative to the largest element: the dtype's own rounding, a few times.
+WITHIN = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-9}
+GUARD = 64  # elements before and after each tensor that a kernel must not touch
+
+
+def check(rule: Rule | str, against: Rule | str | None = None) -> Report:
+    """Run the battery on `rule`; with `against`, also find where the two part, each at its own defaults, then at others.
+
+    Whatever the rule raises is a failed item with the author's file and line. The report ends with the nearest known rule.
+
+    Raises `StepruleError` where there is no such rule; a rule that breaks the contract is a report that says so.
+
+    >>> print(str(check("sgd")).splitlines()[0])
+    sgd: passed
+    """
+    raw = rules.resolve(rule)
+    judged = Judged(raw, composed(raw))
+    other = rules.resolve(against) if against is not None else None
+    items: list[Item] = []
+    for name, body in _BATTERY:
+        items.append(_asked(name, body, judged))
+        if name in _FIRST and items[-1].verdict == "failed":
+            break  # what cannot be traced, or is another function each time, cannot be compared
+    done = len(items) == len(_BATTERY)
+    parted, known = None, ""
+    if done:
+        try:
+            known = str(nearest(of_rule(raw)))
+            parted = parting(raw, other) if other is not None else None
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a rule raises is a verdict
+            items.append(Item("a longer walk", "failed", in_one_line(error, raw)))
+    return Report(
+        raw.name,
+        tuple(items),
+        other.name if other else None,
+        parted,
+        versions(),
+        judged.forms,
+        known,
+        STEPS + probe.STEPS if other is not None and done else 0,
+    )
+
+
+def _asked(name: str, body: Callable[[Judged], Answer], judged: Judged) -> Item:
+    try:
+        verdict, detail = body(judged)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a rule raises is a verdict
+        return Item(name, "failed", in_one_line(error, judged.raw))
+    return Item(name, "warning" if verdict == "warning" else "passed", detail)
+
+
+# The items. Each gives "" or "warning", and a sentence; it raises `FailedError` where it fails.
+
+
+def _forms(judged: Judged) -> Answer:
+    """Every form that is installed against the author's function on torch tensors, in float64."""
+    cases = [Case(judged.rule, judged.rule.bind(variant)) for variant in judged.variants()]
+    judged.forms, worst = forms.compare(cases)
+    ran = [name for name, how in judged.forms.items() if how == forms.RUN]
+    left = [f"{name} ({how})" for name, how in judged.forms.items() if how != forms.RUN]
+    how = f"to {worst:.1e}" if worst else "to the bit"
+    told = f"{len(ran)} agree in float64 {how}: {', '.join(ran)}"
+    return "", told + (f"; not run: {', '.join(left)}" if left else "")
+
+
+def _dtypes_and_shapes(judged: Judged) -> Answer:
+    rule = judged.rule
+    shapes = [(), (1,), (0,), (7,), (3, 5), (20_000,)]
+    for dtype, shape in itertools.product(WITHIN, shapes):
+        p = (torch.from_numpy(numbers(0, int(np.prod(shape, dtype=int)))).reshape(shape) + 2).to(dtype).requires_grad_()
+        before = p.detach().double()
+        p.grad = torch.from_numpy(numbers(1, p.numel())).reshape(shape).to(dtype)
+        optimizer = judged.optimizer([p], {})
+        optimizer.step()
+        exact, _ = eager.step(rule, before, p.grad.double(), {}, 1, rule.bind({}))
+        if p.dtype is not dtype or p.shape != shape:
+            raise FailedError(f"{dtype}, shape {shape}: p became {p.dtype}, shape {tuple(p.shape)}")
+        if p.numel() and (gap := apart(p.detach().double().numpy(), exact.numpy())) > WITHIN[dtype]:
+            raise FailedError(f"{dtype}, shape {shape}: off by {gap:.1e} of the largest element")
+    return "", f"{len(WITHIN)} dtypes x {len(shapes)} shapes, one step against float64"
+
+
+def _determinism(judged: Judged) -> Answer:
+    ends = []
+    for _ in range(2):
+        p = torch.from_numpy(numbers(0, 100_000)).float().requires_grad_()
+        optimizer = judged.optimizer([p], {})
+        for t in range(1, 4):
+            p.grad = torch.from_numpy(numbers(t, 100_000)).float()
+            optimizer.step()
+        ends.append(p.detach())
+    if not _same_bits(*ends):
+        raise FailedError("two runs from the same start end in different bits")
+    return "", "two runs give the same bits"
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    return np.array_equal(a.detach().numpy(), b.detach().numpy(), equal_nan=True)
+
+
+def _no_write_outside(judged: Judged) -> Answer:
+    """p, g and every state lie between guards, and g is a guard itself."""
+    for variant in judged.variants():
+        p, g = _guarded(numbers(0, 1000)), _guarded(numbers(1, 1000))
+        parameter = p[GUARD:-GUARD].requires_grad_()
+        parameter.grad = g[GUARD:-GUARD]
+        kept_g = g.clone()
+        optimizer = judged.optimizer([parameter], variant)
+        optimizer.step()
+        around = {}
+        for key, value in optimizer.state[parameter].items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                around[key] = _guarded(value.detach().numpy())
+                optimizer.state[parameter][key] = around[key][GUARD:-GUARD]
+        optimizer.step()
+        if not torch.equal(g, kept_g):
+            raise FailedError("the gradient was written to")
+        for key, whole in {"p": p.detach(), **around}.items():
+            edges = torch.cat([whole[:GUARD], whole[-GUARD:]])
+            if not bool((edges == 7.0).all()):
+                raise FailedError(f"memory around {key} was written to")
+    return "", f"guards of {GUARD} elements around p, g and states untouched"
+
+
+def _guarded(values: Any) -> Tensor:
+    guard = np.full(GUARD, 7.0)
+    return torch.from_numpy(np.concatenate([guard, np.asarray(values, dtype=np.float64), guard]))
+
+
+def _round_trip(judged: Judged) -> Answer:
+    for variant in judged.variants():
+        p = torch.from_numpy(numbers(0, 9)).requires_grad_()
+        optimizer = judged.optimizer([p], variant)
+        go(p, optimizer, range(1, 4))
+        q = p.detach().clone().requires_grad_()
+        again = judged.optimizer([q], variant)
+        again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        go(p, optimizer, range(4, 7))
+        go(q, again, range(4, 7))
+        if not _same_bits(p, q):
+            raise FailedError("a run that was saved and loaded goes on otherwise")
+    return "", "saved and loaded in mid-run, it goes on to the same bits"
+
+
+def _compilations(judged: Judged) -> Answer:
+    """A kernel serves every learning rate, step and model: the plan's cache of kernels grows by one."""
+    p = torch.from_numpy(numbers(0, 9)).requires_grad_()
+    optimizer = judged.optimizer([p], {})
+    go(p, optimizer, range(1, 3))
+    before = planning.kernel_for.cache_info().misses
+    for size in (9, 100, 1000):
+        q = torch.from_numpy(numbers(0, size)).requires_grad_()
+        optimizer = judged.optimizer([q], {})
+        for t in range(1, 5):
+            for group in optimizer.param_groups:
+                if "lr" in group:
+                    group["lr"] = 0.1 / t
+            go(q, optimizer, range(t, t + 1))
+    built = planning.kernel_for.cache_info().misses - before
+    first_use = sum(
+        s.absent_at_first for s in judged.rule.slots
+    )  # the first step of such a slot is a kernel of its own
+    if built > first_use:
+        raise FailedError(f"{built} kernels were built again for other learning rates, steps or models")
+    return "", "none for another learning rate, step or model"
+
+
+_BATTERY: tuple[tuple[str, Callable[[Judged], Answer]], ...] = (
+    ("contract", questions.contract),
+    ("pure function", questions.pure),
+    ("states", questions.states),
+    ("forms agree", _forms),
+    ("states start right", questions.starts),
+    ("dtypes and shapes", _dtypes_and_shapes),
+    ("zero gradients", questions.zero_gradients),
+    ("huge and tiny gradients", questions.extreme_gradients),
+    ("nan is honest", questions.honest_nan),
+    ("determinism", _determinism),
+    ("no write outside", _no_write_outside),
+    ("state dict", _round_trip),
+    ("compilations", _compilations),
+    ("descent", questions.descent),
+)
+_FIRST = ("contract", "pure function")

@@ -1,0 +1,134 @@
+"""One walk in every form that is installed: what the author's function gives on torch tensors, all others must give.
+
+How far a form may be off is measured: the graph is run again with each operation's result moved by an ulp, and a multiple of what that
+moves is allowed. A form that cannot be run here is named with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from steprule.arithmetic import computing
+from steprule.checking.report import FailedError, in_one_line
+from steprule.checking.walks import FORMS, SIZE, STEPS, Case, NotRunError, Walk, at, numbers, plain, starts, walk
+from steprule.compiler.graph import Node
+from steprule.compiler.interpret import interpret
+
+# Two forms in float64, four steps: sqrt, exp, log and pow may differ in the last bits between libraries.
+SAME_FLOAT64 = 1e-13
+# How many times what single ulps in each operation move a number, another form may be off: forms order and fold operations
+# otherwise, and the functions of other libraries differ by an ulp or two.
+SHAKEN = 60
+SHAKES = 3
+RUN = "run"
+
+
+def compare(cases: Sequence[Case]) -> tuple[dict[str, str], float]:
+    """Each form and whether it was run, or why not; and the largest difference from the author's function on torch tensors.
+
+    Raises `FailedError` with the first form that differs, where, and by how much.
+    """
+    found, worst = {"torch": RUN}, 0.0
+    wanted = [walk(case, torch.from_numpy) for case in cases]
+    allowed = [_allowed(case, right) for case, right in zip(cases, wanted, strict=True)]
+    for name, run in FORMS.items():
+        try:
+            walks = run(cases)
+        except NotRunError as reason:
+            found[name] = str(reason)
+            continue
+        except FailedError:
+            raise
+        except Exception as error:
+            raise FailedError(f"{in_one_line(error, cases[0].rule)} (in {name})") from error
+        for case, got, right, limit in zip(cases, walks, wanted, allowed, strict=True):
+            if got is not None:
+                worst = max(worst, _gap(name, case, got, right, limit))
+        element_wise = name != "floats" or any(w is not None for w in walks)
+        found[name] = RUN if element_wise else "the rule reduces over a tensor"
+    return found, worst
+
+
+def _gap(form: str, case: Case, got: Walk, wanted: Walk, allowed: Walk) -> float:
+    """The largest difference, relative to the largest element of its quantity."""
+    worst = 0.0
+    for t, (mine, theirs, limit) in enumerate(zip(got, wanted, allowed, strict=True), start=1):
+        for name, right in theirs.items():
+            a = mine.get(name)
+            if a is None or right is None:
+                if a is not right:
+                    there, not_there = ("torch", form) if a is None else (form, "torch")
+                    raise FailedError(f"step {t}: {name} is there in {there} and absent in {not_there}{at(case)}")
+                continue
+            if np.shape(a) != np.shape(right):
+                raise FailedError(
+                    f"step {t}: {name} has shape {np.shape(a)} in {form}, {np.shape(right)} in torch{at(case)}"
+                )
+            with np.errstate(all="ignore"):
+                same = (a == right) | (np.isnan(a) & np.isnan(right))
+                apart = np.where(same, 0.0, np.abs(a - right))
+            if not (same | (apart <= limit[name])).all():
+                k = np.unravel_index(
+                    int(np.argmax(np.where(np.isnan(apart), np.inf, apart - limit[name]))), np.shape(right)
+                )
+                x, y = float(np.asarray(a)[k]), float(np.asarray(right)[k])
+                raise FailedError(f"step {t}: {name} is {x!r} in {form}, {y!r} in torch{at(case)}")
+            finite = np.abs(right[np.isfinite(right)])
+            if finite.size and finite.max() > 0:
+                worst = max(worst, float(np.max(np.where(np.isfinite(apart), apart, 0.0)) / finite.max()))
+    return worst
+
+
+# The reference, and how far rounding may move it.
+
+
+def _allowed(case: Case, wanted: Walk) -> Walk:
+    """How far each number may be off."""
+    runs = [_shaken(case, seed) for seed in range(SHAKES)]
+    found = []
+    for t, step in enumerate(wanted):
+        row: dict[str, Any] = {}
+        for name, right in step.items():
+            if right is None:
+                row[name] = None
+                continue
+            with np.errstate(all="ignore"):
+                moved = np.max([np.abs(run[t][name] - right) for run in runs], axis=0)
+                size = np.max(np.where(np.isfinite(right), np.abs(right), 0.0), initial=0.0)
+            # Where a single ulp decides what is nan, nothing can be said.
+            row[name] = np.where(np.isfinite(moved), SAME_FLOAT64 * size + SHAKEN * moved, np.inf)
+        found.append(row)
+    return found
+
+
+def _shaken(case: Case, seed: int) -> Walk:
+    """By the graph, each operation's result moved by an ulp, up or down or not."""
+    rng = np.random.default_rng(seed)
+    variant, found = case.variant, []
+    held = starts(case)
+    p: Any = numbers(0)
+    ones = {s.name for s in case.rule.slots if s.per_tensor}
+    for t in range(1, STEPS + 1):
+        graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
+        given = {**case.hypers, **held, "p": p, "g": numbers(t), "t": float(t)}
+        names = [n for n in graph.inputs if given.get(n) is not None]
+        with computing(p, [given[n] for n in names]) as (lifted, _):
+            known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
+            for node in (n for n in graph.live if n.op != "input"):
+                interpret([node], known)
+                if not node.truth and node.op not in ("sign", "neg", "abs", "where", "maximum", "minimum", "clamp"):
+                    value = known[node]
+                    factor = 1 + 2.3e-16 * rng.choice([-1.0, 0.0, 1.0], size=np.shape(value))
+                    known[node] = type(value)(value * factor) if isinstance(value, float) else value * factor
+        for name, output in graph.outputs.items():
+            if output is None:
+                continue
+            new = np.asarray(known[output] if isinstance(output, Node) else output, dtype=np.float64)
+            held[name] = float(new.reshape(-1)[0]) if name in ones else np.broadcast_to(new, (SIZE,)).copy()
+        p = held.pop("p")
+        found.append({"p": plain(p)} | {n: plain(held.get(n)) for n in variant.slots})
+    return found

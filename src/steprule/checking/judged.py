@@ -1,0 +1,47 @@
+"""The rule at work, as every item sees it: its variants, its class, and what an item leaves for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.checking.parting import numbers
+from steprule.optim import from_rule
+from steprule.optim.optimizer import RuleOptimizer
+from steprule.rules.rule import Rule
+
+
+@dataclass
+class Judged:
+    """A rule that is judged."""
+
+    raw: Rule
+    rule: Rule
+    """With weight decay and ascent before it."""
+    forms: dict[str, str] = field(default_factory=dict)
+    """Each form: "run", or why not."""
+
+    def variants(self) -> Iterator[dict[str, float | bool]]:
+        """Every variant of the rule's own switches; what is composed with all rules stays at its default."""
+        composed_with_all = ("weight_decay", "decoupled_weight_decay", "maximize")
+        seen = []
+        for variant in self.rule.variants():
+            own = {n: self.rule.defaults[n] if n in composed_with_all else v for n, v in variant.items()}
+            if own not in seen:
+                seen.append(own)
+                yield own
+
+    def optimizer(self, params: list[Tensor], variant: dict[str, Any]) -> RuleOptimizer:
+        """The class made from it, on these parameters."""
+        return from_rule(self.rule)(params, **variant)
+
+
+def go(p: Tensor, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    """Take these steps, each with the gradient of its number."""
+    for t in steps:
+        p.grad = torch.from_numpy(numbers(t, p.numel()))
+        optimizer.step()

@@ -1,0 +1,72 @@
+"""Two rules side by side: the first step and quantity in which they part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from steprule.checking import probe
+from steprule.checking.report import Parting
+from steprule.compiler import eager
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+
+STEPS = 30  # at their defaults
+
+
+def numbers(seed: int, count: int) -> Any:
+    """What starts and gradients are drawn from, [count]."""
+    return np.random.default_rng(seed).normal(size=count)
+
+
+def parting(ours: Rule, theirs: Rule, names: Mapping[str, str] | None = None) -> Parting | None:
+    """Where two rules part: the same start and gradients, each at its defaults with a common learning rate.
+
+    Where they do not, all numbers that both have are set away from their defaults, and they walk again: the decay that is 0 and the
+    epsilon that is too small to be seen are then seen. `names`: their name for each of our states that is compared; the same names
+    if not given.
+    """
+    ours, theirs = composed(ours), composed(theirs)
+    pairs = {s.name: s.name for s in ours.slots} if names is None else names
+    hypers = [r.bind({"lr": 0.01} if "lr" in r.defaults else {}) for r in (ours, theirs)]
+    gradients = [numbers(t, 5) for t in range(1, STEPS + 1)]
+    found = _first_difference((ours, theirs), hypers, numbers(0, 5), gradients, pairs)
+    if found is not None:
+        return found
+    values = {n: v for n, v in probe.probing(ours).items() if n in theirs.defaults and not theirs.hyper(n).is_flag}
+    hypers = [{**r.defaults, **values} for r in (ours, theirs)]
+    found = _first_difference((ours, theirs), hypers, probe.start(), list(probe.gradients()), pairs)
+    return found and replace(found, settings=values)
+
+
+def _first_difference(
+    both: tuple[Rule, Rule], hypers: list[dict[str, Any]], start: Any, gradients: list[Any], names: Mapping[str, str]
+) -> Parting | None:
+    p = [start, start]
+    states: list[dict[str, Any]] = [{}, {}]
+    for t, g in enumerate(gradients, start=1):
+        for k, r in enumerate(both):
+            p[k], states[k] = eager.step(r, p[k], g, states[k], t, hypers[k])
+        ours, theirs = states
+        pairs = [("p", p[0], p[1])]
+        pairs += [(n, ours[n], theirs[other]) for n, other in names.items() if n in ours and other in theirs]
+        for name, a, b in reversed(pairs):  # a state shows the cause, p the effect
+            if probe.differs(a, b):
+                return Parting(t, name, *worst(a, b))
+    return None
+
+
+def worst(a: Any, b: Any) -> tuple[float, float]:
+    """Both numbers at the element that differs most; nan for what is absent."""
+    if a is None or b is None:
+        return tuple(math.nan if v is None else float(np.ravel(v)[0]) for v in (a, b))  # type: ignore[return-value]
+    x, y = np.ravel(np.asarray(a, dtype=np.float64)), np.ravel(np.asarray(b, dtype=np.float64))
+    with np.errstate(all="ignore"):
+        gap = np.abs(x - y) / np.maximum(np.maximum(np.abs(x), np.abs(y)), 1e-300)
+    gap = np.where(np.isnan(gap) & ~(np.isnan(x) & np.isnan(y)), np.inf, gap)
+    k = int(np.nanargmax(gap))
+    return float(x[k]), float(y[k])

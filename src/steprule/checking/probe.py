@@ -1,0 +1,250 @@
+"""The probe walk: fixed start, gradients and settings, on which two optimizers that differ anywhere part.
+
+Float64, 12 elements in a matrix, gradients that do not depend on the walk. One gradient is always zero, two are always positive, one
+is always negative; their sizes go from 0.01 to 3, so that an epsilon of 1e-3 shows wherever it stands. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.arithmetic import computing
+from steprule.compiler import eager
+from steprule.compiler.graph import Graph, Node
+from steprule.compiler.interpret import interpret
+from steprule.errors import StepruleError
+from steprule.rules.rule import Rule
+
+Array = NDArray[np.float64]
+Step = Mapping[str, Any]
+"""After a step: p and each slot by name; None for a slot that is absent."""
+
+STEPS = 40
+SHAPE = (3, 4)  # a matrix: torch's Muon takes nothing else
+SAME = 1e-9
+"""Two walks are the same while no element's way from its start differs by more than this share of it. Rounding in float64 over 40
+steps stays four orders of magnitude below; a step counter in float32 is above it."""
+ROUNDING = 1e-13  # of an element's own size: what forty roundings of p itself may come to
+FEWEST = 3  # elements that must be finite in both walks: where all is nan, nothing was compared
+
+# What a number of that meaning is set to, away from its neutral value, and the names that authors give it. Order counts where
+# a name has two meanings: `beta` is the momentum's first. The values are such that no two of x, 1 - x, their roots and inverses
+# are equal: a factor between two walks can then be named.
+_ROLES: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (0.043, ("lr", "learning_rate", "eta", "step_size")),
+    (0.83, ("beta1", "momentum", "beta", "mu", "b1", "gamma")),
+    (0.956, ("beta2", "alpha", "rho", "decay", "b2", "beta", "gamma")),
+    (1.3e-3, ("eps", "epsilon")),
+    (0.11, ("weight_decay", "wd", "l2")),
+    (0.37, ("dampening",)),
+    (0.053, ("lr_decay",)),
+    (0.21, ("initial_accumulator_value",)),
+    (0.023, ("momentum_decay",)),
+    (0.019, ("trust_coefficient",)),
+)
+EPSILONS = _ROLES[3][1]
+RATES = _ROLES[0][1]
+
+
+def start() -> Array:
+    """The parameter before the first step, [3, 4]."""
+    drawn = np.random.default_rng(7).normal(size=SHAPE)
+    return drawn + 0.3 * np.sign(drawn)
+
+
+def gradients() -> Array:
+    """The gradient of each step, [40, 3, 4]."""
+    drawn = np.random.default_rng(8).normal(size=(STEPS, *SHAPE))
+    drawn *= np.array([1.0, 0.1, 0.01, 3.0])
+    flat = drawn.reshape(STEPS, -1)
+    flat[:, 0] = 0.0
+    flat[:, 5:7] = np.abs(flat[:, 5:7]) + 0.01
+    flat[:, 11] = -np.abs(flat[:, 11])
+    return drawn
+
+
+def matched(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
+    """For each of their numbers that we have, our name for it: the same name first, then one of the same meaning.
+
+    >>> matched(["lr", "beta1", "beta2"], ["lr", "beta2", "momentum", "eps"])
+    {'lr': 'lr', 'beta2': 'beta2', 'beta1': 'momentum'}
+    """
+    theirs, free = list(theirs), list(ours)
+    found = {name: name for name in theirs if name in free}
+    free = [name for name in free if name not in found]
+    for name in theirs:
+        meanings = [names for _, names in _ROLES if name in names]
+        also = next((n for names in meanings for n in names if n in free), None)
+        if name not in found and also is not None:
+            found[name] = also
+            free.remove(also)
+    return found
+
+
+def settings(defaults: Mapping[str, float]) -> dict[str, float]:
+    """A value away from its neutral one for each of these numbers whose meaning is known; no two the same."""
+    found: dict[str, float] = {}
+    for name in defaults:
+        value = next((v for v, names in _ROLES if name in names), None)
+        if value is None:
+            continue
+        while value in found.values():
+            value *= 0.9
+        found[name] = value
+    return found
+
+
+def probing(rule: Rule) -> dict[str, float]:
+    """`settings` of a rule's own numbers, within their bounds; a number of no known meaning is moved from its default."""
+    own = {h.name: h for h in rule.hypers if not h.is_flag and h.given is None}
+    found = settings({n: float(h.default) for n, h in own.items()})
+    for name, hyper in own.items():
+        if name not in found:
+            found[name] = hyper.search.at(0.6) if hyper.search else float(hyper.default) * 0.7 or 0.1
+        try:
+            hyper.validate(found[name], rule.name)
+        except StepruleError:
+            found[name] = float(hyper.default)
+    return found
+
+
+def walk(rule: Rule, hypers: Mapping[str, Any]) -> list[Step]:
+    """The walk of a rule by the author's function, on numpy arrays."""
+    p, state = start(), eager.State()
+    found: list[Step] = []
+    for t, g in enumerate(gradients(), start=1):
+        p, state = eager.step(rule, p, g, state, t, hypers)
+        found.append({"p": p, **state})
+    return found
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A variant as its graphs: of the first steps, and last the one that repeats. What a mutant is made of."""
+
+    rule: Rule
+    stages: tuple[Graph, ...]
+    slots: frozenset[str]
+    """The slots that it uses."""
+
+    def walk(self, hypers: Mapping[str, Any]) -> Iterator[Step]:
+        """The same walk, a step at a time: who only looks for the first difference need not go on."""
+        p: Any = start()
+        state: dict[str, Any] = {
+            s.name: eager.start(s, p, hypers) for s in self.rule.slots if s.name in self.slots and not s.absent_at_first
+        }
+        numbers = {s.name for s in self.rule.slots if s.per_tensor}
+        for t, g in enumerate(gradients(), start=1):
+            graph = self._stage(t, state)
+            given = {**hypers, **state, "p": p, "g": g, "t": float(t)}
+            names = [n for n in graph.inputs if given.get(n) is not None]
+            with computing(p, [given[n] for n in names]) as (lifted, _):
+                known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
+                interpret([n for n in graph.live if n.op != "input"], known)
+            for name, value in graph.outputs.items():
+                new = known[value] if isinstance(value, Node) else value
+                if new is None:
+                    continue
+                if name in numbers:
+                    state[name] = float(np.asarray(new).reshape(-1)[0])
+                else:
+                    state[name] = np.broadcast_to(np.asarray(new, dtype=np.float64), SHAPE).copy()
+            p = state.pop("p")
+            yield {"p": p, **state}
+
+    def _stage(self, t: int, state: Mapping[str, Any]) -> Graph:
+        """The graph of step t; an earlier one where a slot that a mutant never fills is still absent."""
+        began = self.stages[: min(t, len(self.stages))]
+        return next((g for g in reversed(began) if not (self.slots & set(g.inputs)) - set(state)), began[0])
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The first step at which two walks differ."""
+
+    step: int
+    share: float
+    """By how much, of the longer way of the two, at the worst element."""
+    factor: float | None
+    """What their step of that moment is multiplied with to give ours, where it is one number for all elements."""
+
+
+def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0, finite: int = FEWEST) -> Gap | None:
+    """Where two walks part in p, their way from the start multiplied by `factor`; None where they are the same to the end.
+
+    So many elements must be `finite`. A walk that raises, as a mutant may, parts where it does.
+    """
+    begin = start()
+    before = begin, begin
+    for t, (a, b) in enumerate(_together(ours, theirs), start=1):
+        if b is None:
+            return Gap(t, np.inf, None)
+        x, y = np.asarray(a["p"]), np.asarray(b["p"])
+        y = y if factor == 1.0 else begin + factor * (y - begin)
+        share = _share(x, y, begin)
+        if not (share <= SAME).all() or np.isfinite(x).sum() < finite:
+            worst = float(np.max(np.where(np.isnan(share), np.inf, share)))
+            return Gap(t, worst, _factor(x - before[0], y - before[1]))
+        before = x, y
+    return None
+
+
+def moves(walked: Sequence[Step]) -> bool:
+    """Whether p ever leaves its start."""
+    return any(not np.array_equal(step["p"], start()) for step in walked)
+
+
+def differs(a: Any, b: Any) -> bool:
+    """Whether two values of a state differ by more than rounding; absent is one value, and nan another."""
+    if a is None or b is None:
+        return a is not b
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    return x.shape != y.shape or not bool((_share(x, y, np.zeros_like(x)) <= SAME).all())
+
+
+def distance(ours: Sequence[Step], theirs: Iterable[Step]) -> float:
+    """How far apart two walks end, as a share of the longer way; inf where one of them is not finite."""
+    begin, last = start(), None
+    for a, b in _together(ours, theirs):
+        if b is None:
+            return float("inf")
+        last = np.asarray(a["p"]), np.asarray(b["p"])
+    if last is None or not np.isfinite(last).all():
+        return float("inf")
+    x, y = last
+    way = max(float(np.linalg.norm(x - begin)), float(np.linalg.norm(y - begin)), 1e-300)
+    return float(np.linalg.norm(x - y)) / way
+
+
+def _together(ours: Sequence[Step], theirs: Iterable[Step]) -> Iterator[tuple[Step, Step | None]]:
+    steps = iter(theirs)
+    for a in ours:
+        try:
+            yield a, next(steps)
+        except (ArithmeticError, TypeError, ValueError, StepruleError, StopIteration):
+            yield a, None
+            return
+
+
+def _share(x: Array, y: Array, begin: Array) -> Array:
+    """How far apart, of the longer way, beyond what p's own rounding explains; 0 where both are the same nan or inf."""
+    with np.errstate(all="ignore"):
+        way = np.maximum(np.abs(x - begin), np.abs(y - begin))
+        apart = np.maximum(np.abs(x - y) - ROUNDING * np.abs(begin), 0.0)
+        share = apart / np.maximum(way, 1e-300)
+    return np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, share)
+
+
+def _factor(ours: Array, theirs: Array) -> float | None:
+    """What multiplies their step to ours, at every element that moves."""
+    moving = np.isfinite(ours) & np.isfinite(theirs) & ((np.abs(ours) > 1e-12) | (np.abs(theirs) > 1e-12))
+    if moving.sum() < FEWEST or (theirs[moving] == 0).any():
+        return None
+    ratios = ours[moving] / theirs[moving]
+    middle = float(np.median(ratios))
+    return middle if bool((np.abs(ratios - middle) <= 1e-6 * abs(middle)).all()) else None

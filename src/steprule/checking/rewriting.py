@@ -1,0 +1,135 @@
+"""Rewrite a graph: copy it with something else in some places, spell it out as papers do, tell what stands where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
+from typing import TypeGuard
+
+from steprule.checking.probe import Formula
+from steprule.compiler.graph import Graph, Kind, Node
+
+Arg = Node | float | int | bool
+Change = Callable[["Copy", Node, tuple[Arg, ...]], Arg | None]
+"""From a node and its arguments as they were copied: what stands in its place, or None to copy it."""
+
+
+class Copy:
+    """A graph, copied node by node with a change."""
+
+    def __init__(self, graph: Graph, change: Change) -> None:
+        self.nodes: list[Node] = []
+        self.inputs = graph.inputs
+        self.copies: dict[Node, Arg] = {}
+        for node in graph.live:
+            args = tuple(self.copies[a] if isinstance(a, Node) else a for a in node.args)
+            found = change(self, node, args)
+            if found is None:
+                found = node if node.op == "input" else self.add(node.op, *args, name=node.name, truth=node.truth)
+            self.copies[node] = found
+        outputs = {n: self.copies[v] if isinstance(v, Node) else v for n, v in graph.outputs.items()}
+        self.graph = replace(graph, nodes=self.nodes, outputs=outputs)
+
+    def add(self, op: str, *args: Arg, name: str | None = None, truth: bool = False) -> Node:
+        """A new operation; its kind counts only for what is matched, as that of its arguments."""
+        kinds = {a.kind for a in args if isinstance(a, Node)}
+        kind = Kind.ELEMENT if Kind.ELEMENT in kinds else Kind.REDUCTION if Kind.REDUCTION in kinds else Kind.SCALAR
+        node = Node(op, args, kind, name, truth)
+        self.nodes.append(node)
+        return node
+
+
+def changed(formula: Formula, change: Change) -> Formula:
+    """The formula with each of its graphs copied with a change."""
+    return replace(formula, stages=tuple(Copy(graph, change).graph for graph in formula.stages))
+
+
+def with_outputs(formula: Formula, outputs: Callable[[Graph], dict[str, Node | float | None]]) -> Formula:
+    """The formula with other results, of the quantities that it has."""
+    return replace(formula, stages=tuple(replace(g, outputs={**g.outputs, **outputs(g)}) for g in formula.stages))
+
+
+def spelled_out(formula: Formula) -> Formula:
+    """As papers write it: `lerp` as a sum, a square as a product, one root of a quotient in place of two."""
+
+    def change(copy: Copy, node: Node, args: tuple[Arg, ...]) -> Arg | None:
+        if node.op == "lerp" and is_op(node.args[2], "sub") and is_one(node.args[2].args[0]):
+            keep = args[2].args[1] if isinstance(args[2], Node) else 0.0
+            return copy.add("add", copy.add("mul", keep, args[0]), copy.add("mul", args[2], args[1]), name=node.name)
+        if node.op == "pow" and node.args[1] == 2 and is_element(node):
+            return copy.add("mul", args[0], args[0], name=node.name)
+        if node.op == "div" and is_op(node.args[0], "sqrt") and is_op(node.args[1], "sqrt"):
+            quotient = copy.add("div", node_of(args[0]).args[0], node_of(args[1]).args[0])
+            return copy.add("sqrt", quotient, name=node.name)
+        return None
+
+    return changed(formula, change)
+
+
+def node_of(arg: Arg) -> Node:
+    """The argument, which is known to be an operation."""
+    if not isinstance(arg, Node):
+        raise TypeError(f"expected an operation, got {arg!r}")
+    return arg
+
+
+def is_op(arg: object, op: str) -> TypeGuard[Node]:
+    """Whether it is this operation."""
+    return isinstance(arg, Node) and arg.op == op
+
+
+def is_element(arg: object) -> TypeGuard[Node]:
+    """Whether it is one number an element."""
+    return isinstance(arg, Node) and arg.kind is Kind.ELEMENT
+
+
+def named(arg: object, *names: str) -> TypeGuard[Node]:
+    """Whether it is an input of one of these names."""
+    return isinstance(arg, Node) and arg.op == "input" and arg.name in names
+
+
+def is_one(arg: object) -> bool:
+    """Whether it is the plain number 1."""
+    return not isinstance(arg, Node) and arg == 1
+
+
+def contains(node: Node, name: str) -> bool:
+    """Whether a value hangs on the input of this name."""
+    return any(named(n, name) for n in below(node))
+
+
+def below(value: object) -> set[Node]:
+    """The operations and inputs that a value hangs on, itself among them."""
+    found: set[Node] = set()
+    todo = [value]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Node) and node not in found:
+            found.add(node)
+            todo += node.args
+    return found
+
+
+def said(node: Node) -> str:
+    """A quantity by the author's name for it."""
+    return node.name or f"{node.op}(...)"
+
+
+def text_in(node: Node, known: dict[Node, str]) -> str:
+    """An operation by a short text that is the same for the same operation, from its arguments' texts."""
+    if node.op == "input":
+        return str(node.name)
+    whole = f"{node.op}({', '.join(known[a] if isinstance(a, Node) else repr(a) for a in node.args)})"
+    return blake2b(whole.encode(), digest_size=12).hexdigest()  # written out, what is used twice doubles at each use
+
+
+def text_of(formula: Formula) -> tuple[tuple[tuple[str, str], ...], ...]:
+    """A formula as text, to tell whether two are the same."""
+    found = []
+    for graph in formula.stages:
+        known: dict[Node, str] = {}
+        for node in graph.live:
+            known[node] = text_in(node, known)
+        found.append(tuple((n, known[v] if isinstance(v, Node) else repr(v)) for n, v in graph.outputs.items()))
+    return tuple(found)
