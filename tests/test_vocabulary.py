@@ -149,7 +149,6 @@ def test_an_if_on_the_step_is_one_program() -> None:
     assert shown[1] == (
         r"\theta_{t} = \begin{cases} \theta'_{t} & \text{if } t \bmod 3 = 0 \\ \theta_{t-1} - \eta \, g_{t} & \text{otherwise} \end{cases}"
     )
-    assert steprule.check(lookahead).passed
 
 
 def test_an_if_on_a_number_of_the_step_may_differ_from_lane_to_lane() -> None:
@@ -400,7 +399,14 @@ def test_a_family_of_slots() -> None:
         steprule.sweep(aggmo, "airfoil-linear", points, epochs=1, compile=c).train for c in (True, False)
     )
     np.testing.assert_allclose(printed, batched, rtol=2e-6)
-    assert steprule.check(aggmo).passed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", [lookahead, warmed_up, decayed, by_largest, aggmo], ids=lambda r: r.name)
+def test_the_judge_passes_them(what: Any) -> None:
+    report = steprule.check(what)
+    assert report.passed, str(report)
+    assert set(report.forms.values()) == {"run"}
 
 
 def test_a_family_that_names_no_tuple_is_refused() -> None:

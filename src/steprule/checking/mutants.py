@@ -69,7 +69,7 @@ class _Slips:
         self.nodes = list(self.places.values())
         rule = formula.rule
         used = {n.name for n in self.nodes if n.op == "input"}
-        numbers = [h for h in rule.hypers if not h.is_flag and h.name in used]
+        numbers = [h for h in rule.hypers if not h.is_plain and h.name in used]
         self.decays = [h.name for h in numbers if any(isinstance(b, Lt) and b.lt == 1 for b in h.bounds)]
         self.slots = [s.name for s in rule.slots if s.name in formula.slots and not s.per_tensor]
         self.corrections = [

@@ -112,7 +112,7 @@ def which(thing: Optimizable) -> Nearest:
 
 def of_rule(rule: Rule) -> Stranger:
     """A rule as a stranger: the author's function is walked."""
-    numbers = {h.name: float(h.default) for h in rule.hypers if not h.is_flag and h.given is None}
+    numbers = {h.name: float(h.default) for h in rule.hypers if not h.is_plain and h.given is None}
     return Stranger(
         rule.name, numbers, probe.probing(rule), lambda values: probe.walk(rule, {**rule.defaults, **values})
     )
@@ -222,7 +222,7 @@ def formula_of(rule: Rule, hypers: Mapping[str, Any]) -> Formula:
 
 
 def _numbers(rule: Rule) -> list[str]:
-    return [h.name for h in rule.hypers if not h.is_flag and h.given is None]
+    return [h.name for h in rule.hypers if not h.is_plain and h.given is None]
 
 
 @cache

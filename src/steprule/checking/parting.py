@@ -37,7 +37,7 @@ def parting(ours: Rule, theirs: Rule, names: Mapping[str, str] | None = None) ->
     found = _first_difference((ours, theirs), hypers, numbers(0, 5), gradients, pairs)
     if found is not None:
         return found
-    values = {n: v for n, v in probe.probing(ours).items() if n in theirs.defaults and not theirs.hyper(n).is_flag}
+    values = {n: v for n, v in probe.probing(ours).items() if n in theirs.defaults and not theirs.hyper(n).is_plain}
     hypers = [{**r.defaults, **values} for r in (ours, theirs)]
     found = _first_difference((ours, theirs), hypers, probe.start(), list(probe.gradients()), pairs)
     return found and replace(found, settings=values)

@@ -101,7 +101,7 @@ def settings(defaults: Mapping[str, float]) -> dict[str, float]:
 
 def probing(rule: Rule) -> dict[str, float]:
     """`settings` of a rule's own numbers, within their bounds; a number of no known meaning is moved from its default."""
-    own = {h.name: h for h in rule.hypers if not h.is_flag and h.given is None}
+    own = {h.name: h for h in rule.hypers if not h.is_plain and h.given is None}
     found = settings({n: float(h.default) for n, h in own.items()})
     for name, hyper in own.items():
         if name not in found:

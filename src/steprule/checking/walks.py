@@ -313,10 +313,9 @@ def _compiled_lanes(case: Case) -> Walk:
 
 
 def _lane_hypers(case: Case) -> dict[str, Array]:
-    return {
-        n: np.array([v, v] if isinstance(v, bool) or not v else [0.5 * v, v], dtype=np.float64)
-        for n, v in case.hypers.items()
-    }
+    """Two lanes that differ in every number that may; the second has the case's."""
+    plain = {h.name for h in case.rule.hypers if h.is_plain}
+    return {n: np.array([v, v] if n in plain or not v else [0.5 * v, v]) for n, v in case.hypers.items()}
 
 
 def _absent_after(case: Case, t: int) -> frozenset[str]:
