@@ -36,6 +36,7 @@ from steprule.arithmetic import computing
 from steprule.compiler import cpu, eager, formula, javascript, lanes
 from steprule.compiler.graph import Node
 from steprule.compiler.interpret import interpret
+from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.variant import Variant, variant_of
 from steprule.reports import document
 from steprule.rules.rule import Rule
@@ -289,13 +290,42 @@ def walk_by_kernel(case: Case, make: Callable[..., Any], dtype: str = "float64",
     return found
 
 
+def lane_hypers(case: Case) -> dict[str, Array]:
+    """Of three lanes; the first has other numbers than the case."""
+    return {n: np.array([0.5 * v, v, v]) if type(v) is float else np.array([v] * LANES) for n, v in case.hypers.items()}
+
+
+def absent_after(case: Case, t: int) -> frozenset[str]:
+    stages = case.variant.stages
+    return stages[min(t + 1, len(stages)) - 1] if t < len(case.steps) else stages[-1]
+
+
+def walk_by_lane_tensors(case: Case) -> Walk:
+    """As the vmap engine of a sweep steps: three lanes of two tensors, the third lane dead; the second lane's first tensor is looked at."""
+    stepper = TensorStepper(lanes.LaneRule.of(case.variant, "float64"), lane_hypers(case), [SIZE, 4], "cpu")
+
+    def of_lanes(values: Array) -> torch.Tensor:
+        return torch.from_numpy(np.stack([np.concatenate([values, values[:4]])] * LANES, axis=1))
+
+    p, alive, found = of_lanes(case.start), torch.tensor([True, True, False]), []
+    for t in case.steps:
+        stepper.step(t, p, of_lanes(case.gradients[t - 1]), alive)
+        row: dict[str, Any] = {"p": plain(p[:SIZE, 1])}
+        for name in case.variant.slots:
+            absent = name in absent_after(case, t)
+            held = stepper.states[name][:SIZE] if name in stepper.states else stepper.scalar_slots[0].get(name)
+            row[name] = None if absent or held is None else plain(held.expand(*held.shape[:-1], LANES)[..., 1])
+        found.append(row)
+    assert np.array_equal(p[:SIZE, 2].numpy(), case.start, equal_nan=True), "a dead lane moved"
+    return found
+
+
 def walk_by_lanes(case: Case, compiled: bool) -> Walk:
     """Three lanes, of which the second is looked at; the others have other values."""
     rule = lanes.LaneRule.of(case.variant, "float64")
     module = rule.module if compiled else as_python(lanes.source_of(rule))
     table_rows, power_rows, reductions = rule.extents
-    hypers = {n: np.array([0.5 * v, v, v]) if type(v) is float else np.array([v] * 3) for n, v in case.hypers.items()}
-    width = LANES
+    hypers, width = lane_hypers(case), LANES
     tensors, first = lanes.layout([SIZE])
 
     def rows(names: Sequence[str]) -> Array:
@@ -313,11 +343,6 @@ def walk_by_lanes(case: Case, compiled: bool) -> Walk:
         with np.errstate(all="ignore"):
             module.step(float(t), rates, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states)
         row: dict[str, Any] = {"p": p[:, 1].copy()}
-        absent = (
-            case.variant.stages[min(t + 1, len(case.variant.stages)) - 1]
-            if t < len(case.steps)
-            else case.variant.stages[-1]
-        )
         for name in case.variant.slots:
             if name in rule.states:
                 row[name] = states[rule.states.index(name), :, 1].copy()
@@ -325,7 +350,7 @@ def walk_by_lanes(case: Case, compiled: bool) -> Walk:
                 row[name] = plain(slots[rule.scalar_slots.index(name), 1])
             elif name in rule.kept:
                 row[name] = plain(reduced[rule.kept[name], 0, 1])
-            if name in absent:
+            if name in absent_after(case, t):
                 row[name] = None
         found.append(row)
     assert np.array_equal(p[:, 2], case.start, equal_nan=True), "a dead lane moved"
@@ -609,6 +634,7 @@ def forms_of(case: Case, dtype: str, *, compiled: bool) -> dict[str, Callable[[]
             "numpy": lambda: walk(case, np.copy),
             "vmap": lambda: walk_by_vmap(case),
             "printed Python": lambda: walk_by_text(case),
+            "lanes on tensors": lambda: walk_by_lane_tensors(case),
             "lanes' source": lambda: walk_by_lanes(case, compiled=False),
         }
         if not case.variant.reduces:

@@ -81,12 +81,12 @@ def decayed_in_torch(p: Any, grads: list[Any], lr: float, wd: float, mode: str, 
 
 @rule
 def by_largest(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
-    return p - lr * g / (largest(abs(g)) + norm(g) / sqrt(size(g)))
+    return p - lr * g / (largest(abs(g)) + norm(g) / sqrt(size(g)) + 1e-3)
 
 
 def by_largest_in_torch(p: Any, grads: list[Any], lr: float) -> Any:
     for g in grads:
-        p = p - lr * g / (g.abs().max() + torch.linalg.vector_norm(g) / math.sqrt(g.numel()))
+        p = p - lr * g / (g.abs().max() + torch.linalg.vector_norm(g) / math.sqrt(g.numel()) + 1e-3)
     return p
 
 

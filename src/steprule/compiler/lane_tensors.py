@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.arithmetic import computing_in, reduced_over
+from steprule.arithmetic import Truth, computing_in, reduced_over
 from steprule.compiler.graph import Kind, Node
 from steprule.compiler.lanes import LaneRule
 from steprule.compiler.split import Program
@@ -64,6 +64,14 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
         narrow = node.kind is not Kind.SCALAR and arg.kind is Kind.SCALAR and value.dtype is torch.float64
         return value.to(dtype) if narrow else value
 
+    def whole(value: Any) -> Tensor:
+        """What constants alone give is a plain number, or a truth value."""
+        if isinstance(value, Tensor):
+            return value
+        plain = bool(value) if isinstance(value, bool | Truth) else float(value)
+        kind = torch.bool if isinstance(plain, bool) else torch.float64
+        return torch.tensor(plain, dtype=kind, device=given["p"].device)
+
     inputs = {node: name for name, node in program.graph.inputs.items()}
     for node in program.graph.live:
         if node.op == "input":
@@ -74,12 +82,6 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
             values[node] = reduced_over(OPERATIONS[node.op], args[0].to(torch.float64), 0).to(dtype)
             continue
         with computing_in(torch.float64 if node.kind is Kind.SCALAR else dtype):
-            values[node] = OPERATIONS[node.op].call(*args)
-    return {
-        n: None
-        if v is None
-        else values[v]
-        if isinstance(v, Node)
-        else torch.tensor(v, dtype=torch.float64, device=given["p"].device)
-        for n, v in program.graph.outputs.items()
-    }
+            values[node] = whole(OPERATIONS[node.op].call(*args))
+    outputs = program.graph.outputs.items()
+    return {n: None if v is None else values[v] if isinstance(v, Node) else whole(v) for n, v in outputs}
