@@ -289,9 +289,24 @@ def exclusive_or(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
     return p - lr * g * ((g > 0) ^ (p > 0))
 
 
+def numel_of(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g / g.numel()
+
+
+def a_method(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g.abs()
+
+
+def transposed(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    return p - lr * g.T
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
+        (numel_of, r"got the attribute .numel. Write size\(p\)"),
+        (a_method, r"got the attribute .abs. Write abs\(p\)"),
+        (transposed, "got the attribute .T"),
         (numpys_root, "got numpy's sqrt on a symbol"),
         (numpys_clip, "got numpy's clip on a symbol"),
         (maths_root, "expected a function of steprule.maths"),

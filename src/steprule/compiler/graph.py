@@ -124,6 +124,19 @@ class Symbol:
             _VOCABULARY,
         )
 
+    def __getattr__(self, name: str) -> NoReturn:
+        """Whoever only asks, as `hasattr` does, gets the answer that Python knows."""
+        wanted = {"numel": "size(p)", "pow": "p**2", "square": "p**2"}.get(name, f"{name}(p)")
+        known = name in ("numel", "pow", "square") or name in OPERATIONS
+        hint = f"Write {wanted}: a rule runs on floats and arrays too." if known else _VOCABULARY
+        error = RuleError(
+            "not in the language of rules",
+            expected="signs and functions of steprule.maths",
+            got=f"the attribute .{name}",
+            hint=hint,
+        )
+        raise AttributeError(str(error), name=name, obj=self)
+
     __float__ = __int__ = __index__ = __complex__ = __array__ = __round__ = __trunc__ = _foreign
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
@@ -364,11 +377,19 @@ def _authors_errors(rule: Rule, absent: frozenset[str]) -> Iterator[None]:
         raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
     except RecursionError:
         raise RuleError(f"{_authors_line(None, rule)}: rule {rule.name}: it calls itself without end") from None
+    except AttributeError as error:
+        text = error if isinstance(error.obj, Symbol) else f"AttributeError: {error}"
+        hint = _of_absent(error, absent)
+        raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {text}", hint=hint) from error
     except Exception as error:
-        none = absent and "NoneType" in str(error)
-        hint = f"A slot that is absent is None ({', '.join(sorted(absent))}): test `is None`." if none else ""
         what = f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
-        raise RuleError(what, hint=hint) from error
+        raise RuleError(what, hint=_of_absent(error, absent)) from error
+
+
+def _of_absent(error: Exception, absent: frozenset[str]) -> str:
+    """The hint where a slot that is None was computed with."""
+    none = absent and "NoneType" in str(error)
+    return f"A slot that is absent is None ({', '.join(sorted(absent))}): test `is None`." if none else ""
 
 
 def _merged(
