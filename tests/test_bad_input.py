@@ -376,7 +376,10 @@ def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
         if rows >= 4:
             break
     os.kill(process.pid, sent)
-    _, err = process.communicate(timeout=60)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code
     assert rows >= 4
     if sent is signal.SIGINT:
