@@ -94,20 +94,16 @@ class Real(float):
         return Real(abs(float(self)))
 
     def __mod__(self, other: Any) -> Any:
-        return (
-            Real(math.nan if other == 0 else float(self) % other) if isinstance(other, float | int) else NotImplemented
-        )
+        return Real(_modulo(self, other)) if isinstance(other, float | int) else NotImplemented
 
     def __rmod__(self, other: Any) -> Any:
-        return Real(other) % self if isinstance(other, float | int) else NotImplemented
+        return Real(_modulo(other, self)) if isinstance(other, float | int) else NotImplemented
 
     def __floordiv__(self, other: Any) -> Any:
-        if not isinstance(other, float | int):
-            return NotImplemented
-        return Real(_divide(self, other) if other == 0 else float(self) // other)
+        return Real(_floor_divide(self, other)) if isinstance(other, float | int) else NotImplemented
 
     def __rfloordiv__(self, other: Any) -> Any:
-        return Real(other) // self if isinstance(other, float | int) else NotImplemented
+        return Real(_floor_divide(other, self)) if isinstance(other, float | int) else NotImplemented
 
     # A comparison with an array is the array's; one of two numbers is a `Truth`.
 
@@ -167,6 +163,16 @@ def _divide(a: float, b: float) -> float:
     return math.nan if a == 0 or a != a else math.copysign(math.inf, a) * math.copysign(1.0, b)
 
 
+def _modulo(a: float, b: float) -> float:
+    a, b = float(a), float(b)
+    return math.nan if b == 0 or math.isinf(a) else a % b
+
+
+def _floor_divide(a: float, b: float) -> float:
+    a, b = float(a), float(b)
+    return _divide(a, b) if b == 0 or math.isinf(a) else a // b
+
+
 def power(a: float, b: float) -> float:
     """a**b on floats as C's pow: it never raises."""
     a, b = float(a), float(b)
@@ -185,9 +191,23 @@ class FloatArithmetic:
     def run(row: Operation, args: Sequence[Any]) -> Any:
         """The value of one operation."""
         if row.floats is not None:
-            return _real(row.floats(*args))
+            return _real(quiet(row.floats)(*args))
         body = row.reduction.of_one if row.reduction else cast(Callable[..., Any], row.body)
         return body(*map(_real, args))
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of floats that gives inf or nan where Python's would raise."""
+
+    def never_raising(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except OverflowError:
+            return math.inf
+        except ValueError:
+            return math.nan
+
+    return never_raising
 
 
 def _real(x: Any) -> Any:

@@ -349,11 +349,7 @@ def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tupl
 
 def each_of(annotation: object) -> Each | None:
     """The mark of a family of slots."""
-    return (
-        annotation
-        if isinstance(annotation, Each)
-        else next((m for m in _marks(annotation) if isinstance(m, Each)), None)
-    )
+    return next((m for m in _marks(annotation) if isinstance(m, Each)), None)
 
 
 def said(value: Value, form: str = "g") -> str:
@@ -362,8 +358,8 @@ def said(value: Value, form: str = "g") -> str:
 
 
 def _marks(annotation: object) -> Any:
-    """What stands in an `Annotated[...]`, groups such as `Interval` taken apart."""
-    for mark in getattr(annotation, "__metadata__", ()):
+    """What stands in an `Annotated[...]`, or alone as the annotation; groups such as `Interval` taken apart."""
+    for mark in getattr(annotation, "__metadata__", (annotation,)):
         if isinstance(mark, GroupedMetadata):
             yield from mark
         else:

@@ -17,6 +17,7 @@ import operator
 from typing import Any
 
 from steprule.arithmetic import Truth, apply, power
+from steprule.errors import RuleError
 from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
 
 # Signs: of each the name, the sign, Python's method, how strongly it binds.
@@ -30,11 +31,11 @@ _div = row(
 )(operator.truediv)  # fmt: skip
 _mod = row(
     name="mod", sign="%", method="mod", strength=PRODUCT, latex=r"{0} \bmod {1}", of_the_step=True,
-    javascript="{0} - {1} * Math.floor({0} / {1})",
+    javascript="modulo({0}, {1})",
 )(operator.mod)  # fmt: skip
 _floordiv = row(
     name="floordiv", sign="//", method="floordiv", strength=PRODUCT, of_the_step=True,
-    latex=r"\left\lfloor {0} / {1} \right\rfloor", javascript="Math.floor({0} / {1})",
+    latex=r"\left\lfloor {0} / {1} \right\rfloor", javascript="floorDivide({0}, {1})",
 )(operator.floordiv)  # fmt: skip
 _neg = row(name="neg", sign="-", method="neg", strength=SIGN)(operator.neg)
 _pow = row(
@@ -61,15 +62,8 @@ _or = row(
 )(operator.or_)  # fmt: skip
 _not = row(
     name="not", sign="~", method="invert", strength=SIGN, truth=True, truths=(0,), latex=r"\lnot {0}",
-    python="not {0}", numba="not {0}", javascript="!{0}",
+    python="not {0}", numba="not {0}", triton="{0} == 0", javascript="!{0}",
 )(operator.invert)  # fmt: skip
-
-
-def _exp(x: float) -> float:
-    try:
-        return math.exp(x)
-    except OverflowError:
-        return math.inf
 
 
 def _log(x: float) -> float:
@@ -85,7 +79,7 @@ def sqrt(x: Any) -> Any:
     return apply("sqrt", x)
 
 
-@row(latex="e^{{{0}}}", floats=_exp)
+@row(latex="e^{{{0}}}", floats=math.exp)
 def exp(x: Any) -> Any:
     """e to the power x; inf on overflow."""
     return apply("exp", x)
@@ -184,8 +178,19 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b. Both are evaluated; a plain bool picks one in Python."""
     decided = isinstance(condition, bool)
     if isinstance(condition, Truth):  # of two of one shape the other need not be looked at
-        decided = getattr(a, "shape", None) == getattr(b, "shape", "none")
+        decided = hasattr(type(a), "shape") and hasattr(type(b), "shape") and a.shape == b.shape
     return (a if condition else b) if decided else apply("where", condition, a, b)
+
+
+def _of_one_tensor(name: str, others: tuple[Any, ...]) -> None:
+    if others:
+        hint = f"Of two, write {name}imum(a, b)."
+        raise RuleError(
+            f"{name} of steprule.maths",
+            expected="one tensor, of all whose elements it is",
+            got=f"{len(others) + 1} arguments",
+            hint=hint,
+        )
 
 
 # Reductions over the whole tensor, in float64. A float is a tensor of one element.
@@ -213,14 +218,16 @@ def sum(x: Any) -> Any:
 
 
 @row(latex=r"\max", reduction=Reduction(lambda x: x, join="maximum", start=-math.inf))
-def max(x: Any) -> Any:
+def max(x: Any, *others: Any) -> Any:
     """The largest element of the whole tensor; nan if any is, and -inf without elements."""
+    _of_one_tensor("max", others)
     return apply("max", x)
 
 
 @row(latex=r"\min", reduction=Reduction(lambda x: x, join="minimum", start=math.inf))
-def min(x: Any) -> Any:
+def min(x: Any, *others: Any) -> Any:
     """The smallest element of the whole tensor; nan if any is, and inf without elements."""
+    _of_one_tensor("min", others)
     return apply("min", x)
 
 

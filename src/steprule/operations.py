@@ -104,5 +104,4 @@ def takes_signs(cls: C) -> C:
             setattr(cls, f"__{row.method}__", method(row.name, reflected=False))
             if not row.truth or row.truths:
                 setattr(cls, f"__r{row.method}__", method(row.name, reflected=True))
-    cls.__hash__ = object.__hash__  # type: ignore[assignment]  # a class that has its own == loses it
     return cls

@@ -7,11 +7,13 @@ arguments, and the name that the author gave the result.
 
 from __future__ import annotations
 
+import math
 import numbers
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import FrameType
@@ -19,7 +21,7 @@ from typing import Any, NoReturn
 
 from steprule.arithmetic import Real, Truth
 from steprule.errors import RuleError
-from steprule.hyper import Value
+from steprule.hyper import Hyper, Value
 from steprule.maths import OPERATIONS
 from steprule.operations import takes_signs
 from steprule.rules.rule import Rule
@@ -106,6 +108,11 @@ class Symbol:
             _refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
         return self._tape.decide(node if node.truth else self._tape.add("ne", self, 0.0)._node)
 
+    def __hash__(self) -> int:
+        _refuse(
+            "a symbol looked up in a set or a dict", "comparisons", "Write if t in (1, 3), or where(t == 2, a, b), say."
+        )
+
     def __pos__(self) -> Symbol:
         return self._tape.add("where", self, 1.0, 0.0) if self._node.truth else self
 
@@ -118,31 +125,29 @@ class Symbol:
     __rxor__ = __xor__
 
     def _foreign(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _refuse(
-            "a function from outside on a symbol",
-            "a function of steprule.maths",
-            _VOCABULARY,
-        )
+        hint = f"{_VOCABULARY} A hyperparameter for range(k) is annotated int."
+        _refuse("a function from outside on a symbol", "a function of steprule.maths", hint)
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Whoever only asks, as `hasattr` does, gets the answer that Python knows."""
+        """Python's own questions get Python's answer. A tensor may have what a symbol has not, so who asks is refused."""
+        if name.startswith("__"):
+            raise AttributeError(name)
         wanted = {"numel": "size(p)", "pow": "p**2", "square": "p**2"}.get(name, f"{name}(p)")
         known = name in ("numel", "pow", "square") or name in OPERATIONS
         hint = f"Write {wanted}: a rule runs on floats and arrays too." if known else _VOCABULARY
-        error = RuleError(
-            "not in the language of rules",
-            expected="signs and functions of steprule.maths",
-            got=f"the attribute .{name}",
-            hint=hint,
-        )
-        raise AttributeError(str(error), name=name, obj=self)
+        _refuse(f"the attribute .{name}", "signs and functions of steprule.maths", hint)
 
     __float__ = __int__ = __index__ = __complex__ = __array__ = __round__ = __trunc__ = _foreign
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """numpy's scalars ask with their own signs; what is no sign is refused as torch's functions are."""
         name = _SIGNS_OF_NUMPY.get(ufunc.__name__)
-        if method != "__call__" or options or name is None or any(getattr(x, "ndim", 0) for x in inputs):
+        if (
+            method != "__call__"
+            or options
+            or name is None
+            or any(getattr(x, "ndim", 0) for x in inputs if not isinstance(x, Symbol))
+        ):
             _refuse(f"numpy's {ufunc.__name__} on a symbol", "a function of steprule.maths", _VOCABULARY)
         return self._tape.add(name, *inputs)
 
@@ -202,8 +207,12 @@ class _Tape:
         for arg in args:
             if isinstance(arg, Symbol):
                 plain.append(arg._node)
-            elif isinstance(arg, numbers.Real):
-                plain.append(arg.item() if hasattr(arg, "item") else arg)  # type: ignore[arg-type]  # numpy's
+            elif hasattr(arg, "dtype") and getattr(arg, "ndim", 1) == 0 and isinstance(arg, numbers.Real):
+                plain.append(arg.item())  # type: ignore[attr-defined]  # numpy's
+            elif type(arg) is int and abs(arg) > sys.float_info.max:
+                _refuse(f"a whole number of {arg.bit_length()} bits", "numbers that a float64 holds", "")
+            elif isinstance(arg, bool | int | float):
+                plain.append(arg)
             else:
                 what = "an absent slot (None)" if arg is None else f"a {type(arg).__name__}"
                 hint = "Test it first: `if slot is None:`, or the flag that switches it on." if arg is None else ""
@@ -228,6 +237,8 @@ class _Tape:
 
     def decide(self, condition: Node) -> bool:
         """What an if on a number of the step is told in this run: another run goes the other way."""
+        if (implied := self._implied(condition)) is not None:
+            return implied
         if condition not in self.decided:
             k = len(self.decided)
             if k >= MOST_WAYS:
@@ -236,6 +247,26 @@ class _Tape:
                 )
             self.decided[condition] = self.answers[k] if k < len(self.answers) else True
         return self.decided[condition]
+
+    def _implied(self, condition: Node) -> bool | None:
+        """The answer, where earlier ones and bounds leave but one: a way that no step can go is not traced.
+
+        Of the step number and of hyperparameters alone, which are never nan.
+        """
+        asked = _compared(condition)
+        if asked is None:
+            return None
+        x, op, c = asked
+        name = x.name or ""
+        known = {"t"} | {h.name for h in self.graph.rule.hypers}
+        if x.op != "input" or name not in known:
+            return None
+        facts = [("ge", 1.0)] if name == "t" else [*_bounds_of(self.graph.rule.hyper(name))]
+        for node, answer in self.decided.items():
+            earlier = _compared(node)
+            if earlier is not None and earlier[0] is x:
+                facts.append((earlier[1] if answer else _OPPOSITE[earlier[1]], earlier[2]))
+        return _follows(facts, op, c)
 
     def _fit_truths(self, op: str, args: list[Node | float | int | bool]) -> None:
         """A truth value that meets a number becomes the number 0 or 1; where one is asked for, there must be one."""
@@ -251,7 +282,8 @@ class _Tape:
                 args[k] = arg = self.add("lt", *((0.0, 1.0) if arg else (1.0, 0.0)))._node
             if not (isinstance(arg, Node) and arg.truth):
                 what = "the condition of where" if op == "where" else f"an operand of {OPERATIONS[op].sign}"
-                _refuse(f"a number as {what}", "a comparison", "Write where(x > 0, a, b), or (x > 0) & (y > 0), say.")
+                hint = "Write where(x > 0, a, b), or (x > 0) & (y > 0), say; of a flag, not f."
+                _refuse(f"a number as {what}", "a comparison", hint)
 
     def _hold_frame(self) -> None:
         frame = sys._getframe(2)
@@ -353,7 +385,14 @@ def _taken(
         with _authors_errors(rule, absent):
             if ways > MOST_WAYS:
                 _refuse(f"more than {MOST_WAYS} ways through its ifs on numbers of the step", "fewer", "Use where.")
-            result = rule.function(*args, **hypers)
+            refused: list[RuleError] = []
+            token = _refusals.set(refused)
+            try:
+                result = rule.function(*args, **hypers)
+            finally:
+                _refusals.reset(token)
+            if refused:  # and caught by the author: a number would not have been refused
+                raise refused[0]
         last = next((f.f_lineno for f in tape.frames if f.f_code is rule.codes[0]), rule.lines[1])
         found = _results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}")
         path = list(tape.decided.items())
@@ -368,6 +407,45 @@ def _taken(
     return graph
 
 
+_OPPOSITE = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq"}
+_MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
+
+
+def _compared(node: Node) -> tuple[Node, str, float] | None:
+    """A comparison of a node with a number: the node, the sign, the number."""
+    if node.op not in _OPPOSITE:
+        return None
+    a, b = node.args
+    if isinstance(a, Node) and not isinstance(b, Node):
+        return a, node.op, float(b)
+    return (b, _MIRRORED[node.op], float(a)) if isinstance(b, Node) and not isinstance(a, Node) else None
+
+
+def _bounds_of(hyper: Hyper) -> Iterator[tuple[str, float]]:
+    for bound in hyper.bounds:
+        for sign in ("ge", "gt", "le", "lt"):
+            if (limit := getattr(bound, sign, None)) is not None:
+                yield sign, float(limit)
+
+
+def _follows(facts: list[tuple[str, float]], op: str, c: float) -> bool | None:
+    """Whether `x op c` holds wherever all facts do; None where it may and may not. A fact is a sign and a number."""
+    low = max((v, s == "gt") for s, v in [("ge", -math.inf), *facts] if s in ("ge", "gt", "eq"))
+    high = min((v, s != "lt") for s, v in [("le", math.inf), *facts] if s in ("le", "lt", "eq"))
+    if op in ("eq", "ne"):
+        same = (op, c) in facts or (low == (c, False) and high == (c, True) and op == "eq")
+        if same or (_OPPOSITE[op], c) in facts:
+            return same
+        outside = c < low[0] or c > high[0] or low == (c, True) or high == (c, False)
+        return (op == "ne") if outside else None
+    if op in ("ge", "gt"):
+        found = _follows(facts, _OPPOSITE[op], c)
+        return None if found is None else not found
+    if op == "lt":
+        return True if high[0] < c or high == (c, False) else False if low[0] >= c else None
+    return True if high[0] <= c else False if low[0] > c or low == (c, True) else None
+
+
 @contextmanager
 def _authors_errors(rule: Rule, absent: frozenset[str]) -> Iterator[None]:
     """Whatever is raised in the author's function is a `RuleError` with its line."""
@@ -377,10 +455,6 @@ def _authors_errors(rule: Rule, absent: frozenset[str]) -> Iterator[None]:
         raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {error}") from None
     except RecursionError:
         raise RuleError(f"{_authors_line(None, rule)}: rule {rule.name}: it calls itself without end") from None
-    except AttributeError as error:
-        text = error if isinstance(error.obj, Symbol) else f"AttributeError: {error}"
-        hint = _of_absent(error, absent)
-        raise RuleError(f"{_authors_line(error, rule)}: rule {rule.name}: {text}", hint=hint) from error
     except Exception as error:
         what = f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
         raise RuleError(what, hint=_of_absent(error, absent)) from error
@@ -481,4 +555,10 @@ def _refuse_of_elements(op: str) -> NoReturn:
 
 
 def _refuse(got: str, expected: str, hint: str) -> NoReturn:
-    raise RuleError("not in the language of rules", expected=expected, got=got, hint=hint)
+    error = RuleError("not in the language of rules", expected=expected, got=got, hint=hint)
+    if (refused := _refusals.get()) is not None:
+        refused.append(error)
+    raise error
+
+
+_refusals: ContextVar[list[RuleError] | None] = ContextVar("refusals", default=None)

@@ -16,8 +16,16 @@ from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.writing import Constant, Writer
 from steprule.maths import OPERATIONS
 
-# C's pow, as torch has it: one to any power and any number to the power 0 are 1, for nan too, and minus one to infinity.
-POWER = "const power = (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity)) ? 1 : a ** b;"
+# C's pow, as torch has it: one to any power and any number to the power 0 are 1, for nan too, and minus one to infinity. And
+# Python's rest and whole part of a division, whose signs are the divisor's.
+POWER = " ".join([
+    "const power = (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity)) ? 1 : a ** b;",
+    "const modulo = (a, b) => { const r = a % b; return r !== 0 && (r < 0) !== (b < 0) ? r + b : r; };",
+    "const floorDivide = (a, b) => b === 0 ? a / b : Math.round((a - modulo(a, b)) / b);",
+])  # fmt: skip
+
+HELPERS = ("power(", "modulo(", "floorDivide(")
+"""What it defines."""
 
 RESERVED = frozenset({
     "arguments", "await", "case", "catch", "const", "debugger", "default", "delete", "do", "enum", "eval",
@@ -67,7 +75,7 @@ class _Printer(Writer):
         states = ", ".join(f"{n}: {v}" for n, v in results.items() if n != "p")
         kept = ", ".join(f"{json.dumps(r.key)}: {self._result(r.node, whole=False)}" for r in anatomy.rows(graph))
         lines.append(f"return {{p: {results['p']}, states: {{{states}}}, quantities: keep ? {{{kept}}} : null}};")
-        head = [POWER] if size is None and any("power(" in line for line in lines) else []
+        head = [POWER] if size is None and any(name in line for line in lines for name in HELPERS) else []
         body = [f"  {line}" for line in (*head, *lines)]
         name = f"{graph.rule.name}_" if graph.rule.name in RESERVED else graph.rule.name
         self.text = "\n".join([f"function {name}(p, g, states, hypers, t, keep) {{", *body, "}"])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from steprule.arithmetic import Real
+from steprule.arithmetic import Real, quiet
 from steprule.compiler.fold import fold
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.lazy import lazy
@@ -171,8 +171,8 @@ class _Host(Writer):
 
 def _functions(kind: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
     """The functions of floats that the table has; `kind` makes a number of what one gives."""
-    rows = ((row.name, row.floats) for row in OPERATIONS.values() if row.floats is not None)
-    return {"power" if name == "pow" else name: lambda *args, f=f: kind(f(*args)) for name, f in rows}
+    rows = {row.name: quiet(row.floats) for row in OPERATIONS.values() if row.floats is not None}
+    return {"power" if name == "pow" else name: lambda *args, f=f: kind(f(*args)) for name, f in rows.items()}
 
 
 _EXACT = _functions(Real)

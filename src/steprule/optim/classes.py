@@ -115,7 +115,12 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
         if given := {h.name for h in found.hypers if h.given} & set(hypers):
             raise unknown_name("hyperparameter", given.pop(), defaults, where=f" of {found.name}")
         numbers = {n: float(v) if isinstance(v, Tensor) else v for n, v in hypers.items()}
-        bound = {n: hypers.get(n, v) for n, v in found.bind(numbers).items() if _is_settable(found, n)}
+        # A tensor stays what it is: a schedule writes into it.
+        bound = {
+            n: hypers[n] if isinstance(hypers.get(n), Tensor) else v
+            for n, v in found.bind(numbers).items()
+            if _is_settable(found, n)
+        }
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
         super().__init__(params, _with_betas(bound, found.betas), **own)
 

@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 from operator import itemgetter
 from typing import Any
 
-from torch import Tensor
-
 from steprule.compiler.variant import switches_of
+from steprule.errors import InputError
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
@@ -69,12 +68,17 @@ def hypers_of(
     for hyper in rule.hypers:
         name = hyper.name
         if "betas" in group and name in rule.betas:
+            if len(group["betas"]) != len(rule.betas):
+                raise InputError(f"{rule.name}: betas", expected=f"{len(rule.betas)} numbers", got=repr(group["betas"]))
             value = group["betas"][rule.betas.index(name)]
         elif name in beyond or hyper.given is not None:
             value = group.get(name, hyper.default)
         else:
             value = group[name]
-        found[name] = value.item() if isinstance(value, Tensor) else value
+        # A tensor's number, or numpy's, as Python's.
+        found[name] = value.item() if hasattr(value, "item") else value
+        if hyper.is_plain and not hyper.is_flag:
+            found[name] = hyper.validate(found[name], rule.name)
     if scale is not None and has(rule, unscale):
         found["scaled"], found["grad_scale"] = True, scale
     return found

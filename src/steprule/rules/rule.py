@@ -186,6 +186,8 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
         slots.append(slot_from(parameter.name, annotations.get(parameter.name)))
     families: dict[str, list[str]] = {}
     """Tuples of numbers, and what each of them is called."""
+    if any(p.name == "t" and (p.kind is not p.KEYWORD_ONLY or p.default is not p.empty) for p in parameters):
+        raise broken("t as the step number, behind the * and without a default", "another t", "Give it another name.")
     for parameter in keyword:
         if parameter.name == "t" and parameter.default is parameter.empty:
             continue
