@@ -21,7 +21,7 @@ race: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not long"
 
-# Every long test; SAMPLE=0.03 SEED=3 runs a seeded share of them, as CI does.
+# Every long test; SAMPLE=0.02 SEED=3 runs a seeded share of them, as CI does.
 SAMPLE ?= 1
 SEED ?= 0
 test-long: $(READY)

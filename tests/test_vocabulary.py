@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import torch
 
 import steprule
 from steprule import optim, rule
+from steprule.cli import main
 from steprule.compiler import formula, javascript
 from steprule.compiler.graph import trace
 from steprule.errors import InputError, InputTypeError, RuleError
@@ -579,3 +581,18 @@ def test_a_family_that_names_no_tuple_is_refused() -> None:
 
     with pytest.raises(RuleError, match="every slot and hyperparameter by name"):
         rule(nameless)
+
+
+def test_a_sweep_over_whole_numbers_and_betas(capsys: pytest.CaptureFixture[str]) -> None:
+    together = steprule.sweep(aggmo, "airfoil-linear", {"lr": 0.01, "betas": (0.1, [0.2, 0.3], 0.4)}, epochs=1)
+    apart = {"lr": 0.01, "beta1": 0.1, "beta2": [0.2, 0.3], "beta3": 0.4}
+    np.testing.assert_array_equal(together.train, steprule.sweep(aggmo, "airfoil-linear", apart, epochs=1).train)
+    with pytest.raises(InputTypeError, match="betas: expected 3 numbers"):
+        steprule.sweep(aggmo, "airfoil-linear", {"betas": (0.1, 0.2)}, epochs=1)
+    command = ["sweep", f"{__file__}:lookahead", "--on", "airfoil-linear", "--vary", "every=1..4", "--points", "4"]
+    assert main([*command, "--epochs", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["hypers"]["every"]
+    assert all(value == int(value) and 1 <= value <= 4 for value in found)
+    assert len(set(found)) > 1
+    assert main(["sweep", f"{__file__}:decayed", "--vary", "mode=1..2"]) == 2
+    assert "one of 'l2', 'decoupled'. Write --set" in capsys.readouterr().err

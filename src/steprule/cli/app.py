@@ -290,6 +290,7 @@ def sweep(
     found = composed(catalogue.resolve(rule))
     (fixed,) = options.settings_for([found], settings or [])
     drawn = sweeps.sobol({n: s for n, s in options.ranges_for(found, vary or []).items() if n not in fixed}, points)
+    drawn = {n: v.round() if found.hyper(n).is_whole else v for n, v in drawn.items()}
     with output.progress("sweep") as advance:
         result = sweeps.sweep(
             found, on, {**fixed, **drawn}, seeds, schedule=schedule, epochs=epochs, batch_size=batch_size,

@@ -147,7 +147,7 @@ def _pairs(cell: Cell) -> str:
                 continue
             percent, low, high = pair.percent
             if pair.second != row:
-                percent, low, high = (100 * (1 / (1 + x / 100) - 1) for x in (percent, high, low))
+                percent, low, high = (_the_other_way(x) for x in (percent, high, low))
             verdict = pair.verdict()
             kind = f"real {'above' if percent > 0 else 'below'}" if verdict == "real" else verdict
             text = f"p = {pair.p_real:.2g} (Holm); 95 % [{low:+.1f}, {high:+.1f}] %"
@@ -156,6 +156,11 @@ def _pairs(cell: Cell) -> str:
     head = "".join(f"<th>{escape(n)}</th>" for n in labels)
     table = f'<div class="wide"><table class="pairs"><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
     return f"<details open><summary>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</summary>{table}</details>"
+
+
+def _the_other_way(percent: float) -> float:
+    """How much more the first is than the second, from how much more the second is; of one that is nothing, without end."""
+    return 100 * (1 / (1 + percent / 100) - 1) if percent > -100 else float("inf")
 
 
 def _percent(value: float) -> str:

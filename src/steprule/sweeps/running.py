@@ -179,7 +179,7 @@ def sweep(
     task, what = problems.get(problem), resolve(rule)
     numbers = seeds_of(seeds)
     check_device(device)
-    given = _points(hypers or {}, name_of(what))
+    given = _points(_each_beta(hypers or {}, what), name_of(what))
     plans = {
         "schedule": schedule,
         "epochs": task.epochs if epochs is None else epochs,
@@ -297,6 +297,18 @@ def _points(hypers: Mapping[str, ArrayLike], where: str) -> dict[str, Array]:
     return arrays
 
 
+def _each_beta(hypers: Mapping[str, Any], what: Any) -> dict[str, Any]:
+    """`betas` as beta1, beta2 and so on, for a rule that has them."""
+    found = dict(hypers)
+    if isinstance(what, Rule) and what.betas and "betas" in found:
+        betas = found.pop("betas")
+        if not isinstance(betas, tuple | list) or len(betas) != len(what.betas):
+            expected = f"{len(what.betas)} numbers, or arrays by the name of each"
+            raise InputTypeError(f"{what.name}: betas", expected=expected, got=repr(betas)[:60])
+        found |= zip(what.betas, betas, strict=True)
+    return found
+
+
 def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
     """All of the rule's hyperparameters, checked, [points]."""
     for name, values in given.items():
@@ -305,7 +317,8 @@ def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Arra
             hyper.validate(value.item(), rule.name)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             hyper.validate(float("nan"), rule.name)
-    return {h.name: np.asarray(given[h.name]) if h.name in given else np.full(points, h.default) for h in rule.hypers}
+    found = {h.name: np.asarray(given[h.name]) if h.name in given else np.full(points, h.default) for h in rule.hypers}
+    return {h.name: found[h.name].astype(np.int64) if h.is_whole else found[h.name] for h in rule.hypers}
 
 
 def choose(
