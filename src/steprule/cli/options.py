@@ -41,7 +41,9 @@ def ranges_for(rule: Rule, texts: Sequence[str]) -> dict[str, Search]:
         hyper = rule.hyper(name.strip())
         if hyper.is_plain and not hyper.is_whole:
             got = f"{hyper.name}, which is {hyper.range}"
-            raise InputError(f"--vary {text}", expected="a number", got=got, hint="Write --set, a sweep for each.")
+            raise InputError(
+                f"--vary {text}", expected="a number, which has a range", got=got, hint="Write --set, a sweep for each."
+            )
         low, dots, high = bounds.partition("..")
         if bounds and not dots:
             raise InputError(f"--vary {text}", expected="name or name=low..high", got=repr(bounds), hint="lr=1e-4..1")
