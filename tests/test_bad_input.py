@@ -314,7 +314,7 @@ def test_ctrl_c_while_a_library_is_imported(
 
     monkeypatch.setattr(play, "write", importing(KeyboardInterrupt()))
     assert main(["play", "--out", "page.html"]) == 130
-    assert capsys.readouterr().err.strip() == "steprule: interrupted; what was finished is kept."
+    assert capsys.readouterr().err.strip() == "steprule: interrupted."
     monkeypatch.setattr(play, "write", importing(ValueError()))
     with pytest.raises(ImportError, match="half imported"):
         main(["play", "--out", "page.html"])
@@ -414,3 +414,15 @@ def test_divergence_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = race.rows
     assert row.diverged == 2
     assert row.to_dict()["mean"] is None
+
+
+def test_a_file_that_prints_leaves_json_alone(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("talks.py").write_text(
+        "from steprule import rule\nprint('hello')\n\n@rule\ndef talks(p, g, *, lr=0.1):\n    return p - lr * g\n"
+    )
+    assert main(["which", "talks.py", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["rule"] == "sgd"
+    assert "hello" in err
+    assert main(["which", "talks.py"]) == 0
+    assert "hello" in capsys.readouterr().out

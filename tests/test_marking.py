@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +98,16 @@ SLIPS = {
     "the corrected exp_avg is kept as the state; the corrected exp_avg_sq is kept as the state": written(
         *AVERAGES, "m = m / (1 - beta1**t)", "v = v / (1 - beta2**t)", "return p - lr * m / (sqrt(v) + eps), m, v"),
     "it is rmsprop, not adam": written("v = rho * v + (1 - rho) * g**2", "return p - lr * g / (sqrt(v) + eps), v", signature=V_ONLY),
-    "other defaults: eps=0.0001, not 1e-08": written(*AVERAGES, RIGHT).replace("1e-8", "1e-4"),
+    "no bias correction; other default: eps=0.0001, not 1e-08": written(*AVERAGES, "return p - lr * m / (sqrt(v) + eps), m, v").replace("1e-8", "1e-4"),
+    "epsilon is added to the new p: brackets are missing": written(*AVERAGES, "return p - lr * (m / (1 - beta1**t)) / sqrt(v / (1 - beta2**t)) + eps, m, v"),
+    "the step uses exp_avg and exp_avg_sq from before their updates": written("q = p - lr * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + eps)", *AVERAGES, "return q, m, v"),
+    "beta1 and beta2 exchanged in the averages": written(AVERAGES[0].replace("beta1", "beta2"), AVERAGES[1].replace("beta2", "beta1"), RIGHT),
+    "beta1 in place of beta2 in the average": written(AVERAGES[0], AVERAGES[1].replace("beta2", "beta1"), RIGHT),
+    "beta1 and beta2 exchanged in the bias corrections": written(*AVERAGES, RIGHT.replace("beta1", "x").replace("beta2", "beta1").replace("x", "beta2")),
+    "the results are returned in the order exp_avg, exp_avg_sq, p": written(*AVERAGES, "p = " + RIGHT.removeprefix("return ").removesuffix(", m, v"), "return m, v, p"),
+    "p is returned unchanged": written(*AVERAGES, "return p, m, v"),
+    "exp_avg_sq is made of exp_avg, not of g": written(AVERAGES[0], AVERAGES[1].replace("g**2", "m**2"), RIGHT),
+    "beta1 and beta2 and eps are not used: a number is written in its place": written("m = 0.9 * m + 0.1 * g", "v = 0.999 * v + 0.001 * g**2", "return p - lr * (m / (1 - 0.9**t)) / (sqrt(v / (1 - 0.999**t)) + 1e-8), m, v"),
     "no known slip": written(*AVERAGES, RIGHT.replace("eps)", "eps + m * m)")),
 }  # fmt: skip
 
@@ -126,9 +139,65 @@ def test_what_does_not_run_is_one_line(words: str, in_folder: Path) -> None:
     assert "\n" not in found["error"]
 
 
-def test_another_learning_rate_is_no_slip(in_folder: Path) -> None:
-    found = told(written(*AVERAGES, RIGHT).replace("1e-3", "1e-2"))
-    assert (found["verdict"], found["slip"]) == ("passes", "default lr=0.01, not 0.001")
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        (written(*AVERAGES, RIGHT).replace("1e-3", "1e-2"), "other default: lr=0.01, not 0.001"),
+        (written(*AVERAGES, RIGHT).replace("1e-8", "1e-7"), "other default: eps=1e-07, not 1e-08"),
+        (written("m = beta1 * m + lr * (1 - beta1) * g", AVERAGES[1], RIGHT.replace("lr * ", "")), "the steps are the same, and m is kept otherwise"),
+    ],
+)  # fmt: skip
+def test_what_is_other_and_no_slip(text: str, remark: str, in_folder: Path) -> None:
+    found = told(text)
+    assert (found["verdict"], found["slip"]) == ("passes", remark)
+
+
+MOMENTUM = "p, g, v, *, lr: Rate = 0.1, momentum: Decay = 0.9"
+
+
+def momentum_by(*lines: str) -> str:
+    return written(*lines, name="sgd", signature=MOMENTUM)
+
+
+@pytest.mark.parametrize(
+    ("text", "slip"),
+    [
+        (momentum_by("v = momentum * v + g", "return p - lr * v, v"), ""),
+        (momentum_by("v = momentum * v - lr * g", "return p + v, v"), ""),
+        (momentum_by("v = momentum * v + g", "return p - lr * g, v"), "the step uses g, not momentum_buffer"),
+        (momentum_by("return p - lr * g, v"), "the new momentum_buffer is not returned: it stays as it started"),
+        (momentum_by("v = momentum * v + (1 - momentum) * g", "return p - lr * v, v"), "each step is multiplied by 1 - momentum"),
+        (momentum_by("v = momentum * v + g", "return p, v"), "p is returned unchanged"),
+        (momentum_by("v = momentum * v + g", "return p - lr * (g + momentum * v), v"), "it is sgd with nesterov, momentum=0.9, not sgd"),
+    ],
+)  # fmt: skip
+def test_slips_of_momentum(text: str, slip: str, in_folder: Path) -> None:
+    """No error of ours is called the pupil's, and nothing is said of a state that it does not bear out."""
+    found = told(text, rules.sgd)
+    assert ("kept otherwise" in found["slip"]) is ("- lr * g" in text and not slip)
+    assert found["slip"].split("; other default")[0] == slip or (not slip and found["verdict"] == "passes")
+    assert found["verdict"] == ("parts" if slip else "passes")
+
+
+def test_what_is_not_added_up(in_folder: Path) -> None:
+    signature = "p, g, s, *, lr: Rate = 0.1, eps: Epsilon = 1e-8"
+    found = told(written("s = g**2", "return p - lr * g / (sqrt(s) + eps), s", signature=signature), rules.adagrad)
+    assert found["slip"].startswith("nothing is added up in sum: it is this step's alone")
+
+
+def test_ctrl_c_ends_a_sheet(in_folder: Path) -> None:
+    for k in range(20):
+        Path(f"loop{k}.py").write_text("while True:\n    pass\n")
+    command = [sys.executable, "-m", "steprule", "check", ".", "--against", "adam"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(6)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert (out, err.strip()) == ("", "steprule: interrupted.")
 
 
 def test_what_a_pupil_calls_it_is_escaped() -> None:

@@ -186,12 +186,12 @@ def resolve(spec: Optimizable) -> Rule | Callable[..., torch.optim.Optimizer]:
     """A rule, an Optimizer class or a factory from any way to say one; `torch.optim.Adam` is one for a class."""
     found: Any = spec
     if isinstance(spec, str):
-        if ":" in spec:
+        if ":" in spec and not spec.endswith(".py"):
             found = load_object(spec, kind="optimizer")
         elif spec.startswith("torch.optim."):
             found = _torch_class(spec.removeprefix("torch.optim."))
         else:
-            return rules.get(spec)
+            return rules.resolve(spec)
     if isinstance(found, Rule) or (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         return found
     if callable(found) and not isinstance(found, type):

@@ -60,7 +60,7 @@ class Mark:
         if self.ours is None or self.theirs is None:
             return "", ""
         if isinstance(self.ours, str) or isinstance(self.theirs, str):
-            return str(self.ours), str(self.theirs)
+            return tuple(v if isinstance(v, str) else f"{v:.4g}" for v in (self.ours, self.theirs))  # type: ignore[return-value]
         for digits in range(4, 17):
             a, b = f"{self.ours:.{digits}g}", f"{self.theirs:.{digits}g}"
             if a != b:
@@ -93,7 +93,7 @@ class Sheet:
     @property
     def slips(self) -> dict[str, int]:
         """Each slip and how many have it, the commonest first."""
-        return dict(Counter(mark.slip for mark in self.marks if mark.verdict == PARTS).most_common())
+        return dict(Counter(s for m in self.marks if m.verdict == PARTS for s in m.slip.split("; ")).most_common())
 
     @property
     def verdict(self) -> str:
@@ -140,28 +140,38 @@ def mark(
     if not seconds > 0:
         raise InputError("seconds", expected="a number above 0", got=repr(seconds))
     done: list[Mark] = []
+    at_work: set[subprocess.Popen[bytes]] = set()
     with tempfile.TemporaryDirectory() as answers, ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
         asked = [
-            pool.submit(_marked, file, against, Path(answers) / f"{k}.json", seconds) for k, file in enumerate(files)
+            pool.submit(_marked, file, against, Path(answers) / f"{k}.json", seconds, at_work)
+            for k, file in enumerate(files)
         ]
-        for file, waiting in zip(files, asked, strict=True):
-            done.append(waiting.result())
-            if progress is not None:
-                progress(len(done), len(files), file.name)
+        try:
+            for file, waiting in zip(files, asked, strict=True):
+                done.append(waiting.result())
+                if progress is not None:
+                    progress(len(done), len(files), file.name)
+        except BaseException:  # Ctrl-C, say: what waits is not begun, what runs ends
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(at_work):
+                _stop(process)
+            raise
     shown = formula.latex(variant_of(reference, reference.bind({})).graph())
     return Sheet(reference.name, tuple(done), tuple(shown))
 
 
-def _marked(file: Path, against: str, answer: Path, seconds: float) -> Mark:
+def _marked(file: Path, against: str, answer: Path, seconds: float, at_work: set[subprocess.Popen[bytes]]) -> Mark:
     command = [sys.executable, "-m", "steprule.checking.pupil", str(file), against, str(answer)]
     nowhere = subprocess.DEVNULL  # what a pupil prints is not the sheet's, and nobody answers what a pupil asks
     process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    at_work.add(process)
     try:
         code = process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         return Mark(file.name, DOES_NOT_RUN, error=f"it takes longer than {seconds:g} s: an endless loop?")
     finally:
         _stop(process)
+        at_work.discard(process)
     if not answer.exists():
         return Mark(file.name, DOES_NOT_RUN, error=f"its process ends with code {code} and without an answer")
     told = json.loads(answer.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ and what is written in its place.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from steprule.checking.rewriting import (
     Arg,
     Change,
     Copy,
+    below,
     changed,
     contains,
     is_element,
@@ -25,12 +26,12 @@ from steprule.checking.rewriting import (
     is_op,
     named,
     node_of,
-    said,
     spelled_out,
     text_in,
     text_of,
     with_outputs,
 )
+from steprule.compiler.formula import expression
 from steprule.compiler.graph import Graph, Node
 
 _DECAY = "weight_decay"
@@ -90,6 +91,10 @@ class _Slips:
         yield from self._counting()
         yield from self._functions()
 
+    def said(self, node: Node) -> str:
+        """A quantity by the author's name for it, else as it is written."""
+        return node.name or expression(next(g for g in reversed(self.formula.stages) if node in g.live), node)
+
     def _at(self, nodes: Sequence[Node], write: Change) -> Formula:
         """The formula with something else at these places."""
         places = {self.text[n] for n in nodes}
@@ -99,7 +104,7 @@ class _Slips:
 
     def _bias(self) -> Iterator[tuple[str, Formula]]:
         def by(node: Node) -> str:
-            return said(node_of(node_of(node.args[1]).args[0]))
+            return self.said(node_of(node_of(node.args[1]).args[0]))
 
         if not self.corrections:
             return
@@ -108,8 +113,10 @@ class _Slips:
             yield f"no bias correction by 1 - {by(node)}**t", self._at([node], lambda copy, node, args: 1.0)
         powers = [node_of(node.args[1]) for node in self.corrections]
         for nodes in ([powers] if len(powers) > 1 else []) + [[power] for power in powers]:
-            names = " and ".join(said(node_of(n.args[0])) for n in nodes)
+            names = " and ".join(self.said(node_of(n.args[0])) for n in nodes)
             yield f"bias correction without the power t of {names}", self._at(nodes, lambda copy, node, args: args[0])
+            by_t = self._at(nodes, lambda copy, node, args: copy.add("mul", *args))
+            yield f"{names} times t, not to the power t, in the bias correction", by_t
         for node in [n for n in self.nodes if n.op == "div" and n.args[1] in self.corrections]:
             slot = next((s for s in self.slots if node.args[0] is self.formula.stages[-1].outputs[s]), None)
             if slot is not None:
@@ -163,12 +170,28 @@ class _Slips:
             if quotients:
                 yield "epsilon added to the quotient, not to its denominator", self._at(quotients, behind)
         here = [n for n in self.nodes if n.op == "add" and any(named(a, *EPSILONS) for a in n.args)]
+        if here:
+            yield "epsilon is added to the new p: brackets are missing", self._behind_p(here)
         for nodes in ([here] if here else []) + ([[n] for n in here] if len(here) > 1 else []):
-            names = " and ".join(said(n) for n in nodes) if len(here) > 1 and len(nodes) == 1 else ""
+            names = " and ".join(self.said(n) for n in nodes) if len(here) > 1 and len(nodes) == 1 else ""
             yield (
                 f"no epsilon{' in ' + names if names else ''}",
                 self._at(nodes, lambda copy, n, args: args[0] if named(n.args[1], *EPSILONS) else args[1]),
             )
+
+    def _behind_p(self, sums: Sequence[Node]) -> Formula:
+        """The formula with the epsilon of these sums added to p at the end."""
+        eps = next(a.name for n in sums for a in n.args if named(a, *EPSILONS))
+        without = self._at(sums, lambda copy, n, args: args[0] if named(n.args[1], *EPSILONS) else args[1])
+
+        def stage(graph: Graph) -> Graph:
+            p = graph.outputs["p"]
+            if not isinstance(p, Node) or eps not in graph.inputs:
+                return graph
+            end = Node("add", (p, graph.inputs[eps]), p.kind)
+            return replace(graph, nodes=[*graph.nodes, end], outputs={**graph.outputs, "p": end})
+
+        return replace(without, stages=tuple(stage(g) for g in without.stages))
 
     def _squares_and_roots(self) -> Iterator[tuple[str, Formula]]:
         for node in [n for n in self.nodes if n.op == "mul" and is_element(n)]:
@@ -176,20 +199,20 @@ class _Slips:
             if not isinstance(b, Node):
                 continue
             if a is b:
-                yield f"{said(b)} is not squared", self._at([node], lambda copy, n, args: args[1])
+                yield f"{self.said(b)} is not squared", self._at([node], lambda copy, n, args: args[1])
                 yield (
-                    f"2 * {said(b)}, not its square",
+                    f"2 * {self.said(b)}, not its square",
                     self._at([node], lambda copy, n, args: copy.add("mul", 2.0, args[1])),
                 )
             elif is_op(a, "mul") and b in a.args and is_element(b):
-                yield f"{said(b)} is not squared", self._at([node], lambda copy, n, args: args[0])
+                yield f"{self.said(b)} is not squared", self._at([node], lambda copy, n, args: args[0])
                 yield (
-                    f"2 * {said(b)}, not its square",
+                    f"2 * {self.said(b)}, not its square",
                     self._at([node], lambda copy, n, args: copy.add("mul", 2.0, args[0])),
                 )
         roots = [n for n in self.nodes if n.op == "sqrt" and is_element(n)]
         for nodes in ([roots] if roots else []) + ([[n] for n in roots] if len(roots) > 1 else []):
-            of = "" if len(nodes) == len(roots) else f" of {said(node_of(nodes[0].args[0]))}"
+            of = "" if len(nodes) == len(roots) else f" of {self.said(node_of(nodes[0].args[0]))}"
             yield f"no square root{of}", self._at(nodes, lambda copy, n, args: args[0])
 
     def _step(self) -> Iterator[tuple[str, Formula]]:
@@ -205,6 +228,9 @@ class _Slips:
                 "the step is returned with a minus, not the new p",
                 self._at(steps, lambda copy, n, args: copy.add("neg", args[1])),
             )
+        for node in [n for n in self.nodes if n.op == "div" and is_element(n) and isinstance(n.args[1], Node)]:
+            times = self._at([node], lambda copy, n, args: copy.add("mul", *args, name=n.name))
+            yield f"multiplied by {self.said(node_of(node.args[1]))}, not divided", times
         for name in RATES:
             rate = [n for n in self.nodes if named(n, name)]
             if rate:
@@ -224,6 +250,7 @@ class _Slips:
                 return None
 
             yield f"{first} and {second} exchanged", changed(self.formula, exchanged)
+            yield from self._in_averages_or_corrections(first, second)
         for name in self.decays:
             rests = [n for n in self.nodes if n.op == "sub" and is_one(n.args[0]) and named(n.args[1], name)]
             kept = [n for n in self.nodes if n.op == "mul" and is_element(n) and any(named(a, name) for a in n.args)]
@@ -245,28 +272,91 @@ class _Slips:
             if kept:
                 yield f"the factor {name} is missing", self._at(kept, without)
 
+    def _in_averages_or_corrections(self, first: str, second: str) -> Iterator[tuple[str, Formula]]:
+        """Two decays mistaken for each other in some places only."""
+        corrections = {self.text[node_of(n.args[1])] for n in self.corrections}
+
+        def swap(pairs: dict[str, str], *, corrected: bool) -> Formula:
+            def change(copy: Copy, node: Node, args: tuple[Arg, ...]) -> Arg | None:
+                if (node.op in ("mul", "sub", "pow")) and (self.text[node] in corrections) is corrected:
+                    new = tuple(
+                        copy.inputs[pairs[a.name or ""]] if named(a, *pairs) else b
+                        for a, b in zip(node.args, args, strict=True)
+                    )
+                    return copy.add(node.op, *new, name=node.name) if new != args else None
+                return None
+
+            return changed(self.formula, change)
+
+        both = {first: second, second: first}
+        if corrections:
+            yield f"{first} and {second} exchanged in the averages", swap(both, corrected=False)
+            yield f"{first} and {second} exchanged in the bias corrections", swap(both, corrected=True)
+        for one, other in ((first, second), (second, first)):
+            yield f"{one} in place of {other} in the average", swap({other: one}, corrected=False)
+
     def _states(self) -> Iterator[tuple[str, Formula]]:
         last = self.formula.stages[-1]
+        yield "p is returned unchanged", with_outputs(self.formula, lambda graph: {"p": graph.inputs["p"]})
+        changing = [s for s in self.slots if isinstance(new := last.outputs[s], Node) and new.op != "input"]
+        if len(changing) > 1:
+            late = self._in_p({slot: slot for slot in changing})
+            yield f"the step uses {' and '.join(changing)} from before their updates", late
         for slot in self.slots:
             new = last.outputs[slot]
             if not isinstance(new, Node) or new.op == "input":
                 continue
+            yield f"nothing is added up in {slot}: it is this step's alone", self._without_memory(slot)
+            for other in [s for s in changing if s != slot]:
+                yield f"{slot} is made of {other}, not of g", self._made_of(slot, other)
+            if new.op == "add":
+                minus = self._at([new], lambda copy, node, args: copy.add("sub", *args, name=node.name))
+                yield f"a minus in place of the plus in {slot}", minus
             kept = with_outputs(self.formula, partial(_as_it_was, slot=slot))
-            yield f"{slot} is not returned, and stays as it started", kept
-            yield f"the step uses {slot} from before its update", self._in_p(slot, slot)
-            yield f"the step uses g, not {slot}", self._in_p(slot, "g")
-        for first, second in itertools.combinations(["p", *self.slots], 2):
+            yield f"the new {slot} is not returned: it stays as it started", kept
+            yield f"the step uses {slot} from before its update", self._in_p({slot: slot})
+            yield f"the step uses g, not {slot}", self._in_p({slot: "g"})
+        names = ["p", *self.slots]
+        for order in itertools.permutations(names) if 2 < len(names) < 5 else []:
+            if sum(a != b for a, b in zip(order, names, strict=True)) > 2:
+                places = dict(zip(names, order, strict=True))
+                turned = with_outputs(self.formula, partial(_reordered, places=places))
+                yield f"the results are returned in the order {', '.join(order)}", turned
+        for first, second in itertools.combinations(names, 2):
             turned = with_outputs(self.formula, partial(_exchanged, first=first, second=second))
             yield f"{first} and {second} are returned in each other's place", turned
 
-    def _in_p(self, slot: str, other: str) -> Formula:
-        """The formula whose new p is computed from an input in place of the new slot."""
+    def _without_memory(self, slot: str) -> Formula:
+        """The formula whose slot is computed as if it had been 0."""
+        return changed(self.formula, lambda copy, node, args: 0.0 if named(node, slot) else None)
+
+    def _made_of(self, slot: str, other: str) -> Formula:
+        """The formula whose new slot is computed from another new slot in place of the gradient."""
 
         def stage(graph: Graph) -> Graph:
-            new, old = graph.outputs[slot], graph.inputs.get(other)
-            if not isinstance(new, Node) or old is None:
+            new, source = graph.outputs[slot], graph.outputs[other]
+            if not isinstance(new, Node) or not isinstance(source, Node) or contains(source, slot):
                 return graph
-            copied = Copy(graph, lambda copy, node, args: old if node is new else None).graph
+            own = below(new) - below(source)
+
+            def change(copy: Copy, node: Node, args: tuple[Arg, ...]) -> Arg | None:
+                if node not in own or source not in copy.copies or not any(named(a, "g") for a in node.args):
+                    return None
+                made = [copy.copies[source] if named(a, "g") else b for a, b in zip(node.args, args, strict=True)]
+                return copy.add(node.op, *made, name=node.name)
+
+            return Copy(graph, change).graph
+
+        return replace(self.formula, stages=tuple(stage(g) for g in self.formula.stages))
+
+    def _in_p(self, others: Mapping[str, str]) -> Formula:
+        """The formula whose new p is computed from inputs in place of new slots, by the slots' names."""
+
+        def stage(graph: Graph) -> Graph:
+            places = {
+                new: old for slot, n in others.items() if (new := graph.outputs[slot]) and (old := graph.inputs.get(n))
+            }
+            copied = Copy(graph, lambda copy, node, args: places.get(node)).graph
             nodes = [*graph.nodes, *(n for n in copied.nodes if n not in graph.nodes)]
             return replace(graph, nodes=nodes, outputs={**graph.outputs, "p": copied.outputs["p"]})
 
@@ -330,7 +420,7 @@ class _Slips:
     def _functions(self) -> Iterator[tuple[str, Formula]]:
         for node in [n for n in self.nodes if n.op in ("abs", "sign") and is_element(n)]:
             what = "absolute value" if node.op == "abs" else "sign"
-            yield f"no {what} of {said(node_of(node.args[0]))}", self._at([node], lambda copy, n, args: args[0])
+            yield f"no {what} of {self.said(node_of(node.args[0]))}", self._at([node], lambda copy, n, args: args[0])
         for node in [n for n in self.nodes if n.op == "maximum" and is_element(n)]:
             yield "no maximum: the second of the two", self._at([node], lambda copy, n, args: args[1])
             yield (
@@ -342,6 +432,10 @@ class _Slips:
 def _as_it_was(graph: Graph, slot: str) -> dict[str, Node | float | None]:
     """The slot's own old value as its new one; a slot that is absent at this stage stays absent."""
     return {slot: graph.inputs.get(slot)}
+
+
+def _reordered(graph: Graph, places: Mapping[str, str]) -> dict[str, Node | float | None]:
+    return {name: graph.outputs[other] for name, other in places.items()}
 
 
 def _exchanged(graph: Graph, first: str, second: str) -> dict[str, Node | float | None]:

@@ -38,7 +38,7 @@ class Nearest:
     rule: str | None
     """The catalogue's name; None where none is near."""
     settings: Mapping[str, float | bool] = field(default_factory=dict)
-    """The rule's switches, where they are not at their defaults."""
+    """The rule's switches that are off by default and on here, or flags that are other than by default."""
     slip: str = ""
     """What has to be changed in the rule to give the same walk."""
     fixed: Mapping[str, float] = field(default_factory=dict)
@@ -55,11 +55,16 @@ class Nearest:
         """Whether it is that very rule, with no slip."""
         return self.rule is not None and self.step is None and not self.slip
 
+    @property
+    def called(self) -> str:
+        """The rule with its switches: "sgd with nesterov"."""
+        on = ", ".join(n if v is True else f"{n}={v:g}" for n, v in self.settings.items())
+        return f"{self.rule}" + (f" with {on}" if on else "")
+
     def __str__(self) -> str:
         if self.rule is None:
             return f"nearest: none near; {self.how}"
-        on = ", ".join(n if v is True else f"{n}={v:g}" for n, v in self.settings.items())
-        text = f"nearest: {self.rule}" + (f" with {on}" if on else "")
+        text = f"nearest: {self.called}"
         if self.step is not None:
             return f"{text} until step {self.step}: {self.how}" if self.step > 1 else f"{text}, {self.how}"
         text += f", but for one thing ({self.slip}); with that" if self.slip else ","
@@ -212,7 +217,10 @@ class Known:
             and not (n in switches and not hypers[n])
         }
         left = tuple(n for n in stranger.numbers if n not in self.names.values() and stranger.numbers[n] != 0)
-        return Nearest(stranger.name, self.rule.name, self.settings, slip, fixed, left, step, how)
+        own = self.rule.defaults
+        on = {n: stranger.numbers[ours] for n, ours in self.names.items() if n in switches and not own[n]}
+        settings = {**self.settings, **{n: v for n, v in on.items() if v}}
+        return Nearest(stranger.name, self.rule.name, settings, slip, fixed, left, step, how)
 
 
 def formula_of(rule: Rule, hypers: Mapping[str, Any]) -> Formula:

@@ -33,19 +33,24 @@ def parting(ours: Rule, theirs: Rule, names: Mapping[str, str] | None = None) ->
     ours, theirs = composed(ours), composed(theirs)
     pairs = {s.name: s.name for s in ours.slots} if names is None else names
     hypers = [r.bind({"lr": 0.01} if "lr" in r.defaults else {}) for r in (ours, theirs)]
-    gradients = [numbers(t, 5) for t in range(1, STEPS + 1)]
-    found = _first_difference((ours, theirs), hypers, numbers(0, 5), gradients, pairs)
+    found = first_difference((ours, theirs), hypers, *walk_at_defaults(), pairs)
     if found is not None:
         return found
     values = {n: v for n, v in probe.probing(ours).items() if n in theirs.defaults and not theirs.hyper(n).is_plain}
     hypers = [{**r.defaults, **values} for r in (ours, theirs)]
-    found = _first_difference((ours, theirs), hypers, probe.start(), list(probe.gradients()), pairs)
+    found = first_difference((ours, theirs), hypers, probe.start(), list(probe.gradients()), pairs)
     return found and replace(found, settings=values)
 
 
-def _first_difference(
+def walk_at_defaults() -> tuple[Any, list[Any]]:
+    """The start and the gradients of the walk at defaults."""
+    return numbers(0, 5), [numbers(t, 5) for t in range(1, STEPS + 1)]
+
+
+def first_difference(
     both: tuple[Rule, Rule], hypers: list[dict[str, Any]], start: Any, gradients: list[Any], names: Mapping[str, str]
 ) -> Parting | None:
+    """The first step at which p differs, or one of these states: `names` gives the second's name for each of the first's."""
     p = [start, start]
     states: list[dict[str, Any]] = [{}, {}]
     for t, g in enumerate(gradients, start=1):

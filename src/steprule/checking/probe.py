@@ -30,7 +30,7 @@ SAME = 1e-9
 """Two walks are the same while no element's way from its start differs by more than this share of it. Rounding in float64 over 40
 steps stays four orders of magnitude below; a step counter in float32 is above it."""
 ROUNDING = 1e-13  # of an element's own size: what forty roundings of p itself may come to
-FEWEST = 3  # elements that must be finite in both walks: where all is nan, nothing was compared
+FEWEST = 3  # elements that must be finite in both walks after a step: where all is nan, nothing was compared
 
 # What a number of that meaning is set to, away from its neutral value, and the names that authors give it. Order counts where
 # a name has two meanings: `beta` is the momentum's first. The values are such that no two of x, 1 - x, their roots and inverses
@@ -154,7 +154,9 @@ class Formula:
                     state[name] = float(np.asarray(new).reshape(-1)[0])
                 else:
                     state[name] = np.broadcast_to(np.asarray(new, dtype=np.float64), SHAPE).copy()
-            p = state.pop("p")
+            p = state.pop("p", None)
+            if p is None:  # a slip that hands back nothing for it
+                raise ValueError("no new p")
             yield {"p": p, **state}
 
     def _stage(self, t: int, state: Mapping[str, Any]) -> Graph:
@@ -177,7 +179,8 @@ class Gap:
 def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0, finite: int = FEWEST) -> Gap | None:
     """Where two walks part in p, their way from the start multiplied by `factor`; None where they are the same to the end.
 
-    So many elements must be `finite`. A walk that raises, as a mutant may, parts where it does.
+    So many elements must be `finite` after the first step: later a root of what a slip made negative leaves nan. A walk that
+    raises, as a mutant may, parts where it does.
     """
     begin = start()
     before = begin, begin
@@ -187,7 +190,7 @@ def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0,
         x, y = np.asarray(a["p"]), np.asarray(b["p"])
         y = y if factor == 1.0 else begin + factor * (y - begin)
         share = _share(x, y, begin)
-        if not (share <= SAME).all() or np.isfinite(x).sum() < finite:
+        if not (share <= SAME).all() or (t == 1 and np.isfinite(x).sum() < finite):
             worst = float(np.max(np.where(np.isnan(share), np.inf, share)))
             return Gap(t, worst, _factor(x - before[0], y - before[1]))
         before = x, y

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 from steprule import rules
 from steprule.checking import probe
 from steprule.checking.mutants import mutants
-from steprule.checking.nearest import Known, Stranger, nearest, of_rule
-from steprule.checking.parting import parting
+from steprule.checking.nearest import Known, nearest, of_rule
+from steprule.checking.parting import first_difference, parting, walk_at_defaults
 from steprule.checking.probe import Formula
 from steprule.checking.report import Parting, in_json, in_one_line
 from steprule.compiler import formula
@@ -29,15 +30,17 @@ from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
 NO_SLIP = "no known slip"
+ANOTHER = "it is "
 LEAVES = "it leaves by sys.exit"
+RATE = 0.01  # a common learning rate, whatever the defaults are
+OF_STATES = ("is not returned", "is kept as the state", "nothing is added up")
+"""What a slip says of a state: believed only where the state bears it out."""
 
 
 def judged(file: Path, reference: Rule) -> dict[str, Any]:
     """What the sheet says of one file, as plain values: rule, verdict, parting, slip, formula; or error."""
     try:
         rule = only_rule_in(file, reference.name)
-    except SystemExit:
-        return {"verdict": "does not run", "error": LEAVES}
     except StepruleError as error:
         return {"verdict": "does not run", "error": _without_folder(str(error), file)}
     try:
@@ -46,18 +49,11 @@ def judged(file: Path, reference: Rule) -> dict[str, Any]:
         if parting(rule, rule) is not None:
             text = "it gives another result when it is called again: it depends on something outside"
             return {"rule": rule.name, "verdict": "does not run", "error": text}
-        parted = parting(rule, reference)
-        told = {"rule": rule.name, "formula": list(_latex(rule)), "verdict": "passes" if parted is None else "parts"}
-        if parted is None:
-            return {**told, "slip": _other_rate(rule, reference)}
-        cause = _cause(rule, reference, parted)
-        numbers = {"ours": in_json(cause.ours), "theirs": in_json(cause.theirs)}
-        where = {"step": cause.step, "quantity": cause.quantity, **numbers, "settings": dict(cause.settings)}
-        return {**told, **where, "slip": likely_slip(rule, reference)}
     except SystemExit:
         return {"rule": rule.name, "verdict": "does not run", "error": LEAVES}
     except Exception as error:  # noqa: BLE001  # whatever a pupil's rule raises is a line of the sheet
         return {"rule": rule.name, "verdict": "does not run", "error": _without_folder(in_one_line(error, rule), file)}
+    return {"rule": rule.name, "formula": list(_latex(rule)), **_Beside(rule, reference).told()}
 
 
 def _latex(rule: Rule) -> Iterator[str]:
@@ -69,75 +65,130 @@ def _without_folder(text: str, file: Path) -> str:
     return text.replace(str(file), file.name)
 
 
-def _other_rate(rule: Rule, reference: Rule) -> str:
-    """A learning rate of another default, which the comparison sets aside."""
-    ours, theirs = rule.defaults.get("lr"), reference.defaults.get("lr")
-    return f"default lr={ours:g}, not {theirs:g}" if None not in (ours, theirs) and ours != theirs else ""
+class _Beside:
+    """A pupil's rule beside the reference, both with the same numbers: other defaults are no other rule."""
+
+    def __init__(self, rule: Rule, reference: Rule) -> None:
+        self.rule, self.reference = rule, reference
+        self.stranger = of_rule(rule)
+        self.known = Known.beside(composed(reference), self.stranger)
+        self.states = self._same_states()
+
+    def told(self) -> dict[str, Any]:
+        """The verdict, where it parts, and the likely slip or what else is other."""
+        parted = self._parting({})
+        if parted is None:
+            return {"verdict": "passes", "slip": "; ".join([*self._other_defaults(), *self._kept_otherwise()])}
+        cause = self._parting(self.states)
+        cause = parted if cause is None or cause.step > parted.step else cause
+        theirs = self.states.get(cause.quantity, cause.quantity)
+        label = cause.quantity if theirs == cause.quantity else f"{cause.quantity} ({theirs})"
+        numbers = {"ours": in_json(cause.ours), "theirs": in_json(cause.theirs)}
+        where = {"step": cause.step, "quantity": label, **numbers, "settings": dict(cause.settings)}
+        slip = self.slip()
+        other = [] if slip.startswith(ANOTHER) else self._other_defaults()
+        return {"verdict": "parts", **where, "slip": "; ".join([slip, *other])}
+
+    def _parting(self, states: Mapping[str, str]) -> Parting | None:
+        """Where p parts, or one of these states: at the reference's defaults, then with all numbers away from them."""
+        names, defaults = self.known.names, self.known.rule.defaults
+        at_defaults = {n: RATE if n == "lr" else defaults[n] for n in names}
+        away = {n: self.stranger.set_to[ours] for n, ours in names.items()}
+        for values, start, gradients in (
+            (at_defaults, *walk_at_defaults()),
+            (away, probe.start(), list(probe.gradients())),
+        ):
+            ours = {**composed(self.rule).defaults, **{names[n]: v for n, v in values.items()}}
+            both = composed(self.rule), self.known.rule
+            theirs = {**defaults, **values}
+            used = variant_of(both[1], theirs).slots  # one that is off, as momentum at 0, keeps nothing to compare
+            kept = {n: other for n, other in states.items() if other in used}
+            found = first_difference(both, [ours, theirs], start, gradients, kept)
+            if found is not None:
+                return replace(found, settings=away if values is away else {})
+        return None
+
+    def _same_states(self) -> dict[str, str]:
+        """The reference's name for each of the pupil's states: the same name, else the same values, else the same place."""
+        ours = self.stranger.walk(frozenset(self.known.names.values()))[0]
+        theirs = probe.walk(self.known.rule, self.known.hypers(self.stranger))[0]
+        free = [n for n, v in theirs.items() if n != "p" and v is not None and n not in ours]
+        found = {n: n for n in ours if n != "p" and n in theirs}
+        own = [n for n in ours if n != "p" and n not in found]
+        for name in own:
+            same = next((n for n in free if not probe.differs(ours[name], theirs[n])), None)
+            if same is not None:
+                found[name] = same
+                free.remove(same)
+        left = [n for n in own if n not in found]
+        return found | (dict(zip(left, free, strict=True)) if len(left) == len(free) else {})
+
+    def _other_defaults(self) -> list[str]:
+        """The numbers that both have, where their defaults are not the same."""
+        defaults: Mapping[str, Any] = self.known.rule.defaults
+        other = [
+            f"{ours}={self.rule.defaults[ours]:g}, not {defaults[n]:g}"
+            for n, ours in self.known.names.items()
+            if ours in self.rule.defaults and self.rule.defaults[ours] != defaults[n]
+        ]
+        return [f"other default{'s' if len(other) > 1 else ''}: {', '.join(other)}"] if other else []
+
+    def _kept_otherwise(self) -> list[str]:
+        """A state of the reference's that has other values, though the steps are the same."""
+        found = self._parting(self.states)
+        return [] if found is None else [f"the steps are the same, and {found.quantity} is kept otherwise"]
+
+    def slip(self) -> str:
+        """In a pupil's words what makes of the reference what the pupil has: one slip, another rule, or two slips."""
+        ground = self.known.formula(self.known.hypers(self.stranger))
+        one = list(mutants(ground))
+        if words := self._first_match((m.words, m.formula) for m in one):
+            return words
+        if unused := self._unused():
+            return unused
+        other = nearest(self.stranger)
+        if other.same:
+            here = " as it is here" if other.called == self.reference.name else ""
+            return f"{ANOTHER}{other.called}, not {self.reference.name}{here}"
+        twice = ((f"{a.words}; {b.words}", b.formula) for a in one for b in mutants(a.formula))
+        if words := self._first_match(twice):
+            return words
+        return other.slip if other.rule == self.reference.name and other.slip else NO_SLIP
+
+    def _first_match(self, slips: Iterator[tuple[str, Formula]]) -> str:
+        """The first slip that gives the pupil's steps and states; else the first that gives the steps and says nothing of states."""
+        first = self.stranger.walk(frozenset(self.known.names.values()))[0]["p"]
+        # A division by 0 at the first step leaves nothing finite to compare: what leaves the same nothing is the likely slip.
+        finite = probe.FEWEST if np.isfinite(first).any() else 0
+        found = ""
+        for words, formula_ in slips:
+            if self.known.gap_from(self.stranger, formula_, finite=finite) is None:
+                if self._same_in_states(formula_):
+                    return words
+                if not found and not any(claim in words for claim in OF_STATES):
+                    found = words
+        return found
+
+    def _same_in_states(self, slipped: Formula) -> bool:
+        hypers = self.known.hypers(self.stranger)
+        ours = self.stranger.walk(frozenset(self.known.names.values()))
+        pairs = zip(ours, slipped.walk(hypers), strict=False)
+        return not any(probe.differs(a[n], b.get(m)) for a, b in pairs for n, m in self.states.items())
+
+    def _unused(self) -> str:
+        """The numbers in whose place the pupil has written others, where that is all."""
+        names = self.known.names
+        whole = frozenset(names.values())
+        moved = self.stranger.walk(whole)
+        same = [n for n in whole if not _differ(self.stranger.walk(whole - {n}), moved)]
+        kept = {n: ours for n, ours in names.items() if ours not in same}
+        if not same or replace(self.known, names=kept).gap_from(self.stranger) is not None:
+            return ""
+        return f"{' and '.join(sorted(same))} {'is' if len(same) == 1 else 'are'} not used: a number is written in its place"
 
 
-def _cause(rule: Rule, reference: Rule, parted: Parting) -> Parting:
-    """The same parting, seen at the first state that differs, where the pupil's states have names of their own."""
-    names = _same_states(rule, reference)
-    found = parting(rule, reference, names)
-    if found is None or found.step > parted.step:
-        return parted
-    other = names.get(found.quantity, found.quantity)
-    label = found.quantity if other == found.quantity else f"{found.quantity} ({other})"
-    return Parting(found.step, label, found.ours, found.theirs, found.settings)
-
-
-def _same_states(rule: Rule, reference: Rule) -> dict[str, str]:
-    """The reference's name for each of the pupil's states: the same name, else the same values, else the same place."""
-    ours, theirs = (probe.walk(r, r.bind({}))[0] for r in (rule, reference))
-    free = [n for n, v in theirs.items() if n != "p" and v is not None and n not in ours]
-    found = {n: n for n in ours if n != "p" and n in theirs}
-    own = [n for n in ours if n != "p" and n not in found]
-    for name in own:
-        same = next((n for n in free if not probe.differs(ours[name], theirs[n])), None)
-        if same is not None:
-            found[name] = same
-            free.remove(same)
-    left = [n for n in own if n not in found]
-    return found | (dict(zip(left, free, strict=True)) if len(left) == len(free) else {})
-
-
-def likely_slip(rule: Rule, reference: Rule) -> str:
-    """In a pupil's words what makes of the reference what the pupil has: one slip, another rule, or two slips."""
-    stranger = of_rule(rule)
-    known = Known.beside(composed(reference), stranger)
-    if known.gap_from(stranger) is None:
-        return _defaults_or_states(rule, reference, known)
-    hypers = known.hypers(stranger)
-    ground = known.formula(hypers)
-    if words := _first_match(((m.words, m.formula) for m in mutants(ground)), known, stranger):
-        return words
-    other = nearest(stranger)
-    if other.same:
-        return f"it is {other.rule}, not {reference.name}"
-    twice = ((f"{a.words}; {b.words}", b.formula) for a in mutants(ground) for b in mutants(a.formula))
-    if words := _first_match(twice, known, stranger):
-        return words
-    return other.slip if other.rule == reference.name and other.slip else NO_SLIP
-
-
-def _first_match(slips: Iterator[tuple[str, Formula]], known: Known, stranger: Stranger) -> str:
-    first = stranger.walk(frozenset(known.names.values()))[0]["p"]
-    # A division by 0 at the first step leaves nothing finite to compare: what leaves the same nothing is the likely slip.
-    finite = probe.FEWEST if np.isfinite(first).any() else 0
-    return next((words for words, found in slips if known.gap_from(stranger, found, finite=finite) is None), "")
-
-
-def _defaults_or_states(rule: Rule, reference: Rule, known: Known) -> str:
-    """The steps are the same where both have the same numbers: other defaults, or a state that is kept otherwise."""
-    defaults: Mapping[str, Any] = known.rule.defaults
-    other = [
-        f"{ours}={rule.defaults[ours]:g}, not {defaults[n]:g}"
-        for n, ours in known.names.items()
-        if n != "lr" and ours in rule.defaults and rule.defaults[ours] != defaults[n]
-    ]
-    if other:
-        return f"other defaults: {'; '.join(other)}"
-    return f"the steps are those of {reference.name}, but a state of the same name is kept otherwise"
+def _differ(ours: Sequence[probe.Step], theirs: Sequence[probe.Step]) -> bool:
+    return any(not np.array_equal(a["p"], b["p"], equal_nan=True) for a, b in zip(ours, theirs, strict=True))
 
 
 def main(file: str, reference: str, answer: str) -> None:

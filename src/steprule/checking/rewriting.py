@@ -111,11 +111,6 @@ def below(value: object) -> set[Node]:
     return found
 
 
-def said(node: Node) -> str:
-    """A quantity by the author's name for it."""
-    return node.name or f"{node.op}(...)"
-
-
 def text_in(node: Node, known: dict[Node, str]) -> str:
     """An operation by a short text that is the same for the same operation, from its arguments' texts."""
     if node.op == "input":

@@ -10,8 +10,9 @@ from steprule.checking.marking import PARTS, PASSES, Mark, Sheet
 from steprule.files import write_aside
 from steprule.reports.document import document, mathml, section
 
-HEADS = ("file", "verdict", "parts at", "its number", "the reference's", "slip, or reason")
-TEXT = (1, 2, 5)  # columns of words, set to the left
+HEADS = ("file", "verdict", "slip, or reason", "parts at", "its number", "the reference's")
+TEXT = (1, 2, 3)  # columns of words, set to the left
+WIDE = 2  # the one that matters
 COLOURS = {PASSES: "same", PARTS: "real above"}
 
 
@@ -40,9 +41,9 @@ def page(sheet: Sheet) -> str:
 
 
 _READING = (
-    "Every rule walks from the same start over the same gradients, first with its own defaults and a common learning rate, then with all"
-    " its numbers away from their defaults. Step and quantity: the first difference beyond rounding; both numbers stand beside it. The"
-    " slip is what, done to the reference, gives the same walk."
+    "Every rule walks beside the reference: the same start, gradients and numbers, first the reference's defaults with a common learning"
+    " rate, then all numbers away from them. Other defaults are no mistake and are only mentioned. Step and quantity: the first"
+    " difference beyond rounding; both numbers stand beside it. The slip is what, done to the reference, gives the same walk."
 )
 
 
@@ -59,7 +60,7 @@ def _row(mark: Mark) -> str:
     why = mark.why + (f" (seen at {at})" if at else "")
     where = "" if mark.step is None else f"step {mark.step}, {mark.quantity}"
     colour = COLOURS.get(mark.verdict, "no")
-    cells = [f'<span class="mark {colour}">{mark.verdict}</span>', *map(escape, (where, *mark.numbers, why))]
+    cells = [f'<span class="mark {colour}">{mark.verdict}</span>', *map(escape, (why, where, *mark.numbers))]
     name = escape(mark.file) + (f" <code>{escape(mark.rule)}</code>" if mark.rule else "")
     row = [f'<th data-head="{HEADS[0]}"><span>{name}</span></th>']
     for k, cell in enumerate(cells, start=1):
@@ -69,7 +70,7 @@ def _row(mark: Mark) -> str:
 
 
 def _words(column: int) -> str:
-    wide = " wide-words" if column == len(HEADS) - 1 else ""
+    wide = " wide-words" if column == WIDE else ""
     return f' class="words{wide}"' if column in TEXT else ""
 
 

@@ -37,7 +37,8 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         code = 130
     if code == 130:
-        sys.stderr.write("\nsteprule: interrupted; what was finished is kept.\n")
+        kept = "; what was finished is kept" if "race" in (sys.argv[1:] if args is None else args) else ""
+        sys.stderr.write(f"\nsteprule: interrupted{kept}.\n")
     return code if isinstance(code, int) else 0
 
 

@@ -55,7 +55,18 @@ EpochsOption = Annotated[
 BatchOption = Annotated[
     int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=_whole, metavar="N")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+def _json(context: typer.Context, value: bool) -> bool:
+    """With --json, what a file of the user's prints goes to stderr."""
+    if value:
+        from steprule.cli import output
+
+        context.with_resource(output.json_alone())
+    return value
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.", callback=_json)]
 
 
 @app.callback(invoke_without_command=True)

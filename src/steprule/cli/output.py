@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,9 +16,25 @@ Cell = str
 Advance = Any
 
 
+_kept: list[TextIO] = []
+"""The real stdout, while only JSON may be written to it."""
+
+
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """While this lasts, `as_json` alone writes to stdout; what anything else prints goes to stderr."""
+    _kept.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _kept.pop()
+
+
 def as_json(data: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    stdout = _kept[-1] if _kept else sys.stdout
+    stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def say(text: str = "") -> None:

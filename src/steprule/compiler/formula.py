@@ -71,6 +71,11 @@ def text(graph: Graph) -> str:
     return "\n".join(f"{line.left} = {line.right}" for line in _Text(graph).lines())
 
 
+def expression(graph: Graph, node: Node) -> str:
+    """One quantity of the graph with the code's names: `1 - beta1**t`."""
+    return _Text(graph).expression(node)
+
+
 def python(graph: Graph) -> str:
     """The variant as a Python function on numbers of any kind, with `steprule.maths` in scope.
 

@@ -24,6 +24,7 @@ from steprule.errors import RuleError
 from steprule.hyper import Hyper, Value
 from steprule.maths import OPERATIONS
 from steprule.operations import takes_signs
+from steprule.rules.hints import missing_import
 from steprule.rules.rule import Rule
 
 
@@ -79,6 +80,7 @@ class Graph:
         return [n for n in (*self.inputs.values(), *self.nodes) if n in wanted]
 
 
+_KEEPS = "A rule keeps nothing between calls, as in a global or a list: what it keeps are states, which it returns."
 _VOCABULARY = "Write from steprule.maths import sqrt, say."
 
 
@@ -108,6 +110,12 @@ class Symbol:
             _refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
         return self._tape.decide(node if node.truth else self._tape.add("ne", self, 0.0)._node)
 
+    def __format__(self, spec: str) -> str:
+        return repr(self)  # whoever prints while a rule is traced sees what it stands for
+
+    def __repr__(self) -> str:
+        return repr(self._node)
+
     def __hash__(self) -> int:
         _refuse(
             "a symbol looked up in a set or a dict", "comparisons", "Write if t in (1, 3), or where(t == 2, a, b), say."
@@ -133,6 +141,8 @@ class Symbol:
         if name.startswith("__"):
             raise AttributeError(name)
         wanted = {"numel": "size(p)", "pow": "p**2", "square": "p**2"}.get(name, f"{name}(p)")
+        if name.endswith("_"):
+            _refuse(f"the method .{name}", "a pure function", "It would change the caller's: write x = x * y.")
         known = name in ("numel", "pow", "square") or name in OPERATIONS
         hint = f"Write {wanted}: a rule runs on floats and arrays too." if known else _VOCABULARY
         _refuse(f"the attribute .{name}", "signs and functions of steprule.maths", hint)
@@ -206,6 +216,8 @@ class _Tape:
         plain: list[Node | float | int | bool] = []
         for arg in args:
             if isinstance(arg, Symbol):
+                if arg._tape is not self:
+                    _refuse("a value of another call", "the arguments of this one", _KEEPS)
                 plain.append(arg._node)
             elif hasattr(arg, "dtype") and getattr(arg, "ndim", 1) == 0 and isinstance(arg, numbers.Real):
                 plain.append(arg.item())  # type: ignore[attr-defined]  # numpy's
@@ -216,6 +228,7 @@ class _Tape:
             else:
                 what = "an absent slot (None)" if arg is None else f"a {type(arg).__name__}"
                 hint = "Test it first: `if slot is None:`, or the flag that switches it on." if arg is None else ""
+                hint = _KEEPS if hasattr(arg, "dtype") else hint
                 _refuse(f"{what} in {op}", "symbols and plain numbers", hint)
         self._fit_truths(op, plain)
         key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain))
@@ -457,7 +470,7 @@ def _authors_errors(rule: Rule, absent: frozenset[str]) -> Iterator[None]:
         raise RuleError(f"{_authors_line(None, rule)}: rule {rule.name}: it calls itself without end") from None
     except Exception as error:
         what = f"{_authors_line(error, rule)}: rule {rule.name}: {type(error).__name__}: {error}"
-        raise RuleError(what, hint=_of_absent(error, absent)) from error
+        raise RuleError(what, hint=_of_absent(error, absent) or missing_import(error)) from error
 
 
 def _of_absent(error: Exception, absent: frozenset[str]) -> str:
@@ -491,12 +504,17 @@ def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | 
     found: dict[str, Node | float | None] = {}
     wanted = ["p", *(s.name for s in rule.slots)]
     results = result if isinstance(result, tuple) else (result,)
+    got, hint = f"{len(results)}", ""
+    if result is None:
+        got, hint = "nothing", f"Write return {', '.join(wanted)}."
+    elif isinstance(result, list | dict | set):
+        got, hint = f"a {type(result).__name__}", f"Write return {', '.join(wanted)}, without brackets."
     if len(results) != len(wanted):
         raise RuleError(
             where,
             expected=f"{len(wanted)} results ({', '.join(wanted)})",
-            got=f"{len(results)}",
-            hint="Return the new p, then every slot in order.",
+            got=got,
+            hint=hint or "Return the new p, then every slot in order.",
         )
     for name, value in zip(wanted, results, strict=True):
         slot = next((s for s in rule.slots if s.name == name), None)

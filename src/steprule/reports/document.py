@@ -90,7 +90,9 @@ dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;fon
 .pairs td,.pairs th{padding:.18rem .35rem;font-size:.8rem;text-align:center}.pairs th:first-child{text-align:left}
 .real{color:#fff}.below{background:#0072B2}.above{background:#A34A00}.same{background:#d9e8d9}
 .mark{padding:.1rem .45rem;border-radius:4px;white-space:nowrap;justify-self:start}.no{background:#e3e3e3}
-td.words,th.words{text-align:left}.wide-words{white-space:normal;min-width:14rem}th code{font-weight:400;color:#555}
+td.words,th.words{text-align:left}.wide-words{white-space:normal;min-width:14rem}
+.stack th:first-child{overflow-wrap:anywhere;white-space:normal;min-width:8rem}
+.stack td.words{white-space:normal}th code{font-weight:400;color:#555}
 @media(max-width:560px){.stack thead{display:none}.stack tr{display:block;padding:.5rem 0;border-bottom:1px solid #ccc}
 .stack td,.stack th{display:grid;grid-template-columns:7.5rem 1fr;text-align:left;border:0;padding:.15rem .3rem;white-space:normal}
 .stack th,.stack td{overflow-wrap:anywhere}.stack td:empty{display:none}.stack [data-head]::before{content:attr(data-head);color:#555}}

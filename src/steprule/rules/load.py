@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
+from steprule.rules.hints import missing_import
 from steprule.rules.rule import Rule
 
 
@@ -29,6 +30,8 @@ def resolve_in(spec: object, catalogue: Mapping[str, Rule]) -> Rule:
     if isinstance(spec, Rule):
         return spec
     if isinstance(spec, str):
+        if spec.endswith(".py"):
+            return only_rule_in(Path(spec), Path(spec).stem)
         if ":" not in spec:
             return catalogued(spec, catalogue)
         found = load_object(spec, kind="rule")
@@ -99,12 +102,19 @@ def _module_from_file(path: Path) -> ModuleType:
         ) from error
     except RuleError:
         raise
+    except SystemExit as error:
+        raise RuleError(f"{path}:{_line_in(path, error)}: it leaves by sys.exit") from error
     except Exception as error:
-        line = next(
-            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), "?"
-        )
-        raise RuleError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+        hint = missing_import(error)
+        what = f"{path}:{_line_in(path, error)}: {type(error).__name__}: {error}"
+        raise RuleError(what, hint=hint) from error
     return module
+
+
+def _line_in(path: Path, error: BaseException) -> int | str:
+    """The deepest line of this file on the way to an error."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return next((f.lineno for f in frames if f.filename == str(path) and f.lineno), "?")
 
 
 def _module_by_name(name: str) -> ModuleType:

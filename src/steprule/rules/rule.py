@@ -175,8 +175,8 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
         hint = 'For a family of slots, one a number of a hyperparameter, write *buffers: Each("betas").'
         raise broken("every slot and hyperparameter by name", got, hint)
     if [p.name for p in positional[:2]] != ["p", "g"]:
-        got = ", ".join(p.name for p in positional) or "no positional parameter"
-        raise broken("p, g as the first two parameters", got, "p is the parameter, g its gradient; slots follow.")
+        got = ", ".join(p.name for p in positional[:2]) or "no positional parameter"
+        raise broken("p, g as the first two parameters", got, "p is the parameter, g its gradient; states follow.")
     slots: list[Slot] = []
     hypers: list[Hyper] = []
     for parameter in positional[2:]:
@@ -192,7 +192,7 @@ def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> 
         if parameter.name == "t" and parameter.default is parameter.empty:
             continue
         if parameter.default is parameter.empty:
-            hint = f"Write {parameter.name}: Rate = 0.01, say; only t, the step number, has none."
+            hint = f"A state stands before the star. A number has a default, as in {parameter.name}: Rate = 0.01; t alone has none."
             raise broken("a default for every hyperparameter", f"none for {parameter.name}", hint)
         try:
             about = parameter.name, parameter.default, annotations.get(parameter.name)

@@ -1,0 +1,17 @@
+"""What beginners forget, in a line: an import, the step number."""
+
+from __future__ import annotations
+
+from steprule import hyper, maths
+
+
+def missing_import(error: BaseException) -> str:
+    """The line that is missing, where an error is that a name is not defined; empty where we know of none."""
+    name = getattr(error, "name", "") if isinstance(error, NameError) else ""
+    if name == "t":
+        return "The step number is an argument: write t behind the star, without a default."
+    if name == "rule":
+        return "Write from steprule import rule."
+    if name in maths.NAMES:
+        return f"Write from steprule.maths import {name}."
+    return f"Write from steprule.hyper import {name}." if name and name[0].isupper() and hasattr(hyper, name) else ""
