@@ -21,11 +21,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steprule import by_value
 from steprule.checking.report import FailedError
 from steprule.compiler import cpu, eager, javascript, lanes, threads
 from steprule.compiler.lane_tensors import TensorStepper
@@ -237,7 +237,7 @@ def _by_triton(cases: Sequence[Case]) -> list[Walk | None]:
     with tempfile.TemporaryDirectory() as folder:
         asked, answer = Path(folder) / "cases", Path(folder) / "walks"
         try:
-            asked.write_bytes(packed(list(cases)))
+            asked.write_bytes(by_value.dumps(list(cases)))
         except Exception as error:
             raise NotRunError(f"the rule cannot be sent to another process: {error}") from error
         command = [sys.executable, "-m", "steprule.checking.by_triton", str(asked), str(answer)]
@@ -253,26 +253,6 @@ def _by_triton(cases: Sequence[Case]) -> list[Walk | None]:
     if isinstance(told, str):
         raise FailedError(f"Triton in its interpreter: {told}")
     return list(told)
-
-
-def packed(cases: list[Case]) -> bytes:
-    """Rules as bytes for another process: by value, with what else their file defines."""
-    modules = {case.rule.function.__module__ for case in cases} | {
-        c.co_filename for case in cases for c in case.rule.codes
-    }
-    by_value = [
-        m
-        for name, m in list(sys.modules.items())
-        if name.startswith("steprule_user_")
-        or (getattr(m, "__file__", None) in modules and not name.startswith("steprule."))
-    ]
-    for module in by_value:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        return bytes(cloudpickle.dumps(cases))
-    finally:
-        for module in by_value:
-            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _by_lanes(cases: Sequence[Case]) -> list[Walk | None]:

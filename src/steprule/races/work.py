@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steprule import by_value
 from steprule.compiler.threads import one_thread
 from steprule.problems import problem as problems
 from steprule.races.plan import Block
@@ -45,12 +45,12 @@ def package_of(spec: Spec) -> Package:
 
 def packed(spec: Spec) -> bytes:
     """The same as bytes, for workers in other processes and on other machines."""
-    return bytes(cloudpickle.dumps(package_of(spec)))
+    return by_value.dumps(package_of(spec))
 
 
 def unpacked(package: bytes) -> Package:
     """The race from its bytes."""
-    return cloudpickle.loads(package)  # type: ignore[no-any-return]
+    return by_value.loads(package)  # type: ignore[no-any-return]
 
 
 def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float]:

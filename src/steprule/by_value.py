@@ -1,0 +1,78 @@
+"""What a user wrote, as bytes for another process: by value, for a worker cannot import a notebook, a script or `file.py`."""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+_REGISTERING = RLock()
+"""cloudpickle's list of modules belongs to the process."""
+
+
+def dumps(thing: object) -> bytes:
+    """`thing` as bytes, with the code that is no installed package's; whoever reads them needs none of the user's files.
+
+    Raises what cloudpickle raises for what no process can send, such as a lock.
+    """
+    import cloudpickle
+
+    with _by_value():
+        return bytes(cloudpickle.dumps((_folders(), thing)))
+
+
+def loads(told: bytes) -> Any:
+    """What `dumps` made bytes of. Folders of the user's files become importable, for imports that a function makes when called."""
+    import cloudpickle
+
+    folders, thing = cloudpickle.loads(told)
+    sys.path.extend(f for f in folders if f not in sys.path and Path(f).is_dir())
+    return thing
+
+
+def is_users(module: ModuleType) -> bool:
+    """Whether a module is a user's own file, and neither installed nor ours."""
+    file = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "")
+    if not file or name == "steprule" or name.startswith("steprule."):
+        return False
+    path = Path(file).absolute()
+    return not any(path.is_relative_to(folder) for folder in _installed())
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    """Where Python and its packages are."""
+    places = {sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places |= {*site.getsitepackages(), site.getusersitepackages()}
+    return tuple(Path(p).absolute() for p in places if p)
+
+
+@contextmanager
+def _by_value() -> Iterator[None]:
+    import cloudpickle
+
+    with _REGISTERING:
+        known = set(cloudpickle.list_registry_pickle_by_value())
+        mine = [m for n, m in list(sys.modules.items()) if n != "__main__" and n not in known and is_users(m)]
+        mine = [m for m in mine if sys.modules.get(m.__name__) is m]
+        for module in mine:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in mine:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def _folders() -> list[str]:
+    """Where the user's own modules lie."""
+    files = [m.__file__ for m in list(sys.modules.values()) if is_users(m) and m.__file__]
+    return list(dict.fromkeys(str(Path(f).absolute().parent) for f in files))

@@ -1,0 +1,128 @@
+"""A race on files of one's own: the same bytes with any number of workers, in shards and on Ray, from any folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+FOLDER = "my models/数据"
+HELPER = """
+import torch
+
+def block():
+    return torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+"""
+WAVE = """
+import os, sys
+import torch, steprule
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from helper_of_wave import block
+
+SCALE = 3.0
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = block()
+    def forward(self, x):
+        return self.block(x)
+
+def error(ours, theirs):
+    import helper_of_wave  # only when it is called
+    return ((ours - theirs) ** 2).mean()
+
+def mine(params, lr=1e-3):
+    return torch.optim.Adam(params, lr=lr)
+
+@steprule.rule
+def half(p, g, *, lr: steprule.hyper.Rate = 0.1):
+    return p - lr * g / 2
+
+x = torch.linspace(-1, 1, 90)[:, None]
+y = torch.sin(SCALE * x)
+wave = steprule.Problem("wave", "", x[::3], y[::3], lambda: Net(), error, validation=(x[1::3], y[1::3]),
+                        test=(x[2::3], y[2::3]), epochs=2, batch_size=10)
+"""
+SCRIPT = """
+import sys
+import torch, steprule
+x = torch.linspace(-1, 1, 60)[:, None]
+def net(): return torch.nn.Linear(1, 1)
+line = steprule.Problem("line", "", x, 3 * x, net, torch.nn.functional.mse_loss, epochs=1)
+found = steprule.race(["sgd", "adam"], line, trials=4, seeds=2, fresh=2, schedules=["linear"], workers=int(sys.argv[1]), out=sys.argv[2])
+"""
+
+
+@pytest.fixture
+def files(in_folder: Path) -> Path:
+    folder = in_folder / FOLDER
+    folder.mkdir(parents=True)
+    (folder / "helper_of_wave.py").write_text(HELPER)
+    (folder / "wave.py").write_text(WAVE)
+    (in_folder / "elsewhere").mkdir()
+    return folder
+
+
+def ran(*command: str, cwd: str = "elsewhere") -> None:
+    done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+
+
+def race(out: str, *more: str) -> None:
+    file = f"../{FOLDER}/wave.py"
+    size = ["--trials", "4", "--seeds", "2", "--fresh", "2", "--schedule", "linear"]
+    ran(
+        "-m",
+        "steprule",
+        "race",
+        "sgd",
+        f"{file}:mine",
+        f"{file}:half",
+        "--on",
+        f"{file}:wave",
+        *size,
+        "--out",
+        out,
+        *more,
+    )
+
+
+def results(out: str) -> bytes:
+    return Path("elsewhere", out, "results.parquet").read_bytes()
+
+
+def test_one_worker_or_two(files: Path) -> None:
+    race("one", "--workers", "1")
+    race("two", "--workers", "2")
+    assert results("one") == results("two")
+
+
+@pytest.mark.long
+def test_shards_and_four_workers(files: Path) -> None:
+    race("one", "--workers", "1")
+    race("four", "--workers", "4")
+    for k in (1, 2):
+        race(f"part{k}", "--workers", "2", "--shard", f"{k}/2")
+    ran("-m", "steprule", "race", "merge", "part1", "part2", "--out", "whole")
+    assert results("one") == results("four") == results("whole")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_on_ray(files: Path) -> None:
+    race("one", "--workers", "1")
+    race("ray", "--engine", "ray")
+    assert results("one") == results("ray")
+
+
+@pytest.mark.long
+def test_a_script_without_a_guard(files: Path) -> None:
+    Path("elsewhere/script.py").write_text(SCRIPT)
+    for workers in ("1", "2"):
+        ran("script.py", workers, f"by{workers}")
+    assert results("by1") == results("by2")
