@@ -33,9 +33,9 @@ from tolerances import DRAWN_RULE, STORED, STORED_AGAIN
 
 from steprule import maths, optim
 from steprule.arithmetic import computing
+from steprule.checking.shaking import shake
 from steprule.compiler import cpu, eager, formula, javascript, lanes
 from steprule.compiler.graph import Node
-from steprule.compiler.interpret import interpret
 from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.variant import Variant, variant_of
 from steprule.reports import document
@@ -185,28 +185,7 @@ def walk_shaken(case: Case, seed: int | None, dtype: str) -> Walk:
         names = [n for n in graph.inputs if given.get(n) is not None]
         with computing(p, [given[n] for n in names]) as (lifted, _):
             known |= {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
-            for node in graph.live:
-                if node.op == "input":
-                    continue
-                interpret([node], known)
-                if eps and node.op in (
-                    "maximum",
-                    "minimum",
-                    "clamp",
-                    "max",
-                    "min",
-                ):  # whose zeros have either sign, in torch too
-                    value = known[node]
-                    signs = rng.choice(((1.0,), (-1.0,), (-1.0, 1.0))[(seed or 0) % 3], size=np.shape(value))
-                    known[node] = (
-                        value + 0 * signs
-                        if isinstance(value, float)
-                        else np.where(value == 0, 0 * signs, value).view(type(value))
-                    )
-                if not node.truth and node.op not in ("sign", "neg", "where", "maximum", "minimum", "clamp", "abs"):
-                    value = known[node]
-                    moved = 1 + eps * rng.choice([-1.0, 0.0, 1.0], size=np.shape(value))
-                    known[node] = type(value)(value * moved) if isinstance(value, float) else value * moved
+            shake(graph, known, eps, rng, ((1.0,), (-1.0,), (-1.0, 1.0))[(seed or 0) % 3])
         outputs = {n: known[v] if isinstance(v, Node) else v for n, v in graph.outputs.items()}
         p = kept(taken(case, outputs, state))
         state |= {n: kept(v) for n, v in state.items() if isinstance(v, np.ndarray)}

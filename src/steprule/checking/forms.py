@@ -14,9 +14,9 @@ import torch
 
 from steprule.arithmetic import computing
 from steprule.checking.report import FailedError, in_one_line
+from steprule.checking.shaking import shake
 from steprule.checking.walks import FORMS, SIZE, STEPS, Case, NotRunError, Walk, at, numbers, plain, starts, walk
 from steprule.compiler.graph import Node
-from steprule.compiler.interpret import interpret
 
 # Two forms in float64, four steps: sqrt, exp, log and pow may differ in the last bits between libraries.
 SAME_FLOAT64 = 1e-13
@@ -121,12 +121,7 @@ def _shaken(case: Case, seed: int | None) -> Walk:
         names = [n for n in graph.inputs if given.get(n) is not None]
         with computing(p, [given[n] for n in names]) as (lifted, _):
             known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
-            for node in (n for n in graph.live if n.op != "input"):
-                interpret([node], known)
-                if not node.truth and node.op not in ("sign", "neg", "abs", "where", "maximum", "minimum", "clamp"):
-                    value = known[node]
-                    factor = 1 + ulp * rng.choice([-1.0, 0.0, 1.0], size=np.shape(value))
-                    known[node] = type(value)(value * factor) if isinstance(value, float) else value * factor
+            shake(graph, known, ulp, rng, (-1.0, 1.0))
         for name, output in graph.outputs.items():
             if output is None:
                 continue
