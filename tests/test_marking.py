@@ -187,13 +187,14 @@ def test_what_is_not_added_up(in_folder: Path) -> None:
 
 def test_ctrl_c_ends_a_sheet(in_folder: Path) -> None:
     for k in range(20):
-        Path(f"loop{k}.py").write_text("while True:\n    pass\n")
+        Path(f"loop{k}.py").write_text("open('begun', 'w').close()\nwhile True:\n    pass\n")
     command = [sys.executable, "-m", "steprule", "check", ".", "--against", "adam"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(6)
+        while not any(in_folder.rglob("begun")) and process.poll() is None:
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -43,8 +43,15 @@ def is_users(module: ModuleType) -> bool:
     name = getattr(module, "__name__", "")
     if not file or name == "steprule" or name.startswith("steprule."):
         return False
+    return is_users_file(file)
+
+
+def is_users_file(file: str) -> bool:
+    """The same of a file's name, as tracebacks have it; a notebook's cell counts."""
+    if file.startswith("<") and file.endswith(">"):
+        return file.startswith("<ipython")
     path = Path(file).absolute()
-    return not any(path.is_relative_to(folder) for folder in _installed())
+    return not any(path.is_relative_to(folder) for folder in (*_installed(), Path(__file__).parent))
 
 
 @cache

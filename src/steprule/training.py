@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from steprule import rules
 from steprule.compiler import eager
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
+from steprule.problems import batch
 from steprule.problems import problem as problems
+from steprule.problems.facts import evaluating, facts_of, failure
 from steprule.problems.problem import Init, Problem
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
@@ -31,6 +33,8 @@ from steprule.rules.rule import Rule
 from steprule.shown import Shown, sparkline
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
+POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
+AT_ONCE = 4_096  # samples that are measured together
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "constant": lambda t, steps: 1.0,
@@ -61,6 +65,8 @@ class Run(Shown):
     """Wall time of the training steps alone: without evaluation, set-up and imports."""
     parameters: tuple[NDArray[Any], ...] = field(repr=False)
     """The model's parameters at the end."""
+    buffers: tuple[NDArray[Any], ...] = field(repr=False)
+    """The model's buffers at the end: a batch norm's running means."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     @property
@@ -145,27 +151,17 @@ def train(
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
     where = check_device(device)
-    features, targets = task.features.to(where), task.targets.to(where)
-    model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(where)
-    stepper = _RuleStepper(what, model, hypers) if isinstance(what, Rule) else _ClassStepper(what, model, hypers)
-
-    def full_loss() -> float:
-        with torch.no_grad(), stepper.averaged():
-            return float(task.loss(model(features), targets))
-
-    samples, losses, seconds, seen = [0], [full_loss()], 0.0, 0
-    steps = epochs * -(-len(features) // batch_size)
-    for t, rows in enumerate(batches(len(features), batch_size, epochs, seed), 1):
-        x, y = features[rows], targets[rows]
-        if schedule != "constant":
-            stepper.scale_rate(SCHEDULES[schedule](t, steps))
-        began = time.perf_counter()
-        stepper.step(lambda: task.loss(model(x), y))  # noqa: B023
-        seconds += time.perf_counter() - began
-        before, seen = seen, seen + len(rows)
-        if seen // RECORD_EVERY > before // RECORD_EVERY or seen == epochs * len(features):
-            samples.append(seen)
-            losses.append(full_loss())
+    training = Training(task, what, hypers, seed, epochs, batch_size, init=init, schedule=schedule, device=where)
+    samples, losses, seconds = [0], [training.measured()], 0.0
+    total = epochs * task.samples
+    every = RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
+    with training.seeded():
+        for before, seen, took, _ in training.steps():
+            seconds += took
+            if seen // every > before // every or seen == total:
+                samples.append(seen)
+                losses.append(training.measured())
+    model = training.model
     return Run(
         optimizer=name_of(what),
         problem=task.name,
@@ -173,13 +169,92 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         init=init,
-        hypers=stepper.hypers,
+        hypers=training.stepper.hypers,
         samples=np.array(samples, dtype=np.int64),
         losses=np.array(losses),
         seconds=seconds,
         parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
+        buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
         versions=versions(),
     )
+
+
+class Training:
+    """A training under way: a fresh model, what steps it, and the batches of a seed."""
+
+    def __init__(
+        self, task: Problem, what: Rule | Callable[..., torch.optim.Optimizer], hypers: Mapping[str, Any], seed: int, epochs: int,
+        batch_size: int, *, init: Init, schedule: str, device: torch.device,
+    ) -> None:  # fmt: skip
+        self.task, self.seed, self.epochs, self.batch_size, self.schedule = task, seed, epochs, batch_size, schedule
+        self.device, self.facts = device, facts_of(task)
+        self.model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(device)
+        self.features, self.targets = batch.moved(task.features, device), batch.moved(task.targets, device)
+        self.stepper = (
+            _RuleStepper(what, self.model, hypers)
+            if isinstance(what, Rule)
+            else _ClassStepper(what, self.model, hypers)
+        )
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """What the model draws hangs on the seed alone; the caller's own generators are as they were behind it."""
+        cards = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cards):
+            torch.manual_seed(problems.stream(self.seed, 2))
+            yield
+
+    def steps(self) -> Iterator[tuple[int, int, float, float]]:
+        """Train, a step at a time: the samples seen before and after it, its seconds, and its batch's loss.
+
+        A model that draws random numbers is seeded in every step by `stream(seed, (2, t))`, so that a step draws the same for every
+        optimizer, and the same when an optimizer looks twice.
+        """
+        count, seen = self.task.samples, 0
+        total = self.epochs * -(-count // self.batch_size)
+        for t, rows in enumerate(batches(count, self.batch_size, self.epochs, self.seed), 1):
+            x, y = batch.taken(self.features, rows), batch.taken(self.targets, rows)
+            drawn = problems.stream(self.seed, (2, t)) if self.facts.draws else 0
+            first: list[Tensor] = []
+
+            def loss() -> Tensor:
+                if self.facts.draws:
+                    torch.manual_seed(drawn)  # noqa: B023
+                try:
+                    found = self.task.loss(batch.called(self.model, x), y)  # noqa: B023
+                except Exception as error:
+                    raise failure(f"problem {self.task.name}: the model failed in step {t}", error) from error  # noqa: B023
+                first.append(found.detach())  # noqa: B023
+                return found
+
+            if self.schedule != "constant":
+                self.stepper.scale_rate(SCHEDULES[self.schedule](t, total))
+            began = time.perf_counter()
+            self.stepper.step(loss)
+            took = time.perf_counter() - began
+            before, seen = seen, seen + len(rows)
+            yield before, seen, took, float(first[0])
+
+    def measured(self, part: tuple[Any, Any] | None = None) -> float:
+        """The loss on all training samples, or on a held-out part, in eval mode."""
+        with self.stepper.averaged():
+            x, y = (self.features, self.targets) if part is None else (batch.moved(b, self.device) for b in part)
+            return measured(self.task, self.model, x, y, self.facts.reduction)
+
+
+def measured(task: Problem, model: nn.Module, x: batch.Batch, y: batch.Batch, reduction: str) -> float:
+    """The loss on these samples, in eval mode and without gradients; thousands at a time where it is their mean or sum."""
+    count = batch.count(x)
+    size = count if reduction == "whole" else AT_ONCE
+    total = 0.0
+    with torch.no_grad(), evaluating(model), torch.random.fork_rng(devices=[]):
+        for low in range(0, count, size):
+            rows = slice(low, low + size)
+            own = float(task.loss(batch.called(model, batch.taken(x, rows)), batch.taken(y, rows)))
+            if count <= size:
+                return own
+            total += own * (min(size, count - low) / count if reduction == "mean" else 1.0)
+    return total
 
 
 def resolve(spec: Optimizable) -> Rule | Callable[..., torch.optim.Optimizer]:
@@ -226,14 +301,16 @@ class _RuleStepper:
         self.hypers = self.rule.bind(hypers)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.states: list[eager.State] = [{} for _ in self.parameters]
-        self.t, self.now = 0, self.hypers
+        self.t, self.now = [0] * len(self.parameters), self.hypers
 
     def step(self, loss: Callable[[], Tensor]) -> None:
-        gradients = torch.autograd.grad(loss(), self.parameters)
-        self.t += 1
+        gradients = torch.autograd.grad(loss(), self.parameters, allow_unused=True)
         with torch.no_grad():
             for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
-                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t, self.now)
+                if g is None:  # as torch: what has no gradient does not step
+                    continue
+                self.t[k] += 1
+                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], self.now)
                 p.copy_(new_p)
 
     def scale_rate(self, factor: float) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from steprule.errors import InputError, InputTypeError, unknown_name
-from steprule.problems import airfoil
+from steprule.problems import airfoil, batch
+from steprule.problems.batch import as_batch
 from steprule.rules.load import load_object
 
 Init = Literal["same", "tutorial"]
@@ -32,43 +33,57 @@ class Problem:
 
     name: str
     summary: str
-    features: Tensor
-    """Of the samples to train on, [samples, ...]."""
-    targets: Tensor
-    """[samples, ...]"""
+    features: Any
+    """Of the samples to train on, [samples, ...]: a tensor, an array, or a tuple or dict of them for a model of several inputs."""
+    targets: Any
+    """[samples, ...], the same."""
     model: Callable[[], nn.Module]
     """A fresh model, initialised as torch does, from torch's global generator."""
-    loss: Callable[[Tensor, Tensor], Tensor]
-    """A mean over the samples."""
+    loss: Callable[[Any, Any], Tensor]
+    """Of the model's outputs and the targets: one number, a mean over the samples as a rule."""
     from_formula: Callable[[nn.Module], None] = lambda model: None
     """Initialises a model as the tutorial's cells from the formula do; others keep torch's own initialisation."""
     floor: float | None = None
     """The least loss there is, where it is known."""
-    validation: tuple[Tensor, Tensor] | None = None
+    validation: tuple[Any, Any] | None = None
     """Features and targets to choose hyperparameters by."""
-    test: tuple[Tensor, Tensor] | None = None
+    test: tuple[Any, Any] | None = None
     """Features and targets for the last word."""
     batch_size: int = 10
     epochs: int = 2
     """How a sweep trains it, unless told otherwise."""
 
     def __post_init__(self) -> None:
+        where = f"problem {self.name}"
+        for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{where}: {name}", expected="a whole number, 1 or more", got=repr(value))
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            hint = "Write lambda: Model(...): each training begins with a fresh one."
+            got = f"a {type(self.model).__name__}"
+            raise InputTypeError(f"{where}: model", expected="a function that makes a model", got=got, hint=hint)
         parts = {"features": (self.features, self.targets), "validation": self.validation, "test": self.test}
         for name, pair in parts.items():
             if pair is None:
                 continue
-            x, y = pair
-            if len(x) != len(y) or not len(x):
-                got = f"{len(x)} and {len(y)}"
-                raise InputError(
-                    f"problem {self.name}: {name}", expected="as many targets as samples, 1 or more", got=got
-                )
-            for tensor in pair:
+            x, y = (as_batch(data, f"{where}: {what}") for data, what in zip(pair, (name, "targets"), strict=True))
+            samples, answers = batch.count(x, f"{where}: {name}"), batch.count(y, f"{where}: targets")
+            if samples != answers or not samples:
+                got = f"{samples} and {answers}"
+                raise InputError(f"{where}: {name}", expected="as many targets as samples, 1 or more", got=got)
+            for tensor in (*batch.tensors(x), *batch.tensors(y)):
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                     bad = int((~torch.isfinite(tensor)).sum())
-                    raise InputError(
-                        f"problem {self.name}: {name}", expected="finite numbers", got=f"{bad} that are not"
-                    )
+                    raise InputError(f"{where}: {name}", expected="finite numbers", got=f"{bad} that are not")
+            for key, data in zip(("features", "targets"), (x, y), strict=True) if name == "features" else ():
+                object.__setattr__(self, key, data)
+            if name != "features":
+                object.__setattr__(self, name, (x, y))
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are to train on."""
+        return batch.count(self.features)
 
     def initial_model(self, seed: int, init: Init, *, torch_class: bool) -> nn.Module:
         """The model before the first step: the same for the same seed.
@@ -81,14 +96,19 @@ class Problem:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, 0))
             model = self.model()
+            if any(nn.parameter.is_lazy(p) for p in model.parameters()):
+                with torch.no_grad():
+                    batch.called(model, batch.taken(self.features, slice(2)))  # gives them their shapes
             if init == "same" or not torch_class:
                 self.from_formula(model)
         return model
 
 
-def stream(seed: int, which: int) -> int:
-    """The seed of one of the independent streams of randomness of a run: 0 the initial weights, 1 the batches."""
-    return int(np.random.SeedSequence(seed, spawn_key=(which,)).generate_state(1, np.uint64)[0] >> 1)
+def stream(seed: int, which: int | tuple[int, ...]) -> int:
+    """The seed of one of the independent streams of randomness of a run: 0 the initial weights, 1 the batches; (2, t) what the
+    model draws in step t, from 1."""
+    key = which if isinstance(which, tuple) else (which,)
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> 1)
 
 
 def half_mse(prediction: Tensor, target: Tensor) -> Tensor:

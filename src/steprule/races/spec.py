@@ -12,7 +12,6 @@ from importlib.metadata import packages_distributions, version
 from typing import Any
 
 import numpy as np
-import torch
 
 from steprule import rules as catalogue
 from steprule.compiler import formula
@@ -20,6 +19,7 @@ from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.problems import problem as problems
+from steprule.problems.facts import data_of, facts_of
 from steprule.problems.problem import Problem
 from steprule.races import spaces
 from steprule.rules.load import load_object
@@ -27,7 +27,7 @@ from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, versions
+from steprule.training import SCHEDULES, Optimizable, check_device, measured, name_of, resolve, versions
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -240,10 +240,8 @@ def _fingerprint(task: Problem) -> str:
     """What a problem computes from: its data, its first weights and its loss there."""
     digest = hashlib.sha256()
     model = task.initial_model(0, "same", torch_class=False)
-    for part in ((task.features, task.targets), task.validation, task.test, tuple(model.parameters())):
-        for tensor in part or ():
-            digest.update(np.ascontiguousarray(tensor.detach().numpy()).tobytes())
-    with torch.no_grad():
-        digest.update(repr(float(task.loss(model(task.features), task.targets))).encode())
+    for tensor in (*data_of(task), *model.parameters(), *model.buffers()):
+        digest.update(np.ascontiguousarray(tensor.detach().numpy()).tobytes())
+    digest.update(repr(measured(task, model, task.features, task.targets, facts_of(task).reduction)).encode())
     digest.update(repr(model).encode())
     return digest.hexdigest()[:16]

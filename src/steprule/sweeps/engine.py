@@ -7,6 +7,7 @@ compilation, runs on any device and takes whatever vmap takes. A lane's numbers 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,12 +25,13 @@ from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.lanes import LaneRule, layout
 from steprule.compiler.threads import PARALLEL, may_run_parallel
 from steprule.compiler.variant import variant_of
+from steprule.problems.facts import facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
 from steprule.sweeps.driver import evaluation, training
 from steprule.sweeps.kernel import NotBatchable, Source, compiled, printed
 from steprule.sweeps.model import traced
-from steprule.training import SCHEDULES, batches
+from steprule.training import SCHEDULES, batches, measured
 
 Array = NDArray[Any]
 Engine = Literal["kernel", "vmap", "one by one"]
@@ -74,7 +76,7 @@ def train_lanes(
     models = [task.initial_model(int(seed), init, torch_class=False) for seed in distinct]
     starts = np.stack([torch.cat([p.detach().reshape(-1) for p in m.parameters()]).numpy() for m in models], axis=1)
     variant = variant_of(rule, {h.name: hypers[h.name][0].item() for h in rule.hypers})
-    batches_of = [list(batches(len(task.features), batch_size, epochs, int(seed))) for seed in distinct]
+    batches_of = [list(batches(task.samples, batch_size, epochs, int(seed))) for seed in distinct]
     counts = np.array([len(rows) for rows in batches_of[0]], dtype=np.int64)
     order = np.zeros((len(distinct), len(counts), counts[0]), dtype=np.int64)
     for k, plan in enumerate(batches_of):
@@ -93,16 +95,26 @@ def train_lanes(
         device=device,
     )
     run = _by_kernel if engine == "kernel" else _by_vmap
-    p, curve, died, losses_on = run(work, starts[:, seed_of])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")  # vmap's, of an operation that it loops over
+        p, curve, died, losses_on = run(work, starts[:, seed_of])
     lanes = len(seed_of)
     steps = np.bincount(work.windows, minlength=WINDOWS)
     curve = curve[:, :lanes] / np.maximum(steps, 1)[:, None]
     held = [(task.features, task.targets), task.validation, task.test]
     with np.errstate(all="ignore"):
         scores = [losses_on(p, *part)[:lanes] if part else np.full(lanes, np.nan) for part in held]
-    with torch.no_grad():
-        initial = np.array([float(task.loss(m(task.features), task.targets)) for m in models])
+    reduction = facts_of(task).reduction
+    initial = np.array([measured(task, m, task.features, task.targets, reduction) for m in models])
     return Outcome(scores[0], scores[1], scores[2], initial[seed_of], died[:lanes], _without_gaps(curve.T, steps))
+
+
+def curve_of(losses: Array) -> Array:
+    """The curve of one training from its batch losses, [WINDOWS]; as train_lanes gives it."""
+    windows = np.arange(len(losses)) * WINDOWS // len(losses)
+    steps = np.bincount(windows, minlength=WINDOWS)
+    sums = np.bincount(windows, losses, minlength=WINDOWS)
+    return np.asarray(_without_gaps((sums / np.maximum(steps, 1))[None], steps)[0])
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,7 @@ def _gradients(work: _Work, p: Tensor, device: str) -> Iterator[tuple[Tensor, Te
     # Recorded once and played back: vmap and autograd cost more than what they compute. But what records takes a second to
     # import, as torch.func.grad does.
     record = len(work.counts) >= RECORD or "torch._inductor" in sys.modules
-    gradients = _vmapped(work.task, work.task.model().to(device), own_data=work.own_data, record=record)
+    gradients = _vmapped(work.task, blank(work.task).to(device), own_data=work.own_data, record=record)
     features, targets = work.task.features.to(device), work.task.targets.to(device)
     order, seed_of = torch.from_numpy(work.order).to(device), torch.from_numpy(work.seed_of).to(device)
     for t, count in enumerate(work.counts):
@@ -225,7 +237,9 @@ def source_of(
 ) -> Source:
     """The model's step for batches of one size, or its loss alone. Raises `NotBatchable`."""
     try:
-        step = traced(task, task.model(), batch, gradient=gradient)
+        if facts_of(task).reduction != "mean":
+            raise NotBatchable("a loss that is no mean over the samples")
+        step = traced(task, blank(task) if gradient else blank(task).eval(), batch, gradient=gradient)
         return printed(step, _compute_of(task), own_data=own_data, width=width)
     except NotBatchable:
         raise
@@ -240,7 +254,7 @@ PARTS = (0, 1, 2)
 def build(task: Problem, batch_size: int, part: int) -> None:
     """Build the loops and the loss (0), the step of a whole batch (1) or of the shorter last one (2), for lanes with data of
     their own."""
-    count = len(task.features)
+    count = task.samples
     size = min(batch_size, count)
     full = source_of(task, size, True)
     if part == 0:
@@ -253,7 +267,12 @@ def build(task: Problem, batch_size: int, part: int) -> None:
 
 
 def _compute_of(task: Problem) -> str:
-    return str(next(task.model().parameters()).dtype).removeprefix("torch.")
+    return str(next(blank(task).parameters()).dtype).removeprefix("torch.")
+
+
+def blank(task: Problem) -> nn.Module:
+    """A model whose parameters do not count; its buffers are those of every seed."""
+    return task.initial_model(0, "same", torch_class=False)
 
 
 def _vmapped(task: Problem, model: nn.Module, *, own_data: bool, record: bool) -> Gradients:
@@ -303,7 +322,7 @@ def _lanes_first(p: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tenso
 
 def evaluate(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
     """The loss of every lane of p [rows, lanes] on some samples, in chunks of lanes that fit into memory."""
-    model = task.model()
+    model = blank(task).eval()
     shapes = {n: q.shape for n, q in model.named_parameters()}
 
     def loss_of(params: dict[str, Tensor]) -> Tensor:

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from steprule.compiler import cache
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
 from steprule.problems import problem as problems
+from steprule.problems.facts import facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -21,7 +23,7 @@ from steprule.shown import Shown
 from steprule.sweeps import engine as engines
 from steprule.sweeps.engine import WINDOWS, Engine, Outcome
 from steprule.sweeps.kernel import NotBatchable
-from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, seeds_of, train, versions
+from steprule.training import SCHEDULES, Optimizable, Training, check_device, name_of, resolve, seeds_of, versions
 
 Compile = bool | Literal["auto"]
 WORTH = 10_000_000
@@ -327,9 +329,13 @@ def choose(
     """The engine, and why it is no better one."""
     if compile not in (True, False, "auto"):
         raise InputTypeError("compile", expected="True, False or 'auto'", got=repr(compile))
-    count, size = len(task.features), plan["batch_size"]
+    if reason := facts_of(task).one_by_one:
+        return "one by one", reason
+    if not isinstance(task.features, Tensor) or not isinstance(task.targets, Tensor):
+        return "one by one", "a model of several inputs"
+    count, size = task.samples, plan["batch_size"]
     steps = plan["epochs"] * -(-count // size)
-    work = lanes * steps * sum(p.numel() for p in task.model().parameters())
+    work = lanes * steps * sum(p.numel() for p in engines.blank(task).parameters())
     reason = "" if device == "cpu" else f"kernels run on the CPU, not on {device}"
     if device == "cpu" and (compile is True or (compile == "auto" and work >= WORTH)):
         try:
@@ -354,7 +360,7 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
     what, task = resolve(rule), problems.get(problem)
     if found.engine != "kernel" or not isinstance(what, Rule) or isinstance(found.batch_size, tuple):
         return None
-    lanes, size = min(found.lanes, 1_024), min(found.batch_size, len(task.features) // 9 or 1)
+    lanes, size = min(found.lanes, 1_024), min(found.batch_size, task.samples // 9 or 1)
     hypers = {h.name: np.full(lanes, h.default) for h in composed(what).hypers}
     count = 9 * size
     part = replace(task, features=task.features[:count], targets=task.targets[:count], validation=None, test=None)
@@ -364,7 +370,7 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
         engines.train_lanes(part, composed(what), hypers, [0] * lanes, epochs=epochs, batch_size=size, engine="vmap")
         took[epochs].append(time.perf_counter() - began)
     epochs = found.epochs if isinstance(found.epochs, int) else max(found.epochs)
-    slow = (min(took[33]) - min(took[1])) / (32 * 9) / lanes * epochs * -(-len(task.features) // size)
+    slow = (min(took[33]) - min(took[1])) / (32 * 9) / lanes * epochs * -(-task.samples // size)
     gained = slow - 1 / found.lanes_per_second
     return slow * found.compile_seconds / gained if gained > 0 else None
 
@@ -380,16 +386,17 @@ def one_by_one(
 ) -> Outcome:  # fmt: skip
     """Train these points with these seeds, [lanes] each, a training after the other: what cannot be batched."""
     found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "initial", "died_at", "curve")}
+    where = check_device(device)
     for k, seed in zip(points, seeds, strict=True):
         own = {n: v[k].item() for n, v in given.items()}
-        run = train(what, task, int(seed), epochs, batch_size, init=init, schedule=schedule, device=device, **own)
-        p = np.concatenate([np.asarray(x).reshape(-1) for x in run.parameters])[:, None]
-        found["initial"].append(float(run.losses[0]))
-        found["train"].append(run.final_loss)
+        training = Training(task, what, own, int(seed), epochs, batch_size, init=init, schedule=schedule, device=where)
+        found["initial"].append(training.measured())
+        with training.seeded():
+            losses = np.array([loss for _, _, _, loss in training.steps()])
+        found["train"].append(training.measured())
         for name, part in (("validation", task.validation), ("test", task.test)):
-            found[name].append(engines.evaluate(task, p, *part)[0] if part else np.nan)
-        bad = np.flatnonzero(~np.isfinite(run.losses))
-        found["died_at"].append(-(-int(run.samples[bad[0]]) // batch_size) if len(bad) else 0)
-        at = np.linspace(run.samples[0], run.samples[-1], WINDOWS)
-        found["curve"].append(np.interp(at, run.samples, run.losses))
+            found[name].append(training.measured(part) if part else np.nan)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        found["died_at"].append(int(bad[0]) + 1 if len(bad) else 0)
+        found["curve"].append(engines.curve_of(losses))
     return Outcome(**{n: np.array(v) for n, v in found.items()})

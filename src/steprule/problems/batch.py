@@ -1,0 +1,71 @@
+"""Batches as models take them: a tensor, a tuple of tensors (several inputs) or a dict of them (`model(**batch)`), samples first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.errors import InputError, InputTypeError
+
+Batch = Tensor | tuple[Any, ...] | Mapping[str, Any]
+
+
+def as_batch(data: Any, what: str) -> Batch:
+    """The data as tensors: numpy arrays, pandas columns and lists of numbers become some. Raises `InputTypeError` for text."""
+    if isinstance(data, Mapping):
+        return {name: as_batch(part, f"{what} {name!r}") for name, part in data.items()}
+    if isinstance(data, tuple):
+        return tuple(as_batch(part, f"{what} {k}") for k, part in enumerate(data))
+    if isinstance(data, Tensor):
+        return data
+    try:
+        return torch.as_tensor(data.to_numpy() if hasattr(data, "to_numpy") else data)
+    except (TypeError, ValueError, RuntimeError) as error:
+        hint = "Number the categories from 0, say."
+        raise InputTypeError(what, expected="numbers, samples first", got=str(error), hint=hint) from error
+
+
+def tensors(data: Batch) -> list[Tensor]:
+    """Every tensor of a batch."""
+    if isinstance(data, Tensor):
+        return [data]
+    parts = data.values() if isinstance(data, Mapping) else data
+    return [tensor for part in parts for tensor in tensors(part)]
+
+
+def mapped(data: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor changed."""
+    if isinstance(data, Tensor):
+        return change(data)
+    if isinstance(data, Mapping):
+        return {name: mapped(part, change) for name, part in data.items()}
+    return tuple(mapped(part, change) for part in data)
+
+
+def count(data: Batch, what: str = "a batch") -> int:
+    """How many samples there are. Raises `InputError` where its tensors have different numbers of them."""
+    counts = {len(tensor) if tensor.ndim else 0 for tensor in tensors(data)}
+    if len(counts) != 1:
+        got = " and ".join(map(str, sorted(counts))) or "no tensor"
+        raise InputError(what, expected="as many samples in each tensor", got=got)
+    return counts.pop()
+
+
+def taken(data: Batch, rows: Any) -> Batch:
+    """Some of the samples: a slice, or row numbers."""
+    return mapped(data, lambda tensor: tensor[rows])
+
+
+def moved(data: Batch, device: torch.device | str) -> Batch:
+    """The batch on a device."""
+    return mapped(data, lambda tensor: tensor.to(device))
+
+
+def called(model: Callable[..., Any], data: Batch) -> Any:
+    """The model on a batch: a tuple's parts are its arguments, a dict's parts its named ones."""
+    if isinstance(data, Tensor):
+        return model(data)
+    return model(**data) if isinstance(data, Mapping) else model(*data)
