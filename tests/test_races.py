@@ -298,7 +298,7 @@ def test_another_race_is_refused(tmp_path: Path) -> None:
     for changes, words in (
         ({"trials": 16}, "differs in trials: expected 16, got 8"),
         ({"fresh": 5}, "differs in fresh: expected 5, got 4"),
-        ({"epochs": 2}, "differs in plans.airfoil-linear.epochs: expected 2, got 1"),
+        ({"epochs": 2}, "differs in problems.airfoil-linear.epochs: expected 2, got 1"),
         ({"schedules": ["linear"]}, "differs in schedules: expected linear, got constant, linear"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):

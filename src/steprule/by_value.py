@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import site
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
 from typing import Any
+
+from steprule.identity.whose import own_module
 
 _REGISTERING = RLock()
 """cloudpickle's list of modules belongs to the process."""
@@ -37,38 +36,13 @@ def loads(told: bytes) -> Any:
     return thing
 
 
-def is_users(module: ModuleType) -> bool:
-    """Whether a module is a user's own file, and neither installed nor ours."""
-    file = getattr(module, "__file__", None)
-    name = getattr(module, "__name__", "")
-    if not file or name == "steprule" or name.startswith("steprule."):
-        return False
-    return is_users_file(file)
-
-
-def is_users_file(file: str) -> bool:
-    """The same of a file's name, as tracebacks have it; a notebook's cell counts."""
-    if file.startswith("<") and file.endswith(">"):
-        return file.startswith("<ipython")
-    path = Path(file).absolute()
-    return not any(path.is_relative_to(folder) for folder in (*_installed(), Path(__file__).parent))
-
-
-@cache
-def _installed() -> tuple[Path, ...]:
-    """Where Python and its packages are."""
-    places = {sysconfig.get_path(n) for n in ("stdlib", "platstdlib", "purelib", "platlib")}
-    places |= {*site.getsitepackages(), site.getusersitepackages()}
-    return tuple(Path(p).absolute() for p in places if p)
-
-
 @contextmanager
 def _by_value() -> Iterator[None]:
     import cloudpickle
 
     with _REGISTERING:
         known = set(cloudpickle.list_registry_pickle_by_value())
-        mine = [m for n, m in list(sys.modules.items()) if n != "__main__" and n not in known and is_users(m)]
+        mine = [m for n, m in list(sys.modules.items()) if n != "__main__" and n not in known and _is_users(m)]
         mine = [m for m in mine if sys.modules.get(m.__name__) is m]
         for module in mine:
             cloudpickle.register_pickle_by_value(module)
@@ -81,5 +55,9 @@ def _by_value() -> Iterator[None]:
 
 def _folders() -> list[str]:
     """Where the user's own modules lie."""
-    files = [m.__file__ for m in list(sys.modules.values()) if is_users(m) and m.__file__]
+    files = [m.__file__ for m in list(sys.modules.values()) if _is_users(m) and m.__file__]
     return list(dict.fromkeys(str(Path(f).absolute().parent) for f in files))
+
+
+def _is_users(module: ModuleType) -> bool:
+    return getattr(module, "__file__", None) is not None and own_module(module)

@@ -162,6 +162,10 @@ class Hyper:
     choices: tuple[Value, ...] = ()
     """What `Literal[...]` allows; empty for a number or a flag."""
 
+    def __steprule_identity__(self) -> tuple[object, ...]:
+        """What decides results, for `steprule.identity`: not its words. Where a race searches is the race's own, stated there."""
+        return self.name, self.default, self.bounds, self.off_at_zero, self.given, self.choices
+
     @property
     def is_flag(self) -> bool:
         """Whether it is a bool, which a rule may test by `if`."""
@@ -271,6 +275,10 @@ class Slot:
     full_precision: bool = False
     first: str = ""
     """"p" or "g" where it starts at that, as the rule sees it at the slot's first step; until then it is absent."""
+
+    def __steprule_identity__(self) -> tuple[object, ...]:
+        """What decides results, for `steprule.identity`: not its letter."""
+        return self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
 
     @property
     def starts(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
@@ -35,6 +36,23 @@ def as_json(data: Any) -> None:
     """One JSON document on stdout."""
     stdout = _kept[-1] if _kept else sys.stdout
     stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def warnings_as_lines(kind: type[Warning]) -> Iterator[None]:
+    """Warnings of this kind as one line each, on stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", kind)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if issubclass(category, kind):
+                sys.stderr.write(f"steprule: {message}.\n")
+            else:
+                usual(message, category, *rest, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def say(text: str = "") -> None:

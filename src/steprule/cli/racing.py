@@ -22,6 +22,7 @@ COMMAND = "command.json"
 Asked = Mapping[str, Any]
 
 
+@output.warnings_as_lines(races.CannotGoOn)
 def race(
     asked: Asked, matters: float, how: Mapping[str, Any], shard: str | None, out: Path | None, typed: Sequence[str], *,
     json: bool,

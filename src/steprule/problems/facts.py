@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from steprule.by_value import is_users_file
 from steprule.errors import InputError, StepruleError
-from steprule.problems.batch import Batch, called, count, taken, tensors
+from steprule.identity.whose import own_file
+from steprule.problems.batch import Batch, called, count, taken
 from steprule.problems.problem import Problem
 
 Reduction = Literal["mean", "sum", "whole"]
@@ -173,15 +173,10 @@ def failure(what: str, error: Exception) -> InputError:
     text = str(error).strip().splitlines()
     got = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    own = next((f for f in reversed(frames) if is_users_file(f.filename)), None)
+    files = (f for f in reversed(frames) if f.filename.startswith("<ipython") or f.filename[:1] != "<")
+    own = next((f for f in files if own_file(f.filename)), None)
     return InputError(f"{what}{f' ({own.filename}:{own.lineno})' if own else ''}: {got}")
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-def data_of(task: Problem) -> list[Tensor]:
-    """Every tensor of a problem's data."""
-    parts = [(task.features, task.targets), task.validation, task.test]
-    return [tensor for part in parts if part for batch in part for tensor in tensors(batch)]

@@ -1,14 +1,29 @@
 """Which optimizer, after the same tuning effort, and how sure are we: the protocol, its engines and its statistics.
 
-In reading order: spec.py (what a race is), spaces.py (where it looks), plan.py (the protocol as lanes), work.py (a block),
+In reading order: spec.py (what a race is), stated.py (what decides its results, as plain values), difference.py (where two races
+part), spaces.py (where it looks), plan.py (the protocol as lanes), work.py (a block),
 store.py (the folder), running.py (hand out, keep, go on), on_ray.py (the same on a cluster), statistics.py, results.py,
 verdict.py; racing.py is `steprule.race`. `as_given/` compares settings as given, without tuning.
 """
 
+from steprule.races.difference import CannotGoOn
 from steprule.races.plan import Chain, Lanes, Phase
 from steprule.races.racing import merge, race
 from steprule.races.results import Cell, Pair, Race, Standing
 from steprule.races.spec import Competitor
 from steprule.races.verdict import in_words
 
-__all__ = ["Cell", "Chain", "Competitor", "Lanes", "Pair", "Phase", "Race", "Standing", "in_words", "merge", "race"]
+__all__ = [
+    "CannotGoOn",
+    "Cell",
+    "Chain",
+    "Competitor",
+    "Lanes",
+    "Pair",
+    "Phase",
+    "Race",
+    "Standing",
+    "in_words",
+    "merge",
+    "race",
+]

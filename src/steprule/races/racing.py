@@ -13,7 +13,7 @@ from steprule.files import write_aside
 from steprule.hardware import hardware
 from steprule.problems.problem import Problem
 from steprule.races import running
-from steprule.races.difference import difference_of
+from steprule.races.difference import refuse_another, unknowns_in
 from steprule.races.results import Race
 from steprule.races.running import EngineName, Progress
 from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
@@ -96,7 +96,10 @@ def race(
         rules, problems, trials=trials, seeds=seeds, fresh=fresh, schedules=tuple(schedules), epochs=epochs,
         batch_size=batch_size, compile=compile, device=device, first_seed=first_seed,
     )  # fmt: skip
-    store = Store(Path(out) if out is not None else None, spec.to_dict())
+    if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
+        hint = "No shard could be told to be of this race; run it whole."
+        raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
+    store = Store(Path(out) if out is not None else None, spec.stated)
     with store.locked("" if shard is None else f"-{index}-of-{count}"):
         before()
         found = running.run(
@@ -124,12 +127,10 @@ def merge(
     if unknown := set(settings) - set(known):
         raise InputError("merge", expected="one of " + ", ".join(known), got=unknown.pop())
     spec = spec_of(rules, problems, **settings)  # type: ignore[arg-type]
-    store = Store(Path(out), spec.to_dict())
+    store = Store(Path(out), spec.stated)
     with store.locked():
         for folder in map(Path, folders):
-            if difference := difference_of(read_spec(folder), store.spec):
-                where, theirs, ours = difference
-                raise InputError(f"{folder} holds another race, which differs in {where}", expected=ours, got=theirs)
+            refuse_another(folder, read_spec(folder), store.spec, hint="")
             for path in sorted((folder / BLOCKS).glob("*.parquet")):
                 target = Path(out) / BLOCKS / path.name
                 if path.name.startswith(".") or target.exists():

@@ -299,7 +299,7 @@ class Race(Shown):
             about = {"problem": cell.problem, "schedule": cell.schedule, "target": cell.target}
             cells.append({**about, "standings": standings, "pairs": pairs})
         found = {
-            "spec": self.spec.to_dict(),
+            "spec": self.spec.stated,
             "matters": self.matters,
             "cells": cells,
             "agreement": self.agreement,

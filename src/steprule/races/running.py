@@ -146,12 +146,19 @@ def engine_of(
     if name == "ray":
         from steprule.races.on_ray import cluster
 
-        with cluster(work.packed(spec), address) as taken:
+        with cluster(_packed(spec), address) as taken:
             yield taken
         return
     count = workers if workers is not None else _workers_for(spec, lanes)
     if count < 1:
         raise InputError("workers", expected="1 or more", got=repr(count))
+    if count > 1:
+        try:
+            sent = _packed(spec)
+        except InputError:
+            if workers is not None:
+                raise
+            count = 1  # it can still be raced in this process
     if count == 1:
         package = work.package_of(spec)
         yield lambda block: _finished(work.train_block(package, block)), 1
@@ -162,7 +169,7 @@ def engine_of(
     executor: Executor | None = None
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(work.packed(spec))
+            file.write(sent)
         executor = loky.ProcessPoolExecutor(max_workers=count)
         taking = executor
         printed = [p.name for p in spec.problems if spec.plans[p.name].engine == "kernel"]
@@ -183,6 +190,16 @@ def engine_of(
         if executor is not None:
             executor.shutdown(wait=True)
         Path(path).unlink(missing_ok=True)
+
+
+def _packed(spec: Spec) -> bytes:
+    """The race for other processes. Raises `InputError` where something in it cannot be sent."""
+    try:
+        return work.packed(spec)
+    except Exception as error:
+        got = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = "With --workers 1 it runs in this process."
+        raise InputError("workers", expected="what can be sent to another process", got=got, hint=hint) from error
 
 
 def _finished(result: tuple[dict[str, Any], float]) -> Future[tuple[dict[str, Any], float]]:

@@ -3,31 +3,25 @@ every lane, and with it every bit of the result."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import packages_distributions, version
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from steprule import rules as catalogue
-from steprule.compiler import formula
-from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.problems import problem as problems
-from steprule.problems.facts import data_of, facts_of
 from steprule.problems.problem import Problem
-from steprule.races import spaces
+from steprule.races import spaces, stated
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import SCHEDULES, Optimizable, check_device, measured, name_of, resolve, versions
+from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, versions
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -85,16 +79,12 @@ class Runner:
         on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
         return rule.bind({**on, **self.fixed})
 
-    def to_dict(self) -> dict[str, Any]:
-        """What decides its results, as plain values."""
-        space = {n: [s.low, s.high, s.scale] for n, s in self.space.items()}
-        found = {"label": self.label, "optimizer": name_of(self.what), "space": space, "set": dict(self.fixed)}
-        if isinstance(self.what, Rule):
-            rule = composed(self.what)
-            return {**found, "formula": formula.text(variant_of(rule, self.shown).graph())}
-        module = str(getattr(self.what, "__module__", "")).partition(".")[0]
-        packages = packages_distributions().get(module, [])
-        return {**found, "version": version(packages[0]) if packages else _source_of(self.what)}
+    def to_dict(self, task: Problem) -> dict[str, Any]:
+        """What decides its results, as plain values; `task` lends a class its first parameters."""
+        middle = {n: s.at(0.5) for n, s in self.space.items()}
+        shown = self.shown if self.is_rule else {}
+        found = stated.of_optimizer(self.what, self.fixed, task, shown=shown, searched=middle)
+        return {**found, "space": {n: [s.low, s.high, s.scale] for n, s in self.space.items()}}
 
 
 @dataclass(frozen=True)
@@ -141,22 +131,34 @@ class Spec:
         """The runner of that label."""
         return next(r for r in self.runners if r.label == label)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All that decides the results, as it will be read back from JSON."""
-        plain = {
-            "problems": {p.name: _fingerprint(p) for p in self.problems},
-            "plans": {n: vars(p) for n, p in self.plans.items()},
-            "schedules": self.schedules,
-            "trials": self.trials,
-            "studies": self.studies,
-            "fresh": self.fresh,
-            "first_seed": self.first_seed,
-            "block": BLOCK,
-            "device": self.device,
-            "competitors": {r.label: r.to_dict() for r in self.runners},
-            "versions": versions(),
-        }
-        return json.loads(json.dumps(plain, default=repr))  # type: ignore[no-any-return]
+    @cached_property
+    def stated(self) -> dict[str, Any]:
+        """All that decides the results, as it will be read back from JSON; what a user sets stands before what follows from it.
+
+        Once, before anything is trained: what is trained can change its own code's surroundings.
+        """
+        problems = {}
+        for task in self.problems:
+            plan = self.plans[task.name]
+            how = {"epochs": plan.epochs, "batch_size": plan.batch_size}
+            problems[task.name] = {**how, **stated.of_problem(task)}
+        return json.loads(  # type: ignore[no-any-return]
+            json.dumps(
+                {
+                    "trials": self.trials,
+                    "seeds": self.studies,
+                    "fresh": self.fresh,
+                    "first_seed": self.first_seed,
+                    "schedules": self.schedules,
+                    "device": self.device,
+                    "versions": versions(),
+                    "problems": problems,
+                    "competitors": {r.label: r.to_dict(self.problems[0]) for r in self.runners},
+                    "block": BLOCK,
+                    "engines": {n: p.engine for n, p in self.plans.items()},
+                }
+            )
+        )
 
 
 def spec_of(
@@ -227,21 +229,3 @@ def _runner(given: Optimizable | Competitor) -> Runner:
                 )
         space, fixed = spaces.widened(declared), dict(own.hypers)
     return Runner(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed)
-
-
-def _source_of(what: Any) -> str:
-    try:
-        return hashlib.sha256(inspect.getsource(what).encode()).hexdigest()[:16]
-    except (OSError, TypeError):
-        return "unknown"
-
-
-def _fingerprint(task: Problem) -> str:
-    """What a problem computes from: its data, its first weights and its loss there."""
-    digest = hashlib.sha256()
-    model = task.initial_model(0, "same", torch_class=False)
-    for tensor in (*data_of(task), *model.parameters(), *model.buffers()):
-        digest.update(np.ascontiguousarray(tensor.detach().numpy()).tobytes())
-    digest.update(repr(measured(task, model, task.features, task.targets, facts_of(task).reduction)).encode())
-    digest.update(repr(model).encode())
-    return digest.hexdigest()[:16]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from steprule.errors import DataError, InputError, OutputError
 from steprule.files import write_aside
-from steprule.races.difference import difference_of
+from steprule.races.difference import ELSEWHERE, refuse_another, warn_of_unknown
 from steprule.races.plan import Block, Chain, Phase
 
 Array = NDArray[Any]
@@ -38,7 +38,6 @@ SCHEMA = pa.schema(
     ]
 )
 _BLOCK = b"steprule.block"
-ELSEWHERE = "Give another folder with --out, or move this one away."
 
 
 class Store:
@@ -91,12 +90,11 @@ class Store:
         assert self.folder is not None
         path = self.folder / SPEC
         if not path.exists():
+            warn_of_unknown(self.spec)
             with write_aside(path) as aside:
                 aside.write_text(json.dumps(self.spec, indent=1) + "\n", encoding="utf-8")
-        elif difference := difference_of(read_spec(self.folder), self.spec):
-            where, theirs, ours = difference
-            what = f"{self.folder} holds another race, which differs in {where}"
-            raise InputError(what, expected=ours, got=theirs, hint=ELSEWHERE)
+        else:
+            refuse_another(self.folder, read_spec(self.folder), self.spec)
         (self.folder / BLOCKS).mkdir(exist_ok=True)
 
     def path(self, block: Block) -> Path:
@@ -128,7 +126,7 @@ class Store:
             about = json.loads(table.schema.metadata[_BLOCK])
             if not table.schema.equals(SCHEMA) or len(table) != len(block.lanes):
                 raise ValueError("other columns or rows")
-            if table["hypers"].to_pylist() != _hypers(block):
+            if about["race"] == self.digest and table["hypers"].to_pylist() != _hypers(block):
                 raise ValueError("other hyperparameters")
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             got = "a file that is damaged or none of ours" if path.stat().st_size else "an empty file"

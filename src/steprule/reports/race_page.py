@@ -188,7 +188,7 @@ def _provenance(race: Race, command: Sequence[str]) -> str:
             "Searched": spaces,
             "Ranges moved": "; ".join(moved),
             "Smallest difference that matters": f"{race.threshold}",
-            "Versions": ", ".join(f"{k} {v}" for k, v in spec.to_dict()["versions"].items()),
+            "Versions": ", ".join(f"{k} {v}" for k, v in spec.stated["versions"].items()),
             "Hardware": race.hardware,
             "Trainings": f"{race.lanes:,}" + (f", {race.kept:,} of them were there already" if race.kept else ""),
             "Wall time": f"{race.seconds:.1f} s; {race.train_seconds:.1f} s of training, added over workers",

@@ -87,6 +87,10 @@ class Rule:
             full = single | {k for k, s in enumerate(self.slots, start=1) if s.full_precision}
             return tuple(back(v, k in full, v is not None and k not in single) for k, v in enumerate(result))
 
+    def __steprule_identity__(self) -> tuple[object, ...]:
+        """What decides its steps, for `steprule.identity`: not its name, summary and paper."""
+        return self.function, self.slots, self.hypers, self.takes_t
+
     @property
     def defaults(self) -> dict[str, Any]:
         """Each hyperparameter's default, by name."""

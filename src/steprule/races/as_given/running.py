@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,11 @@ from steprule.errors import InputError, InputTypeError
 from steprule.hardware import hardware
 from steprule.problems import problem as catalogue
 from steprule.problems.problem import Init, Problem
+from steprule.races import stated
 from steprule.races.as_given import store
 from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import TUTORIAL, TUTORIAL_INIT, Entry
+from steprule.races.difference import warn_of_unknown
 from steprule.shown import Shown
 from steprule.training import Optimizable, name_of, resolve, seeds_of, train, versions
 
@@ -103,18 +104,18 @@ def compare(
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
     numbers = seeds_of(seeds)
-    spec = _plain(
-        {
-            "problem": task.name,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "init": how,
-            "entries": [e.to_spec() for e in entries],
-            "versions": versions(),
-        }
-    )
+    spec = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "init": how,
+        "versions": versions(),
+        "problem": {"name": task.name, **stated.of_problem(task)},
+        "entries": [e.to_spec(task) for e in entries],
+    }
     path = Path(out) / RESULTS if out is not None else None
     runs: store.Runs = store.load(path, spec) if path else {}
+    if path and not path.exists():
+        warn_of_unknown(spec)
     if path and not runs:
         store.save(path, spec, runs)  # a folder that cannot be written is found before the work, not after it
     todo = [(seed, entry) for seed in numbers for entry in entries if (entry.label, seed) not in runs]
@@ -135,11 +136,6 @@ def compare(
     wanted = {(e.label, s) for e in entries for s in numbers}
     mine = {key: run for key, run in runs.items() if key in wanted}
     return Comparison(task, entries, numbers, spec, mine, time.perf_counter() - began, kept, hardware(), path)
-
-
-def _plain(spec: dict[str, Any]) -> dict[str, Any]:
-    """As it will be read back: tuples are lists."""
-    return json.loads(json.dumps(spec, default=repr))  # type: ignore[no-any-return]
 
 
 def _problem(spec: object) -> Problem:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from steprule.compiler import formula
-from steprule.compiler.variant import variant_of
-from steprule.problems.problem import Init
+from steprule.problems.problem import Init, Problem
+from steprule.races import stated
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-from steprule.training import Optimizable, name_of, resolve
+from steprule.training import Optimizable, resolve
 
 Form = Literal["formula", "class"]
 
@@ -33,15 +32,11 @@ class Entry:
         """Whether it runs as a rule, from its formula, or as a class of torch's kind."""
         return "formula" if isinstance(resolve(self.optimizer), Rule) else "class"
 
-    def to_spec(self) -> dict[str, Any]:
-        """What decides its results, as plain values: for a rule that is also its formula."""
-        found = resolve(self.optimizer)
-        spec: dict[str, Any] = {"label": self.label, "optimizer": name_of(found), "hypers": dict(self.hypers)}
-        if isinstance(found, Rule):
-            rule = composed(found)
-            spec["hypers"] = rule.bind(self.hypers)
-            spec["formula"] = formula.text(variant_of(rule, spec["hypers"]).graph())
-        return spec
+    def to_spec(self, task: Problem) -> dict[str, Any]:
+        """What decides its results, as plain values; `task` lends a class its first parameters."""
+        what = resolve(self.optimizer)
+        hypers = composed(what).bind(self.hypers) if isinstance(what, Rule) else self.hypers
+        return {"label": self.label, **stated.of_optimizer(what, hypers, task, shown=hypers)}
 
 
 # Settings: FACTS of the chapter on AdaGrad, RMSProp, AdaDelta and Adam. Gradient descent and momentum at the settings of

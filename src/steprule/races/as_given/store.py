@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steprule.errors import DataError, InputError
+from steprule.errors import DataError
 from steprule.files import write_aside
-from steprule.races.difference import difference_of
+from steprule.races.difference import ELSEWHERE, refuse_another
 from steprule.training import Run
 
 Runs = dict[tuple[str, int], Run]
@@ -72,7 +72,6 @@ def load(path: Path, spec: dict[str, Any]) -> Runs:
     """
     if not path.exists():
         return {}
-    elsewhere = "Give another folder with --out, or move this one away."
     try:
         table = pq.read_table(path, partitioning=None)
         stored = json.loads(table.schema.metadata[_SPEC])
@@ -84,11 +83,8 @@ def load(path: Path, spec: dict[str, Any]) -> Runs:
             if path.is_file() and not os.path.getsize(path)
             else "a file that is cut off or none of ours"
         )
-        raise DataError(str(path), expected="the results of a race", got=got, hint=elsewhere) from error
-    if difference := difference_of(stored, spec):
-        name, theirs, ours = difference
-        what = f"{path} holds another race, which differs in {name}"
-        raise InputError(what, expected=ours, got=theirs, hint=elsewhere)
+        raise DataError(str(path), expected="the results of a race", got=got, hint=ELSEWHERE) from error
+    refuse_another(path, stored, spec)
     return {(row["label"], row["seed"]): _run(row, spec) for row in table.to_pylist()}
 
 

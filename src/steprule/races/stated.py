@@ -1,0 +1,133 @@
+"""What decides a race's results, as plain values: a problem by its data, weights and code, a competitor by its code, its defaults
+and what it makes. What a reader understands stands first, then digests; in this order a difference is named."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from steprule.compiler import formula
+from steprule.compiler.variant import variant_of
+from steprule.errors import InputError
+from steprule.identity import identify, identity, unknown
+from steprule.problems import batch
+from steprule.problems.facts import evaluating
+from steprule.problems.problem import Problem, stream
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+from steprule.training import name_of
+
+MADE_OF = "made of"
+"""Beside a digest: the places behind it, by which a difference is named. They decide nothing themselves."""
+MEASURED = 1_000
+"""Samples on which a problem's first loss is taken."""
+
+
+def of_problem(task: Problem) -> dict[str, Any]:
+    """A problem. Raises `InputError` where its model cannot be run on its own data."""
+    model = task.initial_model(0, "same", torch_class=False)
+    weights = [*model.named_parameters(), *model.named_buffers()]
+    found: dict[str, Any] = {
+        "training data": identity((task.features, task.targets), "its training data"),
+        "validation data": identity(task.validation, "its validation data"),
+        "test data": identity(task.test, "its test data"),
+        "model": of_code(task.model, "its model"),
+        "loss": of_code(task.loss, "its loss"),
+        "from_formula": of_code(task.from_formula, "its from_formula"),
+        "first weights": identity(weights, "its first weights"),
+        "first model": identity(model, "its model"),
+    }
+    return {**found, "first loss": _first_loss(task, model)}
+
+
+def of_optimizer(
+    what: Any,
+    fixed: Mapping[str, Any],
+    task: Problem,
+    *,
+    shown: Mapping[str, Any],
+    searched: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A rule, or what makes an optimizer.
+
+    `fixed` is what is set. `shown` are the hyperparameters of a rule's formula for readers. `searched` has a value of each that is
+    searched, with which a class can be called; `task` lends it its first parameters.
+    """
+    defaults = composed(what).defaults if isinstance(what, Rule) else _defaults(what)
+    still = {n: v for n, v in {**defaults, **fixed}.items() if n not in (searched or {})}
+    found: dict[str, Any] = {"optimizer": name_of(what)}
+    found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
+    found["set"] = {n: plain(v, n) for n, v in still.items()}
+    if isinstance(what, Rule):
+        found["slots"] = {slot.name: slot.starts for slot in what.slots}
+        found["formula"] = formula.text(variant_of(composed(what), shown).graph())
+    found["code"] = of_code(what, name_of(what))
+    if not isinstance(what, Rule):
+        found["made"] = _made(what, {**(searched or {}), **fixed}, task)
+    return found
+
+
+def of_code(what: object, name: str) -> dict[str, Any]:
+    """The digest of code with the places behind it."""
+    found = identify(what, name)
+    return {"identity": found.digest, MADE_OF: dict(found.parts)}
+
+
+def plain(value: object, name: str) -> Any:
+    """A value as JSON has it; what JSON has not by its identity."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float) and value == value:  # nan would not equal itself
+        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, list | tuple):
+        return [plain(v, f"{name}[{k}]") for k, v in enumerate(value)]
+    if isinstance(value, dict) and all(isinstance(n, str) for n in value):
+        return {n: plain(v, f"{name}.{n}") for n, v in value.items()}
+    return identity(value, name)
+
+
+def _defaults(what: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(what).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {n: p.default for n, p in parameters.items() if p.default is not p.empty}
+
+
+def _made(what: Callable[..., Any], hypers: Mapping[str, Any], task: Problem) -> Any:
+    """The settings of the optimizer that a class or factory makes: they may come from outside Python, as a file does."""
+    model = task.initial_model(0, "same", torch_class=True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(0, 2))
+            made = what(model.parameters(), **hypers)
+        groups = [{n: v for n, v in group.items() if n != "params"} for group in made.param_groups]
+    except Exception:  # noqa: BLE001  (the training meets it again, and says it)
+        return None
+    return plain(groups, name_of(what))
+
+
+def _first_loss(task: Problem, model: nn.Module) -> str:
+    """The loss before the first step, in eval mode: it shows what a loss or a model takes from outside Python.
+
+    To three digits: another processor has other last bits.
+    """
+    try:
+        with evaluating(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+            found = []
+            for _ in range(2):
+                torch.manual_seed(stream(0, 2))
+                rows = slice(MEASURED)
+                outputs = batch.called(model, batch.taken(task.features, rows))
+                value = task.loss(outputs, batch.taken(task.targets, rows))
+                found.append(f"{float(value):.3g}")
+    except Exception as error:
+        got = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"problem {task.name}", expected="a model and a loss that run on its data", got=got) from error
+    if found[0] == found[1]:
+        return found[0]
+    return unknown("its loss: another number each time it is measured")
