@@ -5,15 +5,13 @@ For one seed, everyone gets the same batches in the same order, and with `init="
 
 from __future__ import annotations
 
-import inspect
 import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule import rules
-from steprule.compiler import eager
-from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
+from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.problems import problem as problems
 from steprule.problems.problem import Init, Problem
 from steprule.rules.load import load_object
-from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.shown import Shown, sparkline
+from steprule.steppers import WAYS, ClassStepper, DivergedError, RuleStepper, Stepper, Way, by_some_way, parameters_of
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 
@@ -146,40 +143,54 @@ def train(
     what = resolve(rule)
     where = check_device(device)
     features, targets = task.features.to(where), task.targets.to(where)
-    model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(where)
-    stepper = _RuleStepper(what, model, hypers) if isinstance(what, Rule) else _ClassStepper(what, model, hypers)
 
-    def full_loss() -> float:
-        with torch.no_grad(), stepper.averaged():
-            return float(task.loss(model(features), targets))
+    def train_once(way: Way) -> Run:
+        model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(where)
+        stepper = _stepper(what, model, hypers, way)
 
-    samples, losses, seconds, seen = [0], [full_loss()], 0.0, 0
-    steps = epochs * -(-len(features) // batch_size)
-    for t, rows in enumerate(batches(len(features), batch_size, epochs, seed), 1):
-        x, y = features[rows], targets[rows]
-        if schedule != "constant":
-            stepper.scale_rate(SCHEDULES[schedule](t, steps))
-        began = time.perf_counter()
-        stepper.step(lambda: task.loss(model(x), y))  # noqa: B023
-        seconds += time.perf_counter() - began
-        before, seen = seen, seen + len(rows)
-        if seen // RECORD_EVERY > before // RECORD_EVERY or seen == epochs * len(features):
-            samples.append(seen)
-            losses.append(full_loss())
-    return Run(
-        optimizer=name_of(what),
-        problem=task.name,
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-        init=init,
-        hypers=stepper.hypers,
-        samples=np.array(samples, dtype=np.int64),
-        losses=np.array(losses),
-        seconds=seconds,
-        parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
-        versions=versions(),
-    )
+        def full_loss() -> float:
+            with torch.no_grad(), stepper.averaged():
+                return float(task.loss(model(features), targets))
+
+        samples, losses, seconds, seen, alive = [0], [full_loss()], 0.0, 0, True
+        steps = epochs * -(-len(features) // batch_size)
+        for t, rows in enumerate(batches(len(features), batch_size, epochs, seed), 1):
+            x, y = features[rows], targets[rows]
+            if schedule != "constant":
+                stepper.scale_rate(SCHEDULES[schedule](t, steps))
+            began = time.perf_counter()
+            try:
+                if alive:
+                    stepper.step(lambda: task.loss(model(x), y))  # noqa: B023
+            except DivergedError:
+                alive = False
+            seconds += time.perf_counter() - began
+            before, seen = seen, seen + len(rows)
+            if seen // RECORD_EVERY > before // RECORD_EVERY or seen == epochs * len(features):
+                samples.append(seen)
+                losses.append(full_loss() if alive else math.nan)
+        return Run(
+            optimizer=name_of(what),
+            problem=task.name,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            init=init,
+            hypers=stepper.hypers,
+            samples=np.array(samples, dtype=np.int64),
+            losses=np.array(losses),
+            seconds=seconds,
+            parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
+            versions=versions(),
+        )
+
+    return train_once(WAYS[0]) if isinstance(what, Rule) else by_some_way(train_once)
+
+
+def _stepper(what: Any, model: nn.Module, hypers: Mapping[str, Any], way: Way) -> Stepper:
+    if isinstance(what, Rule):
+        return RuleStepper(what, model, hypers)
+    return ClassStepper(what, name_of(what), model, hypers, way)
 
 
 def resolve(spec: Optimizable) -> Rule | Callable[..., torch.optim.Optimizer]:
@@ -195,7 +206,7 @@ def resolve(spec: Optimizable) -> Rule | Callable[..., torch.optim.Optimizer]:
     if isinstance(found, Rule) or (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         return found
     if callable(found) and not isinstance(found, type):
-        if list(_parameters(found))[:2] == ["p", "g"]:
+        if list(parameters_of(found))[:2] == ["p", "g"]:
             return rules.resolve(found)  # raises: a rule that lacks its decorator
         return found  # type: ignore[no-any-return]
     expected = "a rule, a torch.optim.Optimizer class or a factory params -> optimizer"
@@ -208,87 +219,6 @@ def name_of(what: Rule | Callable[..., torch.optim.Optimizer]) -> str:
         return what.name
     name = getattr(what, "__name__", type(what).__name__)
     return f"torch.optim.{name}" if getattr(torch.optim, name, None) is what else name
-
-
-class _Stepper(Protocol):
-    hypers: Mapping[str, Any]
-
-    def step(self, loss: Callable[[], Tensor]) -> None: ...
-    def scale_rate(self, factor: float) -> None: ...
-    def averaged(self) -> AbstractContextManager[None]: ...
-
-
-class _RuleStepper:
-    """A rule on a model's parameters: p, g and the states go in, the new p and states come out."""
-
-    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
-        self.rule = composed(rule)
-        self.hypers = self.rule.bind(hypers)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.states: list[eager.State] = [{} for _ in self.parameters]
-        self.t, self.now = 0, self.hypers
-
-    def step(self, loss: Callable[[], Tensor]) -> None:
-        gradients = torch.autograd.grad(loss(), self.parameters)
-        self.t += 1
-        with torch.no_grad():
-            for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
-                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t, self.now)
-                p.copy_(new_p)
-
-    def scale_rate(self, factor: float) -> None:
-        if "lr" in self.hypers:
-            self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
-
-    def averaged(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-class _ClassStepper:
-    """An optimizer of torch's kind; one that has `eval` and `train` (schedule-free) is evaluated in its `eval`."""
-
-    def __init__(self, make: Callable[..., torch.optim.Optimizer], model: nn.Module, hypers: Mapping[str, Any]) -> None:
-        name = name_of(make)
-        known = {n for n, p in _parameters(make).items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in _parameters(make).values())
-        for hyper in hypers:
-            if hyper not in known and not takes_any:
-                raise unknown_name("hyperparameter", hyper, sorted(known - {"params", "self"}), where=f" of {name}")
-        try:
-            self.optimizer = make(model.parameters(), **hypers)
-        except StepruleError:
-            raise
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{name}: {error}") from error
-        if not isinstance(self.optimizer, torch.optim.Optimizer):
-            got = f"a {type(self.optimizer).__name__}"
-            raise InputTypeError(f"factory {name}", expected="a torch.optim.Optimizer", got=got)
-        self.hypers = dict(hypers)
-        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
-        self._mode("train")
-
-    def step(self, loss: Callable[[], Tensor]) -> None:
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            value = loss()
-            value.backward()  # type: ignore[no-untyped-call]
-            return value
-
-        self.optimizer.step(closure)  # type: ignore[arg-type]
-
-    def scale_rate(self, factor: float) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        self._mode("eval")
-        yield
-        self._mode("train")
-
-    def _mode(self, name: str) -> None:
-        if callable(switch := getattr(self.optimizer, name, None)):
-            switch()
 
 
 def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
@@ -317,13 +247,6 @@ def _torch_class(name: str) -> Any:
     if name not in public:
         raise unknown_name("class of torch.optim", name, sorted(set(public) - {"Optimizer"}))
     return getattr(torch.optim, name)
-
-
-def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return {}
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

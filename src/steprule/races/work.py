@@ -19,6 +19,7 @@ from steprule.compiler.threads import one_thread
 from steprule.problems import problem as problems
 from steprule.races.plan import Block
 from steprule.races.spec import Plan, Runner, Spec
+from steprule.rules import neighbours
 from steprule.rules.parts import composed
 from steprule.sweeps import engine as engines
 from steprule.sweeps.running import bound, one_by_one
@@ -44,7 +45,9 @@ def package_of(spec: Spec) -> Package:
 
 
 def packed(spec: Spec) -> bytes:
-    """The same as bytes, for workers in other processes and on other machines."""
+    """The same as bytes, for workers in other processes and on other machines; what is in a user's files by value."""
+    for module in neighbours.modules():
+        cloudpickle.register_pickle_by_value(module)
     return bytes(cloudpickle.dumps(package_of(spec)))
 
 
