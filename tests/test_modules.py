@@ -355,5 +355,5 @@ def test_the_users_own_line_is_named(in_folder: Any) -> None:
         "        self.a = torch.nn.Linear(3, 1)\n    def forward(self, x):\n        return self.a(x, wrong=1)\n"
         "p = steprule.Problem('p', '', torch.randn(9, 3), torch.randn(9, 1), Net, torch.nn.functional.mse_loss)\n"
     )
-    with pytest.raises(steprule.errors.InputError, match=r"mine.py:7\): TypeError: .*wrong"):
+    with pytest.raises(steprule.errors.InputError, match=r"mine.py:7: problem p: the model failed .*wrong"):
         steprule.train("adam", "mine.py:p")

@@ -5,15 +5,14 @@ For one seed, everyone gets the same batches in the same order, and with `init="
 
 from __future__ import annotations
 
-import inspect
 import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,16 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule import rules
-from steprule.compiler import eager
-from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
+from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.foreign import refusal
 from steprule.problems import batch
 from steprule.problems import problem as problems
-from steprule.problems.facts import evaluating, facts_of, failure
+from steprule.problems.facts import evaluating, facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.load import load_object
-from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.shown import Shown, sparkline
+from steprule.steppers import WAYS, ClassStepper, DivergedError, RuleStepper, Stepper, Way, by_some_way, parameters_of
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
@@ -42,6 +41,7 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
 }
 """What multiplies the learning rate at step t, from 1: "linear" falls to zero behind the last step."""
 
+T = TypeVar("T")
 Optimizable = Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer]
 """What can train: a rule in any way to say one, an Optimizer class, or a factory `params -> optimizer`."""
 
@@ -151,57 +151,74 @@ def train(
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
     where = check_device(device)
-    training = Training(task, what, hypers, seed, epochs, batch_size, init=init, schedule=schedule, device=where)
-    samples, losses, seconds = [0], [training.measured()], 0.0
-    total = epochs * task.samples
-    every = RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
-    with training.seeded():
-        for before, seen, took, _ in training.steps():
-            seconds += took
-            if seen // every > before // every or seen == total:
-                samples.append(seen)
-                losses.append(training.measured())
-    model = training.model
-    return Run(
-        optimizer=name_of(what),
-        problem=task.name,
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-        init=init,
-        hypers=training.stepper.hypers,
-        samples=np.array(samples, dtype=np.int64),
-        losses=np.array(losses),
-        seconds=seconds,
-        parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
-        buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
-        versions=versions(),
-    )
+
+    def train_once(way: Way) -> Run:
+        training = Training(
+            task, what, hypers, seed, epochs, batch_size, init=init, schedule=schedule, device=where, way=way
+        )
+        samples, losses, seconds = [0], [training.measured()], 0.0
+        total = epochs * task.samples
+        every = RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
+        with training.seeded():
+            for before, seen, took, _ in training.steps():
+                seconds += took
+                if seen // every > before // every or seen == total:
+                    samples.append(seen)
+                    losses.append(training.measured())
+        model = training.model
+        return Run(
+            optimizer=name_of(what),
+            problem=task.name,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            init=init,
+            hypers=training.stepper.hypers,
+            samples=np.array(samples, dtype=np.int64),
+            losses=np.array(losses),
+            seconds=seconds,
+            parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
+            buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
+            versions=versions(),
+        )
+
+    return with_some_way(what, train_once)
+
+
+def with_some_way(what: object, train_once: Callable[[Way], T]) -> T:
+    """A training with a rule, or with an optimizer in whatever way it can be called."""
+    return train_once(WAYS[0]) if isinstance(what, Rule) else by_some_way(train_once)
 
 
 class Training:
-    """A training under way: a fresh model, what steps it, and the batches of a seed."""
+    """A training under way: a fresh model, what steps it in this `way`, and the batches of a seed."""
 
     def __init__(
         self, task: Problem, what: Rule | Callable[..., torch.optim.Optimizer], hypers: Mapping[str, Any], seed: int, epochs: int,
-        batch_size: int, *, init: Init, schedule: str, device: torch.device,
+        batch_size: int, *, init: Init, schedule: str, device: torch.device, way: Way,
     ) -> None:  # fmt: skip
         self.task, self.seed, self.epochs, self.batch_size, self.schedule = task, seed, epochs, batch_size, schedule
         self.device, self.facts = device, facts_of(task)
         self.model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(device)
         self.features, self.targets = batch.moved(task.features, device), batch.moved(task.targets, device)
-        self.stepper = (
-            _RuleStepper(what, self.model, hypers)
-            if isinstance(what, Rule)
-            else _ClassStepper(what, self.model, hypers)
-        )
+        self.alive = True
+        """Whether the optimizer still steps: some raise at numbers that are not finite."""
+        self.cards = [device] if device.type == "cuda" else []
+        self.stepper: Stepper
+        with torch.random.fork_rng(devices=self.cards):
+            torch.manual_seed(problems.stream(seed, 2))
+            if isinstance(what, Rule):
+                self.stepper = RuleStepper(what, self.model, hypers)
+            else:
+                self.stepper = ClassStepper(what, name_of(what), self.model, hypers, way)
+            self.drawn = torch.random.get_rng_state()
 
     @contextmanager
     def seeded(self) -> Iterator[None]:
         """What the model draws hangs on the seed alone; the caller's own generators are as they were behind it."""
-        cards = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cards):
+        with torch.random.fork_rng(devices=self.cards):
             torch.manual_seed(problems.stream(self.seed, 2))
+            torch.random.set_rng_state(self.drawn)  # where the making of the optimizer left it
             yield
 
     def steps(self) -> Iterator[tuple[int, int, float, float]]:
@@ -223,20 +240,26 @@ class Training:
                 try:
                     found = self.task.loss(batch.called(self.model, x), y)  # noqa: B023
                 except Exception as error:
-                    raise failure(f"problem {self.task.name}: the model failed in step {t}", error) from error  # noqa: B023
+                    raise refusal(f"problem {self.task.name}: the model failed in step {t}", error) from error  # noqa: B023
                 first.append(found.detach())  # noqa: B023
                 return found
 
             if self.schedule != "constant":
                 self.stepper.scale_rate(SCHEDULES[self.schedule](t, total))
             began = time.perf_counter()
-            self.stepper.step(loss)
+            try:
+                if self.alive:
+                    self.stepper.step(loss)
+            except DivergedError:
+                self.alive = False
             took = time.perf_counter() - began
             before, seen = seen, seen + len(rows)
-            yield before, seen, took, float(first[0])
+            yield before, seen, took, float(first[0]) if self.alive and first else math.nan
 
     def measured(self, part: tuple[Any, Any] | None = None) -> float:
         """The loss on all training samples, or on a held-out part, in eval mode."""
+        if not self.alive:
+            return math.nan
         with self.stepper.averaged():
             x, y = (self.features, self.targets) if part is None else (batch.moved(b, self.device) for b in part)
             return measured(self.task, self.model, x, y, self.facts.reduction)
@@ -270,7 +293,7 @@ def resolve(spec: Optimizable) -> Rule | Callable[..., torch.optim.Optimizer]:
     if isinstance(found, Rule) or (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         return found
     if callable(found) and not isinstance(found, type):
-        if list(_parameters(found))[:2] == ["p", "g"]:
+        if list(parameters_of(found))[:2] == ["p", "g"]:
             return rules.resolve(found)  # raises: a rule that lacks its decorator
         return found  # type: ignore[no-any-return]
     expected = "a rule, a torch.optim.Optimizer class or a factory params -> optimizer"
@@ -283,89 +306,6 @@ def name_of(what: Rule | Callable[..., torch.optim.Optimizer]) -> str:
         return what.name
     name = getattr(what, "__name__", type(what).__name__)
     return f"torch.optim.{name}" if getattr(torch.optim, name, None) is what else name
-
-
-class _Stepper(Protocol):
-    hypers: Mapping[str, Any]
-
-    def step(self, loss: Callable[[], Tensor]) -> None: ...
-    def scale_rate(self, factor: float) -> None: ...
-    def averaged(self) -> AbstractContextManager[None]: ...
-
-
-class _RuleStepper:
-    """A rule on a model's parameters: p, g and the states go in, the new p and states come out."""
-
-    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
-        self.rule = composed(rule)
-        self.hypers = self.rule.bind(hypers)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.states: list[eager.State] = [{} for _ in self.parameters]
-        self.t, self.now = [0] * len(self.parameters), self.hypers
-
-    def step(self, loss: Callable[[], Tensor]) -> None:
-        gradients = torch.autograd.grad(loss(), self.parameters, allow_unused=True)
-        with torch.no_grad():
-            for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
-                if g is None:  # as torch: what has no gradient does not step
-                    continue
-                self.t[k] += 1
-                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], self.now)
-                p.copy_(new_p)
-
-    def scale_rate(self, factor: float) -> None:
-        if "lr" in self.hypers:
-            self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
-
-    def averaged(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-class _ClassStepper:
-    """An optimizer of torch's kind; one that has `eval` and `train` (schedule-free) is evaluated in its `eval`."""
-
-    def __init__(self, make: Callable[..., torch.optim.Optimizer], model: nn.Module, hypers: Mapping[str, Any]) -> None:
-        name = name_of(make)
-        known = {n for n, p in _parameters(make).items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in _parameters(make).values())
-        for hyper in hypers:
-            if hyper not in known and not takes_any:
-                raise unknown_name("hyperparameter", hyper, sorted(known - {"params", "self"}), where=f" of {name}")
-        try:
-            self.optimizer = make(model.parameters(), **hypers)
-        except StepruleError:
-            raise
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{name}: {error}") from error
-        if not isinstance(self.optimizer, torch.optim.Optimizer):
-            got = f"a {type(self.optimizer).__name__}"
-            raise InputTypeError(f"factory {name}", expected="a torch.optim.Optimizer", got=got)
-        self.hypers = dict(hypers)
-        self.rates = [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
-        self._mode("train")
-
-    def step(self, loss: Callable[[], Tensor]) -> None:
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            value = loss()
-            value.backward()  # type: ignore[no-untyped-call]
-            return value
-
-        self.optimizer.step(closure)  # type: ignore[arg-type]
-
-    def scale_rate(self, factor: float) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        self._mode("eval")
-        yield
-        self._mode("train")
-
-    def _mode(self, name: str) -> None:
-        if callable(switch := getattr(self.optimizer, name, None)):
-            switch()
 
 
 def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
@@ -394,13 +334,6 @@ def _torch_class(name: str) -> Any:
     if name not in public:
         raise unknown_name("class of torch.optim", name, sorted(set(public) - {"Optimizer"}))
     return getattr(torch.optim, name)
-
-
-def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return {}
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

@@ -55,5 +55,7 @@ def _fail(message: str) -> int:
 
 
 def run() -> None:
-    """The console script."""
+    """The console script. Modules of the current folder can be named, as with `python -m steprule`."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from steprule.errors import InputError, StepruleError
-from steprule.identity.whose import own_file
+from steprule.foreign import refusal
 from steprule.problems.batch import Batch, called, count, taken
 from steprule.problems.problem import Problem
 
@@ -165,17 +164,7 @@ def _one_line(task: Problem, what: str) -> Iterator[None]:
     except StepruleError:
         raise
     except Exception as error:
-        raise failure(f"problem {task.name}: {what}", error) from error
-
-
-def failure(what: str, error: Exception) -> InputError:
-    """An error of a user's code as one line: what it was doing, the error, and the deepest line of the user's own."""
-    text = str(error).strip().splitlines()
-    got = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    files = (f for f in reversed(frames) if f.filename.startswith("<ipython") or f.filename[:1] != "<")
-    own = next((f for f in files if own_file(f.filename)), None)
-    return InputError(f"{what}{f' ({own.filename}:{own.lineno})' if own else ''}: {got}")
+        raise refusal(f"problem {task.name}: {what}", error) from error
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
+from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
 from steprule.rules.rule import Rule
 
@@ -52,7 +54,7 @@ def load_object(spec: str, *, kind: str) -> Any:
     where, _, name = spec.rpartition(":")
     if not where or not name:
         raise InputError(f"{kind} {spec!r}", expected="file.py:name or package.module:name", got=repr(spec))
-    module = _module_from_file(Path(where)) if where.endswith(".py") else _module_by_name(where)
+    module = _module_from_file(Path(where), kind) if where.endswith(".py") else _module_by_name(where)
     if not hasattr(module, name):
         public = [n for n, v in vars(module).items() if not n.startswith("_") and isinstance(v, Rule)]
         if not public:
@@ -67,7 +69,7 @@ def only_rule_in(path: Path, name: str) -> Rule:
 
     Raises `RuleError` with the line of a fault in the file, `InputError` where there is no such rule.
     """
-    module = _module_from_file(path)
+    module = _module_from_file(path, "rule")
     own = {n: v for n, v in vars(module).items() if isinstance(v, Rule) and v.lines[0] == str(path)}
     if name in own:
         return own[name]
@@ -80,18 +82,19 @@ def only_rule_in(path: Path, name: str) -> Rule:
     raise InputError(str(path), expected=f"a rule {name}, or one rule", got=", ".join(own) or "none", hint=hint)
 
 
-def _module_from_file(path: Path) -> ModuleType:
+def _module_from_file(path: Path, kind: str) -> ModuleType:
     if not path.is_file():
-        raise InputError(
-            f"rule file {path}", expected="a Python file", got="nothing there" if not path.exists() else "a folder"
-        )
-    name = f"steprule_user_{path.stem}"
+        got = "nothing there" if not path.exists() else "a folder"
+        raise InputError(f"{kind} file {path}", expected="a Python file", got=got)
+    # By its place too: two files of one name are two modules.
+    name = f"steprule_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     loader = importlib.machinery.SourceFileLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # never None: the loader is given
     sys.modules[name] = module  # annotations and pickles look the module up by its name
     try:
-        loader.exec_module(module)
+        with neighbours.importable(path.resolve().parent):
+            loader.exec_module(module)
     except SyntaxError as error:
         hint = (error.text or "").strip()
         raise RuleError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +21,21 @@ from steprule.problems.problem import Init, Problem
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.shown import Shown
+from steprule.steppers import Way
 from steprule.sweeps import engine as engines
 from steprule.sweeps.engine import WINDOWS, Engine, Outcome
 from steprule.sweeps.kernel import NotBatchable
-from steprule.training import SCHEDULES, Optimizable, Training, check_device, name_of, resolve, seeds_of, versions
+from steprule.training import (
+    SCHEDULES,
+    Optimizable,
+    Training,
+    check_device,
+    name_of,
+    resolve,
+    seeds_of,
+    versions,
+    with_some_way,
+)
 
 Compile = bool | Literal["auto"]
 WORTH = 10_000_000
@@ -389,10 +401,10 @@ def one_by_one(
     where = check_device(device)
     for k, seed in zip(points, seeds, strict=True):
         own = {n: v[k].item() for n, v in given.items()}
-        training = Training(task, what, own, int(seed), epochs, batch_size, init=init, schedule=schedule, device=where)
-        found["initial"].append(training.measured())
-        with training.seeded():
-            losses = np.array([loss for _, _, _, loss in training.steps()])
+        how: dict[str, Any] = {"init": init, "schedule": schedule, "device": where}
+        train_once = partial(_trained, task, what, own, int(seed), epochs, batch_size, how)
+        training, initial, losses = with_some_way(what, train_once)
+        found["initial"].append(initial)
         found["train"].append(training.measured())
         for name, part in (("validation", task.validation), ("test", task.test)):
             found[name].append(training.measured(part) if part else np.nan)
@@ -400,3 +412,20 @@ def one_by_one(
         found["died_at"].append(int(bad[0]) + 1 if len(bad) else 0)
         found["curve"].append(engines.curve_of(losses))
     return Outcome(**{n: np.array(v) for n, v in found.items()})
+
+
+def _trained(
+    task: Problem,
+    what: Any,
+    hypers: Mapping[str, Any],
+    seed: int,
+    epochs: int,
+    batch_size: int,
+    how: Mapping[str, Any],
+    way: Way,
+) -> tuple[Training, float, Array]:
+    """A training at its end, its loss before the first step, and the loss of each batch."""
+    training = Training(task, what, hypers, seed, epochs, batch_size, way=way, **how)
+    initial = training.measured()
+    with training.seeded():
+        return training, initial, np.array([loss for _, _, _, loss in training.steps()])

@@ -1,0 +1,284 @@
+"""What takes one step of a training: a rule on open states, or an optimizer of torch's kind, called as its authors call it.
+
+Most optimizers want a gradient and `step()`. Some want the loss again (`step(closure)`), some a gradient that can itself be
+differentiated (`backward(create_graph=True)`). Which ones is found by trying: see `by_some_way`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from steprule.compiler import eager
+from steprule.errors import InputTypeError, unknown_name
+from steprule.foreign import refusal
+from steprule.rules.parts import composed
+from steprule.rules.rule import Rule
+
+Make = Callable[..., torch.optim.Optimizer]
+T = TypeVar("T")
+
+
+class Stepper(Protocol):
+    """What `steprule.train` steps a model with."""
+
+    @property
+    def hypers(self) -> Mapping[str, Any]:
+        """The hyperparameters, as a `Run` shows them."""
+
+    def step(self, loss: Callable[[], Tensor]) -> None:
+        """Step once on the batch of which `loss` computes the loss."""
+
+    def scale_rate(self, factor: float) -> None:
+        """Set the learning rate to so many times its own."""
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the model has the weights that it is judged by."""
+
+
+class RuleStepper:
+    """A rule on a model's parameters: p, g and the states go in, the new p and states come out."""
+
+    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+        self.rule = composed(rule)
+        self.hypers = self.rule.bind(hypers)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.states: list[eager.State] = [{} for _ in self.parameters]
+        self.t, self.now = [0] * len(self.parameters), self.hypers
+
+    def step(self, loss: Callable[[], Tensor]) -> None:
+        """As `Stepper` says."""
+        gradients = torch.autograd.grad(loss(), self.parameters, allow_unused=True)
+        with torch.no_grad():
+            for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+                if g is None:  # as torch: what has no gradient does not step
+                    continue
+                self.t[k] += 1
+                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], self.now)
+                p.copy_(new_p)
+
+    def scale_rate(self, factor: float) -> None:
+        """As `Stepper` says."""
+        if "lr" in self.hypers:
+            self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """As `Stepper` says."""
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How an optimizer is called."""
+
+    closure: bool
+    """`step(closure)`, where the closure clears the gradients and computes the loss and the gradients again; else `step()`."""
+    graph: bool
+    """Gradients are computed with `create_graph=True`."""
+
+
+WAYS = (Way(False, False), Way(True, False), Way(False, True), Way(True, True))
+"""The usual one first."""
+
+
+class StepError(Exception):
+    """An optimizer raised at step `t`; `told` says so in one line."""
+
+    def __init__(self, t: int, told: Exception, error: Exception) -> None:
+        super().__init__(str(told))
+        self.t, self.told, self.text = t, told, f"{error}".lower()
+
+    def asks_for(self, way: Way) -> bool:
+        """Whether the message asks for what this way gives."""
+        closure = way.closure and ("closure" in self.text or "'nonetype' object is not callable" in self.text)
+        graph = way.graph and any(words in self.text for words in ("create_graph", "grad_fn", "does not require grad"))
+        return closure or graph
+
+
+class UnsuitedError(Exception):
+    """An optimizer cannot be called in this way."""
+
+
+class DivergedError(Exception):
+    """An optimizer raised at numbers that were not finite any more: the training has diverged."""
+
+
+def by_some_way(train: Callable[[Way], T]) -> T:
+    """What `train` returns for the first way of calling its optimizer in which no step raises.
+
+    Each try is a whole training from the start, with torch's random numbers as they were. Raises the error of the first way, in one
+    line; that of a later one where it came further, or had what the first had asked for.
+    """
+    told: StepError | None = None
+    before = torch.random.get_rng_state()
+    for way in WAYS:
+        torch.random.set_rng_state(before)
+        try:
+            return train(way)
+        except UnsuitedError:
+            continue
+        except StepError as failure:
+            if told is None or failure.t > told.t or told.asks_for(way):
+                told = failure
+    assert told is not None  # every optimizer suits a way
+    raise told.told from told
+
+
+class ClassStepper:
+    """An optimizer of torch's kind; one that has `eval` and `train` (schedule-free) is evaluated in its `eval`."""
+
+    def __init__(self, make: Make, name: str, model: nn.Module, hypers: Mapping[str, Any], way: Way) -> None:
+        known = {n for n, p in parameters_of(make).items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters_of(make).values())
+        for hyper in hypers:
+            if hyper not in known and not takes_any:
+                raise unknown_name("hyperparameter", hyper, sorted(known - {"params", "self"}), where=f" of {name}")
+        self.name, self.hypers, self.way = name, dict(hypers), way
+        try:
+            self.optimizer = make(model.parameters(), **hypers)
+        except Exception as error:
+            raise refusal(name, error, hint=self._arguments) from error
+        if not _is_optimizer(self.optimizer):
+            got = f"a {type(self.optimizer).__name__}"
+            raise InputTypeError(f"factory {name}", expected="a torch.optim.Optimizer", got=got)
+        if not _suits(self.optimizer, way):
+            raise UnsuitedError
+        self.parameters = list(model.parameters())
+        self.rates = [group.get("lr") for group in self.optimizer.param_groups]
+        self.t = 0
+        self.evaluates: bool | None = None
+        """Whether the optimizer begins a step by calling the closure, so that a gradient before it would be computed for
+        nothing (L-BFGS), or uses the gradient that it finds (SAM). Not known before its first step."""
+        self.loss: Tensor | None = None
+        self.of_the_problem: Exception | None = None
+        self._mode("train")
+
+    def step(self, loss: Callable[[], Tensor]) -> None:
+        """As `Stepper` says."""
+        self.t += 1
+        try:
+            if self.way.closure:
+                self._step_by_closure(loss)
+            else:
+                self._evaluate(loss)
+                self.optimizer.step()
+        except Exception as error:
+            if error is self.of_the_problem:
+                raise
+            if not self._finite():
+                raise DivergedError from error
+            told = refusal(f"{self.name}, step {self.t}", error, hint=self._arguments)
+            raise StepError(self.t, told, error) from error
+        finally:
+            if self.way.graph:  # a gradient and its graph hold each other, and no collector sees it
+                for p in self.parameters:
+                    p.grad = None
+
+    def _step_by_closure(self, loss: Callable[[], Tensor]) -> None:
+        """A gradient, then `step(closure)`: whoever evaluates the loss first of all is spared the gradient before."""
+        first = None if self.evaluates else self._evaluate(loss)
+        before = [] if self.evaluates is not None else self._numbers()
+        calls = 0
+
+        def closure() -> Tensor:
+            nonlocal calls
+            calls += 1
+            if calls == 1 and self.evaluates is None and first is not None:
+                untouched = _same(self._numbers(), before)
+                if any(bool(g.any()) for _, g in before if g is not None):  # no gradient at all tells nothing
+                    self.evaluates = untouched
+                if untouched:
+                    return first  # the evaluation that stands
+            return self._evaluate(loss)
+
+        self.optimizer.step(closure)  # type: ignore[arg-type]
+
+    def _evaluate(self, loss: Callable[[], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            self.optimizer.zero_grad()
+            try:
+                self.loss = loss()
+                self._backward(self.loss)
+            except Exception as error:
+                self.of_the_problem = error
+                raise
+        return self.loss
+
+    def _backward(self, value: Tensor) -> None:
+        if not self.way.graph:
+            value.backward()  # type: ignore[no-untyped-call]
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=r"Using backward\(\) with create_graph=True"
+            )  # `step` breaks the cycle
+            value.backward(create_graph=True)  # type: ignore[no-untyped-call]
+
+    def _numbers(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Copies of the parameters and their gradients."""
+        return [(p.detach().clone(), None if p.grad is None else p.grad.detach().clone()) for p in self.parameters]
+
+    def _finite(self) -> bool:
+        found = [self.loss, *self.parameters, *(p.grad for p in self.parameters)]
+        return all(bool(torch.isfinite(x).all()) for x in found if x is not None and not x.is_sparse)
+
+    @property
+    def _arguments(self) -> str:
+        set_ = ", ".join(f"{n}={v!r}" for n, v in self.hypers.items())
+        return set_ and f"Its arguments: {set_}."
+
+    def scale_rate(self, factor: float) -> None:
+        """As `Stepper` says."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            if rate is not None:
+                group["lr"] = float(rate) * factor
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """As `Stepper` says."""
+        self._mode("eval")
+        yield
+        self._mode("train")
+
+    def _mode(self, name: str) -> None:
+        if callable(switch := getattr(self.optimizer, name, None)):
+            try:
+                switch()
+            except Exception as error:
+                raise refusal(f"{self.name}, {name}()", error, hint=self._arguments) from error
+
+
+def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class or a function; {} where they cannot be read."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _is_optimizer(found: Any) -> bool:
+    """Some wrappers are none by class, and do what one does."""
+    does = all(callable(getattr(found, n, None)) for n in ("step", "zero_grad"))
+    return isinstance(found, torch.optim.Optimizer) or (does and isinstance(getattr(found, "param_groups", None), list))
+
+
+def _suits(optimizer: torch.optim.Optimizer, way: Way) -> bool:
+    """Whether its `step` takes what this way gives."""
+    taken = [p for p in parameters_of(optimizer.step).values() if p.kind is not p.VAR_KEYWORD]
+    needs = bool(taken) and taken[0].default is taken[0].empty and taken[0].kind is not taken[0].VAR_POSITIONAL
+    # By SAM's authors' names: a step between whose halves the loss is computed again. Without a closure one of them may go on in silence.
+    needs = needs or (bool(taken) and hasattr(optimizer, "first_step") and hasattr(optimizer, "second_step"))
+    second_order = bool(getattr(optimizer, "is_second_order", False))  # timm's name for it
+    return (bool(taken) if way.closure else not needs) and (way.graph or not second_order)
+
+
+def _same(a: list[tuple[Tensor, Tensor | None]], b: list[tuple[Tensor, Tensor | None]]) -> bool:
+    pairs = [pair for one, other in zip(a, b, strict=True) for pair in zip(one, other, strict=True)]
+    return all(x is y if x is None or y is None else torch.equal(x, y) for x, y in pairs)
