@@ -300,7 +300,7 @@ def test_what_comes_from_outside_python(
     assert main(command) == 0
     Path("m.json").write_text("0.9")
     assert main(command) == 2
-    assert "competitors.sgd.made[0].momentum: expected 0.9, got 0.0" in capsys.readouterr().err
+    assert "competitors.sgd.made.groups[0].momentum: expected 0.9, got 0.0" in capsys.readouterr().err
     Path("m.json").write_text("0.0")
     monkeypatch.setenv("W", "2")
     assert main(command) == 2
@@ -361,6 +361,19 @@ def test_a_model_with_dropout_is_taken_up_again(tmp_path: Path) -> None:
     races.stated.of_problem(shared)
     assert [m.training for m in model] == [False, True]
     assert model.training
+
+
+class _Drawn(nn.Linear):
+    def reset_parameters(self) -> None:
+        with torch.no_grad():
+            self.weight.copy_(torch.from_numpy(np.random.default_rng().normal(size=self.weight.shape)))
+            self.bias.zero_()
+
+
+def test_weights_that_are_others_each_time() -> None:
+    x = torch.ones(4, 4)
+    task = Problem("drawn", "drawn", x, x[:, :1], lambda: _Drawn(4, 1), nn.functional.mse_loss)
+    assert "others each time" in unknown_in(races.stated.of_problem(task)["first weights"])
 
 
 class _Noise(nn.Linear):

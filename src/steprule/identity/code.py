@@ -88,3 +88,14 @@ def _reach(code: CodeType, found: Reach) -> None:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _reach(constant, found)
+
+
+def texts(code: CodeType) -> set[str]:
+    """The texts in `code`, nested code included, that could be a module's name."""
+    found = set()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= texts(constant)
+        elif isinstance(constant, str) and all(part.isidentifier() for part in constant.split(".")):
+            found.add(constant)
+    return found

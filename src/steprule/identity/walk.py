@@ -6,7 +6,6 @@ import builtins
 import copyreg
 import enum
 import functools
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -16,6 +15,7 @@ import secrets
 import struct
 import sys
 import types
+import typing
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steprule.identity import whose
-from steprule.identity.code import reach, signature, steps
+from steprule.identity.arrays import array, digest_of
+from steprule.identity.code import reach, signature, steps, texts
 
 TOLD = "__steprule_identity__"
 """A method by which a class says what of its instances decides: what it returns is walked in their place."""
@@ -92,8 +93,8 @@ def identify(thing: object, name: str = "it") -> Identity:
     sys.setrecursionlimit(max(limit, DEEP))
     try:
         digest = walk.visit(thing, name).hex()[:16]
-    except RecursionError:
-        walk.unknown.append(f"{name}: nested too deeply")
+    except Exception as error:  # noqa: BLE001  (of the thing's own methods, or nested too deeply: it is not identified then)
+        walk.unknown.append(f"{name}: what raises {type(error).__name__} when it is looked at")
     finally:
         sys.setrecursionlimit(limit)
     if walk.unknown:
@@ -110,14 +111,6 @@ def unknown_in(digest: object) -> str:
     """What cannot be identified, in words, where that is what `identity` said; else ""."""
     found = re.fullmatch(f"{UNKNOWN}[0-9a-f]{{16}}: (.*)", digest, re.DOTALL) if isinstance(digest, str) else None
     return found[1] if found else ""
-
-
-def _hash(*parts: bytes) -> bytes:
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(struct.pack("<Q", len(part)))
-        whole.update(part)
-    return whole.digest()
 
 
 def _number(x: float) -> bytes:
@@ -159,7 +152,7 @@ class _Walk:
         if key in self._done:
             return self._again(x, self._done[key][0])
         if key in self._open:
-            return _hash(b"inside", str(len(self._open) - self._open[key]).encode())
+            return digest_of(b"inside", str(len(self._open) - self._open[key]).encode())
         self._open[key] = len(self._open)
         try:
             digest = self._content(x, where)
@@ -173,7 +166,7 @@ class _Walk:
 
     def _again(self, x: Any, digest: bytes) -> bytes:
         number = self._twins.get(digest, {}).get(id(x))
-        return digest if number is None else _hash(b"again", digest, str(number).encode())
+        return digest if number is None else digest_of(b"again", digest, str(number).encode())
 
     def _place(self, x: Any, where: str) -> bytes:
         """Visit what has a name, and keep it in words."""
@@ -187,30 +180,30 @@ class _Walk:
         if len(self.parts) < MOST_PARTS:
             known = self.parts.setdefault(where, text)
             if known != text:  # two things of one name, such as lambdas
-                self.parts[where] = "#" + _hash(known.encode(), text.encode()).hex()[:16]
+                self.parts[where] = "#" + digest_of(known.encode(), text.encode()).hex()[:16]
 
     def _each(self, tag: bytes, items: Iterable[Any], where: str) -> bytes:
         found = [tag]
         for k, item in enumerate(items):
             found.append(self.visit(item, f"{where}[{k}]"))
-        return _hash(*found)
+        return digest_of(*found)
 
-    def _named(self, items: Mapping[str, Any], before: str, behind: str) -> bytes:
+    def named(self, items: Mapping[str, Any], before: str, behind: str) -> bytes:
         """What has names: a place each."""
         found = []
         for name in sorted(items):
             found += [name.encode("utf-8", "surrogatepass"), self._place(items[name], f"{before}{name}{behind}")]
-        return _hash(*found)
+        return digest_of(*found)
 
     def _mapping(self, items: Mapping[Any, Any], where: str) -> bytes:
         found = [b"dict"]
-        for key in sorted(items, key=_alone):
+        for key, value in sorted(items.items(), key=lambda pair: _alone(pair[0])):
             found.append(self.visit(key, f"a key of {where}"))
             if type(key) in _LEAVES:
-                found.append(self._place(items[key], f"{where}[{key!r}]"))
+                found.append(self._place(value, f"{where}[{key!r}]"))
             else:
-                found.append(self.visit(items[key], f"a value of {where}"))
-        return _hash(*found)
+                found.append(self.visit(value, f"a value of {where}"))
+        return digest_of(*found)
 
     def _content(self, x: Any, where: str) -> bytes:
         t = type(x)
@@ -229,30 +222,34 @@ class _Walk:
         if isinstance(x, types.ModuleType):
             return self._module(x)
         if t is types.MethodType:
-            return _hash(b"method", self.visit(x.__func__, where), self.visit(x.__self__, f"{where}.__self__"))
+            return digest_of(b"method", self.visit(x.__func__, where), self.visit(x.__self__, f"{where}.__self__"))
         if t is functools.partial:
             return self._partial(x, where)
         if t in (staticmethod, classmethod):
-            return _hash(t.__name__.encode(), self.visit(x.__func__, where))
+            return digest_of(t.__name__.encode(), self.visit(x.__func__, where))
         if t is property:
             return self._each(b"property", (x.fget, x.fset, x.fdel), where)
         if t is functools.cached_property:
-            return _hash(b"cached", self.visit(x.func, where))
+            return digest_of(b"cached", self.visit(x.func, where))
         if t is _CACHED:  # what it has in store follows from the function
-            return _hash(b"lru_cache", self.visit(x.__wrapped__, where))
+            return digest_of(b"lru_cache", self.visit(x.__wrapped__, where))
         if t is types.CellType:
-            return _hash(b"cell", self.visit(x.cell_contents, where)) if _filled(x) else b"an empty cell"
+            return digest_of(b"cell", self.visit(x.cell_contents, where)) if _filled(x) else b"an empty cell"
         if isinstance(x, enum.Enum):
-            return _hash(b"enum", self.visit(t, where), x.name.encode(), self.visit(x.value, where))
+            return digest_of(b"enum", self.visit(t, where), x.name.encode(), self.visit(x.value, where))
         if isinstance(x, weakref.ref):
-            return _hash(b"weak", self.visit(x(), where))
+            return digest_of(b"weak", self.visit(x(), where))
         if t in _DESCRIPTORS:
-            return _hash(b"descriptor", x.__objclass__.__qualname__.encode(), x.__name__.encode())
+            return digest_of(b"descriptor", x.__objclass__.__qualname__.encode(), x.__name__.encode())
         if hasattr(t, TOLD):
-            return _hash(t.__qualname__.encode(), self.visit(getattr(x, TOLD)(), where))
-        if t.__module__.startswith("numba.") and hasattr(x, "py_func"):
-            return _hash(b"numba", whose.release("numba").encode(), self.visit(x.py_func, where))
-        found = self._array(x, where)
+            return digest_of(t.__qualname__.encode(), self.visit(getattr(x, TOLD)(), where))
+        if t.__module__.startswith("numba."):
+            python = getattr(x, "py_func", None) or getattr(getattr(x, "_dispatcher", None), "py_func", None)
+            if python is not None:
+                return digest_of(b"numba", self.installed("numba"), self.visit(python, where))
+        if t is typing.ForwardRef:
+            return digest_of(b"forward", x.__forward_arg__.encode())
+        found = array(self, x, where)
         return self._object(x, where) if found is None else found
 
     # Functions, classes and modules.
@@ -261,38 +258,38 @@ class _Walk:
         code, name = f.__code__, f.__qualname__.replace("<locals>.", "")
         attributes = {n: v for n, v in vars(f).items() if n not in ("__wrapped__", "registry", "dispatch")}
         if compiled := attributes.pop("_torchdynamo_orig_callable", None):
-            return _hash(b"compiled", whose.release("torch").encode(), self.visit(compiled, name))
+            return digest_of(b"compiled", self.installed("torch"), self.visit(compiled, name))
         own = whose.own_function(f)
         if own:
             found = [b"function", self._code(code, f"code of {name}")]
             self._note(f"code of {name}", "#" + found[1].hex()[:16])
         else:
             # Not `__module__` and `__qualname__`, which functools.wraps takes from another function.
-            found = [b"installed", self._installed(f.__globals__.get("__name__")), code.co_qualname.encode()]
+            found = [b"installed", self.installed(f.__globals__.get("__name__")), code.co_qualname.encode()]
             if "<locals>" in code.co_qualname:  # several functions can have this name, as lambdas do
                 found.append(str(code.co_firstlineno).encode())
         if isinstance(registry := getattr(f, "registry", None), types.MappingProxyType):  # singledispatch
-            return _hash(*found, self.visit(registry, f"registry of {name}"))
+            return digest_of(*found, self.visit(registry, f"registry of {name}"))
         if own or f.__closure__:
             count = code.co_argcount
             defaults = f.__defaults__ or ()
             given = dict(zip(code.co_varnames[count - len(defaults) : count], defaults, strict=True))
-            found.append(self._named({**given, **(f.__kwdefaults__ or {})}, "default ", f" of {name}"))
+            found.append(self.named({**given, **(f.__kwdefaults__ or {})}, "default ", f" of {name}"))
             cells = {
                 n: c.cell_contents if _filled(c) else _EMPTY
                 for n, c in zip(code.co_freevars, f.__closure__ or (), strict=True)
             }
-            found.append(self._named(cells, "closure variable ", f" of {name}"))
-            found.append(self._named(attributes, f"{name}.", ""))
+            found.append(self.named(cells, "closure variable ", f" of {name}"))
+            found.append(self.named(attributes, f"{name}.", ""))
         if own:
             found.append(self._reached(f, name))
-        return _hash(*found)
+        return digest_of(*found)
 
     def _code(self, code: types.CodeType, where: str) -> bytes:
         found = [b"code", self.visit(signature(code), where)]
         for name, about in steps(code):
             found += [name.encode(), self.visit(about, where)]
-        return _hash(*found)
+        return digest_of(*found)
 
     def _reached(self, f: types.FunctionType, of: str) -> bytes:
         """The globals that a function reaches, and the modules that it imports when it runs."""
@@ -311,9 +308,12 @@ class _Walk:
                 found.append(self._through(value, reached.names[name]))
             else:
                 found.append(self._place(value, f"global {name} of {of}"))
+        called = set(reached.names).union(*(chain for chains in reached.names.values() for chain in chains))
+        if called & {"__import__", "import_module"}:
+            reached.imports |= {(text, 0, ()) for text in texts(f.__code__)}
         for name, level, taken in sorted(reached.imports):
             found += [name.encode(), self._imported(name, level, taken, known)]
-        return _hash(*found)
+        return digest_of(*found)
 
     def _through(self, module: types.ModuleType, chains: Iterable[tuple[str, ...]]) -> bytes:
         """A module of which code takes attributes, one after the other."""
@@ -326,7 +326,7 @@ class _Walk:
                     break
                 of, taken, value = value, name, _attribute(value, name)
             found += [self._file(of), taken.encode(), self._taken(of, value, f"{taken} of {_said(of)}")]
-        return _hash(*found)
+        return digest_of(*found)
 
     def _taken(self, of: types.ModuleType, value: Any, place: str) -> bytes:
         if isinstance(value, types.ModuleType):
@@ -346,42 +346,43 @@ class _Walk:
             if top not in sys.modules:
                 spec = importlib.util.find_spec(top)
                 if spec is not None and spec.origin and not whose.own_file(spec.origin):
-                    return self._installed(top)
+                    return self.installed(top)
             elif not whose.own_module(sys.modules[top]):
-                return self._installed(top)
+                return self.installed(top)
             module = importlib.import_module(full)
             for n in taken:
                 if not hasattr(module, n):
                     importlib.import_module(f"{full}.{n}")
         except Exception as error:  # noqa: BLE001  (whatever the user's module raises, it would raise in the race too)
-            return _hash(b"not imported", type(error).__name__.encode())
+            return digest_of(b"not imported", type(error).__name__.encode())
         return self._through(module, {(n,) for n in taken} or {()})
 
     def _module(self, module: types.ModuleType) -> bytes:
         """A module as a whole: the user's own with all that stands in it."""
         if not whose.own_module(module):
-            return self._installed(module.__name__)
+            return self.installed(module.__name__)
         names = {n: v for n, v in vars(module).items() if not (n.startswith("__") and n.endswith("__"))}
-        return _hash(self._file(module), self._named(names, "", f" of {_said(module)}"))
+        return digest_of(self._file(module), self.named(names, "", f" of {_said(module)}"))
 
     def _file(self, module: types.ModuleType) -> bytes:
         if not whose.own_module(module):
-            return self._installed(module.__name__)
-        return _hash(b"file", whose.syntax_of(module))
+            return self.installed(module.__name__)
+        return digest_of(b"file", whose.syntax_of(module))
 
-    def _installed(self, module: str | None) -> bytes:
+    def installed(self, module: str | None) -> bytes:
+        """What an installed package's version stands for."""
         release = whose.release(module)
         self._note(f"package {release.partition(' ')[0]}", release.partition(" ")[2])
-        return _hash(b"package", release.encode())
+        return digest_of(b"package", release.encode())
 
     def _class(self, cls: type) -> bytes:
         if not whose.own_class(cls):
             if cls.__module__ == "builtins":
-                return _hash(b"builtin", cls.__qualname__.encode())
-            found = [b"class", self._installed(cls.__module__), cls.__qualname__.encode()]
+                return digest_of(b"builtin", cls.__qualname__.encode())
+            found = [b"class", self.installed(cls.__module__), cls.__qualname__.encode()]
             for name, function in sorted(whose.patched(cls).items()):
                 found += [name.encode(), self.visit(function, name)]
-            return _hash(*found)
+            return digest_of(*found)
         name = cls.__qualname__.replace("<locals>.", "")
         found = [b"own class", cls.__name__.encode(), self.visit(type(cls), f"metaclass of {name}")]
         for base in cls.__bases__:
@@ -398,11 +399,11 @@ class _Walk:
                 for n, v in vars(cls).items()
                 if isinstance(v, types.FunctionType | property | staticmethod | classmethod)
             }
-            return _hash(*found, self._named(own, "", f" of class {name}"))
+            return digest_of(*found, self.named(own, "", f" of class {name}"))
         own = {n: v for n, v in vars(cls).items() if n not in _OF_CLASSES}
-        found.append(self._named(own, "", f" of class {name}"))
+        found.append(self.named(own, "", f" of class {name}"))
         found.append(self.visit(_annotations(cls), f"annotations of class {name}"))
-        return _hash(*found)
+        return digest_of(*found)
 
     # Objects.
 
@@ -411,49 +412,7 @@ class _Walk:
         found = [b"partial", self.visit(x.func, where)]
         for k, value in enumerate(x.args):
             found.append(self._place(value, f"argument {k + 1} of {name}"))
-        return _hash(*found, self._named(x.keywords, "argument ", f" of {name}"), self.visit(vars(x), where))
-
-    def _array(self, x: Any, where: str) -> bytes | None:
-        """The digest of numpy's and torch's kinds; None for all others."""
-        numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
-        if numpy is not None and hasattr(numpy, "ndarray"):
-            if type(x) in (numpy.ndarray, numpy.memmap):
-                about = repr((x.dtype.descr if x.dtype.names else x.dtype.str, x.shape)).encode()
-                if x.dtype.hasobject:
-                    return _hash(b"array", about, self.visit(x.tolist(), where))
-                return _hash(b"array", about, _bytes_of(numpy.ascontiguousarray(x).reshape(-1)))
-            if isinstance(x, numpy.generic) and not x.dtype.hasobject:
-                return _hash(b"scalar", x.dtype.str.encode(), x.tobytes())
-        if torch is None or not hasattr(torch, "Tensor"):
-            return None
-        if isinstance(x, torch.Tensor):
-            return self._tensor(torch, x, where)
-        if isinstance(x, torch.Generator):
-            return _hash(b"generator", str(x.device).encode(), self.visit(x.get_state(), where))
-        if isinstance(x, torch.nn.Module):
-            # Of hooks the keys are counted up over all of a process's modules.
-            state = {n: list(v.values()) if "hooks" in n and isinstance(v, dict) else v for n, v in vars(x).items()}
-            state.pop("_compiled_call_impl", None)
-            return _hash(b"module", self.visit(type(x), where), self._named(state, f"{where}.", ""))
-        return None
-
-    def _tensor(self, torch: Any, x: Any, where: str) -> bytes:
-        lazy = isinstance(x, torch.nn.parameter.UninitializedTensorMixin)
-        about = (str(x.dtype), () if lazy else tuple(x.shape), x.device.type, x.requires_grad)
-        found = [b"tensor", type(x).__name__.encode(), repr(about).encode()]
-        if attributes := {n: v for n, v in vars(x).items() if not n.startswith("_")}:
-            found.append(self._named(attributes, f"{where}.", ""))
-        if lazy or x.is_meta:
-            return _hash(*found)
-        x = x.detach()
-        try:
-            if x.layout in (torch.sparse_coo, torch.sparse_csr):
-                whole = x.to_sparse_coo().coalesce()
-                return _hash(*found, self.visit(whole.indices(), where), self.visit(whole.values(), where))
-            plain = x.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-            return _hash(*found, _bytes_of(plain.view(torch.uint8).numpy()))
-        except (RuntimeError, TypeError, AttributeError):
-            return self._not_known(x, where)
+        return digest_of(*found, self.named(x.keywords, "argument ", f" of {name}"), self.visit(vars(x), where))
 
     def _object(self, x: Any, where: str) -> bytes:
         """As pickle takes it apart: what makes it again, from what, and its state."""
@@ -462,19 +421,19 @@ class _Walk:
             reducer = copyreg.dispatch_table.get(t)
             taken = reducer(x) if reducer else x.__reduce_ex__(4)
         except Exception:  # noqa: BLE001  (a class may refuse by whatever it likes)
-            return self._not_known(x, where)
+            return self.not_known(x, where)
         if isinstance(taken, str):
             module = getattr(x, "__module__", None) or t.__module__
-            of = b"its own" if whose.own_module_named(module) else self._installed(module)
-            return _hash(b"named", of, taken.encode())
+            of = b"its own" if whose.own_module_named(module) else self.installed(module)
+            return digest_of(b"named", of, taken.encode())
         if not isinstance(taken, tuple) or not 2 <= len(taken) <= 6:
-            return self._not_known(x, where)
+            return self.not_known(x, where)
         whole: list[Any] = [*taken, None, None, None, None]
         make, arguments, state, items, pairs = whole[:5]
         found = [b"object", self.visit(t, where), self.visit(make, where), self.visit(arguments, where)]
         if isinstance(state, dict) and all(isinstance(n, str) for n in state):
             state = {n: v for n, v in state.items() if n not in _TELLING}
-            found.append(self._named(state, f"{where}.", ""))
+            found.append(self.named(state, f"{where}.", ""))
         else:
             found.append(self.visit(state, where))
         found.append(self._each(b"items", items or (), where))
@@ -482,9 +441,10 @@ class _Walk:
         found.append(
             self._each(b"pairs", ordered, where) if isinstance(x, OrderedDict) else self._mapping(dict(ordered), where)
         )
-        return _hash(*found)
+        return digest_of(*found)
 
-    def _not_known(self, x: Any, where: str) -> bytes:
+    def not_known(self, x: Any, where: str) -> bytes:
+        """What cannot be identified."""
         kind = "open file" if isinstance(x, io.IOBase) else type(x).__name__
         article = "an" if kind[0].lower() in "aeiou" else "a"
         self.unknown.append(f"{where}: {article} {kind}")
@@ -537,8 +497,3 @@ def _changes_in_place(x: Any) -> bool:
     if isinstance(x, type | types.FunctionType | types.ModuleType | enum.Enum | tuple | frozenset):
         return False
     return t.__name__ in ("ndarray", "Tensor", "Parameter") or whose.own_class(t)
-
-
-def _bytes_of(flat: Any) -> bytes:
-    """The digest of a contiguous array of one dimension."""
-    return hashlib.sha256(flat.view("uint8") if flat.nbytes else b"").digest()

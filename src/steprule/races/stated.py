@@ -30,7 +30,9 @@ MEASURED = 1_000
 def of_problem(task: Problem) -> dict[str, Any]:
     """A problem. Raises `InputError` where its model cannot be run on its own data."""
     model = task.initial_model(0, "same", torch_class=False)
-    weights = [*model.named_parameters(), *model.named_buffers()]
+    weights = _weights_of(model)
+    if weights != _weights_of(task.initial_model(0, "same", torch_class=False)):
+        weights = unknown("its first weights: others each time the model is made")
     found: dict[str, Any] = {
         "training data": identity((task.features, task.targets), "its training data"),
         "validation data": identity(task.validation, "its validation data"),
@@ -38,7 +40,7 @@ def of_problem(task: Problem) -> dict[str, Any]:
         "model": of_code(task.model, "its model"),
         "loss": of_code(task.loss, "its loss"),
         "from_formula": of_code(task.from_formula, "its from_formula"),
-        "first weights": identity(weights, "its first weights"),
+        "first weights": weights,
         "first model": identity(model, "its model"),
     }
     return {**found, "first loss": _first_loss(task, model)}
@@ -99,16 +101,31 @@ def _defaults(what: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _made(what: Callable[..., Any], hypers: Mapping[str, Any], task: Problem) -> Any:
-    """The settings of the optimizer that a class or factory makes: they may come from outside Python, as a file does."""
-    model = task.initial_model(0, "same", torch_class=True)
+    """The settings of the optimizer that a class or factory makes: they may come from outside Python, as a file does.
+
+    Of its attributes those that two instances share: others are numbers and times of their own.
+    """
+    settings, attributes = [], []
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(0, 2))
-            made = what(model.parameters(), **hypers)
-        groups = [{n: v for n, v in group.items() if n != "params"} for group in made.param_groups]
+        for _ in range(2):
+            model = task.initial_model(0, "same", torch_class=True)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(stream(0, 2))
+                made = what(model.parameters(), **hypers)
+            groups = [{n: v for n, v in group.items() if n != "params"} for group in made.param_groups]
+            settings.append(plain(groups, "settings"))
+            attributes.append({n: v for n, v in vars(made).items() if isinstance(v, bool | int | float | str)})
     except Exception:  # noqa: BLE001  (the training meets it again, and says it)
         return None
-    return plain(groups, name_of(what))
+    one, other = attributes
+    shared = {n: plain(v, n) for n, v in one.items() if n[0] != "_" and other.get(n) == v}
+    if settings[0] != settings[1]:
+        return unknown("its settings: others each time it is made")
+    return {"groups": settings[0], "attributes": shared}
+
+
+def _weights_of(model: nn.Module) -> str:
+    return identity([*model.named_parameters(), *model.named_buffers()], "its first weights")
 
 
 def _first_loss(task: Problem, model: nn.Module) -> str:

@@ -1,0 +1,87 @@
+"""Arrays, tensors and models by value. Neither numpy nor torch is imported: who has none of their things needs none of them."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Walk(Protocol):
+    """What is asked of the walk that meets an array."""
+
+    def visit(self, x: Any, where: str) -> bytes:
+        """The digest of anything."""
+
+    def named(self, items: Mapping[str, Any], before: str, behind: str) -> bytes:
+        """The digest of what has names."""
+
+    def installed(self, module: str | None) -> bytes:
+        """What an installed package's version stands for."""
+
+    def not_known(self, x: Any, where: str) -> bytes:
+        """What cannot be identified."""
+
+
+def digest_of(*parts: bytes) -> bytes:
+    """One digest of several parts, each with its length."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(struct.pack("<Q", len(part)))
+        whole.update(part)
+    return whole.digest()
+
+
+def array(walk: Walk, x: Any, where: str) -> bytes | None:
+    """The digest of numpy's and torch's kinds; None for all others."""
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and hasattr(numpy, "ndarray"):
+        if type(x) in (numpy.ndarray, numpy.memmap):
+            about = repr((x.dtype.descr if x.dtype.names else x.dtype.str, x.shape)).encode()
+            if x.dtype.hasobject:
+                return digest_of(b"array", about, walk.visit(x.tolist(), where))
+            return digest_of(b"array", about, _bytes_of(numpy.ascontiguousarray(x).reshape(-1)))
+        if isinstance(x, numpy.generic) and not x.dtype.hasobject:
+            return digest_of(b"scalar", x.dtype.str.encode(), x.tobytes())
+    if torch is None or not hasattr(torch, "Tensor"):
+        return None
+    if isinstance(x, torch.Tensor):
+        return _tensor(walk, torch, x, where)
+    if isinstance(x, torch.Generator):
+        return digest_of(b"generator", str(x.device).encode(), walk.visit(x.get_state(), where))
+    if isinstance(x, torch.utils.hooks.RemovableHandle):
+        return b"a handle"  # its number is counted up over all of a process's hooks
+    if isinstance(x, torch.nn.Module) and "_torchdynamo_orig_callable" in vars(x):
+        return digest_of(b"compiled", walk.installed("torch"), walk.visit(x._orig_mod, where))
+    if isinstance(x, torch.nn.Module):
+        # Of hooks the keys are counted up over all of a process's modules.
+        state = {n: list(v.values()) if "hooks" in n and isinstance(v, dict) else v for n, v in vars(x).items()}
+        state.pop("_compiled_call_impl", None)
+        return digest_of(b"module", walk.visit(type(x), where), walk.named(state, f"{where}.", ""))
+    return None
+
+
+def _tensor(walk: Walk, torch: Any, x: Any, where: str) -> bytes:
+    lazy = isinstance(x, torch.nn.parameter.UninitializedTensorMixin)
+    about = (str(x.dtype), () if lazy else tuple(x.shape), x.device.type, x.requires_grad)
+    found = [b"tensor", walk.visit(type(x), where), repr(about).encode()]
+    if attributes := {n: v for n, v in vars(x).items() if not n.startswith("_")}:
+        found.append(walk.named(attributes, f"{where}.", ""))
+    if lazy or x.is_meta:
+        return digest_of(*found)
+    x = x.detach()
+    try:
+        if x.layout in (torch.sparse_coo, torch.sparse_csr):
+            whole = x.to_sparse_coo().coalesce()
+            return digest_of(*found, walk.visit(whole.indices(), where), walk.visit(whole.values(), where))
+        plain = x.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        return digest_of(*found, _bytes_of(plain.view(torch.uint8).numpy()))
+    except (RuntimeError, TypeError, AttributeError):
+        return walk.not_known(x, where)
+
+
+def _bytes_of(flat: Any) -> bytes:
+    """The digest of a contiguous array of one dimension."""
+    return hashlib.sha256(flat.view("uint8") if flat.nbytes else b"").digest()
