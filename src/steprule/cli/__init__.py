@@ -24,7 +24,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(error.format_message() or "no command given. Hint: steprule --help")
     except StepruleError as error:
         return _fail(str(error))
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if not _was(error, BrokenPipeError):  # rich and typer make an exit of it
+            raise
         # Whoever read our output has gone. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -33,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Abort):
         code = 130
     except Exception as error:
-        if not _was_interrupted(error):
+        if not _was(error, KeyboardInterrupt):
             raise
         code = 130
     if code == 130:
@@ -42,9 +44,9 @@ def main(args: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an error began as Ctrl-C: a library that is just being imported may make one of its own of it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+def _was(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error began as another: a library that is just being imported may make one of its own of Ctrl-C."""
+    while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error is not None
 

@@ -114,7 +114,7 @@ def show(
     if form not in ("", *FORMS):
         raise unknown_name("form", form, FORMS, where=" for --as")
     found = composed(catalogue.resolve(rule))
-    bound = found.bind(options.settings_for([found], settings or [])[0])
+    bound = found.bind(options.settings_for([options.taker_of(found, rule)], settings or [])[0])
     graph = variant_of(found, bound).graph()
     text, latex = formula.text(graph), formula.latex(graph)
     if json:
@@ -192,7 +192,8 @@ def trace(
     from steprule.rules.parts import composed
 
     found = [composed(catalogue.resolve(r)) for r in rules]
-    hypers = options.settings_for(found, settings or [])
+    takers = [options.taker_of(r, typed) for r, typed in zip(found, rules, strict=True)]
+    hypers = options.settings_for(takers, settings or [])
     begin = options.point(start)
     walked = []
     for rule, own in zip(found, hypers, strict=True):
@@ -261,7 +262,7 @@ def train(
     from steprule.cli import options, output
 
     found = training.resolve(rule)
-    hypers = options.hypers_for(found, settings or [])
+    (hypers,) = options.settings_for([options.taker_of(found, rule)], settings or [])
     run = training.train(found, on, seed, epochs, batch_size, init=init, device=device, **hypers)  # type: ignore[arg-type]
     if json:
         output.as_json(run.to_dict())
@@ -299,7 +300,7 @@ def sweep(
     from steprule.rules.parts import composed
 
     found = composed(catalogue.resolve(rule))
-    (fixed,) = options.settings_for([found], settings or [])
+    (fixed,) = options.settings_for([options.taker_of(found, rule)], settings or [])
     drawn = sweeps.sobol({n: s for n, s in options.ranges_for(found, vary or []).items() if n not in fixed}, points)
     drawn = {n: v.round() if found.hyper(n).is_whole else v for n, v in drawn.items()}
     with output.progress("sweep") as advance:

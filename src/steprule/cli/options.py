@@ -4,32 +4,79 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from steprule.cli import output
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.hyper import Search
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
 
-def settings_for(rules: Sequence[Rule], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """The hyperparameters of each rule from `name=value`, for all that have it, and `rule.name=value`, for one.
+@dataclass(frozen=True)
+class Taker:
+    """Who can be set: a rule, a class or a factory, and the names that it answers to."""
 
-    Raises `InputError` where none has it, or a value does not fit.
+    what: Any
+    names: tuple[str, ...]
+    """The one that is shown first."""
+
+    @property
+    def known(self) -> list[str]:
+        """The hyperparameters that it has."""
+        if isinstance(self.what, Rule):
+            return list(self.what.defaults)
+        kinds = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+        found = [n for n, p in _parameters(self.what).items() if p.kind in kinds]
+        return [n for k, n in enumerate(found) if k or n not in ("params", "parameters", "p")]
+
+    def has(self, name: str) -> bool:
+        """Whether it can be set; of a factory that takes whatever it is given one cannot know."""
+        if isinstance(self.what, Rule):
+            return name in self.known or (name == "betas" and bool(self.what.betas))
+        return name in self.known or any(p.kind is p.VAR_KEYWORD for p in _parameters(self.what).values())
+
+    def parsed(self, name: str, value: str, text: str) -> Any:
+        """A value as it was typed in `text`, as this one takes it."""
+        return (
+            _parsed(self.what, name, value) if isinstance(self.what, Rule) else _of_class(self.what, name, value, text)
+        )
+
+
+def taker_of(what: Any, typed: str, label: str = "") -> Taker:
+    """What is set by its label, or by its own name where it has none, and by what was typed for it."""
+    if isinstance(what, Rule):
+        return Taker(composed(what), (label or what.name, typed))
+    from steprule.training import name_of  # torch takes a second, which a rule need not wait for
+
+    shown = label or name_of(what)
+    return Taker(what, (shown, typed, shown.removeprefix("torch.optim.")))
+
+
+def settings_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The hyperparameters of each from `name=value`, for all that have it, and `who.name=value`, for one.
+
+    Says on stderr who has none of that name. Raises `InputError` where nobody has it, or a value does not fit.
     """
-    found: list[dict[str, Any]] = [{} for _ in rules]
+    found: list[dict[str, Any]] = [{} for _ in takers]
     for text in texts:
         target, name, value = _taken_apart(text)
-        if target and target not in {r.name for r in rules}:
-            raise unknown_name("rule", target, [r.name for r in rules], where=f" in --set {text}")
-        takers = [k for k, rule in enumerate(rules) if target in ("", rule.name) and _has(rule, name)]
-        if not takers:
-            names = dict.fromkeys(n for r in rules if target in ("", r.name) for n in r.defaults)
-            of = target or ", ".join(r.name for r in rules)
+        asked = [k for k, taker in enumerate(takers) if not target or target in taker.names]
+        if not asked:
+            known = dict.fromkeys(taker.names[0] for taker in takers)
+            kind = "rule" if all(isinstance(t.what, Rule) for t in takers) else "optimizer"
+            raise unknown_name(kind, target, known, where=f" in --set {text}")
+        having = [k for k in asked if takers[k].has(name)]
+        if not having:
+            names = dict.fromkeys(n for k in asked for n in takers[k].known)
+            of = ", ".join(dict.fromkeys(takers[k].names[0] for k in asked))
             raise unknown_name("hyperparameter", name, names, where=f" of {of}")
-        for k in takers:
-            found[k][name] = _parsed(rules[k], name, value)
+        for k in having:
+            found[k][name] = takers[k].parsed(name, value, text)
+        if without := [takers[k].names[0] for k in asked if k not in having]:
+            output.note(f"--set {text}: {', '.join(without)} {'has' if len(without) == 1 else 'have'} no {name}.")
     return found
 
 
@@ -61,30 +108,6 @@ def ranges_for(rule: Rule, texts: Sequence[str]) -> dict[str, Search]:
     return found
 
 
-def hypers_for(what: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """The hyperparameters of one rule, or the arguments of one class or factory."""
-    return settings_for([composed(what)], texts)[0] if isinstance(what, Rule) else settings_of_class(what, texts)
-
-
-def settings_of_class(make: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """The arguments of an Optimizer class or factory from `name=value`; values as Python writes them."""
-    found = {}
-    for text in texts:
-        target, name, value = _taken_apart(text)
-        if target and target != getattr(make, "__name__", ""):
-            known = [getattr(make, "__name__", "")]
-            raise unknown_name("optimizer", target, known, where=f" in --set {text}")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            words = {"true": True, "false": False, "nan": float("nan"), "inf": float("inf")}
-            found[name] = words.get(value.lower(), value)
-        default = inspect.signature(make).parameters.get(name)
-        if default is not None and isinstance(default.default, int | float) and isinstance(found[name], str):
-            raise InputTypeError(f"--set {text}", expected="a number or True or False", got=repr(value))
-    return found
-
-
 def point(text: str | None) -> tuple[float, float] | None:
     """`-5,-2` as a point."""
     if text is None:
@@ -104,12 +127,28 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
     return target, name, value.strip()
 
 
-def _has(rule: Rule, name: str) -> bool:
-    return name in rule.defaults or (name == "betas" and bool(rule.betas))
-
-
 def _parsed(rule: Rule, name: str, value: str) -> Any:
     if name != "betas":
         return rule.hyper(name).parse(value, rule.name)
     parts = value.strip("()").split(",")
     return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(rule.betas, parts, strict=False))
+
+
+def _of_class(make: Any, name: str, value: str, text: str) -> Any:
+    """An argument of a class or a factory, as Python writes it."""
+    found: Any
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        words = {"true": True, "false": False, "nan": float("nan"), "inf": float("inf")}
+        found = words.get(value.lower(), value)
+    default = _parameters(make).get(name)
+    if default is not None and isinstance(default.default, int | float) and isinstance(found, str):
+        raise InputTypeError(f"--set {text}", expected="a number or True or False", got=repr(value))
+    return found
+
+
+def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
+    from steprule.steppers import parameters_of
+
+    return parameters_of(make)

@@ -60,6 +60,11 @@ def say(text: str = "") -> None:
     Console(highlight=False, soft_wrap=True).print(escape(text))
 
 
+def note(text: str) -> None:
+    """A line on stderr: what is worth saying beside the result."""
+    sys.stderr.write(f"steprule: {text}\n")
+
+
 def table(
     title: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, left: Sequence[int] = (0,), wrap: bool = False
 ) -> None:

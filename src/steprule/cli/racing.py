@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from steprule.errors import DataError, InputError
 from steprule.files import write_aside
 from steprule.races import as_given
 from steprule.reports import html, race_page
-from steprule.rules.parts import composed
-from steprule.rules.rule import Rule
+from steprule.rules.load import load_object
 
 COMMAND = "command.json"
 """What was typed, beside the results: from it shards are merged."""
@@ -125,21 +125,42 @@ def _arguments(asked: Asked) -> dict[str, Any]:
 
 
 def _competitors(rules: Sequence[str] | None, settings: Sequence[str]) -> list[Any] | None:
-    """Rules and classes with what --set sets, which is then not searched."""
-    if not settings:
-        return list(rules) if rules else None
+    """Rules, classes and a file's own competitors, with what --set sets, which is then not searched."""
     if not rules:
-        raise InputError("--set", expected="rules to set it for", got="the whole catalogue", hint="Name the rules.")
-    return [races.Competitor(name, None, hypers) for name, hypers in zip(rules, _hypers(rules, settings), strict=True)]
+        if settings:
+            raise InputError("--set", expected="rules to set it for", got="the whole catalogue", hint="Name the rules.")
+        return None
+    found = _typed(rules)
+    hypers = _hypers(rules, found, settings)
+    return [
+        replace(own, hypers={**own.hypers, **set_}) if set_ or own.label else name
+        for name, own, set_ in zip(rules, found, hypers, strict=True)
+    ]
 
 
-def _hypers(rules: Sequence[str], settings: Sequence[str]) -> list[dict[str, Any]]:
-    found = [training.resolve(r) for r in rules]
-    plain = [composed(r) for r in found if isinstance(r, Rule)]
-    of_rules = iter(options.settings_for(plain, settings)) if plain else iter(())
-    if plain or not settings:
-        return [next(of_rules) if isinstance(what, Rule) else {} for what in found]
-    return [options.settings_of_class(what, settings) for what in found]
+def _typed(rules: Sequence[str]) -> list[races.Competitor]:
+    """What each name means. Two of one label, as a pupil's `adam` beside ours, are told apart by what was typed."""
+    found = []
+    for name in rules:
+        own = load_object(name, kind="optimizer") if ":" in name and not name.endswith(".py") else None
+        found.append(own if isinstance(own, races.Competitor) else races.Competitor(name))
+    labels = [_label(own) for own in found]
+    return [
+        replace(own, label=name) if labels.count(label) > 1 and name != label else own
+        for name, own, label in zip(rules, found, labels, strict=True)
+    ]
+
+
+def _label(own: races.Competitor) -> str:
+    return own.label or training.name_of(training.resolve(own.optimizer))
+
+
+def _hypers(rules: Sequence[str], found: Sequence[races.Competitor], settings: Sequence[str]) -> list[dict[str, Any]]:
+    takers = [
+        options.taker_of(training.resolve(own.optimizer), name, _label(own))
+        for name, own in zip(rules, found, strict=True)
+    ]
+    return options.settings_for(takers, settings)
 
 
 def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: bool) -> None:
@@ -148,9 +169,12 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
         raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
     entries = None
     if rules:
-        found = [training.resolve(r) for r in rules]
-        hypers = _hypers(rules, settings)
-        entries = [as_given.Entry(training.name_of(w), w, h) for w, h in zip(found, hypers, strict=True)]
+        found = _typed(rules)
+        hypers = _hypers(rules, found, settings)
+        entries = [
+            as_given.Entry(_label(own), training.resolve(own.optimizer), {**own.hypers, **set_})
+            for own, set_ in zip(found, hypers, strict=True)
+        ]
     folder = out or Path("runs") / _plain(on[0])
     with output.progress("race") as advance:
         result = as_given.compare(
