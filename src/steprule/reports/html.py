@@ -35,7 +35,7 @@ def write_report(race: Comparison, path: Path, *, command: Sequence[str] = ()) -
 
 def page(race: Comparison, command: Sequence[str] = ()) -> str:
     """The page as text."""
-    title = f"Optimizers on {race.problem.name}: {len(race.seeds)} seeds"
+    title = f"Optimizers on {race.problem.name}: {len(race.seeds)} seed{'s' if len(race.seeds) > 1 else ''}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(in_words(race.rows))}</p>',
@@ -67,7 +67,7 @@ def _chart(figure: go.Figure | None) -> str:
 
 
 def _table(race: Comparison) -> str:
-    heads = ("", "mean", "sd", "middle 95 % of seeds", "s a run", "diverged", "printed by the book")
+    heads = ("", "mean ± sd", "middle 95 % of seeds", "s a run", "diverged", "printed by the book")
     lines = []
     for row in race.rows:
         book = "; ".join(
@@ -76,11 +76,10 @@ def _table(race: Comparison) -> str:
         )
         colour = style_of(row.method).colour
         cells = [
-            f"{row.mean:.5f}",
-            f"{row.sd:.5f}",
-            f"[{row.low:.5f}, {row.high:.5f}]",
+            row.spread,
+            row.middle,
             f"{row.seconds:.3f}",
-            str(row.diverged),
+            f"{row.diverged} of {row.seeds}" if row.diverged else "0",
             book or "–",
         ]
         swatch = f'<span class="swatch" style="background:{colour}"></span>'
@@ -90,19 +89,19 @@ def _table(race: Comparison) -> str:
 
 
 def _reading_the_table(race: Comparison) -> str:
-    text = (
-        "Loss on the full data after the last step. Mean and standard deviation over the seeds that did not diverge. "
-    )
+    text = "Loss on all training samples after the last step. Mean and standard deviation over the seeds that did not diverge. "
     text += "Seconds: the training steps of one run, median over the seeds, without evaluation."
     if race.floor is not None:
-        text += f" No linear model can go below {race.floor:.8f} (least squares)."
+        text += f" The {race.floor_name} is {race.floor:.8g}."
     return text
 
 
 def _reading_the_dots(race: Comparison) -> str:
     books = [inside for row in race.rows for inside in row.book_inside]
     if not books:
-        return "Each mark is one seed."
+        return "Each mark is one seed." + (
+            "" if len(race.seeds) > 1 else " One seed tells nothing of how far seeds lie apart."
+        )
     outside = [row.label for row in race.rows if not all(row.book_inside)]
     text = f"Each mark is one seed. Of the book's {len(books)} printed figures, {sum(books)} lie among the middle 95 % of seeds"
     text += f"; outside: {escape(', '.join(outside))}." if outside else "."
@@ -113,9 +112,9 @@ def _reading_the_dots(race: Comparison) -> str:
 
 
 def _reading_the_curves(race: Comparison) -> str:
-    text = "Loss on the full data. Line: median over the seeds. Band: the middle 95 % of them."
+    text = "Loss on all training samples. Line: median over the seeds. Band: the middle 95 % of them."
     if race.floor is not None:
-        text += f" The axis counts from the least-squares floor {race.floor:.6f}, so that the last digits can be seen."
+        text += f" The axis counts from the {race.floor_name}, {race.floor:.6g}, so that the last digits can be seen."
     return text
 
 
