@@ -142,6 +142,9 @@ def _hypers(rules: Sequence[str], settings: Sequence[str]) -> list[dict[str, Any
     return [options.settings_of_class(what, settings) for what in found]
 
 
+_INSIDE = {True: "in", False: "OUTSIDE", None: ""}
+
+
 def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: bool) -> None:
     rules, settings, on = asked.get("rules"), asked.get("settings", []), asked.get("on", ["airfoil"])
     if settings and not rules:
@@ -162,12 +165,14 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     if json:
         output.as_json({**result.to_dict(), "report": str(report)})
         return
-    rows = []
+    rows: list[Sequence[str]] = []
+    books = any(row.book for row in result.rows)
     for row in result.rows:
-        book = (f"{b:.6f} {'in' if i else 'OUTSIDE'}" for b, i in zip(row.book, row.book_inside, strict=True))
+        book = (f"{b:.6f} {_INSIDE[i]}".strip() for b, i in row.beside_book)
         label = row.label + (f" ({row.diverged} of {row.seeds} diverged)" if row.diverged else "")
-        rows.append((label, row.spread, row.middle, f"{row.seconds:.3f}", "\n".join(book) or "-"))
-    heads = ("", "mean ± sd", "95 % of seeds", "s a run", "book's figure")
+        own = (label, row.spread, row.middle, f"{row.seconds:.3f}")
+        rows.append((*own, "\n".join(book) or "-") if books else own)
+    heads = ("", "mean ± sd", "95 % of seeds", "s a run", *(["book's figure"] if books else []))
     count = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
     output.table(f"{result.problem.name}: final training loss over {count}", heads, rows, left=(0, 4))
     floor = f"The {result.floor_name}: {result.floor:.8g}. " if result.floor is not None else ""

@@ -181,6 +181,8 @@ class Race(Shown):
             level = len(cell.level_with_best) - 1
             within = f" {interval(best.low, best.high, '.5g')}" if best.low is not None else ""
             ending = f"{level} of {len(cell.standings) - 1} others cannot be told apart from it"
+            if len(cell.standings) < 2:
+                ending = "nobody to compare it with"
             if not cell.tells:
                 ending = "nobody learnt anything"
             lines.append(
@@ -392,12 +394,14 @@ class Race(Shown):
 
     @cached_property
     def agreement(self) -> dict[str, tuple[float, float, float]]:
-        """For each schedule how far the problems rank alike: Kendall's tau and its interval; {} for one problem or two rules."""
+        """For each schedule how far the problems rank alike: Kendall's tau and its interval. {} for one problem or two rules,
+        and where one study or one fresh seed has no interval; without schedules of which some problem tells nothing."""
         labels = [r.label for r in self.spec.runners]
-        if len(self.spec.problems) < 2 or len(labels) < 3:
+        if len(self.spec.problems) < 2 or len(labels) < 3 or not self.tells_luck:
             return {}
         names = [p.name for p in self.spec.problems]
-        cells = {s: [[self.outcomes(p, s, n) for n in labels] for p in names] for s in self.spec.schedules}
+        telling = [s for s in self.spec.schedules if all(self.cell(p, s).tells for p in names)]
+        cells = {s: [[self.outcomes(p, s, n) for n in labels] for p in names] for s in telling}
         return {schedule: statistics.rank_agreement(own) for schedule, own in cells.items()}
 
     @cached_property

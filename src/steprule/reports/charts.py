@@ -82,9 +82,10 @@ def distributions(race: Comparison) -> go.Figure:
         name="torch class, one seed",
         marker={"symbol": "circle-open", "color": "#555", "size": 8},
     )
-    figure.add_scatter(
-        x=[None], y=[None], mode="lines", name="middle 95 % of seeds", line={"color": "#999", "width": 3}
-    )
+    if len(race.seeds) > 1:
+        figure.add_scatter(
+            x=[None], y=[None], mode="lines", name="middle 95 % of seeds", line={"color": "#999", "width": 3}
+        )
     if race.floor is not None:
         figure.add_vline(x=race.floor, line={"dash": "dash", "color": "black"})
         figure.add_scatter(

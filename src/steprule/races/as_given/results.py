@@ -36,7 +36,7 @@ class Row:
     """How many seeds ended above where they began, or not finite; they count in the percentiles, not in mean and sd."""
     book: tuple[float, ...]
     book_inside: tuple[bool, ...]
-    """For each of the book's figures, whether it lies between `low` and `high`."""
+    """For each of the book's figures, whether it lies between `low` and `high`; empty for one seed, which has no spread."""
 
     @property
     def spread(self) -> str:
@@ -49,6 +49,11 @@ class Row:
     def middle(self) -> str:
         """The middle 95 % of the seeds in words; a dash for one seed."""
         return f"[{self.low:#.5g}, {self.high:#.5g}]" if self.seeds > 1 else "-"
+
+    @property
+    def beside_book(self) -> list[tuple[float, bool | None]]:
+        """The book's figures, and whether each lies inside; None for one seed."""
+        return [*zip(self.book, self.book_inside or [None] * len(self.book), strict=True)]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON; what is not finite is None."""
@@ -81,7 +86,7 @@ def _row(entry: Entry, runs: list[Run]) -> Row:
         seconds=float(np.median([run.seconds for run in runs])),
         diverged=len(final) - len(kept),
         book=entry.book,
-        book_inside=tuple(low <= figure <= high for figure in entry.book),
+        book_inside=tuple(low <= figure <= high for figure in entry.book) if len(runs) > 1 else (),
     )
 
 
