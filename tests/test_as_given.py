@@ -50,7 +50,8 @@ def test_divergence_does_not_spoil_the_table() -> None:
     assert wild.diverged == 3
     assert np.isinf(wild.high)
     assert np.isfinite([tame.mean, tame.sd, tame.low, tame.high]).all()
-    assert "nothing to compare it with" in in_words(result.rows)
+    assert "tame alone diverged with no seed, so there is nothing to compare it with" in in_words(result.rows)
+    assert "wild with 3 of 3 seeds" in in_words(result.rows)
     assert "wild" in page(result)
 
 

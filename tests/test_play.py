@@ -421,6 +421,8 @@ def test_formulas_on_both_sides(page: Page) -> None:
         theirs = np.array(page.evaluate(script, [text, points.tolist()]))
         assert theirs[:, 0] == pytest.approx(ours.value(points), rel=FORMULA, abs=FORMULA), text
         assert theirs[:, 1:] == pytest.approx(ours.gradient(points), rel=FORMULA, abs=FORMULA), text
+    for text in ("x^2 + y^2", "log(x)", "sqrt(-y) + x^2", "1/(x+4)", "log(x*y-1)", "x^1000", "sqrt(2-x^2-y^2)"):
+        assert tuple(page.evaluate("(text) => groundOf(text).start", text)) == formulas.surface_of(text).start, text
     for text in BAD:
         at = page.evaluate(
             "(text) => { try { surfaceOf(text); return null; } catch (e) { return e instanceof FormulaError ? e.at : 'other'; } }",

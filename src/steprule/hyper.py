@@ -54,6 +54,19 @@ class Search:
             return 1 - float((1 - self.low) ** (1 - share) * (1 - self.high) ** share)
         return float(self.low ** (1 - share) * self.high**share)
 
+    def share(self, value: float) -> float:
+        """How far a value lies on the way from low to high, on the scale: 0 to 1 inside; what `at` turns back.
+
+        >>> round(Search(0.9, 0.999, "complement").share(0.99), 6)
+        0.5
+        """
+        a, b, c = self.low, value, self.high
+        if self.scale == "complement":
+            a, b, c = (1 - x for x in (a, b, c))
+        if self.scale != "linear":
+            a, b, c = (math.log(x) if x > 0 else -math.inf for x in (a, b, c))
+        return (b - a) / (c - a) if c != a else math.nan
+
 
 @dataclass(frozen=True)
 class OffAtZero:
@@ -197,6 +210,22 @@ class Hyper:
         return (self.default,) if self.is_whole else (False, True) if self.is_flag else (0.0, 0.5)
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The least and the largest number that its bounds allow, or the ends that it may come near to; inf for none."""
+        low, high = -math.inf, math.inf
+        for bound in self.bounds:
+            match bound:
+                case Ge(limit) | Gt(limit):
+                    low = float(limit)  # type: ignore[arg-type]
+                case Le(limit) | Lt(limit):
+                    high = float(limit)  # type: ignore[arg-type]
+        return low, high
+
+    def allows(self, number: float) -> bool:
+        """Whether a number is finite and within the bounds."""
+        return math.isfinite(number) and all(_holds(bound, number) for bound in self.bounds)
+
+    @property
     def range(self) -> str:
         """The values allowed, in words: "a number in [0, 1)"."""
         if self.is_flag:
@@ -223,7 +252,7 @@ class Hyper:
         if isinstance(value, bool | str) or not isinstance(value, numbers.Real):
             raise self._refusal(InputTypeError, value, rule)
         number = float(value)
-        if not math.isfinite(number) or not all(_holds(bound, number) for bound in self.bounds):
+        if not self.allows(number):
             raise self._refusal(InputError, value, rule)
         if self.is_whole and number != int(number):
             raise self._refusal(InputError, value, rule)
@@ -360,9 +389,22 @@ def each_of(annotation: object) -> Each | None:
     return next((m for m in _marks(annotation) if isinstance(m, Each)), None)
 
 
-def said(value: Value, form: str = "g") -> str:
-    """A hyperparameter's value in words: a number in this form, a flag or a choice by its name."""
-    return f"{value:{form}}" if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
+def said(value: Value, digits: int = 6, hyper: Hyper | None = None) -> str:
+    """A hyperparameter's value as it can be set: a number with so many digits, a flag or a choice by its name.
+
+    A number has more digits where it takes them to tell it from 1, as of a decay, or to stay within `hyper`'s bounds.
+
+    >>> said(0.012345, 3), said(0.9998123, 3), said(1.0, 3), said(True)
+    ('0.0123', '0.999812', '1', 'True')
+    """
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        return str(value)
+    for more in range(digits, 17):
+        shown = f"{value:.{more}g}"
+        close = abs(float(shown) - value) <= 0.005 * abs(1 - value)
+        if close and (hyper is None or hyper.allows(float(shown)) or not hyper.allows(value)):
+            return shown
+    return repr(value)
 
 
 def _marks(annotation: object) -> Any:

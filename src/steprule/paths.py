@@ -46,7 +46,7 @@ class Trace(Shown):
     of: Rule | str = field(default="", repr=False)
     """What walked."""
     tuned: bool = False
-    """Whether the learning rate was chosen as the best for this surface, start and number of steps."""
+    """Whether the learning rate was chosen as the best of `LR_GRID` for this surface, start and number of steps."""
     label: str = ""
 
     @property
@@ -60,6 +60,26 @@ class Trace(Shown):
         finite = np.isfinite(self.points).all(axis=1) & np.isfinite(self.values)
         return None if finite.all() else int(np.argmin(finite))
 
+    @property
+    def rose(self) -> bool:
+        """Whether the last value is above the first, or not finite."""
+        return not self.values[-1] <= self.values[0]
+
+    @property
+    def at_end(self) -> str:
+        """ "lowest tried" or "highest tried" where the learning rate was chosen and is an end of `LR_GRID`: a better one may
+        lie beyond."""
+        ends = {LR_GRID[0]: "lowest tried", LR_GRID[-1]: "highest tried"}
+        return ends.get(float(self.hypers["lr"]), "") if self.tuned else ""
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know of its end and its learning rate, in few words; none for a path that went down at a rate inside."""
+        found = [f"not finite from step {self.diverged_at}"] if self.diverged_at is not None else []
+        if self.rose and not found:
+            found.append("ends above its start")
+        return (*found, *([f"lr {self.at_end}"] if self.at_end else []))
+
     def in_words(self) -> str:
         """Where it went, and how the value fell.
 
@@ -70,7 +90,9 @@ class Trace(Shown):
         """
         (a, b), (c, d) = self.points[0], self.points[-1]
         ending = f"to ({c:.6g}, {d:.6g})" if self.diverged_at is None else f"not finite from step {self.diverged_at}"
-        fall = f"value {self.values[0]:.5g} -> {self.values[-1]:.5g}" + (" (best lr here)" if self.tuned else "")
+        fall = f"value {self.values[0]:.5g} -> {self.values[-1]:.5g}"
+        if self.tuned:
+            fall += f" ({', '.join(self.cautions) or 'best lr here'})"
         noise = f", noise {self.noise:g}, seed {self.seed}" if self.noise else ""
         set_ = ", ".join(f"{n}={said(v)}" for n, v in self.hypers.items() if v)
         with np.errstate(invalid="ignore"):
@@ -114,6 +136,7 @@ class Trace(Shown):
             "seed": self.seed,
             "noise": self.noise,
             "tuned": self.tuned,
+            "cautions": list(self.cautions),
             "diverged_at": self.diverged_at,
             "points": [[_plain(x), _plain(y)] for x, y in self.points],
             "values": [_plain(v) for v in self.values],
@@ -168,10 +191,11 @@ def best_rate(
     seed: int = 0,
     noise: float | None = None,
     **hypers: Any,
-) -> float:
+) -> float | None:
     """The learning rate of `LR_GRID` with the lowest value after `steps`, among those whose path stays in the window.
 
-    Where no path stays in the window, the lowest of all. Raises `InputError` for a rule without a learning rate.
+    Where no path stays in the window, the lowest of all; None where each one diverges. The grid has ends: the best may be one
+    of them, and a better one beyond it. Raises `InputError` for a rule without a learning rate.
     """
     found, ground = composed(rules.resolve(rule)), surfaces.get(surface)
     bound = found.bind(hypers)
@@ -187,8 +211,11 @@ def best_rate(
     else:
         many = np.broadcast_to(begin, (len(LR_GRID), 2)).copy()
         paths = _walk(found, ground, many, steps, disturbances, {**bound, "lr": LR_GRID[:, None]})
-    last = ground.value(paths[-1])
-    last = np.where(np.isfinite(last), last, np.inf)
+    values = ground.value(paths)
+    finite = np.isfinite(values).all(axis=0) & np.isfinite(paths).all(axis=(0, 2))
+    last = np.where(finite, values[-1], np.inf)
+    if not np.isfinite(last).any():
+        return None
     (x0, x1), (y0, y1) = ground.window
     with np.errstate(invalid="ignore"):
         inside = ((paths >= (x0, y0)) & (paths <= (x1, y1))).all(axis=(0, 2))
@@ -206,11 +233,14 @@ def tuned_trace(
     noise: float | None = None,
     **hypers: Any,
 ) -> Trace:
-    """The path at the learning rate of `best_rate`; a rule without one runs as it is."""
+    """The path at the learning rate of `best_rate`; a rule without a learning rate runs as it is, and so does one that
+    diverges at each, which is then not `tuned`."""
     found = rules.resolve(rule)
     if "lr" not in found.defaults:
         return trace(found, surface, start, steps, seed=seed, noise=noise, **hypers)
     rate = best_rate(found, surface, start, steps, seed=seed, noise=noise, **hypers)
+    if rate is None:
+        return trace(found, surface, start, steps, seed=seed, noise=noise, **hypers)
     return replace(trace(found, surface, start, steps, seed=seed, noise=noise, lr=rate, **hypers), tuned=True)
 
 
@@ -255,6 +285,11 @@ def _checked_start(start: object, surface: Surface) -> Array:
         raise InputTypeError("start", expected="two numbers x, y", got=repr(point)) from None
     if array.shape != (2,) or not np.isfinite(array).all():
         raise InputError("start", expected="two finite numbers x, y", got=repr(point))
+    if not surface.holds(array):
+        got = f"({array[0]:g}, {array[1]:g}), where its value is {surface.value(array):g}"
+        if np.isfinite(surface.value(array)):
+            got = f"({array[0]:g}, {array[1]:g}), where its gradient is not finite"
+        raise InputError(f"start on {surface.name}", expected="a point where the surface is finite", got=got)
     return array
 
 

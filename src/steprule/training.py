@@ -81,7 +81,7 @@ class Run(Shown):
 
     def in_words(self) -> str:
         """With what it was trained, and how the loss fell."""
-        head = f"{self.optimizer} on {self.problem}: loss {self.losses[0]:.6f} -> {self.final_loss:.6f}"
+        head = f"{self.optimizer} on {self.problem}: loss {self.losses[0]:#.6g} -> {self.final_loss:#.6g}"
         how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}"
         set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
         pace = f"{self.seconds:.3f} s of training steps"

@@ -236,6 +236,8 @@ def descent(judged: Judged) -> Answer:
         return "warning", "it never moves: p comes back as it went in"
     if path.diverged_at is None and share < DESCENDS:
         return "", f"{bowl} falls to {share:.1e} of its start in 50 steps"
+    if "lr" in path.hypers and not path.tuned:
+        raise FailedError(f"{bowl} is not finite after 50 steps, at every learning rate tried")
     tuned = "at the best learning rate" if path.tuned else "with its own step length, for it has no lr"
     ends = (
         f"{bowl} is at {share:.2g} of its start after 50 steps, {tuned}"
@@ -245,7 +247,7 @@ def descent(judged: Judged) -> Answer:
     graph = variant_of(judged.rule, judged.rule.bind({})).graph()
     if graph.inputs["p"] in below(graph.outputs["p"]) and _ascends(path):
         raise FailedError(f"it goes up: the sign of the step is reversed, so {bowl} never falls")
-    if path.tuned and (path.diverged_at is not None or not share <= 1):
+    if path.tuned and path.rose:
         raise FailedError(f"it ends above its start: {ends}")
     return "warning", ends
 

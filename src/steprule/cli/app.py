@@ -186,7 +186,10 @@ def trace(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Walk one rule or many over a surface, each at its best learning rate unless --set lr or --defaults says otherwise."""
+    """Walk one rule or many over a surface, each at its best learning rate unless --set lr or --defaults says otherwise.
+
+    The best of 141 rates from 0.0001 to 1000. Where it is the lowest or the highest of them, the table says so.
+    """
     from steprule import paths
     from steprule.cli import options, output
     from steprule.rules.parts import composed
@@ -195,10 +198,12 @@ def trace(
     takers = [options.taker_of(r, typed) for r, typed in zip(found, rules, strict=True)]
     hypers = options.settings_for(takers, settings or [])
     begin = options.point(start)
-    walked = []
+    walked, hopeless = [], []
     for rule, own in zip(found, hypers, strict=True):
-        walk = paths.trace if defaults or "lr" in own else paths.tuned_trace
+        tune = not defaults and "lr" not in own
+        walk = paths.tuned_trace if tune else paths.trace
         walked.append(walk(rule, surface, begin, steps, seed=seed, noise=noise, **own))
+        hopeless.append(tune and "lr" in rule.defaults and not walked[-1].tuned)
     if out is not None:
         from steprule.reports import paths as pictures
 
@@ -207,14 +212,20 @@ def trace(
         output.as_json([t.to_dict() for t in walked])
         return
     rows = []
-    for t in walked:
-        end = "diverged: not finite from step " + str(t.diverged_at) if t.diverged_at is not None else ""
-        rate = f"{t.hypers['lr']:.4g}" + (" best" if t.tuned else "") if "lr" in t.hypers else "-"
-        rows.append((t.rule, rate, f"{t.points[-1, 0]:.6f}", f"{t.points[-1, 1]:.6f}", f"{t.values[-1]:.6g}", end))
+    for t, none in zip(walked, hopeless, strict=True):
+        said = [*t.cautions, *(["so at every lr tried"] if none else [])]
+        rate = f"{t.hypers['lr']:.4g}" + (" best" if t.tuned and not t.rose else "") if "lr" in t.hypers else "-"
+        rows.append((t.rule, rate, *(_decimals(v) for v in t.points[-1]), f"{t.values[-1]:.6g}", "; ".join(said)))
     title = f"{walked[0].surface}, {steps} steps from ({walked[0].points[0, 0]:g}, {walked[0].points[0, 1]:g})"
-    output.table(title, ("rule", "lr", "x", "y", "value", ""), rows, left=(0, 5))
+    output.say(title)
+    output.table("", ("rule", "lr", "x", "y", "value", ""), rows, left=(0, 5))
     if out is not None:
         output.say(f"\nWritten: {out}")
+
+
+def _decimals(value: float) -> str:
+    """Six decimals, as the tutorial prints points; what has no place there in six digits."""
+    return f"{value:.6f}" if abs(value) < 1e6 else f"{value:.6g}"
 
 
 @app.command()
@@ -268,7 +279,7 @@ def train(
         output.as_json(run.to_dict())
         return
     output.say(
-        f"{run.optimizer} on {run.problem}: loss {run.losses[0]:.6f} -> {run.final_loss:.6f}{_fate(run.diverged)}"
+        f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
     output.say(f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps")
 
@@ -297,6 +308,7 @@ def sweep(
     """Train thousands of hyperparameter points at once: Sobol points over ranges, every one with every seed."""
     from steprule import sweeps
     from steprule.cli import options, output
+    from steprule.hyper import said
     from steprule.rules.parts import composed
 
     found = composed(catalogue.resolve(rule))
@@ -313,20 +325,30 @@ def sweep(
     if json:
         output.as_json(result.to_dict())
         return
-    order = result.scores.mean(axis=1).argsort(kind="stable")[:10]
-    rows = []
-    for k in order:
-        numbers = [f"{result.hypers[n][k]:.4g}" for n in drawn]
-        held = [f"{v[k].mean():.5f}" for v in (result.train, result.validation, result.test)]
-        rows.append((*numbers, *held, str(int(result.diverged[k].sum())) or ""))
-    heads = (*drawn, "train", "validation", "test", "diverged")
-    title = f"{result.optimizer} on {result.problem}: the ten best of {points} points, means of {seeds} seeds"
-    output.table(title, heads, rows, left=())
+    order = result.order[:10]
+    known = {h.name: h for h in found.hypers}
+    rows = [
+        (
+            *(said(result.hypers[n][k].item(), 4, known[n]) for n in drawn),
+            *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
+        )
+        for k in order
+    ]
+    best = f"the best {len(order)} of {points} points" if points > 1 else "one point"
+    title = f"{result.optimizer} on {result.problem}: {best} by the {result.chosen_by}"
+    title += f", means of {seeds} seeds" if seeds > 1 else ""
+    if len(order):
+        output.say(title)
+        output.table("", (*drawn, *result.measured), rows, left=())
+    else:
+        output.say(f"{result.optimizer} on {result.problem}: no best, every point diverged with some seed.")
+    for caution in result.cautions:
+        output.say(f"\n{caution}")
     dead = int(result.diverged.sum())
     pays = sweeps.pays_after(found, on, result)
-    pace = f"{result.lanes:,} lanes in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} a second"
+    pace = f"{result.lanes:,} lane{'s' if result.lanes > 1 else ''} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} a second"
     built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
-    output.say(f"\n{pace}{built}; {result.engine}; {dead:,} lanes diverged.")
+    output.say(f"\n{pace}{built}; {result.engine}; {dead:,} of {result.lanes:,} diverged.")
     if pays is not None:
         output.say(f"Without a kernel it would have caught up after {pays:.2g} s: compiling pays beyond that.")
     if out is not None:

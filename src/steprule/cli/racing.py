@@ -14,6 +14,7 @@ from steprule.cli import options, output
 from steprule.errors import DataError, InputError
 from steprule.files import write_aside
 from steprule.races import as_given
+from steprule.races.results import interval
 from steprule.reports import html, race_page
 from steprule.rules.load import load_object
 
@@ -74,9 +75,11 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
         output.as_json({**result.to_dict(), "report": str(report), "figures": [str(f) for f in figures]})
         return
     for cell in result.cells:
-        output.table(f"{cell.problem}, {cell.schedule} learning rate", HEADS, _rows(result, cell), left=(0, 5))
+        heads = ("", cell.measure.loss, "95 %", "untuned", "lr", "against lowest")
+        output.table(f"{cell.problem}, {cell.schedule} learning rate", heads, _rows(cell), left=(0, 5))
         output.say()
-    output.say(f"open: cannot be told apart. same: differs by less than {result.threshold}. real: by more.\n")
+    of = "" if all(cell.scale.ratios for cell in result.cells) else ", of the loss or of its fall"
+    output.say(f"open: cannot be told apart. same: differs by less than {result.threshold}{of}. real: by more.\n")
     for paragraph in races.in_words(result):
         output.say(paragraph + "\n")
     kept = f", {result.kept:,} were there already" if result.kept else ""
@@ -84,22 +87,20 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
     output.say(f"Results: {result.results}\nReport:  {report}")
 
 
-HEADS = ("", "test loss", "95 %", "untuned", "lr", "against lowest")
-
-
-def _rows(result: races.Race, cell: races.Cell) -> list[Sequence[str]]:
+def _rows(cell: races.Cell) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = []
     best = cell.standings[0].label
     for s in cell.standings:
         word = "lowest" if s.label == best else _against(cell, best, s.label)
+        gone = f"{s.diverged:.0%} diverged" if s.diverged >= 0.005 else "some diverged" if s.diverged else ""
         rows.append(
             (
                 s.label,
                 f"{s.loss:.4g}",
-                f"[{s.low:.4g}, {s.high:.4g}]" if result.spec.studies > 1 else "-",
+                interval(s.low, s.high),
                 f"{s.default:.4g}" if s.default is not None else "-",
                 f"{s.lr:.3g}" if s.lr is not None else "-",
-                word,
+                "; ".join(filter(None, (word if s.learnt else "learnt nothing", gone))),
             )
         )
     return rows
@@ -108,7 +109,7 @@ def _rows(result: races.Race, cell: races.Cell) -> list[Sequence[str]]:
 def _against(cell: races.Cell, best: str, label: str) -> str:
     pair = cell.pair(best, label)
     if (verdict := pair.verdict()) == "real":
-        return f"{pair.percent[0]:+.1f} % real"
+        return f"{pair.percent[0]:+.1f} %{cell.scale.of} real"
     return verdict
 
 
@@ -163,6 +164,9 @@ def _hypers(rules: Sequence[str], found: Sequence[races.Competitor], settings: S
     return options.settings_for(takers, settings)
 
 
+_INSIDE = {True: "in", False: "OUTSIDE", None: ""}
+
+
 def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: bool) -> None:
     rules, settings, on = asked.get("rules"), asked.get("settings", []), asked.get("on", ["airfoil"])
     if settings and not rules:
@@ -186,15 +190,17 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     if json:
         output.as_json({**result.to_dict(), "report": str(report)})
         return
-    rows = []
+    rows: list[Sequence[str]] = []
+    books = any(row.book for row in result.rows)
     for row in result.rows:
-        book = (f"{b:.6f} {'in' if i else 'OUTSIDE'}" for b, i in zip(row.book, row.book_inside, strict=True))
-        spread, interval = f"{row.mean:.5f} ± {row.sd:.5f}", f"[{row.low:.5f}, {row.high:.5f}]"
-        label = row.label + (f" ({row.diverged} diverged)" if row.diverged else "")
-        rows.append((label, spread, interval, f"{row.seconds:.3f}", "\n".join(book) or "-"))
-    heads = ("", "mean ± sd", "95 % of seeds", "s a run", "book's figure")
-    output.table(f"{result.problem.name}: final loss over {len(result.seeds)} seeds", heads, rows, left=(0, 4))
-    floor = f"Floor (least squares): {result.floor:.8f}. " if result.floor is not None else ""
+        book = (f"{b:.6f} {_INSIDE[i]}".strip() for b, i in row.beside_book)
+        label = row.label + (f" ({row.diverged} of {row.seeds} diverged)" if row.diverged else "")
+        own = (label, row.spread, row.middle, f"{row.seconds:.3f}")
+        rows.append((*own, "\n".join(book) or "-") if books else own)
+    heads = ("", "mean ± sd", "95 % of seeds", "s a run", *(["book's figure"] if books else []))
+    count = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
+    output.table(f"{result.problem.name}: final training loss over {count}", heads, rows, left=(0, 4))
+    floor = f"The {result.floor_name}: {result.floor:.8g}. " if result.floor is not None else ""
     kept = f", {result.kept} runs were there already" if result.kept else ""
     output.say(f"\n{floor}{result.seconds:.1f} s{kept}.")
     output.say(as_given.in_words(result.rows))

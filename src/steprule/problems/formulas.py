@@ -67,7 +67,21 @@ def surface_of(text: str) -> Surface:
     flatter = np.linalg.norm(bare.gradient(polished.x)) <= np.linalg.norm(bare.gradient(best))
     if np.isfinite(polished.fun) and polished.fun <= bare.value(best) and flatter:
         best = polished.x
-    return Surface(text, expression, ((float(best[0]), float(best[1])),), WINDOW, START)
+    return Surface(text, expression, ((float(best[0]), float(best[1])),), WINDOW, _start(bare))
+
+
+def _start(surface: Surface) -> Point:
+    """`START`, or a mirror image of it, or the nearest point of a grid, where value and gradient are finite.
+
+    The playground's page does the same (`play/page/state.js`).
+    """
+    x, y = START
+    side = np.linspace(-5, 5, 41)
+    grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    grid = grid[np.argsort(((grid - START) ** 2).sum(axis=1), kind="stable")]
+    tried = np.array([(x, y), (x, -y), (-x, y), (-x, -y), *grid])
+    held = np.flatnonzero(surface.holds(tried))
+    return tuple(tried[held[0]].tolist()) if len(held) else START
 
 
 def is_formula(text: str) -> bool:

@@ -56,6 +56,10 @@ class Surface:
             g[np.all(p == cusp, axis=-1)] = 0.0
         return g
 
+    def holds(self, points: ArrayLike) -> Any:
+        """Whether value and gradient are finite at `points` [..., 2]: [...]."""
+        return np.isfinite(self.value(points)) & np.isfinite(self.gradient(points)).all(axis=-1)
+
     @property
     def minimum(self) -> float:
         """The least value."""

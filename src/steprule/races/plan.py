@@ -8,6 +8,7 @@ default and a row of learning rates on fresh seeds.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from steprule.hyper import Search
 from steprule.races import spaces
 from steprule.races.spec import BLOCK, Runner, Spec
+from steprule.rules.parts import composed
 from steprule.sweeps.points import sobol
 
 Array = NDArray[Any]
@@ -164,15 +166,39 @@ def _shift(spec: Spec, done: Sequence[Phase]) -> float:
     tuned = done[-1]
     if "lr" not in tuned.space or len(done) > MOVES:
         return 0.0
-    own = winners(spec, tuned)
-    living = own[np.isfinite(tuned.scores[own])]
-    ends = np.log10([tuned.space["lr"].low, tuned.space["lr"].high])
-    share = (np.log10(tuned.lanes.hypers["lr"][living]) - ends[0]) / (ends[1] - ends[0])
-    if len(living) == 0:
+    if not len(_living(spec, tuned)):
         return -spaces.SHIFT  # nothing lives: smaller steps
+    end = _end(spec, tuned, "lr")
+    return {"lowest": -spaces.SHIFT, "highest": spaces.SHIFT}.get(end, 0.0)
+
+
+def _living(spec: Spec, tuned: Phase) -> NDArray[np.int64]:
+    """The lanes of the studies' winners that did not diverge."""
+    own = winners(spec, tuned)
+    return np.asarray(own[np.isfinite(tuned.scores[own])])
+
+
+def _end(spec: Spec, tuned: Phase, name: str) -> str:
+    """At which end of its range the best of most studies lies: "lowest", "highest", or "" where it is interior."""
+    values = tuned.lanes.hypers[name][_living(spec, tuned)]
+    share = np.array([tuned.space[name].share(float(v)) for v in values])
+    if not len(share):
+        return ""
     if np.mean(share < spaces.EDGE) > 0.5:
-        return -spaces.SHIFT
-    return spaces.SHIFT if np.mean(share > 1 - spaces.EDGE) > 0.5 else 0.0
+        return "lowest"
+    return "highest" if np.mean(share > 1 - spaces.EDGE) > 0.5 else ""
+
+
+def at_ends(spec: Spec, runner: Runner, tuned: Phase) -> dict[str, str]:
+    """By name at which end of its range the best of most studies lies, where it lies at one, and numbers lie beyond it."""
+    found = {}
+    for name, range_ in tuned.space.items():
+        low, high = composed(runner.what).hyper(name).limits if runner.is_rule else (-math.inf, math.inf)
+        end = _end(spec, tuned, name)
+        bounded = {"lowest": math.isclose(range_.low, low), "highest": math.isclose(range_.high, high)}
+        if end and not bounded[end]:
+            found[name] = end
+    return found
 
 
 def _confirmation(spec: Spec, runner: Runner, tuned: Phase) -> Lanes:

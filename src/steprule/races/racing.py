@@ -14,6 +14,7 @@ from steprule.hardware import hardware
 from steprule.problems.problem import Problem
 from steprule.races import running
 from steprule.races.difference import refuse_another, unknowns_in
+from steprule.races.measure import check_first_loss
 from steprule.races.results import Race
 from steprule.races.running import EngineName, Progress
 from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
@@ -50,22 +51,26 @@ def race(
     """Race `rules` on `problems` after the same tuning effort.
 
     Each competitor is tuned `seeds` times, in independent studies: each study trains `trials` Sobol points of the
-    competitor's space with one seed, the same for all competitors, and chooses by the validation loss. Learning rates are
+    competitor's space with one seed, the same for all competitors, and chooses by the validation loss; by the training loss
+    where the problem has no validation split. Learning rates are
     searched over as many decades for everyone; where most studies' best lies at an end of the range, the range moves and
     the tuning is done again. Every study's winner is trained on `fresh` seeds that no study saw, and compared on the test
-    split. Intervals hold the luck of both tunings and of the seeds; Holm's method keeps the chance of any wrong "real"
-    difference on a problem with a schedule at 5 %.
+    split; on the validation split where there is no test, and on the training samples where nothing is held out
+    (`Cell.measure`). Losses are compared by ratios; by differences where a loss of the problem is 0 or less (`Cell.scale`).
+    Intervals hold the luck of both tunings and of the seeds; Holm's method keeps the chance of any wrong "real" difference
+    on a problem with a schedule at 5 %.
 
     Args:
         rules: rules, Optimizer classes, factories or `Competitor`s; None for the whole catalogue.
         problems: problems or their names; None for airfoil-linear, airfoil-mlp and digits-softmax.
         trials: trainings of a study, 1 or more.
-        seeds: studies, 1 or more; from 2 on differences can be told from luck.
+        seeds: studies, 1 or more; from 2 on, with 2 or more fresh seeds, differences can be told from luck.
         out: a folder. Finished blocks land there and are not trained again, so a race that was interrupted goes on, and
             gives the same bits. None keeps everything in memory.
         fresh: seeds of the comparison, 1 or more.
         schedules: of the learning rate: "constant", "linear" (to zero).
-        matters: the smallest difference that matters, as a share of the loss, 0 or more.
+        matters: the smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by
+            differences, as a share of the fall from the loss before the first step to the lowest competitor's.
         epochs: passes over the data; the problem's own if not given.
         batch_size: samples a step; the problem's own if not given.
         compile: as in `steprule.sweep`.
@@ -78,8 +83,8 @@ def race(
         before: called once the folder is held, before anything is trained.
 
     Raises:
-        StepruleError: an unknown name, a value out of bounds; a folder with another race, or with one that is running; a
-            damaged block; a disk that is full.
+        StepruleError: an unknown name, a value out of bounds; a loss that is not finite before the first step; a folder with
+            another race, or with one that is running; a damaged block; a disk that is full.
         KeyboardInterrupt: with every finished block kept.
 
     >>> found = race(["sgd", "adam"], "airfoil-linear", trials=8, seeds=2, fresh=5, schedules=["linear"], epochs=1)
@@ -99,6 +104,8 @@ def race(
     if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
         hint = "No shard could be told to be of this race; run it whole."
         raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
+    for task in spec.problems:
+        check_first_loss(task, first_seed)
     store = Store(Path(out) if out is not None else None, spec.stated)
     with store.locked("" if shard is None else f"-{index}-of-{count}"):
         before()

@@ -1,4 +1,4 @@
-"""The statistics of a race, on plain arrays. Outcomes are logarithms of losses, so that differences are ratios.
+"""The statistics of a race, on plain arrays. Outcomes are logarithms of losses, so that differences are ratios; or losses.
 
 An outcome array is [studies, seeds]: each study tuned anew, with Sobol points and a seed of its own, and its winner was
 trained on every fresh seed. Studies of two competitors are independent, fresh seeds are the same for both.
@@ -25,15 +25,20 @@ class Difference:
     """The outcome of one minus that of another, and what is known of it."""
 
     estimate: float
-    """Of the logarithms of the losses: -0.02 is a loss 2 % lower."""
+    """In units of outcomes; of logarithms -0.02 is a loss 2 % lower."""
     error: float
     """Standard error: the luck of both tunings and of the seeds."""
     freedom: float
     """Degrees of freedom of that error, after Welch and Satterthwaite."""
 
+    @property
+    def known(self) -> bool:
+        """Whether its error is known: with one study, or one fresh seed, it is not."""
+        return bool(np.isfinite(self.error))
+
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """The confidence interval; everything where the error is unknown."""
-        if not np.isfinite(self.error):
+        if not self.known:
             return -np.inf, np.inf
         reach = float(stats.t.ppf((1 + confidence) / 2, self.freedom)) * self.error
         return self.estimate - reach, self.estimate + reach
@@ -41,7 +46,7 @@ class Difference:
     def p_beyond(self, matters: float) -> float:
         """The p-value of "the difference is no larger than what matters", two-sided."""
         excess = abs(self.estimate) - matters
-        if excess <= 0 or not np.isfinite(self.error):
+        if excess <= 0 or not self.known:
             return 1.0
         if self.error == 0:
             return 0.0
@@ -50,34 +55,38 @@ class Difference:
     def p_within(self, matters: float) -> float:
         """The p-value of "the difference is at least what matters": two one-sided tests."""
         room = matters - abs(self.estimate)
-        if room <= 0 or not np.isfinite(self.error):
+        if room <= 0 or not self.known:
             return 1.0
         return 0.0 if self.error == 0 else float(stats.t.sf(room / self.error, self.freedom))
 
 
+def counted(losses: Array, initial: Array, diverged: Array) -> Array:
+    """Each loss as it counts: who diverged has learnt nothing, and counts with the loss before the first step."""
+    return np.where(diverged | ~np.isfinite(losses), initial, losses)
+
+
 def outcome(losses: Array, initial: Array, diverged: Array) -> Array:
-    """The logarithm of each loss; who diverged counts as having learnt nothing: with the loss before the first step.
-
-    Losses are taken to be positive: one of 0 or less counts as the least that is told apart.
-    """
-    with np.errstate(invalid="ignore"):
-        kept = np.where(diverged | ~np.isfinite(losses), initial, losses)
-        return np.asarray(np.log(np.maximum(kept, LEAST * np.abs(initial))))
+    """The logarithm of each loss as it counts, positive ones; what is below `LEAST` of the first loss counts as that."""
+    return np.asarray(np.log(np.maximum(counted(losses, initial, diverged), LEAST * initial)))
 
 
-def difference(a: Array, b: Array) -> Difference:
-    """The mean outcome of a minus that of b, [studies, seeds] each.
+def difference(a: Array, b: Array | None = None, *, untuned: Array | None = None) -> Difference:
+    """The mean outcome of a, [studies, seeds], minus that of b, tuned likewise; or of one setting, [seeds]; or of nothing.
 
     Tuning luck varies the rows' means, the seeds the columns of the difference; what varies with both is in each of the two
-    and is taken out once. With one study the luck of tuning cannot be known, and the error is infinite.
+    and is taken out once. A setting that nobody tuned has no such luck. With one study the luck of tuning cannot be known,
+    with one seed the luck of seeds, and the error is infinite.
     """
-    columns = a.mean(axis=0) - b.mean(axis=0)
+    tuned = [a] if b is None else [a, b]
+    columns = a.mean(axis=0)
+    for other in (b.mean(axis=0) if b is not None else None, untuned):
+        columns = columns if other is None else columns - other
     estimate, seeds = float(columns.mean()), len(columns)
-    if min(len(a), len(b)) < 2 or seeds < 2:
+    if min(map(len, tuned)) < 2 or seeds < 2:
         return Difference(estimate, np.inf, 1.0)
     by_seed = float(columns.var(ddof=1)) / seeds
     parts, both = [(by_seed, seeds - 1)], 0.0
-    for y in (a, b):
+    for y in tuned:
         studies = len(y)
         parts.append((float(y.mean(axis=1).var(ddof=1)) / studies, studies - 1))
         rest = y - y.mean(axis=1, keepdims=True) - y.mean(axis=0, keepdims=True) + y.mean()

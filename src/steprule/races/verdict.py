@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from steprule.races.results import Cell, Race
+from steprule.hyper import said
+from steprule.races.results import Cell, Pair, Race, Untuned, interval
+from steprule.races.statistics import LEAST
 
 NOT_ADVICE = (
     "Small models, small data and short trainings: such a race says how these rules compare here, at this budget, batch size, "
@@ -24,25 +26,122 @@ def of_cell(race: Race, cell: Cell) -> str:
         f"{cell.problem}, batch {plan.batch_size}, {plan.epochs} epochs, {cell.schedule} learning rate, best of "
         f"{race.spec.trials} trials"
     )
-    if len(cell.standings) < 2:
-        only = cell.standings[0]
-        return f"{where}: {only.label} ends at {only.loss:.4g}; nobody to compare it with."
+    parts = (_order, _diverged, _tuning, _at_ends, _scale, _caution)
+    return f"{where}: " + " ".join(text for part in parts for text in part(race, cell) if text)
+
+
+def _order(race: Race, cell: Cell) -> Iterator[str]:
+    """Who is lowest, and how the others stand to it."""
     best = cell.standings[0]
-    text = f"{where}: {best.label} has the lowest test loss, {best.loss:.4g}"
-    text += f" [{best.low:.4g}, {best.high:.4g}]." if race.spec.studies > 1 else "."
-    if race.spec.studies < 2:
-        return text + " One study cannot tell the luck of tuning from a difference: nothing is called real."
+    if not cell.tells:
+        what = (
+            "nobody learnt anything"
+            if not any(s.learnt for s in cell.standings)
+            else "nobody ended below the first loss"
+        )
+        yield f"{what}, so nothing is compared. The {cell.measure.loss} of {best.label} is {best.loss:.4g}."
+        return
+    within = f" {interval(best.low, best.high)}" if best.low is not None else ""
+    if len(cell.standings) < 2:
+        yield f"{best.label} ends at a {cell.measure.loss} of {best.loss:.4g}{within}; nobody to compare it with."
+        return
+    yield f"{best.label} has the lowest {cell.measure.loss}, {best.loss:.4g}{within}."
+    if not race.tells_luck:
+        few = (
+            "study cannot tell the luck of tuning"
+            if race.spec.studies < 2
+            else "fresh seed cannot tell the luck of seeds"
+        )
+        yield f"One {few} from a difference: nothing is called real."
+        return
+    learnt = {s.label for s in cell.standings if s.learnt}
     against = [p for p in cell.pairs if p.first == best.label]
     named = {v: [p for p in against if p.verdict() == v] for v in ("open", "same", "real")}
-    if named["same"]:
-        text += f" No more than {race.threshold} from it: {_listed([p.second for p in named['same']])}."
-    if named["open"]:
-        text += f" Cannot be told apart from it: {_listed([p.second for p in named['open']])}."
-    if named["real"]:
-        shown = [f"{p.second} {p.percent[0]:+.1f} % [{p.percent[1]:+.1f}, {p.percent[2]:+.1f}]" for p in named["real"]]
-        text += f" Really above it: {_listed(shown)}."
-    real = sum(p.verdict() == "real" for p in cell.pairs)
-    return text + f" Of all {len(cell.pairs)} pairs {real} really differ by more than {race.threshold}."
+    if same := [p.second for p in named["same"] if p.second in learnt]:
+        yield f"No more than {race.threshold}{cell.scale.of} from it: {_listed(same)}."
+    if open_ := [p.second for p in named["open"] if p.second in learnt]:
+        yield f"Cannot be told apart from it: {_listed(open_)}."
+    if real := [f"{p.second} {_by(p)}" for p in named["real"]]:
+        yield f"Really above it: {_listed(real)}."
+    if idle := [s.label for s in cell.standings if s.label not in learnt]:
+        yield f"Learnt nothing: {_listed(idle)}."
+    real_pairs = sum(p.verdict() == "real" for p in cell.pairs)
+    yield f"Of all {len(cell.pairs)} pairs {real_pairs} really differ by more than {race.threshold}{cell.scale.of}."
+
+
+def _diverged(race: Race, cell: Cell) -> Iterator[str]:
+    """Whose fresh runs diverged: their losses are not what they ended at."""
+    runs = race.spec.studies * race.spec.fresh
+    gone = [f"{s.label} in {round(s.diverged * runs)} of {runs} fresh runs" for s in cell.standings if s.diverged]
+    if gone:
+        yield f"Diverged, which counts as the loss before the first step: {_listed(gone)}."
+
+
+def _tuning(race: Race, cell: Cell) -> Iterator[str]:
+    """What the tuning was worth, and whether an untuned rule beats all that were tuned."""
+    if not cell.untuned or not cell.tells:
+        return
+    losses = {s.label: s.default for s in cell.standings}
+    lowest = min(cell.untuned, key=lambda u: losses[u.label] or 0.0)
+    loss = losses[lowest.label]
+    if loss is not None and loss < cell.standings[0].loss:
+        how = "really lower than" if lowest.lowest else "lower, but not really, than"
+        if not race.tells_luck:
+            how = "lower than"
+        every = "every tuned rule" if len(cell.standings) > 1 else "tuned"
+        yield f"Untuned, {lowest.label} ends at {loss:.4g}, {how} {every}."
+    learnt = {s.label for s in cell.standings if s.learnt}
+    named = {
+        v: [u for u in cell.untuned if u.pair.verdict() == v and u.label in learnt] for v in ("real", "same", "open")
+    }
+    if worse := [f"{u.label} (untuned {_by(u.pair)})" for u in named["real"] if _lower(u)]:
+        yield f"Tuning did not pay here for: {_listed(worse)}."
+    if same := [u.label for u in named["same"]]:
+        yield f"Tuning changed no more than {race.threshold}{cell.scale.of} for: {_listed(same)}."
+    if race.tells_luck and (open_ := [u.label for u in named["open"]]):
+        yield f"Tuned and untuned cannot be told apart: {_listed(open_)}."
+
+
+def _lower(untuned: Untuned) -> bool:
+    return untuned.pair.difference.estimate < 0
+
+
+def _at_ends(race: Race, cell: Cell) -> Iterator[str]:
+    """Whose best setting lies at an end of what was searched."""
+    found = []
+    for s in cell.standings:
+        space = race.chain(cell.problem, cell.schedule, s.label)[-2].space
+        for name, end in s.at_end.items():
+            moved = f" after {s.moved} moves" if name == "lr" and s.moved else ""
+            found.append(
+                f"{s.label}'s {name} ({end} of {said(space[name].low, 3)}..{said(space[name].high, 3)}{moved})"
+            )
+    if found:
+        yield f"The best lies at an end of its range, and may lie beyond: {_listed(found)}."
+
+
+def _scale(race: Race, cell: Cell) -> Iterator[str]:
+    """How losses were compared, where it is not by ratios, or where some are below what is told apart."""
+    if not cell.tells:
+        return
+    if not cell.scale.ratios:
+        text = "A loss here is 0 or less, so that ratios mean nothing: losses are compared by their differences"
+        first, last = cell.standings[0].loss + cell.scale.fall, cell.standings[0].loss
+        yield f"{text}, in per cent of the fall from {first:.4g}, before the first step, to {last:.4g}."
+    elif below := [s.label for s in cell.standings if race.below_least(cell.problem, cell.schedule, s.label)]:
+        yield f"Losses below {LEAST:g} of the loss before the first step count as that: {_listed(below)}."
+
+
+def _caution(race: Race, cell: Cell) -> Iterator[str]:
+    """What the loss that judged does not say."""
+    yield cell.measure.caution
+
+
+def _by(pair: Pair) -> str:
+    """By how much the second is above the first."""
+    percent, low, high = pair.percent
+    shown = f"{percent:+.1f} %{pair.scale.of}"
+    return shown if low is None or high is None else f"{shown} [{low:+.1f}, {high:+.1f}]"
 
 
 def _agreement(race: Race) -> list[str]:

@@ -82,20 +82,21 @@ def distributions(race: Comparison) -> go.Figure:
         name="torch class, one seed",
         marker={"symbol": "circle-open", "color": "#555", "size": 8},
     )
-    figure.add_scatter(
-        x=[None], y=[None], mode="lines", name="middle 95 % of seeds", line={"color": "#999", "width": 3}
-    )
+    if len(race.seeds) > 1:
+        figure.add_scatter(
+            x=[None], y=[None], mode="lines", name="middle 95 % of seeds", line={"color": "#999", "width": 3}
+        )
     if race.floor is not None:
         figure.add_vline(x=race.floor, line={"dash": "dash", "color": "black"})
         figure.add_scatter(
             x=[None],
             y=[None],
             mode="lines",
-            name=f"least-squares floor {race.floor:.6f}",
+            name=f"{race.floor_name} {race.floor:.6g}",
             line={"dash": "dash", "color": "black"},
         )
     near, whole = _ranges(race, rows)
-    figure.update_xaxes(title="final loss on the full data (half mean squared error)", range=near, tickformat=".4~f")
+    figure.update_xaxes(title="final loss on all training samples", range=near, tickformat=".5~g")
     figure.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=[escape(r.label) for r in rows], range=[-0.6, len(rows) - 0.4]
     )
@@ -129,6 +130,7 @@ def curves(race: Comparison) -> go.Figure:
         rows=lines, cols=columns, subplot_titles=[escape(m) for m in methods], shared_xaxes=True, shared_yaxes=True,
         horizontal_spacing=0.03, vertical_spacing=0.12 if lines < 4 else 0.05,
     )  # fmt: skip
+    shown = [0.0 + run.losses[0] for run in race.runs.values()]
     for row in rows:
         k = methods.index(row.method)
         place = {"row": k // columns + 1, "col": k % columns + 1}
@@ -137,6 +139,7 @@ def curves(race: Comparison) -> go.Figure:
         samples, style = runs[0].samples, style_of(row.method)
         spread = [[percentile(at, q) for at in losses.T] for q in (2.5, 50, 97.5)]
         low, middle, high = np.where(np.isfinite(spread), spread, np.nan) - (race.floor or 0.0)
+        shown += [float(v) for v in middle if np.isfinite(v)]
         band = {"x": [*samples, *samples[::-1]], "y": [*high, *low[::-1]], "fill": "toself", "mode": "none"}
         formula_ = row.form == "formula"
         colour = _faded(style.colour, 0.25 if formula_ else 0.12)
@@ -147,9 +150,10 @@ def curves(race: Comparison) -> go.Figure:
         )
     for name, dash in (("formula", "solid"), ("torch class", "dash")):
         figure.add_scatter(x=[None], y=[None], mode="lines", name=name, line={"color": "#555", "dash": dash})
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    if race.floor is not None or min(shown) > 0:
+        figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     for line_ in range(1, lines + 1):
-        figure.update_yaxes(title="loss" if race.floor is None else "loss above the floor", row=line_, col=1)
+        figure.update_yaxes(title="loss" if race.floor is None else "loss above the least", row=line_, col=1)
     for column in range(1, columns + 1):
         figure.update_xaxes(title="samples seen", row=lines, col=column)
     return figure.update_layout(

@@ -35,14 +35,15 @@ def write_report(race: Comparison, path: Path, *, command: Sequence[str] = ()) -
 
 def page(race: Comparison, command: Sequence[str] = ()) -> str:
     """The page as text."""
-    title = f"Optimizers on {race.problem.name}: {len(race.seeds)} seeds"
+    title = f"Optimizers on {race.problem.name}: {len(race.seeds)} seed{'s' if len(race.seeds) > 1 else ''}"
+    walked = charts.paths_of(race)
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(in_words(race.rows))}</p>',
         section("Result", _table(race), _reading_the_table(race)),
         section("How far one seed is from another", _chart(charts.distributions(race)), _reading_the_dots(race)),
         section("How the loss falls", _chart(charts.curves(race)), _reading_the_curves(race)),
-        section("The path each takes", _chart(charts.paths_figure(charts.paths_of(race))), _reading_the_paths(race)),
+        section("The path each takes", _chart(charts.paths_figure(walked)), _reading_the_paths(race, walked)),
         section("What each does", formulas(_rules_of(race)), ""),
         section("How this was made", _provenance(race, command), ""),
     ]
@@ -66,22 +67,29 @@ def _chart(figure: go.Figure | None) -> str:
     return str(plotly.io.to_html(figure, full_html=False, include_plotlyjs=False, config=config))
 
 
+_INSIDE = {True: "inside", False: "<b>outside</b>", None: ""}
+
+
 def _table(race: Comparison) -> str:
-    heads = ("", "mean", "sd", "middle 95 % of seeds", "s a run", "diverged", "printed by the book")
+    books = any(row.book for row in race.rows)
+    heads = (
+        "",
+        "mean ± sd",
+        "middle 95 % of seeds",
+        "s a run",
+        "diverged",
+        *(["printed by the book"] if books else []),
+    )
     lines = []
     for row in race.rows:
-        book = "; ".join(
-            f"{b:.6f} {'inside' if inside else '<b>outside</b>'}"
-            for b, inside in zip(row.book, row.book_inside, strict=True)
-        )
+        book = "; ".join(f"{b:.6f} {_INSIDE[inside]}".strip() for b, inside in row.beside_book)
         colour = style_of(row.method).colour
         cells = [
-            f"{row.mean:.5f}",
-            f"{row.sd:.5f}",
-            f"[{row.low:.5f}, {row.high:.5f}]",
+            row.spread,
+            row.middle,
             f"{row.seconds:.3f}",
-            str(row.diverged),
-            book or "–",
+            f"{row.diverged} of {row.seeds}" if row.diverged else "0",
+            *([book or "–"] if books else []),
         ]
         swatch = f'<span class="swatch" style="background:{colour}"></span>'
         lines.append(f"<tr><th>{swatch}{escape(row.label)}</th>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
@@ -90,22 +98,24 @@ def _table(race: Comparison) -> str:
 
 
 def _reading_the_table(race: Comparison) -> str:
-    text = (
-        "Loss on the full data after the last step. Mean and standard deviation over the seeds that did not diverge. "
-    )
+    text = "Loss on all training samples after the last step. Mean and standard deviation over the seeds that did not diverge. "
     text += "Seconds: the training steps of one run, median over the seeds, without evaluation."
     if race.floor is not None:
-        text += f" No linear model can go below {race.floor:.8f} (least squares)."
+        text += f" The {race.floor_name} is {race.floor:.8g}."
     return text
 
 
 def _reading_the_dots(race: Comparison) -> str:
     books = [inside for row in race.rows for inside in row.book_inside]
     if not books:
-        return "Each mark is one seed."
+        return "Each mark is one seed." + (
+            "" if len(race.seeds) > 1 else " One seed tells nothing of how far seeds lie apart."
+        )
     outside = [row.label for row in race.rows if not all(row.book_inside)]
     text = f"Each mark is one seed. Of the book's {len(books)} printed figures, {sum(books)} lie among the middle 95 % of seeds"
     text += f"; outside: {escape(', '.join(outside))}." if outside else "."
+    if race.entries != TUTORIAL:
+        return text
     return text + (
         " A gap between a formula and its class may be attributed only after varying one thing at a time: here they differ in"
         " the initial weights and in epsilon. <code>steprule train … --init same</code> takes the first away."
@@ -113,14 +123,17 @@ def _reading_the_dots(race: Comparison) -> str:
 
 
 def _reading_the_curves(race: Comparison) -> str:
-    text = "Loss on the full data. Line: median over the seeds. Band: the middle 95 % of them."
+    text = "Loss on all training samples. Line: median over the seeds. Band: the middle 95 % of them."
     if race.floor is not None:
-        text += f" The axis counts from the least-squares floor {race.floor:.6f}, so that the last digits can be seen."
+        text += f" The axis counts from the {race.floor_name}, {race.floor:.6g}, so that the last digits can be seen."
     return text
 
 
-def _reading_the_paths(race: Comparison) -> str:
+def _reading_the_paths(race: Comparison, walked: Sequence[Trace]) -> str:
     how = "each rule at its best learning rate here"
+    odd = [f"{t.label or t.rule}: {', '.join(t.cautions) or 'as it is'}" for t in walked if t.cautions or not t.tuned]
+    if odd:
+        how = f"each rule at the best learning rate of those tried ({escape('; '.join(odd))})"
     if race.entries == TUTORIAL:
         how = (
             "at the tutorial's settings; AdaDelta and Adam, for which it draws none, with their formulas' (Adam lr 0.4)"

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from steprule.errors import InputTypeError
+from steprule.hyper import said
 from steprule.paths import Trace
 from steprule.races import Race
 from steprule.races.as_given import Comparison
@@ -88,12 +89,12 @@ def html(result: Any) -> str:
 
 
 def _best_points(sweep: Sweep) -> str:
-    heads = "".join(f"<th>{escape(n)}</th>" for n in (*sweep.hypers, "loss"))
+    heads = "".join(f"<th>{escape(n)}</th>" for n in (*sweep.hypers, sweep.chosen_by))
     rows = []
-    for k in np.argsort(sweep.scores.mean(axis=1), kind="stable")[:5]:
-        numbers = (*(v[k] for v in sweep.hypers.values()), sweep.scores[k].mean())
-        rows.append(f"<tr>{''.join(f'<td>{v:.5g}</td>' for v in numbers)}</tr>")
-    return f"<table><caption>The best points</caption><tr>{heads}</tr>{''.join(rows)}</table>"
+    for k in sweep.order[:5]:
+        numbers = (*(said(v[k].item()) for v in sweep.hypers.values()), f"{sweep.scores[k].mean():.5g}")
+        rows.append(f"<tr>{''.join(f'<td>{v}</td>' for v in numbers)}</tr>")
+    return f"<table><caption>The best points</caption><tr>{heads}</tr>{''.join(rows)}</table>" if rows else ""
 
 
 def apart(trace: Trace, step: int) -> Picture:
@@ -139,7 +140,7 @@ def _(result: Run, results: Sequence[Run]) -> Figure:
     for k, (run, style) in enumerate(zip(results, styles, strict=True)):
         # A class that does what a rule does would have the rule's colour, and lie on its line: black dots over it.
         colour, dash = ("#111111", ":") if run.optimizer.startswith("torch.") else (style.colour, "-")
-        label = f"{', '.join([run.optimizer, *_set_apart(run, results)])}: {run.final_loss:.6f}"
+        label = f"{', '.join([run.optimizer, *_set_apart(run, results)])}: {run.final_loss:#.6g}"
         width = 2.4 - 0.5 * min(k, 2)
         axes.plot(run.samples, run.losses, color=colour, linestyle=dash, linewidth=width, label=label)
     axes.set(xlabel="samples seen", ylabel="loss on the full data", title=f"{result.problem}, seed {result.seed}")
@@ -166,13 +167,14 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
         axes.plot(values[alive], sweep.scores[alive], ".", color=style.colour, alpha=0.5, label=sweep.optimizer)
         axes.plot(values[~alive], np.full((~alive).sum(), 1.0), "x", color=style.colour, alpha=0.5,
                   transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
-        best = sweep.best
-        axes.plot(
-            sweep.hypers[name][best], sweep.scores[best].mean(), "*", ms=14, color="#FFD700", mec="black", zorder=5
-        )
-    axes.set(xscale="log" if (values > 0).all() else "linear", yscale="log" if np.isfinite(result.scores).any() else "linear", xlabel=name,
-             ylabel="validation loss" if not np.isnan(result.validation).all() else "training loss")  # fmt: skip
-    axes.set_title(f"{result.problem}: {result.lanes:,} trainings; star: best; cross: diverged")
+        if (best := sweep.best) is not None:
+            at = sweep.hypers[name][best], sweep.scores[best].mean()
+            axes.plot(*at, "*", ms=14, color="#FFD700", mec="black", zorder=5)
+    seen = np.concatenate([sweep.scores[np.isfinite(sweep.scores)] for sweep in results])
+    axes.set(xscale="log" if (values > 0).all() else "linear", yscale="log" if len(seen) and (seen > 0).all() else "linear",
+             xlabel=name, ylabel=result.chosen_by)  # fmt: skip
+    star = "star: best; " if any(sweep.best is not None for sweep in results) else ""
+    axes.set_title(f"{result.problem}: {result.lanes:,} trainings; {star}cross: diverged")
     axes.grid(alpha=0.3)
     if len(results) > 1:
         axes.legend(frameon=False)
@@ -204,8 +206,9 @@ def _(result: Comparison, results: Sequence[Comparison]) -> Figure:
         axes.axvline(result.floor, color="black", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     books = "; diamond: printed by the book" if any(row.book for row in rows) else ""
-    floor = "; dotted: least squares" if result.floor is not None else ""
-    axes.set_title(f"{len(result.seeds)} seeds each; bar: the middle 95 %{books}{floor}", fontsize=10)
-    axes.set(xlabel="final loss on the full data")
+    floor = f"; dotted: the {result.floor_name}" if result.floor is not None else ""
+    many = f"{len(result.seeds)} seeds each; bar: the middle 95 %" if len(result.seeds) > 1 else "One seed each"
+    axes.set_title(f"{many}{books}{floor}", fontsize=10)
+    axes.set(xlabel="final loss on all training samples")
     axes.grid(alpha=0.3, axis="x")
     return figure

@@ -87,10 +87,10 @@ def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
     usual = composed(rules.resolve(trace.of or trace.rule)).defaults
     like = [other.hypers for other in among if (other.label or other.rule) == (trace.label or trace.rule)]
     said = {n: v for n, v in trace.hypers.items() if n == "lr" or v != usual[n] or any(h.get(n) != v for h in like)}
-    shown = [
-        f"{n} {in_words(v, '.3g')}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()
-    ]
+    shown = [f"{n} {in_words(v, 3)}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()]
     text = "  ".join([trace.label or trace.rule, ", ".join(shown)]).strip()
+    if trace.at_end:
+        text += f" ({trace.at_end})"
     if trace.diverged_at is not None:
         return f"{text}  (diverged: not finite from step {trace.diverged_at})"
     (x0, x1), (y0, y1) = surface.window
@@ -220,8 +220,10 @@ def _lay_out(figure: Figure) -> None:
 
 
 def _what_is_compared(traces: Sequence[Trace]) -> str:
-    if all(t.tuned for t in traces):
+    if all(t.tuned and not t.cautions for t in traces):
         return "each at its best learning rate here" if len(traces) > 1 else "at its best learning rate here"
+    if all(t.tuned for t in traces):
+        return f"{'each ' if len(traces) > 1 else ''}at the best learning rate of those tried"
     return "value against step"
 
 

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from steprule.races import Cell, Race
 from steprule.races.plan import MULTIPLES
@@ -35,108 +35,102 @@ def svg(figure: Figure) -> str:
 
 
 def standings(race: Race) -> Figure:
-    """Every fresh run's test loss, the mean after tuning with its 95 % interval, and the same with nothing tuned."""
+    """Every fresh run's loss, the mean after tuning with its 95 % interval, and the same with nothing tuned."""
     count = len(race.spec.runners)
 
     def draw(axes: Any, cell: Cell) -> None:
         level, inside = cell.level_with_best, []
         for height, s in enumerate(reversed(cell.standings)):
             style = style_of(s.label)
-            runs = np.exp(race.outcomes(cell.problem, cell.schedule, s.label)).ravel()
+            runs = race.losses(cell.problem, cell.schedule, s.label).ravel()
             lift = height + 0.26 * np.sin(np.arange(len(runs)) * 2.4)
             axes.plot(runs, lift, ".", color=style.colour, ms=2.2, alpha=0.35, rasterized=len(runs) > 2_000)
-            if race.spec.studies > 1:
+            if s.low is not None:
                 axes.plot([s.low, s.high], [height] * 2, color="black", lw=1.6, solid_capstyle="butt")
             axes.plot(s.loss, height, style.marker, color=style.colour, mec="black", mew=0.8, ms=6.5)
             if s.default is not None:
                 axes.plot(s.default, height, style.marker, mfc="white", mec=style.colour, mew=1.2, ms=5.5)
-            inside += [s.loss, *np.percentile(runs, [1, 97]), s.default or s.loss]
+            inside += [s.loss, *np.percentile(runs, [1, 97]), s.loss if s.default is None else s.default]
         axes.set_yticks(range(count), [_short(s.label) for s in reversed(cell.standings)])
         for tick, s in zip(axes.get_yticklabels(), reversed(cell.standings), strict=True):
             tick.set_fontweight("bold" if s.label in level else "normal")
-        axes.set_xscale("log")
-        width = max(inside) / min(inside)
-        axes.set_xlim(min(inside) / width**0.05, max(inside) * width**0.06)
-        _plain_ticks(axes.xaxis)
+        _scale(axes, "x", inside, logarithmic=cell.scale.ratios)
         axes.set_ylim(-0.7, count - 0.3)
         axes.grid(axis="x", alpha=0.25)
 
+    interval = [Line2D([], [], color="black", lw=1.6, label="its 95 % interval")]
     marks = [
         Line2D([], [], ls="", marker="o", color="#777", mec="black", ms=6.5, label="tuned, mean"),
-        Line2D([], [], color="black", lw=1.6, label="its 95 % interval"),
+        *(interval if race.tells_luck else []),
         Line2D([], [], ls="", marker="o", mfc="white", mec="#777", ms=5.5, label="untuned, mean"),
         Line2D([], [], ls="", marker=".", color="#777", ms=4, label="one training of a tuned winner"),
     ]
-    return _panels(race, draw, "test loss (log scale)", "", marks, height=0.8 + 0.21 * count, share=False)
+    return _panels(race, draw, _of_loss("{}"), lambda cell: "", marks, height=0.8 + 0.21 * count)
 
 
 def best_of_k(race: Race) -> Figure:
     """What the best of k trials is worth, for every k."""
 
     def draw(axes: Any, cell: Cell) -> None:
-        k = np.arange(1, race.spec.trials + 1)
+        k, shown = np.arange(1, race.spec.trials + 1), []
         for s in cell.standings:
             style = style_of(s.label)
-            loss = np.exp(race.best_of_k(cell.problem, cell.schedule, s.label).mean(axis=0))
+            loss = cell.scale.loss(race.best_of_k(cell.problem, cell.schedule, s.label).mean(axis=0))
             axes.plot(k, loss, **_line(style, max(1, len(k) // 6)))
+            shown += list(loss)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.set_yscale("log")
-        _plain_ticks(axes.yaxis)
+        _scale(axes, "y", shown, logarithmic=cell.scale.ratios)
         axes.grid(alpha=0.25)
 
-    return _panels(race, draw, "trials k", "test loss of the best of k", _names(race))
+    return _panels(race, draw, lambda cell: "trials k", _of_loss("{} of the best of k"), _names(race))
 
 
 def curves(race: Race) -> Figure:
     """The training loss against the step: medians of the tuned winners' runs; for the best three the middle half too."""
 
     def draw(axes: Any, cell: Cell) -> None:
-        lowest = np.inf
+        shown = [cell.initial, cell.target]
         for rank, s in enumerate(cell.standings):
             style, last = style_of(s.label), race.chain(cell.problem, cell.schedule, s.label)[-1]
             losses = last.results["curve"][last.lanes.role == "winner"]
             losses = np.where(np.isfinite(losses), losses, np.inf)
+            above = 4 * abs(cell.initial) + 1  # beyond the axis: what is not finite has no place on it
             share = (np.arange(losses.shape[1]) + 1) / losses.shape[1] * 100
-            low, middle, high = np.percentile(losses, [25, 50, 75], axis=0, method="nearest")
+            low, middle, high = np.percentile(np.minimum(losses, above), [25, 50, 75], axis=0, method="nearest")
             if rank < BANDS:
                 axes.fill_between(share, low, high, color=style.colour, alpha=0.18, lw=0)
             axes.plot(share, middle, **_line(style, 6))
-            lowest = min(lowest, float(middle.min()))
-        axes.axhline(cell.target, color="black", lw=0.8, ls=(0, (2, 2)))
-        axes.set_yscale("log")
-        top = max(
-            race.chain(cell.problem, cell.schedule, s.label)[-1].results["initial"].mean() for s in cell.standings
-        )
-        axes.set_ylim(0.9 * lowest, 1.1 * top)
-        _plain_ticks(axes.yaxis)
+            shown += [loss for loss in middle if loss <= cell.initial]
+        if np.isfinite(cell.target):
+            axes.axhline(cell.target, color="black", lw=0.8, ls=(0, (2, 2)))
+        # A batch's loss can be below 0 where that of all samples is not: noise on a surface is.
+        _scale(axes, "y", shown, logarithmic=min(shown) > 0)
         axes.grid(alpha=0.25)
 
     marks = [*_names(race), Line2D([], [], color="black", lw=0.8, ls=(0, (2, 2)), label="target")]
-    return _panels(race, draw, "% of the training's steps", "training loss of a batch", marks)
+    return _panels(race, draw, lambda cell: "% of the training's steps", lambda cell: "training loss of a batch", marks)
 
 
 def sensitivity(race: Race) -> Figure:
-    """The test loss against the learning rate, all else as the winner in the middle has it."""
+    """The loss against the learning rate, all else as the winner in the middle has it."""
 
     def draw(axes: Any, cell: Cell) -> None:
-        best = cell.standings[0].loss
-        worst = best
+        shown = [cell.standings[0].loss]
         for s in cell.standings:
             means = race.sensitivity(cell.problem, cell.schedule, s.label)
             if means is None:
                 continue
-            axes.plot(s.hypers["lr"] * MULTIPLES, np.exp(means), **_line(style_of(s.label), 3))
-            worst = max(worst, float(np.exp(np.percentile(means, 60))))
-            best = min(best, float(np.exp(means.min())))
+            axes.plot(s.hypers["lr"] * MULTIPLES, cell.scale.loss(means), **_line(style_of(s.label), 3))
+            shown += [float(cell.scale.loss(means.min())), float(cell.scale.loss(np.percentile(means, 60)))]
         axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_ylim(0.95 * best, max(1.3 * best, worst))
         axes.xaxis.set_major_locator(LogLocator(numticks=8))
-        _plain_ticks(axes.yaxis)
+        if cell.scale.ratios:
+            shown.append(1.2 * min(shown))
+        _scale(axes, "y", shown, logarithmic=cell.scale.ratios)
         axes.grid(alpha=0.25)
 
-    return _panels(race, draw, "learning rate", "test loss", _names(race), share=False)
+    return _panels(race, draw, lambda cell: "learning rate", _of_loss("{}"), _names(race))
 
 
 def profiles(race: Race) -> Figure:
@@ -158,11 +152,37 @@ def profiles(race: Race) -> Figure:
     return figure
 
 
+Axis = Callable[[Cell], str]
+"""What stands at an axis of a cell's panel."""
+
+
+def _of_loss(text: str) -> Axis:
+    """The cell's own loss in a text, and how its axis runs."""
+    return lambda cell: f"{text.format(cell.measure.loss)}{' (log scale)' if cell.scale.ratios else ''}"
+
+
+def _scale(axes: Any, which: str, shown: Sequence[float], *, logarithmic: bool) -> None:
+    """Let an axis hold what is to be seen, with a margin, also where all of it is one number."""
+    seen = [value for value in shown if np.isfinite(value)] or [1.0]
+    low, high = min(seen), max(seen)
+    axis, limits = getattr(axes, f"{which}axis"), getattr(axes, f"set_{which}lim")
+    if logarithmic:
+        getattr(axes, f"set_{which}scale")("log")
+        margin = max((high / low) ** 0.05, 1.01)
+        limits(low / margin, high * margin)
+        _plain_ticks(axis)
+        return
+    margin = 0.05 * (high - low) or 0.01 * abs(high) or 0.01
+    limits(low - margin, high + margin)
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))
+
+
 def _panels(
-    race: Race, draw: Callable[[Any, Cell], None], x: str, y: str, marks: Sequence[Line2D], *, height: float = 2.5,
-    share: bool = True,
+    race: Race, draw: Callable[[Any, Cell], None], x: Axis, y: Axis, marks: Sequence[Line2D], *, height: float = 2.5,
 ) -> Figure:  # fmt: skip
-    """A grid: problems are columns, three a line at most, schedules lines."""
+    """A grid: problems are columns, three a line at most, schedules lines. Where panels measure alike, the first of a line
+    alone says so at its y axis."""
     columns = min(3, len(race.spec.problems))
     cells = [
         [race.cell(p.name, s) for p in race.spec.problems[k : k + columns]]
@@ -178,9 +198,9 @@ def _panels(
             for k, (axes, cell) in enumerate(zip(line, own, strict=False)):
                 draw(axes, cell)
                 axes.set_title(f"{_short(cell.problem)}, {cell.schedule}")
-                axes.set_xlabel(x)
-                if k == 0 and y:
-                    axes.set_ylabel(y)
+                axes.set_xlabel(x(cell))
+                if k == 0 or y(cell) != y(own[0]):
+                    axes.set_ylabel(y(cell))
         figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 2 * columns), fontsize=8)
     return figure
 
@@ -195,7 +215,8 @@ def _names(race: Race) -> list[Line2D]:
 
 def _plain_ticks(axis: Any) -> None:
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 6 * low else (1, 1.5, 2, 3, 4, 5, 7), numticks=6))
+    subs = (1,) if high > 300 * low else (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 3, 4, 5, 7)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.3g}"))
     axis.set_minor_formatter(NullFormatter())
 

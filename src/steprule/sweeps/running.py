@@ -45,6 +45,8 @@ AT_ONCE = 16_384
 """Lanes that are trained together."""
 SHARED = 64
 """Points of one seed from which they are trained apart from other seeds."""
+END = 12
+"""The best is called at an end of what was tried where it lies among the outer twelfth of the values."""
 Array = NDArray[Any]
 
 
@@ -79,15 +81,64 @@ class Sweep(Shown):
     compile_seconds: float
     """What building the model's kernel took of it."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+    limits: Mapping[str, tuple[float, float]] = field(repr=False, default_factory=dict)
+    """By name the least and the largest number that the rule allows, inf for none."""
 
     def in_words(self) -> str:
         """How much was trained, and which point was best."""
-        best = ", ".join(f"{n}={said(v, '.4g')}" for n, v in self.point(self.best).items())
-        held = {"train": self.train, "validation": self.validation, "test": self.test}
-        losses = ", ".join(f"{n} {v[self.best].mean():.5g}" for n, v in held.items() if not np.isnan(v).all())
         head = f"{self.optimizer} on {self.problem}: {len(self.train)} points x {len(self.seeds)} seeds"
+        best = self.best
+        if best is None:
+            found = "no best: every point diverged with some seed"
+        else:
+            losses = ", ".join(f"{n} {v[best].mean():.5g}" for n, v in self.measured.items())
+            found = f"best by the {self.chosen_by}: {_shown(self.point(best))}; {losses}"
         pace = f"{self.lanes:,} trainings in {self.seconds:.2f} s ({self.engine}), {int(self.diverged.sum())} diverged"
-        return f"{head}\n    best: {best}; {losses}\n    {pace}"
+        return "\n    ".join([head, found, *self.cautions, pace])
+
+    @property
+    def measured(self) -> dict[str, Array]:
+        """The losses that there are, by split: train, and what the problem holds out."""
+        held = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {n: v for n, v in held.items() if n == "train" or not np.isnan(v).all()}
+
+    @property
+    def chosen_by(self) -> str:
+        """Which loss points are chosen by: "validation loss", or "training loss" where there is no validation split."""
+        return "validation loss" if "validation" in self.measured else "training loss"
+
+    @property
+    def order(self) -> Array:
+        """The points from the best on, without those that diverged with some seed."""
+        means = self.scores.mean(axis=1)
+        order = np.argsort(means, kind="stable")
+        return np.asarray(order[np.isfinite(means[order])])
+
+    @property
+    def at_end(self) -> dict[str, str]:
+        """By name at which end of the tried values the best lies, "lowest" or "highest", where numbers lie beyond."""
+        found: dict[str, str] = {}
+        for name, values in self.hypers.items():
+            tried = np.unique(values)
+            if self.best is None or len(tried) < 3 or tried.dtype.kind not in "fi":
+                continue
+            at, edge = int(np.searchsorted(tried, values[self.best])), -(-len(tried) // END)
+            low, high = self.limits.get(name, (-np.inf, np.inf))
+            if at < edge and not np.isclose(tried[0], low, rtol=1e-9, atol=0):
+                found[name] = "lowest"
+            elif at >= len(tried) - edge and not np.isclose(tried[-1], high, rtol=1e-9, atol=0):
+                found[name] = "highest"
+        return found
+
+    @property
+    def cautions(self) -> list[str]:
+        """What to know before the best is taken for the best there is, in sentences."""
+        return [
+            f"The best {name} lies at the {end} of what was tried, {said(v.min().item(), 3)}..{said(v.max().item(), 3)}: "
+            "better ones may lie beyond."
+            for name, end in self.at_end.items()
+            for v in [self.hypers[name]]
+        ]
 
     @property
     def lanes(self) -> int:
@@ -109,13 +160,13 @@ class Sweep(Shown):
     def scores(self) -> Array:
         """What points are chosen by: the validation loss, or the training loss where nothing was held out; inf where a
         lane diverged."""
-        chosen = self.train if np.isnan(self.validation).all() else self.validation
+        chosen = self.measured.get("validation", self.train)
         return np.where(self.diverged | ~np.isfinite(chosen), np.inf, chosen)
 
     @property
-    def best(self) -> int:
-        """The point with the least mean score over the seeds."""
-        return int(np.argmin(self.scores.mean(axis=1)))
+    def best(self) -> int | None:
+        """The point with the least mean score over the seeds; None where every point diverged with some seed."""
+        return int(self.order[0]) if len(self.order) else None
 
     def point(self, k: int) -> dict[str, float | bool]:
         """The hyperparameters of one point."""
@@ -143,6 +194,8 @@ class Sweep(Shown):
             "died_at": self.died_at.tolist(),
             "diverged": self.diverged.tolist(),
             "best": self.best,
+            "chosen_by": self.chosen_by,
+            "at_end": self.at_end,
             "engine": self.engine,
             "seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
@@ -242,7 +295,12 @@ def sweep(
         seconds=time.perf_counter() - began,
         compile_seconds=cache.seconds() - before,
         versions=versions(),
+        limits={h.name: h.limits for h in composed(what).hypers if h.name in given} if isinstance(what, Rule) else {},
     )
+
+
+def _shown(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n}={said(v, 4)}" for n, v in point.items())
 
 
 def _calls(members: Array, seeds: int) -> Iterator[tuple[Array, Array]]:

@@ -85,13 +85,24 @@ function readHyper(hyper, text) {
 // A surface of the catalogue, or of a formula: its functions, and the least value that is known of it.
 function groundOf(name) {
   const known = has(SURFACES, name);
-  const ground = known ? { ...DATA.surfaces[name], ...SURFACES[name] } : { ...surfaceOf(name), start: DATA.formula.start };
+  const ground = known ? { ...DATA.surfaces[name], ...SURFACES[name] } : surfaceOf(name);
+  if (!known) ground.start = startOf(ground);
   ground.name = name;
   ground.grid = gridOf(ground);
   if (!Number.isFinite(ground.grid.least)) throw new FormulaError(0, t("finite values somewhere in the window"), t("none"));
   const least = ground.minima.length ? ground.value(...ground.minima[0]) : ground.grid.least;
   ground.least = least;
   return ground;
+}
+
+// Where a formula's path begins: the usual start, or where value and gradient are finite near it, as formulas.py has it.
+function startOf(ground) {
+  const [x, y] = DATA.formula.start, grid = [];
+  for (let j = 0; j < 41; j++) for (let i = 0; i < 41; i++) grid.push([-5 + i / 4, -5 + j / 4]);
+  const away = ([a, b]) => (a - x) ** 2 + (b - y) ** 2;
+  grid.sort((p, q) => away(p) - away(q));
+  const holds = (p) => [ground.value(...p), ...ground.gradient(...p)].every(Number.isFinite);
+  return [[x, y], [x, -y], [-x, y], [-x, -y], ...grid].find(holds) ?? [x, y];
 }
 
 // f over the window, rows of y from below, with its least finite value.

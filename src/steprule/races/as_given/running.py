@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from steprule.problems.problem import Init, Problem
 from steprule.races import stated
 from steprule.races.as_given import store
 from steprule.races.as_given.results import Row, in_words, summarise
-from steprule.races.as_given.spec import TUTORIAL, TUTORIAL_INIT, Entry
+from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORIAL_INIT, Entry
 from steprule.races.difference import warn_of_unknown
 from steprule.shown import Shown
 from steprule.training import Optimizable, name_of, resolve, seeds_of, train, versions
@@ -55,6 +55,11 @@ class Comparison(Shown):
         """The least loss that the problem's model can reach, where it is known."""
         return self.problem.floor
 
+    @property
+    def floor_name(self) -> str:
+        """What that is, in words: by least squares on the tutorial's problem."""
+        return "least-squares floor" if self.problem is catalogue.get(BOOKS) else "least loss there is"
+
     def to_dict(self) -> dict[str, Any]:
         """The table and what it was made with, as plain values."""
         return {
@@ -64,6 +69,7 @@ class Comparison(Shown):
             "seconds": self.seconds,
             "runs_kept": self.kept,
             "floor": self.floor,
+            "loss": "train",
             "rows": [row.to_dict() for row in self.rows],
             "results": str(self.results) if self.results else None,
         }
@@ -103,6 +109,9 @@ def compare(
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in rules)
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
+    if not (task is catalogue.get(BOOKS) and (epochs, batch_size, how) == BOOKS_SETTINGS):
+        # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
+        entries = tuple(replace(e, book=()) if e in TUTORIAL else e for e in entries)
     numbers = seeds_of(seeds)
     spec = {
         "epochs": epochs,

@@ -66,3 +66,7 @@ TUTORIAL: tuple[Entry, ...] = (
 """The tutorial's eight runs, and the two base lines."""
 
 TUTORIAL_INIT: Init = "tutorial"
+BOOKS = "airfoil"
+"""The problem of the book's figures."""
+BOOKS_SETTINGS = (2, 10, TUTORIAL_INIT)
+"""Epochs, batch size and initialisation of the book's figures."""

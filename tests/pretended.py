@@ -1,0 +1,84 @@
+"""Races whose losses are given: the protocol's lanes as they are, with results that a test writes, so that truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from steprule import races
+from steprule.hyper import Search
+from steprule.problems.problem import Problem
+from steprule.races.plan import Chain, Lanes, Phase, next_phase
+from steprule.races.results import Race
+from steprule.races.spec import spec_of
+
+Losses = NDArray[np.float64]
+SPLITS = ("train", "validation", "test")
+
+
+def problem(name: str = "made up", *, splits: tuple[str, ...] = SPLITS, **more: Any) -> Problem:
+    """A line through twelve points, with these splits."""
+    x = torch.linspace(-1, 1, 12)[:, None]
+    held = {part: (x, 2 * x) for part in splits if part != "train"}
+    return Problem(name, "a line", x, 2 * x, lambda: nn.Linear(1, 1), nn.functional.mse_loss, **held, **more)
+
+
+def pretended(
+    ends: Mapping[str, Any], *, initial: float = 1.0, untuned: Mapping[str, Any] | None = None, task: Problem | None = None,
+    matters: float = 0.01, trials: int = 8, at: float = 0.5, schedules: tuple[str, ...] = ("linear",),
+) -> Race:  # fmt: skip
+    """A race in which each competitor's winners end at these losses, [studies, fresh seeds]; nan where they diverge.
+
+    Args:
+        ends: by label.
+        initial: the loss before the first step.
+        untuned: by label the loss with the defaults, [fresh seeds]; where they began if not given.
+        at: where on its range the best learning rate of every study lies.
+    """
+    losses = {label: np.atleast_2d(np.asarray(end, dtype=float)) for label, end in ends.items()}
+    studies, fresh = next(iter(losses.values())).shape
+    on = task or problem()
+    rivals = [races.Competitor("sgd", {"lr": Search(1e-5, 10)}, label=label) for label in ends]
+    spec = spec_of(rivals, on, trials=trials, seeds=studies, fresh=fresh, schedules=schedules, compile=False)
+    phases: dict[Chain, list[Phase]] = {}
+    for schedule in schedules:
+        for label, end in losses.items():
+            chain, done = Chain(on.name, schedule, label), []
+            while following := next_phase(spec, chain, done):
+                name, space, lanes = following
+                away = np.abs(np.array([space["lr"].share(v) for v in lanes.hypers["lr"]]) - at)
+                best = float(np.nanmin(end)) if np.isfinite(end).any() else np.nan
+                tried = best + (initial - best) * away
+                other = (
+                    np.full(fresh, initial) if untuned is None else np.asarray(untuned.get(label, initial), dtype=float)
+                )
+                roles = {
+                    "trial": tried,
+                    "rate": np.full(len(tried), best),
+                    "default": np.zeros(len(tried)),
+                    "winner": np.zeros(len(tried)),
+                }
+                found = np.select([lanes.role == r for r in roles], list(roles.values()))
+                found[lanes.role == "winner"] = end.ravel()[: (lanes.role == "winner").sum()]
+                found[lanes.role == "default"] = np.broadcast_to(other, fresh)[: (lanes.role == "default").sum()]
+                done.append(Phase(name, space, lanes, _results(found, lanes, initial)))
+            phases[chain] = done
+    return Race(spec, phases, matters, 0.0, 0.0, 0, 0, "none", None)
+
+
+def _results(found: Losses, lanes: Lanes, initial: float) -> dict[str, Any]:
+    died = ~np.isfinite(found)
+    fall = np.linspace(np.full(len(lanes), initial), np.where(died, initial, found), 30, axis=1)
+    return {
+        **dict.fromkeys(SPLITS, found),
+        # Who ends at some loss on the held-out samples has learnt, whatever that loss is.
+        "train": np.where(died, np.nan, np.minimum(found, initial)),
+        "initial": np.full(len(lanes), initial),
+        "died_at": died.astype(np.int64),
+        "curve": np.where(died[:, None], np.inf, fall),
+    }
