@@ -401,10 +401,10 @@ def test_a_worker_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 class _Dying:
     def __init__(self, real: Any) -> None:
-        self.packed, self.build, self.train_packed = real.packed, real.build, _die
+        self.packed, self.begin, self.build, self.train_here = real.packed, real.begin, real.build, _die
 
 
-def _die(path: str, block: plan.Block) -> Any:
+def _die(block: plan.Block) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
