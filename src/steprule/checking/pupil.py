@@ -6,6 +6,7 @@ A file may loop for ever, print, or leave by `sys.exit`; who marks a class reads
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from steprule.compiler import formula
 from steprule.compiler.graph import trace
 from steprule.compiler.variant import variant_of
 from steprule.errors import StepruleError
+from steprule.orphans import end_with
 from steprule.rules.load import only_rule_in
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -193,6 +195,7 @@ def _differ(ours: Sequence[probe.Step], theirs: Sequence[probe.Step]) -> bool:
 
 def main(file: str, reference: str, answer: str) -> None:
     """Judge the file and write the answer as JSON."""
+    end_with(os.getppid())
     told = judged(Path(file), rules.resolve(reference))
     Path(answer).write_text(json.dumps(told), encoding="utf-8")
 

@@ -8,10 +8,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command: 0 done, 2 bad input, 130 interrupted. One clear line on stderr where it is not 0."""
+    """Run one command: 0 done, 2 bad input, 128 + n ended by signal n: Ctrl-C 130, TERM 143, HUP 129.
+
+    One clear line on stderr where it is not 0.
+    """
+    from steprule.cli.signals import as_ctrl_c
+
+    with as_ctrl_c() as came:
+        code = _run(args)
+        interrupted = code == INTERRUPTED
+    return 128 + came[0] if interrupted and came else code
+
+
+INTERRUPTED = 130
+
+
+def _run(args: Sequence[str] | None) -> int:
     from typer.exceptions import Abort, TyperException
 
     from steprule.cli.app import app
@@ -33,14 +49,15 @@ def main(args: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk under stdout, say
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
     except (KeyboardInterrupt, Abort):
-        code = 130
+        code = INTERRUPTED
     except Exception as error:
         if not _was(error, KeyboardInterrupt):
             raise
-        code = 130
-    if code == 130:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         kept = "; what was finished is kept" if "race" in (sys.argv[1:] if args is None else args) else ""
-        sys.stderr.write(f"\nsteprule: interrupted{kept}.\n")
+        with suppress(OSError):  # the terminal may have gone
+            sys.stderr.write(f"\nsteprule: interrupted{kept}.\n")
     return code if isinstance(code, int) else 0
 
 

@@ -6,9 +6,10 @@ Ray runs a task again whose worker or node has died; what it cannot bring back, 
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,15 @@ def cluster(package: bytes, address: str | None) -> Iterator[tuple[Callable[[Blo
     if ours:
         try:
             _knock(address)
+            handler = signal.getsignal(signal.SIGTERM)
             ray.init(
                 address=address,
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+            with suppress(ValueError, TypeError):  # not the main thread, where ray sets none
+                signal.signal(signal.SIGTERM, handler)  # ray's own would leave by sys.exit
         except (OSError, ValueError, RuntimeError) as error:
             got = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"--address {address}", expected="a Ray cluster that answers", got=got) from error

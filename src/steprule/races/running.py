@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -165,17 +164,16 @@ def engine_of(
         return
     import loky
 
-    handle, path = tempfile.mkstemp(prefix="steprule-race-")
     executor: Executor | None = None
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(sent)
-        executor = loky.ProcessPoolExecutor(max_workers=count)
+        given = os.getpid(), sent
+        with _without_hangup():  # loky's own helper starts here, and must outlive a terminal to clean up
+            executor = loky.ProcessPoolExecutor(max_workers=count, initializer=work.begin, initargs=given)
         taking = executor
         printed = [p.name for p in spec.problems if spec.plans[p.name].engine == "kernel"]
         for part, name in product(engines.PARTS, printed):
-            taking.submit(work.build, path, name, part)
-        yield lambda block: taking.submit(work.train_packed, path, block), 2 * count
+            taking.submit(work.build, name, part)
+        yield lambda block: taking.submit(work.train_here, block), 2 * count
     except BaseException as error:
         if executor is not None:
             executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
@@ -189,7 +187,19 @@ def engine_of(
     finally:
         if executor is not None:
             executor.shutdown(wait=True)
-        Path(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _without_hangup() -> Iterator[None]:
+    """A process that is started inside never sees HUP; one that comes to this process waits until the end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _packed(spec: Spec) -> bytes:

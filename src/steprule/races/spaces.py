@@ -32,10 +32,14 @@ def space_of(rule: Rule) -> dict[str, Search]:
     )
 
 
-def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper] | None = None) -> dict[str, Search]:
-    """The ranges as a race uses them: the learning rate's its own, the others no narrower than their kind allows."""
-    known = hypers or {}
-    return {n: RATE if n == "lr" else _least(s, *_bounds(known.get(n))) for n, s in space.items()}
+def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper]) -> dict[str, Search]:
+    """A rule's ranges as a race uses them: the learning rate's its own, the others no narrower than their kind allows."""
+    return {n: RATE if n == "lr" else _least(s, *_bounds(hypers[n])) for n, s in space.items()}
+
+
+def of_class(space: Mapping[str, Search]) -> dict[str, Search]:
+    """The same of a class or factory, which says nowhere what its arguments may be: but for the learning rate the ends are kept."""
+    return {n: RATE if n == "lr" else s for n, s in space.items()}
 
 
 def moved(range_: Search, decades: float) -> Search:
@@ -52,29 +56,34 @@ def _around(hyper: Hyper) -> Search:
     """Of a number whose annotation names no range: about its default."""
     low, high = _bounds(hyper)
     if low >= 0 and high <= 1:
-        return Search(*COMPLEMENT, "complement") if hyper.default >= 0.5 else Search(0.0, high, "linear")
+        return Search(*COMPLEMENT, "complement") if hyper.default >= 0.5 else Search(low, high, "linear")
     return Search(hyper.default * 1e-2, hyper.default * 1e2)
 
 
 def _least(space: Search, low: float, high: float) -> Search:
     if space.scale == "complement":
-        return replace(space, low=min(space.low, COMPLEMENT[0]), high=max(space.high, COMPLEMENT[1]))
+        wide = min(space.low, COMPLEMENT[0]), max(space.high, COMPLEMENT[1])
+        return replace(space, low=max(wide[0], low), high=min(wide[1], high))
     if space.scale == "log":
         missing = max(0.0, DECADES - math.log10(space.high / space.low)) / 2
-        wide = replace(space, low=space.low / 10**missing, high=space.high * 10**missing)
-        return replace(wide, low=max(wide.low, low) or wide.low, high=min(wide.high, high))
+        return replace(space, low=max(space.low / 10**missing, low), high=min(space.high * 10**missing, high))
     middle, half = (space.low + space.high) / 2, max((space.high - space.low) / 2, abs(space.low + space.high) / 2, 0.5)
     if math.isfinite(low) and math.isfinite(high):
-        return replace(space, low=low, high=math.nextafter(high, low))
+        return replace(space, low=low, high=high)
     return replace(space, low=max(low, middle - half), high=min(high, middle + half))
 
 
-def _bounds(hyper: Hyper | None) -> tuple[float, float]:
+def _bounds(hyper: Hyper) -> tuple[float, float]:
+    """The least and the greatest value that it may have."""
     low, high = -math.inf, math.inf
-    for bound in hyper.bounds if hyper else ():
+    for bound in hyper.bounds:
         match bound:
-            case Ge(limit) | Gt(limit):
+            case Ge(limit):
                 low = float(limit)  # type: ignore[arg-type]
-            case Le(limit) | Lt(limit):
+            case Gt(limit):
+                low = math.nextafter(float(limit), math.inf)  # type: ignore[arg-type]
+            case Le(limit):
                 high = float(limit)  # type: ignore[arg-type]
+            case Lt(limit):
+                high = math.nextafter(float(limit), -math.inf)  # type: ignore[arg-type]
     return low, high

@@ -41,8 +41,8 @@ class Competitor:
 
     optimizer: Optimizable
     space: Mapping[str, Search] | None = None
-    """By name what is searched. None: all numbers of a rule, the learning rate alone of a class. The race widens narrow
-    ranges, and gives every learning rate the same."""
+    """By name what is searched. None: all numbers of a rule, the learning rate alone of a class. The race gives every
+    learning rate the same range and widens a rule's narrow ranges within its bounds; a class has none, so its ranges stay."""
     hypers: Mapping[str, Any] = field(default_factory=dict)
     """What is set and not searched."""
     label: str = ""
@@ -209,8 +209,8 @@ def _runner(given: Optimizable | Competitor) -> Runner:
     what = resolve(own.optimizer)
     label = own.label or name_of(what)
     for name, range_ in (own.space or {}).items():
-        if not isinstance(range_, Search) or not range_.low < range_.high:
-            raise InputError(f"{label}: {name}", expected="a Search(low, high) with low below high", got=repr(range_))
+        if not isinstance(range_, Search):
+            raise InputTypeError(f"{label}: {name}", expected="a Search(low, high)", got=repr(range_))
     if isinstance(what, Rule):
         rule = composed(what)
         for name in {**(own.space or {}), **own.hypers}:
@@ -227,5 +227,5 @@ def _runner(given: Optimizable | Competitor) -> Runner:
                 raise InputError(
                     f"{label}: {name}", expected="one of its arguments: " + ", ".join(parameters), got=repr(name)
                 )
-        space, fixed = spaces.widened(declared), dict(own.hypers)
+        space, fixed = spaces.of_class(declared), dict(own.hypers)
     return Runner(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed)

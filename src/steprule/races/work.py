@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from steprule import by_value
 from steprule.compiler.threads import one_thread
+from steprule.orphans import end_with
 from steprule.problems import problem as problems
 from steprule.races.plan import Block
 from steprule.races.spec import Plan, Runner, Spec
@@ -83,22 +83,32 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     return found, time.perf_counter() - began
 
 
-def train_packed(path: str, block: Block) -> tuple[dict[str, Array], float]:
-    """The same in a worker on this machine; the race lies in a file."""
-    return train_block(_from_file(path), block)
+def begin(parent: int, package: bytes) -> None:
+    """What a worker process on this machine does first: it keeps the race, and ends with its parent."""
+    end_with(parent)
+    _own[:] = [package]
 
 
-def build(path: str, problem: str, part: int) -> None:
+def train_here(block: Block) -> tuple[dict[str, Array], float]:
+    """`train_block` in such a worker."""
+    return train_block(_of_this_worker(), block)
+
+
+def build(problem: str, part: int) -> None:
     """Build one of the kernels of a problem, so that workers share that work and do not all do the same first."""
-    package = _from_file(path)
+    package = _of_this_worker()
     task, plan = problems.get(package.problems[problem]), package.plans[problem]
     with _alone():
         engines.build(task, plan.batch_size, part)
 
 
-@lru_cache(maxsize=2)
-def _from_file(path: str) -> Package:
-    return unpacked(Path(path).read_bytes())
+_own: list[bytes] = []
+"""The race of this process, where it is a worker."""
+
+
+@lru_cache(maxsize=1)
+def _of_this_worker() -> Package:
+    return unpacked(_own.pop())
 
 
 @contextmanager

@@ -1,0 +1,26 @@
+"""Processes that end with the one that started them, however that one ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+LOOK_EVERY = 1.0
+"""Seconds."""
+
+
+def end_with(parent: int) -> None:
+    """End this process within seconds of `parent`, the process that started it.
+
+    A killed parent cannot end its children. Its child then gets another parent, which a thread sees here. Windows keeps the number
+    of the dead one, so there this does nothing.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_EVERY)
+        os._exit(1)  # nobody waits for anything of this process
+
+    if os.name == "posix":
+        threading.Thread(target=watch, name="steprule-parent", daemon=True).start()
