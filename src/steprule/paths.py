@@ -15,6 +15,7 @@ import numpy as np
 from steprule import rules
 from steprule.compiler import anatomy, eager
 from steprule.compiler.variant import variant_of
+from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
 from steprule.problems import surfaces
@@ -86,8 +87,7 @@ class Trace(Shown):
         >>> dict(trace("adam", lr=0.1).anatomy(1))["m_hat"]
         array([-1., -8.])
         """
-        if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= self.steps:
-            raise InputError("step", expected=f"1 to {self.steps}", got=repr(step))
+        step = whole("step", step, 1, self.steps)
         rule = composed(rules.resolve(self.of))
         ground = surfaces.get(self.surface)
         noise = noise_of(ground, self.steps, self.seed, self.noise)
@@ -153,7 +153,8 @@ def trace(
     found, ground = composed(rules.resolve(rule)), surfaces.get(surface)
     bound = found.bind(hypers)
     begin = _checked_start(start, ground)
-    disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
+    steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
+    disturbances = noise_of(ground, steps, seed, noise)
     points = _walk(found, ground, begin, steps, disturbances, bound)
     scale = ground.noise if noise is None else float(noise)
     return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale, _named(rule))
@@ -178,7 +179,8 @@ def best_rate(
     if "lr" not in bound:
         raise InputError(f"{found.name}: best learning rate", expected="a rule with a hyperparameter lr", got="none")
     begin = _checked_start(start, ground)
-    disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
+    steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
+    disturbances = noise_of(ground, steps, seed, noise)
     if variant_of(found, bound).reduces or any(s.per_tensor for s in found.slots):
         # A norm would run over all rates at once: one path at a time.
         paths = np.stack(
@@ -222,8 +224,9 @@ def _named(rule: Rule | str) -> Rule | str:
 def noise_of(surface: Surface, steps: int, seed: int, noise: float | None = None) -> Array | None:
     """What is added to the gradient at each step, [steps, 2]; None where there is no noise.
 
-    Raises `InputError` for a noise that is negative or not finite.
+    Raises `InputError` for a noise that is negative or not finite, and for a seed below 0.
     """
+    seed = whole("seed", seed, 0)
     scale = surface.noise if noise is None else noise
     if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise InputTypeError("noise", expected="a number, 0 or more", got=repr(noise))
@@ -256,14 +259,6 @@ def _checked_start(start: object, surface: Surface) -> Array:
     if array.shape != (2,) or not np.isfinite(array).all():
         raise InputError("start", expected="two finite numbers x, y", got=repr(point))
     return array
-
-
-def _checked_steps(steps: object) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise InputTypeError("steps", expected="a whole number", got=repr(steps))
-    if not 1 <= steps <= MOST_STEPS:
-        raise InputError("steps", expected=f"1 to {MOST_STEPS:,}", got=repr(steps))
-    return steps
 
 
 def _plain(x: float) -> float | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule import rules
-from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.counts import whole
+from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.problems import problem as problems
 from steprule.problems.problem import Init, Problem
 from steprule.rules.load import load_object
@@ -136,8 +137,7 @@ def train(
     ((31,), True)
     """
     task = problems.get(problem)
-    for name, value, least in (("seed", seed, 0), ("epochs", epochs, 1), ("batch_size", batch_size, 1)):
-        _check_whole(name, value, least)
+    seed, epochs, batch_size = whole("seed", seed, 0), whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
     if schedule not in SCHEDULES:
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
@@ -228,17 +228,19 @@ def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
         yield from torch.split(torch.randperm(count, generator=generator), size)
 
 
-def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
+def seeds_of(seeds: SupportsIndex | Iterable[int]) -> tuple[int, ...]:
     """The seeds themselves, from how many, from 0, or from themselves. Raises `InputError`, `InputTypeError`."""
-    if isinstance(seeds, bool) or not isinstance(seeds, int | Iterable) or isinstance(seeds, str):
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable | SupportsIndex):
         raise InputTypeError("seeds", expected="a whole number, or whole numbers", got=repr(seeds))
-    if isinstance(seeds, int):
-        if seeds < 1:
-            raise InputError("seeds", expected="1 or more", got=repr(seeds))
-        return tuple(range(seeds))
-    numbers = tuple(dict.fromkeys(seeds))
-    if not numbers or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in numbers):
-        raise InputError("seeds", expected="whole numbers, 0 or more", got=repr(numbers))
+    if not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0:  # an array without dimensions is one number
+        return tuple(range(whole("seeds", seeds, 1)))
+    given = list(seeds)
+    try:
+        numbers = tuple(dict.fromkeys(whole("seeds", s, 0) for s in given))
+    except StepruleError as error:
+        raise InputError("seeds", expected="whole numbers, 0 or more", got=repr(given)) from error
+    if not numbers:
+        raise InputError("seeds", expected="whole numbers, 0 or more", got="none")
     return numbers
 
 
@@ -247,13 +249,6 @@ def _torch_class(name: str) -> Any:
     if name not in public:
         raise unknown_name("class of torch.optim", name, sorted(set(public) - {"Optimizer"}))
     return getattr(torch.optim, name)
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputTypeError(name, expected=f"a whole number, {least} or more", got=repr(value))
-    if value < least:
-        raise InputError(name, expected=f"{least} or more", got=repr(value))
 
 
 def check_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hardware import hardware
 from steprule.problems import problem as catalogue
@@ -103,6 +104,7 @@ def compare(
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
     numbers = seeds_of(seeds)
+    epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
     spec = _plain(
         {
             "problem": task.name,
