@@ -15,6 +15,7 @@ import numpy as np
 from steprule import rules
 from steprule.compiler import anatomy, eager
 from steprule.compiler.variant import variant_of
+from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
 from steprule.problems import surfaces
@@ -108,8 +109,7 @@ class Trace(Shown):
         >>> dict(trace("adam", lr=0.1).anatomy(1))["m_hat"]
         array([-1., -8.])
         """
-        if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= self.steps:
-            raise InputError("step", expected=f"1 to {self.steps}", got=repr(step))
+        step = whole("step", step, 1, self.steps)
         rule = composed(rules.resolve(self.of))
         ground = surfaces.get(self.surface)
         noise = noise_of(ground, self.steps, self.seed, self.noise)
@@ -176,7 +176,8 @@ def trace(
     found, ground = composed(rules.resolve(rule)), surfaces.get(surface)
     bound = found.bind(hypers)
     begin = _checked_start(start, ground)
-    disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
+    steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
+    disturbances = noise_of(ground, steps, seed, noise)
     points = _walk(found, ground, begin, steps, disturbances, bound)
     scale = ground.noise if noise is None else float(noise)
     return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale, _named(rule))
@@ -202,7 +203,8 @@ def best_rate(
     if "lr" not in bound:
         raise InputError(f"{found.name}: best learning rate", expected="a rule with a hyperparameter lr", got="none")
     begin = _checked_start(start, ground)
-    disturbances = noise_of(ground, _checked_steps(steps), seed, noise)
+    steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
+    disturbances = noise_of(ground, steps, seed, noise)
     if variant_of(found, bound).reduces or any(s.per_tensor for s in found.slots):
         # A norm would run over all rates at once: one path at a time.
         paths = np.stack(
@@ -252,8 +254,9 @@ def _named(rule: Rule | str) -> Rule | str:
 def noise_of(surface: Surface, steps: int, seed: int, noise: float | None = None) -> Array | None:
     """What is added to the gradient at each step, [steps, 2]; None where there is no noise.
 
-    Raises `InputError` for a noise that is negative or not finite.
+    Raises `InputError` for a noise that is negative or not finite, and for a seed below 0.
     """
+    seed = whole("seed", seed, 0)
     scale = surface.noise if noise is None else noise
     if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise InputTypeError("noise", expected="a number, 0 or more", got=repr(noise))
@@ -291,14 +294,6 @@ def _checked_start(start: object, surface: Surface) -> Array:
             got = f"({array[0]:g}, {array[1]:g}), where its gradient is not finite"
         raise InputError(f"start on {surface.name}", expected="a point where the surface is finite", got=got)
     return array
-
-
-def _checked_steps(steps: object) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise InputTypeError("steps", expected="a whole number", got=repr(steps))
-    if not 1 <= steps <= MOST_STEPS:
-        raise InputError("steps", expected=f"1 to {MOST_STEPS:,}", got=repr(steps))
-    return steps
 
 
 def _plain(x: float) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule import rules
-from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.counts import whole
+from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.foreign import refusal
 from steprule.problems import batch
 from steprule.problems import problem as problems
@@ -145,8 +146,7 @@ def train(
     ((31,), True)
     """
     task = problems.get(problem)
-    for name, value, least in (("seed", seed, 0), ("epochs", epochs, 1), ("batch_size", batch_size, 1)):
-        _check_whole(name, value, least)
+    seed, epochs, batch_size = whole("seed", seed, 0), whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
     if schedule not in SCHEDULES:
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
@@ -315,17 +315,19 @@ def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
         yield from torch.split(torch.randperm(count, generator=generator), size)
 
 
-def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
+def seeds_of(seeds: SupportsIndex | Iterable[int]) -> tuple[int, ...]:
     """The seeds themselves, from how many, from 0, or from themselves. Raises `InputError`, `InputTypeError`."""
-    if isinstance(seeds, bool) or not isinstance(seeds, int | Iterable) or isinstance(seeds, str):
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable | SupportsIndex):
         raise InputTypeError("seeds", expected="a whole number, or whole numbers", got=repr(seeds))
-    if isinstance(seeds, int):
-        if seeds < 1:
-            raise InputError("seeds", expected="1 or more", got=repr(seeds))
-        return tuple(range(seeds))
-    numbers = tuple(dict.fromkeys(seeds))
-    if not numbers or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in numbers):
-        raise InputError("seeds", expected="whole numbers, 0 or more", got=repr(numbers))
+    if not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0:  # an array without dimensions is one number
+        return tuple(range(whole("seeds", seeds, 1)))
+    given = list(seeds)
+    try:
+        numbers = tuple(dict.fromkeys(whole("seeds", s, 0) for s in given))
+    except StepruleError as error:
+        raise InputError("seeds", expected="whole numbers, 0 or more", got=repr(given)) from error
+    if not numbers:
+        raise InputError("seeds", expected="whole numbers, 0 or more", got="none")
     return numbers
 
 
@@ -334,13 +336,6 @@ def _torch_class(name: str) -> Any:
     if name not in public:
         raise unknown_name("class of torch.optim", name, sorted(set(public) - {"Optimizer"}))
     return getattr(torch.optim, name)
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputTypeError(name, expected=f"a whole number, {least} or more", got=repr(value))
-    if value < least:
-        raise InputError(name, expected=f"{least} or more", got=repr(value))
 
 
 def check_device(name: str) -> torch.device:

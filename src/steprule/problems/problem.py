@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.problems import airfoil, batch
 from steprule.problems.batch import as_batch
@@ -56,8 +57,7 @@ class Problem:
     def __post_init__(self) -> None:
         where = f"problem {self.name}"
         for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{where}: {name}", expected="a whole number, 1 or more", got=repr(value))
+            object.__setattr__(self, name, whole(f"{where}: {name}", value, 1))
         if isinstance(self.model, nn.Module) or not callable(self.model):
             hint = "Write lambda: Model(...): each training begins with a fresh one."
             got = f"a {type(self.model).__name__}"

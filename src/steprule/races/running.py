@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from steprule.counts import whole
 from steprule.errors import InputError, StepruleError, unknown_name
 from steprule.hyper import Search
 from steprule.races import work
@@ -148,9 +149,7 @@ def engine_of(
         with cluster(_packed(spec), address) as taken:
             yield taken
         return
-    count = workers if workers is not None else _workers_for(spec, lanes)
-    if count < 1:
-        raise InputError("workers", expected="1 or more", got=repr(count))
+    count = whole("workers", workers, 1) if workers is not None else _workers_for(spec, lanes)
     if count > 1:
         try:
             sent = _packed(spec)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from steprule import rules as catalogue
+from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.problems import problem as problems
@@ -168,15 +169,10 @@ def spec_of(
     first_seed: int = 0,
 ) -> Spec:  # fmt: skip
     """The race of these arguments. Raises `StepruleError` where one does not fit."""
-    whole: dict[str, tuple[object, int]] = {
-        "trials": (trials, 1), "seeds": (seeds, 1), "fresh": (fresh, 1), "first_seed": (first_seed, 0),
-        "epochs": (1 if epochs is None else epochs, 1), "batch_size": (1 if batch_size is None else batch_size, 1),
-    }  # fmt: skip
-    for name, (value, least) in whole.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InputTypeError(name, expected=f"a whole number, {least} or more", got=repr(value))
-        if value < least:
-            raise InputError(name, expected=f"{least} or more", got=repr(value))
+    trials, seeds, fresh = whole("trials", trials, 1), whole("seeds", seeds, 1), whole("fresh", fresh, 1)
+    first_seed = whole("first_seed", first_seed, 0)
+    epochs = None if epochs is None else whole("epochs", epochs, 1)
+    batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
     given = PROBLEMS if on is None else (on,) if isinstance(on, str | Problem) else tuple(on)
     if not given or not all(isinstance(p, str | Problem) for p in given):
         raise InputTypeError("problems", expected="problems or their names", got=repr(on))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from steprule.counts import whole
 from steprule.errors import InputError
 from steprule.files import write_aside
 from steprule.hyper import Search
@@ -23,8 +24,7 @@ def sobol(ranges: Mapping[str, Search], count: int, seed: int = 0) -> dict[str, 
 
     Raises `InputError` for less than one point.
     """
-    if count < 1:
-        raise InputError("points", expected="1 or more", got=repr(count))
+    count = whole("points", count, 1)
     if not ranges:
         return {}
     from scipy.stats import qmc  # half a second, which a sweep over a grid need not wait for

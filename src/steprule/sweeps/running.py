@@ -328,7 +328,7 @@ def _by_plan(plan: Mapping[str, list[Any]], parts: Sequence[Array]) -> Iterator[
 def _count(given: Mapping[str, Array], plans: Mapping[str, Any], where: str) -> int:
     """How many points there are. Raises `InputError` for arrays of different lengths."""
     lengths = {n: len(a) for n, a in given.items() if a.ndim}
-    lengths |= {n: len(v) for n, v in plans.items() if not isinstance(v, str | int | float)}
+    lengths |= {n: len(v) for n, v in plans.items() if not _is_one(v)}
     if len(set(lengths.values())) > 1:
         got = ", ".join(f"{n}: {c}" for n, c in lengths.items())
         hint = "One value a point: np.meshgrid(...) and ravel() give all combinations."
@@ -338,11 +338,8 @@ def _count(given: Mapping[str, Array], plans: Mapping[str, Any], where: str) -> 
 
 def _each(name: str, value: Any, points: int) -> list[Any]:
     """A schedule, a number of epochs or a batch size for each point."""
-    values = (
-        [value] * points
-        if isinstance(value, str | int | float)
-        else [getattr(v, "item", lambda v=v: v)() for v in value]
-    )
+    given = [value] * points if _is_one(value) else value
+    values = [getattr(v, "item", lambda v=v: v)() for v in given]
     for one in dict.fromkeys(values):
         if name == "schedule":
             if one not in SCHEDULES:
@@ -350,6 +347,11 @@ def _each(name: str, value: Any, points: int) -> list[Any]:
         elif isinstance(one, bool) or not isinstance(one, int) or one < 1:
             raise InputError(name, expected="a whole number, 1 or more", got=repr(one))
     return values
+
+
+def _is_one(value: Any) -> bool:
+    """One value for all points, and no sequence of them."""
+    return isinstance(value, str | int | float | np.generic)
 
 
 def _told(values: list[Any]) -> Any:

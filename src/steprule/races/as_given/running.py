@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hardware import hardware
 from steprule.problems import problem as catalogue
@@ -109,6 +110,7 @@ def compare(
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in rules)
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
+    epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
     if not (task is catalogue.get(BOOKS) and (epochs, batch_size, how) == BOOKS_SETTINGS):
         # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
         entries = tuple(replace(e, book=()) if e in TUTORIAL else e for e in entries)
