@@ -315,7 +315,7 @@ def test_the_callers_generator_is_left_alone() -> None:
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "no factory": (lambda: steprule.Problem("p", "", X, Y, nn.Linear(6, 1), F.mse_loss), "a function that makes a model"),
     "text": (lambda: steprule.Problem("p", "", X, ["cat"] * COUNT, mlp(), F.cross_entropy), "expected numbers"),
-    "epochs": (lambda: steprule.Problem("p", "", X, Y, mlp(), F.mse_loss, epochs=0), "epochs: expected a whole number, 1 or more"),
+    "epochs": (lambda: steprule.Problem("p", "", X, Y, mlp(), F.mse_loss, epochs=0), "epochs: expected 1 or more, got 0"),
     "float64": (lambda: steprule.Problem("p", "", X.double(), Y, mlp(), F.mse_loss), "failed on its first samples"),
     "a loss a sample": (lambda: steprule.Problem("p", "", X, Y, mlp(), lambda a, b: (a - b) ** 2), "expected one number, got a tensor of shape"),
     "no gradient": (lambda: steprule.Problem("p", "", X, Y, mlp(), lambda a, b: F.mse_loss(a.detach(), b)), "depends on the model's parameters"),

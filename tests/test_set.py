@@ -83,19 +83,19 @@ def test_as_given_it_reaches_rules_and_classes(raced: Any) -> None:
 def test_as_given_one_is_set_by_name(raced: Any) -> None:
     args = ["--set", "torch.optim.SGD.lr=0.05", "--set", "make.momentum=0.5", "--set", "sgd.lr=0.02"]
     found, err = raced("sgd", "torch.optim.SGD", "mine.py:make", *args, *AS_GIVEN)
-    entries = {e["label"]: e["hypers"] for e in found["spec"]["entries"]}
-    assert entries["torch.optim.SGD"] == {"lr": 0.05}
-    assert entries["make"] == {"momentum": 0.5}
+    entries = {e["label"]: e["set"] for e in found["spec"]["entries"]}
+    assert (entries["torch.optim.SGD"]["lr"], entries["torch.optim.SGD"]["momentum"]) == (0.05, 0)
+    assert entries["make"] == {"lr": 0.01, "momentum": 0.5}
     assert entries["sgd"]["lr"] == 0.02
     assert err == ""
 
 
 def test_who_has_it_not_is_named(raced: Any) -> None:
     found, err = raced("sgd", "adam", "torch.optim.Adam", "torch.optim.SGD", "--set", "momentum=0.5", *AS_GIVEN)
-    entries = {e["label"]: e["hypers"] for e in found["spec"]["entries"]}
-    assert entries["torch.optim.SGD"] == {"momentum": 0.5}
+    entries = {e["label"]: e["set"] for e in found["spec"]["entries"]}
+    assert entries["torch.optim.SGD"]["momentum"] == 0.5
     assert entries["sgd"]["momentum"] == 0.5
-    assert entries["torch.optim.Adam"] == {}
+    assert "momentum" not in entries["torch.optim.Adam"]
     assert err == "steprule: --set momentum=0.5: adam, torch.optim.Adam have no momentum.\n"
 
 
@@ -104,7 +104,7 @@ def test_tuned_it_is_fixed_for_all_that_have_it(raced: Any) -> None:
     found, err = raced(*names, "--set", "lr=0.01", *TUNED)
     competitors = found["spec"]["competitors"]
     assert set(competitors) == {"adam", "torch.optim.Adam", "make", "anything", "the best"}
-    assert all(c["set"] == {"lr": 0.01} for c in competitors.values())
+    assert all(c["set"]["lr"] == 0.01 for c in competitors.values())
     assert all("lr" not in c["space"] for c in competitors.values())
     assert err == ""
 
@@ -113,9 +113,10 @@ def test_tuned_one_is_set_by_label(raced: Any) -> None:
     args = ["--set", "the best.amsgrad=true", "--set", "mine.py:make.momentum=0.9", "--set", "torch.optim.Adam.lr=0.3"]
     found, err = raced("torch.optim.Adam", "mine.py:make", "mine.py:best", *args, *TUNED)
     competitors = found["spec"]["competitors"]
-    assert competitors["the best"]["set"] == {"amsgrad": True}
+    assert competitors["the best"]["set"]["amsgrad"] is True
     assert competitors["make"]["set"] == {"momentum": 0.9}
-    assert competitors["torch.optim.Adam"]["set"] == {"lr": 0.3}
+    assert competitors["torch.optim.Adam"]["set"]["lr"] == 0.3
+    assert competitors["torch.optim.Adam"]["set"]["amsgrad"] is False
     assert err == ""
 
 
