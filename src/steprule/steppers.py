@@ -113,13 +113,11 @@ class DivergedError(Exception):
 def by_some_way(train: Callable[[Way], T]) -> T:
     """What `train` returns for the first way of calling its optimizer in which no step raises.
 
-    Each try is a whole training from the start, with torch's random numbers as they were. Raises the error of the first way, in one
+    Each try is a whole training from the start. Raises the error of the first way, in one
     line; that of a later one where it came further, or had what the first had asked for.
     """
     told: StepError | None = None
-    before = torch.random.get_rng_state()
     for way in WAYS:
-        torch.random.set_rng_state(before)
         try:
             return train(way)
         except UnsuitedError:

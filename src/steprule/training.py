@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule import rules
+from steprule.alone import drawing
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.foreign import refusal
@@ -205,7 +206,7 @@ class Training:
         """Whether the optimizer still steps: some raise at numbers that are not finite."""
         self.cards = [device] if device.type == "cuda" else []
         self.stepper: Stepper
-        with torch.random.fork_rng(devices=self.cards):
+        with drawing(self.cards):
             torch.manual_seed(problems.stream(seed, 2))
             if isinstance(what, Rule):
                 self.stepper = RuleStepper(what, self.model, hypers)
@@ -216,7 +217,7 @@ class Training:
     @contextmanager
     def seeded(self) -> Iterator[None]:
         """What the model draws hangs on the seed alone; the caller's own generators are as they were behind it."""
-        with torch.random.fork_rng(devices=self.cards):
+        with drawing(self.cards):
             torch.manual_seed(problems.stream(self.seed, 2))
             torch.random.set_rng_state(self.drawn)  # where the making of the optimizer left it
             yield
@@ -270,7 +271,7 @@ def measured(task: Problem, model: nn.Module, x: batch.Batch, y: batch.Batch, re
     count = batch.count(x)
     size = count if reduction == "whole" else AT_ONCE
     total = 0.0
-    with torch.no_grad(), evaluating(model), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), evaluating(model), drawing():
         for low in range(0, count, size):
             rows = slice(low, low + size)
             own = float(task.loss(batch.called(model, batch.taken(x, rows)), batch.taken(y, rows)))
@@ -298,6 +299,16 @@ def resolve(spec: Optimizable) -> Rule | Callable[..., torch.optim.Optimizer]:
         return found  # type: ignore[no-any-return]
     expected = "a rule, a torch.optim.Optimizer class or a factory params -> optimizer"
     raise InputTypeError("what trains", expected=expected, got=repr(spec))
+
+
+def one_or_more(given: Any) -> tuple[Any, ...]:
+    """What races: one alone counts as a list of one. Raises `InputTypeError` for what is neither."""
+    if isinstance(given, Iterable) and not isinstance(given, str | type):
+        return tuple(given)
+    if given is None or isinstance(given, bool | int | float):
+        expected = "rules, optimizer classes or factories, or a list of them"
+        raise InputTypeError("rules", expected=expected, got=repr(given))
+    return (given,)
 
 
 def name_of(what: Rule | Callable[..., torch.optim.Optimizer]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from steprule import rules
+from steprule.alone import drawing
 from steprule.checking import forms, probe, questions
 from steprule.checking.judged import Judged, go
 from steprule.checking.nearest import nearest, of_rule
@@ -30,6 +31,7 @@ WITHIN = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-9}
 GUARD = 64  # elements before and after each tensor that a kernel must not touch
 
 
+@drawing()  # torch's classes and models are made on the way
 def check(rule: Rule | str, against: Rule | str | None = None) -> Report:
     """Run the battery on `rule`; with `against`, also find where the two part, each at its own defaults, then at others.
 

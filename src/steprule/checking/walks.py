@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from steprule import by_value
 from steprule.checking.report import FailedError
 from steprule.compiler import cpu, eager, javascript, lanes, threads
+from steprule.compiler.cache import interpreting
 from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.variant import Variant, variant_of
 from steprule.optim import from_rule
@@ -190,6 +191,8 @@ def _over_copies(case: Case, got: Walk, copies: int) -> Walk | None:
 
 
 def _needs_numba() -> None:
+    if interpreting():
+        raise NotRunError("NUMBA_DISABLE_JIT turns Numba's compiler off")
     if form_for("auto", "cpu") is None:
         raise NotRunError("Numba cannot be imported")
 

@@ -32,6 +32,11 @@ INTRINSICS = str(Path(__file__).parent / "intrinsics.py")
 """What it calls."""
 
 
+def interpreting() -> bool:
+    """Whether NUMBA_DISABLE_JIT leaves Numba's functions to Python, which cannot read memory by address as kernels do."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "") not in ("", "0")
+
+
 def name_for(kind: str, source: str, called: str, *packages: str) -> str:
     """A module name that changes with the source, with what it calls and with what compiles it."""
     depends = "\n".join(
@@ -157,12 +162,19 @@ def _import(name: str, path: Path) -> ModuleType:
 
 
 def folder() -> Path:
-    """Where kernels are kept."""
+    """Where kernels are kept: `STEPRULE_CACHE`, or the user's cache folder; a folder of this process for a user without a home.
+
+    A variable that is empty counts as not set.
+    """
     if own := os.environ.get("STEPRULE_CACHE"):
-        return Path(own)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "steprule" / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "steprule" / "kernels"
+        return Path(os.path.expanduser(own))
+    variable, inside = ("LOCALAPPDATA", "") if sys.platform == "win32" else ("XDG_CACHE_HOME", ".cache")
+    if base := os.environ.get(variable):
+        return Path(base) / "steprule" / "kernels"
+    try:
+        return Path.home() / inside / "steprule" / "kernels"
+    except (RuntimeError, KeyError):  # no HOME, and a user that the system does not know, as in a container
+        return _own_folder("a home folder, which this user has not")
 
 
 def _forget(path: Path) -> None:

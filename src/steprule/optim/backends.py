@@ -8,6 +8,7 @@ import warnings
 from functools import cache
 from typing import Any, Literal
 
+from steprule.compiler.cache import interpreting
 from steprule.compiler.form import Compiler
 from steprule.errors import InputError
 
@@ -47,6 +48,13 @@ def form_for(backend: str, device: str) -> Form | None:
             got=f"one on {device}",
             hint="backend='auto' picks a form for each; TRITON_INTERPRET=1 runs Triton's interpreter, slowly.",
         )
+    elif device == "cpu" and interpreting():
+        if backend == "numba":
+            raise InputError(
+                "backend 'numba'", expected="Numba's compiler", got="NUMBA_DISABLE_JIT, which turns it off"
+            )
+        _warn("steprule runs its eager form, which is slow: NUMBA_DISABLE_JIT turns Numba's compiler off.")
+        return None
     elif device == "cpu":
         form = "numba"
     elif device == "cuda" and backend == "auto":

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from steprule.alone import drawing
 from steprule.errors import InputError, StepruleError
 from steprule.foreign import refusal
 from steprule.problems.batch import Batch, called, count, taken
@@ -54,7 +55,7 @@ class Facts:
 def facts_of(task: Problem) -> Facts:
     """The facts, from a few samples, in training mode and in eval mode. Raises `InputError` in one line, with the user's own file
     and line, where the model, the loss or the data do not fit together."""
-    with torch.random.fork_rng(devices=[]), _one_line(task, "the model cannot be made"):
+    with drawing(), _one_line(task, "the model cannot be made"):
         model, other = (task.initial_model(seed, "same", torch_class=False) for seed in (0, 1))
     _check_parameters(task, model)
     own_buffers = any(not _equal(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
@@ -65,7 +66,7 @@ def facts_of(task: Problem) -> Facts:
             few = taken(part[0], slice(1)), taken(part[1], slice(1))
             _loss(task, model, *few, f"the model failed on a sample of the {name} data", training=False)
     before, state = [b.clone() for b in model.buffers()], torch.random.get_rng_state()
-    with torch.random.fork_rng(devices=[]):
+    with drawing():
         torch.random.set_rng_state(state)
         loss = _loss(task, model, x, y, "the model failed on its first samples", training=True)
         draws = not torch.equal(state, torch.random.get_rng_state())

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from steprule.alone import drawing
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.problems import airfoil, batch
@@ -93,7 +94,7 @@ class Problem:
         """
         if init not in ("same", "tutorial"):
             raise InputError("init", expected="'same' or 'tutorial'", got=repr(init))
-        with torch.random.fork_rng(devices=[]):
+        with drawing():
             torch.manual_seed(stream(seed, 0))
             model = self.model()
             if any(nn.parameter.is_lazy(p) for p in model.parameters()):

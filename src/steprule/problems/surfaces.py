@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import sympy
 
-from steprule.errors import unknown_name
+from steprule.errors import InputTypeError, unknown_name
 from steprule.problems.formulas import is_formula, surface_of
 from steprule.problems.surface import Point, Surface, X, Y
 
@@ -100,10 +100,16 @@ def get(name: str | Surface) -> Surface:
     >>> get("x^2/10 + 2*y^2").value([-5.0, -2.0])
     np.float64(10.5)
 
-    Raises `UnknownNameError` with the nearest name, `InputError` with the place of a mistake in a formula.
+    Raises `UnknownNameError` with the nearest name, `InputError` with the place of a mistake in a formula,
+    `InputTypeError` for what is neither, as a Python function.
     """
     if isinstance(name, Surface):
         return name
+    if not isinstance(name, str):
+        hint = "Of a Python function no page and no formula can be made: write it as text." if callable(name) else ""
+        expected = 'a surface, its name, or a formula as text, such as "x^2/10 + 2*y^2"'
+        got = f"the function {getattr(name, '__name__', name)}" if callable(name) else repr(name)
+        raise InputTypeError("surface", expected=expected, got=got, hint=hint)
     key = str(name).lower().replace("-", "_").replace(" ", "_")
     if key in SURFACES:
         return SURFACES[key]

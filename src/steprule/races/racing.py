@@ -27,14 +27,14 @@ MATTERS = 0.01
 
 
 def race(
-    rules: Sequence[Optimizable | Competitor] | None = None,
+    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None = None,
     problems: Sequence[str | Problem] | str | Problem | None = None,
     trials: int = TRIALS,
     seeds: int = STUDIES,
     out: str | Path | None = None,
     *,
     fresh: int = FRESH,
-    schedules: Sequence[str] = BOTH,
+    schedules: Sequence[str] | str = BOTH,
     matters: float = MATTERS,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -61,14 +61,14 @@ def race(
     on a problem with a schedule at 5 %.
 
     Args:
-        rules: rules, Optimizer classes, factories or `Competitor`s; None for the whole catalogue.
+        rules: rules, Optimizer classes, factories or `Competitor`s, or one of them; None for the whole catalogue.
         problems: problems or their names; None for airfoil-linear, airfoil-mlp and digits-softmax.
         trials: trainings of a study, 1 or more.
         seeds: studies, 1 or more; from 2 on, with 2 or more fresh seeds, differences can be told from luck.
         out: a folder. Finished blocks land there and are not trained again, so a race that was interrupted goes on, and
             gives the same bits. None keeps everything in memory.
         fresh: seeds of the comparison, 1 or more.
-        schedules: of the learning rate: "constant", "linear" (to zero).
+        schedules: of the learning rate, one or several: "constant", "linear" (to zero).
         matters: the smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by
             differences, as a share of the fall from the loss before the first step to the lowest competitor's.
         epochs: passes over the data; the problem's own if not given.
@@ -98,7 +98,7 @@ def race(
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
     spec = spec_of(
-        rules, problems, trials=trials, seeds=seeds, fresh=fresh, schedules=tuple(schedules), epochs=epochs,
+        rules, problems, trials=trials, seeds=seeds, fresh=fresh, schedules=schedules, epochs=epochs,
         batch_size=batch_size, compile=compile, device=device, first_seed=first_seed,
     )  # fmt: skip
     if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import SCHEDULES, Optimizable, check_device, name_of, resolve, versions
+from steprule.training import SCHEDULES, Optimizable, check_device, name_of, one_or_more, resolve, versions
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -163,8 +163,8 @@ class Spec:
 
 
 def spec_of(
-    rules: Sequence[Optimizable | Competitor] | None, on: Sequence[str | Problem] | str | Problem | None, *,
-    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[str] = BOTH,
+    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None, on: Sequence[str | Problem] | str | Problem | None, *,
+    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[str] | str = BOTH,
     epochs: int | None = None, batch_size: int | None = None, compile: Compile = "auto", device: str = "cpu",
     first_seed: int = 0,
 ) -> Spec:  # fmt: skip
@@ -173,11 +173,13 @@ def spec_of(
     first_seed = whole("first_seed", first_seed, 0)
     epochs = None if epochs is None else whole("epochs", epochs, 1)
     batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
-    given = PROBLEMS if on is None else (on,) if isinstance(on, str | Problem) else tuple(on)
+    one = on is None or isinstance(on, str | Problem) or not isinstance(on, Iterable)
+    given: tuple[Any, ...] = PROBLEMS if on is None else (on,) if one else tuple(on)  # type: ignore[arg-type]
     if not given or not all(isinstance(p, str | Problem) for p in given):
         raise InputTypeError("problems", expected="problems or their names", got=repr(on))
     tasks = tuple(problems.get(p) for p in given)
-    runners = tuple(_runner(c) for c in (catalogue.names() if rules is None else rules))
+    runners = tuple(_runner(c) for c in (catalogue.names() if rules is None else one_or_more(rules)))
+    schedules = (schedules,) if isinstance(schedules, str) else tuple(schedules)
     named = {"rules": [r.label for r in runners], "problems": [t.name for t in tasks], "schedules": list(schedules)}
     for kind, names in named.items():
         if not names:
@@ -196,7 +198,7 @@ def spec_of(
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(schedules)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
         plans[task.name] = Plan(**plan, engine=engine)
-    return Spec(tasks, tuple(schedules), runners, trials, seeds, fresh, plans, device, first_seed)
+    return Spec(tasks, schedules, runners, trials, seeds, fresh, plans, device, first_seed)
 
 
 def _runner(given: Optimizable | Competitor) -> Runner:

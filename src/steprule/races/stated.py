@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from steprule.alone import drawing
 from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
@@ -109,7 +110,7 @@ def _made(what: Callable[..., Any], hypers: Mapping[str, Any], task: Problem) ->
     try:
         for _ in range(2):
             model = task.initial_model(0, "same", torch_class=True)
-            with torch.random.fork_rng(devices=[]):
+            with drawing():
                 torch.manual_seed(stream(0, 2))
                 made = what(model.parameters(), **hypers)
             groups = [{n: v for n, v in group.items() if n != "params"} for group in made.param_groups]
@@ -134,7 +135,7 @@ def _first_loss(task: Problem, model: nn.Module) -> str:
     To three digits: another processor has other last bits.
     """
     try:
-        with evaluating(model), torch.random.fork_rng(devices=[]), torch.no_grad():
+        with evaluating(model), drawing(), torch.no_grad():
             found = []
             for _ in range(2):
                 torch.manual_seed(stream(0, 2))

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from steprule.alone import recording
+from steprule.compiler import cache
 from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.lanes import LaneRule, layout
 from steprule.compiler.threads import PARALLEL, may_run_parallel
@@ -236,6 +238,8 @@ def source_of(
     task: Problem, batch: int, own_data: bool = False, width: int | None = None, gradient: bool = True
 ) -> Source:
     """The model's step for batches of one size, or its loss alone. Raises `NotBatchable`."""
+    if cache.interpreting():
+        raise NotBatchable("a Numba that NUMBA_DISABLE_JIT turns off")
     try:
         if facts_of(task).reduction != "mean":
             raise NotBatchable("a loss that is no mean over the samples")
@@ -299,7 +303,8 @@ def _vmapped(task: Problem, model: nn.Module, *, own_data: bool, record: bool) -
         params = _lanes_first(p, shapes)
         try:
             if record and (key := (x.shape, p.shape[1])) not in recorded:
-                recorded[key] = make_fx(both)(params, x, y)
+                with recording():
+                    recorded[key] = make_fx(both)(params, x, y)
             if record:
                 with torch.no_grad():
                     gradients, losses = recorded[key](params, x, y)

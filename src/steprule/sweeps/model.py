@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from steprule.alone import recording
 from steprule.problems.problem import Problem
 
 
@@ -62,6 +63,7 @@ def traced(task: Problem, model: nn.Module, batch: int, *, gradient: bool = True
         gradients, loss = grad_and_value(loss_of)(dict(zip(params, values, strict=True)), x, y)
         return [loss, *gradients.values()]
 
-    module = make_fx(step)(list(params.values()), x, y)
+    with recording():
+        module = make_fx(step)(list(params.values()), x, y)
     module.graph.eliminate_dead_code()
     return ModelStep(module.graph, {n: p.shape for n, p in params.items()}, x, y)

@@ -19,7 +19,7 @@ from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORIAL_INIT, Entry
 from steprule.races.difference import warn_of_unknown
 from steprule.shown import Shown
-from steprule.training import Optimizable, name_of, resolve, seeds_of, train, versions
+from steprule.training import Optimizable, name_of, one_or_more, resolve, seeds_of, train, versions
 
 RESULTS = "results.parquet"
 Progress = Callable[[int, int, str], None]
@@ -77,7 +77,7 @@ class Comparison(Shown):
 
 
 def compare(
-    rules: Sequence[Optimizable | Entry] | None = None,
+    rules: Sequence[Optimizable | Entry] | Optimizable | Entry | None = None,
     problems: str | Problem = "airfoil",
     seeds: int | Iterable[int] = 20,
     out: str | Path | None = None,
@@ -90,7 +90,7 @@ def compare(
     """Train with each of `rules` on the same problem over the same seeds.
 
     Args:
-        rules: rules, Optimizer classes or `Entry`s with settings; None for the tutorial's runs and two base lines.
+        rules: rules, Optimizer classes or `Entry`s with settings, or one of them; None for the tutorial's runs and two base lines.
         problems: the problem, or its name.
         seeds: how many, from 0; or the seeds themselves.
         out: a folder for `results.parquet`. Runs of the same race that it holds already are not run again, so a race
@@ -107,7 +107,7 @@ def compare(
     """
     began = time.perf_counter()
     task = _problem(problems)
-    entries = TUTORIAL if rules is None else tuple(_entry(r) for r in rules)
+    entries = TUTORIAL if rules is None else tuple(_entry(r) for r in one_or_more(rules))
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
     epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
