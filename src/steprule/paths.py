@@ -76,7 +76,7 @@ class Trace(Shown):
     @property
     def cautions(self) -> tuple[str, ...]:
         """What to know of its end and its learning rate, in few words; none for a path that went down at a rate inside."""
-        found = [f"not finite from step {self.diverged_at}"] if self.diverged_at is not None else []
+        found = [f"diverged: not finite from step {self.diverged_at}"] if self.diverged_at is not None else []
         if self.rose and not found:
             found.append("ends above its start")
         return (*found, *([f"lr {self.at_end}"] if self.at_end else []))
