@@ -17,6 +17,7 @@ import torch
 from annotated_types import Ge
 from pretended import pretended, problem
 from scipy import stats
+from sized import sized
 from torch import nn
 
 import steprule
@@ -165,21 +166,7 @@ held = {"validation": (x[60:90], y[60:90]), "test": (x[90:], y[90:])}
 neg = steprule.Problem("neg", "neg", x[:60], y[:60], lambda: nn.Linear(6, 2), shifted, epochs=1, **held)
 one = steprule.Problem("one", "one", x[:60], y[:60], lambda: nn.Linear(6, 2), lambda o, t: (o * 0).mean(), epochs=1, **held)
 """)
-    typed = [
-        "race",
-        "adam",
-        "sgd",
-        "--trials",
-        "4",
-        "--seeds",
-        "2",
-        "--fresh",
-        "3",
-        "--schedule",
-        "linear",
-        "--workers",
-        "1",
-    ]
+    typed = ["race", "adam", "sgd", *sized(4, 2, 3, "linear", workers=1)]
     assert main([*typed, "--on", "mine.py:neg", "--out", "neg"]) == 0
     out = capsys.readouterr().out
     assert "in per cent of the fall from -4." in " ".join(out.split())
@@ -311,21 +298,7 @@ def test_problems_that_measure_differently() -> None:
 
 
 def test_the_command_names_it(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    typed = [
-        "race",
-        "adam",
-        "sgd",
-        "--on",
-        "airfoil",
-        "--trials",
-        "2",
-        "--seeds",
-        "2",
-        "--fresh",
-        "2",
-        "--schedule",
-        "linear",
-    ]
+    typed = ["race", "adam", "sgd", "--on", "airfoil", *sized(2, 2, 2, "linear")]
     assert main([*typed, "--workers", "1", "--out", "r"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "has the lowest training loss" in out
@@ -382,19 +355,7 @@ def up(p, g, *, lr: Rate = 50.0):
 
 def test_a_rule_of_nan_on_the_command_line(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(NAN_RULE)
-    typed = [
-        "race",
-        "mine.py:nanrule",
-        "sgd",
-        "--on",
-        "airfoil-linear",
-        "--trials",
-        "4",
-        "--seeds",
-        "2",
-        "--fresh",
-        "3",
-    ]
+    typed = ["race", "mine.py:nanrule", "sgd", "--on", "airfoil-linear", *sized(4, 2, 3)]
     assert main([*typed, "--schedule", "linear", "--epochs", "1", "--workers", "1", "--out", "r"]) == 0
     done = capsys.readouterr()
     assert "learnt nothing; 100% diverged" in " ".join(done.out.split())

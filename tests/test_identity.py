@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sized import sized
 from strange_things import CASES, Case, made
 from torch import nn
 
@@ -195,7 +196,7 @@ def make(m):
 closed = make(0.5)
 part = Competitor(functools.partial(torch.optim.SGD, momentum=0.1), label="part")
 """
-TUNED = ["--trials", "2", "--seeds", "2", "--fresh", "2", "--schedule", "linear", "--epochs", "1", "--workers", "1"]
+TUNED = [*sized(2, 2, 2, "linear", workers=1), "--epochs", "1"]
 GIVEN = ["--trials", "0", "--seeds", "2", "--epochs", "1"]
 EDITS = [
     (["own.py:mine"], "own.py", "StartsAt(0.0)", "StartsAt(1e4)", "slots.v: expected '10000', got '0'"),

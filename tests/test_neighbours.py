@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sized import sized
 
 import steprule
 from steprule import rules
@@ -94,21 +95,7 @@ def test_a_problem_and_its_neighbour_in_worker_processes(tmp_path: Path, monkeyp
     (tmp_path / "made.py").write_text(MADE)
     folder(tmp_path / "r", 0.5)
     monkeypatch.chdir(tmp_path)
-    asked = [
-        "--trials",
-        "2",
-        "--seeds",
-        "2",
-        "--fresh",
-        "2",
-        "--schedule",
-        "constant",
-        "--workers",
-        "2",
-        "--out",
-        "out",
-        "--json",
-    ]
+    asked = [*sized(2, 2, 2, "constant", workers=2), "--out", "out", "--json"]
     assert main(["race", "r/mine.py:mine", "sgd", "torch.optim.SGD", "--on", "p.py:mine", *asked]) == 0
     assert problems.get("p.py:mine").features.shape == (40, 3)
 

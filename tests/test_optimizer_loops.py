@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sized import sized
 from torch import Tensor, nn
 
 import steprule
@@ -26,7 +27,7 @@ from steprule.training import batches
 po = pytest.importorskip("pytorch_optimizer")
 sf = pytest.importorskip("schedulefree")
 
-SMALL = ["--trials", "2", "--seeds", "2", "--fresh", "2", "--schedule", "constant", "--on", "airfoil-linear"]
+SMALL = [*sized(2, 2, 2, "constant"), "--on", "airfoil-linear"]
 ON, SIZE, SEED = "airfoil-mlp", 100, 3
 Loop = Callable[[Any, Callable[[], Tensor]], None]
 """One step of an optimizer; the other argument computes the loss."""

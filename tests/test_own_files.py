@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from sized import sized
 
 FOLDER = "my models/数据"
 HELPER = """
@@ -75,7 +76,7 @@ def ran(*command: str, cwd: str = "elsewhere") -> None:
 
 def race(out: str, *more: str) -> None:
     file = f"../{FOLDER}/wave.py"
-    size = ["--trials", "4", "--seeds", "2", "--fresh", "2", "--schedule", "linear"]
+    size = sized(4, 2, 2, "linear")
     ran(
         "-m",
         "steprule",
@@ -96,28 +97,32 @@ def results(out: str) -> bytes:
     return Path("elsewhere", out, "results.parquet").read_bytes()
 
 
-def test_one_worker_or_two(files: Path) -> None:
+@pytest.fixture
+def one(files: Path) -> bytes:
+    """What one worker finds."""
     race("one", "--workers", "1")
+    return results("one")
+
+
+def test_one_worker_or_two(one: bytes) -> None:
     race("two", "--workers", "2")
-    assert results("one") == results("two")
+    assert results("two") == one
 
 
 @pytest.mark.long
-def test_shards_and_four_workers(files: Path) -> None:
-    race("one", "--workers", "1")
+def test_shards_and_four_workers(one: bytes) -> None:
     race("four", "--workers", "4")
     for k in (1, 2):
         race(f"part{k}", "--workers", "2", "--shard", f"{k}/2")
     ran("-m", "steprule", "race", "merge", "part1", "part2", "--out", "whole")
-    assert results("one") == results("four") == results("whole")
+    assert results("four") == results("whole") == one
 
 
 @pytest.mark.long
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-def test_on_ray(files: Path) -> None:
-    race("one", "--workers", "1")
+def test_on_ray(one: bytes) -> None:
     race("ray", "--engine", "ray")
-    assert results("one") == results("ray")
+    assert results("ray") == one
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sized import sized
 from thinning import thinned
 from tolerances import LANE_AGAINST_SOLO
 from torch import nn
@@ -31,8 +32,7 @@ from steprule.reports import race_page
 
 TINY: dict[str, Any] = {"trials": 8, "seeds": 3, "fresh": 4, "epochs": 1, "workers": 1}
 COMMAND = [sys.executable, "-m", "steprule"]
-TYPED = ["race", "sgd", "adam", "--on", "airfoil-linear",
-         "--trials", "8", "--seeds", "3", "--fresh", "4", "--epochs", "1"]  # fmt: skip
+TYPED = ["race", "sgd", "adam", "--on", "airfoil-linear", *sized(8, 3, 4), "--epochs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -454,19 +454,7 @@ x = torch.linspace(-1, 1, 60)[:, None]
 wave = steprule.Problem("wave: mine", "a wave", x, torch.sin(3 * x), lambda: torch.nn.Linear(1, 1), torch.nn.functional.mse_loss)
 theirs = Competitor(torch.optim.Adagrad, {"lr": Search(1e-4, 1)}, label="theirs")
 """)
-    typed = [
-        "race",
-        "mine.py:halved",
-        "mine.py:theirs",
-        "--on",
-        "mine.py:wave",
-        "--trials",
-        "4",
-        "--seeds",
-        "2",
-        "--fresh",
-        "3",
-    ]
+    typed = ["race", "mine.py:halved", "mine.py:theirs", "--on", "mine.py:wave", *sized(4, 2, 3)]
     assert main(typed) == 0
     out = capsys.readouterr().out
     assert "halved" in out

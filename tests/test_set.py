@@ -7,28 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sized import sized
 
 from steprule.cli import main
 from steprule.training import train
 
 AS_GIVEN = ["--trials", "0", "--seeds", "2", "--epochs", "1", "--json"]
-TUNED = [
-    "--trials",
-    "2",
-    "--seeds",
-    "2",
-    "--fresh",
-    "2",
-    "--schedule",
-    "constant",
-    "--epochs",
-    "1",
-    "--workers",
-    "1",
-    "--on",
-    "airfoil-linear",
-    "--json",
-]
+TUNED = [*sized(2, 2, 2, "constant", workers=1), "--epochs", "1", "--on", "airfoil-linear", "--json"]
 
 FILE = """
 import torch
