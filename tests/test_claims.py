@@ -236,7 +236,7 @@ def test_one_study_in_python() -> None:
     assert cell.pairs[0].percent[1:] == (None, None)
     assert cell.pairs[0].verdict() == "open"
     assert "[" not in repr(race)
-    assert "Untuned, b ends at 0.1, lower than every tuned rule." in _verdict(race)
+    assert "Untuned, b ends at 0.1, below every tuned rule." in _verdict(race)
     assert "did not pay" not in _verdict(race)
 
 
@@ -436,7 +436,7 @@ def test_an_untuned_rule_that_beats_all_is_named() -> None:
     }
     race = pretended(ends, untuned=plain)
     words = _verdict(race)
-    assert f"Untuned, b ends at {np.exp(np.log(plain['b']).mean()):.4g}, really lower than every tuned rule." in words
+    assert f"Untuned, b ends at {np.exp(np.log(plain['b']).mean()):.4g}, really below every tuned rule." in words
     paid = re.search(r"Tuning did not pay here for: b \(untuned (-\d+\.\d) % \[(-\d+\.\d), (-\d+\.\d)\]\)\.", words)
     assert paid
     ratio = np.exp((np.log(plain["b"]) - np.log(ends["b"]).mean(axis=0)).mean())
@@ -452,7 +452,7 @@ def test_a_lower_untuned_mean_is_not_called_real_for_that() -> None:
     least = min(np.exp(np.log(y).mean()) for y in ends.values())
     race = pretended(ends, untuned={"a": 0.97 * least * np.exp(0.3 * (g := rng.standard_normal(5)) - 0.3 * g.mean())})
     words = _verdict(race)
-    assert "lower, but not really, than every tuned rule" in words
+    assert "below every tuned rule, which may be luck" in words
     assert "did not pay" not in words
     assert "Tuned and untuned cannot be told apart: " in words
 

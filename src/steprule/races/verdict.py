@@ -85,11 +85,10 @@ def _tuning(race: Race, cell: Cell) -> Iterator[str]:
     lowest = min(cell.untuned, key=lambda u: losses[u.label] or 0.0)
     loss = losses[lowest.label]
     if loss is not None and loss < cell.standings[0].loss:
-        how = "really lower than" if lowest.lowest else "lower, but not really, than"
-        if not race.tells_luck:
-            how = "lower than"
+        how = "really below" if lowest.lowest else "below"
         every = "every tuned rule" if len(cell.standings) > 1 else "tuned"
-        yield f"Untuned, {lowest.label} ends at {loss:.4g}, {how} {every}."
+        luck = ", which may be luck" if race.tells_luck and not lowest.lowest else ""
+        yield f"Untuned, {lowest.label} ends at {loss:.4g}, {how} {every}{luck}."
     learnt = {s.label for s in cell.standings if s.learnt}
     named = {
         v: [u for u in cell.untuned if u.pair.verdict() == v and u.label in learnt] for v in ("real", "same", "open")
