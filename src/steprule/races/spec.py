@@ -36,6 +36,7 @@ BLOCK = 2_048
 class Competitor:
     """One who runs in a race: a rule as it is, or any `torch.optim.Optimizer` class or factory with what is to be searched.
 
+    >>> import torch
     >>> Competitor(torch.optim.Adam, {"lr": Search(1e-5, 10)}, label="torch's Adam").label
     "torch's Adam"
     """
