@@ -1,4 +1,4 @@
-"""The machine in words: a figure without it says little."""
+"""The machine in words: a figure without it says little. And what it has left: cores and memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,59 @@ from pathlib import Path
 
 import torch
 
+GROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may take: version 2 of its interface, then version 1."""
+LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+
 
 def hardware() -> str:
     """The machine in words: processor, cores, threads that torch uses, system."""
     return f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {platform.system()}"
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_left() -> int | None:
+    """The bytes that can still be taken on this machine and in its container; None where the system does not say."""
+    found = [_available(), *(_left_in_group(*names) for names in LIMITS)]
+    known = [n for n in found if n is not None]
+    return max(0, min(known)) if known else None
+
+
+def memory_held() -> int:
+    """The bytes that this process holds by now; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if platform.system() == "Darwin" else most * 1024
+
+
+def _available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        pass
+    try:  # not Linux: all that there is, of which a half is taken to be free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _left_in_group(most: str, now: str) -> int | None:
+    try:
+        return int((GROUP / most).read_text()) - int((GROUP / now).read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
 
 
 def _processor() -> str:

@@ -24,6 +24,26 @@ class Shown:
         return str(import_module("steprule.reports.notebook").html(self))
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(0.4), duration(95), duration(5_000), duration(200_000)
+    ('1 s', '95 s', '83 min', '56 h')
+    """
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.0f} h"
+
+
+def size(count: int) -> str:
+    """Bytes as people say them.
+
+    >>> size(3_000_000), size(2_500_000_000)
+    ('3 MB', '2.5 GB')
+    """
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
 def sparkline(values: Iterable[float], width: int = 24) -> str:
     """Values as a line of bars, logarithmic where all are positive; what is not finite is a cross.
 

@@ -35,7 +35,6 @@ from steprule.steppers import WAYS, ClassStepper, DivergedError, RuleStepper, St
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
-AT_ONCE = 4_096  # samples that are measured together
 
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "constant": lambda t, steps: 1.0,
@@ -263,13 +262,13 @@ class Training:
             return math.nan
         with self.stepper.averaged():
             x, y = (self.features, self.targets) if part is None else (batch.moved(b, self.device) for b in part)
-            return measured(self.task, self.model, x, y, self.facts.reduction)
+            return measured(self.task, self.model, x, y)
 
 
-def measured(task: Problem, model: nn.Module, x: batch.Batch, y: batch.Batch, reduction: str) -> float:
-    """The loss on these samples, in eval mode and without gradients; thousands at a time where it is their mean or sum."""
-    count = batch.count(x)
-    size = count if reduction == "whole" else AT_ONCE
+def measured(task: Problem, model: nn.Module, x: batch.Batch, y: batch.Batch) -> float:
+    """The loss on these samples, in eval mode and without gradients; in parts that memory can hold where it is their mean or sum."""
+    count, facts = batch.count(x), facts_of(task)
+    size = count if facts.reduction == "whole" else facts.at_once
     total = 0.0
     with torch.no_grad(), evaluating(model), drawing():
         for low in range(0, count, size):
@@ -277,7 +276,7 @@ def measured(task: Problem, model: nn.Module, x: batch.Batch, y: batch.Batch, re
             own = float(task.loss(batch.called(model, batch.taken(x, rows)), batch.taken(y, rows)))
             if count <= size:
                 return own
-            total += own * (min(size, count - low) / count if reduction == "mean" else 1.0)
+            total += own * (min(size, count - low) / count if facts.reduction == "mean" else 1.0)
     return total
 
 

@@ -66,6 +66,12 @@ def _json(context: typer.Context, value: bool) -> bool:
     return value
 
 
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what it takes: trainings, steps, time and memory, by a few steps.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before what takes hours.")]
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.", callback=_json)]
 
 
@@ -265,15 +271,22 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
     init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train a problem with one rule, or with a torch.optim class."""
     from steprule import training
-    from steprule.cli import options, output
+    from steprule.cli import cost, options, output
+    from steprule.problems import problem as problems
+    from steprule.sweeps import cost as costs
 
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule)], settings or [])
+    task = problems.get(on)
+    with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
+        told(costs.of_training(task, found, hypers, epochs, batch_size, device, measure=dry_run))
     run = training.train(found, on, seed, epochs, batch_size, init=init, device=device, **hypers)  # type: ignore[arg-type]
     if json:
         output.as_json(run.to_dict())
@@ -302,12 +315,14 @@ def sweep(
     ] = None,
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every lane: .parquet or .json.")] = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train thousands of hyperparameter points at once: Sobol points over ranges, every one with every seed."""
     from steprule import sweeps
-    from steprule.cli import options, output
+    from steprule.cli import cost, options, output
     from steprule.hyper import said
     from steprule.rules.parts import composed
 
@@ -315,21 +330,23 @@ def sweep(
     (fixed,) = options.settings_for([options.taker_of(found, rule)], settings or [])
     drawn = sweeps.sobol({n: s for n, s in options.ranges_for(found, vary or []).items() if n not in fixed}, points)
     drawn = {n: v.round() if found.hyper(n).is_whole else v for n, v in drawn.items()}
-    with output.progress("sweep") as advance:
-        result = sweeps.sweep(
-            found, on, {**fixed, **drawn}, seeds, schedule=schedule, epochs=epochs, batch_size=batch_size,
-            compile="auto" if compiled is None else compiled, device=device, progress=advance,
-        )  # fmt: skip
+    how: dict[str, Any] = {
+        "schedule": schedule, "epochs": epochs, "batch_size": batch_size, "compile": "auto" if compiled is None else compiled,
+        "device": device,
+    }  # fmt: skip
+    known = cost.known_first("sweep", dry_run=dry_run, yes=yes, json=json)
+    with known as told, output.progress("sweep") as advance:
+        result = sweeps.sweep(found, on, {**fixed, **drawn}, seeds, progress=advance, told=told, measure=dry_run, **how)
     if out is not None:
         sweeps.save(result, out)
     if json:
         output.as_json(result.to_dict())
         return
     order = result.order[:10]
-    known = {h.name: h for h in found.hypers}
+    of = {h.name: h for h in found.hypers}
     rows = [
         (
-            *(said(result.hypers[n][k].item(), 4, known[n]) for n in drawn),
+            *(said(result.hypers[n][k].item(), 4, of[n]) for n in drawn),
             *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
         )
         for k in order
@@ -393,6 +410,14 @@ def race(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where results go; a folder in runs/ if not given.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="30m, say: the largest race, no larger than asked for, that takes about so long."
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -401,10 +426,11 @@ def race(
 
     asked = {
         "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
-        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings,
+        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings, "budget": budget,
     }  # fmt: skip
     how = {"engine": engine, "address": address, "workers": workers}
-    racing.race({k: v for k, v in asked.items() if v is not None}, matters, how, shard, out, _typed(), json=json)
+    given = {k: v for k, v in asked.items() if v is not None}
+    racing.race(given, matters, how, shard, out, _typed(), json=json, dry_run=dry_run, yes=yes)
 
 
 @app.command()

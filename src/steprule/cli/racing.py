@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from steprule import races, training
-from steprule.cli import options, output
+from steprule.cli import cost, options, output
 from steprule.errors import DataError, InputError
 from steprule.files import write_aside
 from steprule.races import as_given
@@ -18,6 +18,7 @@ from steprule.races.results import interval
 from steprule.reports import html, race_page
 from steprule.rules.load import load_object
 
+SIZES = ("trials", "seeds", "fresh")
 COMMAND = "command.json"
 """What was typed, beside the results: from it shards are merged."""
 Asked = Mapping[str, Any]
@@ -26,21 +27,26 @@ Asked = Mapping[str, Any]
 @output.warnings_as_lines(races.CannotGoOn)
 def race(
     asked: Asked, matters: float, how: Mapping[str, Any], shard: str | None, out: Path | None, typed: Sequence[str], *,
-    json: bool,
+    json: bool, dry_run: bool, yes: bool,
 ) -> None:  # fmt: skip
     """`steprule race …`"""
     if asked.get("rules", [])[:1] == ["merge"]:
         _merge([Path(p) for p in asked["rules"][1:]], out, matters, typed, json=json)
         return
     if asked["trials"] == 0:
-        _as_given(asked, out, typed, json=json)
+        _as_given(asked, out, typed, json=json, dry_run=dry_run, yes=yes)
         return
     part = _shard(shard)
     folder = out or Path("runs") / _folder_name(asked)
-    with output.progress("race") as advance:
+    asked = _within(asked, folder, how["workers"])
+    sizes = f" with {', '.join(f'--{n} {asked[n]}' for n in SIZES)}" if "budget" in asked else ""
+    known = cost.known_first(f"race{sizes}", dry_run=dry_run, yes=yes, json=json)
+    with known as told, output.progress("race") as advance:
+        if dry_run:  # without a folder
+            told(races.estimate(**_arguments(asked), out=folder, workers=how["workers"], shard=part))
         result = races.race(
             **_arguments(asked), matters=matters, **how, shard=part, out=folder,
-            progress=advance, before=lambda: _keep(folder, asked),
+            progress=advance, before=lambda: _keep(folder, asked), told=told,
         )  # fmt: skip
     if part is not None:
         done = {"lanes": result.lanes, "trained": result.trained, "kept": result.kept, "seconds": result.seconds}
@@ -53,6 +59,20 @@ def race(
         output.say(f"When all are done: steprule race merge {folder} ... --out DIR")
         return
     _finish(result, folder, typed, json=json)
+
+
+def _within(asked: Asked, folder: Path, workers: int | None) -> Asked:
+    """What was asked for, cut to its budget: a race that goes on keeps the sizes with which it began."""
+    if "budget" not in asked:
+        return asked
+    seconds = cost.seconds_of(asked["budget"])
+    try:
+        begun = json_.loads((folder / COMMAND).read_text(encoding="utf-8"))
+        if begun["budget"] == asked["budget"]:
+            return {**asked, **{n: begun[n] for n in SIZES}}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none has begun here; what else the folder holds is looked at when the race begins
+    return {**asked, **races.within(seconds, **_arguments(asked), workers=workers)}
 
 
 def _merge(folders: Sequence[Path], out: Path | None, matters: float, typed: Sequence[str], *, json: bool) -> None:
@@ -167,7 +187,7 @@ def _hypers(rules: Sequence[str], found: Sequence[races.Competitor], settings: S
 _INSIDE = {True: "in", False: "OUTSIDE", None: ""}
 
 
-def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: bool) -> None:
+def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: bool, dry_run: bool, yes: bool) -> None:
     rules, settings, on = asked.get("rules"), asked.get("settings", []), asked.get("on", ["airfoil"])
     if settings and not rules:
         raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
@@ -180,11 +200,14 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
             for own, set_ in zip(found, hypers, strict=True)
         ]
     folder = out or Path("runs") / _plain(on[0])
-    with output.progress("race") as advance:
+    if "budget" in asked:
+        raise InputError("--budget", expected="a race that tunes", got="--trials 0", hint="Give fewer --seeds.")
+    how = {"epochs": asked.get("epochs", 2), "batch_size": asked.get("batch_size", 10)}
+    known = cost.known_first("race", dry_run=dry_run, yes=yes, json=json)
+    with known as told, output.progress("race") as advance:
         result = as_given.compare(
-            entries, on, asked.get("seeds", 20), folder, epochs=asked.get("epochs", 2),
-            batch_size=asked.get("batch_size", 10), progress=advance,
-        )  # fmt: skip
+            entries, on, asked.get("seeds", 20), folder, **how, progress=advance, told=told, measure=dry_run
+        )
     report = folder / "report.html"
     html.write_report(result, report, command=["steprule", *typed])
     if json:

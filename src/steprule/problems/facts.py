@@ -15,10 +15,15 @@ from torch import Tensor, nn
 from steprule.alone import drawing
 from steprule.errors import InputError, StepruleError
 from steprule.foreign import refusal
+from steprule.held import most_held
 from steprule.problems.batch import Batch, called, count, taken
 from steprule.problems.problem import Problem
 
 Reduction = Literal["mean", "sum", "whole"]
+AT_ONCE = 4_096
+"""Samples that are measured at once, at most."""
+HELD = 1 << 29
+"""Bytes that measuring them may hold, at most. Both are the same on every machine: a sum in parts has other bits."""
 LIKE = 1e-4
 """Losses that differ by less than this share are one."""
 ROWS = 4
@@ -38,6 +43,13 @@ class Facts:
     """A parameter gets no gradient."""
     reduction: Reduction
     """How the loss of all samples follows from that of parts of them: their mean, their sum, or not at all."""
+    sample_bytes: int
+    """What measuring holds for each sample, in bytes."""
+
+    @property
+    def at_once(self) -> int:
+        """How many samples are measured at once."""
+        return max(1, min(AT_ONCE, HELD // max(1, self.sample_bytes)))
 
     @property
     def one_by_one(self) -> str:
@@ -61,6 +73,8 @@ def facts_of(task: Problem) -> Facts:
     own_buffers = any(not _equal(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
     x, y = taken(task.features, slice(ROWS)), taken(task.targets, slice(ROWS))
     reduction = _reduction(task, model, x, y)
+    what = "the model failed on its first samples"
+    held = most_held(lambda: _loss(task, model, x, y, what, training=False))
     for name, part in (("validation", task.validation), ("test", task.test)):
         if part is not None:
             few = taken(part[0], slice(1)), taken(part[1], slice(1))
@@ -74,7 +88,7 @@ def facts_of(task: Problem) -> Facts:
             wanted = [p for p in model.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     moved = any(not _equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
-    return Facts(draws, moved, own_buffers, any(g is None for g in gradients), reduction)
+    return Facts(draws, moved, own_buffers, any(g is None for g in gradients), reduction, held // count(x))
 
 
 def _check_parameters(task: Problem, model: nn.Module) -> None:

@@ -2,13 +2,13 @@
 
 In reading order: spec.py (what a race is), stated.py (what decides its results, as plain values), difference.py (where two races
 part), spaces.py (where it looks), plan.py (the protocol as lanes), work.py (a block), store.py (the folder), running.py (hand
-out, keep, go on), on_ray.py (the same on a cluster), measure.py (which loss judges, and on which scale), statistics.py,
-results.py, verdict.py; racing.py is `steprule.race`. `as_given/` compares settings as given, without tuning.
+out, keep, go on), estimate.py (what that will take), on_ray.py (the same on a cluster), measure.py (which loss judges, and on
+which scale), statistics.py, results.py, verdict.py; racing.py is `steprule.race`. `as_given/` compares settings as given, without tuning.
 """
 
 from steprule.races.difference import CannotGoOn
 from steprule.races.plan import Chain, Lanes, Phase
-from steprule.races.racing import merge, race
+from steprule.races.racing import estimate, merge, race, within
 from steprule.races.results import Cell, Pair, Race, Standing
 from steprule.races.spec import Competitor
 from steprule.races.verdict import in_words
@@ -23,7 +23,9 @@ __all__ = [
     "Phase",
     "Race",
     "Standing",
+    "estimate",
     "in_words",
     "merge",
     "race",
+    "within",
 ]

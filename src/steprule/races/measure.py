@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.errors import InputError
-from steprule.problems.facts import facts_of
 from steprule.problems.problem import Problem
 from steprule.races import statistics
 from steprule.training import measured
@@ -65,7 +64,7 @@ def measure_of(task: Problem) -> Measure:
 def check_first_loss(task: Problem, seed: int) -> None:
     """Raises `InputError` where the loss before the first step is not finite: nothing could be compared after it."""
     model = task.initial_model(seed, "same", torch_class=False)
-    first = measured(task, model, task.features, task.targets, facts_of(task).reduction)
+    first = measured(task, model, task.features, task.targets)
     if not math.isfinite(first):
         raise InputError(f"problem {task.name}", expected="a finite loss before the first step", got=str(first))
 

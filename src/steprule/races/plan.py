@@ -18,17 +18,13 @@ from numpy.typing import NDArray
 
 from steprule.hyper import Search
 from steprule.races import spaces
-from steprule.races.spec import BLOCK, Runner, Spec
+from steprule.races.spec import MULTIPLES, Runner, Spec
 from steprule.rules.parts import composed
 from steprule.sweeps.points import sobol
 
 Array = NDArray[Any]
 MOVES = 3
 """How often a range may move."""
-MULTIPLES = 10.0 ** np.arange(-1.5, 1.51, 0.25)
-"""Of the winner's learning rate, to see how much it matters."""
-AROUND = 5
-"""Fresh seeds of those."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +125,11 @@ def next_phase(spec: Spec, chain: Chain, done: Sequence[Phase]) -> tuple[str, di
     return "confirm", space, _confirmation(spec, runner, done[-1])
 
 
-def blocks_of(chain: Chain, phase: str, lanes: Lanes) -> list[Block]:
+def blocks_of(spec: Spec, chain: Chain, phase: str, lanes: Lanes) -> list[Block]:
     """The lanes in blocks."""
-    cuts = range(0, max(len(lanes), 1), BLOCK)
-    return [Block(chain, phase, k, lanes.part(low, low + BLOCK)) for k, low in enumerate(cuts)]
+    size = spec.block(chain.problem, chain.label)
+    cuts = range(0, max(len(lanes), 1), size)
+    return [Block(chain, phase, k, lanes.part(low, low + size)) for k, low in enumerate(cuts)]
 
 
 def winners(spec: Spec, tuned: Phase) -> NDArray[np.int64]:
@@ -201,6 +198,13 @@ def at_ends(spec: Spec, runner: Runner, tuned: Phase) -> dict[str, str]:
     return found
 
 
+def confirmed(spec: Spec, runner: Runner) -> int:
+    """How many lanes the last phase has: winners, the default, learning rates around."""
+    default = spec.fresh if set(runner.defaults) == set(runner.space) else 0
+    rates = len(MULTIPLES) * spec.around if "lr" in runner.space else 0
+    return spec.studies * spec.fresh + default + rates
+
+
 def _confirmation(spec: Spec, runner: Runner, tuned: Phase) -> Lanes:
     fresh = np.array(spec.fresh_seeds)
     parts = []
@@ -218,7 +222,7 @@ def _confirmation(spec: Spec, runner: Runner, tuned: Phase) -> Lanes:
     if "lr" in runner.space:
         middle = {n: v[recommended(spec, tuned)] for n, v in tuned.lanes.hypers.items()}
         for k, multiple in enumerate(MULTIPLES):
-            add("rate", -1, k, {**middle, "lr": middle["lr"] * multiple}, fresh[:AROUND])
+            add("rate", -1, k, {**middle, "lr": middle["lr"] * multiple}, fresh[: spec.around])
     return Lanes(
         role=np.concatenate([p.role for p in parts]),
         study=np.concatenate([p.study for p in parts]),

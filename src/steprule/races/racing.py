@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from steprule.errors import InputError
 from steprule.files import write_aside
@@ -14,11 +15,14 @@ from steprule.hardware import hardware
 from steprule.problems.problem import Problem
 from steprule.races import running
 from steprule.races.difference import refuse_another, unknowns_in
+from steprule.races.estimate import estimate_of
+from steprule.races.estimate import within as sizes_within
 from steprule.races.measure import check_first_loss
 from steprule.races.results import Race
 from steprule.races.running import EngineName, Progress
 from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
-from steprule.races.store import BLOCKS, Store, read_spec
+from steprule.races.store import BLOCKS, SPEC, Store, read_spec
+from steprule.sweeps.cost import Estimate
 from steprule.sweeps.running import Compile
 from steprule.training import Optimizable
 
@@ -47,6 +51,7 @@ def race(
     first_seed: int = 0,
     progress: Progress | None = None,
     before: Callable[[], None] = lambda: None,
+    told: Callable[[Estimate], None] | None = None,
 ) -> Race:
     """Race `rules` on `problems` after the same tuning effort.
 
@@ -79,8 +84,10 @@ def race(
         shard: (i, n): only the i-th of n parts, from 0; `merge` puts the folders together.
         device: where to train, as torch names it; kernels run on the CPU.
         first_seed: of the studies' and the fresh seeds; with seeds that do not overlap two races are independent.
-        progress: called with (lanes done, lanes known of, what).
+        progress: called with (lanes done, lanes in all, what); ranges that move add some.
         before: called once the folder is held, before anything is trained.
+        told: called with what it will take, before anything is trained; what it raises ends the race. Seconds and memory are
+            measured where the race is long.
 
     Raises:
         StepruleError: an unknown name, a value out of bounds; a loss that is not finite before the first step; a folder with
@@ -108,12 +115,63 @@ def race(
         check_first_loss(task, first_seed)
     store = Store(Path(out) if out is not None else None, spec.stated)
     with store.locked("" if shard is None else f"-{index}-of-{count}"):
+        if told is not None:
+            told(estimate_of(spec, store, workers, (index, count), measure=False))
         before()
         found = running.run(
             spec, store, engine=engine, workers=workers, address=address, shard=(index, count), progress=progress
         )
         table = store.write_table(found.phases) if count == 1 else None
     return _race(spec, found, matters, began, table)
+
+
+def estimate(
+    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None = None,
+    problems: Sequence[str | Problem] | str | Problem | None = None,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    shard: tuple[int, int] | None = None,
+    **settings: object,
+) -> Estimate:
+    """What a race of these arguments will take on this machine: trainings, steps, seconds, memory, measured on a few steps.
+
+    `out` is the folder of a race that goes on: what is there is not counted. The other arguments are those of `race`.
+
+    Raises `StepruleError` as `race` does.
+
+    >>> estimate(["sgd", "adam"], "airfoil-linear", trials=8, seeds=2, fresh=5, schedules=["linear"]).trainings
+    88
+    """
+    spec = spec_of(rules, problems, **_known(settings, "estimate"))
+    for task in spec.problems:
+        check_first_loss(task, spec.first_seed)
+    folder = Path(out) if out is not None else None
+    if folder is not None and (folder / SPEC).exists():
+        refuse_another(folder, read_spec(folder), spec.stated)
+    return estimate_of(spec, Store(folder, spec.stated), workers, shard or (0, 1))
+
+
+def within(
+    seconds: float,
+    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None = None,
+    problems: Sequence[str | Problem] | str | Problem | None = None,
+    *,
+    workers: int | None = None,
+    **settings: object,
+) -> dict[str, int]:
+    """The `trials`, `seeds` and `fresh` of the largest race, no larger than asked for, that takes about `seconds` here.
+
+    Raises `InputError` where the smallest race takes longer; otherwise as `race` does.
+    """
+    return sizes_within(seconds, spec_of(rules, problems, **_known(settings, "within")), workers)
+
+
+def _known(settings: Mapping[str, object], where: str) -> dict[str, Any]:
+    known = [p for p in inspect.signature(spec_of).parameters if p not in ("rules", "on")]
+    if unknown := set(settings) - set(known):
+        raise InputError(where, expected="one of " + ", ".join(known), got=unknown.pop())
+    return dict(settings)
 
 
 def merge(
@@ -130,10 +188,7 @@ def merge(
     Raises `StepruleError` where a folder holds another race, or a part is missing.
     """
     began = time.perf_counter()
-    known = [p for p in inspect.signature(spec_of).parameters if p not in ("rules", "on")]
-    if unknown := set(settings) - set(known):
-        raise InputError("merge", expected="one of " + ", ".join(known), got=unknown.pop())
-    spec = spec_of(rules, problems, **settings)  # type: ignore[arg-type]
+    spec = spec_of(rules, problems, **_known(settings, "merge"))
     store = Store(Path(out), spec.stated)
     with store.locked():
         for folder in map(Path, folders):

@@ -16,17 +16,20 @@ import numpy as np
 
 from steprule.counts import whole
 from steprule.errors import InputError, StepruleError, unknown_name
+from steprule.hardware import cores, memory_held, memory_left
 from steprule.hyper import Search
+from steprule.problems.problem import Problem
 from steprule.races import work
-from steprule.races.plan import Block, Chain, Lanes, Phase, blocks_of, chains_of, next_phase
-from steprule.races.spec import Spec
+from steprule.races.plan import Block, Chain, Lanes, Phase, blocks_of, chains_of, confirmed, next_phase
+from steprule.races.spec import Runner, Spec
 from steprule.races.store import Store
 from steprule.sweeps import engine as engines
+from steprule.sweeps.cost import held_by, steps_of
 
 EngineName = Literal["local", "ray"]
 ENGINES = ("local", "ray")
 Progress = Callable[[int, int, str], None]
-"""Called with (lanes done, lanes known of, what)."""
+"""Called with (lanes done, lanes in all, what); ranges that move add some."""
 SMALL = 20_000_000
 """Lanes x steps x parameters below which workers do not pay for their start."""
 Submit = Callable[[Block], "Future[tuple[dict[str, Any], float]]"]
@@ -50,7 +53,7 @@ class _Chain:
         if following is None:
             return False
         self.name, self.space, self.lanes = following
-        self.blocks, self.results = blocks_of(self.chain, self.name, self.lanes), {}
+        self.blocks, self.results = blocks_of(spec, self.chain, self.name, self.lanes), {}
         return True
 
     def take(self, block: Block, results: dict[str, Any]) -> bool:
@@ -85,7 +88,8 @@ def run(
     """Bring every chain of a shard to its end. With `train` False only what is kept is read, and a gap raises."""
     index, count = shard
     chains = [_Chain(c) for k, c in enumerate(chains_of(spec)) if k % count == index]
-    known = finished = trained = kept = 0
+    known = sum(spec.studies * spec.trials + confirmed(spec, spec.runner(c.chain.label)) for c in chains)
+    finished = trained = kept = 0
     seconds = 0.0
     pending: dict[Future[Any], tuple[_Chain, Block]] = {}
     queue: list[tuple[_Chain, Block]] = []
@@ -94,7 +98,8 @@ def run(
         """Begin phases of a chain until one has blocks that are still to be trained."""
         nonlocal known, finished, kept, seconds
         while chain.begin(spec):
-            known += len(chain.lanes or ())
+            if chain.done and chain.name != "confirm":  # a range that moved
+                known += len(chain.lanes or ())
             whole = False
             for block in chain.blocks:
                 if found := store.load(block):
@@ -136,6 +141,25 @@ def run(
     return Outcome({c.chain: c.done for c in chains}, trained, kept, seconds)
 
 
+def remaining(spec: Spec, store: Store, shard: tuple[int, int] = (0, 1)) -> dict[Chain, tuple[int, int]]:
+    """By chain how many lanes are to be trained, where no range moves any more, and how many are kept."""
+    index, count = shard
+    found = {}
+    for chain in (_Chain(c) for k, c in enumerate(chains_of(spec)) if k % count == index):
+        missing = kept = 0
+        while not missing and chain.begin(spec):
+            for block in chain.blocks:
+                if results := store.load(block):
+                    kept += len(block.lanes)
+                    chain.take(block, results[0])
+                else:
+                    missing += len(block.lanes)
+        if missing and chain.name != "confirm":
+            missing += confirmed(spec, spec.runner(chain.chain.label))
+        found[chain.chain] = missing, kept
+    return found
+
+
 @contextmanager
 def engine_of(
     spec: Spec, name: str, workers: int | None, address: str | None, lanes: int
@@ -149,7 +173,7 @@ def engine_of(
         with cluster(_packed(spec), address) as taken:
             yield taken
         return
-    count = whole("workers", workers, 1) if workers is not None else _workers_for(spec, lanes)
+    count = whole("workers", workers, 1) if workers is not None else workers_for(spec, lanes)
     if count > 1:
         try:
             sent = _packed(spec)
@@ -217,16 +241,25 @@ def _finished(result: tuple[dict[str, Any], float]) -> Future[tuple[dict[str, An
     return future
 
 
-def _workers_for(spec: Spec, lanes: int) -> int:
-    """All cores where the work is worth their start, which takes seconds."""
+def workers_for(spec: Spec, lanes: int) -> int:
+    """All cores where the work is worth their start, which takes seconds, as far as memory goes."""
     costs = []
     for task in spec.problems:
         plan = spec.plans[task.name]
-        steps = plan.epochs * -(-task.samples // plan.batch_size)
+        steps = steps_of(task, plan.epochs, plan.batch_size)
         slow = 1_000 if plan.engine == "one by one" or not all(r.is_rule for r in spec.runners) else 1
-        costs.append(
-            slow * steps * sum(p.numel() for p in task.initial_model(0, "same", torch_class=False).parameters())
-        )
+        costs.append(slow * steps * sum(p.numel() for p in engines.blank(task).parameters()))
     if spec.device != "cpu" or lanes * float(np.mean(costs)) < SMALL:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    left = memory_left()
+    if left is None or cores() == 1:
+        return cores()
+    held = max(_held(spec, task, runner) for task in spec.problems for runner in spec.runners)
+    return max(1, min(cores(), left // (held + memory_held())))
+
+
+def _held(spec: Spec, task: Problem, runner: Runner) -> int:
+    """The bytes that a block of this runner holds at most."""
+    plan, lanes = spec.plans[task.name], spec.block(task.name, runner.label)
+    how: dict[str, Any] = {"batch_size": plan.batch_size, "engine": plan.engine, "device": spec.device}
+    return held_by(task, runner.what, runner.middle, lanes, **how)

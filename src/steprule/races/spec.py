@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from steprule import rules as catalogue
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
@@ -20,6 +22,7 @@ from steprule.races import spaces, stated
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.sweeps.cost import LONG, work_of
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
 from steprule.training import SCHEDULES, Optimizable, check_device, name_of, one_or_more, resolve, versions
@@ -28,6 +31,10 @@ PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
 TRIALS, STUDIES, FRESH, BOTH = 64, 5, 30, ("constant", "linear")
 """Of a race that says nothing else: trainings a study, studies, fresh seeds, schedules."""
+MULTIPLES = 10.0 ** np.arange(-1.5, 1.51, 0.25)
+"""Of the winner's learning rate, to see how much it matters."""
+AROUND = 5
+"""Fresh seeds of those, at most."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
 
@@ -81,6 +88,14 @@ class Runner:
         on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
         return rule.bind({**on, **self.fixed})
 
+    @property
+    def middle(self) -> dict[str, Any]:
+        """Hyperparameters in the middle of what is searched."""
+        found = {n: s.at(0.5) for n, s in self.space.items()}
+        known = {h.name: h for h in composed(self.what).hypers} if self.is_rule else {}
+        whole = {n: round(v) for n, v in found.items() if n in known and known[n].is_whole}
+        return {**found, **whole, **self.fixed}
+
     def to_dict(self, task: Problem) -> dict[str, Any]:
         """What decides its results, as plain values; `task` lends a class its first parameters."""
         middle = {n: s.at(0.5) for n, s in self.space.items()}
@@ -96,6 +111,8 @@ class Plan:
     epochs: int
     batch_size: int
     engine: Engine
+    block: int
+    """Lanes whose results land together, where they are trained one by one."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +131,16 @@ class Spec:
     plans: Mapping[str, Plan]
     device: str = "cpu"
     first_seed: int = 0
+
+    def block(self, problem: str, label: str) -> int:
+        """How many lanes of a runner on a problem land together."""
+        plan = self.plans[problem]
+        return BLOCK if self.runner(label).is_rule and plan.engine != "one by one" else plan.block
+
+    @property
+    def around(self) -> int:
+        """The fresh seeds on which multiples of the winner's learning rate are trained: no more trainings than the tuning."""
+        return min(AROUND, self.fresh, max(1, self.studies * self.trials // len(MULTIPLES)))
 
     @property
     def study_seeds(self) -> range:
@@ -157,6 +184,8 @@ class Spec:
                     "problems": problems,
                     "competitors": {r.label: r.to_dict(self.problems[0]) for r in self.runners},
                     "block": BLOCK,
+                    "blocks one by one": {n: p.block for n, p in self.plans.items()},
+                    "seeds of each multiple of the winner's lr": self.around,
                     "engines": {n: p.engine for n, p in self.plans.items()},
                 }
             )
@@ -198,7 +227,7 @@ def spec_of(
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(schedules)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
-        plans[task.name] = Plan(**plan, engine=engine)
+        plans[task.name] = Plan(**plan, engine=engine, block=max(1, min(BLOCK, LONG // work_of(task, **plan))))
     return Spec(tasks, schedules, runners, trials, seeds, fresh, plans, device, first_seed)
 
 

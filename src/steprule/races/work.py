@@ -63,7 +63,7 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     found["curve"] = np.empty((len(lanes), engines.WINDOWS))
     how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size, "schedule": block.chain.schedule}
     given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
-    with _alone():
+    with alone():
         if runner.is_rule and plan.engine != "one by one":
             rule = composed(runner.what)
             full = bound(rule, given, len(lanes))
@@ -98,7 +98,7 @@ def build(problem: str, part: int) -> None:
     """Build one of the kernels of a problem, so that workers share that work and do not all do the same first."""
     package = _of_this_worker()
     task, plan = problems.get(package.problems[problem]), package.plans[problem]
-    with _alone():
+    with alone():
         engines.build(task, plan.batch_size, part)
 
 
@@ -112,7 +112,7 @@ def _of_this_worker() -> Package:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """torch and the kernels on this thread, for a sum over two threads has other bits; and what is too small for a float's
     exponent is 0: lanes with wild settings are full of it, and a processor needs a hundred times as long for it."""
     threads, flushing = torch.get_num_threads(), float(torch.tensor(1e-308, dtype=torch.float64) * 0.1) == 0.0

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from steprule.races import Cell, Race
-from steprule.races.plan import MULTIPLES
+from steprule.races.spec import MULTIPLES
 from steprule.reports.style import Style, style_of
 
 LOOK: Any = {

@@ -15,7 +15,6 @@ from steprule.hyper import said
 from steprule.problems import airfoil
 from steprule.races import Cell, Race, in_words
 from steprule.races.measure import Measure
-from steprule.races.plan import AROUND
 from steprule.races.results import interval
 from steprule.reports import race_charts
 from steprule.reports.document import document, facts, formulas, section, spans
@@ -45,7 +44,7 @@ FIGURES: dict[str, tuple[str, Callable[[Race], Figure], Callable[[Race], str]]] 
         "How much the learning rate matters",
         race_charts.sensitivity,
         lambda race: f"{_measured(race)}. All else as the winner in the middle has it; mean over"
-        f" {_count(min(AROUND, race.spec.fresh), 'fresh seed')}. A wide, flat valley forgives a bad guess.",
+        f" {_count(race.spec.around, 'fresh seed')}. A wide, flat valley forgives a bad guess.",
     ),
     "profiles": (
         "Over all problems",

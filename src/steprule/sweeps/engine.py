@@ -10,8 +10,8 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.lanes import LaneRule, layout
 from steprule.compiler.threads import PARALLEL, may_run_parallel
 from steprule.compiler.variant import variant_of
+from steprule.held import most_held
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
@@ -44,8 +45,13 @@ WINDOWS = 30
 """Points of a loss curve: each is the mean of the batch losses of a thirtieth of the steps."""
 RECORD = 2_000
 """Steps from which the gradients' operations are recorded."""
-EVALUATE = 64_000_000
-"""Numbers that an evaluation may hold at once."""
+ROOM = 1 << 29
+"""Bytes that lanes trained together may hold, and as many in a step. The same on every machine: with `torch.vmap` a lane's last bits
+depend on how many others there are."""
+FREED = 2
+"""What the system holds for a byte that a step's tensors hold: what is freed is not given back at once."""
+COPIES = {"kernel": 2, "vmap": 6}
+"""Arrays of the parameters' size that an engine holds beside the states."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ class Outcome:
     """The step whose batch loss was not finite, [lanes]; 0 for a lane that lived. It keeps the values it had then."""
     curve: Array
     """[lanes, WINDOWS]"""
+
+    @classmethod
+    def together(cls, parts: Sequence[Outcome]) -> Outcome:
+        """The lanes of all parts, one behind the other."""
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
 
 def train_lanes(
@@ -84,7 +95,7 @@ def train_lanes(
     for k, plan in enumerate(batches_of):
         for t, rows in enumerate(plan):
             order[k, t, : len(rows)] = rows.numpy()
-    work = _Work(
+    whole = _Work(
         task=task,
         rule=LaneRule.of(variant, str(starts.dtype)),
         hypers=hypers,
@@ -96,19 +107,39 @@ def train_lanes(
         windows=np.arange(len(counts)) * WINDOWS // len(counts),
         device=device,
     )
+    initial = np.array([measured(task, m, task.features, task.targets) for m in models])[seed_of]
+    at_once = max(1, ROOM // _kept_bytes(whole.rule, models[0], engine))
+    cuts = [slice(low, low + at_once) for low in range(0, len(seed_of), at_once)]
+    parts = [_trained(whole.part(cut), starts, initial[cut], engine) for cut in cuts]
+    return parts[0] if len(parts) == 1 else Outcome.together(parts)
+
+
+def _kept_bytes(rule: LaneRule, model: nn.Module, engine: Engine) -> int:
+    """What a lane keeps from step to step: its parameters, their states, and copies."""
+    return sum(p.nbytes for p in model.parameters()) * (COPIES[engine] + len(rule.states))
+
+
+def held_by(task: Problem, rule: Rule, lanes: int, batch: int, engine: Engine, device: str = "cpu") -> int:
+    """The bytes that so many lanes of a rule hold at most, trained in batches of this size."""
+    own = LaneRule.of(variant_of(rule, rule.defaults), _compute_of(task))
+    each = _kept_bytes(own, blank(task), engine)
+    kept = min(lanes, max(1, ROOM // each)) * each
+    return kept + (min(lanes * lane_bytes(task, batch, device), ROOM) * FREED if engine == "vmap" else 0)
+
+
+def _trained(work: _Work, starts: Array, initial: Array, engine: Engine) -> Outcome:
+    """The lanes of this work, trained and measured; `starts` [rows, seeds]."""
     run = _by_kernel if engine == "kernel" else _by_vmap
+    task, lanes = work.task, len(work.seed_of)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop")  # vmap's, of an operation that it loops over
-        p, curve, died, losses_on = run(work, starts[:, seed_of])
-    lanes = len(seed_of)
+        p, curve, died, losses_on = run(work, starts[:, work.seed_of])
     steps = np.bincount(work.windows, minlength=WINDOWS)
     curve = curve[:, :lanes] / np.maximum(steps, 1)[:, None]
     held = [(task.features, task.targets), task.validation, task.test]
     with np.errstate(all="ignore"):
         scores = [losses_on(p, *part)[:lanes] if part else np.full(lanes, np.nan) for part in held]
-    reduction = facts_of(task).reduction
-    initial = np.array([measured(task, m, task.features, task.targets, reduction) for m in models])
-    return Outcome(scores[0], scores[1], scores[2], initial[seed_of], died[:lanes], _without_gaps(curve.T, steps))
+    return Outcome(scores[0], scores[1], scores[2], initial, died[:lanes], _without_gaps(curve.T, steps))
 
 
 def curve_of(losses: Array) -> Array:
@@ -144,6 +175,11 @@ class _Work:
     def own_data(self) -> bool:
         """Whether lanes have batches of their own."""
         return len(self.order) > 1
+
+    def part(self, lanes: slice) -> _Work:
+        """The same with some of the lanes."""
+        hypers = {n: v[lanes] for n, v in self.hypers.items()}
+        return replace(self, hypers=hypers, seed_of=self.seed_of[lanes])
 
 
 Trained = tuple[Array, Array, NDArray[np.int64], Callable[[Array, Tensor, Tensor], Array]]
@@ -221,10 +257,28 @@ def _gradients(work: _Work, p: Tensor, device: str) -> Iterator[tuple[Tensor, Te
     gradients = _vmapped(work.task, blank(work.task).to(device), own_data=work.own_data, record=record)
     features, targets = work.task.features.to(device), work.task.targets.to(device)
     order, seed_of = torch.from_numpy(work.order).to(device), torch.from_numpy(work.seed_of).to(device)
+    at_once = max(1, ROOM // max(1, lane_bytes(work.task, work.order.shape[2], device)))
     for t, count in enumerate(work.counts):
-        rows = order[:, t, :count]
-        rows = rows[seed_of] if work.own_data else rows[0]
-        yield gradients(p, features[rows], targets[rows])
+        found = []
+        for lanes in (slice(low, low + at_once) for low in range(0, p.shape[1], at_once)):
+            rows = order[:, t, :count]
+            rows = rows[seed_of[lanes]] if work.own_data else rows[0]
+            found.append(gradients(p[:, lanes], features[rows], targets[rows]))
+        yield found[0] if len(found) == 1 else (torch.cat([g for g, _ in found], 1), torch.cat([v for _, v in found]))
+
+
+@lru_cache(maxsize=64)
+def lane_bytes(task: Problem, batch: int, device: str = "cpu") -> int:
+    """What a step of `torch.vmap` on a batch of this size holds for each lane, in bytes: by two steps, of one lane and of two.
+
+    Raises `NotBatchable`.
+    """
+    model = blank(task).to(device)
+    gradients = _vmapped(task, model, own_data=False, record=False)
+    x, y = (data[:batch].to(device) for data in (task.features, task.targets))
+    one = torch.cat([p.detach().reshape(-1, 1) for p in model.parameters()])
+    held = [most_held(partial(gradients, p, x, y)) for p in (one, one.expand(-1, 2))]
+    return max(1, held[1] - held[0])
 
 
 def _without_gaps(curve: Array, counts: Array) -> Array:
@@ -326,15 +380,26 @@ def _lanes_first(p: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tenso
 
 
 def evaluate(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
-    """The loss of every lane of p [rows, lanes] on some samples, in chunks of lanes that fit into memory."""
+    """The loss of every lane of p [rows, lanes] on some samples, in parts that memory can hold."""
+    facts = facts_of(task)
+    if facts.reduction == "whole" or len(x) <= facts.at_once:
+        return _evaluated(task, p, x, y)
+    total = np.zeros(p.shape[1])
+    for low in range(0, len(x), facts.at_once):
+        part = slice(low, low + facts.at_once)
+        share = len(x[part]) / len(x) if facts.reduction == "mean" else 1.0
+        total += _evaluated(task, p, x[part], y[part]) * share
+    return total
+
+
+def _evaluated(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
     model = blank(task).eval()
     shapes = {n: q.shape for n, q in model.named_parameters()}
 
     def loss_of(params: dict[str, Tensor]) -> Tensor:
         return task.loss(functional_call(model, params, (x,)), y)
 
-    widest = max([*(s[0] for s in shapes.values() if len(s)), 1])
-    chunk = max(1, EVALUATE // max(1, len(x) * widest))
+    chunk = max(1, ROOM // max(1, len(x) * facts_of(task).sample_bytes))
     found = []
     with torch.no_grad():
         for low in range(0, p.shape[1], chunk):

@@ -23,6 +23,7 @@ from steprule.rules.rule import Rule
 from steprule.shown import Shown
 from steprule.steppers import Way
 from steprule.sweeps import engine as engines
+from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, work_of
 from steprule.sweeps.engine import WINDOWS, Engine, Outcome
 from steprule.sweeps.kernel import NotBatchable
 from steprule.training import (
@@ -217,6 +218,8 @@ def sweep(
     compile: Compile = "auto",
     device: str = "cpu",
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,
+    told: Callable[[Estimate], None] | None = None,
+    measure: bool = False,
 ) -> Sweep:
     """Train `problem` at every hyperparameter point with every seed, thousands at once.
 
@@ -234,6 +237,8 @@ def sweep(
             compiles where lanes x steps x parameters make it worth its seconds.
         device: where to train, as torch names it; kernels run on the CPU, elsewhere everything is torch's operations.
         progress: called with (lanes done, lanes in all, label).
+        told: called with what it will take, before anything is trained; what it raises ends the sweep.
+        measure: whether seconds and memory are measured for `told` even where the sweep is short.
 
     Raises:
         StepruleError: an unknown name, a value out of bounds, arrays of different lengths.
@@ -263,9 +268,23 @@ def sweep(
     parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [np.arange(points)]
     engine: Engine = "one by one"
     reason, done = "an optimizer that is no rule", 0
-    for own, members in _by_plan(plan, parts):
-        if isinstance(what, Rule):
-            engine, reason = choose(task, what, points * len(numbers), own, compile, device)
+    groups = [
+        (
+            own,
+            members,
+            *(
+                choose(task, what, points * len(numbers), own, compile, device)
+                if isinstance(what, Rule)
+                else (engine, reason)
+            ),
+        )
+        for own, members in _by_plan(plan, parts)
+    ]
+    if told is not None:
+        asked = time.perf_counter()
+        told(_estimate(task, what, given, groups, len(numbers), device, measure=measure))
+        began += time.perf_counter() - asked
+    for own, members, engine, _ in groups:
         for some, lanes_of in _calls(members, len(numbers)):
             progress(done, points * len(numbers), "sweep" if len(lanes_of) > 1 else f"seed {numbers[lanes_of[0]]}")
             k, s = (a.ravel() for a in np.meshgrid(some, lanes_of, indexing="ij"))
@@ -281,6 +300,7 @@ def sweep(
                 array[k, s] = getattr(outcome, name)
             initial[s] = outcome.initial
             done += len(k)
+    _, _, engine, reason = groups[-1]
     return Sweep(
         optimizer=name_of(what),
         problem=task.name,
@@ -297,6 +317,22 @@ def sweep(
         versions=versions(),
         limits={h.name: h.limits for h in composed(what).hypers if h.name in given} if isinstance(what, Rule) else {},
     )
+
+
+def _estimate(
+    task: Problem, what: Any, given: Mapping[str, Array], groups: Sequence[tuple[dict[str, Any], Array, Engine, str]], seeds: int,
+    device: str, *, measure: bool,
+) -> Estimate:  # fmt: skip
+    parts = []
+    for own, members, engine, _ in groups:
+        size = {"epochs": own["epochs"], "batch_size": own["batch_size"]}
+        hypers = {n: v[members[len(members) // 2]].item() for n, v in given.items()}
+        distinct = 1 if len(members) >= SHARED else seeds
+        lanes = min(len(members) * distinct, AT_ONCE)
+        how: dict[str, Any] = {"batch_size": own["batch_size"], "engine": engine, "device": device}
+        cost = partial(cost_of, task, what, hypers, lanes, distinct, **how)
+        parts.append(Some(len(members) * seeds, steps_of(task, **size), work_of(task, **size), engine, cost))
+    return estimate(parts, measure=measure)
 
 
 def _shown(point: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORIAL_INIT, Entry
 from steprule.races.difference import warn_of_unknown
 from steprule.shown import Shown
+from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, work_of
 from steprule.training import Optimizable, name_of, one_or_more, resolve, seeds_of, train, versions
 
 RESULTS = "results.parquet"
@@ -86,6 +89,8 @@ def compare(
     batch_size: int = 10,
     init: Init | None = None,
     progress: Progress | None = None,
+    told: Callable[[Estimate], None] | None = None,
+    measure: bool = False,
 ) -> Comparison:
     """Train with each of `rules` on the same problem over the same seeds.
 
@@ -99,6 +104,8 @@ def compare(
         batch_size: as in `steprule.train`.
         init: as in `steprule.train`; None for "tutorial" with the tutorial's runs, else "same".
         progress: called before each run.
+        told: called with what it will take, before anything is trained or written; what it raises ends it.
+        measure: whether seconds and memory are measured for `told` even where the race is short.
 
     Raises:
         StepruleError: an unknown name, a value out of bounds, a folder with another race's results or that cannot be
@@ -125,13 +132,15 @@ def compare(
     }
     path = Path(out) / RESULTS if out is not None else None
     runs: store.Runs = store.load(path, spec) if path else {}
+    todo = [(seed, entry) for seed in numbers for entry in entries if (entry.label, seed) not in runs]
+    total = len(numbers) * len(entries)
+    kept = total - len(todo)
+    if told is not None:
+        told(_estimate(task, [entry for _, entry in todo], epochs, batch_size, kept, measure=measure))
     if path and not path.exists():
         warn_of_unknown(spec)
     if path and not runs:
         store.save(path, spec, runs)  # a folder that cannot be written is found before the work, not after it
-    todo = [(seed, entry) for seed in numbers for entry in entries if (entry.label, seed) not in runs]
-    total = len(numbers) * len(entries)
-    kept = total - len(todo)
     saved = len(runs)
     try:
         for done, (seed, entry) in enumerate(todo):
@@ -147,6 +156,19 @@ def compare(
     wanted = {(e.label, s) for e in entries for s in numbers}
     mine = {key: run for key, run in runs.items() if key in wanted}
     return Comparison(task, entries, numbers, spec, mine, time.perf_counter() - began, kept, hardware(), path)
+
+
+def _estimate(
+    task: Problem, entries: Sequence[Entry], epochs: int, batch_size: int, kept: int, *, measure: bool
+) -> Estimate:
+    labels = Counter(entry.label for entry in entries)
+    parts = []
+    for entry in {entry.label: entry for entry in entries}.values():
+        how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one"}
+        cost = partial(cost_of, task, resolve(entry.optimizer), entry.hypers, 1, 1, **how)
+        steps, work = steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size)
+        parts.append(Some(labels[entry.label], steps, work, "one by one", cost))
+    return estimate(parts, kept, measure=measure)
 
 
 def _problem(spec: object) -> Problem:

@@ -1,0 +1,68 @@
+"""What a command will take: its first line, `--dry-run`, `--yes` and `--budget`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import typer
+
+from steprule.cli import output
+from steprule.errors import InputError
+
+if TYPE_CHECKING:
+    from steprule.sweeps.cost import Estimate
+
+HOURS = 2 * 3600.0
+"""Seconds from which a command asks."""
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+class _DryRun(Exception):  # noqa: N818  (no error)
+    """Ends a command once it is known what it would take."""
+
+
+@contextmanager
+def known_first(what: str, *, dry_run: bool, yes: bool, json: bool) -> Iterator[Callable[[Estimate], None]]:
+    """Gives what is to be told the estimate. It says it on stderr, and asks before hours; a dry run prints it and ends there.
+
+    Raises `InputError` where it takes hours and nobody can answer.
+    """
+
+    def told(found: Estimate) -> None:
+        if dry_run:
+            output.as_json(found.to_dict()) if json else output.say(f"{what}: {found}.")
+            raise _DryRun
+        if found.seconds is not None:
+            output.note(f"{what}: {found}.")
+        if (found.seconds or 0) >= HOURS and not yes:
+            _ask(what)
+
+    with suppress(_DryRun):
+        yield told
+        return
+    raise typer.Exit
+
+
+def _ask(what: str) -> None:
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        typer.confirm("Go on?", abort=True, err=True)
+        return
+    hint = "--dry-run only says what it takes" + ("; --budget 30m makes it smaller." if what == "race" else ".")
+    raise InputError(what, expected="--yes, for it takes hours", got="no --yes", hint=hint)
+
+
+def seconds_of(text: str) -> float:
+    """A time as people write it: 90s, 30m, 1h30m, 1.5h, 2d; a number alone is seconds. Raises `InputError`."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    whole = "".join(number + unit for number, unit in parts) == re.sub(r"\s", "", text.lower())
+    units = [unit or "s" for _, unit in parts]
+    if not parts or not whole or not set(units) <= set(UNITS):
+        raise InputError("--budget", expected="a time, as 90s, 30m or 1h30m", got=repr(text))
+    seconds = sum(float(number) * UNITS[unit] for (number, _), unit in zip(parts, units, strict=True))
+    if not seconds > 0:
+        raise InputError("--budget", expected="a time above 0", got=repr(text))
+    return seconds

@@ -1,0 +1,106 @@
+"""What a race will take, known before it starts: its trainings are counted, and a few steps of each kind are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from steprule.errors import InputError
+from steprule.hardware import memory_held
+from steprule.races.plan import MOVES, Chain
+from steprule.races.running import remaining, workers_for
+from steprule.races.spec import Spec
+from steprule.races.store import Store
+from steprule.races.work import alone
+from steprule.shown import duration
+from steprule.sweeps.cost import Cost, Estimate, Some, cost_of, is_long, steps_of, work_of
+
+SIZES = ((64, 5, 12), (48, 5, 12), (32, 5, 10), (24, 4, 10), (16, 4, 8), (12, 3, 8), (8, 3, 6), (6, 2, 4), (4, 2, 3))
+"""Trials, studies and fresh seeds of races, each smaller than the one before it."""
+
+
+def estimate_of(
+    spec: Spec, store: Store, workers: int | None = None, shard: tuple[int, int] = (0, 1), *, measure: bool = True
+) -> Estimate:
+    """The estimate of a race, or of a shard of it. With `measure` False only what is long is measured.
+
+    Raises what its trainings would raise.
+    """
+    lanes = remaining(spec, store, shard)
+    parts = [_some(spec, chain, missing) for chain, (missing, _) in lanes.items() if missing]
+    costs = _costs(spec, [c for c, (m, _) in lanes.items() if m]) if measure or is_long(parts) else None
+    return _estimate(spec, lanes, costs, workers)
+
+
+def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, int]:
+    """The trials, seeds and fresh seeds, at most those of `spec`, of the largest race that takes no longer.
+
+    Fresh seeds go first, then trials, then studies: of what is spent on fresh seeds beyond some ten little is gained.
+    Raises `InputError` where the smallest race takes longer.
+    """
+    memory = Store(None, spec.stated)
+    costs = _costs(spec, list(remaining(spec, memory)))
+    asked = spec.trials, spec.studies, spec.fresh
+    for sizes in (asked, *SIZES):
+        trials, studies, fresh = map(min, asked, sizes)
+        smaller = replace(spec, trials=trials, studies=studies, fresh=fresh)
+        found = _estimate(smaller, remaining(smaller, memory), costs, workers)
+        if (found.seconds or 0.0) <= seconds:
+            return {"trials": trials, "seeds": studies, "fresh": fresh}
+    least = f"{duration(found.seconds or 0.0)} or more, for {found.trainings:,} trainings"
+    raise InputError(
+        "budget", expected=least, got=duration(seconds), hint="Fewer rules, schedules or epochs take less."
+    )
+
+
+def _costs(spec: Spec, chains: Sequence[Chain]) -> dict[Chain, Cost]:
+    with alone():  # as a worker trains
+        alike = {(chain.problem, chain.label): chain for chain in chains}  # whatever their schedule
+        costs = {key: _cost(spec, chain) for key, chain in alike.items()}
+    return {chain: costs[chain.problem, chain.label] for chain in chains}
+
+
+def _estimate(
+    spec: Spec, lanes: Mapping[Chain, tuple[int, int]], costs: Mapping[Chain, Cost] | None, workers: int | None
+) -> Estimate:
+    parts = {chain: _some(spec, chain, missing) for chain, (missing, _) in lanes.items() if missing}
+    count = workers_for(spec, sum(p.trainings for p in parts.values())) if workers is None else workers
+    seconds = held = None
+    if costs is not None:
+        own = {chain: costs[chain].seconds(part.trainings, part.steps) for chain, part in parts.items()}
+        longest = max((_serial(spec, chain, own[chain], p.trainings, count) for chain, p in parts.items()), default=0.0)
+        once = sum(costs[chain].once for chain in parts)
+        seconds = once / count + max(sum(own.values()) / count, longest)
+        held = count * (max((costs[chain].held for chain in parts), default=0) + memory_held())
+    missing = sum(part.trainings for part in parts.values())
+    return Estimate(
+        trainings=missing,
+        most=missing + MOVES * spec.studies * spec.trials * sum("lr" in spec.runner(c.label).space for c in parts),
+        kept=sum(kept for _, kept in lanes.values()),
+        steps=sum(part.trainings * part.steps for part in parts.values()),
+        seconds=seconds,
+        workers=count,
+        bytes=held,
+    )
+
+
+def _some(spec: Spec, chain: Chain, trainings: int) -> Some:
+    task, plan, runner = spec.problem(chain.problem), spec.plans[chain.problem], spec.runner(chain.label)
+    engine = plan.engine if runner.is_rule else "one by one"
+    size = {"epochs": plan.epochs, "batch_size": plan.batch_size}
+    return Some(trainings, steps_of(task, **size), work_of(task, **size), engine, partial(_cost, spec, chain))
+
+
+def _serial(spec: Spec, chain: Chain, seconds: float, lanes: int, workers: int) -> float:
+    """The least wall time of a chain whose blocks are shared by the workers."""
+    blocks = -(-lanes // spec.block(chain.problem, chain.label))
+    return seconds * -(-blocks // workers) / blocks
+
+
+def _cost(spec: Spec, chain: Chain) -> Cost:
+    plan, runner, task = spec.plans[chain.problem], spec.runner(chain.label), spec.problem(chain.problem)
+    return cost_of(
+        task, runner.what, runner.middle, min(spec.studies * spec.trials, spec.block(task.name, runner.label)),
+        spec.studies, batch_size=plan.batch_size, engine=plan.engine, device=spec.device,
+    )  # fmt: skip
