@@ -2,7 +2,7 @@
 
 In reading order: spec.py (what a race is), stated.py (what decides its results, as plain values), difference.py (where two races
 part), spaces.py (where it looks), plan.py (the protocol as lanes), work.py (a block), store.py (the folder), running.py (hand
-out, keep, go on), estimate.py (what that will take), on_ray.py (the same on a cluster), measure.py (which loss judges, and on
+out, keep, go on), cost.py (what that will take), on_ray.py (the same on a cluster), measure.py (which loss judges, and on
 which scale), statistics.py, results.py, verdict.py; racing.py is `steprule.race`. `as_given/` compares settings as given, without tuning.
 """
 
