@@ -18,6 +18,7 @@ from annotated_types import Ge
 from pretended import pretended, problem
 from scipy import stats
 from sized import sized
+from thinning import thinned
 from torch import nn
 
 import steprule
@@ -132,6 +133,7 @@ def test_one_loss_of_nothing_decides_the_scale(worst: float) -> None:
     assert "below 1e-06 of the loss before the first step count as that: a" in _verdict(kept)
 
 
+@pytest.mark.long
 def test_no_warning_and_no_error_wherever_losses_lie() -> None:
     """Every picture and every sentence of pages whose losses are negative, zero, equal, tiny, huge, or missing."""
     nothing, rng = np.full((3, 4), np.nan), Gauss(3)
@@ -575,6 +577,7 @@ def test_a_path_that_diverges_at_every_rate(in_folder: Path, capsys: pytest.Capt
 # The book's figures.
 
 
+@pytest.mark.long
 def test_the_books_figures_are_its_own_runs() -> None:
     def books(**more: Any) -> int:
         result = as_given.compare(seeds=1, **more)
@@ -649,7 +652,7 @@ def test_a_diverged_path_keeps_its_columns(capsys: pytest.CaptureFixture[str]) -
 FORMULAS = ["log(x)", "sqrt(x)", "log(x)+x^2", "x^1000", "1/(x+4)", "log(-y)", "sqrt(x*y)"]
 
 
-@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("formula", thinned(FORMULAS, 4))
 def test_a_formula_begins_where_it_is_finite(formula: str, tmp_path: Path) -> None:
     surface = surfaces.get(formula)
     assert np.isfinite(surface.value(surface.start))
@@ -688,6 +691,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("surface", ["saddle", "styblinski_tang"])
+@pytest.mark.long
 def test_surfaces_whose_noise_is_below_zero(surface: str) -> None:
     """A batch's height with its noise may be negative; heights are not, and keep their ratios."""
     race = races.race(["adam", "sgd"], surface, trials=4, seeds=2, fresh=2, epochs=2, workers=1, compile=False)

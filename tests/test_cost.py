@@ -133,12 +133,9 @@ def test_an_estimate_counts_what_a_race_trains(tmp_path: Path) -> None:
     who = ["adam", "sgd"]
     before = races.estimate(who, "airfoil-linear", out=tmp_path / "race", **how)
     assert not (tmp_path / "race").exists()
-    assert (
-        before.seconds
-        and before.bytes
-        and before.kept == 0
-        and before.steps == before.trainings * before.steps // before.trainings
-    )
+    assert before.seconds
+    assert before.bytes
+    assert before.steps == before.trainings * 2 * 91  # epochs and batches
     said: list[Any] = []
     done = races.race(who, "airfoil-linear", out=tmp_path / "race", told=said.append, **how)
     moved = 16 * sum(len(phases) - 2 for phases in done.phases.values())
@@ -183,10 +180,12 @@ def test_a_dry_run_trains_and_writes_nothing(
     for name, command in commands.items():
         assert main([*command, "--dry-run", "--json"]) == 0, name
         found = json.loads(capsys.readouterr().out)
-        assert found["trainings"] == counts[name] and found["seconds"] > 0 and found["bytes"] > 10**8, name
+        assert found["trainings"] == counts[name], name
+        assert min(found["seconds"], found["bytes"] - 10**8) > 0, name
         assert main([*command, "--dry-run"]) == 0
         shown = capsys.readouterr().out
-        assert f"{counts[name]} training" in shown and " of memory" in shown and shown.count("\n") == 1, shown
+        assert f"{counts[name]} training" in shown
+        assert shown.endswith(" of memory.\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -199,8 +198,10 @@ def test_hours_are_asked_for(
         monkeypatch.setattr(module, "is_long", lambda parts: True)
     assert main(RACE) == 2
     error = capsys.readouterr().err
-    assert "race: 60 trainings" in error and "expected --yes, for it takes hours" in error and "--budget" in error
-    assert main(["sweep", "adam"]) == 2 and main(["train", "adam"]) == 2
+    for words in ("race: 60 trainings", "expected --yes, for it takes hours", "--budget"):
+        assert words in error
+    assert main(["sweep", "adam"]) == 2
+    assert main(["train", "adam"]) == 2
     assert main(["train", "adam", "--yes"]) == 0
 
 
@@ -215,7 +216,7 @@ def test_a_budget_makes_a_race_smaller_and_it_goes_on(
     first = json.loads(capsys.readouterr().out)
     assert main(command) == 0
     again = json.loads(capsys.readouterr().out)
-    assert first["kept"] == 0 and again["trained"] == 0
+    assert (first["kept"], again["trained"]) == (0, 0)
     kept = json.loads(next(tmp_path.glob("runs/*/race.json")).read_text())
     assert (kept["trials"], kept["seeds"], kept["fresh"]) == (4, 2, 3)
 
@@ -229,7 +230,8 @@ def test_the_largest_race_within_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     steps = 2 * 91  # epochs and batches
     found = races.within(150 * steps * 0.01 * 2, who, "airfoil-linear", **how, workers=1)
     whole = races.estimate(who, "airfoil-linear", **{**how, **found}, workers=1)
-    assert whole.seconds is not None and whole.seconds <= 150 * steps * 0.01 * 2
-    assert found["trials"] < 40 and found["fresh"] <= 12
-    with pytest.raises(InputError, match="budget: expected .* or more, for"):
+    assert whole.seconds is not None
+    assert whole.seconds <= 150 * steps * 0.01 * 2
+    assert max(found["trials"] - 40, found["fresh"] - 13) < 0
+    with pytest.raises(InputError, match=r"budget: expected .* or more, for"):
         races.within(1.0, who, "airfoil-linear", **how, workers=1)

@@ -20,6 +20,7 @@ import pytest
 import torch
 from sized import sized
 from strange_things import CASES, Case, made
+from thinning import thinned
 from torch import nn
 
 from steprule import races
@@ -235,7 +236,7 @@ TWICE = [
 ]
 
 
-@pytest.mark.parametrize(("who", "file", "old", "new", "words", "how"), TWICE)
+@pytest.mark.parametrize(("who", "file", "old", "new", "words", "how"), thinned(TWICE, 5))
 def test_a_file_that_is_edited_between_two_runs(
     who: list[str], file: str, old: str, new: str, words: str, how: list[str], in_folder: Path,
     capsys: pytest.CaptureFixture[str],
@@ -269,6 +270,7 @@ def _losses(found: dict[str, Any]) -> list[float]:
     return [s["loss"] for cell in found["cells"] for s in cell["standings"]]
 
 
+@pytest.mark.long
 def test_a_neighbour_that_is_edited(in_folder: Path) -> None:
     """A factory's helper file, each run in a process of its own."""
     _written(in_folder)
@@ -287,6 +289,7 @@ def test_a_neighbour_that_is_edited(in_folder: Path) -> None:
     assert "global MOMENTUM of momentum: expected 0.9, got 0.0" in done.stderr
 
 
+@pytest.mark.long
 def test_what_comes_from_outside_python(
     in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +390,7 @@ def test_a_loss_that_is_another_each_time(tmp_path: Path) -> None:
     assert "another number each time" in unknown_in(races.stated.of_problem(task)["first loss"])
 
 
+@pytest.mark.long
 def test_what_cannot_be_identified_runs_once(
     tmp_path: Path, in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,6 +149,7 @@ def test_every_form_gives_what_the_function_gives(what: Rule, form: str) -> None
     [late, novo, *(pytest.param(r, marks=pytest.mark.long) for r in RULES if r not in (late, novo))],
     ids=lambda r: r.name,
 )
+@pytest.mark.long
 def test_the_battery_passes(what: Rule) -> None:
     assert steprule.check(what).passed
 

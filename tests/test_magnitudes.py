@@ -287,6 +287,7 @@ def test_where_torchs_forms_part(
 
 
 @pytest.mark.parametrize("backend", ["numba", pytest.param("eager", marks=pytest.mark.long)])
+@pytest.mark.long
 def test_a_centered_variance_that_is_nearly_nothing(backend: str) -> None:
     """Gradients of 1 with noise of 1e-3: the mean's square must not pass the mean square more often than torch's does."""
 

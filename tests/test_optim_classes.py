@@ -608,6 +608,7 @@ def test_named_parameters_and_their_checkpoints(case: Counterpart, float64_defau
 
 
 @pytest.mark.parametrize("case", thinned(COUNTERPARTS, 5, NAMES))
+@pytest.mark.long
 def test_float32_errs_as_torchs_where_parameters_are_small(case: Counterpart) -> None:
     """With the minimum at 0 a parameter can be smaller than its own step, and a state cancel: there torch's float32 is
     up to 70 ulp off as well. One step from the same state, both against float64: ours errs no more on the average."""
@@ -860,7 +861,7 @@ def test_numbers_are_counted_once(float64_default: None) -> None:
         pytest.param(torch.float16, True, marks=pytest.mark.long),
     ],
 )
-@pytest.mark.parametrize("rule", thinned(rules.CATALOGUE.values(), 9, rules.names()))
+@pytest.mark.parametrize("rule", thinned(rules.CATALOGUE.values(), 14, rules.names()))
 def test_every_rule_of_the_catalogue_in_its_kernel(rule: Any, dtype: torch.dtype, every: bool) -> None:
     """The kernel against the eager form, every variant, over three steps; reductions and first uses included.
 

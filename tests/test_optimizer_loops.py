@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from sized import sized
+from thinning import thinned
 from torch import Tensor, nn
 
 import steprule
@@ -294,7 +295,7 @@ def by_a_plain_loop(make: Any, hypers: dict[str, Any], loop: Loop, task: Any) ->
     return [p.detach().numpy() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", thinned(KINDS, 3))
 def test_every_kind_trains_as_its_authors_loop_does(name: str) -> None:
     make, hypers, loop = KINDS[name]
     task = problems.get(ON)

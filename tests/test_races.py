@@ -87,7 +87,7 @@ def test_winners_are_chosen_by_validation_and_judged_on_fresh_seeds(tiny: races.
 
 def test_a_lane_is_a_training_of_that_rule(tiny: races.Race) -> None:
     last = tiny.chain("airfoil-linear", "linear", "adam")[-1]
-    for k in (0, 5, 13, 20, 30):
+    for k in (0, 5, 13, 20, 28):
         own = {n: float(v[k]) for n, v in last.lanes.hypers.items()}
         run = steprule.train("adam", "airfoil-linear", int(last.lanes.seed[k]), 1, 10, schedule="linear", **own)
         if np.isfinite(run.final_loss) and run.final_loss < 10:
@@ -271,6 +271,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     assert (tmp_path / "parts/results.parquet").read_bytes() == (tmp_path / "whole/results.parquet").read_bytes()
 
 
+@pytest.mark.long
 def test_workers_give_the_same_bits(tmp_path: Path) -> None:
     _race(tmp_path / "one")
     _race(tmp_path / "two", workers=2)
@@ -320,7 +321,7 @@ def test_two_races_in_one_folder(tmp_path: Path) -> None:
     _race(tmp_path)
 
 
-@pytest.mark.parametrize("damage", thinned(["cut", "flipped", "another block's", "words", "empty"], 3))
+@pytest.mark.parametrize("damage", thinned(["cut", "flipped", "another block's", "words", "empty"], 5))
 def test_a_damaged_block(tmp_path: Path, damage: str) -> None:
     _race(tmp_path)
     whole = (tmp_path / "results.parquet").read_bytes()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from annotated_types import Ge, Gt, Le, Lt
+from thinning import thinned
 
 from steprule import rule
 from steprule.errors import InputError, InputTypeError
@@ -60,7 +61,7 @@ OF_CLASSES = [
 ]
 
 
-@pytest.mark.parametrize(("make", "space"), OF_CLASSES)
+@pytest.mark.parametrize(("make", "space"), thinned(OF_CLASSES, 3))
 def test_a_class_is_searched_where_its_user_says(make: Any, space: dict[str, Search]) -> None:
     own = Competitor(make, space, label="mine")
     result = race([own, "sgd"], "airfoil-linear", trials=4, seeds=2, fresh=2, schedules=["linear"], epochs=1)

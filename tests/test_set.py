@@ -94,6 +94,7 @@ def test_tuned_it_is_fixed_for_all_that_have_it(raced: Any) -> None:
     assert err == ""
 
 
+@pytest.mark.long
 def test_tuned_one_is_set_by_label(raced: Any) -> None:
     args = ["--set", "the best.amsgrad=true", "--set", "mine.py:make.momentum=0.9", "--set", "torch.optim.Adam.lr=0.3"]
     found, err = raced("torch.optim.Adam", "mine.py:make", "mine.py:best", *args, *TUNED)

@@ -193,6 +193,7 @@ def five() -> list[paths.Trace]:
     return [paths.tuned_trace(r, "beale") for r in ("sgd", "adagrad", "rmsprop", "adadelta", "adam")]
 
 
+@pytest.mark.long
 def test_pictures_in_every_format(five: list[paths.Trace], tmp_path: Path) -> None:
     for ending in pictures.FORMATS:
         pictures.save(five, tmp_path / f"paths{ending}")

@@ -191,7 +191,7 @@ def test_schedule_epochs_and_batch_size_by_point() -> None:
         steprule.sweep("adam", SMALL, {"lr": rates}, batch_size=[1, 2, 0, 4])
 
 
-@pytest.mark.parametrize("name", thinned(rules.names(), 6))
+@pytest.mark.parametrize("name", thinned(rules.names(), 14))
 def test_the_form_for_other_devices(name: str) -> None:
     """The rule as operations on tensors, as on a GPU: every rule, states and all, against the kernel."""
     rule = composed(rules.get(name))
@@ -222,6 +222,7 @@ def test_a_device_that_is_not_there() -> None:
         steprule.sweep("adam", SMALL, device="cuda:99")
 
 
+@pytest.mark.long
 def test_when_compiling_pays() -> None:
     found = steprule.sweep("adam", SMALL, {"lr": np.geomspace(1e-3, 0.1, 500)}, compile=True)
     # A kernel that costs ten seconds and then no time at all has paid after ten seconds of the other way.

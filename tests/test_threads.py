@@ -251,6 +251,7 @@ thread.join()
 
 
 @forks
+@pytest.mark.long
 def test_a_fork_while_another_thread_compiles(tmp_path: Path) -> None:
     """The fork waits for the kernel that is being compiled: the child could not get the compiler's lock."""
     code = """
@@ -317,6 +318,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("method", "parallel"), [("spawn", True), pytest.param("forkserver", True, marks=pytest.mark.long), ("fork", False)]
 )
+@pytest.mark.long
 def test_children_of_multiprocessing(method: str, parallel: bool, tmp_path: Path) -> None:
     """Spawned ones are fresh processes; so are those of the fork server, though it has imported steprule."""
     import multiprocessing

@@ -66,7 +66,7 @@ def run_both(
                     ), f"{slot.name} after step {t}"
 
 
-@pytest.mark.parametrize(("case", "settings"), thinned(CASES, 2, IDS))
+@pytest.mark.parametrize(("case", "settings"), thinned(CASES, 5, IDS))
 def test_every_option_for_100_steps(case: Counterpart, settings: dict[str, Any], float64_default: None) -> None:
     run_both(case, settings, tolerance=TORCH_FLOAT64)
 

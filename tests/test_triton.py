@@ -111,7 +111,7 @@ def test_each_composition(name: str, value: float, total: float, ema: float, zer
     assert far(getattr(optim, name), torch.float32, settings) <= CLASS_FLOAT32_RUN
 
 
-@pytest.mark.parametrize("name", rules.names())
+@pytest.mark.parametrize("name", thinned(rules.names(), 7))
 def test_every_rule_with_all_parts(name: str) -> None:
     settings = {"clip_value": 0.9, "clip_norm": 3.0, "ema_decay": 0.7, "zero_grad": True, "weight_decay": 0.1}
     assert far(optim.from_rule(name), torch.float32, settings) <= CLASS_FLOAT32_RUN
@@ -144,7 +144,7 @@ def everything(p, g, m, *, lr: Rate = 0.1, power: Rate = 1.5):  # type: ignore[n
     return p - lr * update / (1 + where(scale <= 1.0, scale, 1 / scale)), m
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", thinned([torch.float64, torch.float32], 2))
 def test_the_whole_vocabulary(dtype: torch.dtype, float64_default: None) -> None:
     within = {torch.float64: FORMS_VOCABULARY, torch.float32: CLASS_FLOAT32_RUN}[dtype]
     assert far(optim.from_rule(everything), dtype, {}) <= within
@@ -277,7 +277,7 @@ def test_compiles_for_a_gpu() -> None:
     compiled_ahead("float32", ["adamw", "lamb"])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", thinned(["float32", "bfloat16"], 2))
 def test_the_whole_vocabulary_compiles_for_a_gpu(dtype: str, tmp_path: Path) -> None:
     source = inspect.getsource(everything.function)
     head = f"from steprule import rule\nfrom steprule.hyper import Rate\nfrom steprule.maths import {', '.join(maths.NAMES)}\n"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 import torch
+from thinning import thinned
 
 import steprule
 from steprule import optim, rule
@@ -129,7 +130,7 @@ def test_beside_the_same_in_torch(ours: Any, theirs: Any, hypers: Any, backend: 
         torch.testing.assert_close(p.detach(), wanted, rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize(("ours", "theirs", "hypers"), BESIDE)
+@pytest.mark.parametrize(("ours", "theirs", "hypers"), thinned(BESIDE, 3))
 def test_lanes_go_the_way_of_their_own_numbers(ours: Any, theirs: Any, hypers: Any) -> None:
     """A lane is a solo run, whichever engine takes it, also where lanes differ in whole numbers and choices."""
     other = {"every": 4, "k": 2, "mode": "l2"}

@@ -113,7 +113,7 @@ def slips_of(name: str) -> Any:
 SLIPS = [(name, k) for name in rules.names() for k in range(len(slips_of(name)[1]))]
 
 
-@pytest.mark.parametrize(("name", "k"), thinned(SLIPS, 40))
+@pytest.mark.parametrize(("name", "k"), thinned(SLIPS, 120))
 def test_a_slip_is_found_again(name: str, k: int) -> None:
     """By its own words, or by others of the same walk; what is finite nowhere, or never moves, is nothing to find."""
     hypers, slips = slips_of(name)

@@ -38,8 +38,10 @@ def step_by_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], param
         part.update(fused=None, foreach=False)  # one tensor after the other
     # Another that shares the states: the optimizer itself keeps its groups, for threads that step it meanwhile.
     stand_in = object.__new__(type(optimizer))
-    own = {n: v for n, v in optimizer.__dict__.items() if n not in ("grad_scale", "found_inf")}
-    stand_in.__dict__.update(own, param_groups=[part])
+    stand_in.__dict__.update(dict(optimizer.__dict__))  # copied at once: another thread may write to it
+    for scale in ("grad_scale", "found_inf"):
+        stand_in.__dict__.pop(scale, None)
+    stand_in.__dict__["param_groups"] = [part]
     step(stand_in)
 
 

@@ -14,9 +14,9 @@ from steprule.files import write_aside
 from steprule.hardware import hardware
 from steprule.problems.problem import Problem
 from steprule.races import running
-from steprule.races.difference import refuse_another, unknowns_in
 from steprule.races.cost import estimate_of
 from steprule.races.cost import within as sizes_within
+from steprule.races.difference import refuse_another, unknowns_in
 from steprule.races.measure import check_first_loss
 from steprule.races.results import Race
 from steprule.races.running import EngineName, Progress
