@@ -271,6 +271,7 @@ def train(
     """Train a problem with one rule, or with a torch.optim class."""
     from steprule import training
     from steprule.cli import options, output
+    from steprule.problems import scoring
 
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule)], settings or [])
@@ -282,6 +283,8 @@ def train(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
     output.say(f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps")
+    if run.metrics:
+        output.say(scoring.in_words(run.metrics))
 
 
 @app.command()
@@ -331,6 +334,7 @@ def sweep(
         (
             *(said(result.hypers[n][k].item(), 4, known[n]) for n in drawn),
             *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
+            *(f"{v[k].mean():.4g}" for own in result.metrics.values() for v in own.values()),
         )
         for k in order
     ]
@@ -339,7 +343,8 @@ def sweep(
     title += f", means of {seeds} seeds" if seeds > 1 else ""
     if len(order):
         output.say(title)
-        output.table("", (*drawn, *result.measured), rows, left=())
+        metrics = [f"{part} {name}" for part, own in result.metrics.items() for name in own]
+        output.table("", (*drawn, *result.measured, *metrics), rows, left=())
     else:
         output.say(f"{result.optimizer} on {result.problem}: no best, every point diverged with some seed.")
     for caution in result.cautions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,21 @@ def mapped(data: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     if isinstance(data, Mapping):
         return {name: mapped(part, change) for name, part in data.items()}
     return tuple(mapped(part, change) for part in data)
+
+
+def stacked(batches: Sequence[Any]) -> Any:
+    """Batches of one kind as one, along a new first dimension."""
+    first = batches[0]
+    if isinstance(first, Mapping):
+        return {name: stacked([b[name] for b in batches]) for name in first}
+    if isinstance(first, Tensor):
+        return torch.stack(list(batches))
+    return tuple(stacked(parts) for parts in zip(*batches, strict=True))
+
+
+def each(data: Any) -> list[Any]:
+    """The samples of a batch, each as a batch of one."""
+    return [taken(data, slice(k, k + 1)) for k in range(count(data))]
 
 
 def count(data: Batch, what: str = "a batch") -> int:

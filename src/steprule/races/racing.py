@@ -12,6 +12,7 @@ from steprule.errors import InputError
 from steprule.files import write_aside
 from steprule.hardware import hardware
 from steprule.problems.problem import Problem
+from steprule.problems.scoring import check_metrics
 from steprule.races import running
 from steprule.races.difference import refuse_another, unknowns_in
 from steprule.races.measure import check_first_loss
@@ -106,7 +107,8 @@ def race(
         raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
     for task in spec.problems:
         check_first_loss(task, first_seed)
-    store = Store(Path(out) if out is not None else None, spec.stated)
+        check_metrics(task)
+    store = Store(Path(out) if out is not None else None, spec.stated, spec.metric_columns)
     with store.locked("" if shard is None else f"-{index}-of-{count}"):
         before()
         found = running.run(
@@ -134,7 +136,7 @@ def merge(
     if unknown := set(settings) - set(known):
         raise InputError("merge", expected="one of " + ", ".join(known), got=unknown.pop())
     spec = spec_of(rules, problems, **settings)  # type: ignore[arg-type]
-    store = Store(Path(out), spec.stated)
+    store = Store(Path(out), spec.stated, spec.metric_columns)
     with store.locked():
         for folder in map(Path, folders):
             refuse_another(folder, read_spec(folder), store.spec, hint="")

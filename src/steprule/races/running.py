@@ -222,7 +222,7 @@ def _workers_for(spec: Spec, lanes: int) -> int:
     costs = []
     for task in spec.problems:
         plan = spec.plans[task.name]
-        steps = plan.epochs * -(-task.samples // plan.batch_size)
+        steps = plan.epochs * task.parts["train"].steps(plan.batch_size)
         slow = 1_000 if plan.engine == "one by one" or not all(r.is_rule for r in spec.runners) else 1
         costs.append(
             slow * steps * sum(p.numel() for p in task.initial_model(0, "same", torch_class=False).parameters())

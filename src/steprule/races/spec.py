@@ -125,6 +125,11 @@ class Spec:
         """The seeds behind those of the studies."""
         return range(self.study_seeds.stop, self.study_seeds.stop + self.fresh)
 
+    @property
+    def metric_columns(self) -> dict[str, list[str]]:
+        """By problem the columns of its metrics: "test accuracy"."""
+        return {p.name: [f"{part} {name}" for part, name in p.metric_columns] for p in self.problems}
+
     def problem(self, name: str) -> Problem:
         """The problem of that name."""
         return next(p for p in self.problems if p.name == name)
