@@ -125,7 +125,7 @@ def train(
     problem: str | Problem = "airfoil",
     seed: int = 0,
     epochs: int = 2,
-    batch_size: int = 10,
+    batch_size: int | None = None,
     *,
     init: Init = "same",
     schedule: str = "constant",
@@ -139,7 +139,7 @@ def train(
         problem: a problem or its name.
         seed: of the initial weights and of the order of the samples, 0 or more.
         epochs: passes over the data, 1 or more.
-        batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller.
+        batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller. 10 if not given, or a loader's own.
         init: "same", the same initial weights for all; or "tutorial", as the tutorial's cells (see `Problem`).
         schedule: of the learning rate, "constant" or "linear" (to zero).
         device: where to train, as torch names it.
@@ -153,7 +153,7 @@ def train(
     ((31,), True)
     """
     task = problems.get(problem)
-    seed, epochs, batch_size = whole("seed", seed, 0), whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+    seed, epochs, size = whole("seed", seed, 0), whole("epochs", epochs, 1), batch_size_of(task, batch_size, 10)
     if schedule not in SCHEDULES:
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
@@ -161,9 +161,7 @@ def train(
     scoring.check_metrics(task)
 
     def train_once(way: Way) -> Run:
-        training = Training(
-            task, what, hypers, seed, epochs, batch_size, init=init, schedule=schedule, device=where, way=way
-        )
+        training = Training(task, what, hypers, seed, epochs, size, init=init, schedule=schedule, device=where, way=way)
         samples, losses, seconds = [0], [training.measured()], 0.0
         total = epochs * task.samples
         every = training.data.points or RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
@@ -179,7 +177,7 @@ def train(
             problem=task.name,
             seed=seed,
             epochs=epochs,
-            batch_size=batch_size,
+            batch_size=size,
             init=init,
             hypers=training.stepper.hypers,
             samples=np.array(samples, dtype=np.int64),
@@ -192,6 +190,15 @@ def train(
         )
 
     return with_some_way(what, train_once)
+
+
+def batch_size_of(task: Problem, given: int | None, otherwise: int) -> int:
+    """The samples of a step: as given, or `otherwise`. Raises `InputError` for another one than that of the problem's loader."""
+    fixed = task.parts["train"].batch_size
+    if fixed is not None and given is not None and given != fixed:
+        hint = "Set it where the loader is made."
+        raise InputError("batch_size", expected=f"the loader's own, {fixed}", got=repr(given), hint=hint)
+    return fixed or whole("batch_size", otherwise if given is None else given, 1)
 
 
 def with_some_way(what: object, train_once: Callable[[Way], T]) -> T:

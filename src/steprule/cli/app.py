@@ -262,7 +262,9 @@ def train(
         int, typer.Option(help="Of the initial weights and the order of samples.", parser=_whole, metavar="N")
     ] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the data.", parser=_whole, metavar="N")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples a step; 10, or a loader's own.", parser=_whole, metavar="N")
+    ] = None,
     init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
     settings: SetOption = None,
@@ -282,7 +284,9 @@ def train(
     output.say(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
-    output.say(f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps")
+    output.say(
+        f"{epochs} epochs, batch {run.batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps"
+    )
     if run.metrics:
         output.say(scoring.in_words(run.metrics))
 

@@ -187,7 +187,7 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     with output.progress("race") as advance:
         result = as_given.compare(
             entries, on, asked.get("seeds", 20), folder, epochs=asked.get("epochs", 2),
-            batch_size=asked.get("batch_size", 10), progress=advance,
+            batch_size=asked.get("batch_size"), progress=advance,
         )  # fmt: skip
     report = folder / "report.html"
     html.write_report(result, report, command=["steprule", *typed])

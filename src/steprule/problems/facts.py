@@ -66,6 +66,8 @@ def facts_of(task: Problem) -> Facts:
     data = task.parts["train"].few(ROWS)
     _check_classes(task, model, data)
     reduction = _reduction(task, model, data)
+    if reduction == "whole" and not task.parts["train"].whole:
+        reduction = "mean"  # of the loader's batches, by their samples
     for name, part in task.parts.items():
         if name != "train":
             _loss(task, model, part.few(1), f"the model failed on a sample of the {name} data", training=False)
@@ -155,6 +157,8 @@ def _reduction(task: Problem, model: nn.Module, data: Any) -> Reduction:
     """Mean, sum, or neither: from the samples one by one and together, in eval mode."""
     what = "the model failed on its first samples"
     whole = float(_loss(task, model, data, what, training=False))
+    if not batch.can_be_cut(data):
+        return "whole"
     try:
         alone = [float(_loss(task, model, one, what, training=False)) for one in batch.each(data)]
     except InputError:
@@ -212,7 +216,8 @@ def hint_for(error: Exception, data: Any) -> str:
         return "Classes are numbered from 0, and the model needs an output for each."
     if any(words in text for words in ("expected scalar type Long but found", "expected target dtype to be Long")):
         return "cross_entropy takes class numbers: targets.long()."
-    kinds = {t.dtype for t in batch.tensors(data[0])} if isinstance(data, tuple) and len(data) == 2 else set()
+    pair = isinstance(data, tuple | list) and len(data) == 2
+    kinds = {t.dtype for t in batch.leaves(data[0]) if isinstance(t, Tensor)} if pair else set()
     if not any(word in text for word in ("dtype", "scalar type", "Input type", "same type")):
         return ""
     if any(not kind.is_floating_point and not kind.is_complex for kind in kinds):

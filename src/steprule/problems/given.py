@@ -88,6 +88,31 @@ def from_arrays(
     return tried(made)
 
 
+def from_dataloaders(
+    loaders: Mapping[str, Any], model: Any, loss: Any, *, training_step: Any, metrics: Any, name: str, summary: str, epochs: int,
+    floor: float | None,
+) -> Problem:  # fmt: skip
+    """`Problem.from_dataloaders`."""
+    made = Problem(
+        name=name,
+        summary=summary or "batches of " + ", ".join(f"{part} ({type(own).__name__})" for part, own in loaders.items()),
+        features=None,
+        targets=None,
+        model=model,
+        loss=by_the_step if loss is None else loss,
+        epochs=epochs,
+        floor=floor,
+        training_step=training_step,
+        metrics=metrics,
+        loaders=loaders,
+    )
+    for part in made.parts.values():
+        part.check()  # type: ignore[attr-defined]  # they are loaders
+    made = replace(made, batch_size=made.parts["train"].batch_size or 1)
+    facts_of(made)
+    return made
+
+
 def tried(made: Problem) -> Problem:
     """The problem, once a few of its samples were trained on and measured. Raises `InputError` where something does not fit."""
     facts_of(made)

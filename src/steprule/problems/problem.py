@@ -18,6 +18,7 @@ from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.problems import airfoil, batch, step
 from steprule.problems.batch import as_batch
+from steprule.problems.loaders import Loaded
 from steprule.problems.source import Rows, Source, stream
 from steprule.rules.load import load_object
 
@@ -90,6 +91,9 @@ class Problem:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of each column of text its categories; the data have their places in this order, from 0."""
 
+    loaders: Mapping[str, Any] = field(default_factory=dict)
+    """By part what gives its batches, in place of features and targets: see `from_dataloaders`."""
+
     def __post_init__(self) -> None:
         where = f"problem {self.name}"
         object.__setattr__(self, "metrics", named_metrics.resolve(self.metrics, f"{where}: metrics"))
@@ -105,7 +109,8 @@ class Problem:
         for what in ("loss", "training_step"):
             if (function := getattr(self, what)) is not None and not callable(function):
                 raise InputTypeError(f"{where}: {what}", expected="a function", got=repr(function)[:60])
-        self._take_in(where)
+        if not self.loaders:
+            self._take_in(where)
 
     def _take_in(self, where: str) -> None:
         """The data as tensors. Raises `InputError`, `InputTypeError` for what cannot be trained on."""
@@ -134,6 +139,8 @@ class Problem:
     @cached_property
     def parts(self) -> Mapping[str, Source]:
         """The data by part: "train", and "validation" and "test" where they are held out."""
+        if self.loaders:
+            return {name: Loaded(self.loaders[name], f"problem {self.name}: {name} loader") for name in self.loaders}
         held = {"train": (self.features, self.targets), "validation": self.validation, "test": self.test}
         return {name: Rows(*pair) for name, pair in held.items() if pair is not None}
 
@@ -151,6 +158,11 @@ class Problem:
         """The model's outputs and the targets of a batch, as metrics take them."""
         if self.training_step is not None:
             return step.outputs_in(self.training_step(model, data), f"problem {self.name}: training_step")
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            got = f"a {type(data).__name__}" + (f" of {', '.join(map(str, data))}" if isinstance(data, Mapping) else "")
+            got += f" of {len(data)}" if isinstance(data, tuple | list) else ""
+            hint = "Give a training_step(model, batch) in place of the loss."
+            raise InputError(f"problem {self.name}", expected="batches (features, targets)", got=got, hint=hint)
         x, y = data
         return batch.called(model, x), y
 
@@ -283,6 +295,60 @@ class Problem:
 
         table = reading.read_parquet(path)
         return cls.from_arrays(table, target, model, loss, **{"name": Path(path).stem, **options})  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dataloaders(
+        cls,
+        train: Any,
+        model: Callable[[], nn.Module],
+        loss: Callable[[Any, Any], Tensor] | None = None,
+        *,
+        training_step: Callable[[nn.Module, Any], Any] | None = None,
+        validation: Any = None,
+        test: Any = None,
+        metrics: Any = (),
+        name: str = "mine",
+        summary: str = "",
+        epochs: int = 10,
+        floor: float | None = None,
+    ) -> Problem:
+        """A problem from torch's DataLoaders as they are: their batches, collate functions, augmentation and workers.
+
+        In pass e of a training with seed s, from 0, everything that the loader draws begins at `stream(s, (1, e))`: torch's, numpy's and
+        Python's global generators, and those that the loader, its sampler or its dataset holds. So every optimizer sees the same
+        batches, and the caller's generators stay as they were. A loader is measured in its own batches, on the pass of `stream(0, 3)`;
+        a loss that is no mean or sum over samples is the mean over batches by their samples. One first pass counts them.
+
+        Args:
+            train: a DataLoader, or whatever gives the batches of a pass each time it is iterated.
+            model: a function that makes a fresh model.
+            loss: of the outputs and the targets, where a batch is a pair (features, targets).
+            training_step: in place of a loss, for any batch (see `Problem.training_step`).
+            validation: as `train`; None where nothing is held out.
+            test: the same.
+            metrics: as in `from_arrays`; tried when it is first trained.
+            name: in results and errors.
+            summary: a line on it.
+            epochs: passes over the data, 1 or more.
+            floor: the least loss there is, where it is known.
+
+        Raises:
+            StepruleError: in one line, what does not fit; the first batch of each loader is tried at once.
+
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> rows = torch.randn(60, 3)
+        >>> loader = DataLoader(TensorDataset(rows, rows.sum(1, keepdim=True)), batch_size=10, shuffle=True)
+        >>> mine = Problem.from_dataloaders(loader, lambda: nn.Linear(3, 1), nn.functional.mse_loss)
+        >>> mine.batch_size, mine.samples
+        (10, 60)
+        """
+        from steprule.problems import given
+
+        loaders = {"train": train, "validation": validation, "test": test}
+        return given.from_dataloaders(
+            {part: loader for part, loader in loaders.items() if loader is not None}, model, loss, training_step=training_step,
+            metrics=metrics, name=name, summary=summary, epochs=epochs, floor=floor,
+        )  # fmt: skip
 
     def initial_model(self, seed: int, init: Init, *, torch_class: bool) -> nn.Module:
         """The model before the first step: the same for the same seed.

@@ -28,6 +28,14 @@ class Source(Protocol):
         """Why lanes cannot be trained together on it; empty where they can be."""
 
     @property
+    def whole(self) -> bool:
+        """Whether a piece may have any size."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """Of the source's own batches; None where it is to be said."""
+
+    @property
     def points(self) -> int | None:
         """After how many samples the loss is measured again; None where the number of samples decides."""
 
@@ -58,6 +66,8 @@ class Rows:
     targets: Batch | None
 
     one_by_one = ""
+    whole = True
+    batch_size = None
     points = None
 
     @cached_property

@@ -22,7 +22,16 @@ from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import SCHEDULES, Optimizable, check_device, name_of, one_or_more, resolve, versions
+from steprule.training import (
+    SCHEDULES,
+    Optimizable,
+    batch_size_of,
+    check_device,
+    name_of,
+    one_or_more,
+    resolve,
+    versions,
+)
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -199,7 +208,7 @@ def spec_of(
     check_device(device)
     plans = {}
     for task in tasks:
-        plan = {"epochs": epochs or task.epochs, "batch_size": batch_size or task.batch_size}
+        plan = {"epochs": epochs or task.epochs, "batch_size": batch_size_of(task, batch_size, task.batch_size)}
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(schedules)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"

@@ -30,6 +30,7 @@ from steprule.training import (
     SCHEDULES,
     Optimizable,
     Training,
+    batch_size_of,
     check_device,
     name_of,
     resolve,
@@ -263,6 +264,8 @@ def sweep(
     points = _count(given, plans, name_of(what))
     given = {n: np.broadcast_to(v, (points,)).copy() for n, v in given.items()}
     plan = {n: _each(n, v, points) for n, v in plans.items()}
+    for size in set(plan["batch_size"]):
+        batch_size_of(task, size, size)
     full = bound(composed(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
     found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
