@@ -80,7 +80,7 @@ def main() -> None:
 
 def _numbers() -> dict[str, Any]:
     from steprule.problems import problem
-    from steprule.training import batches
+    from steprule.problems.source import batches
 
     task = problem.get("airfoil")
     model = task.initial_model(0, "same", torch_class=False)

@@ -22,8 +22,8 @@ from steprule.maths import abs, clamp, lerp, maximum, mean, minimum, sqrt, sum, 
 from steprule.optim import from_rule
 from steprule.paths import best_rate
 from steprule.problems.problem import get
+from steprule.problems.source import batches
 from steprule.rules.rule import Rule
-from steprule.training import batches
 
 ON: dict[str, Any] = {"problem": "airfoil-linear", "epochs": 1}
 Late = Annotated[Any, AbsentAtFirst()]

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 import steprule
 from steprule import races
 from steprule.problems.batch import called, taken
-from steprule.problems.problem import stream
-from steprule.training import batches
+from steprule.problems.source import batches, stream
 
 F = nn.functional
 COUNT, BATCH, EPOCHS = 36, 8, 2
@@ -325,7 +324,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "shapes": (lambda: steprule.Problem("p", "", X, Y[:, 0], mlp(), F.mse_loss), "Give both one shape"),
     "shapes, by hand": (lambda: steprule.Problem("p", "", X, Y[:, 0], mlp(), lambda a, b: ((a - b) ** 2).mean()), "Give both one shape"),
     "wide test": (lambda: steprule.Problem("p", "", X, Y, mlp(), F.mse_loss, test=(drawn(4, 9), Y[:4])), "sample of the test data"),
-    "out of range": (lambda: steprule.Problem("p", "", X, CLASSES + 9, lambda: nn.Linear(6, 3), F.cross_entropy), "failed on its first samples"),
+    "out of range": (lambda: steprule.Problem("p", "", X, CLASSES + 9, lambda: nn.Linear(6, 3), F.cross_entropy), "targets: expected classes 0 to 2, got"),
     "nan": (lambda: steprule.Problem("p", "", X, CLASSES * 0 - 100, lambda: nn.Linear(6, 3), F.cross_entropy), "expected a number, got nan"),
     "batch of one": (lambda: steprule.Problem("p", "", X, Y, lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)), F.mse_loss, batch_size=35), "the model failed in step 2"),
 }  # fmt: skip

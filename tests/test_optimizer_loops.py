@@ -20,10 +20,9 @@ from steprule.cli import main
 from steprule.errors import InputError
 from steprule.problems import problem as problems
 from steprule.problems.facts import facts_of
-from steprule.problems.problem import stream
+from steprule.problems.source import batches, stream
 from steprule.races import as_given
 from steprule.steppers import WAYS, ClassStepper
-from steprule.training import batches
 
 po = pytest.importorskip("pytorch_optimizer")
 sf = pytest.importorskip("schedulefree")

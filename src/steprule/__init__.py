@@ -46,6 +46,7 @@ _LATER = {
     "Race": "races",
     "d2l": "",
     "optim": "",
+    "metrics": "",
     "check": "checking",
     "which": "checking",
 }
@@ -59,6 +60,7 @@ __all__ = [
     "Trace",
     "check",
     "d2l",
+    "metrics",
     "optim",
     "race",
     "rule",

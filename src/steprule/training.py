@@ -24,10 +24,11 @@ from steprule.alone import drawing
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.foreign import refusal
-from steprule.problems import batch
 from steprule.problems import problem as problems
+from steprule.problems import scoring
 from steprule.problems.facts import evaluating, facts_of
 from steprule.problems.problem import Init, Problem
+from steprule.problems.source import Source, stream
 from steprule.rules.load import load_object
 from steprule.rules.rule import Rule
 from steprule.shown import Shown, sparkline
@@ -69,6 +70,8 @@ class Run(Shown):
     buffers: tuple[NDArray[Any], ...] = field(repr=False, default=())
     """The model's buffers at the end, a batch norm's running means say; a stored run has neither these nor the parameters."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The problem's metrics at the end, by part ("train", "validation", "test") and name, each over all samples of the part."""
 
     @property
     def final_loss(self) -> float:
@@ -86,7 +89,8 @@ class Run(Shown):
         how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}"
         set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
         pace = f"{self.seconds:.3f} s of training steps"
-        return f"{head}{' (diverged)' if self.diverged else ''}\n    {how}; {pace}\n    {set_}\n    {sparkline(self.losses)}"
+        lines = [f"{head}{' (diverged)' if self.diverged else ''}", f"{how}; {pace}", set_, sparkline(self.losses)]
+        return "\n    ".join(lines + ([scoring.in_words(self.metrics)] if self.metrics else []))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; what is not finite is None."""
@@ -103,6 +107,9 @@ class Run(Shown):
             "final_loss": self.final_loss if math.isfinite(self.final_loss) else None,
             "diverged": self.diverged,
             "seconds": self.seconds,
+            "metrics": {
+                part: {n: v if math.isfinite(v) else None for n, v in own.items()} for part, own in self.metrics.items()
+            },
             "versions": dict(self.versions),
         }
 
@@ -118,7 +125,7 @@ def train(
     problem: str | Problem = "airfoil",
     seed: int = 0,
     epochs: int = 2,
-    batch_size: int = 10,
+    batch_size: int | None = None,
     *,
     init: Init = "same",
     schedule: str = "constant",
@@ -132,7 +139,7 @@ def train(
         problem: a problem or its name.
         seed: of the initial weights and of the order of the samples, 0 or more.
         epochs: passes over the data, 1 or more.
-        batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller.
+        batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller. 10 if not given, or a loader's own.
         init: "same", the same initial weights for all; or "tutorial", as the tutorial's cells (see `Problem`).
         schedule: of the learning rate, "constant" or "linear" (to zero).
         device: where to train, as torch names it.
@@ -146,19 +153,18 @@ def train(
     ((31,), True)
     """
     task = problems.get(problem)
-    seed, epochs, batch_size = whole("seed", seed, 0), whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+    seed, epochs, size = whole("seed", seed, 0), whole("epochs", epochs, 1), batch_size_of(task, batch_size, 10)
     if schedule not in SCHEDULES:
         raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     what = resolve(rule)
     where = check_device(device)
+    scoring.check_metrics(task)
 
     def train_once(way: Way) -> Run:
-        training = Training(
-            task, what, hypers, seed, epochs, batch_size, init=init, schedule=schedule, device=where, way=way
-        )
+        training = Training(task, what, hypers, seed, epochs, size, init=init, schedule=schedule, device=where, way=way)
         samples, losses, seconds = [0], [training.measured()], 0.0
         total = epochs * task.samples
-        every = RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
+        every = training.data.points or RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
         with training.seeded():
             for before, seen, took, _ in training.steps():
                 seconds += took
@@ -171,7 +177,7 @@ def train(
             problem=task.name,
             seed=seed,
             epochs=epochs,
-            batch_size=batch_size,
+            batch_size=size,
             init=init,
             hypers=training.stepper.hypers,
             samples=np.array(samples, dtype=np.int64),
@@ -180,9 +186,19 @@ def train(
             parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
             buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
             versions=versions(),
+            metrics=training.scored(),
         )
 
     return with_some_way(what, train_once)
+
+
+def batch_size_of(task: Problem, given: int | None, otherwise: int) -> int:
+    """The samples of a step: as given, or `otherwise`. Raises `InputError` for another one than that of the problem's loader."""
+    fixed = task.parts["train"].batch_size
+    if fixed is not None and given is not None and given != fixed:
+        hint = "Set it where the loader is made."
+        raise InputError("batch_size", expected=f"the loader's own, {fixed}", got=repr(given), hint=hint)
+    return fixed or whole("batch_size", otherwise if given is None else given, 1)
 
 
 def with_some_way(what: object, train_once: Callable[[Way], T]) -> T:
@@ -200,13 +216,13 @@ class Training:
         self.task, self.seed, self.epochs, self.batch_size, self.schedule = task, seed, epochs, batch_size, schedule
         self.device, self.facts = device, facts_of(task)
         self.model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(device)
-        self.features, self.targets = batch.moved(task.features, device), batch.moved(task.targets, device)
+        self.data = task.parts["train"].on(device)
         self.alive = True
         """Whether the optimizer still steps: some raise at numbers that are not finite."""
         self.cards = [device] if device.type == "cuda" else []
         self.stepper: Stepper
         with drawing(self.cards):
-            torch.manual_seed(problems.stream(seed, 2))
+            torch.manual_seed(stream(seed, 2))
             if isinstance(what, Rule):
                 self.stepper = RuleStepper(what, self.model, hypers)
             else:
@@ -217,7 +233,7 @@ class Training:
     def seeded(self) -> Iterator[None]:
         """What the model draws hangs on the seed alone; the caller's own generators are as they were behind it."""
         with drawing(self.cards):
-            torch.manual_seed(problems.stream(self.seed, 2))
+            torch.manual_seed(stream(self.seed, 2))
             torch.random.set_rng_state(self.drawn)  # where the making of the optimizer left it
             yield
 
@@ -227,18 +243,16 @@ class Training:
         A model that draws random numbers is seeded in every step by `stream(seed, (2, t))`, so that a step draws the same for every
         optimizer, and the same when an optimizer looks twice.
         """
-        count, seen = self.task.samples, 0
-        total = self.epochs * -(-count // self.batch_size)
-        for t, rows in enumerate(batches(count, self.batch_size, self.epochs, self.seed), 1):
-            x, y = batch.taken(self.features, rows), batch.taken(self.targets, rows)
-            drawn = problems.stream(self.seed, (2, t)) if self.facts.draws else 0
+        seen, total = 0, self.epochs * self.data.steps(self.batch_size)
+        for t, (data, count) in enumerate(self.data.batches(self.batch_size, self.epochs, self.seed), 1):
+            drawn = stream(self.seed, (2, t)) if self.facts.draws else 0
             first: list[Tensor] = []
 
             def loss() -> Tensor:
                 if self.facts.draws:
                     torch.manual_seed(drawn)  # noqa: B023
                 try:
-                    found = self.task.loss(batch.called(self.model, x), y)  # noqa: B023
+                    found = self.task.loss_of(self.model, data)  # noqa: B023
                 except Exception as error:
                     raise refusal(f"problem {self.task.name}: the model failed in step {t}", error) from error  # noqa: B023
                 first.append(found.detach())  # noqa: B023
@@ -253,30 +267,40 @@ class Training:
             except DivergedError:
                 self.alive = False
             took = time.perf_counter() - began
-            before, seen = seen, seen + len(rows)
+            before, seen = seen, seen + count
             yield before, seen, took, float(first[0]) if self.alive and first else math.nan
 
-    def measured(self, part: tuple[Any, Any] | None = None) -> float:
-        """The loss on all training samples, or on a held-out part, in eval mode."""
+    def measured(self, part: str = "train") -> float:
+        """The loss on all samples of a part, in eval mode."""
         if not self.alive:
             return math.nan
         with self.stepper.averaged():
-            x, y = (self.features, self.targets) if part is None else (batch.moved(b, self.device) for b in part)
-            return measured(self.task, self.model, x, y)
+            return measured(self.task, self.model, self._of(part))
+
+    def scored(self) -> dict[str, dict[str, float]]:
+        """The problem's metrics by part; nan where the training has diverged."""
+        if not self.task.metrics:
+            return {}
+        if not self.alive:
+            return {part: dict.fromkeys(self.task.metrics, math.nan) for part in self.task.parts}
+        with self.stepper.averaged():
+            return scoring.scored(self.task, self.model, {n: self._of(n) for n in self.task.parts})
+
+    def _of(self, part: str) -> Source:
+        return self.data if part == "train" else self.task.parts[part].on(self.device)
 
 
-def measured(task: Problem, model: nn.Module, x: batch.Batch, y: batch.Batch) -> float:
+def measured(task: Problem, model: nn.Module, part: Source) -> float:
     """The loss on these samples, in eval mode and without gradients; in parts that memory can hold where it is their mean or sum."""
-    count, facts = batch.count(x), facts_of(task)
-    size = count if facts.reduction == "whole" else facts.at_once
+    facts = facts_of(task)
+    size = part.samples if facts.reduction == "whole" else facts.at_once
     total = 0.0
     with torch.no_grad(), evaluating(model), drawing():
-        for low in range(0, count, size):
-            rows = slice(low, low + size)
-            own = float(task.loss(batch.called(model, batch.taken(x, rows)), batch.taken(y, rows)))
-            if count <= size:
+        for piece, count in part.pieces(size):
+            own = float(task.loss_of(model, piece))
+            if count == part.samples:
                 return own
-            total += own * (min(size, count - low) / count if facts.reduction == "mean" else 1.0)
+            total += own * (count / part.samples if facts.reduction == "mean" else 1.0)
     return total
 
 
@@ -316,13 +340,6 @@ def name_of(what: Rule | Callable[..., torch.optim.Optimizer]) -> str:
         return what.name
     name = getattr(what, "__name__", type(what).__name__)
     return f"torch.optim.{name}" if getattr(torch.optim, name, None) is what else name
-
-
-def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """Row numbers of each batch; the order of the samples depends on the seed alone."""
-    generator = torch.Generator().manual_seed(problems.stream(seed, 1))
-    for _ in range(epochs):
-        yield from torch.split(torch.randperm(count, generator=generator), size)
 
 
 def seeds_of(seeds: SupportsIndex | Iterable[int]) -> tuple[int, ...]:

@@ -268,7 +268,9 @@ def train(
         int, typer.Option(help="Of the initial weights and the order of samples.", parser=_whole, metavar="N")
     ] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the data.", parser=_whole, metavar="N")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples a step; 10, or a loader's own.", parser=_whole, metavar="N")
+    ] = None,
     init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
     dry_run: DryRunOption = False,
@@ -280,13 +282,15 @@ def train(
     from steprule import training
     from steprule.cli import cost, options, output
     from steprule.problems import problem as problems
+    from steprule.problems import scoring
     from steprule.sweeps import cost as costs
 
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule)], settings or [])
     task = problems.get(on)
     with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
-        told(costs.of_training(task, found, hypers, epochs, batch_size, device, measure=dry_run))
+        size = training.batch_size_of(task, batch_size, 10)
+        told(costs.of_training(task, found, hypers, epochs, size, device, measure=dry_run))
     run = training.train(found, on, seed, epochs, batch_size, init=init, device=device, **hypers)  # type: ignore[arg-type]
     if json:
         output.as_json(run.to_dict())
@@ -294,7 +298,11 @@ def train(
     output.say(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
-    output.say(f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps")
+    output.say(
+        f"{epochs} epochs, batch {run.batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps"
+    )
+    if run.metrics:
+        output.say(scoring.in_words(run.metrics))
 
 
 @app.command()
@@ -348,6 +356,7 @@ def sweep(
         (
             *(said(result.hypers[n][k].item(), 4, of[n]) for n in drawn),
             *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
+            *(f"{v[k].mean():.4g}" for own in result.metrics.values() for v in own.values()),
         )
         for k in order
     ]
@@ -356,7 +365,8 @@ def sweep(
     title += f", means of {seeds} seeds" if seeds > 1 else ""
     if len(order):
         output.say(title)
-        output.table("", (*drawn, *result.measured), rows, left=())
+        metrics = [f"{part} {name}" for part, own in result.metrics.items() for name in own]
+        output.table("", (*drawn, *result.measured, *metrics), rows, left=())
     else:
         output.say(f"{result.optimizer} on {result.problem}: no best, every point diverged with some seed.")
     for caution in result.cautions:

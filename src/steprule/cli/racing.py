@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -95,8 +96,10 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
         output.as_json({**result.to_dict(), "report": str(report), "figures": [str(f) for f in figures]})
         return
     for cell in result.cells:
-        heads = ("", cell.measure.loss, "95 %", "untuned", "lr", "against lowest")
-        output.table(f"{cell.problem}, {cell.schedule} learning rate", heads, _rows(cell), left=(0, 5))
+        metrics = [f"{cell.measure.of} {name}" for name in cell.standings[0].metrics]
+        heads = ("", cell.measure.loss, "95 %", "untuned", "lr", *metrics, "against lowest")
+        title = f"{cell.problem}, {cell.schedule} learning rate"
+        output.table(title, heads, _rows(cell), left=(0, len(heads) - 1))
         output.say()
     of = "" if all(cell.scale.ratios for cell in result.cells) else ", of the loss or of its fall"
     output.say(f"open: cannot be told apart. same: differs by less than {result.threshold}{of}. real: by more.\n")
@@ -120,6 +123,7 @@ def _rows(cell: races.Cell) -> list[Sequence[str]]:
                 interval(s.low, s.high),
                 f"{s.default:.4g}" if s.default is not None else "-",
                 f"{s.lr:.3g}" if s.lr is not None else "-",
+                *(f"{v:.4g}" if math.isfinite(v) else "-" for v in s.metrics.values()),
                 "; ".join(filter(None, (word if s.learnt else "learnt nothing", gone))),
             )
         )

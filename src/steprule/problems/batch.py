@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steprule.errors import InputError, InputTypeError
 
-Batch = Tensor | tuple[Any, ...] | Mapping[str, Any]
+Batch = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
 def as_batch(data: Any, what: str) -> Batch:
@@ -36,13 +36,46 @@ def tensors(data: Batch) -> list[Tensor]:
     return [tensor for part in parts for tensor in tensors(part)]
 
 
+def leaves(data: Any) -> list[Any]:
+    """Whatever a batch of any kind holds, down to what is no container."""
+    if isinstance(data, Mapping | list | tuple):
+        return [leaf for part in (data.values() if isinstance(data, Mapping) else data) for leaf in leaves(part)]
+    return [data]
+
+
+def can_be_cut(data: Any) -> bool:
+    """Whether it is made of tensors of as many samples in plain containers, so that some of them are a batch too."""
+    plain = type(data) in (dict, list, tuple) or isinstance(data, Tensor)
+    parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, list | tuple) else ()
+    whole = leaves(data)
+    if not plain or not whole or not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in whole):
+        return False
+    return len({len(leaf) for leaf in whole}) == 1 and all(can_be_cut(part) for part in parts)
+
+
 def mapped(data: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     """The batch with every tensor changed."""
     if isinstance(data, Tensor):
         return change(data)
     if isinstance(data, Mapping):
         return {name: mapped(part, change) for name, part in data.items()}
-    return tuple(mapped(part, change) for part in data)
+    parts = [mapped(part, change) for part in data]
+    return parts if isinstance(data, list) else tuple(parts)
+
+
+def stacked(batches: Sequence[Any]) -> Any:
+    """Batches of one kind as one, along a new first dimension."""
+    first = batches[0]
+    if isinstance(first, Mapping):
+        return {name: stacked([b[name] for b in batches]) for name in first}
+    if isinstance(first, Tensor):
+        return torch.stack(list(batches))
+    return tuple(stacked(parts) for parts in zip(*batches, strict=True))
+
+
+def each(data: Any) -> list[Any]:
+    """The samples of a batch, each as a batch of one."""
+    return [taken(data, slice(k, k + 1)) for k in range(count(data))]
 
 
 def count(data: Batch, what: str = "a batch") -> int:

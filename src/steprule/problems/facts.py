@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from steprule.alone import drawing
 from steprule.errors import InputError, StepruleError
 from steprule.foreign import refusal
 from steprule.held import most_held
-from steprule.problems.batch import Batch, called, count, taken
+from steprule.problems import batch
 from steprule.problems.problem import Problem
 
 Reduction = Literal["mean", "sum", "whole"]
@@ -41,6 +41,8 @@ class Facts:
     """Buffers begin otherwise with another seed."""
     unused: bool
     """A parameter gets no gradient."""
+    apart: str
+    """Why the data or the loss keep lanes apart; empty where they do not."""
     reduction: Reduction
     """How the loss of all samples follows from that of parts of them: their mean, their sum, or not at all."""
     sample_bytes: int
@@ -60,7 +62,7 @@ class Facts:
             "the model's buffers are other ones with another seed": self.own_buffers,
             "a parameter of the model gets no gradient": self.unused,
         }
-        return next((reason for reason, holds in reasons.items() if holds), "")
+        return self.apart or next((reason for reason, holds in reasons.items() if holds), "")
 
 
 @lru_cache(maxsize=64)
@@ -71,24 +73,30 @@ def facts_of(task: Problem) -> Facts:
         model, other = (task.initial_model(seed, "same", torch_class=False) for seed in (0, 1))
     _check_parameters(task, model)
     own_buffers = any(not _equal(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
-    x, y = taken(task.features, slice(ROWS)), taken(task.targets, slice(ROWS))
-    reduction = _reduction(task, model, x, y)
+    data = task.parts["train"].few(ROWS)
+    _check_classes(task, model, data)
+    reduction = _reduction(task, model, data)
+    if reduction == "whole" and not task.parts["train"].whole:
+        reduction = "mean"  # of the loader's batches, by their samples
+    for name, part in task.parts.items():
+        if name != "train":
+            _loss(task, model, part.few(1), f"the model failed on a sample of the {name} data", training=False)
     what = "the model failed on its first samples"
-    held = most_held(lambda: _loss(task, model, x, y, what, training=False))
-    for name, part in (("validation", task.validation), ("test", task.test)):
-        if part is not None:
-            few = taken(part[0], slice(1)), taken(part[1], slice(1))
-            _loss(task, model, *few, f"the model failed on a sample of the {name} data", training=False)
+    part = task.parts["train"]
+    rows = min(ROWS, part.samples) if part.whole else part.batch_size or 1
+    held = most_held(lambda: _loss(task, model, data, what, training=False)) // rows
     before, state = [b.clone() for b in model.buffers()], torch.random.get_rng_state()
     with drawing():
         torch.random.set_rng_state(state)
-        loss = _loss(task, model, x, y, "the model failed on its first samples", training=True)
+        loss = _loss(task, model, data, "the model failed on its first samples", training=True)
         draws = not torch.equal(state, torch.random.get_rng_state())
         with _one_line(task, "the gradient failed on the first samples"):
             wanted = [p for p in model.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
     moved = any(not _equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
-    return Facts(draws, moved, own_buffers, any(g is None for g in gradients), reduction, held // count(x))
+    apart = task.parts["train"].one_by_one or ("a training step computes the loss" if task.training_step else "")
+    unused = any(g is None for g in gradients)
+    return Facts(draws, moved, own_buffers, unused, apart, reduction, held)
 
 
 def _check_parameters(task: Problem, model: nn.Module) -> None:
@@ -99,20 +107,46 @@ def _check_parameters(task: Problem, model: nn.Module) -> None:
         raise InputError(f"problem {task.name}: model", expected="parameters of float32 or float64", got=strange.pop())
 
 
-def _loss(task: Problem, model: nn.Module, x: Batch, y: Batch, what: str, *, training: bool) -> Tensor:
+def _check_classes(task: Problem, model: nn.Module, data: Any) -> None:
+    """Every class number has an output: cross entropy would fail at the first that has none, late in a training."""
+    ignored = -100
+    if isinstance(task.loss, nn.CrossEntropyLoss | nn.NLLLoss):
+        ignored = task.loss.ignore_index
+    elif task.loss not in (nn.functional.cross_entropy, nn.functional.nll_loss):
+        return
+    if not isinstance(task.targets, Tensor) or task.targets.is_floating_point():
+        return
+    with _one_line(task, "the model failed on its first samples", data), _measuring(model):
+        outputs, _ = task.outputs_of(model, data)
+    if not isinstance(outputs, Tensor) or outputs.ndim < 2:
+        return
+    held = {"train": (None, task.targets), "validation": task.validation, "test": task.test}
+    for part, pair in held.items():
+        if pair is None or not bool(
+            (bad := (pair[1] != ignored) & ((pair[1] < 0) | (pair[1] >= outputs.shape[1]))).any()
+        ):
+            continue
+        at = torch.nonzero(bad)[0].tolist()
+        found, outs = int(pair[1][tuple(at)]), outputs.shape[1]
+        hint = f"The model has {outs} output{'s' if outs > 1 else ''}. For a regression give floats as targets."
+        where = f"problem {task.name}: {'' if part == 'train' else part + ' '}targets"
+        raise InputError(where, expected=f"classes 0 to {outs - 1}", got=f"{found} in row {at[0]}", hint=hint)
+
+
+def _loss(task: Problem, model: nn.Module, data: Any, what: str, *, training: bool) -> Tensor:
     """The loss of a few samples, which is one finite number that depends on the parameters."""
     where = f"problem {task.name}"
-    with warnings.catch_warnings(record=True) as said, _one_line(task, what):
+    outputs = None
+    with warnings.catch_warnings(record=True) as said, _one_line(task, what, data):
         warnings.simplefilter("always")
-        if training:
-            outputs = called(model, x)
-            loss = task.loss(outputs, y)
-        else:
-            with torch.no_grad(), evaluating(model):
-                outputs = called(model, x)
-                loss = task.loss(outputs, y)
+        with nullcontext() if training else _measuring(model):
+            if task.training_step is not None:
+                loss = task.loss_of(model, data)
+            else:
+                outputs, targets = task.outputs_of(model, data)
+                loss = task.loss(outputs, targets)
     if any("target size" in str(w.message) for w in said):
-        _refuse_shapes(where, outputs, y)
+        _refuse_shapes(where, outputs, data)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise InputError(f"{where}: loss", expected="one number", got=got, hint="Take its mean over the samples.")
@@ -125,22 +159,23 @@ def _loss(task: Problem, model: nn.Module, x: Batch, y: Batch, what: str, *, tra
     return loss
 
 
-def _refuse_shapes(where: str, outputs: Any, y: Batch) -> None:
-    ours, theirs = (list(t.shape) if isinstance(t, Tensor) else "several" for t in (outputs, y))
+def _refuse_shapes(where: str, outputs: Any, data: Any) -> None:
+    targets = data[1] if outputs is not None else None
+    ours, theirs = (list(t.shape) if isinstance(t, Tensor) else "several" for t in (outputs, targets))
     hint = "Such a loss compares every output with every target. Give both one shape, by targets[:, None], say."
+    if outputs is None:
+        raise InputError(f"{where}: training_step", expected="outputs and targets of one shape", got="two", hint=hint)
     raise InputError(f"{where}: loss", expected=f"targets of the outputs' shape {ours}", got=f"{theirs}", hint=hint)
 
 
-def _reduction(task: Problem, model: nn.Module, x: Batch, y: Batch) -> Reduction:
+def _reduction(task: Problem, model: nn.Module, data: Any) -> Reduction:
     """Mean, sum, or neither: from the samples one by one and together, in eval mode."""
     what = "the model failed on its first samples"
-    whole = float(_loss(task, model, x, y, what, training=False))
-    rows = range(count(x))
+    whole = float(_loss(task, model, data, what, training=False))
+    if not batch.can_be_cut(data):
+        return "whole"
     try:
-        alone = [
-            float(_loss(task, model, taken(x, slice(k, k + 1)), taken(y, slice(k, k + 1)), what, training=False))
-            for k in rows
-        ]
+        alone = [float(_loss(task, model, one, what, training=False)) for one in batch.each(data)]
     except InputError:
         return "whole"  # a loss that needs more than one sample
     total = sum(alone)
@@ -150,13 +185,20 @@ def _reduction(task: Problem, model: nn.Module, x: Batch, y: Batch) -> Reduction
     for name, expected in (("mean", total / len(alone)), ("sum", total)):
         if abs(whole - expected) <= LIKE * size * (1 if name == "mean" else len(alone)):
             return name  # type: ignore[return-value]
-    with torch.no_grad(), evaluating(model):
-        outputs = called(model, x)
-    match outputs, y:
-        case Tensor(), Tensor() if y.is_floating_point() and outputs.shape != y.shape:
-            if outputs.squeeze().shape == y.squeeze().shape:
-                _refuse_shapes(f"problem {task.name}", outputs, y)
+    if task.training_step is None:
+        with _measuring(model):
+            outputs, y = task.outputs_of(model, data)
+        match outputs, y:
+            case Tensor(), Tensor() if y.is_floating_point() and outputs.shape != y.shape:
+                if outputs.squeeze().shape == y.squeeze().shape:
+                    _refuse_shapes(f"problem {task.name}", outputs, data)
     return "whole"
+
+
+@contextmanager
+def _measuring(model: nn.Module) -> Iterator[None]:
+    with torch.no_grad(), evaluating(model):
+        yield
 
 
 @contextmanager
@@ -172,14 +214,32 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _one_line(task: Problem, what: str) -> Iterator[None]:
+def _one_line(task: Problem, what: str, data: Any = None) -> Iterator[None]:
     """Whatever a user's model or loss raises, in one line with the user's own file and line."""
     try:
         yield
     except StepruleError:
         raise
     except Exception as error:
-        raise refusal(f"problem {task.name}: {what}", error) from error
+        raise refusal(f"problem {task.name}: {what}", error, hint=hint_for(error, data)) from error
+
+
+def hint_for(error: Exception, data: Any) -> str:
+    """What to change where torch's message tells of dtypes or class numbers; else nothing."""
+    text = str(error)
+    if "out of bounds" in text and text.startswith("Target"):
+        return "Classes are numbered from 0, and the model needs an output for each."
+    if any(words in text for words in ("expected scalar type Long but found", "expected target dtype to be Long")):
+        return "cross_entropy takes class numbers: targets.long()."
+    pair = isinstance(data, tuple | list) and len(data) == 2
+    kinds = {t.dtype for t in batch.leaves(data[0]) if isinstance(t, Tensor)} if pair else set()
+    if not any(word in text for word in ("dtype", "scalar type", "Input type", "same type")):
+        return ""
+    if any(not kind.is_floating_point and not kind.is_complex for kind in kinds):
+        return "The features are whole numbers: features.float(), unless the model embeds them."
+    if torch.float64 in kinds:
+        return "The features are float64 and the parameters are not: features.float()."
+    return ""
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -39,7 +39,7 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
     Fresh seeds go first, then trials, then studies: of what is spent on fresh seeds beyond some ten little is gained.
     Raises `InputError` where the smallest race takes longer.
     """
-    memory = Store(None, spec.stated)
+    memory = Store(None, spec.stated, spec.metric_columns)
     costs = _costs(spec, list(remaining(spec, memory)))
     asked = spec.trials, spec.studies, spec.fresh
     for sizes in (asked, *SIZES):

@@ -34,6 +34,11 @@ class Measure:
         return _LOSSES[self.split]
 
     @property
+    def of(self) -> str:
+        """The samples that judge, in words: "test"."""
+        return self.loss.removesuffix(" loss")
+
+    @property
     def choice(self) -> str:
         """The loss that chose, in words: "the validation loss"."""
         return f"the {_LOSSES[self.chosen_by]}"
@@ -57,14 +62,14 @@ _LOSSES = {"test": "test loss", "validation": "validation loss", "train": "train
 
 def measure_of(task: Problem) -> Measure:
     """What a race measures on this problem: the most that its splits allow."""
-    split: Any = "test" if task.test else "validation" if task.validation else "train"
-    return Measure(split, "validation" if task.validation else "train")
+    split: Any = next(part for part in ("test", "validation", "train") if part in task.parts)
+    return Measure(split, "validation" if "validation" in task.parts else "train")
 
 
 def check_first_loss(task: Problem, seed: int) -> None:
     """Raises `InputError` where the loss before the first step is not finite: nothing could be compared after it."""
     model = task.initial_model(seed, "same", torch_class=False)
-    first = measured(task, model, task.features, task.targets)
+    first = measured(task, model, task.parts["train"])
     if not math.isfinite(first):
         raise InputError(f"problem {task.name}", expected="a finite loss before the first step", got=str(first))
 

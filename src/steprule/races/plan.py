@@ -89,7 +89,7 @@ class Phase:
     space: Mapping[str, Search]
     lanes: Lanes
     results: Mapping[str, Array]
-    """train, validation, test, initial [lanes], died_at [lanes], curve [lanes, windows]."""
+    """train, validation, test, initial [lanes], died_at [lanes], curve [lanes, windows], metrics [lanes, columns]."""
 
     @property
     def diverged(self) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from steprule.errors import InputError
 from steprule.files import write_aside
 from steprule.hardware import hardware
 from steprule.problems.problem import Problem
+from steprule.problems.scoring import check_metrics
 from steprule.races import running
 from steprule.races.cost import estimate_of
 from steprule.races.cost import within as sizes_within
@@ -113,7 +114,8 @@ def race(
         raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
     for task in spec.problems:
         check_first_loss(task, first_seed)
-    store = Store(Path(out) if out is not None else None, spec.stated)
+        check_metrics(task)
+    store = Store(Path(out) if out is not None else None, spec.stated, spec.metric_columns)
     with store.locked("" if shard is None else f"-{index}-of-{count}"):
         if told is not None:
             told(estimate_of(spec, store, workers, (index, count), measure=False))
@@ -149,7 +151,7 @@ def estimate(
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / SPEC).exists():
         refuse_another(folder, read_spec(folder), spec.stated)
-    return estimate_of(spec, Store(folder, spec.stated), workers, shard or (0, 1))
+    return estimate_of(spec, Store(folder, spec.stated, spec.metric_columns), workers, shard or (0, 1))
 
 
 def within(
@@ -189,7 +191,7 @@ def merge(
     """
     began = time.perf_counter()
     spec = spec_of(rules, problems, **_known(settings, "merge"))
-    store = Store(Path(out), spec.stated)
+    store = Store(Path(out), spec.stated, spec.metric_columns)
     with store.locked():
         for folder in map(Path, folders):
             refuse_another(folder, read_spec(folder), store.spec, hint="")

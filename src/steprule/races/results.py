@@ -55,6 +55,8 @@ class Standing:
     """Over how many decades of the learning rate the loss is within a tenth of its best; a lower bound from a grid."""
     moved: int
     """How often the range of the learning rate moved."""
+    metrics: Mapping[str, float]
+    """The problem's metrics on the samples that judge: each the mean over the winners' runs on fresh seeds, without those of no number."""
     at_end: Mapping[str, str]
     """Hyperparameters whose best lies at an end of its range in most studies, after all moves: "lowest" or "highest"."""
 
@@ -364,8 +366,19 @@ class Race(Shown):
             missed=float(np.isinf(at).mean()),
             good_decades=self._good_decades(problem, schedule, label),
             moved=len(done) - 2,
+            metrics=self._metrics(problem, last),
             at_end=at_ends(self.spec, self.spec.runner(label), tuned),
         )
+
+    def _metrics(self, problem: str, last: Phase) -> dict[str, float]:
+        """Information beside the loss: a mean, and no test."""
+        found = {}
+        for k, (part, name) in enumerate(self.spec.problem(problem).metric_columns):
+            if part == self.measures[problem].split:
+                values = last.results["metrics"][last.lanes.role == "winner", k]
+                known = values[np.isfinite(values)]
+                found[name] = float(known.mean()) if len(known) else math.nan
+        return found
 
     def _good_decades(self, problem: str, schedule: str, label: str) -> float | None:
         means = self.sensitivity(problem, schedule, label)

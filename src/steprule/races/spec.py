@@ -25,7 +25,16 @@ from steprule.rules.rule import Rule
 from steprule.sweeps.cost import LONG, work_of
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import SCHEDULES, Optimizable, check_device, name_of, one_or_more, resolve, versions
+from steprule.training import (
+    SCHEDULES,
+    Optimizable,
+    batch_size_of,
+    check_device,
+    name_of,
+    one_or_more,
+    resolve,
+    versions,
+)
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -152,6 +161,11 @@ class Spec:
         """The seeds behind those of the studies."""
         return range(self.study_seeds.stop, self.study_seeds.stop + self.fresh)
 
+    @property
+    def metric_columns(self) -> dict[str, list[str]]:
+        """By problem the columns of its metrics: "test accuracy"."""
+        return {p.name: [f"{part} {name}" for part, name in p.metric_columns] for p in self.problems}
+
     def problem(self, name: str) -> Problem:
         """The problem of that name."""
         return next(p for p in self.problems if p.name == name)
@@ -223,7 +237,7 @@ def spec_of(
     check_device(device)
     plans = {}
     for task in tasks:
-        plan = {"epochs": epochs or task.epochs, "batch_size": batch_size or task.batch_size}
+        plan = {"epochs": epochs or task.epochs, "batch_size": batch_size_of(task, batch_size, task.batch_size)}
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(schedules)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"

@@ -15,9 +15,9 @@ from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.identity import identify, identity, unknown
-from steprule.problems import batch
 from steprule.problems.facts import evaluating
-from steprule.problems.problem import Problem, stream
+from steprule.problems.problem import PARTS, Problem
+from steprule.problems.source import stream
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.training import name_of
@@ -35,16 +35,24 @@ def of_problem(task: Problem) -> dict[str, Any]:
     if weights != _weights_of(task.initial_model(0, "same", torch_class=False)):
         weights = unknown("its first weights: others each time the model is made")
     found: dict[str, Any] = {
-        "training data": identity((task.features, task.targets), "its training data"),
-        "validation data": identity(task.validation, "its validation data"),
-        "test data": identity(task.test, "its test data"),
+        **{f"{_DATA[part]} data": _data_of(task, part) for part in PARTS},
         "model": of_code(task.model, "its model"),
-        "loss": of_code(task.loss, "its loss"),
+        **({} if task.training_step else {"loss": of_code(task.loss, "its loss")}),
+        **({"training_step": of_code(task.training_step, "its training step")} if task.training_step else {}),
+        **({"metrics": {n: of_code(m, f"its metric {n}") for n, m in task.metrics.items()}} if task.metrics else {}),
         "from_formula": of_code(task.from_formula, "its from_formula"),
         "first weights": weights,
         "first model": identity(model, "its model"),
     }
     return {**found, "first loss": _first_loss(task, model)}
+
+
+_DATA = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def _data_of(task: Problem, part: str) -> Any:
+    what = f"its {_DATA[part]} data"
+    return task.parts[part].stated(what) if part in task.parts else identity(None, what)
 
 
 def of_optimizer(
@@ -139,9 +147,7 @@ def _first_loss(task: Problem, model: nn.Module) -> str:
             found = []
             for _ in range(2):
                 torch.manual_seed(stream(0, 2))
-                rows = slice(MEASURED)
-                outputs = batch.called(model, batch.taken(task.features, rows))
-                value = task.loss(outputs, batch.taken(task.targets, rows))
+                value = task.loss_of(model, task.parts["train"].few(MEASURED))
                 found.append(f"{float(value):.3g}")
     except Exception as error:
         got = (str(error).splitlines() or [type(error).__name__])[0]

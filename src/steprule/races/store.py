@@ -43,8 +43,9 @@ _BLOCK = b"steprule.block"
 class Store:
     """The folder, or with None the memory of this process."""
 
-    def __init__(self, folder: Path | None, spec: Mapping[str, Any]) -> None:
-        self.folder, self.spec = folder, dict(spec)
+    def __init__(self, folder: Path | None, spec: Mapping[str, Any], metrics: Mapping[str, Sequence[str]]) -> None:
+        """`metrics` names by problem the columns of its metrics."""
+        self.folder, self.spec, self.metrics = folder, dict(spec), metrics
         self.digest = hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()[:16]
         self.memory: dict[str, tuple[dict[str, Array], float]] = {}
 
@@ -108,7 +109,7 @@ class Store:
             self.memory[block.name] = dict(results), seconds
             return
         about = {"block": block.name, "race": self.digest, "seconds": seconds}
-        table = _columns(block, results).replace_schema_metadata({_BLOCK: json.dumps(about)})
+        table = self._columns(block, results).replace_schema_metadata({_BLOCK: json.dumps(about)})
         with write_aside(self.path(block)) as aside:
             pq.write_table(table, aside, write_page_checksum=True)
 
@@ -124,7 +125,7 @@ class Store:
         try:
             table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
             about = json.loads(table.schema.metadata[_BLOCK])
-            if not table.schema.equals(SCHEMA) or len(table) != len(block.lanes):
+            if not table.schema.equals(self._schema(block)) or len(table) != len(block.lanes):
                 raise ValueError("other columns or rows")
             if about["race"] == self.digest and table["hypers"].to_pylist() != _hypers(block):
                 raise ValueError("other hyperparameters")
@@ -137,6 +138,8 @@ class Store:
             )
         found = {n: table[n].to_numpy() for n in ("train", "validation", "test", "initial", "died_at")}
         found["curve"] = np.array(table["curve"].to_pylist())
+        measured = [table[n].to_numpy() for n in self.metrics[block.chain.problem]]
+        found["metrics"] = np.stack(measured, axis=1) if measured else np.empty((len(table), 0))
         return found, float(about["seconds"])
 
     def write_table(self, phases: Mapping[Chain, Sequence[Phase]]) -> Path | None:
@@ -144,19 +147,38 @@ class Store:
         if self.folder is None:
             return None
         path = self.folder / TABLE
+        every = dict.fromkeys(name for names in self.metrics.values() for name in names)
         schema = pa.schema(
-            [*((n, pa.string()) for n in ("problem", "schedule", "rule", "phase")), *SCHEMA, ("diverged", pa.bool_())],
+            [
+                *((n, pa.string()) for n in ("problem", "schedule", "rule", "phase")),
+                *SCHEMA,
+                ("diverged", pa.bool_()),
+                *((n, pa.float64()) for n in every),
+            ],
             metadata={"steprule.race": json.dumps(self.spec)},
         )
         with write_aside(path) as aside, pq.ParquetWriter(aside, schema) as writer:
             for chain, done in phases.items():
                 for phase in done:
                     block = Block(chain, phase.name, 0, phase.lanes)
-                    table = _columns(block, phase.results)
+                    table = self._columns(block, phase.results)
                     texts = (chain.problem, chain.schedule, chain.label, phase.name)
                     first = [pa.array([t] * len(table), pa.string()) for t in texts]
-                    writer.write_table(pa.table([*first, *table.columns, pa.array(phase.diverged)], schema=schema))
+                    none = pa.nulls(len(table), pa.float64())  # of a metric that another problem has
+                    last = [table[n] if n in table.column_names else none for n in every]
+                    shared = [table[n] for n in SCHEMA.names]
+                    writer.write_table(pa.table([*first, *shared, pa.array(phase.diverged), *last], schema=schema))
         return path
+
+    def _schema(self, block: Block) -> pa.Schema:
+        return pa.schema([*SCHEMA, *((n, pa.float64()) for n in self.metrics[block.chain.problem])])
+
+    def _columns(self, block: Block, results: Mapping[str, Array]) -> pa.Table:
+        lanes = block.lanes
+        columns: dict[str, Any] = {n: getattr(lanes, n) for n in ("role", "study", "trial", "seed")}
+        columns |= {"hypers": _hypers(block), **{n: v for n, v in results.items() if n not in ("curve", "metrics")}}
+        columns |= zip(self.metrics[block.chain.problem], results["metrics"].T, strict=True)
+        return pa.table({**columns, "curve": list(results["curve"])}, schema=self._schema(block))
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
@@ -176,10 +198,3 @@ def _hypers(block: Block) -> list[str]:
     names = list(block.lanes.hypers)
     rows = zip(*(v.tolist() for v in block.lanes.hypers.values()), strict=True)
     return [json.dumps(dict(zip(names, row, strict=True))) for row in rows] if names else ["{}"] * len(block.lanes)
-
-
-def _columns(block: Block, results: Mapping[str, Array]) -> pa.Table:
-    lanes = block.lanes
-    columns: dict[str, Any] = {n: getattr(lanes, n) for n in ("role", "study", "trial", "seed")}
-    columns |= {"hypers": _hypers(block), **{n: v for n, v in results.items() if n != "curve"}}
-    return pa.table({**columns, "curve": list(results["curve"])}, schema=SCHEMA)

@@ -24,7 +24,7 @@ from steprule.sweeps import engine as engines
 from steprule.sweeps.running import bound, one_by_one
 
 Array = NDArray[Any]
-RESULTS = ("train", "validation", "test", "initial", "died_at", "curve")
+RESULTS = ("train", "validation", "test", "initial", "died_at", "curve", "metrics")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,10 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     began = time.perf_counter()
     lanes, plan, runner = block.lanes, package.plans[block.chain.problem], package.runners[block.chain.label]
     task = problems.get(package.problems[block.chain.problem])
-    found: dict[str, Array] = {n: np.empty(len(lanes)) for n in RESULTS[:-1]}
+    found: dict[str, Array] = {n: np.empty(len(lanes)) for n in RESULTS[:-2]}
     found["died_at"] = np.zeros(len(lanes), dtype=np.int64)
     found["curve"] = np.empty((len(lanes), engines.WINDOWS))
+    found["metrics"] = np.empty((len(lanes), len(task.metric_columns)))
     how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size, "schedule": block.chain.schedule}
     given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
     with alone():

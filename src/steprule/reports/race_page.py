@@ -138,10 +138,17 @@ def _reading(race: Race) -> str:
         mean = "mean, geometric where ratios are compared,"
     return escape(
         f"{_measured(race)}: {mean} over all studies' winners on all fresh seeds. {_interval(race)} Untuned: the rule's own"
-        " defaults. lr: median of the studies' winners. Diverged: of the trials, and of the winners' runs on fresh seeds, which then"
-        " count with the loss before the first step. To target: share of the training until the loss is below the target, median."
+        f" defaults. lr: median of the studies' winners.{_metrics(race)} Diverged: of the trials, and of the winners' runs on fresh"
+        " seeds, which then count with the loss before the first step. To target: share of the training until the loss is below the"
+        " target, median."
         f" Good lr: over how many decades of the learning rate the loss is within {_near(ratios)} of its best."
     )
+
+
+def _metrics(race: Race) -> str:
+    if not any(p.metrics for p in race.spec.problems):
+        return ""
+    return " Metrics: plain means over the winners' runs on fresh seeds; they judge nothing."
 
 
 def _near(ratios: Sequence[bool]) -> str:
@@ -169,6 +176,7 @@ def _table(race: Race, cell: Cell) -> str:
         "95 %",
         "untuned",
         "lr",
+        *(escape(f"{cell.measure.of} {name}") for name in cell.standings[0].metrics),
         "diverged trials",
         "diverged runs",
         "to target",
@@ -184,6 +192,7 @@ def _table(race: Race, cell: Cell) -> str:
             interval(s.low, s.high, unknown="–"),
             f"{s.default:.4g}" if s.default is not None else "–",
             f"{s.lr:.3g}" if s.lr is not None else "–",
+            *(f"{v:.4g}" if math.isfinite(v) else "–" for v in s.metrics.values()),
             _share(s.diverged_trials),
             _share(s.diverged),
             f"{s.to_target:.0%}" if s.missed < 0.5 else "missed",

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
+from steprule.errors import InputError, InputTypeError, RuleError, StepruleError, unknown_name
 from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
 from steprule.rules.rule import Rule
@@ -109,7 +109,8 @@ def _module_from_file(path: Path, kind: str) -> ModuleType:
         raise RuleError(f"{path}:{_line_in(path, error)}: it leaves by sys.exit") from error
     except Exception as error:
         hint = missing_import(error)
-        what = f"{path}:{_line_in(path, error)}: {type(error).__name__}: {error}"
+        kind = "" if isinstance(error, StepruleError) else f"{type(error).__name__}: "  # ours say enough
+        what = f"{path}:{_line_in(path, error)}: {kind}{error}"
         raise RuleError(what, hint=hint) from error
     return module
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from steprule.alone import drawing
 from steprule.hardware import memory_held
 from steprule.held import most_held
-from steprule.problems import batch
+from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -21,7 +22,7 @@ from steprule.shown import Shown, duration, size
 from steprule.steppers import Way
 from steprule.sweeps import engine as engines
 from steprule.sweeps.engine import Engine
-from steprule.training import Training, measured, with_some_way
+from steprule.training import Training, with_some_way
 
 LONG, STEP = 1_000_000_000, 100_000
 """Parameters x steps of a long piece of work; a step of a small model is worth so many."""
@@ -39,7 +40,7 @@ FEW = 32
 
 def steps_of(task: Problem, epochs: int, batch_size: int) -> int:
     """The steps of one training."""
-    return epochs * -(-task.samples // batch_size)
+    return epochs * task.parts["train"].steps(batch_size)
 
 
 def work_of(task: Problem, epochs: int, batch_size: int) -> int:
@@ -127,9 +128,8 @@ def _of_one(
             took.append(seconds)
             if sum(took) > ENOUGH and len(took) > 2:
                 break
-    parts = [(training.features, training.targets), (task.validation), (task.test)]
-    counts = [2 * task.samples, *(batch.count(part[0]) for part in parts[1:] if part)]
-    return Cost(once, float(np.median(took)), sum(counts) * _a_sample(training), held)
+    samples = sum(part.samples for part in task.parts.values()) + task.parts["train"].samples
+    return Cost(once, float(np.median(took)), samples * _a_sample(training), held)
 
 
 def _begun(
@@ -158,13 +158,18 @@ def held_by(
 
 
 def _a_sample(training: Training) -> float:
-    """Seconds of measuring the loss of one sample: of all training samples together where that is quick, or of a few."""
-    task, least = training.task, min(FEW, training.task.samples)
-    for count in (least, task.samples):
-        rows = slice(count)
-        x, y = batch.taken(training.features, rows), batch.taken(training.targets, rows)
-        took = _timed(partial(measured, task, training.model, x, y)) / count
-        if took * task.samples > ENOUGH:
+    """Seconds of measuring the loss of one sample: of a few, or of many together where that is quick."""
+    task, part, most = training.task, training.data, training.facts.at_once
+    for at_once in (min(FEW, most), most):
+        began, seen = time.perf_counter(), 0
+        with torch.no_grad(), evaluating(training.model), drawing(), training.stepper.averaged():
+            for piece, count in part.pieces(at_once):
+                task.loss_of(training.model, piece)
+                seen += count
+                if time.perf_counter() - began > ENOUGH:
+                    break
+        took = (time.perf_counter() - began) / seen
+        if seen < part.samples:
             break
     return took
 

@@ -28,13 +28,16 @@ from steprule.compiler.lanes import LaneRule, layout
 from steprule.compiler.threads import PARALLEL, may_run_parallel
 from steprule.compiler.variant import variant_of
 from steprule.held import most_held
+from steprule.problems.batch import mapped, stacked
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import Init, Problem
+from steprule.problems.scoring import row_of, scores_of
+from steprule.problems.source import batches
 from steprule.rules.rule import Rule
 from steprule.sweeps.driver import evaluation, training
 from steprule.sweeps.kernel import NotBatchable, Source, compiled, printed
 from steprule.sweeps.model import traced
-from steprule.training import SCHEDULES, batches, measured
+from steprule.training import SCHEDULES, measured
 
 Array = NDArray[Any]
 Engine = Literal["kernel", "vmap", "one by one"]
@@ -69,6 +72,8 @@ class Outcome:
     """The step whose batch loss was not finite, [lanes]; 0 for a lane that lived. It keeps the values it had then."""
     curve: Array
     """[lanes, WINDOWS]"""
+    metrics: Array
+    """[lanes, columns]: the problem's metrics in the order of `Problem.metric_columns`."""
 
     @classmethod
     def together(cls, parts: Sequence[Outcome]) -> Outcome:
@@ -107,7 +112,7 @@ def train_lanes(
         windows=np.arange(len(counts)) * WINDOWS // len(counts),
         device=device,
     )
-    initial = np.array([measured(task, m, task.features, task.targets) for m in models])[seed_of]
+    initial = np.array([measured(task, m, task.parts["train"]) for m in models])[seed_of]
     at_once = max(1, ROOM // _kept_bytes(whole.rule, models[0], engine))
     cuts = [slice(low, low + at_once) for low in range(0, len(seed_of), at_once)]
     parts = [_trained(whole.part(cut), starts, initial[cut], engine) for cut in cuts]
@@ -139,7 +144,8 @@ def _trained(work: _Work, starts: Array, initial: Array, engine: Engine) -> Outc
     held = [(task.features, task.targets), task.validation, task.test]
     with np.errstate(all="ignore"):
         scores = [losses_on(p, *part)[:lanes] if part else np.full(lanes, np.nan) for part in held]
-    return Outcome(scores[0], scores[1], scores[2], initial, died[:lanes], _without_gaps(curve.T, steps))
+    metrics = score(task, p[:, :lanes])
+    return Outcome(scores[0], scores[1], scores[2], initial, died[:lanes], _without_gaps(curve.T, steps), metrics)
 
 
 def curve_of(losses: Array) -> Array:
@@ -410,6 +416,39 @@ def _evaluated(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
                 count = len(next(iter(part.values())))
                 found.append(np.array([float(loss_of({n: v[k] for n, v in part.items()})) for k in range(count)]))
     return np.concatenate(found)
+
+
+def score(task: Problem, p: Array) -> Array:
+    """The metrics of every lane of p [rows, lanes] on every part, [lanes, columns]: outputs together, each metric lane by lane."""
+    lanes = p.shape[1]
+    if not task.metrics:
+        return np.empty((lanes, 0))
+    model = blank(task).eval()
+    shapes = {n: q.shape for n, q in model.named_parameters()}
+    held = {"train": (task.features, task.targets), "validation": task.validation, "test": task.test}
+    found = []
+    with torch.no_grad():
+        chunk = max(1, ROOM // max(1, sum(p.samples for p in task.parts.values()) * facts_of(task).sample_bytes))
+        for low in range(0, lanes, chunk):
+            params = _lanes_first(torch.from_numpy(np.ascontiguousarray(p[:, low : low + chunk])), shapes)
+            outputs = {n: _outputs(model, params, held[n][0]) for n in task.parts}  # type: ignore[index]
+            for k in range(min(chunk, lanes - low)):
+                own = {n: scores_of(task, mapped(outputs[n], lambda t, k=k: t[k]), held[n][1]) for n in task.parts}  # type: ignore[index,misc]
+                found.append(row_of(task, own))
+    return np.array(found)
+
+
+def _outputs(model: nn.Module, params: dict[str, Tensor], x: Tensor) -> Any:
+    """What the model gives for each lane, [lanes, samples, ...]."""
+
+    def of_lane(own: dict[str, Tensor]) -> Any:
+        return functional_call(model, own, (x,))
+
+    try:
+        return vmap(of_lane)(params)
+    except Exception:  # noqa: BLE001  (a model that vmap cannot take is evaluated lane by lane)
+        lanes = [of_lane({n: v[k] for n, v in params.items()}) for k in range(len(next(iter(params.values()))))]
+        return stacked(lanes)
 
 
 def groups(rule: Rule, hypers: Mapping[str, Array]) -> list[NDArray[np.int64]]:

@@ -53,6 +53,7 @@ def _table(sweep: Sweep) -> pa.Table:
     columns["seed"] = np.tile(sweep.seeds, points)
     for name in ("train", "validation", "test", "died_at", "diverged"):
         columns[name] = getattr(sweep, name).ravel()
+    columns |= {f"{part} {n}": v.ravel() for part, own in sweep.metrics.items() for n, v in own.items()}
     columns["curve"] = list(sweep.curve.reshape(points * seeds, -1))
     for name in ("schedule", "epochs", "batch_size"):
         columns[name] = np.repeat(np.broadcast_to(getattr(sweep, name), (points,)), seeds)

@@ -16,8 +16,9 @@ from steprule.compiler import cache
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
 from steprule.problems import problem as problems
+from steprule.problems import scoring
 from steprule.problems.facts import facts_of
-from steprule.problems.problem import Init, Problem
+from steprule.problems.problem import PARTS, Init, Problem
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.shown import Shown
@@ -30,6 +31,7 @@ from steprule.training import (
     SCHEDULES,
     Optimizable,
     Training,
+    batch_size_of,
     check_device,
     name_of,
     resolve,
@@ -82,6 +84,8 @@ class Sweep(Shown):
     compile_seconds: float
     """What building the model's kernel took of it."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Array]] = field(repr=False, default_factory=dict)
+    """The problem's metrics after the last step, by part ("train", "validation", "test") and name, [points, seeds]; they choose nothing."""
     limits: Mapping[str, tuple[float, float]] = field(repr=False, default_factory=dict)
     """By name the least and the largest number that the rule allows, inf for none."""
 
@@ -93,7 +97,10 @@ class Sweep(Shown):
             found = "no best: every point diverged with some seed"
         else:
             losses = ", ".join(f"{n} {v[best].mean():.5g}" for n, v in self.measured.items())
-            found = f"best by the {self.chosen_by}: {_shown(self.point(best))}; {losses}"
+            scores = scoring.in_words(
+                {p: {n: v[best].mean() for n, v in own.items()} for p, own in self.metrics.items()}
+            )
+            found = f"best by the {self.chosen_by}: {_shown(self.point(best))}; {losses}{scores and '; '}{scores}"
         pace = f"{self.lanes:,} trainings in {self.seconds:.2f} s ({self.engine}), {int(self.diverged.sum())} diverged"
         return "\n    ".join([head, found, *self.cautions, pace])
 
@@ -192,6 +199,7 @@ class Sweep(Shown):
             "train": plain(self.train),
             "validation": plain(self.validation),
             "test": plain(self.test),
+            "metrics": {part: {n: plain(v) for n, v in own.items()} for part, own in self.metrics.items()},
             "died_at": self.died_at.tolist(),
             "diverged": self.diverged.tolist(),
             "best": self.best,
@@ -251,6 +259,7 @@ def sweep(
     task, what = problems.get(problem), resolve(rule)
     numbers = seeds_of(seeds)
     check_device(device)
+    scoring.check_metrics(task)
     given = _points(_each_beta(hypers or {}, what), name_of(what))
     plans = {
         "schedule": schedule,
@@ -260,10 +269,13 @@ def sweep(
     points = _count(given, plans, name_of(what))
     given = {n: np.broadcast_to(v, (points,)).copy() for n, v in given.items()}
     plan = {n: _each(n, v, points) for n, v in plans.items()}
+    for size in set(plan["batch_size"]):
+        batch_size_of(task, size, size)
     full = bound(composed(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
     found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
     found |= {"died_at": np.zeros(shape, dtype=np.int64), "curve": np.empty((*shape, WINDOWS))}
+    found["metrics"] = np.empty((*shape, len(task.metric_columns)))
     initial = np.empty(len(numbers))
     parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [np.arange(points)]
     engine: Engine = "one by one"
@@ -310,6 +322,7 @@ def sweep(
         epochs=_told(plan["epochs"]),
         batch_size=_told(plan["batch_size"]),
         initial=initial,
+        metrics=scoring.by_part(task.metric_columns, found.pop("metrics")),
         **found,
         engine=engine + (f": {reason}" if reason else ""),
         seconds=time.perf_counter() - began,
@@ -471,7 +484,7 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
     lanes, size = min(found.lanes, 1_024), min(found.batch_size, task.samples // 9 or 1)
     hypers = {h.name: np.full(lanes, h.default) for h in composed(what).hypers}
     count = 9 * size
-    part = replace(task, features=task.features[:count], targets=task.targets[:count], validation=None, test=None)
+    part = _few(task, count)
     took: dict[int, list[float]] = {1: [], 33: []}
     for epochs in (1, 1, 33, 1, 33):  # the first builds what the others need; with one apart is what is done once
         began = time.perf_counter()
@@ -484,8 +497,9 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
 
 
 def _few(task: Problem, size: int) -> Problem:
-    """The problem with one batch of its samples, to try whether a model can be batched at all."""
-    return replace(task, features=task.features[:size], targets=task.targets[:size], validation=None, test=None)
+    """The problem with its first samples, as one tries something out with it."""
+    few = {"features": task.features[:size], "targets": task.targets[:size]}
+    return replace(task, **few, validation=None, test=None, metrics={})
 
 
 def one_by_one(
@@ -493,7 +507,7 @@ def one_by_one(
     batch_size: int, init: Init = "same", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
     """Train these points with these seeds, [lanes] each, a training after the other: what cannot be batched."""
-    found: dict[str, list[Any]] = {n: [] for n in ("train", "validation", "test", "initial", "died_at", "curve")}
+    found: dict[str, list[Any]] = {n: [] for n in (*PARTS, "initial", "died_at", "curve", "metrics")}
     where = check_device(device)
     for k, seed in zip(points, seeds, strict=True):
         own = {n: v[k].item() for n, v in given.items()}
@@ -501,9 +515,9 @@ def one_by_one(
         train_once = partial(_trained, task, what, own, int(seed), epochs, batch_size, how)
         training, initial, losses = with_some_way(what, train_once)
         found["initial"].append(initial)
-        found["train"].append(training.measured())
-        for name, part in (("validation", task.validation), ("test", task.test)):
-            found[name].append(training.measured(part) if part else np.nan)
+        for part in PARTS:
+            found[part].append(training.measured(part) if part in task.parts else np.nan)
+        found["metrics"].append(scoring.row_of(task, training.scored()))
         bad = np.flatnonzero(~np.isfinite(losses))
         found["died_at"].append(int(bad[0]) + 1 if len(bad) else 0)
         found["curve"].append(engines.curve_of(losses))

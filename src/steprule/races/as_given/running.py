@@ -22,7 +22,7 @@ from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORI
 from steprule.races.difference import warn_of_unknown
 from steprule.shown import Shown
 from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, work_of
-from steprule.training import Optimizable, name_of, one_or_more, resolve, seeds_of, train, versions
+from steprule.training import Optimizable, batch_size_of, name_of, one_or_more, resolve, seeds_of, train, versions
 
 RESULTS = "results.parquet"
 Progress = Callable[[int, int, str], None]
@@ -86,7 +86,7 @@ def compare(
     out: str | Path | None = None,
     *,
     epochs: int = 2,
-    batch_size: int = 10,
+    batch_size: int | None = None,
     init: Init | None = None,
     progress: Progress | None = None,
     told: Callable[[Estimate], None] | None = None,
@@ -117,14 +117,14 @@ def compare(
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in one_or_more(rules))
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
-    epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
-    if not (task is catalogue.get(BOOKS) and (epochs, batch_size, how) == BOOKS_SETTINGS):
+    epochs, size = whole("epochs", epochs, 1), batch_size_of(task, batch_size, 10)
+    if not (task is catalogue.get(BOOKS) and (epochs, size, how) == BOOKS_SETTINGS):
         # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
         entries = tuple(replace(e, book=()) if e in TUTORIAL else e for e in entries)
     numbers = seeds_of(seeds)
     spec = {
         "epochs": epochs,
-        "batch_size": batch_size,
+        "batch_size": size,
         "init": how,
         "versions": versions(),
         "problem": {"name": task.name, **stated.of_problem(task)},
@@ -136,7 +136,7 @@ def compare(
     total = len(numbers) * len(entries)
     kept = total - len(todo)
     if told is not None:
-        told(_estimate(task, [entry for _, entry in todo], epochs, batch_size, kept, measure=measure))
+        told(_estimate(task, [entry for _, entry in todo], epochs, size, kept, measure=measure))
     if path and not path.exists():
         warn_of_unknown(spec)
     if path and not runs:
@@ -146,7 +146,7 @@ def compare(
         for done, (seed, entry) in enumerate(todo):
             if progress:
                 progress(kept + done, total, entry.label)
-            runs[entry.label, seed] = train(entry.optimizer, task, seed, epochs, batch_size, init=how, **entry.hypers)
+            runs[entry.label, seed] = train(entry.optimizer, task, seed, epochs, size, init=how, **entry.hypers)
             if path and entry is entries[-1]:
                 store.save(path, spec, runs)
                 saved = len(runs)

@@ -1,0 +1,253 @@
+"""Problems from what people have: read the data, split them, choose a loss, and try two rows at once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steprule.alone import drawing
+from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.foreign import refusal
+from steprule.problems import batch
+from steprule.problems.arrays import Reader, standardised
+from steprule.problems.facts import evaluating, facts_of
+from steprule.problems.problem import Problem, by_the_step
+from steprule.problems.scoring import check_metrics
+from steprule.problems.split import parts_of
+from steprule.problems.table import Lines, is_table, table_of
+
+Parts = dict[str, tuple[Any, Any]]
+"""By part features and targets."""
+
+
+def from_arrays(
+    features: Any, targets: Any, model: Callable[..., nn.Module], loss: Any = None, *, name: str, summary: str, split: Any, groups: Any,
+    shuffle: bool, split_seed: int, validation: Any, test: Any, standardize: bool, training_step: Any, metrics: Any, batch_size: int,
+    epochs: int, floor: float | None, columns: Any,
+) -> Problem:  # fmt: skip
+    """`Problem.from_arrays`."""
+    row = features.row if isinstance(features, Lines) else "row {}".format
+    where = f"problem {name}"
+    given: Parts = {"train": (features, targets)}
+    for part, pair in (("validation", validation), ("test", test)):
+        if pair is not None:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                got = f"a {type(pair).__name__}"
+                raise InputTypeError(f"{where}: {part}", expected="a pair (features, targets)", got=got)
+            given[part] = pair[0], pair[1]
+    named = isinstance(targets, str) and is_table(features)
+    if columns is not None and not is_table(features):
+        raise InputError(f"{where}: columns", expected="features in a table", got=f"a {type(features).__name__}")
+    if is_table(features):
+        x, y, split, groups = _columns(features, targets, split, groups, columns, where)
+        given["train"] = x, y
+        for part in given.keys() - {"train"}:
+            given[part] = _columns(*given[part], None, None, columns, f"{where}: {part}")[:2]
+    reader = Reader(name, row)
+    inputs = reader.features({part: pair[0] for part, pair in given.items()})
+    answers: dict[str, Any] = dict.fromkeys(given)
+    if targets is not None or training_step is None:
+        answers = reader.targets({part: pair[1] for part, pair in given.items()})
+    if named:
+        answers = {part: own[:, 0] for part, own in answers.items()}
+    parts = {part: (inputs[part], answers[part]) for part in given}
+    for part, pair in parts.items():
+        _check_counts(*pair, where if part == "train" else f"{where}: {part}")
+    if split is not None or groups is not None:
+        parts = _split(parts, split, where, groups=groups, shuffle=shuffle, seed=split_seed)
+    if standardize:
+        scaled = standardised({part: pair[0] for part, pair in parts.items()})
+        parts = {part: (scaled[part], pair[1]) for part, pair in parts.items()}
+    make = _maker(model, parts, where)
+    parts = _in_kind_of(make, parts, where)
+    chosen = loss is None and training_step is None
+    made = Problem(
+        name=name,
+        summary=summary or _summary(parts, reader.categories),
+        features=parts["train"][0],
+        targets=parts["train"][1],
+        model=make,
+        loss=_loss_for(parts["train"][1], where) if chosen else by_the_step if loss is None else loss,
+        validation=parts.get("validation"),
+        test=parts.get("test"),
+        batch_size=batch_size,
+        epochs=epochs,
+        floor=floor,
+        training_step=training_step,
+        metrics=metrics,
+        categories=reader.categories,
+    )
+    if chosen:
+        made = _with_the_outputs_shape(made)
+    return tried(made)
+
+
+def from_dataloaders(
+    loaders: Mapping[str, Any], model: Any, loss: Any, *, training_step: Any, metrics: Any, name: str, summary: str, epochs: int,
+    floor: float | None,
+) -> Problem:  # fmt: skip
+    """`Problem.from_dataloaders`."""
+    made = Problem(
+        name=name,
+        summary=summary or "batches of " + ", ".join(f"{part} ({type(own).__name__})" for part, own in loaders.items()),
+        features=None,
+        targets=None,
+        model=model,
+        loss=by_the_step if loss is None else loss,
+        epochs=epochs,
+        floor=floor,
+        training_step=training_step,
+        metrics=metrics,
+        loaders=loaders,
+    )
+    for part in made.parts.values():
+        part.check()  # type: ignore[attr-defined]  # they are loaders
+    made = replace(made, batch_size=made.parts["train"].batch_size or 1)
+    facts_of(made)
+    return made
+
+
+def tried(made: Problem) -> Problem:
+    """The problem, once a few of its samples were trained on and measured. Raises `InputError` where something does not fit."""
+    facts_of(made)
+    check_metrics(made)
+    return made
+
+
+def _columns(
+    features: Any, targets: Any, split: Any, groups: Any, columns: Any, where: str
+) -> tuple[Any, Any, Any, Any]:
+    """A table's `columns`, or all that are not named as targets, split or groups; and these three."""
+    table = table_of(features, f"{where}: features")
+
+    def taken(what: str, names: list[Any]) -> Any:
+        for column in names:
+            if column not in table.column_names:
+                raise unknown_name("column", column, table.column_names, where=f" for the {what} of {where}")
+        return table.select(names)
+
+    listed = isinstance(targets, list) and all(isinstance(t, str) for t in targets)
+    own = [targets] if isinstance(targets, str) else targets if listed and len(targets) < len(table) else []
+    outside = list(own)
+    if own:
+        targets = taken("targets", own)
+    if isinstance(split, str):
+        outside.append(split)
+        split = taken("split", [split])[split].to_pylist()
+    if isinstance(groups, str):
+        outside.append(groups)
+        groups = taken("groups", [groups])[groups].to_pylist()
+    left = [n for n in table.column_names if n not in outside]
+    if columns is not None:
+        chosen = [columns] if isinstance(columns, str) else list(columns)
+        taken("features", chosen)
+        if both := [n for n in chosen if n in outside]:
+            raise InputError(f"{where}: columns", expected="features alone", got=f"{both[0]!r}, named otherwise too")
+        left = list(dict.fromkeys(chosen))
+    if not left:
+        raise InputError(f"{where}: features", expected="a column that is no target", got="none")
+    return table.select(left), targets, split, groups
+
+
+def _check_counts(x: Any, y: Any, where: str) -> None:
+    count = batch.count(x, f"{where}: features")
+    answers = count if y is None else batch.count(y, f"{where}: targets")
+    if answers != count or not count:
+        got = f"{count} and {answers}"
+        raise InputError(f"{where}: features", expected="as many targets as samples, 1 or more", got=got)
+
+
+def _split(parts: Parts, split: Any, where: str, **how: Any) -> Parts:
+    x, y = parts["train"]
+    found = {}
+    for part, rows in parts_of(batch.count(x), split, where, **how).items():
+        if part in parts and part != "train":
+            raise InputError(f"{where}: {part}", expected="it once", got="it alone and in the split")
+        numbers = torch.from_numpy(rows)
+        found[part] = batch.taken(x, numbers), None if y is None else batch.taken(y, numbers)
+    return {**parts, **found}
+
+
+def _maker(model: Any, parts: Parts, where: str) -> Any:
+    """What makes a model without arguments, from that or from what takes the numbers of inputs and outputs."""
+    if isinstance(model, nn.Module) or not callable(model):
+        return model  # refused by Problem
+    try:
+        parameters = inspect.signature(model).parameters.values()
+    except (TypeError, ValueError):
+        return model
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if not needed:
+        return model
+    if len(needed) != 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
+        got = "one of " + ", ".join(p.name for p in needed)
+        expected = "a function without arguments, or of (inputs, outputs)"
+        raise InputTypeError(f"{where}: model", expected=expected, got=got, hint="Write lambda: Model(...).")
+    x, y = parts["train"]
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or x.ndim != 2:
+        hint = "Write lambda: Model(...), with its sizes."
+        got = f"features of shape {list(x.shape)}" if isinstance(x, Tensor) else "several inputs"
+        raise InputTypeError(f"{where}: model", expected="features [rows, columns], to count them", got=got, hint=hint)
+    classes = [int(own[1].max()) + 1 for own in parts.values()]
+    return partial(model, x.shape[1], y[0].numel() if y.is_floating_point() else max(classes))
+
+
+def _in_kind_of(make: Callable[[], nn.Module], parts: Parts, where: str) -> Parts:
+    """The parts with their floats in the kind of the model's parameters."""
+    if isinstance(make, nn.Module) or not callable(make):
+        return parts
+    try:
+        with drawing():
+            found = make()
+            kinds = [p.dtype for p in found.parameters() if p.is_floating_point()]
+    except Exception as error:
+        raise refusal(f"{where}: the model cannot be made", error) from error
+    kind = kinds[0] if kinds else torch.get_default_dtype()
+
+    def of(data: Any) -> Any:
+        return None if data is None else batch.mapped(data, lambda t: t.to(kind) if t.is_floating_point() else t)
+
+    return {part: (of(x), of(y)) for part, (x, y) in parts.items()}
+
+
+def _loss_for(targets: Any, where: str) -> Any:
+    if not isinstance(targets, Tensor):
+        raise InputError(f"{where}: loss", expected="a loss, for targets of several parts", got="none")
+    return nn.functional.mse_loss if targets.is_floating_point() else nn.functional.cross_entropy
+
+
+def _with_the_outputs_shape(made: Problem) -> Problem:
+    """Targets [rows] for outputs [rows, 1] and the reverse, and class numbers [rows, 1] as [rows], where the loss was chosen for them."""
+    try:
+        with drawing(), torch.no_grad():
+            model = made.initial_model(0, "same", torch_class=False)
+            with evaluating(model):
+                outputs, targets = made.outputs_of(model, made.parts["train"].few(2))
+    except Exception:  # noqa: BLE001  (said where the problem is tried)
+        return made
+    if not isinstance(outputs, Tensor):
+        return made
+    single = targets.ndim == 2 and targets.shape[1] == 1
+    if targets.is_floating_point():
+        wider = outputs.ndim == 2 and outputs.shape[1] == 1 and targets.ndim == 1
+        change = (lambda t: t[:, None]) if wider else (lambda t: t[:, 0]) if single and outputs.ndim == 1 else None
+    else:
+        change = (lambda t: t[:, 0]) if single else None
+    if change is None:
+        return made
+    held = (made.validation, made.test)
+    validation, test = (pair and (pair[0], change(pair[1])) for pair in held)
+    return replace(made, targets=change(made.targets), validation=validation, test=test)
+
+
+def _summary(parts: Parts, categories: Mapping[str, Any]) -> str:
+    """`60 rows to train on, 20 for validation, 20 for test; categories: kind (3)`"""
+    counts = [f"{batch.count(x):,} {'rows to train on' if p == 'train' else f'for {p}'}" for p, (x, _) in parts.items()]
+    named = ", ".join(f"{name} ({len(known)})" for name, known in categories.items())
+    return ", ".join(counts) + (f"; categories: {named}" if named else "")
