@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from steprule import rules
+from steprule import rules, schedules
 from steprule.alone import drawing
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
@@ -36,12 +36,6 @@ from steprule.steppers import WAYS, ClassStepper, DivergedError, RuleStepper, St
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
 AT_ONCE = 4_096  # samples that are measured together
-
-SCHEDULES: dict[str, Callable[[int, int], float]] = {
-    "constant": lambda t, steps: 1.0,
-    "linear": lambda t, steps: (steps - t + 1) / steps,
-}
-"""What multiplies the learning rate at step t, from 1: "linear" falls to zero behind the last step."""
 
 T = TypeVar("T")
 Optimizable = Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer]
@@ -70,6 +64,8 @@ class Run(Shown):
     buffers: tuple[NDArray[Any], ...] = field(repr=False, default=())
     """The model's buffers at the end, a batch norm's running means say; a stored run has neither these nor the parameters."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+    schedule: str = "constant"
+    """Of the learning rate."""
 
     @property
     def final_loss(self) -> float:
@@ -81,10 +77,15 @@ class Run(Shown):
         """Whether the loss ended above where it began, or is not finite."""
         return not (math.isfinite(self.final_loss) and self.final_loss <= self.losses[0])
 
+    @property
+    def scheduled(self) -> str:
+        """ ", cosine learning rate", for a line that says how it was trained; "" where the rate stays."""
+        return f", {self.schedule} learning rate" if self.schedule != "constant" else ""
+
     def in_words(self) -> str:
         """With what it was trained, and how the loss fell."""
         head = f"{self.optimizer} on {self.problem}: loss {self.losses[0]:#.6g} -> {self.final_loss:#.6g}"
-        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}"
+        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}{self.scheduled}"
         set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
         pace = f"{self.seconds:.3f} s of training steps"
         return f"{head}{' (diverged)' if self.diverged else ''}\n    {how}; {pace}\n    {set_}\n    {sparkline(self.losses)}"
@@ -98,6 +99,7 @@ class Run(Shown):
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "init": self.init,
+            "schedule": self.schedule,
             "hypers": dict(self.hypers),
             "samples": self.samples.tolist(),
             "losses": [x if math.isfinite(x) else None for x in self.losses.tolist()],
@@ -122,7 +124,7 @@ def train(
     batch_size: int = 10,
     *,
     init: Init = "same",
-    schedule: str = "constant",
+    schedule: schedules.Given = "constant",
     device: str = "cpu",
     **hypers: Any,
 ) -> Run:
@@ -135,7 +137,8 @@ def train(
         epochs: passes over the data, 1 or more.
         batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller.
         init: "same", the same initial weights for all; or "tutorial", as the tutorial's cells (see `Problem`).
-        schedule: of the learning rate, "constant" or "linear" (to zero).
+        schedule: of the learning rate, by name ("linear", "warmup(0.1)+cosine"), or a function `(t, total) -> factor`; see
+            `steprule.schedules`.
         device: where to train, as torch names it.
         hypers: the rule's hyperparameters, or the class's arguments.
 
@@ -148,14 +151,13 @@ def train(
     """
     task = problems.get(problem)
     seed, epochs, batch_size = whole("seed", seed, 0), whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
-    if schedule not in SCHEDULES:
-        raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
+    planned = schedules.get(schedule)
     what = resolve(rule)
     where = check_device(device)
 
     def train_once(way: Way) -> Run:
         training = Training(
-            task, what, hypers, seed, epochs, batch_size, init=init, schedule=schedule, device=where, way=way
+            task, what, hypers, seed, epochs, batch_size, init=init, schedule=planned, device=where, way=way
         )
         samples, losses, seconds = [0], [training.measured()], 0.0
         total = epochs * task.samples
@@ -174,6 +176,7 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
             init=init,
+            schedule=planned.name,
             hypers=training.stepper.hypers,
             samples=np.array(samples, dtype=np.int64),
             losses=np.array(losses),
@@ -196,9 +199,12 @@ class Training:
 
     def __init__(
         self, task: Problem, what: Rule | Callable[..., torch.optim.Optimizer], hypers: Mapping[str, Any], seed: int, epochs: int,
-        batch_size: int, *, init: Init, schedule: str, device: torch.device, way: Way,
+        batch_size: int, *, init: Init, schedule: schedules.Schedule, device: torch.device, way: Way,
     ) -> None:  # fmt: skip
-        self.task, self.seed, self.epochs, self.batch_size, self.schedule = task, seed, epochs, batch_size, schedule
+        self.task, self.seed, self.epochs, self.batch_size = task, seed, epochs, batch_size
+        self.factors = schedule.factors(epochs * -(-task.samples // batch_size))
+        """What multiplies the learning rate, a factor per step."""
+        self.scales = schedule.name != "constant"
         self.device, self.facts = device, facts_of(task)
         self.model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(device)
         self.features, self.targets = batch.moved(task.features, device), batch.moved(task.targets, device)
@@ -229,7 +235,6 @@ class Training:
         optimizer, and the same when an optimizer looks twice.
         """
         count, seen = self.task.samples, 0
-        total = self.epochs * -(-count // self.batch_size)
         for t, rows in enumerate(batches(count, self.batch_size, self.epochs, self.seed), 1):
             x, y = batch.taken(self.features, rows), batch.taken(self.targets, rows)
             drawn = problems.stream(self.seed, (2, t)) if self.facts.draws else 0
@@ -245,8 +250,8 @@ class Training:
                 first.append(found.detach())  # noqa: B023
                 return found
 
-            if self.schedule != "constant":
-                self.stepper.scale_rate(SCHEDULES[self.schedule](t, total))
+            if self.scales:
+                self.stepper.scale_rate(self.factors[t - 1])
             began = time.perf_counter()
             try:
                 if self.alive:

@@ -29,6 +29,12 @@ def _surface_names(incomplete: str) -> list[str]:
     return [name for name in surfaces.names() if name.startswith(incomplete)]
 
 
+def _schedule_names(incomplete: str) -> list[str]:
+    from steprule import schedules
+
+    return [name for name in schedules.names() if name.startswith(incomplete)]
+
+
 FORMS = ("text", "latex", "python", "javascript", "numba", "triton")
 RULE_HELP = "A catalogue name, file.py:name or package.module:name."
 RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=_rule_names)]
@@ -49,6 +55,11 @@ def _whole(text: str) -> int:
         raise typer.BadParameter(f"expected a whole number, got {text!r}") from None
 
 
+SCHEDULE_HELP = (
+    'Of the learning rate: constant, linear, cosine, one_cycle, step, inverse_root; "step(every=0.25,by=0.5)"; '
+    '"warmup(0.1)+cosine"; or file.py:name.'
+)
+ScheduleOption = Annotated[str, typer.Option(metavar="SCHEDULE", help=SCHEDULE_HELP, autocompletion=_schedule_names)]
 EpochsOption = Annotated[
     int | None, typer.Option(help="Passes over the data; the problem's own if not given.", parser=_whole, metavar="N")
 ]
@@ -265,6 +276,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
     init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
+    schedule: ScheduleOption = "constant",
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -274,14 +286,17 @@ def train(
 
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule)], settings or [])
-    run = training.train(found, on, seed, epochs, batch_size, init=init, device=device, **hypers)  # type: ignore[arg-type]
+    run = training.train(
+        found, on, seed, epochs, batch_size, init=init, schedule=schedule, device=device, **hypers  # type: ignore[arg-type]
+    )  # fmt: skip
     if json:
         output.as_json(run.to_dict())
         return
     output.say(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
-    output.say(f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps")
+    how = f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}" + run.scheduled
+    output.say(f"{how}; {run.seconds:.3f} s of training steps")
 
 
 @app.command()
@@ -293,7 +308,7 @@ def sweep(
     ] = None,
     points: Annotated[int, typer.Option(help="How many hyperparameter points.", parser=_whole, metavar="N")] = 64,
     seeds: Annotated[int, typer.Option(help="How many seeds each.", parser=_whole, metavar="N")] = 1,
-    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant, or linear to zero.")] = "constant",
+    schedule: ScheduleOption = "constant",
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     compiled: Annotated[
@@ -375,7 +390,12 @@ def race(
     ] = None,
     fresh: Annotated[int, typer.Option(help="Seeds on which winners are compared.", parser=_whole, metavar="N")] = 30,
     schedule: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="constant, linear; repeatable; both if not given.")
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEDULE",
+            help=f"{SCHEDULE_HELP} Repeatable; constant and linear if not given.",
+            autocompletion=_schedule_names,
+        ),
     ] = None,
     matters: Annotated[
         float, typer.Option(help="The smallest difference that matters, as a share of the loss.")

@@ -171,6 +171,9 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     rules, settings, on = asked.get("rules"), asked.get("settings", []), asked.get("on", ["airfoil"])
     if settings and not rules:
         raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
+    planned = asked.get("schedule", ["constant"])
+    if len(planned) != 1:
+        raise InputError("--schedule", expected="one with --trials 0", got=" and ".join(planned))
     entries = None
     if rules:
         found = _typed(rules)
@@ -183,7 +186,7 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     with output.progress("race") as advance:
         result = as_given.compare(
             entries, on, asked.get("seeds", 20), folder, epochs=asked.get("epochs", 2),
-            batch_size=asked.get("batch_size", 10), progress=advance,
+            batch_size=asked.get("batch_size", 10), schedule=planned[0], progress=advance,
         )  # fmt: skip
     report = folder / "report.html"
     html.write_report(result, report, command=["steprule", *typed])

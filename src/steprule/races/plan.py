@@ -112,7 +112,7 @@ class Phase:
 
 def chains_of(spec: Spec) -> list[Chain]:
     """Every chain of a race."""
-    return [Chain(p.name, s, r.label) for p in spec.problems for s in spec.schedules for r in spec.runners]
+    return [Chain(p.name, s, r.label) for p in spec.problems for s in spec.schedule_names for r in spec.runners]
 
 
 def next_phase(spec: Spec, chain: Chain, done: Sequence[Phase]) -> tuple[str, dict[str, Search], Lanes] | None:

@@ -20,14 +20,21 @@ from steprule.races import spaces, stated
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.schedules import Given, Schedule
+from steprule.schedules import one_or_more as schedules_of
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import SCHEDULES, Optimizable, check_device, name_of, one_or_more, resolve, versions
+from steprule.training import Optimizable, check_device, name_of, one_or_more, resolve, versions
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
 TRIALS, STUDIES, FRESH, BOTH = 64, 5, 30, ("constant", "linear")
 """Of a race that says nothing else: trainings a study, studies, fresh seeds, schedules."""
+HINTS = {
+    "rules": "Give each a Competitor with a label of its own.",
+    "schedules": 'Give functions of one name others: steprule.schedules.own(function, "name").',
+}
+"""Where two have one name."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
 
@@ -103,7 +110,7 @@ class Spec:
     """A race before it is run."""
 
     problems: tuple[Problem, ...]
-    schedules: tuple[str, ...]
+    schedules: tuple[Schedule, ...]
     runners: tuple[Runner, ...]
     trials: int
     """Trainings of one study: one seed each study, and Sobol points of its own."""
@@ -129,6 +136,11 @@ class Spec:
         """The problem of that name."""
         return next(p for p in self.problems if p.name == name)
 
+    @property
+    def schedule_names(self) -> tuple[str, ...]:
+        """How the schedules are spelled."""
+        return tuple(s.name for s in self.schedules)
+
     def runner(self, label: str) -> Runner:
         """The runner of that label."""
         return next(r for r in self.runners if r.label == label)
@@ -139,9 +151,10 @@ class Spec:
 
         Once, before anything is trained: what is trained can change its own code's surroundings.
         """
-        problems = {}
+        problems, steps = {}, {}
         for task in self.problems:
             plan = self.plans[task.name]
+            steps[task.name] = plan.epochs * -(-task.samples // plan.batch_size)
             how = {"epochs": plan.epochs, "batch_size": plan.batch_size}
             problems[task.name] = {**how, **stated.of_problem(task)}
         return json.loads(  # type: ignore[no-any-return]
@@ -151,7 +164,8 @@ class Spec:
                     "seeds": self.studies,
                     "fresh": self.fresh,
                     "first_seed": self.first_seed,
-                    "schedules": self.schedules,
+                    "schedules": self.schedule_names,
+                    **({"functions": own} if (own := stated.of_schedules(self.schedules, steps)) else {}),
                     "device": self.device,
                     "versions": versions(),
                     "problems": problems,
@@ -165,7 +179,7 @@ class Spec:
 
 def spec_of(
     rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None, on: Sequence[str | Problem] | str | Problem | None, *,
-    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[str] | str = BOTH,
+    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[Given] | Given = BOTH,
     epochs: int | None = None, batch_size: int | None = None, compile: Compile = "auto", device: str = "cpu",
     first_seed: int = 0,
 ) -> Spec:  # fmt: skip
@@ -180,26 +194,27 @@ def spec_of(
         raise InputTypeError("problems", expected="problems or their names", got=repr(on))
     tasks = tuple(problems.get(p) for p in given)
     runners = tuple(_runner(c) for c in (catalogue.names() if rules is None else one_or_more(rules)))
-    schedules = (schedules,) if isinstance(schedules, str) else tuple(schedules)
-    named = {"rules": [r.label for r in runners], "problems": [t.name for t in tasks], "schedules": list(schedules)}
+    planned = schedules_of(schedules)
+    named = {
+        "rules": [r.label for r in runners],
+        "problems": [t.name for t in tasks],
+        "schedules": [s.name for s in planned],
+    }
     for kind, names in named.items():
         if not names:
             raise InputError(kind, expected="at least one", got="none")
         if twice := {n for n in names if names.count(n) > 1}:
-            hint = "Give each a Competitor with a label of its own." if kind == "rules" else ""
+            hint = HINTS.get(kind, "")
             raise InputError(kind, expected="each once", got=f"{twice.pop()!r} twice", hint=hint)
-    for schedule in schedules:
-        if schedule not in SCHEDULES:
-            raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     check_device(device)
     plans = {}
     for task in tasks:
         plan = {"epochs": epochs or task.epochs, "batch_size": batch_size or task.batch_size}
         rule = next((r.what for r in runners if r.is_rule), None)
-        lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(schedules)
+        lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(planned)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
         plans[task.name] = Plan(**plan, engine=engine)
-    return Spec(tasks, schedules, runners, trials, seeds, fresh, plans, device, first_seed)
+    return Spec(tasks, planned, runners, trials, seeds, fresh, plans, device, first_seed)
 
 
 def _runner(given: Optimizable | Competitor) -> Runner:

@@ -1,10 +1,11 @@
-"""What decides a race's results, as plain values: a problem by its data, weights and code, a competitor by its code, its defaults
-and what it makes. What a reader understands stands first, then digests; in this order a difference is named."""
+"""What decides a race's results, as plain values: a problem by its data, weights and code, a schedule of one's own by its code and
+its factors, a competitor by its code, its defaults and what it makes. What a reader understands stands first, then digests; in this
+order a difference is named."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem, stream
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.schedules import Schedule
 from steprule.training import name_of
 
 MADE_OF = "made of"
@@ -71,6 +73,25 @@ def of_optimizer(
     found["code"] = of_code(what, name_of(what))
     if not isinstance(what, Rule):
         found["made"] = _made(what, {**(searched or {}), **fixed}, task)
+    return found
+
+
+def of_schedules(planned: Iterable[Schedule], steps: Mapping[str, int]) -> dict[str, Any]:
+    """The functions of one's own among schedules: their code, and their factors in so many steps of each problem.
+
+    The others are known by their names. Raises `InputError` where a factor cannot be used.
+    """
+    return {
+        s.name: {"code": of_code(s.own, s.name), "factors": _factors(s, steps)} for s in planned if s.own is not None
+    }
+
+
+def _factors(schedule: Schedule, steps: Mapping[str, int]) -> dict[str, str]:
+    found = {}
+    for problem, total in steps.items():
+        factors = schedule.factors(total)
+        same = factors == schedule.factors(total)
+        found[problem] = identity(factors) if same else unknown("its factors: others each time it is asked")
     return found
 
 

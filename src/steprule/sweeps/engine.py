@@ -30,10 +30,11 @@ from steprule.compiler.variant import variant_of
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.rule import Rule
+from steprule.schedules import Schedule, constant
 from steprule.sweeps.driver import evaluation, training
 from steprule.sweeps.kernel import NotBatchable, Source, compiled, printed
 from steprule.sweeps.model import traced
-from steprule.training import SCHEDULES, batches, measured
+from steprule.training import batches, measured
 
 Array = NDArray[Any]
 Engine = Literal["kernel", "vmap", "one by one"]
@@ -67,7 +68,7 @@ class Outcome:
 
 def train_lanes(
     task: Problem, rule: Rule, hypers: Mapping[str, Array], seeds: Sequence[int] | NDArray[np.int64], *, epochs: int, batch_size: int,
-    schedule: str = "constant", init: Init = "same", engine: Engine = "kernel", device: str = "cpu",
+    schedule: Schedule | None = None, init: Init = "same", engine: Engine = "kernel", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
     """Train every lane; `hypers` gives all of the rule's hyperparameters, [lanes], all of one variant, `seeds` each lane's
     seed. Lanes that all have one seed share their batches, which is faster.
@@ -92,7 +93,7 @@ def train_lanes(
         seed_of=seed_of.astype(np.int64),
         order=order,
         counts=counts,
-        factors=np.array([SCHEDULES[schedule](t, len(counts)) for t in range(1, len(counts) + 1)]),
+        factors=np.array((schedule or constant()).factors(len(counts))),
         windows=np.arange(len(counts)) * WINDOWS // len(counts),
         device=device,
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from steprule import schedules
 from steprule.compiler import cache
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
@@ -20,13 +21,13 @@ from steprule.problems.facts import facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.schedules import Given, Schedule, WarmUp
 from steprule.shown import Shown
 from steprule.steppers import Way
 from steprule.sweeps import engine as engines
 from steprule.sweeps.engine import WINDOWS, Engine, Outcome
 from steprule.sweeps.kernel import NotBatchable
 from steprule.training import (
-    SCHEDULES,
     Optimizable,
     Training,
     check_device,
@@ -210,7 +211,7 @@ def sweep(
     hypers: Mapping[str, ArrayLike] | None = None,
     seeds: int | Iterable[int] = 1,
     *,
-    schedule: str | Sequence[str] = "constant",
+    schedule: Given | Sequence[Given] = "constant",
     epochs: int | Sequence[int] | None = None,
     batch_size: int | Sequence[int] | None = None,
     init: Init = "same",
@@ -226,7 +227,7 @@ def sweep(
         hypers: by name one number for all points, or an array [points]; arrays are of one length. Any of the rule's.
         seeds: how many, from 0; or the seeds themselves. A seed decides the initial weights and the batches, for all
             points alike.
-        schedule: of the learning rate, "constant" or "linear" (to zero); or one for each point.
+        schedule: of the learning rate, as in `steprule.train`; or one for each point.
         epochs: passes over the data; the problem's own if not given; or one for each point.
         batch_size: samples a step; the same. Points that share both are trained together.
         init: as in `steprule.train`.
@@ -263,7 +264,10 @@ def sweep(
     parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [np.arange(points)]
     engine: Engine = "one by one"
     reason, done = "an optimizer that is no rule", 0
-    for own, members in _by_plan(plan, parts):
+    groups = list(_by_plan(plan, parts))
+    for own, _ in groups:  # what a function of one's own gives is known before anything is trained
+        own["schedule"].factors(own["epochs"] * -(-task.samples // own["batch_size"]))
+    for own, members in groups:
         if isinstance(what, Rule):
             engine, reason = choose(task, what, points * len(numbers), own, compile, device)
         for some, lanes_of in _calls(members, len(numbers)):
@@ -286,7 +290,7 @@ def sweep(
         problem=task.name,
         hypers=given,
         seeds=numbers,
-        schedule=_told(plan["schedule"]),
+        schedule=_told([s.name for s in plan["schedule"]]),
         epochs=_told(plan["epochs"]),
         batch_size=_told(plan["batch_size"]),
         initial=initial,
@@ -340,18 +344,17 @@ def _each(name: str, value: Any, points: int) -> list[Any]:
     """A schedule, a number of epochs or a batch size for each point."""
     given = [value] * points if _is_one(value) else value
     values = [getattr(v, "item", lambda v=v: v)() for v in given]
+    if name == "schedule":
+        return [schedules.get(v) for v in values]
     for one in dict.fromkeys(values):
-        if name == "schedule":
-            if one not in SCHEDULES:
-                raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(one))
-        elif isinstance(one, bool) or not isinstance(one, int) or one < 1:
+        if isinstance(one, bool) or not isinstance(one, int) or one < 1:
             raise InputError(name, expected="a whole number, 1 or more", got=repr(one))
     return values
 
 
 def _is_one(value: Any) -> bool:
     """One value for all points, and no sequence of them."""
-    return isinstance(value, str | int | float | np.generic)
+    return isinstance(value, str | int | float | np.generic | Schedule | WarmUp) or callable(value)
 
 
 def _told(values: list[Any]) -> Any:
@@ -453,7 +456,7 @@ def _few(task: Problem, size: int) -> Problem:
 
 
 def one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: str, epochs: int,
+    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: Schedule, epochs: int,
     batch_size: int, init: Init = "same", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
     """Train these points with these seeds, [lanes] each, a training after the other: what cannot be batched."""

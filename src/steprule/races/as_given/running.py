@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from steprule import schedules
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hardware import hardware
@@ -18,6 +19,7 @@ from steprule.races.as_given import store
 from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORIAL_INIT, Entry
 from steprule.races.difference import warn_of_unknown
+from steprule.schedules import Given, Schedule
 from steprule.shown import Shown
 from steprule.training import Optimizable, name_of, one_or_more, resolve, seeds_of, train, versions
 
@@ -85,6 +87,7 @@ def compare(
     epochs: int = 2,
     batch_size: int = 10,
     init: Init | None = None,
+    schedule: Given = "constant",
     progress: Progress | None = None,
 ) -> Comparison:
     """Train with each of `rules` on the same problem over the same seeds.
@@ -98,6 +101,7 @@ def compare(
         epochs: as in `steprule.train`.
         batch_size: as in `steprule.train`.
         init: as in `steprule.train`; None for "tutorial" with the tutorial's runs, else "same".
+        schedule: of the learning rate, for all, as in `steprule.train`.
         progress: called before each run.
 
     Raises:
@@ -111,7 +115,8 @@ def compare(
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
     epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
-    if not (task is catalogue.get(BOOKS) and (epochs, batch_size, how) == BOOKS_SETTINGS):
+    planned = schedules.get(schedule)
+    if not (task is catalogue.get(BOOKS) and (epochs, batch_size, how, planned.name) == BOOKS_SETTINGS):
         # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
         entries = tuple(replace(e, book=()) if e in TUTORIAL else e for e in entries)
     numbers = seeds_of(seeds)
@@ -119,6 +124,7 @@ def compare(
         "epochs": epochs,
         "batch_size": batch_size,
         "init": how,
+        **_stated(planned, task, epochs, batch_size),
         "versions": versions(),
         "problem": {"name": task.name, **stated.of_problem(task)},
         "entries": [e.to_spec(task) for e in entries],
@@ -137,7 +143,9 @@ def compare(
         for done, (seed, entry) in enumerate(todo):
             if progress:
                 progress(kept + done, total, entry.label)
-            runs[entry.label, seed] = train(entry.optimizer, task, seed, epochs, batch_size, init=how, **entry.hypers)
+            runs[entry.label, seed] = train(
+                entry.optimizer, task, seed, epochs, batch_size, init=how, schedule=planned, **entry.hypers
+            )  # fmt: skip
             if path and entry is entries[-1]:
                 store.save(path, spec, runs)
                 saved = len(runs)
@@ -147,6 +155,14 @@ def compare(
     wanted = {(e.label, s) for e in entries for s in numbers}
     mine = {key: run for key, run in runs.items() if key in wanted}
     return Comparison(task, entries, numbers, spec, mine, time.perf_counter() - began, kept, hardware(), path)
+
+
+def _stated(planned: Schedule, task: Problem, epochs: int, batch_size: int) -> dict[str, Any]:
+    """The schedule; {} for a learning rate that stays, as results say nothing of it that are older than schedules here."""
+    if planned.name == "constant":
+        return {}
+    own = stated.of_schedules([planned], {task.name: epochs * -(-task.samples // batch_size)})
+    return {"schedule": planned.name, **({"functions": own} if own else {})}
 
 
 def _problem(spec: object) -> Problem:

@@ -68,5 +68,5 @@ TUTORIAL: tuple[Entry, ...] = (
 TUTORIAL_INIT: Init = "tutorial"
 BOOKS = "airfoil"
 """The problem of the book's figures."""
-BOOKS_SETTINGS = (2, 10, TUTORIAL_INIT)
-"""Epochs, batch size and initialisation of the book's figures."""
+BOOKS_SETTINGS = (2, 10, TUTORIAL_INIT, "constant")
+"""Epochs, batch size, initialisation and schedule of the book's figures."""
