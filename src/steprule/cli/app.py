@@ -285,7 +285,7 @@ def train(
     from steprule.cli import options, output
 
     found = training.resolve(rule)
-    (hypers,) = options.settings_for([options.taker_of(found, rule)], settings or [])
+    (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
     run = training.train(
         found, on, seed, epochs, batch_size, init=init, schedule=schedule, device=device, **hypers  # type: ignore[arg-type]
     )  # fmt: skip
@@ -324,10 +324,10 @@ def sweep(
     from steprule import sweeps
     from steprule.cli import options, output
     from steprule.hyper import said
-    from steprule.rules.parts import composed
+    from steprule.rules.parts import for_training
 
-    found = composed(catalogue.resolve(rule))
-    (fixed,) = options.settings_for([options.taker_of(found, rule)], settings or [])
+    found = for_training(catalogue.resolve(rule))
+    (fixed,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
     drawn = sweeps.sobol({n: s for n, s in options.ranges_for(found, vary or []).items() if n not in fixed}, points)
     drawn = {n: v.round() if found.hyper(n).is_whole else v for n, v in drawn.items()}
     with output.progress("sweep") as advance:
@@ -397,6 +397,13 @@ def race(
             autocompletion=_schedule_names,
         ),
     ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=LOW..HIGH]",
+            help="Search this too, or in this range: weight_decay, clip_norm; RULE.NAME for one. Repeatable.",
+        ),
+    ] = None,
     matters: Annotated[
         float, typer.Option(help="The smallest difference that matters, as a share of the loss.")
     ] = 0.01,
@@ -421,7 +428,7 @@ def race(
 
     asked = {
         "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
-        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings,
+        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings, "vary": vary,
     }  # fmt: skip
     how = {"engine": engine, "address": address, "workers": workers}
     racing.race({k: v for k, v in asked.items() if v is not None}, matters, how, shard, out, _typed(), json=json)

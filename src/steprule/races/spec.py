@@ -18,7 +18,7 @@ from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.races import spaces, stated
 from steprule.rules.load import load_object
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule
 from steprule.schedules import one_or_more as schedules_of
@@ -77,16 +77,17 @@ class Runner:
     def defaults(self) -> dict[str, Any]:
         """The hyperparameters of one who tunes nothing, those that are searched."""
         if isinstance(self.what, Rule):
-            return {n: v for n, v in composed(self.what).defaults.items() if n in self.space}
+            return {n: v for n, v in for_training(self.what).defaults.items() if n in self.space}
         found = {n: p.default for n, p in inspect.signature(self.what).parameters.items()}
         return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
 
     @property
     def shown(self) -> dict[str, Any]:
         """Hyperparameters under which a rule's formula is the one that is raced: what is searched is switched on."""
-        rule = composed(self.what)
+        rule = for_training(self.what)
         on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
-        return rule.bind({**on, **self.fixed})
+        bound = rule.bind({**on, **self.fixed})
+        return {n: bound[n] for n in rule.settings}
 
     def to_dict(self, task: Problem) -> dict[str, Any]:
         """What decides its results, as plain values; `task` lends a class its first parameters."""
@@ -217,6 +218,13 @@ def spec_of(
     return Spec(tasks, planned, runners, trials, seeds, fresh, plans, device, first_seed)
 
 
+def usual_space(what: Any) -> Mapping[str, Search]:
+    """What is searched of a competitor that names nothing: all numbers of a rule, as declared; of a class the learning rate alone."""
+    if isinstance(what, Rule):
+        return spaces.declared(what)
+    return {"lr": spaces.RATE} if "lr" in inspect.signature(what).parameters else {}
+
+
 def _runner(given: Optimizable | Competitor) -> Runner:
     found = load_object(given, kind="optimizer") if isinstance(given, str) and ":" in given else given
     own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
@@ -226,15 +234,15 @@ def _runner(given: Optimizable | Competitor) -> Runner:
         if not isinstance(range_, Search):
             raise InputTypeError(f"{label}: {name}", expected="a Search(low, high)", got=repr(range_))
     if isinstance(what, Rule):
-        rule = composed(what)
+        rule = for_training(what)
         for name in {**(own.space or {}), **own.hypers}:
-            rule.hyper(name)  # raises where the rule has none of that name
+            rule.setting(name)  # raises where the rule has none of that name
         known = {h.name: h for h in rule.hypers}
         space = spaces.space_of(what) if own.space is None else spaces.widened(own.space, known)
         fixed = {n: known[n].validate(v, rule.name) for n, v in own.hypers.items()}
     else:
         parameters = inspect.signature(what).parameters
-        declared = own.space if own.space is not None else {"lr": spaces.RATE} if "lr" in parameters else {}
+        declared = usual_space(what) if own.space is None else own.space
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in {**declared, **own.hypers}:
             if name not in parameters and not takes_any:

@@ -19,7 +19,7 @@ from steprule.identity import identify, identity, unknown
 from steprule.problems import batch
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem, stream
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule
 from steprule.training import name_of
@@ -62,14 +62,14 @@ def of_optimizer(
     `fixed` is what is set. `shown` are the hyperparameters of a rule's formula for readers. `searched` has a value of each that is
     searched, with which a class can be called; `task` lends it its first parameters.
     """
-    defaults = composed(what).defaults if isinstance(what, Rule) else _defaults(what)
+    defaults = for_training(what).settings if isinstance(what, Rule) else _defaults(what)
     still = {n: v for n, v in {**defaults, **fixed}.items() if n not in (searched or {})}
     found: dict[str, Any] = {"optimizer": name_of(what)}
     found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
-        found["formula"] = formula.text(variant_of(composed(what), shown).graph())
+        found["formula"] = formula.text(variant_of(for_training(what), shown).graph())
     found["code"] = of_code(what, name_of(what))
     if not isinstance(what, Rule):
         found["made"] = _made(what, {**(searched or {}), **fixed}, task)

@@ -19,7 +19,7 @@ from steprule.orphans import end_with
 from steprule.problems import problem as problems
 from steprule.races.plan import Block
 from steprule.races.spec import Plan, Runner, Spec
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.schedules import Schedule
 from steprule.sweeps import engine as engines
 from steprule.sweeps.running import bound, one_by_one
@@ -69,7 +69,7 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
     with _alone():
         if runner.is_rule and plan.engine != "one by one":
-            rule = composed(runner.what)
+            rule = for_training(runner.what)
             full = bound(rule, given, len(lanes))
             parts = [
                 (part, engines.train_lanes(

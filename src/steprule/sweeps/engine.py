@@ -171,7 +171,8 @@ def _by_kernel(work: _Work, start: Array) -> Trained:
         train(
             compiled(full).block, compiled(last).block, rule.module.step, p,
             np.ascontiguousarray(states), np.ascontiguousarray(hypers), np.ascontiguousarray(slots),
-            np.array([k for k, n in enumerate(rule.hypers) if n == "lr"], dtype=np.int64), x, y, work.order,
+            np.array([k for k, n in enumerate(rule.hypers) if n == "lr"], dtype=np.int64),
+            np.array(rule.norm_rows, dtype=np.int64), x, y, work.order,
             work.seed_of[padded], work.counts, work.factors, work.windows, curve, died, *layout(work.sizes),
             np.array([*scratch, *rule.extents], dtype=np.int64),
         )  # fmt: skip

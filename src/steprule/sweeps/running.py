@@ -19,7 +19,7 @@ from steprule.hyper import said
 from steprule.problems import problem as problems
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import Init, Problem
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule, WarmUp
 from steprule.shown import Shown
@@ -256,12 +256,12 @@ def sweep(
     points = _count(given, plans, name_of(what))
     given = {n: np.broadcast_to(v, (points,)).copy() for n, v in given.items()}
     plan = {n: _each(n, v, points) for n, v in plans.items()}
-    full = bound(composed(what), given, points) if isinstance(what, Rule) else {}
+    full = bound(for_training(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
     found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
     found |= {"died_at": np.zeros(shape, dtype=np.int64), "curve": np.empty((*shape, WINDOWS))}
     initial = np.empty(len(numbers))
-    parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [np.arange(points)]
+    parts = engines.groups(for_training(what), full) if isinstance(what, Rule) else [np.arange(points)]
     engine: Engine = "one by one"
     reason, done = "an optimizer that is no rule", 0
     groups = list(_by_plan(plan, parts))
@@ -277,7 +277,7 @@ def sweep(
             if isinstance(what, Rule) and engine != "one by one":
                 values = {n: v[k] for n, v in full.items()}
                 outcome = engines.train_lanes(
-                    task, composed(what), values, lanes, init=init, engine=engine, device=device, **own
+                    task, for_training(what), values, lanes, init=init, engine=engine, device=device, **own
                 )
             else:
                 outcome = one_by_one(task, what, given, k, lanes, init=init, device=device, **own)
@@ -299,7 +299,9 @@ def sweep(
         seconds=time.perf_counter() - began,
         compile_seconds=cache.seconds() - before,
         versions=versions(),
-        limits={h.name: h.limits for h in composed(what).hypers if h.name in given} if isinstance(what, Rule) else {},
+        limits={h.name: h.limits for h in for_training(what).hypers if h.name in given}
+        if isinstance(what, Rule)
+        else {},
     )
 
 
@@ -389,7 +391,7 @@ def _each_beta(hypers: Mapping[str, Any], what: Any) -> dict[str, Any]:
 def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
     """All of the rule's hyperparameters, checked, [points]."""
     for name, values in given.items():
-        hyper = rule.hyper(name)
+        hyper = rule.setting(name)
         for value in np.unique(values) if values.dtype.kind != "f" else values[[np.argmin(values), np.argmax(values)]]:
             hyper.validate(value.item(), rule.name)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -420,8 +422,8 @@ def choose(
         except NotBatchable as error:
             reason = f"no kernel for {error}"
     try:
-        hypers = {h.name: np.full(1, h.default) for h in composed(rule).hypers}
-        engines.train_lanes(_few(task, size), composed(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
+        hypers = {h.name: np.full(1, h.default) for h in for_training(rule).hypers}
+        engines.train_lanes(_few(task, size), for_training(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
     except NotBatchable as error:
         return "one by one", f"the model cannot be batched: {error}"
     return "vmap", reason
@@ -436,13 +438,15 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
     if found.engine != "kernel" or not isinstance(what, Rule) or isinstance(found.batch_size, tuple):
         return None
     lanes, size = min(found.lanes, 1_024), min(found.batch_size, task.samples // 9 or 1)
-    hypers = {h.name: np.full(lanes, h.default) for h in composed(what).hypers}
+    hypers = {h.name: np.full(lanes, h.default) for h in for_training(what).hypers}
     count = 9 * size
     part = replace(task, features=task.features[:count], targets=task.targets[:count], validation=None, test=None)
     took: dict[int, list[float]] = {1: [], 33: []}
     for epochs in (1, 1, 33, 1, 33):  # the first builds what the others need; with one apart is what is done once
         began = time.perf_counter()
-        engines.train_lanes(part, composed(what), hypers, [0] * lanes, epochs=epochs, batch_size=size, engine="vmap")
+        engines.train_lanes(
+            part, for_training(what), hypers, [0] * lanes, epochs=epochs, batch_size=size, engine="vmap"
+        )
         took[epochs].append(time.perf_counter() - began)
     epochs = found.epochs if isinstance(found.epochs, int) else max(found.epochs)
     slow = (min(took[33]) - min(took[1])) / (32 * 9) / lanes * epochs * -(-task.samples // size)
