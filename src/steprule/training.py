@@ -38,6 +38,8 @@ POINTS = 200  # of it at most: where there are more samples, a point stands for 
 AT_ONCE = 4_096  # samples that are measured together
 
 T = TypeVar("T")
+Log = Callable[[int, Mapping[str, float]], object]
+"""Is told numbers of a step, by name."""
 Optimizable = Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer]
 """What can train: a rule in any way to say one, an Optimizer class, or a factory `params -> optimizer`."""
 
@@ -120,12 +122,13 @@ def train(
     rule: Optimizable,
     problem: str | Problem = "airfoil",
     seed: int = 0,
-    epochs: int = 2,
-    batch_size: int = 10,
+    epochs: int | None = None,
+    batch_size: int | None = None,
     *,
     init: Init = "same",
     schedule: schedules.Given = "constant",
     device: str = "cpu",
+    log: Log | None = None,
     **hypers: Any,
 ) -> Run:
     """Train `problem` with `rule`.
@@ -134,12 +137,15 @@ def train(
         rule: a rule (its states are kept in the open, no `torch.optim`), an Optimizer class, or a factory.
         problem: a problem or its name.
         seed: of the initial weights and of the order of the samples, 0 or more.
-        epochs: passes over the data, 1 or more.
-        batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller.
+        epochs: passes over the data, 1 or more; the problem's own if not given.
+        batch_size: samples a step, 1 or more; the problem's own if not given. The last batch of an epoch may be smaller.
         init: "same", the same initial weights for all; or "tutorial", as the tutorial's cells (see `Problem`).
         schedule: of the learning rate, by name ("linear", "warmup(0.1)+cosine"), or a function `(t, total) -> factor`; see
             `steprule.schedules`.
         device: where to train, as torch names it.
+        log: called as `log(step, numbers)`. Behind each step, from 1, with its `batch_loss`, from before the step; where the curve
+            has a point, at step 0 too, with the `loss` on all training samples. What it raises comes through as it is. An
+            optimizer that has to be called in another way (`step(closure)`) trains anew, so that step 0 comes again.
         hypers: the rule's hyperparameters, or the class's arguments.
 
     Raises:
@@ -150,7 +156,9 @@ def train(
     ((31,), True)
     """
     task = problems.get(problem)
-    seed, epochs, batch_size = whole("seed", seed, 0), whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+    seed = whole("seed", seed, 0)
+    epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
+    batch_size = whole("batch_size", task.batch_size if batch_size is None else batch_size, 1)
     planned = schedules.get(schedule)
     what = resolve(rule)
     where = check_device(device)
@@ -160,14 +168,20 @@ def train(
             task, what, hypers, seed, epochs, batch_size, init=init, schedule=planned, device=where, way=way
         )
         samples, losses, seconds = [0], [training.measured()], 0.0
+        if log:
+            log(0, {"loss": losses[0]})
         total = epochs * task.samples
         every = RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
         with training.seeded():
-            for before, seen, took, _ in training.steps():
+            for step, (before, seen, took, batch_loss) in enumerate(training.steps(), 1):
                 seconds += took
+                numbers = {"batch_loss": batch_loss}
                 if seen // every > before // every or seen == total:
                     samples.append(seen)
                     losses.append(training.measured())
+                    numbers["loss"] = losses[-1]
+                if log:
+                    log(step, numbers)
         model = training.model
         return Run(
             optimizer=name_of(what),

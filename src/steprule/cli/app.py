@@ -272,11 +272,14 @@ def train(
     seed: Annotated[
         int, typer.Option(help="Of the initial weights and the order of samples.", parser=_whole, metavar="N")
     ] = 0,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.", parser=_whole, metavar="N")] = 2,
-    batch_size: Annotated[int, typer.Option(help="Samples a step.", parser=_whole, metavar="N")] = 10,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
     schedule: ScheduleOption = "constant",
+    log: Annotated[
+        str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called behind each step.")
+    ] = None,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -287,7 +290,8 @@ def train(
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
     run = training.train(
-        found, on, seed, epochs, batch_size, init=init, schedule=schedule, device=device, **hypers  # type: ignore[arg-type]
+        found, on, seed, epochs, batch_size, init=init, schedule=schedule, device=device,  # type: ignore[arg-type]
+        log=options.log_of(log), **hypers,
     )  # fmt: skip
     if json:
         output.as_json(run.to_dict())
@@ -295,7 +299,7 @@ def train(
     output.say(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
-    how = f"{epochs} epochs, batch {batch_size}, seed {seed}, init {init}" + run.scheduled
+    how = f"{run.epochs} epochs, batch {run.batch_size}, seed {seed}, init {init}" + run.scheduled
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from steprule.cli import output
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.hyper import Hyper, Scale, Search
+from steprule.rules.load import load_object
 from steprule.rules.parts import composed, for_training
 from steprule.rules.rule import Rule
 
@@ -153,6 +154,25 @@ def _search(ends: Sequence[float], scale: Scale, bounds: str, text: str) -> Sear
         least = "above 0 " if scale == "log" else ""
         raise InputError(f"--vary {text}", expected=f"low {least}and below high", got=repr(bounds))
     return Search(ends[0], ends[1], scale)
+
+
+def log_of(text: str | None) -> Callable[[int, Mapping[str, float]], object] | None:
+    """The user's function that numbers of each step go to. What it raises is one line, with the user's own."""
+    if text is None:
+        return None
+    from steprule.foreign import refusal
+
+    function = load_object(text, kind="log")
+    if not callable(function):
+        raise InputTypeError(f"--log {text}", expected="a function (step, numbers)", got=repr(function)[:60])
+
+    def log(step: int, numbers: Mapping[str, float]) -> None:
+        try:
+            function(step, numbers)
+        except Exception as error:
+            raise refusal(f"--log {text}, step {step}", error) from error
+
+    return log
 
 
 def point(text: str | None) -> tuple[float, float] | None:

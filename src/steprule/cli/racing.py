@@ -197,8 +197,8 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     folder = out or Path("runs") / _plain(on[0])
     with output.progress("race") as advance:
         result = as_given.compare(
-            entries, on, asked.get("seeds", 20), folder, epochs=asked.get("epochs", 2),
-            batch_size=asked.get("batch_size", 10), schedule=planned[0], progress=advance,
+            entries, on, asked.get("seeds", 20), folder, epochs=asked.get("epochs"),
+            batch_size=asked.get("batch_size"), schedule=planned[0], progress=advance,
         )  # fmt: skip
     report = folder / "report.html"
     html.write_report(result, report, command=["steprule", *typed])

@@ -84,8 +84,8 @@ def compare(
     seeds: int | Iterable[int] = 20,
     out: str | Path | None = None,
     *,
-    epochs: int = 2,
-    batch_size: int = 10,
+    epochs: int | None = None,
+    batch_size: int | None = None,
     init: Init | None = None,
     schedule: Given = "constant",
     progress: Progress | None = None,
@@ -114,7 +114,8 @@ def compare(
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in one_or_more(rules))
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
-    epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
+    epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
+    batch_size = whole("batch_size", task.batch_size if batch_size is None else batch_size, 1)
     planned = schedules.get(schedule)
     if not (task is catalogue.get(BOOKS) and (epochs, batch_size, how, planned.name) == BOOKS_SETTINGS):
         # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
