@@ -305,7 +305,7 @@ def train(
 
 @app.command()
 def sweep(
-    rule: RuleArgument,
+    rule: TrainsArgument,
     on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
     vary: Annotated[
         list[str] | None, typer.Option(metavar="NAME[=LOW..HIGH]", help="What to draw; lr if not given. Repeatable.")
@@ -325,15 +325,15 @@ def sweep(
     json: JsonOption = False,
 ) -> None:
     """Train thousands of hyperparameter points at once: Sobol points over ranges, every one with every seed."""
-    from steprule import sweeps
+    from steprule import sweeps, training
     from steprule.cli import options, output
     from steprule.hyper import said
-    from steprule.rules.parts import for_training
 
-    found = for_training(catalogue.resolve(rule))
-    (fixed,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
-    drawn = sweeps.sobol({n: s for n, s in options.ranges_for(found, vary or []).items() if n not in fixed}, points)
-    drawn = {n: v.round() if found.hyper(n).is_whole else v for n, v in drawn.items()}
+    taker = options.taker_of(training.resolve(rule), rule, trains=True)
+    found, known = taker.what, taker.hypers
+    (fixed,) = options.settings_for([taker], settings or [])
+    drawn = sweeps.sobol({n: s for n, s in options.ranges_for(taker, vary or []).items() if n not in fixed}, points)
+    drawn = {n: v.round() if n in known and known[n].is_whole else v for n, v in drawn.items()}
     with output.progress("sweep") as advance:
         result = sweeps.sweep(
             found, on, {**fixed, **drawn}, seeds, schedule=schedule, epochs=epochs, batch_size=batch_size,
@@ -345,10 +345,9 @@ def sweep(
         output.as_json(result.to_dict())
         return
     order = result.order[:10]
-    known = {h.name: h for h in found.hypers}
     rows = [
         (
-            *(said(result.hypers[n][k].item(), 4, known[n]) for n in drawn),
+            *(said(result.hypers[n][k].item(), 4, known.get(n)) for n in drawn),
             *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
         )
         for k in order

@@ -34,6 +34,11 @@ class Taker:
         found = [n for n, p in _parameters(self.what).items() if p.kind in kinds]
         return [n for k, n in enumerate(found) if k or n not in ("params", "parameters", "p")]
 
+    @property
+    def hypers(self) -> dict[str, Hyper]:
+        """By name what a rule says of each; nothing of a class."""
+        return {h.name: h for h in self.what.hypers} if isinstance(self.what, Rule) else {}
+
     def has(self, name: str) -> bool:
         """Whether it can be set; of a factory that takes whatever it is given one cannot know."""
         if isinstance(self.what, Rule):
@@ -106,8 +111,11 @@ def _having(takers: Sequence[Taker], target: str, name: str, option: str) -> lis
     return having
 
 
-def ranges_for(rule: Rule, texts: Sequence[str]) -> dict[str, Search]:
+def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     """The ranges to draw from: `name` for the rule's own, `name=low..high` for another. None: the learning rate's."""
+    rule = taker.what
+    if not isinstance(rule, Rule):
+        return searches_for([taker], texts or (["lr=1e-5..10"] if "lr" in taker.known else []))[0]
     found = {}
     for text in texts or (["lr"] if "lr" in rule.defaults else []):
         name, _, bounds = text.partition("=")
