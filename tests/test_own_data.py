@@ -189,7 +189,7 @@ def test_metrics_are_of_all_samples_at_once(compiled: bool, monkeypatch: pytest.
         targets.zero_()
         return found
 
-    monkeypatch.setattr("steprule.problems.scoring.AT_ONCE", 7)
+    monkeypatch.setattr("steprule.problems.facts.AT_ONCE", 7)
     task = Problem.from_arrays(
         X, Y, nn.Linear, split=PARTS, metrics={"spread": spread, "R2": "r2"}, batch_size=9, epochs=2
     )

@@ -470,7 +470,7 @@ theirs = Competitor(torch.optim.Adagrad, {"lr": Search(1e-4, 1)}, label="theirs"
         (["--fresh", "0"], "fresh: expected 1 or more"),
         (["--epochs", "0"], "epochs: expected 1 or more"),
         (["--on", "airfoil-linar"], "Did you mean 'airfoil-linear'?"),
-        (["--schedule", "cosine"], "one of constant, linear"),
+        (["--schedule", "cosin"], "Did you mean 'cosine'?"),
         (["--shard", "4/3"], "I/N with 1 <= I <= N"),
         (["--engine", "rey"], "Did you mean 'ray'?"),
         (["--matters=-1"], "a share, 0 or more"),

@@ -462,7 +462,7 @@ def test_sobol_points_lie_in_their_ranges() -> None:
         ({"seeds": "3"}, InputTypeError, "seeds"),
         ({"epochs": 0}, InputError, "epochs"),
         ({"batch_size": 2.5}, InputError, "batch_size"),
-        ({"schedule": "cosine"}, InputError, "constant, linear"),
+        ({"schedule": "cosin"}, InputError, "Did you mean 'cosine'"),
         ({"compile": "yes"}, InputTypeError, "compile"),
         ({"problem": "airfoyl"}, UnknownNameError, "Did you mean 'airfoil'"),
     ],

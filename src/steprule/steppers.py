@@ -7,6 +7,7 @@ differentiated (`backward(create_graph=True)`). Which ones is found by trying: s
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from steprule.compiler import eager
 from steprule.errors import InputTypeError, unknown_name
 from steprule.foreign import refusal
-from steprule.rules.parts import composed
+from steprule.rules.parts import clip_by_norm, for_training, has
 from steprule.rules.rule import Rule
 
 Make = Callable[..., torch.optim.Optimizer]
@@ -47,8 +48,10 @@ class RuleStepper:
     """A rule on a model's parameters: p, g and the states go in, the new p and states come out."""
 
     def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
-        self.rule = composed(rule)
-        self.hypers = self.rule.bind(hypers)
+        self.rule = for_training(rule)
+        bound = self.rule.bind(hypers)
+        self.hypers = {n: bound[n] for n in self.rule.settings}
+        self.clips = has(self.rule, clip_by_norm) and self.hypers["clip_norm"] > 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.states: list[eager.State] = [{} for _ in self.parameters]
         self.t, self.now = [0] * len(self.parameters), self.hypers
@@ -56,12 +59,15 @@ class RuleStepper:
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
         gradients = torch.autograd.grad(loss(), self.parameters, allow_unused=True)
+        now = self.now
+        if self.clips:
+            now = {**now, "grad_norm": _norm([g for g in gradients if g is not None])}
         with torch.no_grad():
             for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
                 if g is None:  # as torch: what has no gradient does not step
                     continue
                 self.t[k] += 1
-                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], self.now)
+                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], now)
                 p.copy_(new_p)
 
     def scale_rate(self, factor: float) -> None:
@@ -251,6 +257,11 @@ class ClassStepper:
                 switch()
             except Exception as error:
                 raise refusal(f"{self.name}, {name}()", error, hint=self._arguments) from error
+
+
+def _norm(gradients: list[Tensor]) -> float:
+    """The norm of all gradients together."""
+    return math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in gradients))
 
 
 def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from steprule import rules
+from steprule import rules, schedules
 from steprule.alone import drawing
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
@@ -37,13 +37,9 @@ from steprule.steppers import WAYS, ClassStepper, DivergedError, RuleStepper, St
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
 
-SCHEDULES: dict[str, Callable[[int, int], float]] = {
-    "constant": lambda t, steps: 1.0,
-    "linear": lambda t, steps: (steps - t + 1) / steps,
-}
-"""What multiplies the learning rate at step t, from 1: "linear" falls to zero behind the last step."""
-
 T = TypeVar("T")
+Log = Callable[[int, Mapping[str, float]], object]
+"""Is told numbers of a step, by name."""
 Optimizable = Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer]
 """What can train: a rule in any way to say one, an Optimizer class, or a factory `params -> optimizer`."""
 
@@ -72,6 +68,8 @@ class Run(Shown):
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The problem's metrics at the end, by part ("train", "validation", "test") and name, each over all samples of the part."""
+    schedule: str = "constant"
+    """Of the learning rate."""
 
     @property
     def final_loss(self) -> float:
@@ -83,10 +81,15 @@ class Run(Shown):
         """Whether the loss ended above where it began, or is not finite."""
         return not (math.isfinite(self.final_loss) and self.final_loss <= self.losses[0])
 
+    @property
+    def scheduled(self) -> str:
+        """ ", cosine learning rate", for a line that says how it was trained; "" where the rate stays."""
+        return f", {self.schedule} learning rate" if self.schedule != "constant" else ""
+
     def in_words(self) -> str:
         """With what it was trained, and how the loss fell."""
         head = f"{self.optimizer} on {self.problem}: loss {self.losses[0]:#.6g} -> {self.final_loss:#.6g}"
-        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}"
+        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}{self.scheduled}"
         set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
         pace = f"{self.seconds:.3f} s of training steps"
         lines = [f"{head}{' (diverged)' if self.diverged else ''}", f"{how}; {pace}", set_, sparkline(self.losses)]
@@ -101,6 +104,7 @@ class Run(Shown):
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "init": self.init,
+            "schedule": self.schedule,
             "hypers": dict(self.hypers),
             "samples": self.samples.tolist(),
             "losses": [x if math.isfinite(x) else None for x in self.losses.tolist()],
@@ -124,12 +128,13 @@ def train(
     rule: Optimizable,
     problem: str | Problem = "airfoil",
     seed: int = 0,
-    epochs: int = 2,
+    epochs: int | None = None,
     batch_size: int | None = None,
     *,
     init: Init = "same",
-    schedule: str = "constant",
+    schedule: schedules.Given = "constant",
     device: str = "cpu",
+    log: Log | None = None,
     **hypers: Any,
 ) -> Run:
     """Train `problem` with `rule`.
@@ -138,11 +143,15 @@ def train(
         rule: a rule (its states are kept in the open, no `torch.optim`), an Optimizer class, or a factory.
         problem: a problem or its name.
         seed: of the initial weights and of the order of the samples, 0 or more.
-        epochs: passes over the data, 1 or more.
-        batch_size: samples a step, 1 or more; the last batch of an epoch may be smaller. 10 if not given, or a loader's own.
+        epochs: passes over the data, 1 or more; the problem's own if not given.
+        batch_size: samples a step, 1 or more; the problem's own if not given. The last batch of an epoch may be smaller.
         init: "same", the same initial weights for all; or "tutorial", as the tutorial's cells (see `Problem`).
-        schedule: of the learning rate, "constant" or "linear" (to zero).
+        schedule: of the learning rate, by name ("linear", "warmup(0.1)+cosine"), or a function `(t, total) -> factor`; see
+            `steprule.schedules`.
         device: where to train, as torch names it.
+        log: called as `log(step, numbers)`. Behind each step, from 1, with its `batch_loss`, from before the step; where the curve
+            has a point, at step 0 too, with the `loss` on all training samples. What it raises comes through as it is. An
+            optimizer that has to be called in another way (`step(closure)`) trains anew, so that step 0 comes again.
         hypers: the rule's hyperparameters, or the class's arguments.
 
     Raises:
@@ -153,24 +162,31 @@ def train(
     ((31,), True)
     """
     task = problems.get(problem)
-    seed, epochs, size = whole("seed", seed, 0), whole("epochs", epochs, 1), batch_size_of(task, batch_size, 10)
-    if schedule not in SCHEDULES:
-        raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
+    seed = whole("seed", seed, 0)
+    epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
+    size = batch_size_of(task, batch_size, task.batch_size)
+    planned = schedules.get(schedule)
     what = resolve(rule)
     where = check_device(device)
     scoring.check_metrics(task)
 
     def train_once(way: Way) -> Run:
-        training = Training(task, what, hypers, seed, epochs, size, init=init, schedule=schedule, device=where, way=way)
+        training = Training(task, what, hypers, seed, epochs, size, init=init, schedule=planned, device=where, way=way)
         samples, losses, seconds = [0], [training.measured()], 0.0
+        if log:
+            log(0, {"loss": losses[0]})
         total = epochs * task.samples
         every = training.data.points or RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
         with training.seeded():
-            for before, seen, took, _ in training.steps():
+            for step, (before, seen, took, batch_loss) in enumerate(training.steps(), 1):
                 seconds += took
+                numbers = {"batch_loss": batch_loss}
                 if seen // every > before // every or seen == total:
                     samples.append(seen)
                     losses.append(training.measured())
+                    numbers["loss"] = losses[-1]
+                if log:
+                    log(step, numbers)
         model = training.model
         return Run(
             optimizer=name_of(what),
@@ -179,6 +195,7 @@ def train(
             epochs=epochs,
             batch_size=size,
             init=init,
+            schedule=planned.name,
             hypers=training.stepper.hypers,
             samples=np.array(samples, dtype=np.int64),
             losses=np.array(losses),
@@ -211,9 +228,12 @@ class Training:
 
     def __init__(
         self, task: Problem, what: Rule | Callable[..., torch.optim.Optimizer], hypers: Mapping[str, Any], seed: int, epochs: int,
-        batch_size: int, *, init: Init, schedule: str, device: torch.device, way: Way,
+        batch_size: int, *, init: Init, schedule: schedules.Schedule, device: torch.device, way: Way,
     ) -> None:  # fmt: skip
-        self.task, self.seed, self.epochs, self.batch_size, self.schedule = task, seed, epochs, batch_size, schedule
+        self.task, self.seed, self.epochs, self.batch_size = task, seed, epochs, batch_size
+        self.factors = schedule.factors(epochs * task.parts["train"].steps(batch_size))
+        """What multiplies the learning rate, a factor per step."""
+        self.scales = schedule.name != "constant"
         self.device, self.facts = device, facts_of(task)
         self.model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(device)
         self.data = task.parts["train"].on(device)
@@ -243,7 +263,7 @@ class Training:
         A model that draws random numbers is seeded in every step by `stream(seed, (2, t))`, so that a step draws the same for every
         optimizer, and the same when an optimizer looks twice.
         """
-        seen, total = 0, self.epochs * self.data.steps(self.batch_size)
+        seen = 0
         for t, (data, count) in enumerate(self.data.batches(self.batch_size, self.epochs, self.seed), 1):
             drawn = stream(self.seed, (2, t)) if self.facts.draws else 0
             first: list[Tensor] = []
@@ -258,8 +278,8 @@ class Training:
                 first.append(found.detach())  # noqa: B023
                 return found
 
-            if self.schedule != "constant":
-                self.stepper.scale_rate(SCHEDULES[self.schedule](t, total))
+            if self.scales:
+                self.stepper.scale_rate(self.factors[t - 1])
             began = time.perf_counter()
             try:
                 if self.alive:

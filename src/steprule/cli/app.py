@@ -29,6 +29,12 @@ def _surface_names(incomplete: str) -> list[str]:
     return [name for name in surfaces.names() if name.startswith(incomplete)]
 
 
+def _schedule_names(incomplete: str) -> list[str]:
+    from steprule import schedules
+
+    return [name for name in schedules.names() if name.startswith(incomplete)]
+
+
 FORMS = ("text", "latex", "python", "javascript", "numba", "triton")
 RULE_HELP = "A catalogue name, file.py:name or package.module:name."
 RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=_rule_names)]
@@ -49,6 +55,11 @@ def _whole(text: str) -> int:
         raise typer.BadParameter(f"expected a whole number, got {text!r}") from None
 
 
+SCHEDULE_HELP = (
+    'Of the learning rate: constant, linear, cosine, one_cycle, step, inverse_root; "step(every=0.25,by=0.5)"; '
+    '"warmup(0.1)+cosine"; or file.py:name.'
+)
+ScheduleOption = Annotated[str, typer.Option(metavar="SCHEDULE", help=SCHEDULE_HELP, autocompletion=_schedule_names)]
 EpochsOption = Annotated[
     int | None, typer.Option(help="Passes over the data; the problem's own if not given.", parser=_whole, metavar="N")
 ]
@@ -267,12 +278,14 @@ def train(
     seed: Annotated[
         int, typer.Option(help="Of the initial weights and the order of samples.", parser=_whole, metavar="N")
     ] = 0,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.", parser=_whole, metavar="N")] = 2,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples a step; 10, or a loader's own.", parser=_whole, metavar="N")
-    ] = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
     init: Annotated[str, typer.Option(help="same: one start for all; tutorial: nn.Linear's own for classes.")] = "same",
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
+    schedule: ScheduleOption = "constant",
+    log: Annotated[
+        str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called behind each step.")
+    ] = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     settings: SetOption = None,
@@ -286,35 +299,36 @@ def train(
     from steprule.sweeps import cost as costs
 
     found = training.resolve(rule)
-    (hypers,) = options.settings_for([options.taker_of(found, rule)], settings or [])
+    (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
     task = problems.get(on)
     with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
-        size = training.batch_size_of(task, batch_size, 10)
-        told(costs.of_training(task, found, hypers, epochs, size, device, measure=dry_run))
-    run = training.train(found, on, seed, epochs, batch_size, init=init, device=device, **hypers)  # type: ignore[arg-type]
+        told(costs.of_training(task, found, hypers, epochs, batch_size, device, measure=dry_run))
+    run = training.train(
+        found, task, seed, epochs, batch_size, init=init, schedule=schedule, device=device,  # type: ignore[arg-type]
+        log=options.log_of(log), **hypers,
+    )  # fmt: skip
     if json:
         output.as_json(run.to_dict())
         return
     output.say(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
-    output.say(
-        f"{epochs} epochs, batch {run.batch_size}, seed {seed}, init {init}; {run.seconds:.3f} s of training steps"
-    )
+    how = f"{run.epochs} epochs, batch {run.batch_size}, seed {seed}, init {init}" + run.scheduled
+    output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
         output.say(scoring.in_words(run.metrics))
 
 
 @app.command()
 def sweep(
-    rule: RuleArgument,
+    rule: TrainsArgument,
     on: Annotated[str, typer.Option("--on", metavar="PROBLEM", help="What to train.")] = "airfoil",
     vary: Annotated[
         list[str] | None, typer.Option(metavar="NAME[=LOW..HIGH]", help="What to draw; lr if not given. Repeatable.")
     ] = None,
     points: Annotated[int, typer.Option(help="How many hyperparameter points.", parser=_whole, metavar="N")] = 64,
     seeds: Annotated[int, typer.Option(help="How many seeds each.", parser=_whole, metavar="N")] = 1,
-    schedule: Annotated[str, typer.Option(help="Of the learning rate: constant, or linear to zero.")] = "constant",
+    schedule: ScheduleOption = "constant",
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     compiled: Annotated[
@@ -329,15 +343,15 @@ def sweep(
     json: JsonOption = False,
 ) -> None:
     """Train thousands of hyperparameter points at once: Sobol points over ranges, every one with every seed."""
-    from steprule import sweeps
+    from steprule import sweeps, training
     from steprule.cli import cost, options, output
     from steprule.hyper import said
-    from steprule.rules.parts import composed
 
-    found = composed(catalogue.resolve(rule))
-    (fixed,) = options.settings_for([options.taker_of(found, rule)], settings or [])
-    drawn = sweeps.sobol({n: s for n, s in options.ranges_for(found, vary or []).items() if n not in fixed}, points)
-    drawn = {n: v.round() if found.hyper(n).is_whole else v for n, v in drawn.items()}
+    taker = options.taker_of(training.resolve(rule), rule, trains=True)
+    found, of = taker.what, taker.hypers
+    (fixed,) = options.settings_for([taker], settings or [])
+    drawn = sweeps.sobol({n: s for n, s in options.ranges_for(taker, vary or []).items() if n not in fixed}, points)
+    drawn = {n: v.round() if n in of and of[n].is_whole else v for n, v in drawn.items()}
     how: dict[str, Any] = {
         "schedule": schedule, "epochs": epochs, "batch_size": batch_size, "compile": "auto" if compiled is None else compiled,
         "device": device,
@@ -351,10 +365,9 @@ def sweep(
         output.as_json(result.to_dict())
         return
     order = result.order[:10]
-    of = {h.name: h for h in found.hypers}
     rows = [
         (
-            *(said(result.hypers[n][k].item(), 4, of[n]) for n in drawn),
+            *(said(result.hypers[n][k].item(), 4, of.get(n)) for n in drawn),
             *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
             *(f"{v[k].mean():.4g}" for own in result.metrics.values() for v in own.values()),
         )
@@ -402,7 +415,19 @@ def race(
     ] = None,
     fresh: Annotated[int, typer.Option(help="Seeds on which winners are compared.", parser=_whole, metavar="N")] = 30,
     schedule: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="constant, linear; repeatable; both if not given.")
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEDULE",
+            help=f"{SCHEDULE_HELP} Repeatable; constant and linear if not given.",
+            autocompletion=_schedule_names,
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=LOW..HIGH]",
+            help="Search this too, or in this range: weight_decay, clip_norm; RULE.NAME for one. Repeatable.",
+        ),
     ] = None,
     matters: Annotated[
         float, typer.Option(help="The smallest difference that matters, as a share of the loss.")
@@ -436,7 +461,8 @@ def race(
 
     asked = {
         "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
-        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings, "budget": budget,
+        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings, "vary": vary,
+        "budget": budget,
     }  # fmt: skip
     how = {"engine": engine, "address": address, "workers": workers}
     given = {k: v for k, v in asked.items() if v is not None}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from steprule.cli import output
 from steprule.errors import InputError, InputTypeError, unknown_name
-from steprule.hyper import Search
-from steprule.rules.parts import composed
+from steprule.hyper import Hyper, Scale, Search
+from steprule.rules.load import load_object
+from steprule.rules.parts import composed, for_training
 from steprule.rules.rule import Rule
 
 
@@ -27,10 +29,15 @@ class Taker:
     def known(self) -> list[str]:
         """The hyperparameters that it has."""
         if isinstance(self.what, Rule):
-            return list(self.what.defaults)
+            return list(self.what.settings)
         kinds = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
         found = [n for n, p in _parameters(self.what).items() if p.kind in kinds]
         return [n for k, n in enumerate(found) if k or n not in ("params", "parameters", "p")]
+
+    @property
+    def hypers(self) -> dict[str, Hyper]:
+        """By name what a rule says of each; nothing of a class."""
+        return {h.name: h for h in self.what.hypers} if isinstance(self.what, Rule) else {}
 
     def has(self, name: str) -> bool:
         """Whether it can be set; of a factory that takes whatever it is given one cannot know."""
@@ -45,10 +52,11 @@ class Taker:
         )
 
 
-def taker_of(what: Any, typed: str, label: str = "") -> Taker:
-    """What is set by its label, or by its own name where it has none, and by what was typed for it."""
+def taker_of(what: Any, typed: str, label: str = "", *, trains: bool = False) -> Taker:
+    """What is set by its label, or by its own name where it has none, and by what was typed for it. A rule that `trains` is clipped
+    too."""
     if isinstance(what, Rule):
-        return Taker(composed(what), (label or what.name, typed))
+        return Taker(for_training(what) if trains else composed(what), (label or what.name, typed))
     from steprule.training import name_of  # torch takes a second, which a rule need not wait for
 
     shown = label or name_of(what)
@@ -63,49 +71,116 @@ def settings_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str
     found: list[dict[str, Any]] = [{} for _ in takers]
     for text in texts:
         target, name, value = _taken_apart(text)
-        asked = [k for k, taker in enumerate(takers) if not target or target in taker.names]
-        if not asked:
-            known = dict.fromkeys(taker.names[0] for taker in takers)
-            kind = "rule" if all(isinstance(t.what, Rule) for t in takers) else "optimizer"
-            raise unknown_name(kind, target, known, where=f" in --set {text}")
-        having = [k for k in asked if takers[k].has(name)]
-        if not having:
-            names = dict.fromkeys(n for k in asked for n in takers[k].known)
-            of = ", ".join(dict.fromkeys(takers[k].names[0] for k in asked))
-            raise unknown_name("hyperparameter", name, names, where=f" of {of}")
-        for k in having:
+        for k in _having(takers, target, name, f"--set {text}"):
             found[k][name] = takers[k].parsed(name, value, text)
-        if without := [takers[k].names[0] for k in asked if k not in having]:
-            output.note(f"--set {text}: {', '.join(without)} {'has' if len(without) == 1 else 'have'} no {name}.")
     return found
 
 
-def ranges_for(rule: Rule, texts: Sequence[str]) -> dict[str, Search]:
+def searches_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str, Search]]:
+    """What each searches too, from `name` or `name=low..high`, for all that have it, and `who.name`, for one. Raises as `settings_for`."""
+    found: list[dict[str, Search]] = [{} for _ in takers]
+    for text in texts:
+        left, _, bounds = text.partition("=")
+        target, _, name = left.strip().rpartition(".")
+        for k in _having(takers, target, name, f"--vary {text}"):
+            what = takers[k].what
+            if not isinstance(what, Rule):
+                found[k][name] = _range_of_class(name, bounds, text)
+            elif what.setting(name).is_plain:
+                got = f"{name}, which is {what.hyper(name).range}"
+                raise InputError(f"--vary {text}", expected="a number with a fraction", got=got, hint="Write --set.")
+            else:
+                found[k][name] = _range(what, what.setting(name), bounds, text)
+    return found
+
+
+def _having(takers: Sequence[Taker], target: str, name: str, option: str) -> list[int]:
+    """Who of the target, or of all, has that hyperparameter; says on stderr who has not. Raises `InputError` where nobody has."""
+    asked = [k for k, taker in enumerate(takers) if not target or target in taker.names]
+    if not asked:
+        known = dict.fromkeys(taker.names[0] for taker in takers)
+        kind = "rule" if all(isinstance(t.what, Rule) for t in takers) else "optimizer"
+        raise unknown_name(kind, target, known, where=f" in {option}")
+    having = [k for k in asked if takers[k].has(name)]
+    if not having:
+        names = dict.fromkeys(n for k in asked for n in takers[k].known)
+        of = ", ".join(dict.fromkeys(takers[k].names[0] for k in asked))
+        raise unknown_name("hyperparameter", name, names, where=f" of {of}")
+    if without := [takers[k].names[0] for k in asked if k not in having]:
+        output.note(f"{option}: {', '.join(without)} {'has' if len(without) == 1 else 'have'} no {name}.")
+    return having
+
+
+def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     """The ranges to draw from: `name` for the rule's own, `name=low..high` for another. None: the learning rate's."""
+    rule = taker.what
+    if not isinstance(rule, Rule):
+        return searches_for([taker], texts or (["lr=1e-5..10"] if "lr" in taker.known else []))[0]
     found = {}
     for text in texts or (["lr"] if "lr" in rule.defaults else []):
         name, _, bounds = text.partition("=")
-        hyper = rule.hyper(name.strip())
+        hyper = rule.setting(name.strip())
         if hyper.is_plain and not hyper.is_whole:
             got = f"{hyper.name}, which is {hyper.range}"
             raise InputError(
                 f"--vary {text}", expected="a number, which has a range", got=got, hint="Write --set, a sweep for each."
             )
-        low, dots, high = bounds.partition("..")
-        if bounds and not dots:
-            raise InputError(f"--vary {text}", expected="name or name=low..high", got=repr(bounds), hint="lr=1e-4..1")
-        if bounds:
-            ends = [float(hyper.parse(end, rule.name)) for end in (low, high)]
-            scale = hyper.search.scale if hyper.search else "linear"
-            if not ends[0] < ends[1] or (scale == "log" and ends[0] <= 0):
-                least = "above 0 " if scale == "log" else ""
-                raise InputError(f"--vary {text}", expected=f"low {least}and below high", got=repr(bounds))
-            found[hyper.name] = Search(ends[0], ends[1], scale)
-        elif hyper.search is None:
-            raise InputError(f"--vary {text}", expected="a range", got="none", hint=f"Write {name}=low..high.")
-        else:
-            found[hyper.name] = hyper.search
+        found[hyper.name] = _range(rule, hyper, bounds, text)
     return found
+
+
+def _range(rule: Rule, hyper: Hyper, bounds: str, text: str) -> Search:
+    """The range of a rule's number as it was typed, or its own."""
+    if not bounds:
+        if hyper.search is None:
+            raise InputError(f"--vary {text}", expected="a range", got="none", hint=f"Write {hyper.name}=low..high.")
+        return hyper.search
+    ends = [float(hyper.parse(end, rule.name)) for end in _ends(bounds, text)]
+    return _search(ends, hyper.search.scale if hyper.search else "linear", bounds, text)
+
+
+def _range_of_class(name: str, bounds: str, text: str) -> Search:
+    """The same of a class's argument, which says nowhere what it may be: logarithmic where it begins above 0."""
+    if not bounds:
+        raise InputError(f"--vary {text}", expected="a range", got="none", hint=f"Write {name}=low..high.")
+    try:
+        ends = [float(end) for end in _ends(bounds, text)]
+    except ValueError:
+        raise InputError(f"--vary {text}", expected="two numbers", got=repr(bounds), hint="lr=1e-4..1") from None
+    return _search(ends, "log" if ends[0] > 0 else "linear", bounds, text)
+
+
+def _ends(bounds: str, text: str) -> tuple[str, str]:
+    low, dots, high = bounds.partition("..")
+    if not dots:
+        raise InputError(f"--vary {text}", expected="name or name=low..high", got=repr(bounds), hint="lr=1e-4..1")
+    return low, high
+
+
+def _search(ends: Sequence[float], scale: Scale, bounds: str, text: str) -> Search:
+    if not ends[0] < ends[1] or (scale == "log" and ends[0] <= 0) or not math.isfinite(ends[1]):
+        least = "above 0 " if scale == "log" else ""
+        raise InputError(f"--vary {text}", expected=f"low {least}and below high", got=repr(bounds))
+    return Search(ends[0], ends[1], scale)
+
+
+def log_of(text: str | None) -> Callable[[int, Mapping[str, float]], object] | None:
+    """The user's function that numbers of each step go to. What it raises is one line, with the user's own."""
+    if text is None:
+        return None
+    from steprule.foreign import refusal
+
+    function = load_object(text, kind="log")
+    if not callable(function):
+        raise InputTypeError(f"--log {text}", expected="a function (step, numbers)", got=repr(function)[:60])
+
+    def log(step: int, numbers: Mapping[str, float]) -> None:
+        try:
+            function(step, numbers)
+        except Exception as error:
+            raise refusal(f"--log {text}, step {step}", error) from error
+
+    return log
 
 
 def point(text: str | None) -> tuple[float, float] | None:

@@ -14,8 +14,10 @@ from steprule import races, training
 from steprule.cli import cost, options, output
 from steprule.errors import DataError, InputError
 from steprule.files import write_aside
+from steprule.hyper import Search
 from steprule.races import as_given
 from steprule.races.results import interval
+from steprule.races.spec import usual_space
 from steprule.reports import html, race_page
 from steprule.rules.load import load_object
 
@@ -142,25 +144,34 @@ def _arguments(asked: Asked) -> dict[str, Any]:
     found: dict[str, Any] = {
         n: asked[n] for n in ("trials", "seeds", "fresh", "epochs", "batch_size", "device") if n in asked
     }
-    found["rules"] = _competitors(asked.get("rules"), asked.get("settings", []))
+    found["rules"] = _competitors(asked.get("rules"), asked.get("settings", []), asked.get("vary", []))
     found["problems"] = asked.get("on")
     if "schedule" in asked:
         found["schedules"] = asked["schedule"]
     return found
 
 
-def _competitors(rules: Sequence[str] | None, settings: Sequence[str]) -> list[Any] | None:
-    """Rules, classes and a file's own competitors, with what --set sets, which is then not searched."""
+def _competitors(rules: Sequence[str] | None, settings: Sequence[str], vary: Sequence[str]) -> list[Any] | None:
+    """Rules, classes and a file's own competitors, with what --vary searches, and what --set sets, which is then not searched."""
     if not rules:
-        if settings:
-            raise InputError("--set", expected="rules to set it for", got="the whole catalogue", hint="Name the rules.")
+        for option, texts in (("--set", settings), ("--vary", vary)):
+            if texts:
+                raise InputError(option, expected="rules to name", got="the whole catalogue", hint="Name the rules.")
         return None
     found = _typed(rules)
-    hypers = _hypers(rules, found, settings)
+    takers = _takers(rules, found)
+    hypers, searched = options.settings_for(takers, settings), options.searches_for(takers, vary)
     return [
-        replace(own, hypers={**own.hypers, **set_}) if set_ or own.label else name
-        for name, own, set_ in zip(rules, found, hypers, strict=True)
+        _competitor(own, set_, more) if set_ or more or own.label else name
+        for name, own, set_, more in zip(rules, found, hypers, searched, strict=True)
     ]
+
+
+def _competitor(own: races.Competitor, set_: Mapping[str, Any], more: Mapping[str, Search]) -> races.Competitor:
+    if more:
+        usual = usual_space(training.resolve(own.optimizer)) if own.space is None else own.space
+        own = replace(own, space={**usual, **more})
+    return replace(own, hypers={**own.hypers, **set_})
 
 
 def _typed(rules: Sequence[str]) -> list[races.Competitor]:
@@ -180,12 +191,11 @@ def _label(own: races.Competitor) -> str:
     return own.label or training.name_of(training.resolve(own.optimizer))
 
 
-def _hypers(rules: Sequence[str], found: Sequence[races.Competitor], settings: Sequence[str]) -> list[dict[str, Any]]:
-    takers = [
-        options.taker_of(training.resolve(own.optimizer), name, _label(own))
+def _takers(rules: Sequence[str], found: Sequence[races.Competitor]) -> list[options.Taker]:
+    return [
+        options.taker_of(training.resolve(own.optimizer), name, _label(own), trains=True)
         for name, own in zip(rules, found, strict=True)
     ]
-    return options.settings_for(takers, settings)
 
 
 _INSIDE = {True: "in", False: "OUTSIDE", None: ""}
@@ -195,10 +205,15 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     rules, settings, on = asked.get("rules"), asked.get("settings", []), asked.get("on", ["airfoil"])
     if settings and not rules:
         raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
+    if asked.get("vary"):
+        raise InputError("--vary", expected="trials, which search", got="--trials 0", hint="Write --set NAME=VALUE.")
+    planned = asked.get("schedule", ["constant"])
+    if len(planned) != 1:
+        raise InputError("--schedule", expected="one with --trials 0", got=" and ".join(planned))
     entries = None
     if rules:
         found = _typed(rules)
-        hypers = _hypers(rules, found, settings)
+        hypers = options.settings_for(_takers(rules, found), settings)
         entries = [
             as_given.Entry(_label(own), training.resolve(own.optimizer), {**own.hypers, **set_})
             for own, set_ in zip(found, hypers, strict=True)
@@ -206,7 +221,7 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     folder = out or Path("runs") / _plain(on[0])
     if "budget" in asked:
         raise InputError("--budget", expected="a race that tunes", got="--trials 0", hint="Give fewer --seeds.")
-    how = {"epochs": asked.get("epochs", 2), "batch_size": asked.get("batch_size", 10)}
+    how: dict[str, Any] = {"epochs": asked.get("epochs"), "batch_size": asked.get("batch_size"), "schedule": planned[0]}
     known = cost.known_first("race", dry_run=dry_run, yes=yes, json=json)
     with known as told, output.progress("race") as advance:
         result = as_given.compare(

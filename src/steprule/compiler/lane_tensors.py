@@ -37,6 +37,8 @@ class TensorStepper:
         """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
         program = self.rule.stage(t)
         hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
+        if self.rule.norm_rows:
+            hypers = {**hypers, "grad_norm": torch.linalg.vector_norm(g, dim=0, dtype=torch.float64)}
         clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
         low = 0
         for k, size in enumerate(self.sizes):

@@ -21,6 +21,7 @@ from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_numbe
 from steprule.compiler.split import Program
 from steprule.compiler.variant import Variant
 from steprule.compiler.writing import Constant, Writer, literal
+from steprule.rules.parts import clip_by_norm, has
 
 Array = NDArray[Any]
 
@@ -67,6 +68,13 @@ class LaneRule:
         known = {"t", *(s.name for s in self.later.graph.rule.slots)}
         scalars = self._all(lambda q: [n for n, node in q.graph.inputs.items() if node.kind is Kind.SCALAR])
         return [n for n in scalars if n not in known]
+
+    @property
+    def norm_rows(self) -> list[int]:
+        """The row of the norm of all gradients among them, which whoever steps the lanes sets before each step; none where nothing
+        is clipped by it."""
+        clips = has(self.later.graph.rule, clip_by_norm)
+        return [k for k, n in enumerate(self.hypers) if clips and n == "grad_norm"]
 
     @lazy
     def scalar_slots(self) -> list[str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from steprule.hyper import Search
 from steprule.races import spaces
 from steprule.races.spec import MULTIPLES, Runner, Spec
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.sweeps.points import sobol
 
 Array = NDArray[Any]
@@ -108,7 +108,7 @@ class Phase:
 
 def chains_of(spec: Spec) -> list[Chain]:
     """Every chain of a race."""
-    return [Chain(p.name, s, r.label) for p in spec.problems for s in spec.schedules for r in spec.runners]
+    return [Chain(p.name, s, r.label) for p in spec.problems for s in spec.schedule_names for r in spec.runners]
 
 
 def next_phase(spec: Spec, chain: Chain, done: Sequence[Phase]) -> tuple[str, dict[str, Search], Lanes] | None:
@@ -190,7 +190,7 @@ def at_ends(spec: Spec, runner: Runner, tuned: Phase) -> dict[str, str]:
     """By name at which end of its range the best of most studies lies, where it lies at one, and numbers lie beyond it."""
     found = {}
     for name, range_ in tuned.space.items():
-        low, high = composed(runner.what).hyper(name).limits if runner.is_rule else (-math.inf, math.inf)
+        low, high = for_training(runner.what).hyper(name).limits if runner.is_rule else (-math.inf, math.inf)
         end = _end(spec, tuned, name)
         bounded = {"lowest": math.isclose(range_.low, low), "highest": math.isclose(range_.high, high)}
         if end and not bounded[end]:

@@ -23,6 +23,7 @@ from steprule.races.results import Race
 from steprule.races.running import EngineName, Progress
 from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
 from steprule.races.store import BLOCKS, SPEC, Store, read_spec
+from steprule.schedules import Given
 from steprule.sweeps.cost import Estimate
 from steprule.sweeps.running import Compile
 from steprule.training import Optimizable
@@ -39,7 +40,7 @@ def race(
     out: str | Path | None = None,
     *,
     fresh: int = FRESH,
-    schedules: Sequence[str] | str = BOTH,
+    schedules: Sequence[Given] | Given = BOTH,
     matters: float = MATTERS,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -74,7 +75,7 @@ def race(
         out: a folder. Finished blocks land there and are not trained again, so a race that was interrupted goes on, and
             gives the same bits. None keeps everything in memory.
         fresh: seeds of the comparison, 1 or more.
-        schedules: of the learning rate, one or several: "constant", "linear" (to zero).
+        schedules: of the learning rate, one or several, as in `steprule.train`.
         matters: the smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by
             differences, as a share of the fall from the loss before the first step to the lowest competitor's.
         epochs: passes over the data; the problem's own if not given.

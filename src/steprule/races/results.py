@@ -223,7 +223,7 @@ class Race(Shown):
 
     @cached_property
     def _scales(self) -> dict[tuple[str, str], Scale]:
-        return {(p.name, s): self._scale(p.name, s) for p in self.spec.problems for s in self.spec.schedules}
+        return {(p.name, s): self._scale(p.name, s) for p in self.spec.problems for s in self.spec.schedule_names}
 
     def _scale(self, problem: str, schedule: str) -> Scale:
         split = self.measures[problem].split
@@ -270,7 +270,7 @@ class Race(Shown):
         if not self.whole:
             hint = "steprule race merge puts the folders of all shards together."
             raise InputError("race", expected="every shard's results", got="those of one", hint=hint)
-        return tuple(self._cell(p.name, s) for p in self.spec.problems for s in self.spec.schedules)
+        return tuple(self._cell(p.name, s) for p in self.spec.problems for s in self.spec.schedule_names)
 
     def cell(self, problem: str, schedule: str) -> Cell:
         """One of them."""
@@ -413,7 +413,7 @@ class Race(Shown):
         if len(self.spec.problems) < 2 or len(labels) < 3 or not self.tells_luck:
             return {}
         names = [p.name for p in self.spec.problems]
-        telling = [s for s in self.spec.schedules if all(self.cell(p, s).tells for p in names)]
+        telling = [s for s in self.spec.schedule_names if all(self.cell(p, s).tells for p in names)]
         cells = {s: [[self.outcomes(p, s, n) for n in labels] for p in names] for s in telling}
         return {schedule: statistics.rank_agreement(own) for schedule, own in cells.items()}
 

@@ -27,9 +27,12 @@ as dense for everyone."""
 
 def space_of(rule: Rule) -> dict[str, Search]:
     """The range of every number that the rule's own signature has; flags and what is composed with it stay as they are."""
-    return widened(
-        {h.name: h.search or _around(h) for h in rule.hypers if _tunable(h)}, {h.name: h for h in rule.hypers}
-    )
+    return widened(declared(rule), {h.name: h for h in rule.hypers})
+
+
+def declared(rule: Rule) -> dict[str, Search]:
+    """The same as its annotations name them, or about the defaults."""
+    return {h.name: h.search or _around(h) for h in rule.hypers if _tunable(h)}
 
 
 def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper]) -> dict[str, Search]:

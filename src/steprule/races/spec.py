@@ -20,21 +20,14 @@ from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.races import spaces, stated
 from steprule.rules.load import load_object
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
+from steprule.schedules import Given, Schedule
+from steprule.schedules import one_or_more as schedules_of
 from steprule.sweeps.cost import LONG, work_of
 from steprule.sweeps.engine import Engine
 from steprule.sweeps.running import Compile, choose
-from steprule.training import (
-    SCHEDULES,
-    Optimizable,
-    batch_size_of,
-    check_device,
-    name_of,
-    one_or_more,
-    resolve,
-    versions,
-)
+from steprule.training import Optimizable, batch_size_of, check_device, name_of, one_or_more, resolve, versions
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -44,6 +37,11 @@ MULTIPLES = 10.0 ** np.arange(-1.5, 1.51, 0.25)
 """Of the winner's learning rate, to see how much it matters."""
 AROUND = 5
 """Fresh seeds of those, at most."""
+HINTS = {
+    "rules": "Give each a Competitor with a label of its own.",
+    "schedules": 'Give functions of one name others: steprule.schedules.own(function, "name").',
+}
+"""Where two have one name."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
 
@@ -86,22 +84,23 @@ class Runner:
     def defaults(self) -> dict[str, Any]:
         """The hyperparameters of one who tunes nothing, those that are searched."""
         if isinstance(self.what, Rule):
-            return {n: v for n, v in composed(self.what).defaults.items() if n in self.space}
+            return {n: v for n, v in for_training(self.what).defaults.items() if n in self.space}
         found = {n: p.default for n, p in inspect.signature(self.what).parameters.items()}
         return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
 
     @property
     def shown(self) -> dict[str, Any]:
         """Hyperparameters under which a rule's formula is the one that is raced: what is searched is switched on."""
-        rule = composed(self.what)
+        rule = for_training(self.what)
         on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
-        return rule.bind({**on, **self.fixed})
+        bound = rule.bind({**on, **self.fixed})
+        return {n: bound[n] for n in rule.settings}
 
     @property
     def middle(self) -> dict[str, Any]:
         """Hyperparameters in the middle of what is searched."""
         found = {n: s.at(0.5) for n, s in self.space.items()}
-        known = {h.name: h for h in composed(self.what).hypers} if self.is_rule else {}
+        known = {h.name: h for h in for_training(self.what).hypers} if self.is_rule else {}
         whole = {n: round(v) for n, v in found.items() if n in known and known[n].is_whole}
         return {**found, **whole, **self.fixed}
 
@@ -129,7 +128,7 @@ class Spec:
     """A race before it is run."""
 
     problems: tuple[Problem, ...]
-    schedules: tuple[str, ...]
+    schedules: tuple[Schedule, ...]
     runners: tuple[Runner, ...]
     trials: int
     """Trainings of one study: one seed each study, and Sobol points of its own."""
@@ -170,6 +169,11 @@ class Spec:
         """The problem of that name."""
         return next(p for p in self.problems if p.name == name)
 
+    @property
+    def schedule_names(self) -> tuple[str, ...]:
+        """How the schedules are spelled."""
+        return tuple(s.name for s in self.schedules)
+
     def runner(self, label: str) -> Runner:
         """The runner of that label."""
         return next(r for r in self.runners if r.label == label)
@@ -180,9 +184,10 @@ class Spec:
 
         Once, before anything is trained: what is trained can change its own code's surroundings.
         """
-        problems = {}
+        problems, steps = {}, {}
         for task in self.problems:
             plan = self.plans[task.name]
+            steps[task.name] = plan.epochs * -(-task.samples // plan.batch_size)
             how = {"epochs": plan.epochs, "batch_size": plan.batch_size}
             problems[task.name] = {**how, **stated.of_problem(task)}
         return json.loads(  # type: ignore[no-any-return]
@@ -192,7 +197,8 @@ class Spec:
                     "seeds": self.studies,
                     "fresh": self.fresh,
                     "first_seed": self.first_seed,
-                    "schedules": self.schedules,
+                    "schedules": self.schedule_names,
+                    **({"functions": own} if (own := stated.of_schedules(self.schedules, steps)) else {}),
                     "device": self.device,
                     "versions": versions(),
                     "problems": problems,
@@ -208,7 +214,7 @@ class Spec:
 
 def spec_of(
     rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None, on: Sequence[str | Problem] | str | Problem | None, *,
-    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[str] | str = BOTH,
+    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[Given] | Given = BOTH,
     epochs: int | None = None, batch_size: int | None = None, compile: Compile = "auto", device: str = "cpu",
     first_seed: int = 0,
 ) -> Spec:  # fmt: skip
@@ -223,26 +229,34 @@ def spec_of(
         raise InputTypeError("problems", expected="problems or their names", got=repr(on))
     tasks = tuple(problems.get(p) for p in given)
     runners = tuple(_runner(c) for c in (catalogue.names() if rules is None else one_or_more(rules)))
-    schedules = (schedules,) if isinstance(schedules, str) else tuple(schedules)
-    named = {"rules": [r.label for r in runners], "problems": [t.name for t in tasks], "schedules": list(schedules)}
+    planned = schedules_of(schedules)
+    named = {
+        "rules": [r.label for r in runners],
+        "problems": [t.name for t in tasks],
+        "schedules": [s.name for s in planned],
+    }
     for kind, names in named.items():
         if not names:
             raise InputError(kind, expected="at least one", got="none")
         if twice := {n for n in names if names.count(n) > 1}:
-            hint = "Give each a Competitor with a label of its own." if kind == "rules" else ""
+            hint = HINTS.get(kind, "")
             raise InputError(kind, expected="each once", got=f"{twice.pop()!r} twice", hint=hint)
-    for schedule in schedules:
-        if schedule not in SCHEDULES:
-            raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(schedule))
     check_device(device)
     plans = {}
     for task in tasks:
         plan = {"epochs": epochs or task.epochs, "batch_size": batch_size_of(task, batch_size, task.batch_size)}
         rule = next((r.what for r in runners if r.is_rule), None)
-        lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(schedules)
+        lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(planned)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
         plans[task.name] = Plan(**plan, engine=engine, block=max(1, min(BLOCK, LONG // work_of(task, **plan))))
-    return Spec(tasks, schedules, runners, trials, seeds, fresh, plans, device, first_seed)
+    return Spec(tasks, planned, runners, trials, seeds, fresh, plans, device, first_seed)
+
+
+def usual_space(what: Any) -> Mapping[str, Search]:
+    """What is searched of a competitor that names nothing: all numbers of a rule, as declared; of a class the learning rate alone."""
+    if isinstance(what, Rule):
+        return spaces.declared(what)
+    return {"lr": spaces.RATE} if "lr" in inspect.signature(what).parameters else {}
 
 
 def _runner(given: Optimizable | Competitor) -> Runner:
@@ -254,15 +268,15 @@ def _runner(given: Optimizable | Competitor) -> Runner:
         if not isinstance(range_, Search):
             raise InputTypeError(f"{label}: {name}", expected="a Search(low, high)", got=repr(range_))
     if isinstance(what, Rule):
-        rule = composed(what)
+        rule = for_training(what)
         for name in {**(own.space or {}), **own.hypers}:
-            rule.hyper(name)  # raises where the rule has none of that name
+            rule.setting(name)  # raises where the rule has none of that name
         known = {h.name: h for h in rule.hypers}
         space = spaces.space_of(what) if own.space is None else spaces.widened(own.space, known)
         fixed = {n: known[n].validate(v, rule.name) for n, v in own.hypers.items()}
     else:
         parameters = inspect.signature(what).parameters
-        declared = own.space if own.space is not None else {"lr": spaces.RATE} if "lr" in parameters else {}
+        declared = usual_space(what) if own.space is None else own.space
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in {**declared, **own.hypers}:
             if name not in parameters and not takes_any:

@@ -1,10 +1,11 @@
-"""What decides a race's results, as plain values: a problem by its data, weights and code, a competitor by its code, its defaults
-and what it makes. What a reader understands stands first, then digests; in this order a difference is named."""
+"""What decides a race's results, as plain values: a problem by its data, weights and code, a schedule of one's own by its code and
+its factors, a competitor by its code, its defaults and what it makes. What a reader understands stands first, then digests; in this
+order a difference is named."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from steprule.identity import identify, identity, unknown
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import PARTS, Problem
 from steprule.problems.source import stream
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
+from steprule.schedules import Schedule
 from steprule.training import name_of
 
 MADE_OF = "made of"
@@ -68,17 +70,36 @@ def of_optimizer(
     `fixed` is what is set. `shown` are the hyperparameters of a rule's formula for readers. `searched` has a value of each that is
     searched, with which a class can be called; `task` lends it its first parameters.
     """
-    defaults = composed(what).defaults if isinstance(what, Rule) else _defaults(what)
+    defaults = for_training(what).settings if isinstance(what, Rule) else _defaults(what)
     still = {n: v for n, v in {**defaults, **fixed}.items() if n not in (searched or {})}
     found: dict[str, Any] = {"optimizer": name_of(what)}
     found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
-        found["formula"] = formula.text(variant_of(composed(what), shown).graph())
+        found["formula"] = formula.text(variant_of(for_training(what), shown).graph())
     found["code"] = of_code(what, name_of(what))
     if not isinstance(what, Rule):
         found["made"] = _made(what, {**(searched or {}), **fixed}, task)
+    return found
+
+
+def of_schedules(planned: Iterable[Schedule], steps: Mapping[str, int]) -> dict[str, Any]:
+    """The functions of one's own among schedules: their code, and their factors in so many steps of each problem.
+
+    The others are known by their names. Raises `InputError` where a factor cannot be used.
+    """
+    return {
+        s.name: {"code": of_code(s.own, s.name), "factors": _factors(s, steps)} for s in planned if s.own is not None
+    }
+
+
+def _factors(schedule: Schedule, steps: Mapping[str, int]) -> dict[str, str]:
+    found = {}
+    for problem, total in steps.items():
+        factors = schedule.factors(total)
+        same = factors == schedule.factors(total)
+        found[problem] = identity(factors) if same else unknown("its factors: others each time it is asked")
     return found
 
 

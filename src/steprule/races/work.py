@@ -19,7 +19,8 @@ from steprule.orphans import end_with
 from steprule.problems import problem as problems
 from steprule.races.plan import Block
 from steprule.races.spec import Plan, Runner, Spec
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
+from steprule.schedules import Schedule
 from steprule.sweeps import engine as engines
 from steprule.sweeps.running import bound, one_by_one
 
@@ -29,10 +30,11 @@ RESULTS = ("train", "validation", "test", "initial", "died_at", "curve", "metric
 
 @dataclass(frozen=True)
 class Package:
-    """What a worker needs to know of a race: problems by name, where they are embedded; rules and models by value."""
+    """What a worker needs to know of a race: problems by name, where they are embedded; rules, models and functions by value."""
 
     problems: Mapping[str, Any]
     runners: Mapping[str, Runner]
+    schedules: Mapping[str, Schedule]
     plans: Mapping[str, Plan]
     device: str
 
@@ -40,7 +42,8 @@ class Package:
 def package_of(spec: Spec) -> Package:
     """What a worker in this process needs."""
     named = {p.name: p.name if p.name in problems.names() else p for p in spec.problems}
-    return Package(named, {r.label: r for r in spec.runners}, spec.plans, spec.device)
+    planned = {s.name: s for s in spec.schedules}
+    return Package(named, {r.label: r for r in spec.runners}, planned, spec.plans, spec.device)
 
 
 def packed(spec: Spec) -> bytes:
@@ -62,11 +65,12 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     found["died_at"] = np.zeros(len(lanes), dtype=np.int64)
     found["curve"] = np.empty((len(lanes), engines.WINDOWS))
     found["metrics"] = np.empty((len(lanes), len(task.metric_columns)))
-    how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size, "schedule": block.chain.schedule}
+    how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size}
+    how["schedule"] = package.schedules[block.chain.schedule]
     given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
     with alone():
         if runner.is_rule and plan.engine != "one by one":
-            rule = composed(runner.what)
+            rule = for_training(runner.what)
             full = bound(rule, given, len(lanes))
             parts = [
                 (part, engines.train_lanes(

@@ -10,7 +10,7 @@ import latex2mathml.converter
 
 from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
 
@@ -43,7 +43,7 @@ def formulas(entries: Iterable[tuple[str, Rule, Mapping[str, Any]]]) -> str:
     """A card for each formula: of (title, rule, hyperparameters)."""
     cards, seen = [], set()
     for title, rule, hypers in entries:
-        whole = composed(rule)
+        whole = for_training(rule)
         bound = whole.bind(hypers)
         graph = variant_of(whole, bound).graph()
         lines = formula.latex(graph)

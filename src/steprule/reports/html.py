@@ -146,6 +146,7 @@ def _provenance(race: Comparison, command: Sequence[str]) -> str:
     rows = {
         "Problem": f"{race.problem.name}: {race.problem.summary}",
         "Protocol": f"{spec['epochs']} epochs, batch {spec['batch_size']}, init {spec['init']}, "
+        f"{spec.get('schedule', 'constant')} learning rate, "
         f"seeds {spans(race.seeds)}; the same batches for all",
         "Settings": "; ".join(
             f"{e.label}: " + (", ".join(f"{k}={v}" for k, v in e.hypers.items()) or "defaults") for e in race.entries

@@ -187,7 +187,7 @@ def _panels(
     cells = [
         [race.cell(p.name, s) for p in race.spec.problems[k : k + columns]]
         for k in range(0, len(race.spec.problems), columns)
-        for s in race.spec.schedules
+        for s in race.spec.schedule_names
     ]
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(max(4.6, 3.5 * columns), height * len(cells) + 0.6), layout="constrained")

@@ -19,7 +19,7 @@ from steprule.races.results import interval
 from steprule.reports import race_charts
 from steprule.reports.document import document, facts, formulas, section, spans
 from steprule.reports.style import style_of
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 
 FIGURES: dict[str, tuple[str, Callable[[Race], Figure], Callable[[Race], str]]] = {
     "standings": (
@@ -186,7 +186,7 @@ def _table(race: Race, cell: Cell) -> str:
     lines = []
     for s in cell.standings:
         runner = race.spec.runner(s.label)
-        known = {h.name: h for h in composed(runner.what).hypers} if runner.is_rule else {}
+        known = {h.name: h for h in for_training(runner.what).hypers} if runner.is_rule else {}
         numbers = [
             f"{s.loss:.5g}",
             interval(s.low, s.high, unknown="–"),

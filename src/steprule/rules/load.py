@@ -34,13 +34,26 @@ def resolve_in(spec: object, catalogue: Mapping[str, Rule]) -> Rule:
     if isinstance(spec, str):
         if spec.endswith(".py"):
             return only_rule_in(Path(spec), Path(spec).stem)
+        if spec.startswith("torch.optim."):
+            raise _a_class(spec, catalogue)
         if ":" not in spec:
             return catalogued(spec, catalogue)
         found = load_object(spec, kind="rule")
+        if isinstance(found, type):
+            raise _a_class(spec, catalogue)
         if not isinstance(found, Rule):
             raise _not_a_rule(found, spec)
         return found
+    if isinstance(spec, type):
+        raise _a_class(spec.__name__, catalogue)
     raise _not_a_rule(spec, "rule")
+
+
+def _a_class(spec: str, catalogue: Mapping[str, Rule]) -> InputTypeError:
+    """An optimizer class trains, and has no formula that could be shown, walked or judged."""
+    name = spec.replace(":", ".").rpartition(".")[2].lower()
+    hint = f"The rule is called {name}." if name in catalogue else "steprule which names the rule that it is."
+    return InputTypeError(spec, expected="a rule, a catalogue name or 'file.py:name'", got="a class", hint=hint)
 
 
 def _not_a_rule(found: object, where: str) -> InputTypeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
@@ -23,6 +24,7 @@ from steprule.hyper import (
     Letter,
     Meaning,
     OffAtZero,
+    Search,
     WeightDecay,
     hyper_from,
     slot_from,
@@ -35,7 +37,9 @@ Decoupled = Annotated[bool, Meaning("decay beside the step, not through the grad
 Scaled = Annotated[bool, Given(), Meaning("the loss was scaled before the gradient was taken")]
 Scale = Annotated[float, Given(), Meaning("what the loss was multiplied with", "s")]
 ClipValue = Annotated[float, Ge(0), OffAtZero(), Meaning("largest absolute value of a gradient's element", "c")]
-ClipNorm = Annotated[float, Ge(0), OffAtZero(), Meaning("largest norm of all gradients together", "C")]
+ClipNorm = Annotated[
+    float, Ge(0), OffAtZero(), Meaning("largest norm of all gradients together", "C"), Search(1e-2, 1e2)
+]
 GradNorm = Annotated[float, Given(reduction=True), Meaning("norm of all gradients together", r"\|g\|")]
 EmaDecay = Annotated[float, Ge(0), Lt(1), OffAtZero(), Meaning("decay of the average of the weights", r"\delta")]
 Ema = Annotated[Any, AbsentAtFirst(), FullPrecision(), Letter(r"\bar{\theta}")]
@@ -159,11 +163,25 @@ def _hypers_of(part: Part, settings: dict[str, float | bool]) -> tuple[dict[str,
 
 @cache
 def composed(rule: Rule) -> Rule:
-    """`rule` with ascent and weight decay before it, where it has them not already: what `trace` and `train` run."""
+    """`rule` with ascent and weight decay before it, where it has them not already: what `trace` runs."""
     taken = {h.name for h in rule.hypers} | {s.name for s in rule.slots}
     if not taken & {"weight_decay", "decoupled_weight_decay"}:
         rule = before(decay, rule)
     return rule if "maximize" in taken else before(ascend, rule)
+
+
+@cache
+def for_training(rule: Rule) -> Rule:
+    """`composed(rule)` with clipping by the norm of all gradients before it: what `train`, sweeps and races run.
+
+    They have all gradients before the rule's first pass, so the norm is known when the step begins (`has(rule, clip_by_norm)`).
+    """
+    rule = composed(rule)
+    if ({h.name for h in rule.hypers} | {s.name for s in rule.slots}) & {"clip_norm", "grad_norm"}:
+        return rule
+    clipped = before(clip_by_norm, rule)
+    hypers = (replace(h, given=Given()) if h.name == "grad_norm" else h for h in clipped.hypers)
+    return replace(clipped, hypers=tuple(hypers))
 
 
 @cache

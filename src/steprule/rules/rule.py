@@ -96,6 +96,11 @@ class Rule:
         """Each hyperparameter's default, by name."""
         return {h.name: h.default for h in self.hypers}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same of those that are one's own to set: not of what whoever steps the rule supplies."""
+        return {h.name: h.default for h in self.hypers if h.given is None}
+
     @functools.cached_property
     def betas(self) -> tuple[str, ...]:
         """Its hyperparameters beta1, beta2 and so on, which users may give together; none where it has less than two."""
@@ -114,6 +119,13 @@ class Rule:
                 return hyper
         raise self._unknown(name)
 
+    def setting(self, name: str) -> Hyper:
+        """The same, if it is one's own to set. Raises `UnknownNameError` also for what whoever steps the rule supplies (`Given`)."""
+        hyper = self.hyper(name)
+        if hyper.given is not None:
+            raise self._unknown(name)
+        return hyper
+
     def bind(self, hypers: Mapping[str, Any]) -> dict[str, Any]:
         """All hyperparameters as checked plain values: those given, the rest at their defaults.
 
@@ -128,7 +140,7 @@ class Rule:
             if twice := set(names) & set(given):
                 raise InputError(f"{self.name}: betas", expected=f"either betas or {twice.pop()}", got="both")
             given |= zip(names, betas, strict=True)
-        return {**self.defaults, **{n: self.hyper(n).validate(v, self.name) for n, v in given.items()}}
+        return {**self.defaults, **{n: self.setting(n).validate(v, self.name) for n, v in given.items()}}
 
     def variants(self) -> Iterator[dict[str, Any]]:
         """Each combination of what switches: flags off and on, each choice, numbers that are off at zero at 0 and at 0.5. Whole
@@ -138,7 +150,7 @@ class Rule:
             yield dict(zip((h.name for h in switching), values, strict=True))
 
     def _unknown(self, name: str) -> Exception:
-        return unknown_name("hyperparameter", name, self.defaults, where=f" of {self.name}")
+        return unknown_name("hyperparameter", name, self.settings, where=f" of {self.name}")
 
 
 @overload

@@ -16,8 +16,9 @@ from steprule.hardware import memory_held
 from steprule.held import most_held
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
+from steprule.schedules import constant
 from steprule.shown import Shown, duration, size
 from steprule.steppers import Way
 from steprule.sweeps import engine as engines
@@ -112,7 +113,7 @@ def cost_of(
     Raises what the training itself would raise.
     """
     if isinstance(what, Rule) and engine != "one by one":
-        return _of_lanes(task, composed(what), hypers, lanes, seeds, batch_size, engine, device)
+        return _of_lanes(task, for_training(what), hypers, lanes, seeds, batch_size, engine, device)
     return with_some_way(what, partial(_of_one, task, what, hypers, batch_size, torch.device(device)))
 
 
@@ -139,7 +140,7 @@ def _begun(
     kept = []
 
     def first() -> None:
-        how: dict[str, Any] = {"init": "same", "schedule": "constant", "device": device, "way": way}
+        how: dict[str, Any] = {"init": "same", "schedule": constant(), "device": device, "way": way}
         kept.append(Training(task, what, hypers, 0, 1, batch_size, **how))
         with kept[0].seeded():
             next(kept[0].steps())
@@ -153,7 +154,7 @@ def held_by(
 ) -> int:  # fmt: skip
     """The bytes that so many trainings hold at one time in one process."""
     if isinstance(what, Rule) and engine != "one by one":
-        return engines.held_by(task, composed(what), lanes, min(batch_size, task.samples), engine, device)
+        return engines.held_by(task, for_training(what), lanes, min(batch_size, task.samples), engine, device)
     return with_some_way(what, lambda way: _begun(task, what, hypers, batch_size, torch.device(device), way)[1])
 
 
@@ -255,9 +256,20 @@ def _count(number: int, what: str) -> str:
 
 
 def of_training(
-    task: Problem, what: Any, hypers: Mapping[str, Any], epochs: int, batch_size: int, device: str, *, measure: bool
+    task: Problem,
+    what: Any,
+    hypers: Mapping[str, Any],
+    epochs: int | None,
+    batch_size: int | None,
+    device: str,
+    *,
+    measure: bool,
 ) -> Estimate:
-    """Of one training, of which nothing is measured in between."""
+    """Of one training, of which nothing is measured in between; the problem's own epochs and batch size where none are given."""
+    epochs, batch_size = (
+        task.epochs if epochs is None else epochs,
+        task.batch_size if batch_size is None else batch_size,
+    )
     how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one", "device": device}
     cost = partial(cost_of, task, what, hypers, 1, 1, **how)
     one = Some(1, steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size), "one by one", cost)

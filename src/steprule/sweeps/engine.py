@@ -34,10 +34,11 @@ from steprule.problems.problem import Init, Problem
 from steprule.problems.scoring import row_of, scores_of
 from steprule.problems.source import batches
 from steprule.rules.rule import Rule
+from steprule.schedules import Schedule, constant
 from steprule.sweeps.driver import evaluation, training
 from steprule.sweeps.kernel import NotBatchable, Source, compiled, printed
 from steprule.sweeps.model import traced
-from steprule.training import SCHEDULES, measured
+from steprule.training import measured
 
 Array = NDArray[Any]
 Engine = Literal["kernel", "vmap", "one by one"]
@@ -83,7 +84,7 @@ class Outcome:
 
 def train_lanes(
     task: Problem, rule: Rule, hypers: Mapping[str, Array], seeds: Sequence[int] | NDArray[np.int64], *, epochs: int, batch_size: int,
-    schedule: str = "constant", init: Init = "same", engine: Engine = "kernel", device: str = "cpu",
+    schedule: Schedule | None = None, init: Init = "same", engine: Engine = "kernel", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
     """Train every lane; `hypers` gives all of the rule's hyperparameters, [lanes], all of one variant, `seeds` each lane's
     seed. Lanes that all have one seed share their batches, which is faster.
@@ -108,7 +109,7 @@ def train_lanes(
         seed_of=seed_of.astype(np.int64),
         order=order,
         counts=counts,
-        factors=np.array([SCHEDULES[schedule](t, len(counts)) for t in range(1, len(counts) + 1)]),
+        factors=np.array((schedule or constant()).factors(len(counts))),
         windows=np.arange(len(counts)) * WINDOWS // len(counts),
         device=device,
     )
@@ -212,7 +213,8 @@ def _by_kernel(work: _Work, start: Array) -> Trained:
         train(
             compiled(full).block, compiled(last).block, rule.module.step, p,
             np.ascontiguousarray(states), np.ascontiguousarray(hypers), np.ascontiguousarray(slots),
-            np.array([k for k, n in enumerate(rule.hypers) if n == "lr"], dtype=np.int64), x, y, work.order,
+            np.array([k for k, n in enumerate(rule.hypers) if n == "lr"], dtype=np.int64),
+            np.array(rule.norm_rows, dtype=np.int64), x, y, work.order,
             work.seed_of[padded], work.counts, work.factors, work.windows, curve, died, *layout(work.sizes),
             np.array([*scratch, *rule.extents], dtype=np.int64),
         )  # fmt: skip

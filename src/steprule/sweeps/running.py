@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from steprule import schedules
 from steprule.compiler import cache
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
@@ -19,8 +20,9 @@ from steprule.problems import problem as problems
 from steprule.problems import scoring
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import PARTS, Init, Problem
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
+from steprule.schedules import Given, Schedule, WarmUp
 from steprule.shown import Shown
 from steprule.steppers import Way
 from steprule.sweeps import engine as engines
@@ -28,7 +30,6 @@ from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, wo
 from steprule.sweeps.engine import WINDOWS, Engine, Outcome
 from steprule.sweeps.kernel import NotBatchable
 from steprule.training import (
-    SCHEDULES,
     Optimizable,
     Training,
     batch_size_of,
@@ -219,7 +220,7 @@ def sweep(
     hypers: Mapping[str, ArrayLike] | None = None,
     seeds: int | Iterable[int] = 1,
     *,
-    schedule: str | Sequence[str] = "constant",
+    schedule: Given | Sequence[Given] = "constant",
     epochs: int | Sequence[int] | None = None,
     batch_size: int | Sequence[int] | None = None,
     init: Init = "same",
@@ -237,7 +238,7 @@ def sweep(
         hypers: by name one number for all points, or an array [points]; arrays are of one length. Any of the rule's.
         seeds: how many, from 0; or the seeds themselves. A seed decides the initial weights and the batches, for all
             points alike.
-        schedule: of the learning rate, "constant" or "linear" (to zero); or one for each point.
+        schedule: of the learning rate, as in `steprule.train`; or one for each point.
         epochs: passes over the data; the problem's own if not given; or one for each point.
         batch_size: samples a step; the same. Points that share both are trained together.
         init: as in `steprule.train`.
@@ -271,27 +272,21 @@ def sweep(
     plan = {n: _each(n, v, points) for n, v in plans.items()}
     for size in set(plan["batch_size"]):
         batch_size_of(task, size, size)
-    full = bound(composed(what), given, points) if isinstance(what, Rule) else {}
+    full = bound(for_training(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
     found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
     found |= {"died_at": np.zeros(shape, dtype=np.int64), "curve": np.empty((*shape, WINDOWS))}
     found["metrics"] = np.empty((*shape, len(task.metric_columns)))
     initial = np.empty(len(numbers))
-    parts = engines.groups(composed(what), full) if isinstance(what, Rule) else [np.arange(points)]
-    engine: Engine = "one by one"
-    reason, done = "an optimizer that is no rule", 0
-    groups = [
-        (
-            own,
-            members,
-            *(
-                choose(task, what, points * len(numbers), own, compile, device)
-                if isinstance(what, Rule)
-                else (engine, reason)
-            ),
-        )
-        for own, members in _by_plan(plan, parts)
-    ]
+    parts = engines.groups(for_training(what), full) if isinstance(what, Rule) else [np.arange(points)]
+    done = 0
+    alone: tuple[Engine, str] = "one by one", "an optimizer that is no rule"
+    groups = []
+    for own, members in _by_plan(plan, parts):
+        # What a function of one's own gives is known before anything is trained.
+        own["schedule"].factors(steps_of(task, own["epochs"], own["batch_size"]))
+        how = choose(task, what, points * len(numbers), own, compile, device) if isinstance(what, Rule) else alone
+        groups.append((own, members, *how))
     if told is not None:
         asked = time.perf_counter()
         told(_estimate(task, what, given, groups, len(numbers), device, measure=measure))
@@ -304,7 +299,7 @@ def sweep(
             if isinstance(what, Rule) and engine != "one by one":
                 values = {n: v[k] for n, v in full.items()}
                 outcome = engines.train_lanes(
-                    task, composed(what), values, lanes, init=init, engine=engine, device=device, **own
+                    task, for_training(what), values, lanes, init=init, engine=engine, device=device, **own
                 )
             else:
                 outcome = one_by_one(task, what, given, k, lanes, init=init, device=device, **own)
@@ -318,7 +313,7 @@ def sweep(
         problem=task.name,
         hypers=given,
         seeds=numbers,
-        schedule=_told(plan["schedule"]),
+        schedule=_told([s.name for s in plan["schedule"]]),
         epochs=_told(plan["epochs"]),
         batch_size=_told(plan["batch_size"]),
         initial=initial,
@@ -328,7 +323,9 @@ def sweep(
         seconds=time.perf_counter() - began,
         compile_seconds=cache.seconds() - before,
         versions=versions(),
-        limits={h.name: h.limits for h in composed(what).hypers if h.name in given} if isinstance(what, Rule) else {},
+        limits={h.name: h.limits for h in for_training(what).hypers if h.name in given}
+        if isinstance(what, Rule)
+        else {},
     )
 
 
@@ -389,18 +386,17 @@ def _each(name: str, value: Any, points: int) -> list[Any]:
     """A schedule, a number of epochs or a batch size for each point."""
     given = [value] * points if _is_one(value) else value
     values = [getattr(v, "item", lambda v=v: v)() for v in given]
+    if name == "schedule":
+        return [schedules.get(v) for v in values]
     for one in dict.fromkeys(values):
-        if name == "schedule":
-            if one not in SCHEDULES:
-                raise InputError("schedule", expected="one of " + ", ".join(SCHEDULES), got=repr(one))
-        elif isinstance(one, bool) or not isinstance(one, int) or one < 1:
+        if isinstance(one, bool) or not isinstance(one, int) or one < 1:
             raise InputError(name, expected="a whole number, 1 or more", got=repr(one))
     return values
 
 
 def _is_one(value: Any) -> bool:
     """One value for all points, and no sequence of them."""
-    return isinstance(value, str | int | float | np.generic)
+    return isinstance(value, str | int | float | np.generic | Schedule | WarmUp) or callable(value)
 
 
 def _told(values: list[Any]) -> Any:
@@ -435,7 +431,7 @@ def _each_beta(hypers: Mapping[str, Any], what: Any) -> dict[str, Any]:
 def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
     """All of the rule's hyperparameters, checked, [points]."""
     for name, values in given.items():
-        hyper = rule.hyper(name)
+        hyper = rule.setting(name)
         for value in np.unique(values) if values.dtype.kind != "f" else values[[np.argmin(values), np.argmax(values)]]:
             hyper.validate(value.item(), rule.name)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -466,8 +462,8 @@ def choose(
         except NotBatchable as error:
             reason = f"no kernel for {error}"
     try:
-        hypers = {h.name: np.full(1, h.default) for h in composed(rule).hypers}
-        engines.train_lanes(_few(task, size), composed(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
+        hypers = {h.name: np.full(1, h.default) for h in for_training(rule).hypers}
+        engines.train_lanes(_few(task, size), for_training(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
     except NotBatchable as error:
         return "one by one", f"the model cannot be batched: {error}"
     return "vmap", reason
@@ -482,13 +478,15 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
     if found.engine != "kernel" or not isinstance(what, Rule) or isinstance(found.batch_size, tuple):
         return None
     lanes, size = min(found.lanes, 1_024), min(found.batch_size, task.samples // 9 or 1)
-    hypers = {h.name: np.full(lanes, h.default) for h in composed(what).hypers}
+    hypers = {h.name: np.full(lanes, h.default) for h in for_training(what).hypers}
     count = 9 * size
     part = _few(task, count)
     took: dict[int, list[float]] = {1: [], 33: []}
     for epochs in (1, 1, 33, 1, 33):  # the first builds what the others need; with one apart is what is done once
         began = time.perf_counter()
-        engines.train_lanes(part, composed(what), hypers, [0] * lanes, epochs=epochs, batch_size=size, engine="vmap")
+        engines.train_lanes(
+            part, for_training(what), hypers, [0] * lanes, epochs=epochs, batch_size=size, engine="vmap"
+        )
         took[epochs].append(time.perf_counter() - began)
     epochs = found.epochs if isinstance(found.epochs, int) else max(found.epochs)
     slow = (min(took[33]) - min(took[1])) / (32 * 9) / lanes * epochs * -(-task.samples // size)
@@ -503,7 +501,7 @@ def _few(task: Problem, size: int) -> Problem:
 
 
 def one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: str, epochs: int,
+    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: Schedule, epochs: int,
     batch_size: int, init: Init = "same", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
     """Train these points with these seeds, [lanes] each, a training after the other: what cannot be batched."""

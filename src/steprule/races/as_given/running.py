@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from steprule import schedules
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hardware import hardware
@@ -20,6 +21,7 @@ from steprule.races.as_given import store
 from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORIAL_INIT, Entry
 from steprule.races.difference import warn_of_unknown
+from steprule.schedules import Given, Schedule
 from steprule.shown import Shown
 from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, work_of
 from steprule.training import Optimizable, batch_size_of, name_of, one_or_more, resolve, seeds_of, train, versions
@@ -85,9 +87,10 @@ def compare(
     seeds: int | Iterable[int] = 20,
     out: str | Path | None = None,
     *,
-    epochs: int = 2,
+    epochs: int | None = None,
     batch_size: int | None = None,
     init: Init | None = None,
+    schedule: Given = "constant",
     progress: Progress | None = None,
     told: Callable[[Estimate], None] | None = None,
     measure: bool = False,
@@ -103,6 +106,7 @@ def compare(
         epochs: as in `steprule.train`.
         batch_size: as in `steprule.train`.
         init: as in `steprule.train`; None for "tutorial" with the tutorial's runs, else "same".
+        schedule: of the learning rate, for all, as in `steprule.train`.
         progress: called before each run.
         told: called with what it will take, before anything is trained or written; what it raises ends it.
         measure: whether seconds and memory are measured for `told` even where the race is short.
@@ -117,8 +121,10 @@ def compare(
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in one_or_more(rules))
     how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
-    epochs, size = whole("epochs", epochs, 1), batch_size_of(task, batch_size, 10)
-    if not (task is catalogue.get(BOOKS) and (epochs, size, how) == BOOKS_SETTINGS):
+    epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
+    size = batch_size_of(task, batch_size, task.batch_size)
+    planned = schedules.get(schedule)
+    if not (task is catalogue.get(BOOKS) and (epochs, size, how, planned.name) == BOOKS_SETTINGS):
         # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
         entries = tuple(replace(e, book=()) if e in TUTORIAL else e for e in entries)
     numbers = seeds_of(seeds)
@@ -126,6 +132,7 @@ def compare(
         "epochs": epochs,
         "batch_size": size,
         "init": how,
+        **_stated(planned, task, epochs, size),
         "versions": versions(),
         "problem": {"name": task.name, **stated.of_problem(task)},
         "entries": [e.to_spec(task) for e in entries],
@@ -146,7 +153,9 @@ def compare(
         for done, (seed, entry) in enumerate(todo):
             if progress:
                 progress(kept + done, total, entry.label)
-            runs[entry.label, seed] = train(entry.optimizer, task, seed, epochs, size, init=how, **entry.hypers)
+            runs[entry.label, seed] = train(
+                entry.optimizer, task, seed, epochs, size, init=how, schedule=planned, **entry.hypers
+            )  # fmt: skip
             if path and entry is entries[-1]:
                 store.save(path, spec, runs)
                 saved = len(runs)
@@ -156,6 +165,14 @@ def compare(
     wanted = {(e.label, s) for e in entries for s in numbers}
     mine = {key: run for key, run in runs.items() if key in wanted}
     return Comparison(task, entries, numbers, spec, mine, time.perf_counter() - began, kept, hardware(), path)
+
+
+def _stated(planned: Schedule, task: Problem, epochs: int, batch_size: int) -> dict[str, Any]:
+    """The schedule; {} for a learning rate that stays, as results say nothing of it that are older than schedules here."""
+    if planned.name == "constant":
+        return {}
+    own = stated.of_schedules([planned], {task.name: steps_of(task, epochs, batch_size)})
+    return {"schedule": planned.name, **({"functions": own} if own else {})}
 
 
 def _estimate(

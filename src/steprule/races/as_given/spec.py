@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from steprule.problems.problem import Init, Problem
 from steprule.races import stated
-from steprule.rules.parts import composed
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.training import Optimizable, resolve
 
@@ -35,7 +35,11 @@ class Entry:
     def to_spec(self, task: Problem) -> dict[str, Any]:
         """What decides its results, as plain values; `task` lends a class its first parameters."""
         what = resolve(self.optimizer)
-        hypers = composed(what).bind(self.hypers) if isinstance(what, Rule) else self.hypers
+        hypers = self.hypers
+        if isinstance(what, Rule):
+            rule = for_training(what)
+            bound = rule.bind(self.hypers)
+            hypers = {n: bound[n] for n in rule.settings}
         return {"label": self.label, **stated.of_optimizer(what, hypers, task, shown=hypers)}
 
 
@@ -68,5 +72,5 @@ TUTORIAL: tuple[Entry, ...] = (
 TUTORIAL_INIT: Init = "tutorial"
 BOOKS = "airfoil"
 """The problem of the book's figures."""
-BOOKS_SETTINGS = (2, 10, TUTORIAL_INIT)
-"""Epochs, batch size and initialisation of the book's figures."""
+BOOKS_SETTINGS = (2, 10, TUTORIAL_INIT, "constant")
+"""Epochs, batch size, initialisation and schedule of the book's figures."""

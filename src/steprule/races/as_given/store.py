@@ -97,4 +97,5 @@ def _run(row: dict[str, Any], spec: dict[str, Any]) -> Run:
         losses=np.array(row["losses"], dtype=np.float64),
         parameters=(),
         versions=spec["versions"],
+        schedule=spec.get("schedule", "constant"),
     )
