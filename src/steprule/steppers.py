@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from steprule.compiler import eager
-from steprule.errors import InputTypeError, unknown_name
+from steprule.errors import InputTypeError, RuleError, unknown_name
 from steprule.foreign import refusal
+from steprule.optim import from_rule
 from steprule.rules.parts import clip_by_norm, for_training, has
 from steprule.rules.rule import Rule
 
+LARGE = 1_000_000
+"""Parameters of a large model."""
 Make = Callable[..., torch.optim.Optimizer]
 T = TypeVar("T")
 
@@ -262,6 +265,32 @@ class ClassStepper:
 def _norm(gradients: list[Tensor]) -> float:
     """The norm of all gradients together."""
     return math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in gradients))
+
+
+class LargeStepper(ClassStepper):
+    """A rule's compiled class on a large model: the same rule, with its kernels, whose numbers differ by rounding."""
+
+    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+        own = for_training(rule)
+        bound = own.bind(hypers)
+        made = from_rule(rule)
+        super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, WAYS[0])
+        self.hypers = {n: bound[n] for n in own.settings}
+
+
+def stepper_of(rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> Stepper:
+    """What steps a model by a rule: the author's function, or for a million parameters and more the rule's compiled class."""
+    if is_large(model):
+        try:
+            return LargeStepper(rule, model, hypers)
+        except RuleError:  # its numbers have names that torch's optimizers use for something else
+            pass
+    return RuleStepper(rule, model, hypers)
+
+
+def is_large(model: nn.Module) -> bool:
+    """Whether a model keeps a core busy alone: lanes of it gain nothing together, and its step is worth a compiled kernel."""
+    return sum(p.numel() for p in model.parameters()) >= LARGE
 
 
 def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:

@@ -32,7 +32,7 @@ from steprule.problems.source import Source, stream
 from steprule.rules.load import load_object
 from steprule.rules.rule import Rule
 from steprule.shown import Shown, sparkline
-from steprule.steppers import WAYS, ClassStepper, DivergedError, RuleStepper, Stepper, Way, by_some_way, parameters_of
+from steprule.steppers import WAYS, ClassStepper, DivergedError, Stepper, Way, by_some_way, parameters_of, stepper_of
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
@@ -237,6 +237,8 @@ class Training:
         self.device, self.facts = device, facts_of(task)
         self.model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(device)
         self.data = task.parts["train"].on(device)
+        self.done = 0
+        """Steps."""
         self.alive = True
         """Whether the optimizer still steps: some raise at numbers that are not finite."""
         self.cards = [device] if device.type == "cuda" else []
@@ -244,7 +246,7 @@ class Training:
         with drawing(self.cards):
             torch.manual_seed(stream(seed, 2))
             if isinstance(what, Rule):
-                self.stepper = RuleStepper(what, self.model, hypers)
+                self.stepper = stepper_of(what, self.model, hypers)
             else:
                 self.stepper = ClassStepper(what, name_of(what), self.model, hypers, way)
             self.drawn = torch.random.get_rng_state()
@@ -265,6 +267,9 @@ class Training:
         """
         seen = 0
         for t, (data, count) in enumerate(self.data.batches(self.batch_size, self.epochs, self.seed), 1):
+            if t <= self.done:
+                seen += count
+                continue
             drawn = stream(self.seed, (2, t)) if self.facts.draws else 0
             first: list[Tensor] = []
 
@@ -287,8 +292,18 @@ class Training:
             except DivergedError:
                 self.alive = False
             took = time.perf_counter() - began
-            before, seen = seen, seen + count
+            before, seen, self.done = seen, seen + count, t
             yield before, seen, took, float(first[0]) if self.alive and first else math.nan
+
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on, with which `go_on` goes on; inside of `seeded`."""
+        own = {"model": self.model, "stepper": self.stepper, "alive": self.alive, "done": self.done}
+        return {**own, "drawn": torch.random.get_rng_state()}
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Take up a training where its `state` was taken; inside of `seeded`."""
+        self.model, self.stepper, self.alive, self.done = (state[n] for n in ("model", "stepper", "alive", "done"))
+        torch.random.set_rng_state(state["drawn"])
 
     def measured(self, part: str = "train") -> float:
         """The loss on all samples of a part, in eval mode."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from steprule.errors import InputError
 from steprule.hardware import memory_held
@@ -55,9 +56,8 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
 
 
 def _costs(spec: Spec, chains: Sequence[Chain]) -> dict[Chain, Cost]:
-    with alone():  # as a worker trains
-        alike = {(chain.problem, chain.label): chain for chain in chains}  # whatever their schedule
-        costs = {key: _cost(spec, chain) for key, chain in alike.items()}
+    alike = {(chain.problem, chain.label): chain for chain in chains}  # whatever their schedule
+    costs = {key: _cost(spec, chain) for key, chain in alike.items()}
     return {chain: costs[chain.problem, chain.label] for chain in chains}
 
 
@@ -100,7 +100,7 @@ def _serial(spec: Spec, chain: Chain, seconds: float, lanes: int, workers: int) 
 
 def _cost(spec: Spec, chain: Chain) -> Cost:
     plan, runner, task = spec.plans[chain.problem], spec.runner(chain.label), spec.problem(chain.problem)
-    return cost_of(
-        task, runner.what, runner.middle, min(spec.studies * spec.trials, spec.block(task.name, runner.label)),
-        spec.studies, batch_size=plan.batch_size, engine=plan.engine, device=spec.device,
-    )  # fmt: skip
+    lanes = min(spec.studies * spec.trials, spec.block(task.name, runner.label))
+    how: dict[str, Any] = {"batch_size": plan.batch_size, "engine": plan.engine, "device": spec.device}
+    with alone(plan.threads):  # as a worker trains
+        return cost_of(task, runner.what, runner.middle, lanes, spec.studies, **how)

@@ -121,7 +121,7 @@ def run(
     # In an order that mixes problems and rules: workers then seldom build the same kernel at the same time.
     queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
     if queue:
-        with engine_of(spec, engine, workers, address, sum(len(b.lanes) for _, b in queue)) as (submit, slots):
+        with engine_of(spec, store, engine, workers, address, sum(len(b.lanes) for _, b in queue)) as (submit, slots):
             while queue or pending:
                 while queue and len(pending) < slots:
                     chain, block = queue.pop(0)
@@ -162,7 +162,7 @@ def remaining(spec: Spec, store: Store, shard: tuple[int, int] = (0, 1)) -> dict
 
 @contextmanager
 def engine_of(
-    spec: Spec, name: str, workers: int | None, address: str | None, lanes: int
+    spec: Spec, store: Store, name: str, workers: int | None, address: str | None, lanes: int
 ) -> Iterator[tuple[Submit, int]]:
     """What takes blocks, and how many it should hold at once."""
     if name not in ENGINES:
@@ -170,19 +170,19 @@ def engine_of(
     if name == "ray":
         from steprule.races.on_ray import cluster
 
-        with cluster(_packed(spec), address) as taken:
+        with cluster(_packed(spec, store, shared=False), address) as taken:
             yield taken
         return
     count = whole("workers", workers, 1) if workers is not None else workers_for(spec, lanes)
     if count > 1:
         try:
-            sent = _packed(spec)
+            sent = _packed(spec, store)
         except InputError:
             if workers is not None:
                 raise
             count = 1  # it can still be raced in this process
     if count == 1:
-        package = work.package_of(spec)
+        package = work.package_of(spec, store)
         yield lambda block: _finished(work.train_block(package, block)), 1
         return
     import loky
@@ -225,10 +225,10 @@ def _without_hangup() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _packed(spec: Spec) -> bytes:
+def _packed(spec: Spec, store: Store, *, shared: bool = True) -> bytes:
     """The race for other processes. Raises `InputError` where something in it cannot be sent."""
     try:
-        return work.packed(spec)
+        return work.packed(spec, store, shared=shared)
     except Exception as error:
         got = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "With --workers 1 it runs in this process."
@@ -242,7 +242,7 @@ def _finished(result: tuple[dict[str, Any], float]) -> Future[tuple[dict[str, An
 
 
 def workers_for(spec: Spec, lanes: int) -> int:
-    """All cores where the work is worth their start, which takes seconds, as far as memory goes."""
+    """All cores where the work is worth their start, which takes seconds, as far as memory goes and trainings do not take them all."""
     costs = []
     for task in spec.problems:
         plan = spec.plans[task.name]
@@ -251,11 +251,11 @@ def workers_for(spec: Spec, lanes: int) -> int:
         costs.append(slow * steps * sum(p.numel() for p in engines.blank(task).parameters()))
     if spec.device != "cpu" or lanes * float(np.mean(costs)) < SMALL:
         return 1
-    left = memory_left()
-    if left is None or cores() == 1:
-        return cores()
+    left, most = memory_left(), max(1, cores() // max(plan.threads for plan in spec.plans.values()))
+    if left is None or most == 1:
+        return most
     held = max(_held(spec, task, runner) for task in spec.problems for runner in spec.runners)
-    return max(1, min(cores(), left // (held + memory_held())))
+    return max(1, min(most, left // (held + memory_held())))
 
 
 def _held(spec: Spec, task: Problem, runner: Runner) -> int:

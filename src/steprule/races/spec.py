@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from steprule import rules as catalogue
 from steprule.counts import whole
@@ -24,8 +25,9 @@ from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule
 from steprule.schedules import one_or_more as schedules_of
+from steprule.steppers import is_large
 from steprule.sweeps.cost import LONG, work_of
-from steprule.sweeps.engine import Engine
+from steprule.sweeps.engine import Engine, blank
 from steprule.sweeps.running import Compile, choose
 from steprule.training import Optimizable, batch_size_of, check_device, name_of, one_or_more, resolve, versions
 
@@ -121,6 +123,8 @@ class Plan:
     engine: Engine
     block: int
     """Lanes whose results land together, where they are trained one by one."""
+    threads: int
+    """Of one training: 1, so that a core is a worker; all for a large model. Sums over threads have other last bits."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,7 @@ class Spec:
                     "blocks one by one": {n: p.block for n, p in self.plans.items()},
                     "seeds of each multiple of the winner's lr": self.around,
                     "engines": {n: p.engine for n, p in self.plans.items()},
+                    "threads of torch": {n: p.threads for n, p in self.plans.items()},
                 }
             )
         )
@@ -248,7 +253,9 @@ def spec_of(
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(planned)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
-        plans[task.name] = Plan(**plan, engine=engine, block=max(1, min(BLOCK, LONG // work_of(task, **plan))))
+        block = max(1, min(BLOCK, LONG // work_of(task, **plan)))
+        threads = torch.get_num_threads() if is_large(blank(task)) and engine == "one by one" else 1
+        plans[task.name] = Plan(**plan, engine=engine, block=block, threads=threads)
     return Spec(tasks, planned, runners, trials, seeds, fresh, plans, device, first_seed)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from steprule.errors import DataError, InputError, OutputError
 from steprule.files import write_aside
 from steprule.races.difference import ELSEWHERE, refuse_another, warn_of_unknown
+from steprule.races.partial import Partial
 from steprule.races.plan import Block, Chain, Phase
 
 Array = NDArray[Any]
@@ -112,6 +113,7 @@ class Store:
         table = self._columns(block, results).replace_schema_metadata({_BLOCK: json.dumps(about)})
         with write_aside(self.path(block)) as aside:
             pq.write_table(table, aside, write_page_checksum=True)
+        Partial(partial_of(self.folder, block), self.digest).clear()
 
     def load(self, block: Block) -> tuple[dict[str, Array], float] | None:
         """A finished block's results and seconds; None where it is not there. Raises `DataError` for a damaged file."""
@@ -179,6 +181,11 @@ class Store:
         columns |= {"hypers": _hypers(block), **{n: v for n, v in results.items() if n not in ("curve", "metrics")}}
         columns |= zip(self.metrics[block.chain.problem], results["metrics"].T, strict=True)
         return pa.table({**columns, "curve": list(results["curve"])}, schema=self._schema(block))
+
+
+def partial_of(folder: Path, block: Block) -> Path:
+    """Where the training of a block is kept that is under way."""
+    return folder / BLOCKS / f".{block.name}.partial"
 
 
 def read_spec(folder: Path) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from steprule import by_value
 from steprule.compiler.threads import one_thread
 from steprule.orphans import end_with
 from steprule.problems import problem as problems
+from steprule.races.partial import Partial
 from steprule.races.plan import Block
 from steprule.races.spec import Plan, Runner, Spec
+from steprule.races.store import Store, partial_of
 from steprule.rules.parts import for_training
 from steprule.schedules import Schedule
 from steprule.sweeps import engine as engines
-from steprule.sweeps.running import bound, one_by_one
+from steprule.sweeps.one_by_one import one_by_one
+from steprule.sweeps.running import bound
 
 Array = NDArray[Any]
 RESULTS = ("train", "validation", "test", "initial", "died_at", "curve", "metrics")
@@ -37,18 +41,23 @@ class Package:
     schedules: Mapping[str, Schedule]
     plans: Mapping[str, Plan]
     device: str
+    race: str
+    """The race's digest."""
+    folder: str | None
+    """Where long trainings are kept in their middle; None where no worker of another machine could write there."""
 
 
-def package_of(spec: Spec) -> Package:
-    """What a worker in this process needs."""
+def package_of(spec: Spec, store: Store, *, shared: bool = True) -> Package:
+    """What a worker needs that shares this machine's disk, or does not."""
     named = {p.name: p.name if p.name in problems.names() else p for p in spec.problems}
     planned = {s.name: s for s in spec.schedules}
-    return Package(named, {r.label: r for r in spec.runners}, planned, spec.plans, spec.device)
+    folder = str(store.folder.absolute()) if store.folder is not None and shared else None
+    return Package(named, {r.label: r for r in spec.runners}, planned, spec.plans, spec.device, store.digest, folder)
 
 
-def packed(spec: Spec) -> bytes:
+def packed(spec: Spec, store: Store, *, shared: bool = True) -> bytes:
     """The same as bytes, for workers in other processes and on other machines."""
-    return by_value.dumps(package_of(spec))
+    return by_value.dumps(package_of(spec, store, shared=shared))
 
 
 def unpacked(package: bytes) -> Package:
@@ -68,7 +77,7 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size}
     how["schedule"] = package.schedules[block.chain.schedule]
     given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
-    with alone():
+    with alone(plan.threads):
         if runner.is_rule and plan.engine != "one by one":
             rule = for_training(runner.what)
             full = bound(rule, given, len(lanes))
@@ -81,7 +90,9 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
             ]  # fmt: skip
         else:
             rows = np.arange(len(lanes))
-            parts = [(rows, one_by_one(task, runner.what, given, rows, lanes.seed, device=package.device, **how))]
+            keeper = Partial(partial_of(Path(package.folder), block), package.race) if package.folder else None
+            how |= {"device": package.device, "keeper": keeper}
+            parts = [(rows, one_by_one(task, runner.what, given, rows, lanes.seed, **how))]
     for part, outcome in parts:
         for name, values in found.items():
             values[part] = getattr(outcome, name)
@@ -117,14 +128,14 @@ def _of_this_worker() -> Package:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """torch and the kernels on this thread, for a sum over two threads has other bits; and what is too small for a float's
-    exponent is 0: lanes with wild settings are full of it, and a processor needs a hundred times as long for it."""
+def alone(use: int = 1) -> Iterator[None]:
+    """torch and the kernels on this thread, or on so many, for a sum over more threads has other bits; and what is too small for a
+    float's exponent is 0: lanes with wild settings are full of it, and a processor needs a hundred times as long for it."""
     threads, flushing = torch.get_num_threads(), float(torch.tensor(1e-308, dtype=torch.float64) * 0.1) == 0.0
-    torch.set_num_threads(1)
+    torch.set_num_threads(use)
     torch.set_flush_denormal(True)
     try:
-        with one_thread():
+        with one_thread() if use == 1 else nullcontext():
             yield
     finally:
         torch.set_flush_denormal(flushing)

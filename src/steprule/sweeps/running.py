@@ -19,26 +19,25 @@ from steprule.hyper import said
 from steprule.problems import problem as problems
 from steprule.problems import scoring
 from steprule.problems.facts import facts_of
-from steprule.problems.problem import PARTS, Init, Problem
+from steprule.problems.problem import Init, Problem
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule, WarmUp
 from steprule.shown import Shown
-from steprule.steppers import Way
+from steprule.steppers import is_large
 from steprule.sweeps import engine as engines
 from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, work_of
-from steprule.sweeps.engine import WINDOWS, Engine, Outcome
+from steprule.sweeps.engine import WINDOWS, Engine
 from steprule.sweeps.kernel import NotBatchable
+from steprule.sweeps.one_by_one import one_by_one
 from steprule.training import (
     Optimizable,
-    Training,
     batch_size_of,
     check_device,
     name_of,
     resolve,
     seeds_of,
     versions,
-    with_some_way,
 )
 
 Compile = bool | Literal["auto"]
@@ -450,6 +449,8 @@ def choose(
         return "one by one", reason
     if not isinstance(task.features, Tensor) or not isinstance(task.targets, Tensor):
         return "one by one", "a model of several inputs"
+    if compile == "auto" and is_large(engines.blank(task)):
+        return "one by one", "a model of a million parameters or more, which keeps the cores busy alone"
     count, size = task.samples, plan["batch_size"]
     steps = plan["epochs"] * -(-count // size)
     work = lanes * steps * sum(p.numel() for p in engines.blank(task).parameters())
@@ -498,42 +499,3 @@ def _few(task: Problem, size: int) -> Problem:
     """The problem with its first samples, as one tries something out with it."""
     few = {"features": task.features[:size], "targets": task.targets[:size]}
     return replace(task, **few, validation=None, test=None, metrics={})
-
-
-def one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: Schedule, epochs: int,
-    batch_size: int, init: Init = "same", device: str = "cpu",
-) -> Outcome:  # fmt: skip
-    """Train these points with these seeds, [lanes] each, a training after the other: what cannot be batched."""
-    found: dict[str, list[Any]] = {n: [] for n in (*PARTS, "initial", "died_at", "curve", "metrics")}
-    where = check_device(device)
-    for k, seed in zip(points, seeds, strict=True):
-        own = {n: v[k].item() for n, v in given.items()}
-        how: dict[str, Any] = {"init": init, "schedule": schedule, "device": where}
-        train_once = partial(_trained, task, what, own, int(seed), epochs, batch_size, how)
-        training, initial, losses = with_some_way(what, train_once)
-        found["initial"].append(initial)
-        for part in PARTS:
-            found[part].append(training.measured(part) if part in task.parts else np.nan)
-        found["metrics"].append(scoring.row_of(task, training.scored()))
-        bad = np.flatnonzero(~np.isfinite(losses))
-        found["died_at"].append(int(bad[0]) + 1 if len(bad) else 0)
-        found["curve"].append(engines.curve_of(losses))
-    return Outcome(**{n: np.array(v) for n, v in found.items()})
-
-
-def _trained(
-    task: Problem,
-    what: Any,
-    hypers: Mapping[str, Any],
-    seed: int,
-    epochs: int,
-    batch_size: int,
-    how: Mapping[str, Any],
-    way: Way,
-) -> tuple[Training, float, Array]:
-    """A training at its end, its loss before the first step, and the loss of each batch."""
-    training = Training(task, what, hypers, seed, epochs, batch_size, way=way, **how)
-    initial = training.measured()
-    with training.seeded():
-        return training, initial, np.array([loss for _, _, _, loss in training.steps()])

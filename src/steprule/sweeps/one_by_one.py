@@ -1,0 +1,87 @@
+"""Train lanes one after the other: what cannot be batched, and what is so large that nothing is gained by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule.problems import scoring
+from steprule.problems.problem import PARTS, Init, Problem
+from steprule.schedules import Schedule
+from steprule.steppers import WAYS, UnsuitedError, Way
+from steprule.sweeps.engine import Outcome, curve_of
+from steprule.training import Training, check_device, with_some_way
+
+Array = NDArray[Any]
+
+
+class Keeper(Protocol):
+    """Keeps a training that is under way, so that one who is interrupted goes on in its middle."""
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last; None where nothing was."""
+
+    def save(self, **state: Any) -> None:
+        """Save this where enough time has passed since the last."""
+
+
+class _Nobody:
+    def load(self) -> None:
+        return None
+
+    def save(self, **state: Any) -> None:
+        pass
+
+
+def one_by_one(
+    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: Schedule, epochs: int,
+    batch_size: int, init: Init = "same", device: str = "cpu", keeper: Keeper | None = None,
+) -> Outcome:  # fmt: skip
+    """Train these points with these seeds, [lanes] each, a training after the other."""
+    keeper = keeper or _Nobody()
+    begun = keeper.load() or {}
+    found: dict[str, list[Any]] = begun.get(
+        "found", {n: [] for n in (*PARTS, "initial", "died_at", "curve", "metrics")}
+    )
+    where = check_device(device)
+    for lane in range(len(found["initial"]), len(points)):
+        own = {n: v[points[lane]].item() for n, v in given.items()}
+        how: dict[str, Any] = {"init": init, "schedule": schedule, "device": where}
+        middle = begun if begun.get("lane") == lane else {}
+        kept = partial(keeper.save, found=found, lane=lane)
+        train_once = partial(_trained, task, what, own, int(seeds[lane]), epochs, batch_size, how, middle, kept)
+        training, initial, losses = with_some_way(what, train_once)
+        found["initial"].append(initial)
+        for part in PARTS:
+            found[part].append(training.measured(part) if part in task.parts else np.nan)
+        found["metrics"].append(scoring.row_of(task, training.scored()))
+        bad = np.flatnonzero(~np.isfinite(losses))
+        found["died_at"].append(int(bad[0]) + 1 if len(bad) else 0)
+        found["curve"].append(curve_of(losses))
+    return Outcome(**{n: np.array(v) for n, v in found.items()})
+
+
+def _trained(
+    task: Problem, what: Any, hypers: Mapping[str, Any], seed: int, epochs: int, batch_size: int, how: Mapping[str, Any],
+    begun: Mapping[str, Any], kept: Any, way: Way,
+) -> tuple[Training, float, Array]:  # fmt: skip
+    """A training at its end, its loss before the first step, and the loss of each batch.
+
+    `begun` is one that was kept in its middle; `kept` keeps this one.
+    """
+    if begun and WAYS.index(way) < WAYS.index(begun["way"]):
+        raise UnsuitedError  # it was tried then
+    training = Training(task, what, hypers, seed, epochs, batch_size, way=way, **how)
+    goes_on = bool(begun) and way == begun["way"]
+    initial, losses = (begun["initial"], list(begun["losses"])) if goes_on else (training.measured(), [])
+    with training.seeded():
+        if goes_on:
+            training.go_on(begun["state"])
+        for _, _, _, loss in training.steps():
+            losses.append(loss)
+            kept(initial=initial, losses=losses, way=way, state=training.state)
+    return training, initial, np.array(losses)

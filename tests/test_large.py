@@ -1,0 +1,215 @@
+"""Large models: stepped by the rule's kernels, one by one on all cores, and kept in the middle of a training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor, nn
+
+import steprule
+from steprule.problems.source import batches
+from steprule.races import partial
+from steprule.races.racing import spec_of
+from steprule.steppers import LARGE, LargeStepper, RuleStepper, stepper_of
+from steprule.sweeps import one_by_one as lanes
+
+CLOSE = 2e-5
+
+
+def wide(width: int = 1_000, samples: int = 24) -> steprule.Problem:
+    """A layer of `width` x `width`: a million parameters."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(samples, width, generator=generator)
+    y = torch.randn(samples, width, generator=generator)
+    model = lambda: nn.Linear(width, width)  # noqa: E731
+    return steprule.Problem("wide", "", x, y, model, nn.functional.mse_loss, batch_size=10, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "theirs", "hypers"),
+    [
+        ("adam", torch.optim.Adam, {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6}),
+        ("sgd", torch.optim.SGD, {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01}),
+    ],
+)
+def test_a_large_model_is_trained_as_by_torch(rule: str, theirs: Any, hypers: dict[str, Any]) -> None:
+    task = wide()
+    assert sum(p.numel() for p in task.model().parameters()) >= LARGE
+    model = task.initial_model(0, "same", torch_class=True)
+    optimizer = theirs(model.parameters(), **hypers)
+    for rows in batches(task.samples, 10, 2, 0):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(task.features[rows]), task.targets[rows]).backward()
+        optimizer.step()
+    found = steprule.train(rule, task, **hypers)
+    for ours, p in zip(found.parameters, model.parameters(), strict=True):
+        assert np.allclose(ours, p.detach().numpy(), rtol=CLOSE, atol=CLOSE)
+    assert {n: found.hypers[n] for n in ("lr", "weight_decay")} == {
+        "weight_decay": 0.0,
+        **{n: hypers[n] for n in hypers if n in ("lr", "weight_decay")},
+    }
+
+
+def test_who_steps_it() -> None:
+    rule = steprule.rules.resolve("adam")
+    assert isinstance(stepper_of(rule, nn.Linear(10, 10), {}), RuleStepper)
+    assert isinstance(stepper_of(rule, nn.Linear(1_000, 1_000), {}), LargeStepper)
+
+    @steprule.rule
+    def strange(p, g, step, *, lr: steprule.hyper.Rate = 0.1):  # type: ignore[no-untyped-def]
+        step = step + g
+        return p - lr * step, step
+
+    assert isinstance(stepper_of(strange, nn.Linear(1_000, 1_000), {}), RuleStepper)  # no class can have a slot `step`
+
+
+def test_lanes_of_a_large_model_go_one_by_one_on_all_cores() -> None:
+    found = steprule.sweep("adam", wide(), {"lr": [1e-3, 1e-2]}, epochs=1)
+    assert found.engine.startswith("one by one: a model of a million parameters")
+    spec = spec_of("adam", [wide(), "airfoil-linear"])
+    assert {n: p.threads for n, p in spec.plans.items()} == {"wide": torch.get_num_threads(), "airfoil-linear": 1}
+    assert spec.block("wide", "adam") < 20
+
+
+class _Keeper:
+    """Ends a training behind a step, and gives what was saved then."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.saves, self.kept = after, 0, b""
+
+    def load(self) -> dict[str, Any] | None:
+        return steprule.by_value.loads(self.kept) if self.kept else None
+
+    def save(self, *, state: Any, **rest: Any) -> None:
+        self.saves += 1
+        if self.saves == self.after:
+            self.kept = steprule.by_value.dumps({**rest, "state": state()})
+            raise KeyboardInterrupt
+
+
+class Noisy(torch.optim.SGD):
+    """Draws in each step, and counts its steps outside of its state."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad += torch.randn(p.shape) / self.steps
+        return super().step(closure)
+
+
+def dropped() -> steprule.Problem:
+    """With dropout, a batch norm and a metric."""
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
+    body = lambda: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))  # noqa: E731
+    metrics = {"most": lambda outputs, targets: (outputs - targets).abs().max()}
+    return steprule.Problem(
+        "dropped", "", x, x.sum(1, keepdim=True), body, nn.functional.mse_loss, batch_size=20, epochs=3, metrics=metrics,
+        validation=(x[:20], x[:20].sum(1, keepdim=True)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "what", ["adam", torch.optim.AdamW, Noisy, torch.optim.LBFGS], ids=lambda w: getattr(w, "__name__", w)
+)
+@pytest.mark.parametrize("after", [1, 4, 12, 13])
+def test_a_training_goes_on_in_its_middle(what: Any, after: int) -> None:
+    """Three trainings of nine steps, of which the first, the fourth, the ninth of the first, or one of the second is the last one."""
+    task = dropped()
+    resolved = steprule.training.resolve(what)
+    given = {"lr": np.array([0.01, 0.02, 0.03])}
+    seeds = np.array([0, 1, 1])
+    how: dict[str, Any] = {"schedule": steprule.schedules.get("cosine"), "epochs": 3, "batch_size": 20}
+    whole = lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how)
+    keeper = _Keeper(after)
+    with pytest.raises(KeyboardInterrupt):
+        lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
+    before = keeper.saves
+    again = lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
+    assert keeper.saves - before == 27 - after
+    for name in ("train", "validation", "initial", "died_at", "curve", "metrics"):
+        assert np.array_equal(getattr(again, name), getattr(whole, name), equal_nan=True), name
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch, steprule
+from steprule.races import partial
+from torch import nn
+partial.EVERY = 0.0
+
+class Counted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(5, 1)
+    def forward(self, x):
+        if self.training:
+            with open(sys.argv[2], "a") as told:
+                told.write("x")
+        return self.body(x)
+
+if __name__ == "__main__":
+    x = torch.randn(2_000, 5, generator=torch.Generator().manual_seed(1))
+    task = steprule.Problem("slow", "", x, x.sum(1, keepdim=True), Counted, nn.functional.mse_loss, batch_size=1, epochs=1)
+    who = steprule.races.Competitor(torch.optim.Adam, label="adam")
+    steprule.race(who, task, trials=1, seeds=1, fresh=1, schedules="constant", workers=int(sys.argv[3]), out=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_race_that_is_killed_goes_on_in_the_middle_of_a_training(workers: int, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(SCRIPT)
+
+    def run(name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, script, tmp_path / name, tmp_path / f"{name}.txt", str(workers)])
+
+    assert run("whole").wait() == 0
+    child = run("parts")
+    told = tmp_path / "parts.txt"
+    while not told.exists() or told.stat().st_size < 700:
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    killed = told.stat().st_size
+    assert list((tmp_path / "parts/blocks").glob(".*.partial"))
+    assert not list((tmp_path / "parts/blocks").glob("[!.]*"))
+    assert run("parts").wait() == 0
+    whole, parts = (pq.read_table(tmp_path / name / "results.parquet") for name in ("whole", "parts"))
+    assert whole.drop_columns(["hypers"]).equals(parts.drop_columns(["hypers"]))
+    steps = (tmp_path / "whole.txt").stat().st_size
+    assert told.stat().st_size < steps + 50, f"{killed} steps were made again"
+    assert not list((tmp_path / "parts/blocks").glob(".*.partial"))
+
+
+def test_what_was_kept_and_is_of_no_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "EVERY", 0.0)
+    kept = partial.Partial(tmp_path / ".block.partial", "race")
+    assert kept.load() is None
+    kept.save(lane=0, state=lambda: {"a": 1})
+    assert kept.load() == {"lane": 0, "state": {"a": 1}}
+    assert partial.Partial(kept.path, "another race").load() is None
+    whole = kept.path.read_bytes()
+    kept.path.write_bytes(whole[: len(whole) // 2])
+    assert kept.load() is None  # cut off
+    kept.path.write_bytes(whole)
+    kept.save(lane=1, state=lambda: {"a": (x for x in "ab")})  # cannot be pickled: what was there stays
+    assert kept.load() == {"lane": 0, "state": {"a": 1}}
+    kept.clear()
+    assert not list(tmp_path.iterdir())
+    kept.clear()
