@@ -199,11 +199,18 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
     for row in result.rows:
         book = (f"{b:.6f} {_INSIDE[i]}".strip() for b, i in row.beside_book)
         label = row.label + (f" ({row.diverged} of {row.seeds} diverged)" if row.diverged else "")
-        own = (label, row.spread, row.middle, f"{row.seconds:.3f}")
+        scores = (f"{v:.4g}" if math.isfinite(v) else "-" for v in row.metrics.values())
+        own = (label, row.spread, row.middle, f"{row.seconds:.3f}", *scores)
         rows.append((*own, "\n".join(book) or "-") if books else own)
-    heads = ("", "mean ± sd", "95 % of seeds", "s a run", *(["book's figure"] if books else []))
+    metrics = result.rows[0].metrics if result.rows else {}
+    heads = ("", "mean ± sd", "95 % of seeds", "s a run", *metrics, *(["book's figure"] if books else []))
     count = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
-    output.table(f"{result.problem.name}: final training loss over {count}", heads, rows, left=(0, 4))
+    output.table(
+        f"{result.problem.name}: final training loss over {count}",
+        heads,
+        rows,
+        left=(0, len(heads) - 1) if books else (0,),
+    )
     floor = f"The {result.floor_name}: {result.floor:.8g}. " if result.floor is not None else ""
     kept = f", {result.kept} runs were there already" if result.kept else ""
     output.say(f"\n{floor}{result.seconds:.1f} s{kept}.")
