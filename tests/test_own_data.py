@@ -312,7 +312,8 @@ def test_two_workers_find_the_same(name: str, in_folder: Path, capsys: pytest.Ca
     command = ["race", *RACERS, "--on", f"own.py:{name}", "--on", "airfoil-linear", *sized(2, 2, 2, "linear")]
     for workers in ("1", "2"):
         assert main([*command, "--workers", workers, "--out", workers]) == 0
-    assert "test accuracy" in capsys.readouterr().out
+    shown = capsys.readouterr().out.split("On the test samples, means over the winners' runs:")
+    assert [part.split()[:2] for part in shown[1:]] == [["accuracy", "halves"]] * 2
     assert "test accuracy" in Path("2/report.html").read_text()
     assert Path("1/results.parquet").read_bytes() == Path("2/results.parquet").read_bytes()
     assert main(["race", "sgd", "--on", f"own.py:{name}", "--trials", "0", "--seeds", "2", "--out", "given"]) == 0
