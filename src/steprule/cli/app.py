@@ -369,7 +369,6 @@ def sweep(
         (
             *(said(result.hypers[n][k].item(), 4, of.get(n)) for n in drawn),
             *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
-            *(f"{v[k].mean():.4g}" for own in result.metrics.values() for v in own.values()),
         )
         for k in order
     ]
@@ -378,8 +377,9 @@ def sweep(
     title += f", means of {seeds} seeds" if seeds > 1 else ""
     if len(order):
         output.say(title)
-        metrics = [f"{part} {name}" for part, own in result.metrics.items() for name in own]
-        output.table("", (*drawn, *result.measured, *metrics), rows, left=())
+        output.table("", (*drawn, *result.measured), rows, left=())
+        if scores := result.scores_of(int(order[0])):
+            output.say(f"\nThe best: {scores}")
     else:
         output.say(f"{result.optimizer} on {result.problem}: no best, every point diverged with some seed.")
     for caution in result.cautions:
