@@ -280,6 +280,9 @@ def train(
     log: Annotated[
         str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called behind each step.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of the loss against the samples: .png or .svg.")
+    ] = None,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -287,12 +290,19 @@ def train(
     from steprule import training
     from steprule.cli import options, output
 
+    if out is not None:
+        from steprule.reports import training_charts
+
+        training_charts.check_ending(out)
+
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
     run = training.train(
         found, on, seed, epochs, batch_size, init=init, schedule=schedule, device=device,  # type: ignore[arg-type]
         log=options.log_of(log), **hypers,
     )  # fmt: skip
+    if out is not None:
+        training_charts.save(training_charts.of_run(run), out)
     if json:
         output.as_json(run.to_dict())
         return
@@ -301,6 +311,8 @@ def train(
     )
     how = f"{run.epochs} epochs, batch {run.batch_size}, seed {seed}, init {init}" + run.scheduled
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
+    if out is not None:
+        output.say(f"Written: {out}")
 
 
 @app.command()
@@ -320,7 +332,9 @@ def sweep(
         typer.Option("--compile/--no-compile", help="Compile the model, or not; if not given, when it pays."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every lane: .parquet or .json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Every lane, .parquet or .json; or a picture, .png or .svg.")
+    ] = None,
     settings: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -329,6 +343,10 @@ def sweep(
     from steprule.cli import options, output
     from steprule.hyper import said
 
+    if out is not None:
+        from steprule.reports import training_charts
+
+        training_charts.check_ending(out, (".parquet", ".json"))
     taker = options.taker_of(training.resolve(rule), rule, trains=True)
     found, known = taker.what, taker.hypers
     (fixed,) = options.settings_for([taker], settings or [])
@@ -339,7 +357,9 @@ def sweep(
             found, on, {**fixed, **drawn}, seeds, schedule=schedule, epochs=epochs, batch_size=batch_size,
             compile="auto" if compiled is None else compiled, device=device, progress=advance,
         )  # fmt: skip
-    if out is not None:
+    if out is not None and out.suffix.lower() in training_charts.PICTURES:
+        training_charts.save(training_charts.of_sweep(result), out)
+    elif out is not None:
         sweeps.save(result, out)
     if json:
         output.as_json(result.to_dict())
