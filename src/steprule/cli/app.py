@@ -286,6 +286,9 @@ def train(
     log: Annotated[
         str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called behind each step.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of the loss against the samples: .png or .svg.")
+    ] = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     settings: SetOption = None,
@@ -298,6 +301,11 @@ def train(
     from steprule.problems import scoring
     from steprule.sweeps import cost as costs
 
+    if out is not None:
+        from steprule.reports import training_charts
+
+        training_charts.check_ending(out)
+
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
     task = problems.get(on)
@@ -307,6 +315,8 @@ def train(
         found, task, seed, epochs, batch_size, init=init, schedule=schedule, device=device,  # type: ignore[arg-type]
         log=options.log_of(log), **hypers,
     )  # fmt: skip
+    if out is not None:
+        training_charts.save(training_charts.of_run(run), out)
     if json:
         output.as_json(run.to_dict())
         return
@@ -317,6 +327,8 @@ def train(
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
         output.say(scoring.in_words(run.metrics))
+    if out is not None:
+        output.say(f"Written: {out}")
 
 
 @app.command()
@@ -336,7 +348,9 @@ def sweep(
         typer.Option("--compile/--no-compile", help="Compile the model, or not; if not given, when it pays."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every lane: .parquet or .json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Every lane, .parquet or .json; or a picture, .png or .svg.")
+    ] = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     settings: SetOption = None,
@@ -347,6 +361,10 @@ def sweep(
     from steprule.cli import cost, options, output
     from steprule.hyper import said
 
+    if out is not None:
+        from steprule.reports import training_charts
+
+        training_charts.check_ending(out, (".parquet", ".json"))
     taker = options.taker_of(training.resolve(rule), rule, trains=True)
     found, of = taker.what, taker.hypers
     (fixed,) = options.settings_for([taker], settings or [])
@@ -359,7 +377,9 @@ def sweep(
     known = cost.known_first("sweep", dry_run=dry_run, yes=yes, json=json)
     with known as told, output.progress("sweep") as advance:
         result = sweeps.sweep(found, on, {**fixed, **drawn}, seeds, progress=advance, told=told, measure=dry_run, **how)
-    if out is not None:
+    if out is not None and out.suffix.lower() in training_charts.PICTURES:
+        training_charts.save(training_charts.of_sweep(result), out)
+    elif out is not None:
         sweeps.save(result, out)
     if json:
         output.as_json(result.to_dict())
