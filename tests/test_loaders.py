@@ -338,7 +338,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", REFUSED)
+# A worker that failed is waited for, five seconds.
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long) if n == "in a worker" else n for n in REFUSED]
+)
 def test_what_does_not_fit_is_one_line(name: str) -> None:
     make, words = REFUSED[name]
     with pytest.raises(StepruleError) as caught:

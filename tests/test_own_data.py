@@ -20,6 +20,7 @@ from steprule import Problem, metrics
 from steprule.cli import main
 from steprule.errors import StepruleError
 from steprule.problems.source import batches, stream
+from steprule.races import as_given
 
 F = nn.functional
 DRAWN = np.random.default_rng(0)
@@ -291,6 +292,18 @@ def test_a_race_on_a_strangers_file(name: str, in_folder: Path) -> None:
         steprule.race(RACERS, f"own.py:{name}", out="run", **SMALL)
 
 
+def test_settings_as_given(in_folder: Path) -> None:
+    Path("own.py").write_text(STRANGER)
+    entry = as_given.Entry("mine", torch.optim.SGD, {"lr": 0.1})
+    (first,), (again,) = (as_given.compare(entry, "own.py:arrays", 2, "run", epochs=1).rows for _ in range(2))
+    assert first == again
+    runs = [
+        steprule.train(torch.optim.SGD, "own.py:arrays", seed, 1, lr=0.1).metrics["test"]["accuracy"] for seed in (0, 1)
+    ]
+    assert first.metrics["test accuracy"] == pytest.approx(np.mean(runs))
+    assert first.to_dict()["metrics"]["test accuracy"] == first.metrics["test accuracy"]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["arrays", "stepped"])
 def test_two_workers_find_the_same(name: str, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -299,9 +312,12 @@ def test_two_workers_find_the_same(name: str, in_folder: Path, capsys: pytest.Ca
     command = ["race", *RACERS, "--on", f"own.py:{name}", "--on", "airfoil-linear", *sized(2, 2, 2, "linear")]
     for workers in ("1", "2"):
         assert main([*command, "--workers", workers, "--out", workers]) == 0
-    assert "test accuracy" in capsys.readouterr().out
+    shown = capsys.readouterr().out.split("On the test samples, means over the winners' runs:")
+    assert [part.split()[:2] for part in shown[1:]] == [["accuracy", "halves"]] * 2
     assert "test accuracy" in Path("2/report.html").read_text()
     assert Path("1/results.parquet").read_bytes() == Path("2/results.parquet").read_bytes()
+    assert main(["race", "sgd", "--on", f"own.py:{name}", "--trials", "0", "--seeds", "2", "--out", "given"]) == 0
+    assert "test accuracy" in " ".join(capsys.readouterr().out.split())
 
 
 def csv(text: str, **how: Any) -> Callable[[], Any]:
@@ -385,6 +401,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "metric of nan": (arrays(X, Y, nn.Linear, metrics={"bad": lambda a, b: float("nan")}), "metric bad on the train data: expected a number, got nan"),
     "metric of many": (arrays(X, Y, nn.Linear, metrics={"bad": lambda a, b: a}), "metric bad: expected one number, got a Tensor of shape [60, 1]"),
     "metric, shapes": (arrays(X, Y[:, None], lambda: nn.Linear(3, 1), F.mse_loss, metrics={"r2": lambda a, b: metrics.r2(a, b[:9])}), "expected one shape, got [60, 1] and [9, 1]"),
+    "accuracy of floats": (arrays(X, Y, nn.Linear, metrics="accuracy"), "metric accuracy: targets: expected classes, or 0 and 1, got "),
+    "r2 of one value": (arrays(X, np.ones(60), nn.Linear, metrics="r2"), "metric r2: targets: expected values that differ"),
+    "no model": (arrays(X, Y, lambda: None), "expected a function that makes a model, got one that makes a NoneType"),
     "two ways": (arrays(X, Y, nn.Linear, F.mse_loss, training_step=vague), "expected a loss or a training_step, got both"),
     "step": (arrays(X, Y[:, None], nn.Linear, training_step=vague), "training_step: expected one tensor without dimensions, the loss, got 2"),
     "step of nothing": (arrays(X, Y, nn.Linear, training_step=lambda m, b: None), "training_step: expected the loss, or parts with one called loss, got a NoneType"),

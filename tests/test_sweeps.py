@@ -517,7 +517,7 @@ def test_command(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--vary", "lr=0..1"], "above 0"),
         (["--vary", "lr=3"], "low..high"),
         (["--vary", "amsgrad"], "a range"),
-        (["--out", "lanes.csv"], ".parquet or .json"),
+        (["--out", "lanes.csv"], ".parquet, .json, .png or .svg"),
         (["--on", "mine.py:nothing"], "a steprule.Problem"),
         (["--on", "mine.py:wavy"], "wavy"),
         (["--on", "other.py:wave"], "nothing there"),

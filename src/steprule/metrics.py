@@ -20,7 +20,7 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
     """The share of samples whose class is the right one, 0 to 1.
 
     Outputs [samples, classes, ...] name the class of the largest, for class numbers [samples, ...]. Outputs of the targets' shape, or
-    [samples, 1], are logits of two classes: above 0 is class 1.
+    [samples, 1], are logits of two classes: above 0 is class 1, for targets of 0 and 1. Raises `InputError` for others.
 
     >>> import torch
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
@@ -29,7 +29,10 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
     if outputs.ndim == targets.ndim + 1 and (outputs.shape[1] > 1 or outputs.shape[2:] != targets.shape[1:]):
         found = outputs.argmax(1)
     else:
-        found, targets = outputs > 0, targets > 0.5
+        if not bool(((targets == 0) | (targets == 1)).all()):
+            strange = next(t for t in targets.reshape(-1).tolist() if t not in (0, 1))
+            raise InputError("targets", expected="classes, or 0 and 1", got=f"{strange:.6g}")
+        found = outputs > 0
     found, targets = _alike(found, targets)
     return float((found == targets).double().mean())
 
@@ -59,7 +62,7 @@ def r2(outputs: Tensor, targets: Tensor) -> float:
     found, wanted = (t.double().reshape(len(t), -1) for t in _alike(outputs, targets))
     about = ((wanted - wanted.mean(0)) ** 2).sum(0)
     if not bool((about > 0).all()):
-        raise InputError("r2", expected="targets that differ", got="a column of one value")
+        raise InputError("targets", expected="values that differ", got="a column of one value")
     return float((1 - ((found - wanted) ** 2).sum(0) / about).mean())
 
 

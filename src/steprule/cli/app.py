@@ -286,6 +286,9 @@ def train(
     log: Annotated[
         str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called behind each step.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of the loss against the samples: .png or .svg.")
+    ] = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     settings: SetOption = None,
@@ -298,6 +301,11 @@ def train(
     from steprule.problems import scoring
     from steprule.sweeps import cost as costs
 
+    if out is not None:
+        from steprule.reports import training_charts
+
+        training_charts.check_ending(out)
+
     found = training.resolve(rule)
     (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
     task = problems.get(on)
@@ -307,6 +315,8 @@ def train(
         found, task, seed, epochs, batch_size, init=init, schedule=schedule, device=device,  # type: ignore[arg-type]
         log=options.log_of(log), **hypers,
     )  # fmt: skip
+    if out is not None:
+        training_charts.save(training_charts.of_run(run), out)
     if json:
         output.as_json(run.to_dict())
         return
@@ -317,6 +327,8 @@ def train(
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
         output.say(scoring.in_words(run.metrics))
+    if out is not None:
+        output.say(f"Written: {out}")
 
 
 @app.command()
@@ -336,7 +348,9 @@ def sweep(
         typer.Option("--compile/--no-compile", help="Compile the model, or not; if not given, when it pays."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where, as torch names it.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every lane: .parquet or .json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Every lane, .parquet or .json; or a picture, .png or .svg.")
+    ] = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     settings: SetOption = None,
@@ -347,6 +361,10 @@ def sweep(
     from steprule.cli import cost, options, output
     from steprule.hyper import said
 
+    if out is not None:
+        from steprule.reports import training_charts
+
+        training_charts.check_ending(out, (".parquet", ".json"))
     taker = options.taker_of(training.resolve(rule), rule, trains=True)
     found, of = taker.what, taker.hypers
     (fixed,) = options.settings_for([taker], settings or [])
@@ -359,7 +377,9 @@ def sweep(
     known = cost.known_first("sweep", dry_run=dry_run, yes=yes, json=json)
     with known as told, output.progress("sweep") as advance:
         result = sweeps.sweep(found, on, {**fixed, **drawn}, seeds, progress=advance, told=told, measure=dry_run, **how)
-    if out is not None:
+    if out is not None and out.suffix.lower() in training_charts.PICTURES:
+        training_charts.save(training_charts.of_sweep(result), out)
+    elif out is not None:
         sweeps.save(result, out)
     if json:
         output.as_json(result.to_dict())
@@ -369,7 +389,6 @@ def sweep(
         (
             *(said(result.hypers[n][k].item(), 4, of.get(n)) for n in drawn),
             *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
-            *(f"{v[k].mean():.4g}" for own in result.metrics.values() for v in own.values()),
         )
         for k in order
     ]
@@ -378,8 +397,9 @@ def sweep(
     title += f", means of {seeds} seeds" if seeds > 1 else ""
     if len(order):
         output.say(title)
-        metrics = [f"{part} {name}" for part, own in result.metrics.items() for name in own]
-        output.table("", (*drawn, *result.measured, *metrics), rows, left=())
+        output.table("", (*drawn, *result.measured), rows, left=())
+        if scores := result.scores_of(int(order[0])):
+            output.say(f"\nThe best: {scores}")
     else:
         output.say(f"{result.optimizer} on {result.problem}: no best, every point diverged with some seed.")
     for caution in result.cautions:

@@ -98,10 +98,11 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
         output.as_json({**result.to_dict(), "report": str(report), "figures": [str(f) for f in figures]})
         return
     for cell in result.cells:
-        metrics = [f"{cell.measure.of} {name}" for name in cell.standings[0].metrics]
-        heads = ("", cell.measure.loss, "95 %", "untuned", "lr", *metrics, "against lowest")
-        title = f"{cell.problem}, {cell.schedule} learning rate"
-        output.table(title, heads, _rows(cell), left=(0, len(heads) - 1))
+        heads = ("", cell.measure.loss, "95 %", "untuned", "lr", "against lowest")
+        output.table(f"{cell.problem}, {cell.schedule} learning rate", heads, _rows(cell), left=(0, 5))
+        if names := list(cell.standings[0].metrics):
+            output.say(f"\nOn the {cell.measure.of} samples, means over the winners' runs:")
+            output.table("", ("", *names), [(s.label, *map(_number, s.metrics.values())) for s in cell.standings])
         output.say()
     of = "" if all(cell.scale.ratios for cell in result.cells) else ", of the loss or of its fall"
     output.say(f"open: cannot be told apart. same: differs by less than {result.threshold}{of}. real: by more.\n")
@@ -110,6 +111,10 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
     kept = f", {result.kept:,} were there already" if result.kept else ""
     output.say(f"{result.lanes:,} trainings{kept}; {result.seconds:.1f} s.")
     output.say(f"Results: {result.results}\nReport:  {report}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def _rows(cell: races.Cell) -> list[Sequence[str]]:
@@ -125,7 +130,6 @@ def _rows(cell: races.Cell) -> list[Sequence[str]]:
                 interval(s.low, s.high),
                 f"{s.default:.4g}" if s.default is not None else "-",
                 f"{s.lr:.3g}" if s.lr is not None else "-",
-                *(f"{v:.4g}" if math.isfinite(v) else "-" for v in s.metrics.values()),
                 "; ".join(filter(None, (word if s.learnt else "learnt nothing", gone))),
             )
         )
@@ -241,7 +245,14 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
         rows.append((*own, "\n".join(book) or "-") if books else own)
     heads = ("", "mean ± sd", "95 % of seeds", "s a run", *(["book's figure"] if books else []))
     count = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
-    output.table(f"{result.problem.name}: final training loss over {count}", heads, rows, left=(0, 4))
+    output.table(
+        f"{result.problem.name}: final training loss over {count}",
+        heads,
+        rows,
+        left=(0, len(heads) - 1) if books else (0,),
+    )
+    for row in result.rows if result.rows[0].metrics else []:
+        output.say(f"{row.label}: " + ", ".join(f"{n} {_number(v)}" for n, v in row.metrics.items()))
     floor = f"The {result.floor_name}: {result.floor:.8g}. " if result.floor is not None else ""
     kept = f", {result.kept} runs were there already" if result.kept else ""
     output.say(f"\n{floor}{result.seconds:.1f} s{kept}.")

@@ -205,6 +205,11 @@ def _in_kind_of(make: Callable[[], nn.Module], parts: Parts, where: str) -> Part
     try:
         with drawing():
             found = make()
+            if not isinstance(found, nn.Module):
+                got = f"a {type(found).__name__}"
+                raise InputTypeError(
+                    f"{where}: model", expected="a function that makes a model", got=f"one that makes {got}"
+                )
             kinds = [p.dtype for p in found.parameters() if p.is_floating_point()]
     except Exception as error:
         raise refusal(f"{where}: the model cannot be made", error) from error

@@ -49,7 +49,7 @@ class Options(TypedDict, total=False):
     floor: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """What is trained: `loss(model(features), targets)` is minimised over the model's parameters.
 
@@ -111,6 +111,9 @@ class Problem:
                 raise InputTypeError(f"{where}: {what}", expected="a function", got=repr(function)[:60])
         if not self.loaders:
             self._take_in(where)
+
+    def __repr__(self) -> str:
+        return f"Problem({self.name!r}: {self.summary})"
 
     def _take_in(self, where: str) -> None:
         """The data as tensors. Raises `InputError`, `InputTypeError` for what cannot be trained on."""

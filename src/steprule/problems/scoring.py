@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from steprule.alone import drawing
-from steprule.errors import InputError, InputTypeError
+from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.foreign import refusal
 from steprule.problems import batch
 from steprule.problems.facts import evaluating, facts_of
@@ -49,6 +49,10 @@ def scores_of(task: Problem, outputs: Any, targets: Any) -> dict[str, float]:
             with torch.no_grad(), drawing():
                 # Copies, on which a metric may work in place: the next one and the training see what they saw.
                 value = metric(*(batch.mapped(side, lambda t: t.detach().cpu().clone()) for side in (outputs, targets)))
+        except StepruleError as error:
+            raise InputError(
+                f"{where}: {error.what}", expected=error.expected, got=error.got, hint=error.hint
+            ) from error
         except Exception as error:
             raise refusal(where, error) from error
         found[name] = _number(value, where)

@@ -180,6 +180,10 @@ class Sweep(Shown):
         """The hyperparameters of one point."""
         return {name: values[k].item() for name, values in self.hypers.items()}
 
+    def scores_of(self, k: int) -> str:
+        """The metrics of one point in words, means over the seeds; empty where there are none."""
+        return scoring.in_words({p: {n: v[k].mean() for n, v in own.items()} for p, own in self.metrics.items()})
+
     @property
     def _plan(self) -> dict[str, Any]:
         return {"schedule": self.schedule, "epochs": self.epochs, "batch_size": self.batch_size}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ class Row:
     """Median wall time of one run's training steps."""
     diverged: int
     """How many seeds ended above where they began, or not finite; they count in the percentiles, not in mean and sd."""
+    metrics: Mapping[str, float]
+    """The problem's metrics, "test accuracy", each the mean over the seeds that have a number."""
     book: tuple[float, ...]
     book_inside: tuple[bool, ...]
     """For each of the book's figures, whether it lies between `low` and `high`; empty for one seed, which has no spread."""
@@ -57,7 +59,12 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON; what is not finite is None."""
-        return {k: (None if isinstance(v, float) and not np.isfinite(v) else v) for k, v in asdict(self).items()}
+
+        def plain(value: Any) -> Any:
+            return None if isinstance(value, float) and not np.isfinite(value) else value
+
+        found = {k: plain(v) for k, v in asdict(self).items()}
+        return {**found, "metrics": {n: plain(v) for n, v in self.metrics.items()}}
 
 
 def summarise(entries: Sequence[Entry], runs: dict[tuple[str, int], Run]) -> list[Row]:
@@ -85,9 +92,20 @@ def _row(entry: Entry, runs: list[Run]) -> Row:
         high=high,
         seconds=float(np.median([run.seconds for run in runs])),
         diverged=len(final) - len(kept),
+        metrics=_metrics(runs),
         book=entry.book,
         book_inside=tuple(low <= figure <= high for figure in entry.book) if len(runs) > 1 else (),
     )
+
+
+def _metrics(runs: list[Run]) -> dict[str, float]:
+    found = {}
+    for part, own in runs[0].metrics.items():
+        for name in own:
+            values = np.array([run.metrics[part][name] for run in runs])
+            known = values[np.isfinite(values)]
+            found[f"{part} {name}"] = float(known.mean()) if len(known) else float("nan")
+    return found
 
 
 NOT_TUNED = "Settings are compared as given, none was tuned: this ranks settings, not optimizers."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ SCHEMA = pa.schema(
 _SPEC = b"steprule.spec"
 
 
+def _schema(spec: dict[str, Any]) -> pa.Schema:
+    """With a column more where the problem has metrics: JSON, by part and name."""
+    return pa.schema([*SCHEMA, *([("metrics", pa.string())] if "metrics" in spec["problem"] else [])])
+
+
 def save(path: Path, spec: dict[str, Any], runs: Runs) -> None:
     """Write all runs and the spec. Raises `OutputError` where that cannot be done; what was there before then stays."""
     rows = [
@@ -56,10 +62,11 @@ def save(path: Path, spec: dict[str, Any], runs: Runs) -> None:
             "seconds": run.seconds,
             "samples": run.samples.tolist(),
             "losses": run.losses.tolist(),
+            "metrics": json.dumps(run.to_dict()["metrics"]),
         }
         for (label, _), run in sorted(runs.items(), key=lambda item: (item[0][1], item[0][0]))
     ]
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({_SPEC: json.dumps(spec).encode()}))
+    table = pa.Table.from_pylist(rows, _schema(spec).with_metadata({_SPEC: json.dumps(spec).encode()}))
     with write_aside(path) as aside:
         pq.write_table(table, aside)
 
@@ -75,7 +82,7 @@ def load(path: Path, spec: dict[str, Any]) -> Runs:
     try:
         table = pq.read_table(path, partitioning=None)
         stored = json.loads(table.schema.metadata[_SPEC])
-        if not table.schema.equals(SCHEMA):
+        if not table.schema.equals(_schema(stored)):
             raise ValueError("other columns")
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         got = (
@@ -90,6 +97,7 @@ def load(path: Path, spec: dict[str, Any]) -> Runs:
 
 def _run(row: dict[str, Any], spec: dict[str, Any]) -> Run:
     names = ("optimizer", "problem", "seed", "epochs", "batch_size", "init", "seconds")
+    scores = json.loads(row.get("metrics", "{}"))
     return Run(
         **{name: row[name] for name in names},
         hypers=json.loads(row["hypers"]),
@@ -98,4 +106,5 @@ def _run(row: dict[str, Any], spec: dict[str, Any]) -> Run:
         parameters=(),
         versions=spec["versions"],
         schedule=spec.get("schedule", "constant"),
+        metrics={p: {n: math.nan if v is None else v for n, v in own.items()} for p, own in scores.items()},
     )
