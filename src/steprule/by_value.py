@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -16,15 +17,23 @@ _REGISTERING = RLock()
 """cloudpickle's list of modules belongs to the process."""
 
 
-def dumps(thing: object) -> bytes:
+def dumps(thing: object, reduce: Callable[[Any], Any] = lambda part: NotImplemented) -> bytes:
     """`thing` as bytes, with the code that is no installed package's; whoever reads them needs none of the user's files.
 
+    `reduce` gives of a part what its `__reduce__` would, or NotImplemented where that is right.
     Raises what cloudpickle raises for what no process can send, such as a lock.
     """
     import cloudpickle
 
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, part: Any) -> Any:
+            found = reduce(part)
+            return super().reducer_override(part) if found is NotImplemented else found
+
+    told = io.BytesIO()
     with _by_value():
-        return bytes(cloudpickle.dumps((_folders(), thing)))
+        Pickler(told).dump((_folders(), thing))
+    return told.getvalue()
 
 
 def loads(told: bytes) -> Any:

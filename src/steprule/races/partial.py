@@ -9,10 +9,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from steprule import by_value
 
 EVERY = 20.0
 """Seconds between two of one block. No number depends on it."""
+
+
+def _whole(part: Any) -> Any:
+    """An optimizer with all its attributes: torch's own pickle keeps states and groups alone, and a count of steps would be lost."""
+    if isinstance(part, torch.optim.Optimizer) and type(part).__getstate__ is torch.optim.Optimizer.__getstate__:
+        return object.__new__, (type(part),), dict(vars(part))
+    return NotImplemented
+
+
+def dumps(state: Any) -> bytes:
+    """A training under way as bytes."""
+    return by_value.dumps(state, _whole)
 
 
 class Partial:
@@ -35,7 +49,7 @@ class Partial:
             return
         aside = self.path.with_suffix(".new")
         try:
-            aside.write_bytes(by_value.dumps({"race": self.race, "state": {**rest, "state": state()}}))
+            aside.write_bytes(dumps({"race": self.race, "state": {**rest, "state": state()}}))
             os.replace(aside, self.path)
         except Exception:  # noqa: BLE001  (an optimizer that cannot be pickled, a full disk)
             with suppress(OSError):
