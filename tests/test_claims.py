@@ -368,7 +368,7 @@ def test_a_rule_of_nan_on_the_command_line(in_folder: Path, capsys: pytest.Captu
 
 
 def _row(label: str, mean: float, low: float, high: float, *, diverged: int = 0, seeds: int = 20) -> as_given.Row:
-    return as_given.Row(label, label, "formula", seeds, mean, 0.1, low, high, 0.1, diverged, (), ())
+    return as_given.Row(label, label, "formula", seeds, mean, 0.1, low, high, 0.1, diverged, {}, (), ())
 
 
 def test_as_given_compares_no_survivors() -> None:

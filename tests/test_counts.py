@@ -50,6 +50,9 @@ CALLS: dict[str, tuple[Callable[[Any], Any], int]] = {
 }  # fmt: skip
 
 
+OPTIONAL = ("race epochs", "race workers", "sweep epochs", "train epochs", "train batch_size", "as given epochs")
+
+
 @pytest.mark.parametrize("name", thinned(CALLS, 4))
 def test_numpys_integers_are_whole_numbers(name: str) -> None:
     call, number = CALLS[name]
@@ -61,7 +64,7 @@ def test_numpys_integers_are_whole_numbers(name: str) -> None:
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("value", [-1, 1.5, "a", "3", None, True, float("nan"), np.float64(2.0), np.True_], ids=repr)
 def test_what_is_no_whole_number_is_one_line(name: str, value: Any) -> None:
-    if value is None and name in ("race epochs", "race workers", "sweep epochs"):
+    if value is None and name in OPTIONAL:
         pytest.skip("there it is the problem's own, or what pays")
     with pytest.raises((InputError, InputTypeError)) as caught:
         CALLS[name][0](value)

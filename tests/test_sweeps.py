@@ -208,7 +208,9 @@ def test_the_form_for_other_devices(name: str) -> None:
     if "momentum" in values:
         values["momentum"] = np.full(4, 0.8)
     results = [
-        engine.train_lanes(task, rule, values, [0, 1, 0, 1], epochs=2, batch_size=9, schedule="linear", engine=how)
+        engine.train_lanes(
+            task, rule, values, [0, 1, 0, 1], epochs=2, batch_size=9, schedule=steprule.schedules.linear(), engine=how
+        )
         for how in ("kernel", "vmap")
     ]
     kernel, tensors = results

@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 
 
+def is_param(case: object) -> bool:
+    """Whether `pytest.param` made it."""
+    return isinstance(case, type(pytest.param()))
+
+
 def thinned(cases: Iterable[Any], every: int, ids: Iterable[str] | None = None) -> list[Any]:
     """Parameters for `parametrize`: the first and each `every`-th in the default suite, all in the long one."""
     listed = list(cases)
     names = list(ids) if ids is not None else [None] * len(listed)
     return [
         pytest.param(
-            *(case if isinstance(case, tuple) else (case,)),
-            id=name,
-            marks=() if k % every == 0 else pytest.mark.long,
+            *(case.values if is_param(case) else case if isinstance(case, tuple) else (case,)),
+            id=case.id if is_param(case) else name,
+            marks=[*(case.marks if is_param(case) else ()), *(() if k % every == 0 else (pytest.mark.long,))],
         )
         for k, (case, name) in enumerate(zip(listed, names, strict=True))
     ]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from steprule.alone import drawing
+from steprule.counts import whole
 from steprule.hardware import memory_held
 from steprule.held import most_held
 from steprule.problems.facts import evaluating
@@ -23,7 +24,7 @@ from steprule.shown import Shown, duration, size
 from steprule.steppers import Way
 from steprule.sweeps import engine as engines
 from steprule.sweeps.engine import Engine
-from steprule.training import Training, with_some_way
+from steprule.training import Training, batch_size_of, with_some_way
 
 LONG, STEP = 1_000_000_000, 100_000
 """Parameters x steps of a long piece of work; a step of a small model is worth so many."""
@@ -266,10 +267,8 @@ def of_training(
     measure: bool,
 ) -> Estimate:
     """Of one training, of which nothing is measured in between; the problem's own epochs and batch size where none are given."""
-    epochs, batch_size = (
-        task.epochs if epochs is None else epochs,
-        task.batch_size if batch_size is None else batch_size,
-    )
+    epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
+    batch_size = batch_size_of(task, batch_size, task.batch_size)
     how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one", "device": device}
     cost = partial(cost_of, task, what, hypers, 1, 1, **how)
     one = Some(1, steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size), "one by one", cost)
