@@ -1,5 +1,5 @@
 """The bench: whole `step()` calls against every form that torch has (steps.py), what a process pays once (fresh.py), and what
-a step is worth in a whole training iteration (loops.py)."""
+a step is worth in a whole training iteration (loops.py), of one's own model too (own.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from steprule.benching.fresh import Once, once
 from steprule.benching.loops import MODELS, Iteration, iterations
+from steprule.benching.own import Swap, swap
 from steprule.benching.steps import QUICK, WORKLOADS, Result, Workload, bench, chain, contender, machine
 from steprule.errors import InputError
 
@@ -19,6 +20,7 @@ __all__ = [
     "Iteration",
     "Once",
     "Result",
+    "Swap",
     "Workload",
     "bench",
     "chain",
@@ -26,6 +28,7 @@ __all__ = [
     "machine",
     "once",
     "report",
+    "swap",
 ]
 
 

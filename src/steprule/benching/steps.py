@@ -275,7 +275,7 @@ def _measured(
         elements=workload.elements,
         microseconds={form: statistics.median(times[form]) * 1e6 for form in runners},
         ratios={form: float(np.median(r)) for form, r in ratios.items()},
-        intervals={form: _interval(r) for form, r in ratios.items()},
+        intervals={form: median_interval(r) for form, r in ratios.items()},
         host_microseconds=_host(sides, workload, device),
         parity=max(runners["steprule"].far_from(r) for form, r in runners.items() if form != "steprule"),
         bytes_moved=moved,
@@ -304,7 +304,7 @@ def _host(
     return {form: statistics.median(t) * 1e6 for form, t in times.items()}
 
 
-def _interval(ratios: Any) -> tuple[float, float]:
+def median_interval(ratios: Any) -> tuple[float, float]:
     """The bootstrap's 95 % interval of the median of the rounds' ratios."""
     drawn = np.random.default_rng(0).choice(ratios, size=(2000, len(ratios)))
     low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])

@@ -551,6 +551,12 @@ def bench(
         list[str] | None,
         typer.Argument(metavar="[RULE...]", help=f"{RULE_HELP} None: all that torch has.", autocompletion=_rule_names),
     ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="PROBLEM", help="Your own training: what a swap saves of it.")
+    ] = None,
+    peer: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="With --on: in whose place; torch's of that name, or AdamW.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Two small workloads and nothing else; some seconds.")] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Also torch.compile of torch's step; minutes to compile.")
@@ -565,6 +571,11 @@ def bench(
     from steprule import benching
     from steprule.cli import bench_tables, output
 
+    if on is not None:
+        _swaps(optimizers, on, peer, json=json, others=quick or compiled or device != "cpu" or out is not None)
+        return
+    if peer is not None:
+        raise typer.BadParameter("--peer is for --on PROBLEM")
     with output.progress("bench") as advance:
         found = benching.report(
             optimizers, quick=quick, compiled=compiled, device=device, progress=lambda text: advance(0, 1, text)
@@ -577,6 +588,22 @@ def bench(
         output.as_json(found)
     else:
         bench_tables.show(found)
+
+
+def _swaps(optimizers: list[str] | None, on: str, peer: str | None, *, json: bool, others: bool) -> None:
+    """`steprule bench --on`"""
+    from steprule import benching
+    from steprule.cli import output
+
+    if others:
+        raise typer.BadParameter("--on takes neither --quick, --compile, --device nor --out")
+    with output.progress("bench") as advance:
+        whom: list[str | None] = [*(optimizers or [])] or [None]
+        found = [benching.swap(one, on, peer=peer, progress=lambda text: advance(0, 1, text)) for one in whom]
+    if json:
+        output.as_json([swap.to_dict() for swap in found])
+    else:
+        output.say("\n\n".join(map(str, found)))
 
 
 def _mark(folder: Path, against: str | None, out: Path | None, seconds: float, *, json: bool) -> None:

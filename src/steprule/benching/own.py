@@ -1,0 +1,198 @@
+"""Is it worth it for me? Whole iterations of one's own model with two optimizers in turn: what a swap saves of a training."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steprule.alone import drawing
+from steprule.benching.steps import contender, median_interval
+from steprule.foreign import refusal
+from steprule.held import most_held
+from steprule.problems import problem as problems
+from steprule.problems.problem import Problem
+from steprule.problems.source import stream
+from steprule.shown import Shown, size
+from steprule.training import batch_size_of, name_of, resolve
+
+ROUNDS = (7, 201)
+"""Rounds, at least and at most."""
+ENOUGH = 6.0
+"""Seconds of rounds that are enough."""
+WORTH = 0.01
+"""The share of a training from which a swap is worth it."""
+PEER = "torch.optim.AdamW"
+
+
+@dataclass(frozen=True, repr=False)
+class Swap(Shown):
+    """One optimizer in place of another in whole training iterations of one problem."""
+
+    problem: str
+    parameters: int
+    batch_size: int
+    optimizer: str
+    peer: str
+    milliseconds: dict[str, float]
+    """An iteration, forward, backward and step, by optimizer: median over rounds."""
+    step_milliseconds: dict[str, float]
+    """The step alone."""
+    share: float
+    """The step's part of the peer's iteration."""
+    saved: float
+    """What the swap saves of the peer's iteration: median of the rounds' differences of the steps, as a share of its median iteration."""
+    interval: tuple[float, float]
+    """The bootstrap's 95 % of that."""
+    extra_bytes: dict[str, int]
+    """What a step holds at one time beside parameters, gradients and states, by optimizer."""
+    rounds: int
+    threads: int
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        low, high = self.interval
+        within = f"[{100 * low:.1f}, {100 * high:.1f}]"
+        whole = self.milliseconds[self.peer]
+        if low >= WORTH:
+            return (
+                f"Swapping saves {100 * self.saved:.1f} % of this training {within}: "
+                f"{self.saved * whole:.3g} of {whole:.3g} ms an iteration."
+            )
+        if high <= -WORTH:
+            return f"Swapping costs {-100 * self.saved:.1f} % of this training {within}: stay with {self.peer}."
+        saving = f"swapping saves {100 * self.saved:.1f} % {within} of it"
+        return f"Not worth it here: the step is {100 * self.share:.1f} % of an iteration, and {saving}."
+
+    def in_words(self) -> str:
+        """What was measured, and the sentence."""
+        model = f"{self.problem}: {self.parameters:,} parameters, batch {self.batch_size}"
+        head = f"{model}; {self.rounds} rounds in turn, {self.threads} threads"
+        sides = [
+            f"    {name}: {self.milliseconds[name]:.4g} ms an iteration, {self.step_milliseconds[name]:.3g} ms of it the step, "
+            f"which holds {size(self.extra_bytes[name])} more"
+            for name in (self.peer, self.optimizer)
+        ]
+        return "\n".join([head, *sides, self.verdict])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, with the sentence."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def swap(
+    optimizer: str | None = None, problem: str | Problem = "airfoil", *, peer: str | None = None, batch_size: int | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Swap:  # fmt: skip
+    """Time training iterations of `problem` with `peer` and with our class of `optimizer`, in turn, each on its own copy of the model.
+
+    Args:
+        optimizer: one of torch's classes that we have, or any RULE; without, the peer's.
+        problem: a problem, its name, or `file.py:name`.
+        peer: an Optimizer class or a factory; without, torch's class of that name, or AdamW where torch has none.
+        batch_size: samples a step; the problem's own if not given.
+        progress: called with what is measured.
+
+    Raises:
+        StepruleError: an unknown name, a model that fails.
+    """
+    task = problems.get(problem)
+    samples = batch_size_of(task, batch_size, task.batch_size)
+    given: Any = resolve(peer) if peer else None
+    one = contender(optimizer or (peer or PEER).rpartition(".")[2])
+    theirs = given or one.theirs or torch.optim.AdamW
+    names = {"ours": f"steprule.optim.{one.name}" if one.theirs else one.name, "theirs": name_of(theirs)}
+    sides = {
+        "theirs": _Side(task, theirs, names["theirs"], samples),
+        "ours": _Side(task, one.ours, names["ours"], samples),
+    }
+    progress(f"{names['ours']} and {names['theirs']} on {task.name}")
+    for side in sides.values():
+        side.warm_up()
+    whole: dict[str, list[float]] = {name: [] for name in sides}
+    step: dict[str, list[float]] = {name: [] for name in sides}
+    began = time.perf_counter()
+    for k in range(ROUNDS[1]):
+        for name in list(sides) if k % 2 else list(sides)[::-1]:
+            forward, own = sides[name].iterate()
+            whole[name].append(forward + own)
+            step[name].append(own)
+        if k + 1 >= ROUNDS[0] and time.perf_counter() - began > ENOUGH:
+            break
+    median = statistics.median(whole["theirs"])
+    # By the steps: forward and backward are the same for both, and their noise is larger than what is looked for.
+    saved = [(a - b) / median for a, b in zip(step["theirs"], step["ours"], strict=True)]
+    return Swap(
+        problem=task.name,
+        parameters=sum(p.numel() for p in sides["ours"].model.parameters()),
+        batch_size=samples,
+        optimizer=names["ours"],
+        peer=names["theirs"],
+        milliseconds={names[n]: statistics.median(v) * 1e3 for n, v in whole.items()},
+        step_milliseconds={names[n]: statistics.median(v) * 1e3 for n, v in step.items()},
+        share=statistics.median(step["theirs"]) / median,
+        saved=statistics.median(saved),
+        interval=median_interval(saved),
+        extra_bytes={names[n]: side.extra for n, side in sides.items()},
+        rounds=len(saved),
+        threads=torch.get_num_threads(),
+    )
+
+
+class _Side:
+    """A copy of the model with its optimizer."""
+
+    def __init__(self, task: Problem, make: Any, name: str, samples: int) -> None:
+        self.task, self.name, self.samples = task, name, samples
+        self.model: nn.Module = task.initial_model(0, "same", torch_class=True)
+        self.data = self._batches()
+        self.extra = 0
+        try:
+            self.optimizer = make(self.model.parameters())
+        except Exception as error:
+            raise refusal(name, error) from error
+
+    def _batches(self) -> Iterator[Any]:
+        epoch = 0
+        while True:
+            for data, _ in self.task.parts["train"].batches(self.samples, 1, epoch):
+                yield data
+            epoch += 1
+
+    def warm_up(self) -> None:
+        """Build what is built once; then see what a step holds."""
+        for _ in range(3):
+            self.iterate()
+        self._backward()
+        self.extra = most_held(self._step)
+
+    def iterate(self) -> tuple[float, float]:
+        """Seconds of forward and backward, and of the step."""
+        began = time.perf_counter()
+        self._backward()
+        middle = time.perf_counter()
+        self._step()
+        return middle - began, time.perf_counter() - middle
+
+    def _backward(self) -> None:
+        self.optimizer.zero_grad()
+        try:
+            with drawing():
+                torch.manual_seed(stream(0, 2))
+                loss: Tensor = self.task.loss_of(self.model, next(self.data))
+            loss.backward()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise refusal(f"problem {self.task.name}: the model failed", error) from error
+
+    def _step(self) -> None:
+        try:
+            self.optimizer.step()
+        except Exception as error:
+            hint = "Optimizers that want a closure are not compared." if "closure" in str(error) else ""
+            raise refusal(self.name, error, hint=hint) from error
