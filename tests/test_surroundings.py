@@ -197,6 +197,27 @@ def test_a_python_function_is_no_surface() -> None:
         steprule.trace("sgd", 3)  # type: ignore[arg-type]
 
 
+FIRST_STEPS = """
+import random
+import numpy as np, torch
+from steprule import optim
+def states():
+    return torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+torch.manual_seed(3), np.random.seed(3), random.seed(3)
+before = states()
+for make in (optim.AdamW, optim.SGD, optim.from_rule("lion")):
+    p = torch.nn.Parameter(torch.ones(5))
+    p.grad = torch.ones(5)
+    make([p], lr=0.1).step()
+    assert states() == before, make
+"""
+
+
+def test_a_first_step_leaves_the_callers_random_numbers_alone() -> None:
+    """In a process that has never stepped: whatever is looked for then, dropout and batches stay those of torch's class."""
+    subprocess.run([sys.executable, "-c", FIRST_STEPS], check=True, timeout=300)
+
+
 @pytest.mark.parametrize("name", thinned(["torch.optim.Adam", "adam"], 2))
 def test_a_sweep_leaves_the_callers_random_numbers_alone(name: str) -> None:
     torch.manual_seed(3)

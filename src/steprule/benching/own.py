@@ -18,6 +18,7 @@ from steprule.held import most_held
 from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.problems.source import stream
+from steprule.rules.rule import Rule
 from steprule.shown import Shown, size
 from steprule.training import batch_size_of, name_of, resolve
 
@@ -87,7 +88,7 @@ class Swap(Shown):
 
 
 def swap(
-    optimizer: str | None = None, problem: str | Problem = "airfoil", *, peer: str | None = None, batch_size: int | None = None,
+    optimizer: str | Rule | None = None, problem: str | Problem = "airfoil", *, peer: str | None = None, batch_size: int | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Swap:  # fmt: skip
     """Time training iterations of `problem` with `peer` and with our class of `optimizer`, in turn, each on its own copy of the model.

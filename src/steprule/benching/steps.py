@@ -186,8 +186,10 @@ def torchs_classes() -> dict[str, str]:
     return {n.lower(): n for n in optim.NAMES if hasattr(torch.optim, n)}
 
 
-def contender(name: str) -> Contender:
+def contender(name: str | Rule) -> Contender:
     """One of torch's classes by its name in any case, or any RULE. Raises `UnknownNameError`."""
+    if isinstance(name, Rule):
+        return Contender(name.name, optim.from_rule(name), None, name)
     if known := torchs_classes().get(name.lower()):
         ours = getattr(optim, known)
         return Contender(known, ours, getattr(torch.optim, known), ours.rule)

@@ -480,8 +480,9 @@ def read(memory: _Memory, layout: Layout, t: Tensor) -> Reading:
 
 def _verify(memory: _Memory, layout: Layout) -> None:
     """Other tensors than those searched: each reading must be what Python says."""
-    linear = torch.nn.Linear(6, 4, device="cpu")
-    linear(_cpu(2, 6)).sum().backward()
+    # No module, which would draw its weights: a first step leaves the random numbers of whoever trains alone.
+    linear = torch.nn.Parameter(_cpu(4, 6)), torch.nn.Parameter(_cpu(4))
+    torch.nn.functional.linear(_cpu(2, 6), *linear).sum().backward()
     tied, frozen = torch.nn.Parameter(_cpu(8)), torch.nn.Parameter(_cpu(9), requires_grad=False)
     tied.grad = tied.detach().clone()[::1]
     swapped, other = torch.nn.Parameter(_cpu(6)), torch.nn.Parameter(_cpu(7, 5)[2:])
@@ -489,7 +490,7 @@ def _verify(memory: _Memory, layout: Layout) -> None:
     moved = torch.nn.Parameter(_cpu(4))
     moved.data = _cpu(12, 5)[3:7, 1:4]
     various = [
-        *linear.parameters(),
+        *linear,
         tied,
         frozen,
         swapped,
