@@ -482,7 +482,7 @@ def _verify(memory: _Memory, layout: Layout) -> None:
     """Other tensors than those searched: each reading must be what Python says."""
     # No module, which would draw its weights: a first step leaves the random numbers of whoever trains alone.
     linear = torch.nn.Parameter(_cpu(4, 6)), torch.nn.Parameter(_cpu(4))
-    torch.nn.functional.linear(_cpu(2, 6), *linear).sum().backward()
+    torch.nn.functional.linear(_cpu(2, 6), *linear).sum().backward()  # type: ignore[no-untyped-call]
     tied, frozen = torch.nn.Parameter(_cpu(8)), torch.nn.Parameter(_cpu(9), requires_grad=False)
     tied.grad = tied.detach().clone()[::1]
     swapped, other = torch.nn.Parameter(_cpu(6)), torch.nn.Parameter(_cpu(7, 5)[2:])
