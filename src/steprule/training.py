@@ -36,6 +36,7 @@ from steprule.steppers import WAYS, ClassStepper, DivergedError, Stepper, Way, b
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
+MEASURED = 10_000_000_000  # parameters x samples that may be measured for it; two points a pass are taken in any case
 
 T = TypeVar("T")
 Log = Callable[[int, Mapping[str, float]], object]
@@ -176,7 +177,9 @@ def train(
         if log:
             log(0, {"loss": losses[0]})
         total = epochs * task.samples
-        every = training.data.points or RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * POINTS)))
+        work = task.samples * sum(p.numel() for p in training.model.parameters())
+        points = min(POINTS, max(2 * epochs, MEASURED // max(1, work)))
+        every = training.data.points or RECORD_EVERY * max(1, -(-total // (RECORD_EVERY * points)))
         with training.seeded():
             for step, (before, seen, took, batch_loss) in enumerate(training.steps(), 1):
                 seconds += took

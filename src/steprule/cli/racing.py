@@ -42,7 +42,7 @@ def race(
     part = _shard(shard)
     folder = out or Path("runs") / _folder_name(asked)
     asked = _within(asked, folder, how["workers"])
-    sizes = f" with {', '.join(f'--{n} {asked[n]}' for n in SIZES)}" if "budget" in asked else ""
+    sizes = f" with {' '.join(f'--{n} {asked[n]}' for n in SIZES)}" if "budget" in asked else ""
     known = cost.known_first(f"race{sizes}", dry_run=dry_run, yes=yes, json=json)
     with known as told, output.progress("race") as advance:
         if dry_run:  # without a folder

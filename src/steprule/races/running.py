@@ -121,7 +121,7 @@ def run(
     # In an order that mixes problems and rules: workers then seldom build the same kernel at the same time.
     queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
     if queue:
-        with engine_of(spec, store, engine, workers, address, sum(len(b.lanes) for _, b in queue)) as (submit, slots):
+        with engine_of(spec, store, engine, workers, address, known - finished) as (submit, slots):
             while queue or pending:
                 while queue and len(pending) < slots:
                     chain, block = queue.pop(0)
