@@ -24,6 +24,7 @@ from steprule.cli import main
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.races import as_given
 from steprule.races.spec import spec_of
+from steprule.races.store import Store
 from steprule.races.work import packed
 from steprule.schedules import cosine, get, inverse_root, linear, one_cycle, own, step, warmup
 
@@ -352,7 +353,7 @@ def test_workers_get_functions_by_value(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(FILE.format(floor=0.1))
     spec = spec_of(["sgd"], "airfoil-linear", schedules=[f"warmup(0.2)+{file}:falls", "one_cycle"], compile=False)
-    told = packed(spec)
+    told = packed(spec, Store(None, spec.stated, spec.metric_columns))
     read = "import sys; from steprule.races.work import unpacked; p = unpacked(sys.stdin.buffer.read())"
     script = f"{read}; print([s.factors(9) for s in p.schedules.values()])"
     file.unlink()
