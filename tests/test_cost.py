@@ -235,3 +235,17 @@ def test_the_largest_race_within_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     assert max(found["trials"] - 40, found["fresh"] - 13) < 0
     with pytest.raises(InputError, match=r"budget: expected .* or more, for"):
         races.within(1.0, who, "airfoil-linear", **how, workers=1)
+
+
+def test_a_pass_that_is_one_batch_is_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = races.estimate("torch.optim.Adam", line(), batch_size=1000, trials=4, seeds=2, fresh=3)
+    assert whole.seconds is not None
+    assert 0 < whole.seconds < 600
+
+
+def test_no_budget_for_a_shard(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*RACE, "--budget", "1h", "--shard", "1/2", "--dry-run"]) == 2
+    assert "--budget: expected a race that is run whole" in capsys.readouterr().err
+    assert main([*RACE, "--budget", "1h", "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["trials"], found["seeds"], found["fresh"]) == (4, 2, 3)

@@ -209,3 +209,80 @@ def test_what_was_kept_and_is_of_no_use(tmp_path: Path, monkeypatch: pytest.Monk
     kept.clear()
     assert not list(tmp_path.iterdir())
     kept.clear()
+
+
+class ById(torch.optim.SGD):
+    """Keeps momentum by the parameters' ids."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
+        self.m: dict[int, torch.Tensor] = {}
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                m = self.m.setdefault(id(p), torch.zeros_like(p))
+                m.mul_(0.9).add_(p.grad)
+                p.grad.copy_(m)
+        return super().step(closure)
+
+
+class Accumulates(torch.optim.SGD):
+    """Steps with the sum of two gradients."""
+
+    k = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        if self.k % 2 == 0:
+            super().zero_grad(set_to_none)
+
+    def step(self, closure: Any = None) -> Any:
+        self.k += 1
+        return super().step(closure)
+
+
+class Flat(torch.optim.SGD):
+    """Steps one buffer of which the parameters are views."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        params = list(params)
+        super().__init__(params, lr=lr)
+        self.flat = torch.cat([p.detach().reshape(-1) for p in params])
+        low = 0
+        for p in params:
+            p.data = self.flat[low : low + p.numel()].view_as(p)
+            low += p.numel()
+
+    def step(self, closure: Any = None) -> Any:
+        grads = [p.grad.reshape(-1) for p in self.param_groups[0]["params"]]
+        self.flat.sub_(self.param_groups[0]["lr"] * torch.cat(grads))
+
+
+@pytest.mark.parametrize(("what", "goes_on"), [(ById, False), (Accumulates, True), (Flat, False)])
+def test_what_a_copy_would_lose_begins_again(
+    what: Any, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "EVERY", 0.0)
+    kept = partial.Partial(tmp_path / ".block.partial", "race")
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
+    task = steprule.Problem("line", "", x, x.sum(1, keepdim=True), lambda: nn.Linear(5, 1), nn.functional.mse_loss)
+    given, seeds = {"lr": np.array([0.01])}, np.array([0])
+    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 2, "batch_size": 20}
+    whole = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how)
+    calls: list[int] = []
+
+    class Ends:
+        def load(self) -> None:
+            return None
+
+        def save(self, **state: Any) -> None:
+            kept.save(**state)
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=Ends())
+    assert (kept.load() is not None) == goes_on
+    again = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=kept)
+    assert np.array_equal(again.train, whole.train)

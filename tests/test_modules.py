@@ -357,3 +357,31 @@ def test_the_users_own_line_is_named(in_folder: Any) -> None:
     )
     with pytest.raises(steprule.errors.InputError, match=r"mine.py:7: problem p: the model failed .*wrong"):
         steprule.train("adam", "mine.py:p")
+
+
+def test_a_lane_with_hooks_is_a_solo_run() -> None:
+    """The usual way to clip: hooks on parameters, which no lane of a batch would call."""
+
+    def hooked() -> nn.Module:
+        model = nn.Linear(1, 1)
+        for p in model.parameters():
+            p.register_hook(lambda g: g.clamp(-0.01, 0.01))
+        return model
+
+    x = torch.linspace(-1, 1, 64)[:, None]
+    task = steprule.Problem("hooked", "", x, torch.sin(3 * x), hooked, nn.functional.mse_loss, epochs=4, batch_size=8)
+    found = steprule.sweep("sgd", task, {"lr": [0.1, 0.2]})
+    assert found.engine == "one by one: a parameter of the model has a hook"
+    assert found.train[0, 0] == pytest.approx(steprule.train("sgd", task, lr=0.1).final_loss, rel=1e-6)
+
+
+def test_a_weighted_mean_is_no_mean_of_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorted by class, the first samples say nothing of the weights."""
+    monkeypatch.setattr("steprule.problems.facts.AT_ONCE", 50)
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    y, order = (x[:, 0] > 1).long().sort(stable=True)
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 20.0]))
+    task = steprule.Problem("weighted", "", x[order], y, lambda: nn.Linear(3, 2), loss, epochs=1, batch_size=100)
+    run = steprule.train("sgd", task, lr=0.5)
+    weight, bias = map(torch.from_numpy, run.parameters)
+    assert run.final_loss == pytest.approx(float(loss(x[order] @ weight.T + bias, y)), rel=1e-5)

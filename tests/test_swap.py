@@ -124,6 +124,13 @@ def test_what_cannot_be_compared(
     assert error.count("\n") == 1
 
 
+def test_two_of_one_name(quick: None) -> None:
+    Path("peers.py").write_text("import torch\n\ndef lion(params):\n    return torch.optim.SGD(params, lr=1e-3)\n")
+    found = benching.swap("lion", "mine.py:mine", peer="peers.py:lion")
+    assert (found.optimizer, found.peer) == ("lion", "lion (peer)")
+    assert len(found.milliseconds) == 2
+
+
 def test_the_memory_of_a_step(quick: None) -> None:
     """torch's loop over the tensors holds what its operations give; our kernel works in place."""
     found = benching.swap("adam", "mine.py:mine", peer="torch.optim.Adam")

@@ -26,7 +26,7 @@ from steprule.errors import InputError, InputTypeError, StepruleError, unknown_n
 from steprule.foreign import refusal
 from steprule.problems import problem as problems
 from steprule.problems import scoring
-from steprule.problems.facts import evaluating, facts_of
+from steprule.problems.facts import evaluating, facts_of, has_hooks
 from steprule.problems.problem import Init, Problem
 from steprule.problems.source import Source, stream
 from steprule.rules.load import load_object
@@ -299,13 +299,29 @@ class Training:
             yield before, seen, took, float(first[0]) if self.alive and first else math.nan
 
     def state(self) -> dict[str, Any]:
-        """All that the next steps depend on, with which `go_on` goes on; inside of `seeded`."""
+        """All that the next steps depend on, with which `go_on` goes on; inside of `seeded`. Raises `ValueError` where it cannot be all."""
+        if not self.can_go_on:
+            raise ValueError("a training that has to begin again")
         own = {"model": self.model, "stepper": self.stepper, "alive": self.alive, "done": self.done}
-        return {**own, "drawn": torch.random.get_rng_state()}
+        gradients = [p.grad for p in self.model.parameters()]
+        return {**own, "gradients": gradients, "drawn": torch.random.get_rng_state()}
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether `state` is all: no hook sees a gradient, no parameter is part of another tensor, nothing is kept by a parameter's id."""
+        parameters = list(self.model.parameters())
+        ids = {id(p) for p in parameters}
+        kept = [v for v in vars(getattr(self.stepper, "optimizer", self.stepper)).values() if isinstance(v, dict)]
+        parts = any(p.untyped_storage().nbytes() > p.nbytes for p in parameters)
+        return not (
+            parts or any(map(has_hooks, parameters)) or any(ids & {k for k in d if isinstance(k, int)} for d in kept)
+        )
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Take up a training where its `state` was taken; inside of `seeded`."""
         self.model, self.stepper, self.alive, self.done = (state[n] for n in ("model", "stepper", "alive", "done"))
+        for p, gradient in zip(self.model.parameters(), state["gradients"], strict=True):
+            p.grad = gradient
         torch.random.set_rng_state(state["drawn"])
 
     def measured(self, part: str = "train") -> float:

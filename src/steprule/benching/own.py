@@ -109,6 +109,8 @@ def swap(
     one = contender(optimizer or (peer or PEER).rpartition(".")[2])
     theirs = given or one.theirs or torch.optim.AdamW
     names = {"ours": f"steprule.optim.{one.name}" if one.theirs else one.name, "theirs": name_of(theirs)}
+    if names["ours"] == names["theirs"]:
+        names["theirs"] += " (peer)"
     sides = {
         "theirs": _Side(task, theirs, names["theirs"], samples),
         "ours": _Side(task, one.ours, names["ours"], samples),

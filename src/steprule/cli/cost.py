@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,9 @@ class _DryRun(Exception):  # noqa: N818  (no error)
 
 
 @contextmanager
-def known_first(what: str, *, dry_run: bool, yes: bool, json: bool) -> Iterator[Callable[[Estimate], None]]:
+def known_first(
+    what: str, *, dry_run: bool, yes: bool, json: bool, sizes: Mapping[str, int] | None = None
+) -> Iterator[Callable[[Estimate], None]]:
     """Gives what is to be told the estimate. It says it on stderr, and asks before hours; a dry run prints it and ends there.
 
     Raises `InputError` where it takes hours and nobody can answer.
@@ -34,7 +36,7 @@ def known_first(what: str, *, dry_run: bool, yes: bool, json: bool) -> Iterator[
 
     def told(found: Estimate) -> None:
         if dry_run:
-            output.as_json(found.to_dict()) if json else output.say(f"{what}: {found}.")
+            output.as_json({**found.to_dict(), **(sizes or {})}) if json else output.say(f"{what}: {found}.")
             raise _DryRun
         if found.seconds is not None:
             output.note(f"{what}: {found}.")

@@ -40,10 +40,14 @@ def race(
         _as_given(asked, out, typed, json=json, dry_run=dry_run, yes=yes)
         return
     part = _shard(shard)
+    if part is not None and "budget" in asked:
+        hint = "Each shard would measure for itself. Look at --budget --dry-run once, and give every shard the sizes that it says."
+        raise InputError("--budget", expected="a race that is run whole", got=f"--shard {shard}", hint=hint)
     folder = out or Path("runs") / _folder_name(asked)
     asked = _within(asked, folder, how["workers"])
     sizes = f" with {' '.join(f'--{n} {asked[n]}' for n in SIZES)}" if "budget" in asked else ""
-    known = cost.known_first(f"race{sizes}", dry_run=dry_run, yes=yes, json=json)
+    chosen = {n: asked[n] for n in SIZES} if "budget" in asked else {}
+    known = cost.known_first(f"race{sizes}", dry_run=dry_run, yes=yes, json=json, sizes=chosen)
     with known as told, output.progress("race") as advance:
         if dry_run:  # without a folder
             told(races.estimate(**_arguments(asked), out=folder, workers=how["workers"], shard=part))

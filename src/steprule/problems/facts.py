@@ -27,6 +27,8 @@ HELD = 1 << 29
 LIKE = 1e-4
 """Losses that differ by less than this share are one."""
 ROWS = 4
+SPREAD = 16
+"""Samples from everywhere in the data, by which the reduction is found: a weighted mean is a plain one where all are of one class."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Facts:
     """Buffers begin otherwise with another seed."""
     unused: bool
     """A parameter gets no gradient."""
+    hooks: bool
+    """A hook changes a parameter's gradient or follows it."""
     apart: str
     """Why the data or the loss keep lanes apart; empty where they do not."""
     reduction: Reduction
@@ -61,6 +65,7 @@ class Facts:
             "the model changes its buffers while it trains (batch norm)": self.moves_buffers,
             "the model's buffers are other ones with another seed": self.own_buffers,
             "a parameter of the model gets no gradient": self.unused,
+            "a parameter of the model has a hook": self.hooks,
         }
         return self.apart or next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -75,7 +80,7 @@ def facts_of(task: Problem) -> Facts:
     own_buffers = any(not _equal(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
     data = task.parts["train"].few(ROWS)
     _check_classes(task, model, data)
-    reduction = _reduction(task, model, data)
+    reduction = _reduction(task, model, task.parts["train"].spread(SPREAD))
     if reduction == "whole" and not task.parts["train"].whole:
         reduction = "mean"  # of the loader's batches, by their samples
     for name, part in task.parts.items():
@@ -96,7 +101,12 @@ def facts_of(task: Problem) -> Facts:
     moved = any(not _equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
     apart = task.parts["train"].one_by_one or ("a training step computes the loss" if task.training_step else "")
     unused = any(g is None for g in gradients)
-    return Facts(draws, moved, own_buffers, unused, apart, reduction, held)
+    return Facts(draws, moved, own_buffers, unused, any(map(has_hooks, model.parameters())), apart, reduction, held)
+
+
+def has_hooks(p: Tensor) -> bool:
+    """Whether a hook sees this tensor's gradient."""
+    return bool(getattr(p, "_backward_hooks", None) or getattr(p, "_post_accumulate_grad_hooks", None))
 
 
 def _check_parameters(task: Problem, model: nn.Module) -> None:

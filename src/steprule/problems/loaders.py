@@ -82,6 +82,10 @@ class Loaded:
         found = self.first()
         return batch.taken(found, slice(count)) if batch.can_be_cut(found) else found
 
+    def spread(self, count: int) -> Any:
+        """Of the first batch."""
+        return self.few(count)
+
     def first(self) -> Any:
         """The first batch. Raises `InputError` where there is none."""
         for found in self._pass(stream(0, 3)):

@@ -51,6 +51,9 @@ class Source(Protocol):
     def few(self, count: int) -> Any:
         """A batch of the first samples, `count` at most where it can be cut."""
 
+    def spread(self, count: int) -> Any:
+        """The same of samples from everywhere in the data, where they can be chosen."""
+
     def on(self, device: torch.device) -> Source:
         """The same with batches on a device."""
 
@@ -92,6 +95,11 @@ class Rows:
     def few(self, count: int) -> Any:
         """The first ones."""
         return self._taken(slice(count))
+
+    def spread(self, count: int) -> Any:
+        """In even steps."""
+        most = min(count, self.samples)
+        return self._taken(torch.arange(most) * (self.samples - 1) // max(1, most - 1))
 
     def on(self, device: torch.device) -> Rows:
         """Moved whole."""

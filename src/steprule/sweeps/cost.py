@@ -36,6 +36,8 @@ BATCHES = 8
 """Batches on which lanes are timed."""
 LONGEST = 4_096
 """Epochs of those, at most."""
+PASSES = 200
+"""Over the data, at most, in which a step is timed."""
 FEW = 32
 """Samples on which measuring a loss is timed first."""
 
@@ -142,7 +144,7 @@ def _begun(
 
     def first() -> None:
         how: dict[str, Any] = {"init": "same", "schedule": constant(), "device": device, "way": way}
-        kept.append(Training(task, what, hypers, 0, 1, batch_size, **how))
+        kept.append(Training(task, what, hypers, 0, PASSES, batch_size, **how))
         with kept[0].seeded():
             next(kept[0].steps())
 
