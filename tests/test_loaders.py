@@ -325,7 +325,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "three": (made(DataLoader(TensorDataset(X, X, Y), 8)), "expected batches (features, targets), got a list of 3"),
     "float64": (made(DataLoader(TensorDataset(X.double(), Y), 8)), "The features are float64 and the parameters are not: features.float()."),
     "whole numbers": (made(DataLoader(TensorDataset(X.long(), Y), 8)), "The features are whole numbers"),
-    "shapes": (made(DataLoader(TensorDataset(X, Y[:, 0]), 8)), "loss: expected targets of the outputs' shape [8, 1], got [8]"),
+    "shapes": (made(DataLoader(TensorDataset(X, Y[:, 0]), 8)), "loss: expected targets of the outputs' shape [4, 1], got [4]"),
     "classes": (made(DataLoader(TensorDataset(X, torch.full((30,), 7)), 8), lambda: nn.Linear(3, 3), F.cross_entropy), "Target 7 is out of bounds. Classes are numbered from 0"),
     "no scalar": (made(DataLoader(ROWS, 8), loss=lambda a, b: (a - b) ** 2), "loss: expected one number"),
     "nan": (made(DataLoader(spoilt(), 8)), "train loader, batch 2, column 1: expected a number or text in every row, got nan in row 4"),

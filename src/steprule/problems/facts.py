@@ -80,6 +80,7 @@ def facts_of(task: Problem) -> Facts:
     own_buffers = any(not _equal(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
     data = task.parts["train"].few(ROWS)
     _check_classes(task, model, data)
+    _loss(task, model, data, "the model failed on its first samples", training=False)
     reduction = _reduction(task, model, task.parts["train"].spread(SPREAD))
     if reduction == "whole" and not task.parts["train"].whole:
         reduction = "mean"  # of the loader's batches, by their samples
