@@ -449,3 +449,17 @@ def test_a_file_of_ones_own_names_its_line(in_folder: Path, capsys: pytest.Captu
     )
     assert main(["train", "adam", "--on", "own.py:p"]) == 2
     assert "own.py:3: no.csv: expected a file, got nothing there" in capsys.readouterr().err
+
+
+def test_categories_are_numbered_alike_in_all_parts_whatever_holds_them() -> None:
+    """A part that lacks a category, as objects, text and tables: each column goes to the same numbers."""
+    train = [["ash", 1.0], ["oak", 2.0], ["yew", 3.0]]
+    held = [["oak", 4.0], ["yew", 5.0]]
+    for make in (lambda rows: rows, lambda rows: np.array(rows, dtype=object)):
+        task = Problem.from_arrays(make(train), [1.0, 2.0, 3.0], nn.Linear, validation=(make(held), [2.0, 3.0]))
+        assert task.features.tolist() == [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
+        assert task.validation is not None
+        assert task.validation[0].tolist() == [[1.0, 4.0], [2.0, 5.0]]
+        assert next(iter(task.categories.values())) == ("ash", "oak", "yew")
+    with pytest.raises(StepruleError, match="validation features: expected 2 columns, as in training, got 1"):
+        Problem.from_arrays(train, [1.0, 2.0, 3.0], nn.Linear, validation=([["oak"]], [2.0]))

@@ -53,7 +53,11 @@ class Reader:
             return self._several(parts, what, targets=targets)
         if any(is_table(data) for data in parts.values()):
             return self._tables(parts, what, targets=targets)
-        arrays = [self._array(data, self._place(part, what)) for part, data in parts.items()]
+        plain = {part: _plain(data, self._place(part, what)) for part, data in parts.items()}
+        if any(data.dtype == object and data.ndim == 2 for data in plain.values()):
+            columns = self._objects(plain, what)
+            return {part: _typed(own, targets=targets) for part, own in zip(parts, columns, strict=True)}
+        arrays = [self._array(data, self._place(part, what)) for part, data in plain.items()]
         if all(isinstance(a, np.ndarray) for a in arrays):
             arrays = self._numbered(arrays, what)
         return {part: _typed(array, targets=targets) for part, array in zip(parts, arrays, strict=True)}
@@ -106,24 +110,16 @@ class Reader:
             self.categories[name] = known
         return found
 
-    def _array(self, data: Any, where: str) -> Array | Tensor:
+    def _array(self, array: Array | Tensor, where: str) -> Array | Tensor:
         """One array, finite; text still as text."""
-        if isinstance(data, Tensor):
-            found = data.detach().cpu()
-            if found.layout != torch.strided or found.is_complex():
-                raise InputTypeError(
-                    where, expected="a dense tensor of real numbers", got=f"{found.layout} {found.dtype}"
-                )
-            self._check_finite(found, where)
-            return found
-        array = _as_numpy(data, where)
+        if isinstance(array, Tensor):
+            self._check_finite(array, where)
+            return array
         kind = array.dtype.kind
         if kind in "mM":
             raise InputTypeError(where, expected="numbers or text", got="dates", hint=DATES)
         if kind in "OUS" and array.ndim == 1:
             return values_of(column_of(array.tolist(), where), where, self.row)
-        if kind == "O" and array.ndim == 2:
-            return self._objects(array, where)
         if kind not in "fiub":
             hint = "A table, as pandas' DataFrame, has a kind for each column." if kind in "UV" else ""
             raise InputTypeError(where, expected="real numbers", got=KINDS.get(kind, str(array.dtype)), hint=hint)
@@ -131,14 +127,20 @@ class Reader:
             self._check_finite(torch.from_numpy(array.astype(np.float64, copy=False)), where)
         return array
 
-    def _objects(self, array: Array, where: str) -> Array:
-        """Columns of whatever Python has: each of one kind."""
+    def _objects(self, parts: Mapping[str, Array | Tensor], what: str) -> list[Array]:
+        """By part columns of whatever Python has, each of one kind: a category has one number in all parts."""
+        widths = {part: data.shape[1] if data.ndim == 2 else 0 for part, data in parts.items()}
+        for part, width in widths.items():
+            if width != (first := next(iter(widths.values()))):
+                raise InputError(self._place(part, what), expected=f"{first} columns, as in training", got=str(width))
         columns = []
-        for k, values in enumerate(array.T.tolist()):
-            own = f"{where}, column {k}"
-            column = values_of(column_of(values, own), own, self.row)
-            columns.append(self._numbered([column], own.removeprefix(f"problem {self.problem}: "))[0])
-        return np.stack(columns, axis=1).astype(np.float64)
+        for k in range(first):
+            read = []
+            for part, data in parts.items():
+                own = f"{self._place(part, what)}, column {k}"
+                read.append(values_of(column_of(data[:, k].tolist(), own), own, self.row))
+            columns.append(self._numbered(read, f"{what}, column {k}"))
+        return [np.stack([column[p] for column in columns], axis=1).astype(np.float64) for p in range(len(parts))]
 
     def _check_finite(self, array: Tensor, where: str) -> None:
         if not array.is_floating_point() or bool(torch.isfinite(array).all()):
@@ -169,6 +171,16 @@ def standardised(parts: Mapping[str, Any]) -> dict[str, Any]:
         return [((data.double() - mean) / spread).to(data.dtype) for data in own]
 
     return dict(zip(parts, of(*(parts[p] for p in parts)), strict=True))
+
+
+def _plain(data: Any, where: str) -> Array | Tensor:
+    """A tensor on the CPU, or numpy's array."""
+    if not isinstance(data, Tensor):
+        return _as_numpy(data, where)
+    found = data.detach().cpu()
+    if found.layout != torch.strided or found.is_complex():
+        raise InputTypeError(where, expected="a dense tensor of real numbers", got=f"{found.layout} {found.dtype}")
+    return found
 
 
 def _as_numpy(data: Any, where: str) -> Array:
