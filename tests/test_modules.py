@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -385,3 +386,38 @@ def test_a_weighted_mean_is_no_mean_of_parts(monkeypatch: pytest.MonkeyPatch) ->
     run = steprule.train("sgd", task, lr=0.5)
     weight, bias = map(torch.from_numpy, run.parameters)
     assert run.final_loss == pytest.approx(float(loss(x[order] @ weight.T + bias, y)), rel=1e-5)
+
+
+@pytest.mark.parametrize("library", ["numpy", "Python"])
+def test_what_is_drawn_elsewhere_hangs_on_the_seed_too(library: str) -> None:
+    """Mixup as people write it, beside a plain loop with the documented seeds; the caller's generators stay where they were."""
+
+    def share() -> float:
+        return float(np.random.beta(0.4, 0.4)) if library == "numpy" else random.betavariate(0.4, 0.4)
+
+    def mixed(model: nn.Module, data: Any) -> Tensor:
+        a, b = data
+        lam = share() if model.training else 1.0
+        return nn.functional.mse_loss(model(lam * a + (1 - lam) * a.flip(0)), lam * b + (1 - lam) * b.flip(0))
+
+    x = torch.linspace(-1, 1, 60)[:, None]
+    task = steprule.Problem.from_arrays(
+        x, torch.sin(3 * x), lambda: nn.Linear(1, 1), training_step=mixed, epochs=2, batch_size=8
+    )
+    before = np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index,union-attr]
+    one, other = (steprule.train("torch.optim.Adam", task, seed=3, lr=0.05) for _ in range(2))
+    assert np.array_equal(np.random.get_state()[1], before[0])  # type: ignore[index]
+    assert random.getstate() == before[1]
+    assert np.array_equal(one.losses, other.losses)
+    assert steprule.sweep("adam", task, {"lr": [0.05]}).engine.startswith("one by one")
+    model = task.initial_model(3, "same", torch_class=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for t, (data, _) in enumerate(task.parts["train"].batches(8, 2, 3), 1):
+        number = stream(3, (2, t))
+        np.random.seed(number % 2**32)
+        random.seed(number)
+        optimizer.zero_grad()
+        mixed(model, data).backward()
+        optimizer.step()
+    for ours, p in zip(one.parameters, model.parameters(), strict=True):
+        assert np.array_equal(ours, p.detach().numpy())

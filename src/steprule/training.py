@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule import rules, schedules
-from steprule.alone import drawing
+from steprule.alone import Drawn, drawing
+from steprule.alone import seed as begin_anew
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.foreign import refusal
@@ -247,19 +248,19 @@ class Training:
         self.cards = [device] if device.type == "cuda" else []
         self.stepper: Stepper
         with drawing(self.cards):
-            torch.manual_seed(stream(seed, 2))
+            begin_anew(stream(seed, 2))
             if isinstance(what, Rule):
                 self.stepper = stepper_of(what, self.model, hypers)
             else:
                 self.stepper = ClassStepper(what, name_of(what), self.model, hypers, way)
-            self.drawn = torch.random.get_rng_state()
+            self.drawn = Drawn.now()
 
     @contextmanager
     def seeded(self) -> Iterator[None]:
         """What the model draws hangs on the seed alone; the caller's own generators are as they were behind it."""
         with drawing(self.cards):
-            torch.manual_seed(stream(self.seed, 2))
-            torch.random.set_rng_state(self.drawn)  # where the making of the optimizer left it
+            begin_anew(stream(self.seed, 2))
+            self.drawn.put_back()  # where the making of the optimizer left it
             yield
 
     def steps(self) -> Iterator[tuple[int, int, float, float]]:
@@ -278,7 +279,7 @@ class Training:
 
             def loss() -> Tensor:
                 if self.facts.draws:
-                    torch.manual_seed(drawn)  # noqa: B023
+                    begin_anew(drawn)  # noqa: B023
                 try:
                     found = self.task.loss_of(self.model, data)  # noqa: B023
                 except Exception as error:
@@ -304,7 +305,7 @@ class Training:
             raise ValueError("a training that has to begin again")
         own = {"model": self.model, "stepper": self.stepper, "alive": self.alive, "done": self.done}
         gradients = [p.grad for p in self.model.parameters()]
-        return {**own, "gradients": gradients, "drawn": torch.random.get_rng_state()}
+        return {**own, "gradients": gradients, "drawn": Drawn.now()}
 
     @property
     def can_go_on(self) -> bool:
@@ -322,7 +323,7 @@ class Training:
         self.model, self.stepper, self.alive, self.done = (state[n] for n in ("model", "stepper", "alive", "done"))
         for p, gradient in zip(self.model.parameters(), state["gradients"], strict=True):
             p.grad = gradient
-        torch.random.set_rng_state(state["drawn"])
+        state["drawn"].put_back()
 
     def measured(self, part: str = "train") -> float:
         """The loss on all samples of a part, in eval mode."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steprule.alone import drawing
+from steprule.alone import drawing, seed
 from steprule.benching.steps import contender, median_interval
 from steprule.foreign import refusal
 from steprule.held import most_held
@@ -187,7 +187,7 @@ class _Side:
         self.optimizer.zero_grad()
         try:
             with drawing():
-                torch.manual_seed(stream(0, 2))
+                seed(stream(0, 2))
                 loss: Tensor = self.task.loss_of(self.model, next(self.data))
             loss.backward()  # type: ignore[no-untyped-call]
         except Exception as error:

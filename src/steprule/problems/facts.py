@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from steprule.alone import drawing
+from steprule.alone import Drawn, drawing
 from steprule.errors import InputError, StepruleError
 from steprule.foreign import refusal
 from steprule.held import most_held
@@ -91,11 +91,11 @@ def facts_of(task: Problem) -> Facts:
     part = task.parts["train"]
     rows = min(ROWS, part.samples) if part.whole else part.batch_size or 1
     held = most_held(lambda: _loss(task, model, data, what, training=False)) // rows
-    before, state = [b.clone() for b in model.buffers()], torch.random.get_rng_state()
+    before = [b.clone() for b in model.buffers()]
     with drawing():
-        torch.random.set_rng_state(state)
+        state = Drawn.now()
         loss = _loss(task, model, data, "the model failed on its first samples", training=True)
-        draws = not torch.equal(state, torch.random.get_rng_state())
+        draws = not state.same(Drawn.now())
         with _one_line(task, "the gradient failed on the first samples"):
             wanted = [p for p in model.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(loss, wanted, allow_unused=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from steprule import metrics as named_metrics
 from steprule.alone import drawing
+from steprule.alone import seed as begin_anew
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.problems import airfoil, batch, step
@@ -362,7 +363,7 @@ class Problem:
         if init not in ("same", "tutorial"):
             raise InputError("init", expected="'same' or 'tutorial'", got=repr(init))
         with drawing():
-            torch.manual_seed(stream(seed, 0))
+            begin_anew(stream(seed, 0))
             model = self.model()
             if any(nn.parameter.is_lazy(p) for p in model.parameters()):
                 with torch.no_grad():

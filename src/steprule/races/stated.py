@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from steprule.alone import drawing
+from steprule.alone import drawing, seed
 from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
@@ -140,7 +140,7 @@ def _made(what: Callable[..., Any], hypers: Mapping[str, Any], task: Problem) ->
         for _ in range(2):
             model = task.initial_model(0, "same", torch_class=True)
             with drawing():
-                torch.manual_seed(stream(0, 2))
+                seed(stream(0, 2))
                 made = what(model.parameters(), **hypers)
             groups = [{n: v for n, v in group.items() if n != "params"} for group in made.param_groups]
             settings.append(plain(groups, "settings"))
@@ -167,7 +167,7 @@ def _first_loss(task: Problem, model: nn.Module) -> str:
         with evaluating(model), drawing(), torch.no_grad():
             found = []
             for _ in range(2):
-                torch.manual_seed(stream(0, 2))
+                seed(stream(0, 2))
                 value = task.loss_of(model, task.parts["train"].few(MEASURED))
                 found.append(f"{float(value):.3g}")
     except Exception as error:
