@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from thinning import thinned
+from tolerances import LANE_AGAINST_SOLO
 from torch import Tensor, nn
 
 import steprule
@@ -360,20 +361,135 @@ def test_the_users_own_line_is_named(in_folder: Any) -> None:
         steprule.train("adam", "mine.py:p")
 
 
-def test_a_lane_with_hooks_is_a_solo_run() -> None:
-    """The usual way to clip: hooks on parameters, which no lane of a batch would call."""
+class Two(nn.Module):
+    """Two layers, between which something happens."""
 
-    def hooked() -> nn.Module:
-        model = nn.Linear(1, 1)
-        for p in model.parameters():
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(1, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.between(torch.tanh(self.a(x))))  # type: ignore[no-any-return]
+
+    def between(self, h: Tensor) -> Tensor:
+        return h
+
+
+class ParameterHook(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        for p in self.parameters():
             p.register_hook(lambda g: g.clamp(-0.01, 0.01))
-        return model
 
+
+def tenth(p: Tensor) -> None:
+    assert p.grad is not None
+    p.grad.mul_(0.1)
+
+
+class AccumulateHook(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        for p in self.parameters():
+            p.register_post_accumulate_grad_hook(tenth)
+
+
+class ActivationHook(Two):
+    def between(self, h: Tensor) -> Tensor:
+        if h.requires_grad:
+            h.register_hook(lambda g: 0.1 * g)
+        return h
+
+
+class BackwardHook(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b.register_full_backward_hook(lambda m, given, out: tuple(0.1 * g for g in given))
+
+
+class BackwardPreHook(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.b.register_full_backward_pre_hook(lambda m, out: tuple(0.1 * g for g in out))
+
+
+class ForwardHook(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a.register_forward_hook(lambda m, given, out: 0.5 * out)
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return -0.1 * g
+
+
+class OwnFunction(Two):
+    def between(self, h: Tensor) -> Tensor:
+        return Reversed.apply(h)  # type: ignore[no-any-return]
+
+
+class Counting(Two):
+    """Computes otherwise each time it is called."""
+
+    calls = 0
+
+    def between(self, h: Tensor) -> Tensor:
+        self.calls += self.training
+        return h / (1 + self.calls)
+
+
+class InPlace(Two):
+    """Works on its input in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.1
+        x *= 0.9
+        return super().forward(x)
+
+
+class WeightNorm(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.utils.parametrizations.weight_norm(nn.Linear(1, 4))
+
+
+class Branching(Two):
+    def between(self, h: Tensor) -> Tensor:
+        return 2 * h if float(h.detach().mean()) > 0 else h
+
+
+BESIDES = [
+    ParameterHook, AccumulateHook, ActivationHook, BackwardHook, BackwardPreHook, ForwardHook, OwnFunction, Counting, InPlace,
+    WeightNorm, Branching,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", BESIDES)
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_what_happens_beside_the_operations_happens_in_a_lane(model: type[nn.Module], compiled: bool) -> None:
+    """Whatever a model does beside its operations, a lane of it is the training that torch's class makes in a plain loop."""
     x = torch.linspace(-1, 1, 64)[:, None]
-    task = steprule.Problem("hooked", "", x, torch.sin(3 * x), hooked, nn.functional.mse_loss, epochs=4, batch_size=8)
-    found = steprule.sweep("sgd", task, {"lr": [0.1, 0.2]})
-    assert found.engine == "one by one: a parameter of the model has a hook"
-    assert found.train[0, 0] == pytest.approx(steprule.train("sgd", task, lr=0.1).final_loss, rel=1e-6)
+    y = torch.sin(3 * x)
+    task = steprule.Problem("besides", "", x.clone(), y.clone(), model, nn.functional.mse_loss, epochs=4, batch_size=8)
+    plain = task.initial_model(0, "same", torch_class=True)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
+    for rows in batches(64, 8, 4, 0):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(plain(x[rows]), y[rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        wanted = float(nn.functional.mse_loss(plain.eval()(x.clone()), y))
+    found = steprule.sweep("sgd", task, {"lr": [0.1, 0.2]}, compile=compiled)
+    assert found.train[0, 0] == pytest.approx(wanted, rel=LANE_AGAINST_SOLO), found.engine
+    assert steprule.train("sgd", task, lr=0.1).final_loss == pytest.approx(wanted, rel=LANE_AGAINST_SOLO)
+    assert steprule.train("torch.optim.SGD", task, lr=0.1).final_loss == wanted
+    assert torch.equal(task.features, x)
 
 
 def test_a_weighted_mean_is_no_mean_of_parts(monkeypatch: pytest.MonkeyPatch) -> None:

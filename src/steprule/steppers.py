@@ -61,7 +61,8 @@ class RuleStepper:
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
-        gradients = torch.autograd.grad(loss(), self.parameters, allow_unused=True)
+        loss().backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
+        gradients = [p.grad for p in self.parameters]
         now = self.now
         if self.clips:
             now = {**now, "grad_norm": _norm([g for g in gradients if g is not None])}
@@ -72,6 +73,7 @@ class RuleStepper:
                 self.t[k] += 1
                 new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], now)
                 p.copy_(new_p)
+                p.grad = None
 
     def scale_rate(self, factor: float) -> None:
         """As `Stepper` says."""

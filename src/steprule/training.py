@@ -27,7 +27,7 @@ from steprule.errors import InputError, InputTypeError, StepruleError, unknown_n
 from steprule.foreign import refusal
 from steprule.problems import problem as problems
 from steprule.problems import scoring
-from steprule.problems.facts import evaluating, facts_of, has_hooks
+from steprule.problems.facts import evaluating, facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.problems.source import Source, stream
 from steprule.rules.load import load_object
@@ -300,23 +300,10 @@ class Training:
             yield before, seen, took, float(first[0]) if self.alive and first else math.nan
 
     def state(self) -> dict[str, Any]:
-        """All that the next steps depend on, with which `go_on` goes on; inside of `seeded`. Raises `ValueError` where it cannot be all."""
-        if not self.can_go_on:
-            raise ValueError("a training that has to begin again")
+        """All that the next steps depend on, with which `go_on` goes on; inside of `seeded`."""
         own = {"model": self.model, "stepper": self.stepper, "alive": self.alive, "done": self.done}
         gradients = [p.grad for p in self.model.parameters()]
         return {**own, "gradients": gradients, "drawn": Drawn.now()}
-
-    @property
-    def can_go_on(self) -> bool:
-        """Whether `state` is all: no hook sees a gradient, no parameter is part of another tensor, nothing is kept by a parameter's id."""
-        parameters = list(self.model.parameters())
-        ids = {id(p) for p in parameters}
-        kept = [v for v in vars(getattr(self.stepper, "optimizer", self.stepper)).values() if isinstance(v, dict)]
-        parts = any(p.untyped_storage().nbytes() > p.nbytes for p in parameters)
-        return not (
-            parts or any(map(has_hooks, parameters)) or any(ids & {k for k in d if isinstance(k, int)} for d in kept)
-        )
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Take up a training where its `state` was taken; inside of `seeded`."""

@@ -63,6 +63,15 @@ def mapped(data: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     return parts if isinstance(data, list) else tuple(parts)
 
 
+def copied(data: Any) -> Any:
+    """The same with every tensor's own copy, on which a model may work in place; what holds tensors otherwise stays as it is."""
+    if isinstance(data, Tensor):
+        return data.clone()
+    if type(data) is dict:
+        return {name: copied(part) for name, part in data.items()}
+    return type(data)(copied(part) for part in data) if type(data) in (tuple, list) else data
+
+
 def stacked(batches: Sequence[Any]) -> Any:
     """Batches of one kind as one, along a new first dimension."""
     first = batches[0]

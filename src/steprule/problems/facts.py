@@ -44,7 +44,9 @@ class Facts:
     unused: bool
     """A parameter gets no gradient."""
     hooks: bool
-    """A hook changes a parameter's gradient or follows it."""
+    """A hook sees a gradient: of a parameter, a module, or what the model computes in between."""
+    changes: bool
+    """Training computes otherwise when it is called again: a model that counts its calls, say."""
     apart: str
     """Why the data or the loss keep lanes apart; empty where they do not."""
     reduction: Reduction
@@ -65,7 +67,8 @@ class Facts:
             "the model changes its buffers while it trains (batch norm)": self.moves_buffers,
             "the model's buffers are other ones with another seed": self.own_buffers,
             "a parameter of the model gets no gradient": self.unused,
-            "a parameter of the model has a hook": self.hooks,
+            "a hook in the model sees gradients": self.hooks,
+            "the model computes otherwise each time it is called": self.changes,
         }
         return self.apart or next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -94,20 +97,56 @@ def facts_of(task: Problem) -> Facts:
     before = [b.clone() for b in model.buffers()]
     with drawing():
         state = Drawn.now()
-        loss = _loss(task, model, data, "the model failed on its first samples", training=True)
+        with _hooks_set() as hooked:
+            gradients = _gradients(task, model, data)
         draws = not state.same(Drawn.now())
-        with _one_line(task, "the gradient failed on the first samples"):
-            wanted = [p for p in model.parameters() if p.requires_grad]
-            gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
-    moved = any(not _equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+        moved = any(not _equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+        state.put_back()
+        changes = not _alike(gradients, _gradients(task, model, data))
     apart = task.parts["train"].one_by_one or ("a training step computes the loss" if task.training_step else "")
     unused = any(g is None for g in gradients)
-    return Facts(draws, moved, own_buffers, unused, any(map(has_hooks, model.parameters())), apart, reduction, held)
+    hooks = bool(hooked) or _has_hooks(model)
+    return Facts(draws, moved, own_buffers, unused, hooks, changes, apart, reduction, held)
 
 
-def has_hooks(p: Tensor) -> bool:
-    """Whether a hook sees this tensor's gradient."""
-    return bool(getattr(p, "_backward_hooks", None) or getattr(p, "_post_accumulate_grad_hooks", None))
+def _gradients(task: Problem, model: nn.Module, data: Any) -> list[Tensor | None]:
+    """Of the loss of these samples, by each parameter that is trained."""
+    loss = _loss(task, model, data, "the model failed on its first samples", training=True)
+    with _one_line(task, "the gradient failed on the first samples"):
+        wanted = [p for p in model.parameters() if p.requires_grad]
+        return list(torch.autograd.grad(loss, wanted, allow_unused=True))
+
+
+def _alike(ours: list[Tensor | None], theirs: list[Tensor | None]) -> bool:
+    """Whether gradients differ by rounding alone: sums over threads may come in another order."""
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+    return all(
+        torch.allclose(a, b, rtol=LIKE, atol=LIKE * float(a.abs().max()), equal_nan=True) for a, b in pairs if a.numel()
+    )
+
+
+def _has_hooks(model: nn.Module) -> bool:
+    of_parameters = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters())
+    of_all = nn.modules.module._global_backward_hooks or nn.modules.module._global_backward_pre_hooks
+    of_modules = any(m._backward_hooks or m._backward_pre_hooks for m in model.modules())
+    return bool(of_parameters or of_modules or of_all)
+
+
+@contextmanager
+def _hooks_set() -> Iterator[list[Any]]:
+    """Gives what `Tensor.register_hook` is called on inside."""
+    seen: list[Any] = []
+    real = Tensor.register_hook
+
+    def register_hook(self: Tensor, hook: Any) -> Any:
+        seen.append(self)
+        return real(self, hook)  # type: ignore[no-untyped-call]
+
+    Tensor.register_hook = register_hook  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        Tensor.register_hook = real  # type: ignore[method-assign]
 
 
 def _check_parameters(task: Problem, model: nn.Module) -> None:
@@ -128,7 +167,7 @@ def _check_classes(task: Problem, model: nn.Module, data: Any) -> None:
     if not isinstance(task.targets, Tensor) or task.targets.is_floating_point():
         return
     with _one_line(task, "the model failed on its first samples", data), _measuring(model):
-        outputs, _ = task.outputs_of(model, data)
+        outputs, _ = task.outputs_of(model, batch.copied(data))
     if not isinstance(outputs, Tensor) or outputs.ndim < 2:
         return
     held = {"train": (None, task.targets), "validation": task.validation, "test": task.test}
@@ -146,8 +185,7 @@ def _check_classes(task: Problem, model: nn.Module, data: Any) -> None:
 
 def _loss(task: Problem, model: nn.Module, data: Any, what: str, *, training: bool) -> Tensor:
     """The loss of a few samples, which is one finite number that depends on the parameters."""
-    where = f"problem {task.name}"
-    outputs = None
+    where, data, outputs = f"problem {task.name}", batch.copied(data), None
     with warnings.catch_warnings(record=True) as said, _one_line(task, what, data):
         warnings.simplefilter("always")
         with nullcontext() if training else _measuring(model):
@@ -198,7 +236,7 @@ def _reduction(task: Problem, model: nn.Module, data: Any) -> Reduction:
             return name  # type: ignore[return-value]
     if task.training_step is None:
         with _measuring(model):
-            outputs, y = task.outputs_of(model, data)
+            outputs, y = task.outputs_of(model, batch.copied(data))
         match outputs, y:
             case Tensor(), Tensor() if y.is_floating_point() and outputs.shape != y.shape:
                 if outputs.squeeze().shape == y.squeeze().shape:

@@ -111,8 +111,10 @@ class Rows:
         return identity((self.features, self.targets), what)
 
     def _taken(self, rows: Any) -> Any:
-        x = batch.taken(self.features, rows)
-        return x if self.targets is None else (x, batch.taken(self.targets, rows))
+        """Always a copy: a model may work on its input in place."""
+        x, y = (None if data is None else batch.taken(data, rows) for data in (self.features, self.targets))
+        taken = x if y is None else (x, y)
+        return batch.copied(taken) if isinstance(rows, slice) else taken
 
 
 def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:

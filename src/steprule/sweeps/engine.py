@@ -54,6 +54,8 @@ ROOM = 1 << 29
 depend on how many others there are."""
 FREED = 2
 """What the system holds for a byte that a step's tensors hold: what is freed is not given back at once."""
+ALIKE = 1e-3
+"""Gradients of one lane and of its model alone differ by less, relative to the largest: sums in another order."""
 COPIES = {"kernel": 2, "vmap": 6}
 """Arrays of the parameters' size that an engine holds beside the states."""
 
@@ -283,10 +285,24 @@ def lane_bytes(task: Problem, batch: int, device: str = "cpu") -> int:
     """
     model = blank(task).to(device)
     gradients = _vmapped(task, model, own_data=False, record=False)
-    x, y = (data[:batch].to(device) for data in (task.features, task.targets))
+    x, y = (data[:batch].to(device, copy=True) for data in (task.features, task.targets))
     one = torch.cat([p.detach().reshape(-1, 1) for p in model.parameters()])
     held = [most_held(partial(gradients, p, x, y)) for p in (one, one.expand(-1, 2))]
     return max(1, held[1] - held[0])
+
+
+def check_lanes(task: Problem, batch: int) -> None:
+    """Raises `NotBatchable` where `torch.vmap` gives two lanes other gradients than their models have alone."""
+    models = [task.initial_model(seed, "same", torch_class=False) for seed in (0, 1)]
+    p = torch.stack([torch.cat([q.detach().reshape(-1) for q in m.parameters()]) for m in models], 1)
+    gradients = _vmapped(task, blank(task), own_data=False, record=False)
+    x, y = (data[:batch] for data in (task.features, task.targets))
+    found, _ = gradients(p, x.clone(), y.clone())
+    for k, model in enumerate(models):
+        own = torch.autograd.grad(task.loss(model(x.clone()), y.clone()), list(model.parameters()))
+        alone = torch.cat([g.reshape(-1) for g in own])
+        if not torch.allclose(found[:, k], alone, rtol=ALIKE, atol=ALIKE * float(alone.abs().max()), equal_nan=True):
+            raise NotBatchable("together its gradients are others than alone")
 
 
 def _without_gaps(curve: Array, counts: Array) -> Array:
@@ -405,7 +421,7 @@ def _evaluated(task: Problem, p: Array, x: Tensor, y: Tensor) -> Array:
     shapes = {n: q.shape for n, q in model.named_parameters()}
 
     def loss_of(params: dict[str, Tensor]) -> Tensor:
-        return task.loss(functional_call(model, params, (x,)), y)
+        return task.loss(functional_call(model, params, (x.clone(),)), y.clone())  # which may be worked on in place
 
     chunk = max(1, ROOM // max(1, len(x) * facts_of(task).sample_bytes))
     found = []
@@ -444,7 +460,7 @@ def _outputs(model: nn.Module, params: dict[str, Tensor], x: Tensor) -> Any:
     """What the model gives for each lane, [lanes, samples, ...]."""
 
     def of_lane(own: dict[str, Tensor]) -> Any:
-        return functional_call(model, own, (x,))
+        return functional_call(model, own, (x.clone(),))
 
     try:
         return vmap(of_lane)(params)

@@ -44,7 +44,7 @@ def traced(task: Problem, model: nn.Module, batch: int, *, gradient: bool = True
     changes (the running means of a batch norm).
     """
     params = {n: p.detach().clone() for n, p in model.named_parameters()}
-    x, y = task.features[:batch], task.targets[:batch]
+    x, y = task.features[:batch].clone(), task.targets[:batch].clone()
     if not all(p.requires_grad for p in model.parameters()):
         raise ValueError("a parameter that is frozen")
     if (
