@@ -80,18 +80,21 @@ def test_lanes_of_a_large_model_go_one_by_one_on_all_cores() -> None:
 
 
 class _Keeper:
-    """Ends a training behind a step, and gives what was saved then."""
+    """Ends a training behind a step, and gives what was saved last."""
 
     def __init__(self, after: int) -> None:
-        self.after, self.saves, self.kept = after, 0, b""
+        self.after, self.asked, self.kept = after, 0, b""
 
-    def load(self) -> dict[str, Any] | None:
-        return steprule.by_value.loads(self.kept) if self.kept else None
+    def load(self) -> bytes | None:
+        return self.kept or None
 
-    def save(self, *, state: Any, **rest: Any) -> None:
-        self.saves += 1
-        if self.saves == self.after:
-            self.kept = partial.dumps({**rest, "state": state()})
+    def is_due(self) -> bool:
+        return True
+
+    def save(self, told: bytes | None) -> None:
+        self.kept = told or b""
+        self.asked += 1
+        if self.asked == self.after:
             raise KeyboardInterrupt
 
 
@@ -123,7 +126,7 @@ def dropped() -> steprule.Problem:
     "what", ["adam", torch.optim.AdamW, Noisy, torch.optim.LBFGS], ids=lambda w: getattr(w, "__name__", w)
 )
 @pytest.mark.parametrize("after", [1, 4, 12, 13])
-def test_a_training_goes_on_in_its_middle(what: Any, after: int) -> None:
+def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three trainings of nine steps, of which the first, the fourth, the ninth of the first, or one of the second is the last one."""
     task = dropped()
     resolved = steprule.training.resolve(what)
@@ -134,9 +137,14 @@ def test_a_training_goes_on_in_its_middle(what: Any, after: int) -> None:
     keeper = _Keeper(after)
     with pytest.raises(KeyboardInterrupt):
         lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
-    before = keeper.saves
+    assert keeper.kept
+    begun: list[int] = []
+    real = steprule.training.Training._step
+    monkeypatch.setattr(
+        steprule.training.Training, "_step", lambda self, t, data: begun.append(t) or real(self, t, data)
+    )
     again = lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
-    assert keeper.saves - before == 27 - after
+    assert begun[0] > 1 or len(begun) < 27  # in the middle of a training, or behind one
     for name in ("train", "validation", "initial", "died_at", "curve", "metrics"):
         assert np.array_equal(getattr(again, name), getattr(whole, name), equal_nan=True), name
 
@@ -194,21 +202,23 @@ def test_a_race_that_is_killed_goes_on_in_the_middle_of_a_training(workers: int,
 
 
 def test_what_was_kept_and_is_of_no_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial, "EVERY", 0.0)
     kept = partial.Partial(tmp_path / ".block.partial", "race")
     assert kept.load() is None
-    kept.save(lane=0, state=lambda: {"a": 1})
-    assert kept.load() == {"lane": 0, "state": {"a": 1}}
+    assert not kept.is_due()
+    monkeypatch.setattr(partial, "EVERY", 0.0)
+    assert kept.is_due()
+    kept.save(b"a training")
+    assert kept.load() == b"a training"
     assert partial.Partial(kept.path, "another race").load() is None
-    whole = kept.path.read_bytes()
-    kept.path.write_bytes(whole[: len(whole) // 2])
-    assert kept.load() is None  # cut off
-    kept.path.write_bytes(whole)
-    kept.save(lane=1, state=lambda: {"a": (x for x in "ab")})  # cannot be pickled: what was there stays
-    assert kept.load() == {"lane": 0, "state": {"a": 1}}
-    kept.clear()
+    kept.save(None)
     assert not list(tmp_path.iterdir())
-    kept.clear()
+    for garbage in (b"", b"race", b"race\n", b"race\nno pickle", b"\x00" * 99):
+        kept.path.write_bytes(garbage)
+        assert lanes._loaded(kept.load()) == {}
+    kept.path.unlink()
+    kept.path.mkdir()  # as a disk that cannot be written
+    kept.save(b"a training")
+    assert kept.load() is None
 
 
 class ById(torch.optim.SGD):
@@ -258,31 +268,65 @@ class Flat(torch.optim.SGD):
         self.flat.sub_(self.param_groups[0]["lr"] * torch.cat(grads))
 
 
-@pytest.mark.parametrize(("what", "goes_on"), [(ById, False), (Accumulates, True), (Flat, False)])
-def test_what_a_copy_would_lose_begins_again(
-    what: Any, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(partial, "EVERY", 0.0)
-    kept = partial.Partial(tmp_path / ".block.partial", "race")
+class Hooked(nn.Module):
+    """The usual way to clip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(5, 1)
+        for p in self.parameters():
+            p.register_hook(lambda g: g.clamp(-0.01, 0.01))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+class OwnRate(torch.optim.SGD):
+    """Keeps a rate in a closure, which cloudpickle takes along."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
+        steps = [0]
+
+        def rate() -> float:
+            steps[0] += 1
+            return lr / steps[0]
+
+        self.rate = rate
+
+    def step(self, closure: Any = None) -> Any:
+        self.param_groups[0]["lr"] = self.rate()
+        return super().step(closure)
+
+
+def held_by_a_generator(params: Any, lr: float) -> Any:
+    found = torch.optim.SGD(params, lr=lr)
+    found.rates = (lr for _ in range(9))  # type: ignore[attr-defined]  # cannot be pickled
+    return found
+
+
+@pytest.mark.parametrize(
+    ("what", "model", "goes_on"),
+    [
+        (torch.optim.SGD, lambda: nn.Linear(5, 1), True),
+        (Accumulates, lambda: nn.Linear(5, 1), True),
+        (OwnRate, lambda: nn.Linear(5, 1), True),
+        (ById, lambda: nn.Linear(5, 1), False),
+        (Flat, lambda: nn.Linear(5, 1), False),
+        (torch.optim.SGD, Hooked, False),
+        (held_by_a_generator, lambda: nn.Linear(5, 1), False),
+    ],
+)
+def test_what_a_copy_would_lose_begins_again(what: Any, model: Any, goes_on: bool) -> None:
+    """What is kept is found by one step of a copy, beside the step that the training itself takes."""
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
-    task = steprule.Problem("line", "", x, x.sum(1, keepdim=True), lambda: nn.Linear(5, 1), nn.functional.mse_loss)
+    task = steprule.Problem("line", "", x, x.sum(1, keepdim=True), model, nn.functional.mse_loss)
     given, seeds = {"lr": np.array([0.01])}, np.array([0])
-    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 2, "batch_size": 20}
+    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 3, "batch_size": 20}
     whole = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how)
-    calls: list[int] = []
-
-    class Ends:
-        def load(self) -> None:
-            return None
-
-        def save(self, **state: Any) -> None:
-            kept.save(**state)
-            calls.append(1)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-
+    keeper = _Keeper(3 if goes_on else 1)
     with pytest.raises(KeyboardInterrupt):
-        lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=Ends())
-    assert (kept.load() is not None) == goes_on
-    again = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=kept)
+        lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=keeper)
+    assert bool(keeper.kept) == goes_on
+    again = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=keeper)
     assert np.array_equal(again.train, whole.train)

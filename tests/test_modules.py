@@ -253,6 +253,15 @@ def test_weights_and_buffers_of_a_plain_loop(kind: str) -> None:
         assert run.final_loss == pytest.approx(loss(task.features, task.targets), rel=max(tolerance, 1e-6))
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_operation_that_vmap_loops_over() -> None:
+    """torch warns of one, and which operations they are depends on the processor."""
+    x, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 4
+    task = steprule.Problem("margin", "", x, y, lambda: nn.Linear(3, 4), nn.functional.multi_margin_loss)
+    found = steprule.sweep("sgd", task, {"lr": [0.01, 0.03]}, seeds=[3], epochs=2, batch_size=10, compile=False)
+    assert found.engine.startswith("vmap")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_lanes_of_a_sweep(kind: str, compiled: bool) -> None:

@@ -5,6 +5,7 @@ For one seed, everyone gets the same batches in the same order, and with `init="
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import time
@@ -25,9 +26,9 @@ from steprule.alone import seed as begin_anew
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.foreign import refusal
+from steprule.problems import batch, scoring
 from steprule.problems import problem as problems
-from steprule.problems import scoring
-from steprule.problems.facts import evaluating, facts_of
+from steprule.problems.facts import evaluating, facts_of, same
 from steprule.problems.problem import Init, Problem
 from steprule.problems.source import Source, stream
 from steprule.rules.load import load_object
@@ -243,6 +244,9 @@ class Training:
         self.data = task.parts["train"].on(device)
         self.done = 0
         """Steps."""
+        self.twin: Training | None = None
+        self.copies_go_on: bool | None = None
+        """Whether a copy goes on as this does; None where that was not tried. See `try_copy`."""
         self.alive = True
         """Whether the optimizer still steps: some raise at numbers that are not finite."""
         self.cards = [device] if device.type == "cuda" else []
@@ -274,30 +278,38 @@ class Training:
             if t <= self.done:
                 seen += count
                 continue
-            drawn = stream(self.seed, (2, t)) if self.facts.draws else 0
-            first: list[Tensor] = []
-
-            def loss() -> Tensor:
-                if self.facts.draws:
-                    begin_anew(drawn)  # noqa: B023
-                try:
-                    found = self.task.loss_of(self.model, data)  # noqa: B023
-                except Exception as error:
-                    raise refusal(f"problem {self.task.name}: the model failed in step {t}", error) from error  # noqa: B023
-                first.append(found.detach())  # noqa: B023
-                return found
-
-            if self.scales:
-                self.stepper.scale_rate(self.factors[t - 1])
-            began = time.perf_counter()
-            try:
-                if self.alive:
-                    self.stepper.step(loss)
-            except DivergedError:
-                self.alive = False
-            took = time.perf_counter() - began
+            twin, beside = self.twin, batch.copied(data) if self.twin is not None else None
+            loss, took = self._step(t, data)
             before, seen, self.done = seen, seen + count, t
-            yield before, seen, took, float(first[0]) if self.alive and first else math.nan
+            if twin is not None:
+                self.twin, self.copies_go_on = None, self._as(twin, t, beside)
+            yield before, seen, took, loss
+
+    def _step(self, t: int, data: Any) -> tuple[float, float]:
+        """Step t: its batch's loss, and its seconds."""
+        drawn = stream(self.seed, (2, t)) if self.facts.draws else 0
+        first: list[Tensor] = []
+
+        def loss() -> Tensor:
+            if self.facts.draws:
+                begin_anew(drawn)
+            try:
+                found = self.task.loss_of(self.model, data)
+            except Exception as error:
+                raise refusal(f"problem {self.task.name}: the model failed in step {t}", error) from error
+            first.append(found.detach())
+            return found
+
+        if self.scales:
+            self.stepper.scale_rate(self.factors[t - 1])
+        began = time.perf_counter()
+        try:
+            if self.alive:
+                self.stepper.step(loss)
+        except DivergedError:
+            self.alive = False
+        took = time.perf_counter() - began
+        return float(first[0]) if self.alive and first else math.nan, took
 
     def state(self) -> dict[str, Any]:
         """All that the next steps depend on, with which `go_on` goes on; inside of `seeded`."""
@@ -311,6 +323,30 @@ class Training:
         for p, gradient in zip(self.model.parameters(), state["gradients"], strict=True):
             p.grad = gradient
         state["drawn"].put_back()
+
+    def try_copy(self, state: Mapping[str, Any]) -> None:
+        """See by the next step whether a copy of the `state` goes on as this training does: `copies_go_on` says so then.
+
+        A copy may lose hooks, memory that is shared, states that are kept by a parameter's id.
+        """
+        self.twin = copy.copy(self)
+        now = Drawn.now()
+        self.twin.go_on(state)
+        self.twin.drawn = state["drawn"]
+        now.put_back()
+
+    def _as(self, twin: Training, t: int, data: Any) -> bool:
+        """Whether the twin, after the same step, has the same numbers."""
+        now = Drawn.now()
+        try:
+            twin.drawn.put_back()
+            twin._step(t, data)
+        except Exception:  # noqa: BLE001  (what a copy lacks may be anything)
+            return False
+        finally:
+            now.put_back()
+        ours, theirs = ([*m.parameters(), *m.buffers()] for m in (self.model, twin.model))
+        return twin.alive == self.alive and all(same(a, b) for a, b in zip(ours, theirs, strict=True))
 
     def measured(self, part: str = "train") -> float:
         """The loss on all samples of a part, in eval mode."""

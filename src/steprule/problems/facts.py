@@ -80,7 +80,7 @@ def facts_of(task: Problem) -> Facts:
     with drawing(), _one_line(task, "the model cannot be made"):
         model, other = (task.initial_model(seed, "same", torch_class=False) for seed in (0, 1))
     _check_parameters(task, model)
-    own_buffers = any(not _equal(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
+    own_buffers = any(not same(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
     data = task.parts["train"].few(ROWS)
     _check_classes(task, model, data)
     _loss(task, model, data, "the model failed on its first samples", training=False)
@@ -100,9 +100,11 @@ def facts_of(task: Problem) -> Facts:
         with _hooks_set() as hooked:
             gradients = _gradients(task, model, data)
         draws = not state.same(Drawn.now())
-        moved = any(not _equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+        moved = any(not same(a, b) for a, b in zip(before, model.buffers(), strict=True))
         state.put_back()
-        changes = not _alike(gradients, _gradients(task, model, data))
+        again = _gradients(task, model, data)
+        pairs = zip(gradients, again, strict=True)
+        changes = not all(alike(a, b) for a, b in pairs if a is not None and b is not None)
     apart = task.parts["train"].one_by_one or ("a training step computes the loss" if task.training_step else "")
     unused = any(g is None for g in gradients)
     hooks = bool(hooked) or _has_hooks(model)
@@ -117,12 +119,10 @@ def _gradients(task: Problem, model: nn.Module, data: Any) -> list[Tensor | None
         return list(torch.autograd.grad(loss, wanted, allow_unused=True))
 
 
-def _alike(ours: list[Tensor | None], theirs: list[Tensor | None]) -> bool:
-    """Whether gradients differ by rounding alone: sums over threads may come in another order."""
-    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
-    return all(
-        torch.allclose(a, b, rtol=LIKE, atol=LIKE * float(a.abs().max()), equal_nan=True) for a, b in pairs if a.numel()
-    )
+def alike(ours: Tensor, theirs: Tensor, within: float = LIKE) -> bool:
+    """Whether two gradients differ by rounding alone, relative to the largest element: sums may come in another order."""
+    largest = float(ours.abs().nan_to_num(0.0, 0.0).max()) if ours.numel() else 0.0
+    return torch.allclose(ours, theirs, rtol=within, atol=within * largest, equal_nan=True)
 
 
 def _has_hooks(model: nn.Module) -> bool:
@@ -291,5 +291,6 @@ def hint_for(error: Exception, data: Any) -> str:
     return ""
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have the same numbers, nan among them."""
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from steprule.compiler.threads import PARALLEL, may_run_parallel
 from steprule.compiler.variant import variant_of
 from steprule.held import most_held
 from steprule.problems.batch import mapped, stacked
-from steprule.problems.facts import facts_of
+from steprule.problems.facts import alike, facts_of
 from steprule.problems.problem import Init, Problem
 from steprule.problems.scoring import row_of, scores_of
 from steprule.problems.source import batches
@@ -139,16 +139,23 @@ def _trained(work: _Work, starts: Array, initial: Array, engine: Engine) -> Outc
     """The lanes of this work, trained and measured; `starts` [rows, seeds]."""
     run = _by_kernel if engine == "kernel" else _by_vmap
     task, lanes = work.task, len(work.seed_of)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop")  # vmap's, of an operation that it loops over
+    with _looped_over():
         p, curve, died, losses_on = run(work, starts[:, work.seed_of])
     steps = np.bincount(work.windows, minlength=WINDOWS)
     curve = curve[:, :lanes] / np.maximum(steps, 1)[:, None]
     held = [(task.features, task.targets), task.validation, task.test]
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), _looped_over():
         scores = [losses_on(p, *part)[:lanes] if part else np.full(lanes, np.nan) for part in held]
-    metrics = score(task, p[:, :lanes])
+        metrics = score(task, p[:, :lanes])
     return Outcome(scores[0], scores[1], scores[2], initial, died[:lanes], _without_gaps(curve.T, steps), metrics)
+
+
+@contextmanager
+def _looped_over() -> Iterator[None]:
+    """torch says nothing of an operation that vmap takes lane by lane; which one that is depends on the processor."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")
+        yield
 
 
 def curve_of(losses: Array) -> Array:
@@ -297,11 +304,12 @@ def check_lanes(task: Problem, batch: int) -> None:
     p = torch.stack([torch.cat([q.detach().reshape(-1) for q in m.parameters()]) for m in models], 1)
     gradients = _vmapped(task, blank(task), own_data=False, record=False)
     x, y = (data[:batch] for data in (task.features, task.targets))
-    found, _ = gradients(p, x.clone(), y.clone())
+    with _looped_over():
+        found, _ = gradients(p, x.clone(), y.clone())
     for k, model in enumerate(models):
         own = torch.autograd.grad(task.loss(model(x.clone()), y.clone()), list(model.parameters()))
         alone = torch.cat([g.reshape(-1) for g in own])
-        if not torch.allclose(found[:, k], alone, rtol=ALIKE, atol=ALIKE * float(alone.abs().max()), equal_nan=True):
+        if not alike(alone, found[:, k], ALIKE):
             raise NotBatchable("together its gradients are others than alone")
 
 
