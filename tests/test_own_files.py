@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from sized import sized
+
+import steprule
+from steprule.rules.load import load_object
 
 FOLDER = "my models/数据"
 HELPER = """
@@ -131,3 +140,51 @@ def test_a_script_without_a_guard(files: Path) -> None:
     for workers in ("1", "2"):
         ran("script.py", workers, f"by{workers}")
     assert results("by1") == results("by2")
+
+
+CELLS = (
+    "import sys, torch, steprule\nfrom torch import nn\nsys.path.insert(0, FOLDER)\nfrom wave import wave, half",
+    """class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(1, 8), nn.Dropout(0.1), nn.Linear(8, 1)
+    def forward(self, x):
+        return self.last(self.drop(torch.tanh(self.first(x))))""",
+    "def mine(params, lr=1e-3):\n    return torch.optim.Adam(params, lr=lr)",
+    """x = torch.linspace(-1, 1, 60)[:, None]
+own = steprule.Problem("own", "", x, 3 * x, Net, nn.functional.mse_loss, epochs=1)""",
+    """for workers in (1, 2):
+    for task in (own, wave):
+        steprule.race([mine, half, "sgd"], task, trials=4, seeds=2, fresh=2, schedules=["linear"], epochs=1,
+                      workers=workers, out=f"{task.name}{workers}")""",
+)
+
+
+@pytest.mark.long
+def test_a_notebook(files: Path) -> None:
+    """Its own classes and functions, and a file's, with one worker and with two."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    cells = [nbformat.v4.new_code_cell(cell.replace("FOLDER", repr(str(files.absolute())))) for cell in CELLS]
+    nbclient.NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=300).execute(cwd="elsewhere")
+    for name in ("own", "wave"):
+        assert results(f"{name}1") == results(f"{name}2")
+
+
+def test_several_threads(files: Path) -> None:
+    """Trainings and sweeps of a file's rules and factories in four threads are those of one, dropout among them."""
+    wave, half, mine = (load_object(f"{FOLDER}/wave.py:{name}", kind="object") for name in ("wave", "half", "mine"))
+    dropped = replace(
+        wave, name="dropped", model=lambda: torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.Linear(1, 1))
+    )
+    works: list[Callable[[], Any]] = []
+    for task in (wave, dropped):
+        for what in (half, mine, "adam"):
+            works.append(lambda task=task, what=what: steprule.train(what, task, seed=3, lr=0.02).losses)
+            works.append(lambda task=task, what=what: steprule.sweep(what, task, {"lr": [0.01, 0.1]}, seeds=[1]).train)
+    drawn = torch.get_rng_state()
+    alone = [work() for work in works]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda work: work(), works))
+    for ours, theirs in zip(together, alone, strict=True):
+        assert np.array_equal(ours, theirs)
+    assert torch.equal(drawn, torch.get_rng_state())
