@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+
+# torch reads it when it is imported: two workers with two threads each, which wait by spinning, make the suite three times as slow on 2 cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch  # noqa: E402
 
 # Triton reads it when a kernel is defined: on a machine without a GPU its interpreter runs the kernels.
 os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,14 @@ def test_a_notebook(files: Path) -> None:
         assert results(f"{name}1") == results(f"{name}2")
 
 
+def _losses(what: Any, task: steprule.Problem) -> Any:
+    return steprule.train(what, task, seed=3, lr=0.02).losses
+
+
+def _swept(what: Any, task: steprule.Problem) -> Any:
+    return steprule.sweep(what, task, {"lr": [0.01, 0.1]}, seeds=[1]).train
+
+
 def test_several_threads(files: Path) -> None:
     """Trainings and sweeps of a file's rules and factories in four threads are those of one, dropout among them."""
     wave, half, mine = (load_object(f"{FOLDER}/wave.py:{name}", kind="object") for name in ("wave", "half", "mine"))
@@ -179,8 +188,8 @@ def test_several_threads(files: Path) -> None:
     works: list[Callable[[], Any]] = []
     for task in (wave, dropped):
         for what in (half, mine, "adam"):
-            works.append(lambda task=task, what=what: steprule.train(what, task, seed=3, lr=0.02).losses)
-            works.append(lambda task=task, what=what: steprule.sweep(what, task, {"lr": [0.01, 0.1]}, seeds=[1]).train)
+            works.append(partial(_losses, what, task))
+            works.append(partial(_swept, what, task))
     drawn = torch.get_rng_state()
     alone = [work() for work in works]
     with ThreadPoolExecutor(4) as threads:
