@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -36,6 +37,13 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 API = ROOT / "docs" / "api.md"
 PICTURED = ("quadratic", "rosenbrock", "saddle")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """The published address, where there is one, stands in pyproject.toml alone."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    config.site_url = told["tool"]["steprule"]["hosted"] or config.site_url
+    return config
 
 
 def on_pre_build(config: MkDocsConfig) -> None:

@@ -12,7 +12,7 @@ import pytest
 # torch reads it when it is imported: two workers with two threads each, which wait by spinning, make the suite three times as slow on 2 cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch  # noqa: E402
+import torch
 
 # Triton reads it when a kernel is defined: on a machine without a GPU its interpreter runs the kernels.
 os.environ.setdefault("TRITON_INTERPRET", "1")

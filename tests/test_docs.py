@@ -1,10 +1,11 @@
-"""What README and CONTRIBUTING show runs, and the file tree they draw is the one there is."""
+"""What README and CONTRIBUTING show runs; README is short; the file tree that the docs draw is the one there is."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ from steprule.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "README.zh-CN.md", "CONTRIBUTING.md"]
+READMES = PAGES[:2]
+WORDS = 700
+SIGNS = 1_400
+"""Of Chinese: two for an English word."""
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -37,25 +42,82 @@ def test_every_rule_shown_is_a_rule_that_works(page: str) -> None:
     assert found == 1
 
 
-def test_commands_shown_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in re.findall(r"`steprule (\w+)", (ROOT / "README.md").read_text()):
-        assert main([command, "--help"]) == 0
-    for line in re.findall(r"^`(steprule trace [^`]*)`$", (ROOT / "README.md").read_text(), re.MULTILINE):
-        assert main([*shlex.split(line)[1:-2], "--json"]) == 0
+@pytest.mark.parametrize("page", [*READMES, "docs/commands.md"])
+def test_commands_shown_are_commands(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = re.findall(r"(?:`|^\$ )(steprule [^`\n]*)", text, re.MULTILINE)
+    assert shown
+    for line in shown:
+        words = shlex.split(line)
+        if words[1] == "trace":
+            assert main([*words[1:-2], "--json"]) == 0
+        elif not words[1].startswith("-"):
+            assert main([words[1], "--help"]) == 0
     capsys.readouterr()
 
 
+def prose(page: str) -> str:
+    """A page without code, pictures and addresses."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.sub(r"```.*?```|`[^`]*`|!\[[^\]]*\]\([^)]*\)|\]\([^)]*\)", " ", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_readme_is_short_and_has_few_numbers(page: str) -> None:
+    text = prose(page)
+    signs = len(re.findall(r"[\u4e00-\u9fff]", text))
+    words = re.findall(r"[^\W\d_][\w'-]*", re.sub(r"[\u4e00-\u9fff]", " ", text))
+    numbers = re.findall(r"(?<![\w.])\d[\d.,]*", text)
+    assert len(words) + signs / 2 > 300
+    assert len(words) <= WORDS
+    assert signs <= SIGNS
+    assert len(numbers) <= 3 * (len(words) + signs / 2) / 100
+
+
+def test_the_readmes_say_the_same() -> None:
+    """The same code, pictures, links and headings, in the same order."""
+    ours, theirs = ((ROOT / page).read_text(encoding="utf-8") for page in READMES)
+    for kind in (r"```\w+\n([^#`]*?)(?:#|```)", r"!\[[^\]]*\](\([^)]*\))", r"^(#+) "):
+        assert re.findall(kind, ours, re.MULTILINE) == re.findall(kind, theirs, re.MULTILINE)
+    links = [re.findall(r"(?<!!)\[[^\]]*\]\(([^)]*)\)", text) for text in (ours, theirs)]
+    same = [{re.sub(r"README[.\w-]*|/(en|zh)/", "", link) for link in found} for found in links]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("page", READMES)
+def test_readmes_door_is_one_that_opens(page: str) -> None:
+    """The published address where there is one; no install from an index that does not have the package."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    hosted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["steprule"]["hosted"]
+    if hosted:
+        assert hosted in text
+    else:
+        assert "github.io" not in text
+        assert "$ steprule play" in text
+    assert "pip install steprule" not in text
+
+
 def test_the_file_tree_is_the_one_there_is() -> None:
-    (tree,) = (b for b in re.findall(r"```\n(src/.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    (tree,) = re.findall(
+        r"```\n(src/.*?)```", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     named = {word.removesuffix(".py") for word in re.findall(r"[\w/]+(?:\.py)?", tree)}
     source = ROOT / "src" / "steprule"
     for module in source.rglob("*.py"):
         name = module.parent.name if module.name == "__init__.py" else module.stem
         if name not in ("steprule", "__main__", "app", "bench_tables", "options", "output"):
-            assert name in named or f"{name}/" in named, f"{name} is not in README's tree"
+            assert name in named or f"{name}/" in named, f"{name} is not in the tree of docs/architecture.md"
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "docs/dev/long-tests.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        *PAGES,
+        "CHANGELOG.md",
+        "docs/dev/long-tests.md",
+        *(f"docs/{n}.md" for n in ("commands", "sweeps", "exactness", "architecture")),
+    ],
+)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
         if not target.startswith("http"):
