@@ -1,7 +1,7 @@
 """Whole steps of Adam and others: alone (a block of steps of one form, then of the next) and in turn (one step of each form).
 
     python benchmarks/steps.py [--out benchmarks/results/steps.json] [--threads 2 1]
-    python benchmarks/steps.py --table benchmarks/results/steps.json
+    python benchmarks/steps.py --table benchmarks/results/steps.json [--picture docs/images/steps.png]
 
 Every row names its form, its threads and microseconds; ratios are the other form's over ours, medians over rounds. Warm-up and
 compilation come before. The look by Python (`STEPRULE_SCAN=python`) is printed beside, in a process of its own.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from steprule import optim
 from steprule.benching.steps import machine
@@ -120,6 +121,48 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+SAID = {
+    "300 x 1,000": "300 tensors of 1,000 numbers",
+    "300 x 1,000, fresh gradients": "the same, gradients made anew",
+    "2 tensors, 6 elements": "2 tensors, 6 numbers in all",
+    "48 x (768 x 768 + 768), RMSprop": "48 layers of 768 x 768, RMSprop",
+    "48 x (768 x 768 + 768), Adamax": "48 layers of 768 x 768, Adamax",
+    "1 x 32M, Adagrad": "1 tensor of 32 million, Adagrad",
+    "20,000 x 8": "20,000 tensors of 8 numbers",
+    "1,000 groups of one": "1,000 groups of one tensor",
+}
+"""The works in a reader's words; Adam where no class is named."""
+FORMS = {"fused": ("#009E73", "s"), "foreach": ("#0072B2", "^"), "default": ("#56B4E9", "o")}
+"""Okabe and Ito's colours, and markers that differ without colour."""
+
+
+def picture(found: dict[str, Any], out: Path) -> None:
+    """PyTorch's time over ours, for each work a line from in turn to alone; with the most threads that were measured."""
+    threads = max(row["threads"] for row in found["rows"])
+    rows = [r for r in found["rows"] if r["threads"] == threads and r["look"] == "records"]
+    figure = Figure(figsize=(7.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for y, row in enumerate(rows):
+        for k, (form, (colour, marker)) in enumerate(FORMS.items()):
+            if form in row["alone, x"]:
+                ends = sorted((row["in turn, x"][form], row["alone, x"][form]))
+                label = f"PyTorch's {form} form" if y == 0 else None
+                axes.plot(ends, [y + 0.2 * (k - 1)] * 2, color=colour, marker=marker, ms=6, lw=2, label=label)
+    axes.axvline(1, color="black", lw=1)
+    axes.set_xscale("log")
+    ticks = (1, 2, 5, 10, 20, 50)
+    axes.set_xticks(ticks, [f"{t}x" for t in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(rows)), [SAID[r["work"]] for r in rows])
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("PyTorch's time of a step over steprule's\n(right of 1x steprule is faster)")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(out, dpi=150, metadata={"Software": None})
+
+
 def by_python(label: str, threads: int) -> dict[str, Any]:
     """The same row with every look taken by Python, in a process of its own."""
     command = [sys.executable, __file__, "--inner", "--threads", str(threads), "--only", label]
@@ -136,10 +179,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[torch.get_num_threads()])
     parser.add_argument("--only", nargs="*", default=list(WORK))
     parser.add_argument("--table", type=Path, help="print a file's rows as a table, measure nothing")
+    parser.add_argument("--picture", type=Path, help="with --table: draw the rows as a PNG too")
     parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.table:
-        print(table(json.loads(args.table.read_text(encoding="utf-8"))))
+        found = json.loads(args.table.read_text(encoding="utf-8"))
+        print(table(found))
+        if args.picture:
+            picture(found, args.picture)
         return
     rows = []
     for threads in args.threads:
