@@ -2,7 +2,7 @@
 
     python docs/moving_picture.py [docs/images/playground.gif]
 
-It plays the page's first preset in Chromium: the path above, the height above the minimum and the effective step size below.
+In Chromium it plays AdaGrad beside RMSProp: the path above, the height above the minimum and the effective step size below.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from steprule import play
-from steprule.play.presets import PRESETS
 
+STATE = "rule=adagrad,lr=0.4&rule=rmsprop,lr=0.4,alpha=0.9&surface=quadratic&start=-5,-2&steps=20"
+"""Of the page, as its address writes it: the first preset with the rules as PyTorch has them."""
 WIDTH = 640
 """Of the picture, in pixels."""
 EACH, LAST = 180, 1_400
@@ -44,7 +45,7 @@ def frame(page: Page, step: int) -> Image.Image:
     ]
     whole = Image.new("RGB", (plane.width, plane.height + legend.height + small[0].height + 12), "white")
     whole.paste(plane, (0, 0))
-    whole.paste(legend, (0, plane.height + 4))
+    whole.paste(legend, (60, plane.height + 4))
     for k, one in enumerate(small):
         whole.paste(one, (k * half, plane.height + legend.height + 12))
     return whole.resize((WIDTH, round(whole.height * WIDTH / whole.width)), Image.Resampling.LANCZOS)
@@ -59,8 +60,7 @@ def with_more_of_the_lines(picture: Image.Image) -> Image.Image:
 
 def main(out: Path) -> None:
     """Write the picture."""
-    state = PRESETS[0]["state"]
-    steps = int(state.split("steps=")[1].split("&")[0])
+    steps = int(STATE.partition("steps=")[2])
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         file = Path(folder) / "page.html"
         play.write(file)
@@ -69,7 +69,7 @@ def main(out: Path) -> None:
             args=["--no-sandbox", "--disable-gpu"],
         )
         page = browser.new_page(viewport={"width": 1200, "height": 1700}, color_scheme="light", device_scale_factor=2)
-        page.goto(f"{file.as_uri()}#{state}")
+        page.goto(f"{file.as_uri()}#{STATE}")
         page.wait_for_timeout(1_000)
         frames = [frame(page, k) for k in range(steps + 1)]
         browser.close()
