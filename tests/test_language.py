@@ -86,7 +86,13 @@ def never_read(p, g, m, *, lr: Rate = 0.01):
     return p - lr * g, m
 
 
-RULES = [anchored, delay, exchange, late, novo, named, counted, never_read]
+@rule
+def flagged(p, g, *, lr: Rate = 0.01, flag: bool = True):
+    """What a plain bool picks beside an element is an element, which a sum counts."""
+    return p - lr * g / sum(where(flag, 1.0, g)) - lr * sum(where(not flag, g, 0.01)) * p
+
+
+RULES = [anchored, delay, exchange, late, novo, named, counted, never_read, flagged]
 
 
 def by_hand(what: Rule, lr: float) -> float:
@@ -302,6 +308,17 @@ def test_a_pick_between_an_element_and_a_number_is_one_an_element() -> None:
 
     assert picked(torch.zeros(4), torch.ones(4), t=1).tolist() == [-2.0] * 4
     assert picked(np.zeros(4), np.ones(4), t=1).tolist() == [-2.0] * 4
+
+
+def test_printed_python_spreads_a_number_as_the_rule_does() -> None:
+    @rule
+    def off(p, g, *, c: Annotated[float, OffAtZero()] = 0.0):
+        return p - where(c > 0.5, g, 2.0) / sum(where(c > 0.5, g, 1.0))
+
+    scope: dict[str, Any] = {n: getattr(maths, n) for n in maths.NAMES}
+    exec(formula.python(trace(off, {"c": 0.0})), scope)
+    p, g = np.zeros(4), np.ones(4)
+    assert scope["off"](p, g).tolist() == off(p, g).tolist() == [-0.5] * 4
 
 
 def test_a_step_taken_apart_shows_what_is_handed_on() -> None:
