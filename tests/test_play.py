@@ -294,9 +294,7 @@ def test_every_control(page: Page) -> None:
         ("Shift+ArrowLeft", "start=1.43,-0.3"),
     ):
         change(lambda k=key: page.press("#start", k), part=part)
-    box = page.locator("#plane").bounding_box()
-    assert box
-    change(lambda: page.mouse.click(box["x"] + 300, box["y"] + 100), part="start=")
+    change(lambda: page.locator("#plane").click(position={"x": 300, "y": 100}), part="start=")
     handle = page.locator("#start").bounding_box()
     assert handle
 
@@ -495,6 +493,59 @@ def test_accessible(page: Page, width: int, language: str, theme: str) -> None:
     found = Axe().run(page)
     assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found.response["violations"]] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
+
+
+SEEN = "(ids) => ids.every((id) => { const r = $(id).getBoundingClientRect(); return r.height > 60 && r.top >= 0 && r.left >= 0 && r.bottom <= innerHeight && r.right <= innerWidth; })"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p["title"])
+def test_path_charts_and_sliders_in_one_view(page: Page, preset: dict[str, str], language: str) -> None:
+    page.set_viewport_size({"width": 1366, "height": 768})
+    go(page, f"{preset['state']}&lang={language}")
+    assert page.evaluate(SEEN, ["plane", "values", "rate-x", "rate-y"])
+    sliders = page.locator("#hypers input[type=range]")
+    for k in range(min(2, sliders.count())):
+        box = sliders.nth(k).bounding_box()
+        assert box
+        assert box["y"] + box["height"] < 768
+    for name in ("play", "at", "speed"):
+        box = page.locator(f"#{name}").bounding_box()
+        assert box
+        assert box["y"] + box["height"] < 768
+
+
+def test_on_a_phone_the_picture_stays_above_the_slider_that_is_moved(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    settle(page)
+    slider = page.locator("#hypers input[type=range]").first
+    slider.evaluate("(e) => e.scrollIntoView({block: 'end'})")
+    before = page.evaluate("model.walks[0].values.at(-1)")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    assert page.evaluate("model.walks[0].values.at(-1)") != before
+    box = slider.bounding_box()
+    assert box
+    stage = page.evaluate("document.querySelector('.stage').getBoundingClientRect().bottom")
+    assert page.evaluate(SEEN, ["plane"])
+    assert stage <= box["y"]
+    assert box["y"] + box["height"] <= 844
+    # To the end of the settings and charts the picture stays.
+    page.evaluate("$('rate-y').scrollIntoView({block: 'end'})")
+    settle(page)
+    assert page.evaluate(SEEN, ["plane", "rate-y"])
+
+
+def test_no_number_is_cut(page: Page) -> None:
+    """A field shows its number whole, in the shorter of two writings."""
+    for rule in rules.CATALOGUE:
+        go(page, f"rule={rule}&surface=quadratic&start=-5,-2&steps=20")
+        assert page.evaluate(
+            "[...document.querySelectorAll('input[type=number]')].every((e) => e.scrollWidth <= e.clientWidth)"
+        ), rule
+    go(page, "rule=adam,eps=0.000001&surface=quadratic&start=-5,-2&steps=20")
+    assert page.locator("[data-name=eps]").input_value() == "1e-6"
 
 
 def test_by_keyboard_alone(page: Page) -> None:

@@ -29,15 +29,14 @@ CHINESE = {
     "Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.": "发散：{0}。每一步都越过得更远；"
     "学习率小一些就不会。",
     "Drag the start, or move it with the arrow keys": "拖动起点，或用方向键移动",
-    "Effective step size in x: the step over the gradient, the learning rate with which plain descent would make the same step.": "x"
-    " 方向的有效步长：步幅除以梯度，即普通梯度下降要走出同样一步所需的学习率。",
+    "Effective step size: the step over the gradient, the learning rate with which plain descent would make the same step.": "有效步长："
+    "步幅除以梯度，即普通梯度下降要走出同样一步所需的学习率。",
     "Every line is printed from the rule's own code, and every number comes from the code printed from it.": "每一行公式都由方法"
     "本身的代码生成，每个数都由从它生成的代码算出。",
     "Expected {0}.": "应为{0}。",
     "Formula in x and y": "关于 x 和 y 的公式",
     "Gradient noise": "梯度噪声",
     "How a race is run": "比赛怎样进行",
-    "How far the value lies above the minimum.": "函数值比最小值高多少。",
     "Language": "语言",
     "Legend": "图例",
     "Many paths at once": "许多路径一起看",
@@ -66,7 +65,6 @@ CHINESE = {
     "Surface": "曲面",
     "Take it with you": "带走",
     "The path": "路径",
-    "The same in y.": "y 方向的有效步长。",
     "The start needs two numbers x,y, not {0}.": "起点需要两个数 x,y，而不是 {0}。",
     "The step taken apart": "把一步拆开看",
     "This page has no rule {0}.": "本页没有方法 {0}。",
@@ -117,7 +115,7 @@ CHINESE = {
     "the formula, with": "公式，其中",
     "the start point": "起点",
     "the step, after minus before": "这一步：之后减之前",
-    "value above the minimum": "与最小值之差",
+    "value above minimum": "与最小值之差",
     "x or y in it": "含有 x 或 y",
     "{0} at x {1}, y {2}, value {3}": "{0} 在 x {1}，y {2}，函数值 {3}",
     "{0} is not finite from step {1}": "{0} 从第 {1} 步起不再有限",

@@ -103,9 +103,15 @@ function showTheme() {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
 }
 
+// A number as a field shows it: in full, and short enough for it.
+function written(v) {
+  const plain = String(v), short = typeof v === "number" ? v.toExponential() : plain;
+  return plain.length > 7 && short.length < plain.length ? short : plain;
+}
+
 // A value into a control, unless somebody is typing there.
 function put(id, value) {
-  if (document.activeElement !== $(id)) $(id).value = value;
+  if (document.activeElement !== $(id)) $(id).value = written(value);
 }
 
 function showControls() {
@@ -171,7 +177,7 @@ function showHypers() {
   for (const h of about.hypers) {
     const field = document.querySelector(`[data-name="${h.name}"]`), slider = document.querySelector(`[data-slider="${h.name}"]`);
     if (h.flag) field.checked = all[h.name];
-    else if (document.activeElement !== field) field.value = all[h.name];
+    else if (document.activeElement !== field) field.value = written(all[h.name]);
     const letter = document.querySelector(`[data-letter="${h.name}"]`);
     if (letter) letter.innerHTML = letters[h.name] ?? "";
     if (!slider) continue;
@@ -418,7 +424,8 @@ function listen() {
     showTheme();
     changed();
   });
-  new ResizeObserver(moved).observe(document.body);
+  const sizes = new ResizeObserver(moved);
+  for (const part of [document.body, $("plane-frame"), $("values")]) sizes.observe(part);
 }
 
 if (DATA.raceLink) $("race").href = DATA.raceLink;

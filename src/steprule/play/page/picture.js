@@ -44,7 +44,7 @@ function drawSheet(pen, model, paint) {
 // The three charts beside the plane: their lines and the titles of their axes.
 function chartsOf({ walks, ground }) {
   return [
-    { id: "values", series: walks.map((w) => heightsOf(w, ground)), title: t("value above the minimum") },
+    { id: "values", series: walks.map((w) => heightsOf(w, ground)), title: t("value above minimum") },
     { id: "rate-x", series: walks.map((w) => ratesOf(w, 0)), title: t("effective step size, x") },
     { id: "rate-y", series: walks.map((w) => ratesOf(w, 1)), title: t("effective step size, y") },
   ];
