@@ -86,13 +86,7 @@ def never_read(p, g, m, *, lr: Rate = 0.01):
     return p - lr * g, m
 
 
-@rule
-def flagged(p, g, *, lr: Rate = 0.01, flag: bool = True):
-    """What a plain bool picks beside an element is an element, which a sum counts."""
-    return p - lr * g / sum(where(flag, 1.0, g)) - lr * sum(where(not flag, g, 0.01)) * p
-
-
-RULES = [anchored, delay, exchange, late, novo, named, counted, never_read, flagged]
+RULES = [anchored, delay, exchange, late, novo, named, counted, never_read]
 
 
 def by_hand(what: Rule, lr: float) -> float:

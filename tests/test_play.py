@@ -495,10 +495,10 @@ def test_accessible(page: Page, width: int, language: str, theme: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
 
 
-SEEN = "(ids) => ids.every((id) => { const r = $(id).getBoundingClientRect(); return r.height > 60 && r.top >= 0 && r.left >= 0 && r.bottom <= innerHeight && r.right <= innerWidth; })"
+SEEN = "(ids) => ids.every((id) => { const r = $(id).getBoundingClientRect(); return r.height > 60 && r.top > -1 && r.left > -1 && r.bottom < innerHeight + 1 && r.right < innerWidth + 1; })"
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.long)])
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p["title"])
 def test_path_charts_and_sliders_in_one_view(page: Page, preset: dict[str, str], language: str) -> None:
     page.set_viewport_size({"width": 1366, "height": 768})
@@ -530,7 +530,7 @@ def test_on_a_phone_the_picture_stays_above_the_slider_that_is_moved(page: Page)
     stage = page.evaluate("document.querySelector('.stage').getBoundingClientRect().bottom")
     assert page.evaluate(SEEN, ["plane"])
     assert stage <= box["y"]
-    assert box["y"] + box["height"] <= 844
+    assert box["y"] + box["height"] < 845
     # To the end of the settings and charts the picture stays.
     page.evaluate("$('rate-y').scrollIntoView({block: 'end'})")
     settle(page)

@@ -175,19 +175,11 @@ def lerp(a: Any, b: Any, weight: Any) -> Any:
     javascript="({0} ? {1} : {2})",
 )  # fmt: skip
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where the condition holds, else b. Both are evaluated. Of a number and an element it is an element, whichever is picked."""
-    decided = False
-    if isinstance(condition, bool):
-        picked, other = (a, b) if condition else (b, a)
-        decided = _is_of_elements(picked) or not _is_of_elements(other)
-    elif isinstance(condition, Truth):  # of two of one shape the other need not be looked at
+    """a where the condition holds, else b. Both are evaluated; a plain bool picks one in Python."""
+    decided = isinstance(condition, bool)
+    if isinstance(condition, Truth):  # of two of one shape the other need not be looked at
         decided = hasattr(type(a), "shape") and hasattr(type(b), "shape") and a.shape == b.shape
     return (a if condition else b) if decided else apply("where", condition, a, b)
-
-
-def _is_of_elements(x: Any) -> bool:
-    """Whether x is a tensor, an array or what stands for one, not a number."""
-    return bool(getattr(x, "is_of_elements", hasattr(type(x), "shape")))
 
 
 def _of_one_tensor(name: str, others: tuple[Any, ...]) -> None:

@@ -271,7 +271,16 @@ class _Text(_Printer):
         if row.sign:
             return f"{self.show(args[0], own, right=row.truth)} {row.sign} {self.show(args[1], own, right=True)}"
         name = f"maths.{row.name}" if row.name in self.hidden else row.name
-        return f"{name}({', '.join(self.show(a, 0) for a in args)})"
+        shown = [self.show(a, 0) for a in args]
+        if node.op == "where" and node.kind is Kind.ELEMENT and _is_of_literals(args[0]):
+            # A plain bool would pick a number where the rule has one for each element; p**0 is 1 for every element.
+            shown[0] = f"({shown[0]}) & (p**0 > 0)"
+        return f"{name}({', '.join(shown)})"
+
+
+def _is_of_literals(arg: Arg) -> bool:
+    """Whether it follows from numbers in the text alone."""
+    return not isinstance(arg, Node) or (arg.op != "input" and all(_is_of_literals(a) for a in arg.args))
 
 
 class _Latex(_Printer):

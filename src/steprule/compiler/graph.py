@@ -97,11 +97,6 @@ class Symbol:
         """Record a function of `steprule.maths`."""
         return self._tape.add(name, *args)
 
-    @property
-    def is_of_elements(self) -> bool:
-        """Whether it has a value for each element."""
-        return self._node.kind is Kind.ELEMENT
-
     def __bool__(self) -> bool:
         if self._truth is not None:
             return self._truth
