@@ -236,6 +236,7 @@ def test_warnings_are_counted_at_the_end(few_forms: None) -> None:
     assert steprule.check(uphill).verdict == "FAILED, 1 of 14 items"
 
 
+@pytest.mark.long
 def test_optimized_python_fails_what_python_fails(in_folder: Path) -> None:
     """`python -O` drops assertions: none may do a judge's work."""
     Path("mine.py").write_text(

@@ -355,6 +355,7 @@ def up(p, g, *, lr: Rate = 50.0):
 """
 
 
+@pytest.mark.long
 def test_a_rule_of_nan_on_the_command_line(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(NAN_RULE)
     typed = ["race", "mine.py:nanrule", "sgd", "--on", "airfoil-linear", *sized(4, 2, 3)]
@@ -562,6 +563,7 @@ def test_a_path_at_the_end_of_the_grid(capsys: pytest.CaptureFixture[str]) -> No
     assert "those tried" in pictures.draw([small]).axes[1].get_title()
 
 
+@pytest.mark.long
 def test_a_path_that_diverges_at_every_rate(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(NAN_RULE)
     assert main(["trace", "mine.py:nanrule", "sgd", "--out", "a.png"]) == 0

@@ -107,6 +107,7 @@ def test_many_processes_write_one_cache_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.glob(".*")) == []
 
 
+@pytest.mark.long
 def test_without_numba_the_eager_form_serves_and_says_so(tmp_path: Path) -> None:
     hidden = "import sys; sys.modules['numba'] = None\n"
     values, warned = stepped(tmp_path, extra=hidden)

@@ -53,6 +53,7 @@ def test_what_decides_and_what_does_not(case: Case, tmp_path: Path) -> None:
     assert other != first
 
 
+@pytest.mark.long
 def test_another_process_gives_the_same(tmp_path: Path) -> None:
     """With other hash seeds, in another order, in another folder."""
     running = []

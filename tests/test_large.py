@@ -123,9 +123,11 @@ def dropped() -> steprule.Problem:
 
 
 @pytest.mark.parametrize(
-    "what", ["adam", torch.optim.AdamW, Noisy, torch.optim.LBFGS], ids=lambda w: getattr(w, "__name__", w)
+    "what",
+    ["adam", torch.optim.AdamW, Noisy, pytest.param(torch.optim.LBFGS, marks=pytest.mark.long)],
+    ids=lambda w: getattr(w, "__name__", w),
 )
-@pytest.mark.parametrize("after", [1, 4, 12, 13])
+@pytest.mark.parametrize("after", [4, *(pytest.param(k, marks=pytest.mark.long) for k in (1, 12, 13))])
 def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three trainings of nine steps, of which the first, the fourth, the ninth of the first, or one of the second is the last one."""
     task = dropped()
@@ -176,6 +178,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
 def test_a_race_that_is_killed_goes_on_in_the_middle_of_a_training(workers: int, tmp_path: Path) -> None:
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT)

@@ -110,6 +110,7 @@ def test_a_signal_ends_a_race_as_ctrl_c_does(name: str, code: int, tmp_path: Pat
 
 @LINUX
 @pytest.mark.parametrize("name", ["SIGHUP", pytest.param("SIGTERM", marks=LONG)])
+@pytest.mark.long
 def test_a_signal_to_all_of_its_processes(name: str, tmp_path: Path) -> None:
     """As `kill -- -GROUP` and a terminal that closes send it."""
     race = begun(tmp_path)

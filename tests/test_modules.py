@@ -277,6 +277,7 @@ def test_lanes_of_a_sweep(kind: str, compiled: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", thinned(["dropout", "convolution, batch norm, dropout", "loss inside"], 3))
+@pytest.mark.long
 def test_a_race_is_the_same_again(kind: str, in_folder: Any) -> None:
     task = KINDS[kind].problem()
     found = [

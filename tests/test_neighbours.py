@@ -90,6 +90,7 @@ def test_an_error_in_a_neighbour_is_one_line(tmp_path: Path) -> None:
     assert sys.path == path
 
 
+@pytest.mark.long
 def test_a_problem_and_its_neighbour_in_worker_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "p.py").write_text(PROBLEM)
     (tmp_path / "made.py").write_text(MADE)

@@ -182,6 +182,7 @@ ONE_STEP = """([rule, surface, hypers, steps]) => {
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.long
 def test_one_step_from_every_visited_state(page: Page, count: int) -> None:
     """Every rule on every surface, at its best rate there: gradient, parameter and all states."""
     for rule in RULES:
@@ -702,6 +703,7 @@ def test_bad_input(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("p.html").exists()
 
 
+@pytest.mark.long
 def test_noise_lies_in_the_page_as_numpy_draws_it(page: Page) -> None:
     for seed in (0, SEEDS - 1):
         ours = np.random.default_rng(seed).standard_normal((500, 2))

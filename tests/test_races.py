@@ -40,6 +40,7 @@ def tiny() -> races.Race:
     return races.race(["sgd", "adam", "lion"], ["airfoil-linear", "digits-softmax"], **TINY)
 
 
+@pytest.mark.long
 def test_everyone_has_the_same_effort(tiny: races.Race) -> None:
     for problem in ("airfoil-linear", "digits-softmax"):
         for schedule in ("constant", "linear"):
