@@ -149,7 +149,8 @@ def test_the_build_fails(spoilt: str, said: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for name in ("docs", "benchmarks/results", "src"):
         shutil.copytree(ROOT / name, copy / name)
-    shutil.copy(ROOT / "mkdocs.yml", copy)
+    for name in ("mkdocs.yml", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
     page = copy / "docs" / "peers.md"
     page.write_text(page.read_text() + f"\n\n{spoilt}\n")
     done = build(copy, tmp_path / "site")
