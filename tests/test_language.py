@@ -18,7 +18,7 @@ from steprule.compiler import anatomy, formula
 from steprule.compiler.graph import trace
 from steprule.errors import RuleError
 from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Given, OffAtZero, OnePerTensor, Rate
-from steprule.maths import abs, clamp, lerp, maximum, mean, minimum, sqrt, sum, where
+from steprule.maths import abs, clamp, lerp, maximum, mean, minimum, size, sqrt, sum, where
 from steprule.optim import from_rule
 from steprule.paths import best_rate
 from steprule.problems.problem import get
@@ -86,7 +86,15 @@ def never_read(p, g, m, *, lr: Rate = 0.01):
     return p - lr * g, m
 
 
-RULES = [anchored, delay, exchange, late, novo, named, counted, never_read]
+@rule
+def flagged(p, g, s: Number, *, lr: Rate = 0.01, flag: bool = True):
+    """A flag picks a reduction, a state or a number beside an element, and what was picked is reduced."""
+    s = where(flag, 0.9 * s + 0.1 * mean(g * g), sum(where(flag, 2.0, g)))
+    scale = sum(where(flag, sqrt(mean(g * g)), g)) + size(where(not flag, p, s)) + sum(where(flag, 0.5, p))
+    return p - lr * g / (1 + abs(scale)), s
+
+
+RULES = [anchored, delay, exchange, late, novo, named, counted, never_read, flagged]
 
 
 def by_hand(what: Rule, lr: float) -> float:

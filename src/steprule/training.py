@@ -39,6 +39,7 @@ from steprule.steppers import WAYS, ClassStepper, DivergedError, Stepper, Way, b
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
 MEASURED = 10_000_000_000  # parameters x samples that may be measured for it; two points a pass are taken in any case
+TRIED = 12  # steps that a copy takes beside its training: more than what wrappers wait for, as a Lookahead's five
 
 T = TypeVar("T")
 Log = Callable[[int, Mapping[str, float]], object]
@@ -246,7 +247,7 @@ class Training:
         """Steps."""
         self.twin: Training | None = None
         self.copies_go_on: bool | None = None
-        """Whether a copy goes on as this does; None where that was not tried. See `try_copy`."""
+        """Whether the copy that was tried last goes on as this does; None before that is known. See `try_copy`."""
         self.alive = True
         """Whether the optimizer still steps: some raise at numbers that are not finite."""
         self.cards = [device] if device.type == "cuda" else []
@@ -278,11 +279,11 @@ class Training:
             if t <= self.done:
                 seen += count
                 continue
-            twin, beside = self.twin, batch.copied(data) if self.twin is not None else None
+            beside = batch.copied(data) if self.twin is not None else None
             loss, took = self._step(t, data)
             before, seen, self.done = seen, seen + count, t
-            if twin is not None:
-                self.twin, self.copies_go_on = None, self._as(twin, t, beside)
+            if self.twin is not None:
+                self._compare(self.twin, t, beside)
             yield before, seen, took, loss
 
     def _step(self, t: int, data: Any) -> tuple[float, float]:
@@ -325,28 +326,33 @@ class Training:
         state["drawn"].put_back()
 
     def try_copy(self, state: Mapping[str, Any]) -> None:
-        """See by the next step whether a copy of the `state` goes on as this training does: `copies_go_on` says so then.
+        """See by the next `TRIED` steps whether a copy of the `state` goes on as this training does: `copies_go_on` says so then.
 
         A copy may lose hooks, memory that is shared, states that are kept by a parameter's id.
         """
+        self.copies_go_on = None
         self.twin = copy.copy(self)
         now = Drawn.now()
         self.twin.go_on(state)
         self.twin.drawn = state["drawn"]
+        self.twin.done = 0  # steps of its own
         now.put_back()
 
-    def _as(self, twin: Training, t: int, data: Any) -> bool:
-        """Whether the twin, after the same step, has the same numbers."""
+    def _compare(self, twin: Training, t: int, data: Any) -> None:
+        """The twin takes the same step; it is given up where its numbers differ, and behind the last step that is tried."""
         now = Drawn.now()
         try:
             twin.drawn.put_back()
             twin._step(t, data)
+            twin.drawn, twin.done = Drawn.now(), twin.done + 1
+            pairs = zip(*([*m.parameters(), *m.buffers()] for m in (self.model, twin.model)), strict=True)
+            alike = twin.alive == self.alive and all(same(a, b) for a, b in pairs)
         except Exception:  # noqa: BLE001  (what a copy lacks may be anything)
-            return False
+            alike = False
         finally:
             now.put_back()
-        ours, theirs = ([*m.parameters(), *m.buffers()] for m in (self.model, twin.model))
-        return twin.alive == self.alive and all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+        if not alike or twin.done == TRIED:
+            self.twin, self.copies_go_on = None, alike
 
     def measured(self, part: str = "train") -> float:
         """The loss on all samples of a part, in eval mode."""

@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 EVERY = 20.0
-"""Seconds between two of one block. No number depends on it."""
+"""Seconds between two of one block, at least. No number depends on it."""
+DEAR = 10.0
+"""So many times as long as the last one was tried for the next one waits: trying takes a twentieth of the time at most."""
 
 
 class Partial:
@@ -16,6 +18,7 @@ class Partial:
 
     def __init__(self, path: Path, race: str) -> None:
         self.path, self.race, self.last = path, race.encode() + b"\n", time.monotonic()
+        self.begun, self.dear = self.last, 0.0
 
     def load(self) -> bytes | None:
         """What was saved last, of this race."""
@@ -26,12 +29,14 @@ class Partial:
         return told.removeprefix(self.race) if told.startswith(self.race) else None
 
     def is_due(self) -> bool:
-        """Whether enough time has passed since something was saved, or tried."""
-        return time.monotonic() - self.last >= EVERY
+        """Whether enough time has passed since something was saved, or tried; it is tried from then on."""
+        self.begun = time.monotonic()
+        return self.begun - self.last >= max(EVERY, self.dear)
 
     def save(self, told: bytes | None) -> None:
         """Save it; None removes what was saved before."""
         self.last = time.monotonic()
+        self.dear = DEAR * (self.last - self.begun)
         if told is None:
             self.clear()
             return

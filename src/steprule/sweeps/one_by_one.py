@@ -78,8 +78,8 @@ def _trained(
 ) -> tuple[Training, float, Array]:  # fmt: skip
     """A training at its end, its loss before the first step, and the loss of each batch.
 
-    `begun` is one that was kept in its middle. It is kept from the step on at which a copy of it took the next step as it did itself:
-    a copy may lose what the training needs, hooks or states by a parameter's id, and such a training begins again.
+    `begun` is one that was kept in its middle. What is kept is each time a copy that has then taken some steps as the training did
+    itself: a copy may lose what the training needs, hooks or states by a parameter's id, and such a training begins again.
     """
     if begun and WAYS.index(way) < WAYS.index(begun["way"]):
         raise UnsuitedError  # it was tried then
@@ -93,18 +93,17 @@ def _trained(
         for _, _, _, loss in training.steps():
             losses.append(loss)
             if tried is not None:
-                keeper.save(tried if training.copies_go_on else None)
-                tried = None
+                if training.copies_go_on is not None:
+                    keeper.save(tried if training.copies_go_on else None)
+                    tried = None
             elif training.copies_go_on is not False and keeper.is_due():
                 told = _dumped({**rest, "initial": initial, "losses": losses, "way": way, "state": training.state()})
-                if told is None or training.copies_go_on:
-                    keeper.save(told)
-                    training.copies_go_on = told is not None
-                elif copied := _loaded(told):
+                if copied := _loaded(told):
                     training.try_copy(copied["state"])
                     tried = told
                 else:
                     training.copies_go_on = False
+                    keeper.save(None)
     return training, initial, np.array(losses)
 
 
