@@ -21,7 +21,6 @@ def tutorial() -> Comparison:
     return compare(seeds=3)
 
 
-@pytest.mark.long
 def test_the_table_is_what_numpy_says(tutorial: Comparison) -> None:
     assert [row.label for row in tutorial.rows] == [e.label for e in TUTORIAL]
     for row in tutorial.rows:

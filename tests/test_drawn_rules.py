@@ -691,9 +691,8 @@ def test_drawn_rules_are_the_same_in_every_form() -> None:
     assert not found, "\n".join(told(seed, forms) for seed, forms in list(found.items())[:3])
 
 
-@pytest.mark.long
 def test_drawn_rules_are_the_same_compiled() -> None:
-    found = failing(drawn_cases(range(10**6, 10**6 + 2)), compiled_each=1)
+    found = failing(drawn_cases(range(10**6, 10**6 + 1)), compiled_each=1)
     assert not found, "\n".join(told(seed, forms) for seed, forms in list(found.items())[:3])
 
 

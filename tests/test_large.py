@@ -19,6 +19,7 @@ from steprule.problems.source import batches
 from steprule.races import partial
 from steprule.races.racing import spec_of
 from steprule.steppers import LARGE, LargeStepper, RuleStepper, stepper_of
+from steprule.sweeps import keeping
 from steprule.sweeps import one_by_one as lanes
 
 CLOSE = 2e-5
@@ -129,7 +130,7 @@ def dropped() -> steprule.Problem:
 )
 @pytest.mark.parametrize("after", [5, *(pytest.param(k, marks=pytest.mark.long) for k in (1, 4, 8))])
 def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three trainings of nine steps, each kept four times: behind the first that is kept, the first one's last, and two of the second."""
+    """Three trainings of nine steps, each kept at its steps 2, 5, 8 and at its end."""
     monkeypatch.setattr(steprule.training, "TRIED", 1)
     task = dropped()
     resolved = steprule.training.resolve(what)
@@ -141,13 +142,17 @@ def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
     assert keeper.kept
-    begun: list[int] = []
+    kept = keeping.loaded(keeper.load())
+    finished = 9 * len(kept["found"]["initial"]) + (kept["state"]["done"] if "state" in kept else 0)
+    assert finished == {1: 2, 4: 9, 5: 11, 8: 18}[after]
+    taken: list[int] = []
     real = steprule.training.Training._step
     monkeypatch.setattr(
-        steprule.training.Training, "_step", lambda self, t, data: begun.append(t) or real(self, t, data)
+        steprule.training.Training, "_step", lambda self, t, data: taken.append(t) or real(self, t, data)
     )
+    monkeypatch.setattr(_Keeper, "is_due", lambda self: False)
     again = lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
-    assert begun[0] > 1 or len(begun) < 27  # in the middle of a training, or behind one
+    assert len(taken) == 27 - finished
     for name in ("train", "validation", "initial", "died_at", "curve", "metrics"):
         assert np.array_equal(getattr(again, name), getattr(whole, name), equal_nan=True), name
 
@@ -179,7 +184,6 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
-@pytest.mark.long
 def test_a_race_that_is_killed_goes_on_in_the_middle_of_a_training(workers: int, tmp_path: Path) -> None:
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT)
@@ -218,7 +222,7 @@ def test_what_was_kept_and_is_of_no_use(tmp_path: Path, monkeypatch: pytest.Monk
     assert not list(tmp_path.iterdir())
     for garbage in (b"", b"race", b"race\n", b"race\nno pickle", b"\x00" * 99):
         kept.path.write_bytes(garbage)
-        assert lanes._loaded(kept.load()) == {}
+        assert keeping.loaded(kept.load()) == {}
     kept.path.unlink()
     kept.path.mkdir()  # as a disk that cannot be written
     kept.save(b"a training")
@@ -279,7 +283,7 @@ class Hooked(nn.Module):
         super().__init__()
         self.body = nn.Linear(5, 1)
         for p in self.parameters():
-            p.register_hook(lambda g: g.clamp(-0.01, 0.01))
+            p.register_hook(lambda g: g.clamp(-50, 50))  # acts at an outlier alone, which a trial may not see
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(x)  # type: ignore[no-any-return]
@@ -304,7 +308,7 @@ class OwnRate(torch.optim.SGD):
 
 
 class Waits(torch.optim.SGD):
-    """Every fifth step it goes half the way back to where it was, which it keeps by the parameter's id (Lookahead, as many write it)."""
+    """Every twentieth step it goes half the way back to where it was, which it keeps by the parameter's id (Lookahead, as many write it)."""
 
     def __init__(self, params: Any, lr: float) -> None:
         super().__init__(params, lr=lr)
@@ -316,9 +320,9 @@ class Waits(torch.optim.SGD):
         super().step(closure)
         self.steps += 1
         for p in self.param_groups[0]["params"]:
-            if self.steps % 5 == 0 and id(p) in self.slow:
+            if self.steps % 20 == 0 and id(p) in self.slow:
                 p.add_(self.slow[id(p)] - p, alpha=0.5)
-            if self.steps % 5 == 0:
+            if self.steps % 20 == 0:
                 self.slow[id(p)] = p.clone()
 
 
@@ -346,11 +350,56 @@ def test_what_a_copy_would_lose_begins_again(what: Any, model: Any, goes_on: boo
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
     task = steprule.Problem("line", "", x, x.sum(1, keepdim=True), model, nn.functional.mse_loss)
     given, seeds = {"lr": np.array([0.01])}, np.array([0])
-    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 12, "batch_size": 20}
+    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 20, "batch_size": 20}
     whole = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how)
-    keeper = _Keeper(2 if goes_on or what is Waits else 1)  # what waits is found by its second copy
+    keeper = _Keeper(3 if what is Waits else 2 if goes_on else 1)  # what waits holds no id before its twentieth step
     with pytest.raises(KeyboardInterrupt):
         lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=keeper)
-    assert bool(keeper.kept) == goes_on
+    assert ("state" in keeping.loaded(keeper.kept)) == goes_on
     again = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=keeper)
+    assert np.array_equal(again.train, whole.train)
+
+
+class Counts(nn.Module):
+    """A loss that is annealed by its own calls: a copy's calls would count too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            self.calls += 1
+        return ((ours - theirs) ** 2).mean() * (1 + 1e-4 * self.calls)
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_trying_a_copy_changes_no_number(by_step: bool) -> None:
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
+    given, seeds = {"lr": np.array([0.01])}, np.array([0])
+    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 12, "batch_size": 20}
+
+    def trained(keeper: Any) -> Any:
+        loss = Counts()
+        given_as: dict[str, Any] = {"loss": loss}
+        if by_step:
+            given_as = {"training_step": lambda model, batch: loss(model(batch[0]), batch[1])}
+        task = steprule.Problem("counted", "", x, x.sum(1, keepdim=True), lambda: nn.Linear(5, 1), **given_as)
+        return lanes.one_by_one(task, torch.optim.SGD, given, np.arange(1), seeds, **how, keeper=keeper).train
+
+    keeper = _Keeper(99)
+    assert np.array_equal(trained(None), trained(keeper))
+    assert "state" not in keeping.loaded(keeper.kept)
+
+
+def test_finished_trainings_are_kept_however_short_they_are() -> None:
+    task = dropped()
+    given, seeds = {"lr": np.full(6, 0.01)}, np.arange(6)
+    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 1, "batch_size": 20}
+    whole = lanes.one_by_one(task, torch.optim.SGD, given, np.arange(6), seeds, **how)
+    keeper = _Keeper(4)
+    with pytest.raises(KeyboardInterrupt):
+        lanes.one_by_one(task, torch.optim.SGD, given, np.arange(6), seeds, **how, keeper=keeper)
+    assert len(keeping.loaded(keeper.kept)["found"]["initial"]) == 4
+    again = lanes.one_by_one(task, torch.optim.SGD, given, np.arange(6), seeds, **how, keeper=keeper)
     assert np.array_equal(again.train, whole.train)

@@ -547,3 +547,77 @@ def test_what_is_drawn_elsewhere_hangs_on_the_seed_too(library: str) -> None:
         optimizer.step()
     for ours, p in zip(one.parameters, model.parameters(), strict=True):
         assert np.array_equal(ours, p.detach().numpy())
+
+
+def test_a_weighted_mean_whose_weighted_class_is_rare() -> None:
+    """Even a hundred samples in even steps may lack it; also where the weights hide in a function."""
+    x = torch.randn(4600, 3, generator=torch.Generator().manual_seed(1))
+    y = torch.zeros(4600, dtype=torch.int64)
+    y[torch.arange(4501, 4600, 7)] = 1
+    for loss in (
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2000.0])),
+        lambda a, b: F.cross_entropy(a, b, torch.tensor([1.0, 2000.0])),
+        nn.CrossEntropyLoss(ignore_index=1),
+    ):
+        task = steprule.Problem("rare", "", x, y, lambda: nn.Linear(3, 2), loss, batch_size=100, epochs=1)
+        model = task.initial_model(0, "same", torch_class=True)
+        run = steprule.train(torch.optim.SGD, task, lr=0.0)
+        assert run.final_loss == pytest.approx(loss(model(x), y).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("what", [torch.optim.SGD, torch.optim.SparseAdam])
+def test_sparse_gradients(what: Any) -> None:
+    x, y = torch.arange(40) % 7, torch.arange(40) % 3
+    task = steprule.Problem(
+        "sparse", "", x, y, lambda: nn.Embedding(7, 3, sparse=True), F.cross_entropy, batch_size=10, epochs=2
+    )
+    model = task.initial_model(3, "same", torch_class=True)
+    optimizer = what(model.parameters(), lr=0.1)
+    for rows in batches(40, 10, 2, 3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[rows]), y[rows]).backward()
+        optimizer.step()
+    run = steprule.train(what, task, seed=3, lr=0.1)
+    np.testing.assert_array_equal(run.parameters[0], model.weight.detach().numpy())
+
+
+def test_a_model_that_comes_with_gradients() -> None:
+    """As one that was trained, or scaled by its data, where it was made."""
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
+
+    def pretrained() -> nn.Module:
+        model = nn.Linear(2, 1)
+        (100 * model(x)).square().mean().backward()
+        return model
+
+    task = steprule.Problem(
+        "pretrained", "", x, x.sum(1, keepdim=True), pretrained, F.mse_loss, batch_size=10, epochs=2
+    )
+    ours, theirs = (steprule.train(what, task, seed=3, lr=0.1).final_loss for what in ("sgd", torch.optim.SGD))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+class Skips(nn.Module):
+    """A layer that some seeds skip."""
+
+    def __init__(self, more: bool) -> None:
+        super().__init__()
+        self.skips = bool(torch.rand(()) < 0.5)
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 1)
+        if more and self.skips:
+            self.c = nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(x if self.skips else torch.tanh(self.a(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_model_that_is_another_with_another_seed(compiled: bool, more: bool) -> None:
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
+    task = steprule.Problem(
+        "skips", "", x, x.sum(1, keepdim=True), lambda: Skips(more), F.mse_loss, batch_size=10, epochs=2
+    )
+    found = steprule.sweep("sgd", task, {"lr": [0.1]}, seeds=list(range(6)), compile=compiled)
+    alone = [steprule.train("sgd", task, seed=k, lr=0.1).final_loss for k in range(6)]
+    np.testing.assert_allclose(found.train.reshape(-1), alone, rtol=LANE_AGAINST_SOLO)

@@ -144,7 +144,6 @@ def test_they_are_the_same_in_every_form(theme: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("one", thinned(PUBLISHED.values(), 40, PUBLISHED))
-@pytest.mark.long
 def test_it_is_the_same_compiled(one: Published) -> None:
     found = failing_forms(lambda: islice(drawn_cases(one), 1), seed=0, compiled=True)
     assert not found, found

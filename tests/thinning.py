@@ -1,4 +1,4 @@
-"""The default suite stays under five minutes on an empty kernel cache: of long lists of cases it runs each n-th."""
+"""The default suite stays short: of long lists of cases it runs each n-th."""
 
 from __future__ import annotations
 

@@ -56,6 +56,8 @@ class RuleStepper:
         self.hypers = {n: bound[n] for n in self.rule.settings}
         self.clips = has(self.rule, clip_by_norm) and self.hypers["clip_norm"] > 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        for p in self.parameters:
+            p.grad = None  # left over where the making of the model has trained it
         self.states: list[eager.State] = [{} for _ in self.parameters]
         self.t, self.now = [0] * len(self.parameters), self.hypers
 

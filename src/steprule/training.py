@@ -229,6 +229,20 @@ def with_some_way(what: object, train_once: Callable[[Way], T]) -> T:
     return train_once(WAYS[0]) if isinstance(what, Rule) else by_some_way(train_once)
 
 
+def _holds(thing: Any, numbers: set[int], seen: set[int]) -> bool:
+    """Whether containers, and objects but tensors and modules, hold one of these numbers."""
+    if type(thing) is int:
+        return thing in numbers
+    if id(thing) in seen or isinstance(thing, Tensor | nn.Module | type | str | bytes):
+        return False
+    seen.add(id(thing))
+    if isinstance(thing, Mapping):
+        return any(_holds(part, numbers, seen) for pair in thing.items() for part in pair)
+    if isinstance(thing, list | tuple | set | frozenset):
+        return any(_holds(part, numbers, seen) for part in thing)
+    return _holds(vars(thing), numbers, seen) if hasattr(thing, "__dict__") else False
+
+
 class Training:
     """A training under way: a fresh model, what steps it in this `way`, and the batches of a seed."""
 
@@ -325,10 +339,18 @@ class Training:
             p.grad = gradient
         state["drawn"].put_back()
 
+    @property
+    def may_be_copied(self) -> bool:
+        """Whether a copy has a chance. What it would lose may act so seldom that no trial sees it: hooks, a parameter's id."""
+        parameters = list(self.model.parameters())
+        hooked = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters)
+        by_id = _holds(vars(self.stepper), {id(p) for p in parameters}, set())
+        return not (self.cards or self.facts.hooks or self.facts.changes or hooked or by_id)
+
     def try_copy(self, state: Mapping[str, Any]) -> None:
         """See by the next `TRIED` steps whether a copy of the `state` goes on as this training does: `copies_go_on` says so then.
 
-        A copy may lose hooks, memory that is shared, states that are kept by a parameter's id.
+        A copy may lose memory that is shared, or what a closure holds.
         """
         self.copies_go_on = None
         self.twin = copy.copy(self)

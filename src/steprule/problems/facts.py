@@ -28,7 +28,8 @@ LIKE = 1e-4
 """Losses that differ by less than this share are one."""
 ROWS = 4
 SPREAD = 16
-"""Samples from everywhere in the data, by which the reduction is found: a weighted mean is a plain one where all are of one class."""
+"""Samples from everywhere in the data, by which the reduction is found, beside one of each class: a weighted mean is a plain one where
+all are of one class."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def _gradients(task: Problem, model: nn.Module, data: Any) -> list[Tensor | None
 
 def alike(ours: Tensor, theirs: Tensor, within: float = LIKE) -> bool:
     """Whether two gradients differ by rounding alone, relative to the largest element: sums may come in another order."""
+    ours, theirs = (g.to_dense() if g.layout != torch.strided else g for g in (ours, theirs))
     largest = float(ours.abs().nan_to_num(0.0, 0.0).max()) if ours.numel() else 0.0
     return torch.allclose(ours, theirs, rtol=within, atol=within * largest, equal_nan=True)
 

@@ -61,6 +61,9 @@ class Source(Protocol):
         """What decides its batches, by value."""
 
 
+CLASSES = 64  # of which a sample is looked at where a loss is tried
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Samples in memory: a batch is a pair of features and targets, or features alone where there are no targets."""
@@ -97,9 +100,19 @@ class Rows:
         return self._taken(slice(count))
 
     def spread(self, count: int) -> Any:
-        """In even steps."""
+        """In even steps, and one of each class, of the rarest where there are many."""
         most = min(count, self.samples)
-        return self._taken(torch.arange(most) * (self.samples - 1) // max(1, most - 1))
+        even = torch.arange(most) * (self.samples - 1) // max(1, most - 1)
+        return self._taken(torch.unique(torch.cat([even, self._of_each_class()])))
+
+    def _of_each_class(self) -> Tensor:
+        """A sample with each number among whole targets, of `CLASSES` at most."""
+        y = self.targets
+        if not isinstance(y, Tensor) or y.is_floating_point() or y.is_complex() or not y.numel():
+            return torch.empty(0, dtype=torch.int64)
+        _, first, counts = np.unique(y.cpu().numpy(), return_index=True, return_counts=True)
+        rarest = np.argsort(counts, kind="stable")[:CLASSES]
+        return torch.from_numpy(first[rarest] // (y.numel() // len(y)))
 
     def on(self, device: torch.device) -> Rows:
         """Moved whole."""

@@ -36,8 +36,8 @@ BATCHES = 8
 """Batches on which lanes are timed."""
 LONGEST = 4_096
 """Epochs of those, at most."""
-PASSES = 200
-"""Over the data, at most, in which a step is timed."""
+PASSES, TIMED = 200, 2_000
+"""Passes over the data, at most, in which a step is timed, and steps."""
 FEW = 32
 """Samples on which measuring a loss is timed first."""
 
@@ -144,7 +144,8 @@ def _begun(
 
     def first() -> None:
         how: dict[str, Any] = {"init": "same", "schedule": constant(), "device": device, "way": way}
-        kept.append(Training(task, what, hypers, 0, PASSES, batch_size, **how))
+        passes = min(PASSES, max(1, TIMED // steps_of(task, 1, batch_size)))
+        kept.append(Training(task, what, hypers, 0, passes, batch_size, **how))
         with kept[0].seeded():
             next(kept[0].steps())
 

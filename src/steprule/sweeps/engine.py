@@ -298,18 +298,24 @@ def lane_bytes(task: Problem, batch: int, device: str = "cpu") -> int:
     return max(1, held[1] - held[0])
 
 
-def check_lanes(task: Problem, batch: int) -> None:
-    """Raises `NotBatchable` where `torch.vmap` gives two lanes other gradients than their models have alone."""
+def check_lanes(task: Problem, batch: int, *, together: bool) -> None:
+    """Raises `NotBatchable` where the models of two seeds have other gradients alone than as lanes: by one model's code, under `torch.vmap`
+    where they are trained `together` by it."""
     models = [task.initial_model(seed, "same", torch_class=False) for seed in (0, 1)]
+    shapes = [[p.shape for p in m.parameters()] for m in models]
+    if shapes[0] != shapes[1]:
+        raise NotBatchable("a model of other parameters with another seed")
     p = torch.stack([torch.cat([q.detach().reshape(-1) for q in m.parameters()]) for m in models], 1)
     gradients = _vmapped(task, blank(task), own_data=False, record=False)
     x, y = (data[:batch] for data in (task.features, task.targets))
+    lanes = [slice(2)] if together else [slice(1), slice(1, 2)]
     with _looped_over():
-        found, _ = gradients(p, x.clone(), y.clone())
+        found = torch.cat([gradients(p[:, lane], x.clone(), y.clone())[0] for lane in lanes], 1)
     for k, model in enumerate(models):
-        own = torch.autograd.grad(task.loss(model(x.clone()), y.clone()), list(model.parameters()))
-        alone = torch.cat([g.reshape(-1) for g in own])
-        if not alike(alone, found[:, k], ALIKE):
+        own = torch.autograd.grad(task.loss(model(x.clone()), y.clone()), list(model.parameters()), allow_unused=True)
+        if any(g is None for g in own):
+            raise NotBatchable("a parameter that gets no gradient with some seeds")
+        if not alike(torch.cat([g.reshape(-1) for g in own]), found[:, k], ALIKE):
             raise NotBatchable("together its gradients are others than alone")
 
 

@@ -463,13 +463,14 @@ def choose(
         try:
             for batch in {min(size, count), count % size or min(size, count)}:
                 engines.source_of(task, batch)
+            engines.check_lanes(task, min(size, count), together=False)
             return "kernel", ""
         except NotBatchable as error:
             reason = f"no kernel for {error}"
     try:
         hypers = {h.name: np.full(1, h.default) for h in for_training(rule).hypers}
         engines.train_lanes(_few(task, size), for_training(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
-        engines.check_lanes(task, size)
+        engines.check_lanes(task, size, together=True)
     except NotBatchable as error:
         return "one by one", f"the model cannot be batched: {error}"
     return "vmap", reason
