@@ -115,7 +115,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         chapters[language].append(name.removesuffix(".ipynb"))
     first = {n: re.search(r"# (.*)", cell_text("zh", n))[1] for n in sorted(chapters["zh"])}  # type: ignore[index]
     add("lesson/zh/index.md", "# 课程\n\n" + "\n".join(f"- [{title}]({n}.md)" for n, title in first.items()))
-    add("play.html", play.page(race_link="race.html"))
+    links = {"lesson": "lesson/en/1_gradient_descent.html", "docs": "index.html", "race": "race.html"}
+    add("play.html", play.page(links=links))
     return files
 
 

@@ -24,10 +24,11 @@ from steprule.cli import main
 from steprule.compiler import eager
 from steprule.errors import InputError
 from steprule.play.data import SEEDS
-from steprule.play.presets import PRESETS
+from steprule.play.stories import STORIES, Story
 from steprule.play.words import CHINESE
 from steprule.problems import elementary, formulas, surfaces
 from steprule.problems.surface import Surface
+from steprule.reports.style import title_of
 from steprule.rules.lesson import adam_uncorrected
 from steprule.rules.parts import composed
 
@@ -74,7 +75,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Page]:
     complaints: list[str] = []
-    found = browser.new_page(viewport={"width": 1200, "height": 900}, locale="en-GB")
+    # Nothing moves by itself for who prefers it so; what moves is tested for itself.
+    found = browser.new_page(viewport={"width": 1200, "height": 900}, locale="en-GB", reduced_motion="reduce")
     found.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
     found.on("pageerror", lambda e: complaints.append(str(e)))
     found.on(
@@ -104,7 +106,7 @@ def address_of(page: Page) -> str:
 def go(page: Page, address: str) -> None:
     """As if somebody typed behind the #."""
     page.evaluate(
-        "(hash) => new Promise((r) => (addEventListener('hashchange', r, {once: true}), (location.hash = hash)))",
+        "(hash) => location.hash === '#' + hash ? open(hash) : new Promise((r) => (addEventListener('hashchange', r, {once: true}), (location.hash = hash)))",
         address,
     )
     settle(page)
@@ -232,44 +234,261 @@ def test_three_ways_out(page: Page, capsys: pytest.CaptureFixture[str], surface:
     assert np.array_equal(page.evaluate("model.walks.map((w) => w.points)"), shown)
 
 
-def test_presets(page: Page) -> None:
-    """Each reads without complaint, is marked as chosen, and its address opens the same state again."""
-    for k, preset in enumerate(PRESETS):
-        page.locator(f"#presets button >> nth={k}").click()
+def test_stories(page: Page) -> None:
+    """Each opens with its question and places; every scene says its sentence, and its address opens it again."""
+    for k, story in enumerate(STORIES):
+        page.locator(f"#stories button >> nth={k}").click()
         settle(page)
-        assert page.locator("#presets [aria-pressed=true]").text_content() == preset["title"]
-        assert page.locator("#sentence").text_content() == preset["sentence"]
+        assert page.locator("#stories [aria-pressed=true]").text_content() == story.title
+        assert page.locator("#sentence").text_content() == story.question.words
+        assert page.locator("#places button:visible").count() == len(story.places), story.name
+        for n, scene in enumerate(story.scenes, 1):
+            page.locator(f"[data-scene='{n}']").click()
+            settle(page)
+            assert page.locator("#sentence").text_content() == scene.words
+            assert page.evaluate("model.state.at") == scene.at
+            assert page.evaluate("[...model.hidden]") == list(scene.hidden)
         assert page.locator("#said").text_content() == ""
         before, address = state(page), address_of(page)
+        assert f"story={story.name}&scene={len(story.scenes)}" in before
         reopen(page, address)
         assert state(page) == before
-        assert page.locator("#said").text_content() == ""
 
 
-def test_presets_say_the_truth() -> None:
-    def end(rule: str, steps: int, **hypers: Any) -> Any:
-        return steprule.trace(rule, "quadratic", steps=steps, **hypers)
+def test_a_guess_is_shown_beside_what_happened(page: Page) -> None:
+    for story in STORIES:
+        right = page.evaluate(f"(open('story={story.name}'), rightPlace(storyOf(model.state)))")
+        end = page.evaluate(f"model.walks[{story.subject}].points[{story.asked}]")
+        far = [float(np.hypot(*np.subtract(place.at, end))) for place in story.places]
+        assert right == int(np.argmin(far))
+        assert min(far) < 0.4 * sorted(far)[1], f"{story.name}: one place is clearly nearest"
+        for k in range(len(story.places)):
+            go(page, f"story={story.name}")
+            page.locator(f"[data-place='{k}']").click()
+            page.locator("#scenes li:last-child button").click()
+            settle(page)
+            said = str(page.locator("#verdict").text_content())
+            assert f"{'ABC'[k]}, {story.places[k].words}" in said
+            assert said.endswith(": right.") == (k == right)
+            assert f"{'ABC'[right]}, {story.places[right].words}" in said
 
-    slow, quick = end("adagrad_eps_inside", 20, lr=0.4), end("rmsprop_eps_inside", 20, lr=0.4)
-    assert slow.values[-1] > 1000 * quick.values[-1]
-    step = np.abs(np.diff(slow.points[:, 0]))
-    assert (np.diff(step) < 0).all(), "AdaGrad's steps shrink for ever"
-    zigzag = end("sgd", 20, lr=0.46).points[:, 1]
-    assert (np.sign(zigzag[1:]) != np.sign(zigzag[:-1])).all()
-    assert end("sgd", 20, lr=0.4, momentum=0.5).values[-1] < 0.01 * end("sgd", 20, lr=0.46).values[-1]
-    outside = steprule.trace("rmsprop", start=(-0.5, -0.2), lr=0.1, alpha=0.9, eps=0.01)
-    inside = steprule.trace("rmsprop_eps_inside", start=(-0.5, -0.2), lr=0.1, eps=0.01)
-    assert inside.values[10] > 1.5 * outside.values[10]
-    assert end("adadelta", 200).values[-1] > 4 > 1 > end("adadelta", 200, eps=1e-3).values[-1]
-    first = np.abs(end("adam", 1, lr=0.1).points[1] - (-5, -2))
-    assert first == pytest.approx([0.1, 0.1], rel=1e-6)
-    longer = np.abs(steprule.trace(adam_uncorrected, steps=1, lr=0.1).points[1] - (-5, -2))
-    assert longer == pytest.approx(first * 0.1 / 0.001**0.5, rel=1e-6)
-    circling = {"lr": 0.4, "beta1": 0.5, "beta2": 0.5}
-    assert end("adam", 150, **circling).values[-20:].max() > 0.01
-    assert end("adam", 150, amsgrad=True, **circling).values[-20:].max() < 1e-8
-    saddle = {n: steprule.trace(n, "saddle", steps=60, lr=0.1).values for n in ("sgd", "adam", "rmsprop")}
-    assert all(saddle[n][25] < saddle["sgd"][25] - 0.2 for n in ("adam", "rmsprop"))
+
+def test_adagrads_step_falls_and_rmsprops_stays(page: Page) -> None:
+    """In the page's own lower charts: AdaGrad ends under a fifth of its first effective step, RMSProp over half."""
+    go(page, "story=adagrad-slows&scene=3")
+    for axis in (0, 1):
+        slow, kept = page.evaluate(f"model.walks.map((w) => ratesOf(w, {axis})).map((r) => r.at(-1) / r[1])")
+        assert slow < 0.2
+        assert kept > 0.5
+
+
+def _traced(story: Story) -> list[Any]:
+    """Its paths in Python, as its address says them."""
+    given = re.findall(r"(\w+)=([^&]+)", story.state)
+    shared = {name: value for name, value in given if name != "rule"}
+    paths = []
+    for said in (value for name, value in given if name == "rule"):
+        rule, *pairs = said.split(",")
+        hypers = {n: json.loads(v) for n, v in (pair.split("=") for pair in pairs)}
+        found = adam_uncorrected if rule == "adam_uncorrected" else rules.get(rule)
+        start = tuple(float(v) for v in shared["start"].split(","))
+        noise = {"noise": float(shared["noise"])} if "noise" in shared else {}
+        paths.append(steprule.trace(found, shared["surface"], start, int(shared["steps"]), **noise, **hypers))
+    return paths
+
+
+def test_stories_say_the_truth() -> None:
+    told = {story.name: _traced(story) for story in STORIES}
+    adagrad, rmsprop = told["adagrad-slows"]
+    assert np.hypot(*rmsprop.points[100]) < 0.25, "at the star"
+    way = 1 - np.hypot(*adagrad.points[100]) / np.hypot(5, 2)
+    assert 0.25 < way < 0.4, "a third of the way"
+    plain, momentum = told["ravine"]
+    across = plain.points[:, 1]
+    assert (np.sign(across[1:]) != np.sign(across[:-1])).all(), "it zigzags"
+    assert 1.7 < abs(across[1] - across[0]) / 2 < 2, "nearly twice the way to the floor"
+    assert momentum.values[-1] < 0.01 * plain.values[-1]
+    outside, inside = told["epsilon"]
+    assert abs(outside.points[10, 0]) < 1e-3
+    assert inside.points[10, 0] == pytest.approx(-0.06, abs=0.005)
+    assert np.abs(inside.points[1] - inside.points[0])[0] < np.abs(outside.points[1] - outside.points[0])[0]
+    assert 2.5 < abs(outside.points[20, 1] / inside.points[20, 1]) < 3.5
+    small, large = told["adadelta-starts"]
+    assert np.abs(small.points[1] - (-5, -2)) == pytest.approx([0.00316] * 2, rel=0.01)
+    assert np.abs(large.points[1] - (-5, -2)) == pytest.approx([0.1] * 2, rel=0.01)
+    assert np.hypot(*large.points[100]) < 0.06
+    assert np.abs(large.points[150:, 1]).max() == pytest.approx(0.1, abs=0.02)
+    corrected, raw = told["bias-correction"]
+    assert np.abs(np.diff(corrected.points[:11], axis=0)) == pytest.approx(0.1, rel=0.08)
+    steps = np.abs(np.diff(raw.points, axis=0))
+    assert steps[0] == pytest.approx([0.1 * 0.1 / 0.001**0.5] * 2, rel=1e-6)
+    assert 0.45 < steps[2, 0] < 0.55
+    assert raw.points[10, 1] > 1
+    adam, amsgrad = told["amsgrad"]
+    assert 0.05 < np.hypot(*adam.points[20]) < 0.2
+    assert np.hypot(*adam.points[150]) > 0.05
+    assert amsgrad.values[20] > adam.values[20], "behind"
+    assert amsgrad.values[-20:].max() < 1e-8
+    assert adam.values[-20:].max() > 0.01
+    descent, heavy, divided, moved = told["saddle"]
+    assert divided.points[5, 1] > 1.3
+    assert abs(descent.points[25, 1]) < 0.15 < 0.9 < abs(moved.points[25, 1])
+    assert descent.points[20:40, 1] / descent.points[19:39, 1] == pytest.approx(1.1, abs=0.01)
+    assert np.argmax(np.abs(heavy.points[:, 1]) > 1) < np.argmax(np.abs(descent.points[:, 1]) > 1)
+    assert {story.name for story in STORIES} == set(told), "a new story has its sentences held here"
+
+
+@pytest.fixture
+def moving(browser: Browser, file: Path) -> Iterator[Page]:
+    """A page in which things move, by a clock that the test turns."""
+    found = browser.new_page(viewport={"width": 1200, "height": 900}, locale="en-GB", reduced_motion="no-preference")
+    found.clock.install()
+    found.goto(file.as_uri())
+    yield found
+    found.close()
+
+
+def test_something_moves_when_the_page_opens(moving: Page, file: Path) -> None:
+    moving.clock.run_for(200)
+    assert moving.evaluate("model.state.story.name") == STORIES[0].name
+    early = moving.evaluate("model.state.at")
+    moving.clock.run_for(1_000)
+    assert early < moving.evaluate("model.state.at")
+    moving.clock.run_for(4_000)
+    assert moving.evaluate("[model.state.at, model.state.story.scene]") == [STORIES[0].question.at, 0]
+    reopen(moving, f"{file.as_uri()}#{SHORT}")
+    moving.clock.run_for(300)
+    assert 0 < moving.evaluate("model.state.at") < 20
+    moving.clock.run_for(3_000)
+    assert moving.evaluate("model.state.at") == 20
+
+
+def test_a_story_plays_by_itself(moving: Page) -> None:
+    """From a guess to its end, scene by scene, with time to read each sentence; it can be halted, and a change leaves it."""
+    moving.clock.run_for(4_000)
+    moving.locator("[data-place='2']").click()
+    seen = []
+    for _ in range(60):
+        moving.clock.run_for(500)
+        seen.append(moving.evaluate("model.state.story.scene"))
+    assert sorted(set(seen)) == [1, 2, 3] == sorted(set(seen), key=seen.index)
+    assert all(seen.count(k) > 8 for k in (1, 2)), "four seconds at least to read"
+    assert "right" in str(moving.locator("#verdict").text_content())
+    moving.click("#tell")  # again
+    assert moving.evaluate("model.state.story.scene") == 0
+    moving.clock.run_for(4_000)
+    moving.click("#tell")
+    moving.clock.run_for(1_000)
+    moving.click("#tell")  # halt
+    halted = moving.evaluate("[model.state.at, model.state.story.scene]")
+    moving.clock.run_for(20_000)
+    assert moving.evaluate("[model.state.at, model.state.story.scene]") == halted
+    moving.locator("#hypers input[type=range]").first.press("ArrowRight")
+    moving.clock.run_for(1_000)
+    assert moving.evaluate("model.state.story") is None
+    assert moving.locator("#telling").is_hidden()
+    assert moving.locator("#places button").count() == 0
+
+
+def test_nothing_moves_for_who_prefers_so(page: Page, file: Path) -> None:
+    reopen(page, file.as_uri())
+    settle(page)
+    assert page.evaluate("[model.state.at, stopMotion]") == [STORIES[0].question.at, None]
+    page.locator("[data-place='0']").click()
+    settle(page)
+    assert page.evaluate("[model.state.at, model.state.story.scene, stopMotion]") == [STORIES[0].scenes[0].at, 1, None]
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_arrow_keys_step(page: Page) -> None:
+    """Through a story; along a path where there is none; and not where they mean something else."""
+    go(page, "story=ravine")
+    for key, scene in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1)):
+        page.keyboard.press(key)
+        assert page.evaluate("model.state.story.scene") == scene
+    go(page, f"{SHORT}&at=5")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("model.state.at") == 6
+    page.locator("#start-x").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("model.state.at") == 6
+
+
+def test_zoom_and_pan(page: Page, browser: Browser, file: Path) -> None:
+    def view() -> np.ndarray:
+        settle(page)
+        return np.array(page.evaluate("viewOf(model)"))
+
+    whole = view()
+    page.click("#fit")
+    fitted = view()
+    seen = np.array(page.evaluate("model.walks.flatMap((w) => w.points)"))
+    assert (seen > fitted[:, 0]).all()
+    assert (seen < fitted[:, 1]).all()
+    assert np.ptp(fitted[1]) < np.ptp(whole[1])
+    box = page.locator("#plane").bounding_box()
+    assert box
+    at = (box["x"] + 300, box["y"] + 200)
+    under = page.evaluate("model.frame.from(300, 200)")
+    page.mouse.move(*at)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function("([before]) => viewOf(model)[0][0] !== before", arg=[fitted[0, 0]])
+    assert np.ptp(view(), axis=1) == pytest.approx(np.ptp(fitted, axis=1) * np.exp(-0.5))
+    assert page.evaluate("model.frame.from(300, 200)") == pytest.approx(under, abs=2e-3)  # the mouse stands on whole pixels
+    before, start = view(), page.evaluate("model.state.start")
+    page.mouse.down()
+    page.mouse.move(at[0] + 60, at[1] - 40, steps=3)
+    page.mouse.up()
+    moved = view() - before
+    assert moved[:, 0] == pytest.approx(moved[:, 1])
+    assert moved[0, 0] < 0
+    assert moved[1, 0] < 0
+    assert page.evaluate("model.state.start") == start, "a drag is no click"
+    kept = view()
+    reopen(page, address_of(page))
+    assert view() == pytest.approx(kept, rel=1e-4)
+    page.click("#farther")
+    assert (np.ptp(view(), axis=1) > np.ptp(kept, axis=1)).all()
+    for _ in range(40):
+        page.click("#closer")
+    assert np.ptp(view(), axis=1) == pytest.approx(1e-4 * np.ptp(whole, axis=1)), "and no nearer"
+    assert page.evaluate("document.querySelectorAll('#zoom button:disabled').length") == 0
+    page.click("#whole")
+    assert np.array_equal(view(), whole)
+    assert page.locator("#whole").is_disabled()
+
+
+def test_full_screen(page: Page) -> None:
+    """The picture alone, and back."""
+    page.click("#whole-screen")
+    page.wait_for_function("document.fullscreenElement !== null && document.documentElement.classList.contains('slide')")
+    assert page.locator("#hypers").is_hidden()
+    assert page.locator("#whole-screen").text_content() == "Leave full screen"
+    page.click("#whole-screen")
+    page.wait_for_function("document.fullscreenElement === null && !document.documentElement.classList.contains('slide')")
+    assert page.locator("#hypers").is_visible()
+
+
+def test_slides_and_films(page: Page, tmp_path: Path, in_folder: Path) -> None:
+    """`--story NAME --embed` shows the picture with its story alone; a film of it can be saved."""
+    assert main(["play", "--story", "saddle", "--embed", "--out", "slide.html"]) == 0
+    page.set_viewport_size({"width": 1280, "height": 720})
+    reopen(page, Path("slide.html").absolute().as_uri())
+    settle(page)
+    assert page.locator("#sentence").text_content() == next(s for s in STORIES if s.name == "saddle").question.words
+    assert page.locator("#hypers").is_hidden()
+    assert page.evaluate(SEEN, ["plane", "values", "rate-x", "rate-y"])
+    assert page.evaluate("document.documentElement.scrollHeight") <= 720
+    go(page, f"{SHORT}&embed=true")
+    page.evaluate("document.documentElement.classList.remove('slide')")
+    page.select_option("#speed", "60")
+    with page.expect_download() as waiting:
+        page.click("#film")
+    waiting.value.save_as(tmp_path / "film.webm")
+    assert (tmp_path / "film.webm").read_bytes().startswith(b"\x1aE\xdf\xa3"), "a Matroska file"
+    assert page.locator("#film").text_content() == "Save WebM"
 
 
 def test_every_control(page: Page) -> None:
@@ -391,6 +610,11 @@ def test_the_step_taken_apart(page: Page) -> None:
     ("rule=adam&start=1", "two numbers"),
     ("rule=adam&start=1,", "two numbers"),
     ("rule=adam&surface=log(-1-x%5E2)", "finite values"),
+    ("rull=adam", "has no rull"),
+    ("story=nope", "no story nope"),
+    ("story=ravine&scene=9", "scene must be from 0 to 3"),
+    ("rule=adam&view=1,2,3", "four numbers"),
+    ("rule=adam&view=2,1,0,1", "four numbers"),
     ("rule=adam&steps=1e9", "steps must be from 1 to 500"),
     ("rule=adam&surface=x%5E", "Character 3"),
     ("rule=adam&surface=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E", "Character 1"),
@@ -488,7 +712,7 @@ def test_a_bad_value_is_said(page: Page) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_accessible(page: Page, width: int, language: str, theme: str) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    go(page, f"{SHORT}&lang={language}&theme={theme}")
+    go(page, f"{'story=ravine' if width == 1200 else SHORT}&lang={language}&theme={theme}")
     page.wait_for_selector("#map[data-seconds]")
     found = Axe().run(page)
     assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found.response["violations"]] == []
@@ -499,10 +723,10 @@ SEEN = "(ids) => ids.every((id) => { const r = $(id).getBoundingClientRect(); re
 
 
 @pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.long)])
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p["title"])
-def test_path_charts_and_sliders_in_one_view(page: Page, preset: dict[str, str], language: str) -> None:
+@pytest.mark.parametrize("story", STORIES, ids=lambda s: s.name)
+def test_path_charts_and_sliders_in_one_view(page: Page, story: Story, language: str) -> None:
     page.set_viewport_size({"width": 1366, "height": 768})
-    go(page, f"{preset['state']}&lang={language}")
+    go(page, f"story={story.name}&scene={len(story.scenes)}&lang={language}")
     assert page.evaluate(SEEN, ["plane", "values", "rate-x", "rate-y"])
     sliders = page.locator("#hypers input[type=range]")
     for k in range(min(2, sliders.count())):
@@ -616,8 +840,11 @@ def test_every_text_is_in_chinese() -> None:
     for rule in RULES:
         texts.add(rule.summary)
         texts |= {t for h in composed(rule).hypers for t in (h.meaning, h.range) if h.name != "maximize"}
-    texts |= {t for p in PRESETS for t in (p["title"], p["sentence"])}
+    for story in STORIES:
+        texts |= {story.title, *story.labels, *(place.words for place in story.places)}
+        texts |= {scene.words for scene in (story.question, *story.scenes)}
     assert len(texts) > 150
+    texts.add(title_of("sgd"))
     assert texts - set(CHINESE) == set()
     assert set(CHINESE) - texts == set(), "no longer on the page"
 
@@ -638,6 +865,13 @@ def test_a_rule_of_ones_own(browser: Browser, in_folder: Path, capsys: pytest.Ca
     assert np.array_equal(shown, steprule.trace("mine.py:mine", lr=0.3).points)
     assert "mine.py:mine" in page.locator("#ways pre >> nth=1").text_content()  # type: ignore[operator]
     assert page.locator("#summary").text_content() == "Sign descent </script><b>bold</b>"
+    # Without an address the page opens with that rule, at its best learning rate, beside Adam.
+    reopen(page, Path("page.html").absolute().as_uri())
+    assert page.evaluate("model.state.entries.map((e) => e.rule)") == ["mine", "adam"]
+    assert page.evaluate("model.state.entries[0].hypers.lr") == pytest.approx(
+        paths.best_rate(rules.resolve("mine.py:mine"))
+    )
+    assert page.locator("#legend").text_content().startswith("mine")  # type: ignore[union-attr]
     page.close()
     assert complaints == []
 
@@ -691,6 +925,7 @@ def test_bad_input(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["play", "--rule", "nowhere.py:mine", "--out", "p.html"], "nothing there"),
         (["play", "--rule", "adamm", "--out", "p.html"], "Did you mean 'adam'"),
         (["play", "--out", "."], "a file that can be written"),
+        (["play", "--story", "ravin", "--out", "p.html"], "Did you mean 'ravine'"),
         (["trace", "adam", "--surface", "x^2 +* y"], "character 6"),
         (["trace", "adam", "--noise", "-1"], "0 or more"),
         (["trace", "adam", "--surface", "log(0-x^2-1)"], "finite values somewhere"),

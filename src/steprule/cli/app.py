@@ -29,6 +29,12 @@ def _surface_names(incomplete: str) -> list[str]:
     return [name for name in surfaces.names() if name.startswith(incomplete)]
 
 
+def _story_names(incomplete: str) -> list[str]:
+    from steprule.play import stories
+
+    return [story.name for story in stories.STORIES if story.name.startswith(incomplete)]
+
+
 def _schedule_names(incomplete: str) -> list[str]:
     from steprule import schedules
 
@@ -250,6 +256,12 @@ def play(
     rule: Annotated[
         list[str] | None, typer.Option("--rule", metavar="RULE", help=f"Of your own, beside the others. {RULE_HELP}")
     ] = None,
+    story: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Open with this story.", autocompletion=_story_names)
+    ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="The picture and its story alone, as a slide shows them.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page there, and open nothing.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -257,10 +269,13 @@ def play(
     from steprule import play as playground
     from steprule.cli import output
     from steprule.compiler import cache
+    from steprule.play import stories
 
     found = [(spec, catalogue.resolve(spec)) for spec in rule or []]
     where = out or cache.folder() / "play.html"
-    playground.write(where, [(spec, r) for spec, r in found if r not in catalogue.CATALOGUE.values()])
+    own = [(spec, r) for spec, r in found if r not in catalogue.CATALOGUE.values()]
+    told = f"story={stories.named(story).name}" if story else ""
+    playground.write(where, own, opening=told, embed=embed)
     if json:
         output.as_json({"page": str(where)})
         return

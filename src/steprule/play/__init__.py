@@ -1,12 +1,12 @@
 """The playground: one page that walks rules over surfaces in the browser, by the code that the compiler prints.
 
-data.py (what the page knows, from rules and surfaces), presets.py, words.py (Chinese), and page/: the page itself, in
+data.py (what the page knows, from rules and surfaces), stories.py, words.py (Chinese), and page/: the page itself, in
 reading order `FILES`. Everything goes into one file that opens offline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -14,26 +14,57 @@ from steprule.files import write_aside
 from steprule.play.data import data
 from steprule.rules.rule import Rule
 
-FILES = ("words", "walk", "formula", "state", "pen", "plane", "curves", "picture", "maps", "anatomy", "ways", "app")
+FILES = (
+    "words",
+    "walk",
+    "formula",
+    "state",
+    "pen",
+    "labels",
+    "plane",
+    "zoom",
+    "curves",
+    "picture",
+    "film",
+    "maps",
+    "anatomy",
+    "story",
+    "ways",
+    "app",
+)
 """The page's scripts, in reading order."""
 
 
-def page(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
+NO_LINKS: Mapping[str, str] = {}
+
+
+def page(
+    own: Sequence[tuple[str, Rule]] = (), links: Mapping[str, str] = NO_LINKS, opening: str = "", embed: bool = False
+) -> str:
     """The page as text, with rules of one's own, (how to say it, rule), beside the catalogue's.
 
-    `race_link` is where the page finds how a race is run, where it stands beside the documentation.
+    `links` is where the page finds the `lesson`, the `docs` and how a `race` is run, where it stands beside them. `opening`
+    is the state that it opens with where its address has none: `story=ravine`, or what stands behind the # of a permalink.
+    Without it rules of one's own are shown first, and the first story where there are none. `embed` shows the picture with
+    its story alone, as a slide or a frame of another page wants it.
     """
     folder = resources.files("steprule.play") / "page"
     scripts = "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in FILES)
     # A script ends where its text says so, whatever stands in a rule's summary.
-    script = f'"use strict";\n{data(own, race_link)}\n{scripts}'.replace("</script", "<\\/script")
+    script = f'"use strict";\n{data(own, links, opening, embed)}\n{scripts}'.replace("</script", "<\\/script")
     text = (folder / "page.html").read_text(encoding="utf-8")
     style = (folder / "style.css").read_text(encoding="utf-8")
     return text.replace("/*STYLE*/", style, 1).replace("/*SCRIPT*/", script, 1)
 
 
-def write(path: Path, own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> None:
+def write(
+    path: Path,
+    own: Sequence[tuple[str, Rule]] = (),
+    links: Mapping[str, str] = NO_LINKS,
+    opening: str = "",
+    embed: bool = False,
+) -> None:
     """Write the page. Raises `OutputError` where it cannot, `RuleError` for a rule that breaks the contract."""
-    text = page(own, race_link)
+    text = page(own, links, opening, embed)
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

@@ -1,11 +1,13 @@
-"""What the page knows: each rule's steps as JavaScript, its hyperparameters and formulas; surfaces; noise; presets."""
+"""What the page knows: each rule's steps as JavaScript, its hyperparameters and formulas; surfaces; noise; stories."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -14,27 +16,32 @@ from steprule.compiler import anatomy, formula, javascript
 from steprule.compiler.graph import Graph
 from steprule.compiler.variant import variant_of
 from steprule.hyper import Hyper
-from steprule.paths import LR_GRID
-from steprule.play.presets import PRESETS
+from steprule.paths import LR_GRID, best_rate
+from steprule.play.stories import STORIES
 from steprule.play.words import CHINESE
 from steprule.problems import elementary, surfaces
 from steprule.problems.formulas import START, WINDOW
 from steprule.problems.surface import Surface
 from steprule.reports.document import mathml
-from steprule.reports.style import style_of
+from steprule.reports.style import style_of, title_of
 from steprule.rules.lesson import adam_uncorrected
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
 MOST_STEPS = 500
+MOST_RULES = 8
+"""In one picture."""
 SEEDS = 10
 """How many seeds' noise lies in the page: numpy's own draws, so that a path with noise is the same in Python."""
 LEFT_OUT = ("maximize",)
 """Hyperparameters without a control: a surface is walked down."""
 
 
-def data(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
-    """All of it as JavaScript: `const DATA` and the functions `STEPS` and `SURFACES`."""
+def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str, embed: bool) -> str:
+    """All of it as JavaScript: `const DATA` and the functions `STEPS` and `SURFACES`.
+
+    `opening` is the state with which the page opens, as its address writes it; without it, rules of one's own beside Adam.
+    """
     known = [(r.name, r) for r in rules.CATALOGUE.values()]
     known.append(("steprule.rules.lesson:adam_uncorrected", adam_uncorrected))
     entries = [*known, *own]
@@ -55,11 +62,14 @@ def data(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
         "rules": about,
         "surfaces": {s.name: _surface(s, maths) for s in surfaces.SURFACES.values()},
         "formula": {"window": WINDOW, "start": START},
-        "presets": PRESETS,
+        "stories": [asdict(story) for story in STORIES],
         "chinese": CHINESE,
-        "raceLink": race_link,
+        "links": dict(links),
+        "opening": opening or _beside_adam(list(about)[len(known) :], own),
+        "embed": embed,
         "rates": LR_GRID.tolist(),
         "mostSteps": MOST_STEPS,
+        "mostRules": MOST_RULES,
         "maths": maths.drawn,
         "noise": base64.b64encode(noise.astype("<f8").tobytes()).decode(),
     }
@@ -79,11 +89,28 @@ def data(own: Sequence[tuple[str, Rule]] = (), race_link: str = "") -> str:
     )
 
 
+def _beside_adam(keys: Sequence[str], own: Sequence[tuple[str, Rule]]) -> str:
+    """The state that shows rules of one's own first: each at its best learning rate on the page's first surface, and Adam."""
+    if not own:
+        return ""
+    shown = [*zip(keys, (rule for _, rule in own), strict=True), ("adam", rules.get("adam"))]
+    return "&".join(
+        [f"rule={quote(key)}{_best(rule)}" for key, rule in shown[-MOST_RULES:]]
+        + ["surface=quadratic", "start=-5,-2", "steps=20"]
+    )
+
+
+def _best(rule: Rule) -> str:
+    best = best_rate(rule, "quadratic", steps=20) if "lr" in composed(rule).defaults else None
+    return "" if best is None else f",lr={best:.4g}"
+
+
 def _about(rule: Rule) -> dict[str, Any]:
     whole = composed(rule)
     style = style_of(rule.name)
     return {
         "summary": rule.summary,
+        "title": title_of(rule.name),
         "colour": style.colour,
         "dash": _dashes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],

@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
+from steprule.play import stories_chinese
+
 CHINESE = {
+    "Again": "再来一次",
+    "An address of this page has no {0}.": "本页的地址中没有 {0}。",
+    "Copy this view": "复制此视图",
+    "Documentation": "文档",
+    "Fit to the paths": "适应路径",
+    "Full screen": "全屏",
+    "Go on": "继续",
+    "Leave full screen": "退出全屏",
+    "One scene back": "上一幕",
+    "One scene on": "下一幕",
+    "Save WebM": "保存 WebM",
+    "Scene {0} of {1}": "第 {0} 幕，共 {1} 幕",
+    "Show me": "直接看",
+    "Stories": "故事",
+    "The lesson": "课程",
+    "The view needs four numbers, x from, x to, y from, y to, not {0}.": "视图需要四个数：x 从、x 到、y 从、y 到，而不是 {0}。",
+    "The whole surface": "整个曲面",
+    "This page has no story {0}.": "本页没有故事 {0}。",
+    "Your guess was {0}: right.": "你猜的是 {0}：猜对了。",
+    "Your guess was {0}; it is {1}.": "你猜的是 {0}；实际是 {1}。",
+    "Zoom in": "放大",
+    "Zoom out": "缩小",
+    "gradient descent": "梯度下降",
+    "high": "高",
+    "low": "低",
     "( after {0}": "{0} 之后的 (",
     "(logarithmic in 1 - {0})": "（按 1 - {0} 的对数）",
     ", gradient noise {0}, seed {1}": "，梯度噪声 {0}，种子 {1}",
@@ -72,7 +99,6 @@ CHINESE = {
     "To the start": "到起点",
     "What happens at each step": "每一步发生了什么",
     "What two dimensions cannot tell": "二维看不出什么",
-    "Worth seeing first": "先看这些",
     "a constant": "常数",
     "a number, a name, an operator or a bracket": "数、名称、运算符或括号",
     "a number, x, y, a function or (": "数、x、y、函数或 (",
@@ -168,33 +194,5 @@ CHINESE = {
     "take the momentum's step before it is made": "先走动量的一步",
     "value at which the accumulator starts": "累加器的初值",
     "weight decay": "权重衰减",
-    # The presets.
-    "AdaGrad slows down": "AdaGrad 越走越慢",
-    "AdaGrad divides by all gradients since the start, so its steps shrink for ever, even where the way is still long; RMSProp"
-    " forgets the old ones and arrives. Look at the effective step sizes.": "AdaGrad 除以从一开始的所有梯度，步子不断缩小，"
-    "哪怕路还很长；RMSProp 忘掉旧的梯度，走到了终点。请看有效步长。",
-    "The ravine": "峡谷",
-    "Plain descent has one learning rate for all directions: what is just small enough for the steep one makes it zigzag, and"
-    " is far too small for the flat one. Momentum averages the zigzag out.": "普通梯度下降在所有方向上用同一个学习率：对陡的方向"
-    "刚好够小的值已使它来回震荡，对平的方向却又太小。动量把震荡平均掉。",
-    "Epsilon inside or outside the root": "epsilon 在根号内还是根号外",
-    "The same epsilon is not the same number: inside the root it counts as its square root, ten times as much here, and brakes"
-    " where gradients are small. Papers and libraries disagree on it.": "同一个 epsilon 并不是同一个数：在根号内它相当于自己的"
-    "平方根，这里大十倍，在梯度小的地方会刹车。论文和各个库的写法并不一致。",
-    "AdaDelta starts slowly": "AdaDelta 起步慢",
-    "AdaDelta takes its step size from its own past steps, and there are none yet: epsilon alone gets it going. With 1e-6 it"
-    " creeps, with 1e-3 it walks at once.": "AdaDelta 的步长来自自己过去的步子，而一开始还没有：只有 epsilon 让它动起来。"
-    "用 1e-6 时它慢慢爬，用 1e-3 时立刻就走。",
-    "Adam's bias correction": "Adam 的偏差修正",
-    "Adam's averages start at zero. Corrected, the first step is as long as the learning rate; uncorrected, it divides by the"
-    " root of a second moment that is far too small, and the first steps are three times as long.": "Adam 的滑动平均从零开始。"
-    "修正之后，第一步恰好与学习率一样长；不修正时，它除以一个过小的二阶矩的平方根，头几步就有三倍长。",
-    "Adam circles, AMSGrad arrives": "Adam 打转，AMSGrad 到达",
-    "With a short memory Adam's second moment falls as fast as the gradient, so its steps never get shorter than the learning"
-    " rate and it circles the minimum. AMSGrad divides by the largest second moment so far, and arrives.": "记忆很短时，Adam 的"
-    "二阶矩与梯度下降得一样快，步子始终不短于学习率，于是绕着极小点打转。AMSGrad 除以至今最大的二阶矩，走到了终点。",
-    "A saddle": "鞍点",
-    "Started almost on the ridge, plain descent is held up where the gradient nearly vanishes. Rules that divide by the"
-    " gradient's size leave at once, for there the smallest slope counts in full.": "几乎从山脊上出发时，普通梯度下降会在梯度接近零"
-    "的地方停滞。除以梯度大小的方法立刻离开，因为在那里最小的坡度也足以让它们迈出完整的一步。",
+    **stories_chinese.CHINESE,
 }

@@ -53,6 +53,22 @@ STYLES = {
 }
 """By family: a rule with epsilon inside the root has its family's colour and marker, and dots."""
 
+TITLES = {
+    "sgd": "gradient descent",
+    "adagrad": "AdaGrad",
+    "rmsprop": "RMSProp",
+    "adadelta": "AdaDelta",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "adamax": "AdaMax",
+    "nadam": "NAdam",
+    "radam": "RAdam",
+    "lion": "Lion",
+    "lars": "LARS",
+    "lamb": "LAMB",
+}
+"""As papers write them."""
+
 _SPARE = [Style(s.colour, ":", m) for s, m in zip(STYLES.values(), "X<>pPoDsv^o", strict=False)]
 
 
@@ -63,6 +79,12 @@ def style_of(name: str) -> Style:
     if family in STYLES:
         return STYLES[key] if family == key else replace(STYLES[family], dash=":")
     return _SPARE[zlib.crc32(name.encode()) % len(_SPARE)]
+
+
+def title_of(name: str) -> str:
+    """A rule's name as papers write it; a name of one's own as it is."""
+    family = name.removesuffix("_eps_inside")
+    return TITLES.get(family, family) + (", ε inside" if family != name else "")
 
 
 def styles_of(names: Sequence[str]) -> list[Style]:

@@ -1,24 +1,37 @@
 // The page at work: every control changes the state, every change of the state draws.
 const $ = (id) => document.getElementById(id);
-let model = null; // {state, ground, walks, looks}
-let playing = null, stopMap = null, mapTimer = null, addressTimer = null, map = null, cross = null, pending = false;
+let model = null; // {state, ground, walks, looks, labels; hidden, guess, goesOn: of a story; coarse: while the part shown changes}
+let playing = false, stopMap = null, mapTimer = null, addressTimer = null, map = null, cross = null, pending = false;
 
 // Open what stands behind the # of an address.
 function open(text) {
-  const read = readState(text || FIRST);
+  const opening = text || DATA.opening || `story=${DATA.stories[0].name}`, first = model === null;
+  const read = readState(opening);
   language = read.state.language ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
-  if (read.problems.length) Object.assign(read, readState(text || FIRST)); // said again in the language
+  if (read.problems.length) Object.assign(read, readState(opening)); // said again in the language
   take(read.state, read.problems);
+  if (read.state.story && !read.problems.length) tell(read.state.story.scene, false);
+  else if (first && !calm() && read.state.at === read.state.steps) playAt(Math.max(10, read.state.steps / OPENING));
 }
+const OPENING = 2.5; // seconds that the paths take at most when the page opens
 
 // Take a state whole: from an address, a preset, a change of language. `problems`: what of the address could not be read.
 function take(state, problems = []) {
-  stop();
-  model = { state };
+  if (model) stop();
+  model = { state, hidden: new Set(state.story ? sceneOf(storyOf(state), state.story.scene).hidden : []), guess: null, goesOn: false, coarse: false };
   showTheme();
+  showLayout();
   translate(document);
   fillLists();
   changed(problems);
+}
+
+// After a change that somebody made: what was told is no longer what is shown.
+function edited() {
+  stop();
+  Object.assign(model, { hidden: new Set(), guess: null });
+  model.state.story = null;
+  changed();
 }
 
 // After any change but of the step shown.
@@ -29,6 +42,7 @@ function changed(problems = []) {
   state.chosen = Math.min(state.chosen, state.entries.length - 1);
   model.walks = state.entries.map((e) => walk(state.ground, e, state.start, state.steps, state.noise, state.seed));
   model.looks = looksOf(state.entries, colours().dark);
+  model.labels = labelsOf(state);
   showControls();
   const messages = [...problems];
   if (!Number.isFinite(model.walks[0].values[0])) messages.push(t("The surface has no finite value at the start: take another place."));
@@ -59,14 +73,17 @@ function moved() {
 function draw() {
   const { state, ground, walks, looks } = model, paint = colours();
   const { pen, width, height } = penOf($("plane"));
-  model.frame = frameOf(ground, width, height);
-  drawPlane(pen, model.frame, ground, walks, looks, state.at, paint);
-  const [sx, sy] = model.frame.to(state.start);
-  $("start").style.left = `${Math.min(width, Math.max(0, sx))}px`;
-  $("start").style.top = `${Math.min(height, Math.max(0, sy))}px`;
+  model.frame = frameOf(viewOf(model), width, height);
+  drawPlane(pen, model.frame, model, state.at, paint, { coarse: model.coarse, taken: takenPlaces() });
+  const { box } = model.frame, [sx, sy] = model.frame.to(state.start);
+  const near = [Math.min(box.left + box.width, Math.max(box.left, sx)), Math.min(box.top + box.height, Math.max(box.top, sy))];
+  Object.assign($("start").style, { left: `${near[0]}px`, top: `${near[1]}px` });
+  $("start").classList.toggle("away", near[0] !== sx || near[1] !== sy);
+  $("whole").disabled = state.view === null;
+  placeGuesses();
   for (const { id, series, title } of chartsOf(model)) {
     const { pen, width, height } = penOf($(id));
-    drawCurves(pen, { left: 62, top: 8, width: width - 70, height: height - 48 }, series, looks, { steps: state.steps, at: state.at, title, paint });
+    drawCurves(pen, { left: 62, top: 8, width: width - 78, height: height - 48 }, series, model, { steps: state.steps, at: state.at, title, paint });
     $(id).setAttribute("aria-label", `${title}: ${walks.map((w, k) => `${nameOf(w.entry)} ${shown(series[k][Math.min(state.at, series[k].length - 1)])}`).join("; ")}`);
   }
   const ends = walks.map((w) => {
@@ -91,7 +108,7 @@ function fillLists() {
   $("surface").innerHTML = Object.keys(SURFACES).map((n) => option(n, n.replaceAll("_", " "))).join("") + option("", t("own formula"));
   $("another").innerHTML = Object.keys(DATA.rules).map((n) => option(n, n)).join("");
   $("seed").innerHTML = Array.from({ length: SEEDS }, (_, k) => option(k, k)).join("");
-  $("presets").innerHTML = DATA.presets.map((p, k) => `<button type="button" data-k="${k}" aria-pressed="false">${t(p.title)}</button>`).join("");
+  $("stories").innerHTML = DATA.stories.map((s) => `<button type="button" data-story="${s.name}" aria-pressed="false">${t(s.title)}</button>`).join("");
   $("steps").max = DATA.mostSteps;
   $("language").value = language;
   $("theme").value = state.theme;
@@ -115,7 +132,7 @@ function put(id, value) {
 }
 
 function showControls() {
-  const { state, ground, looks } = model, own = !has(SURFACES, state.surface);
+  const { state, ground } = model, own = !has(SURFACES, state.surface);
   put("surface", own ? "" : state.surface);
   $("formula-row").style.display = own ? "" : "none";
   if (own) put("formula", state.surface);
@@ -128,22 +145,17 @@ function showControls() {
   put("seed", state.seed);
   $("at").max = state.steps;
   $("start").setAttribute("aria-label", t("Start: x {0}, y {1}. Drag it, or move it with the arrow keys.", shown(state.start[0]), shown(state.start[1])));
-  const now = writeState({ ...state, theme: "", language: null, chosen: 0, map: "start" });
-  const active = DATA.presets.findIndex((p) => writeState(readState(p.state).state).replace(/&at=\d+/, "") === now.replace(/&at=\d+/, ""));
-  for (const b of $("presets").children) b.setAttribute("aria-pressed", String(Number(b.dataset.k) === active));
-  $("sentence").textContent = active < 0 ? "" : t(DATA.presets[active].sentence);
-  const swatch = (k) => `<svg width="30" height="10" aria-hidden="true"><line x1="0" y1="5" x2="30" y2="5" stroke="${looks[k].colour}" stroke-width="3" stroke-dasharray="${looks[k].dash.join(" ")}"/></svg>`;
-  $("legend").innerHTML = state.entries.map((e, k) => `<li>${swatch(k)}${nameOf(e)}</li>`).join("") + `<li>○ ${t("start")}</li>` + (ground.minima.length ? `<li>★ ${t("minimum")}</li>` : "");
+  showStory();
   const focused = document.activeElement?.dataset?.focus;
   $("entries").innerHTML = state.entries
     .map(
       (e, k) =>
-        `<li><button type="button" class="choose" data-k="${k}" data-focus="choose${k}" aria-pressed="${k === state.chosen}">${swatch(k)}${nameOf(e)}</button>` +
+        `<li><button type="button" class="choose" data-k="${k}" data-focus="choose${k}" aria-pressed="${k === state.chosen}">${swatchOf(k)}${nameOf(e)}</button>` +
         `<button type="button" class="remove" data-k="${k}" data-focus="remove${k}" aria-label="${t("Remove {0}", nameOf(e))}" ${state.entries.length > 1 ? "" : "disabled"}>✕</button></li>`,
     )
     .join("");
   if (focused) document.querySelector(`[data-focus="${focused}"]`)?.focus();
-  $("add").disabled = state.entries.length >= MOST_RULES;
+  $("add").disabled = state.entries.length >= DATA.mostRules;
   const chosen = $("chosen");
   chosen.innerHTML = state.entries.map((e, k) => `<option value="${k}">${nameOf(e)}</option>`).join("");
   chosen.value = state.chosen;
@@ -153,6 +165,14 @@ function showControls() {
   $("map-kind").innerHTML = options.map(([v, text]) => `<option value="${v}">${text}</option>`).join("");
   $("map-kind").value = state.map;
   showWays();
+}
+
+const swatchOf = (k) => `<svg width="30" height="10" aria-hidden="true"><line x1="0" y1="5" x2="30" y2="5" stroke="${model.looks[k].colour}" stroke-width="3" stroke-dasharray="${model.looks[k].dash.join(" ")}"/></svg>`;
+
+function showLegend() {
+  const lines = model.labels.map((label, k) => (model.hidden.has(k) ? "" : swatchOf(k) + escaped(label))).filter(Boolean);
+  const marks = [`○ ${t("start")}`, model.ground.minima.length ? `★ ${t("minimum")}` : "", `${t("low")} <span class="slope" aria-hidden="true"></span> ${t("high")}`];
+  $("legend").innerHTML = [...lines, ...marks.filter(Boolean)].map((item) => `<li>${item}</li>`).join("");
 }
 
 // The chosen rule's controls are built once for each rule and kept, so that a slider in the hand stays there.
@@ -193,7 +213,7 @@ function setHyper(name, value) {
   const entry = model.state.entries[model.state.chosen], { default: usual } = DATA.rules[entry.rule].hypers.find((h) => h.name === name);
   if (value === usual) delete entry.hypers[name];
   else entry.hypers[name] = value;
-  changed();
+  edited();
 }
 
 function showWays() {
@@ -244,31 +264,32 @@ function takeCross() {
     entry.hypers.lr = Number(cross[0].toPrecision(4));
     entry.hypers[state.map] = Number(cross[1].toPrecision(4));
   }
-  changed();
+  edited();
 }
 
+// Whatever moves by itself.
 function stop() {
-  if (playing) cancelAnimationFrame(playing);
-  playing = null;
+  halt();
+  playing = model.goesOn = false;
   $("play").textContent = t("Play");
 }
 
 function play() {
   if (playing) return stop(), moved();
-  const { state } = model;
-  if (state.at >= state.steps) state.at = 0;
-  let last = performance.now();
+  playAt(Number($("speed").value));
+}
+
+// From the step that is shown, or from the start.
+function playAt(speed) {
+  stop();
+  const { state } = model, first = state.at >= state.steps ? 0 : state.at, left = state.steps - first;
+  playing = true;
   $("play").textContent = t("Pause");
-  playing = requestAnimationFrame(function frame(now) {
-    const due = Math.floor(((now - last) / 1000) * Number($("speed").value));
-    if (due > 0) {
-      last += (due * 1000) / Number($("speed").value);
-      state.at = Math.min(state.steps, state.at + due);
-      moved();
-    }
-    if (state.at >= state.steps) return stop(), moved();
-    playing = requestAnimationFrame(frame);
-  });
+  const frame = (share) => {
+    state.at = first + Math.floor(share * left);
+    moved();
+  };
+  stopMotion = animate(left / speed, frame, () => (stop(), moved()));
 }
 
 function show(at) {
@@ -280,13 +301,13 @@ function show(at) {
 function setStart(point) {
   const [[x0, x1], [y0, y1]] = model.ground.window;
   model.state.start = [Math.min(x1, Math.max(x0, point[0])), Math.min(y1, Math.max(y0, point[1]))].map((v) => Number(v.toPrecision(5)));
-  changed();
+  edited();
 }
 
 function setSurface(name) {
   try {
     const ground = groundOf(name);
-    Object.assign(model.state, { surface: name, ground, start: [...ground.start], noise: ground.noise });
+    Object.assign(model.state, { surface: name, ground, start: [...ground.start], noise: ground.noise, view: null });
     $("formula-error").textContent = "";
     return true;
   } catch (error) {
@@ -303,19 +324,15 @@ function listen() {
   on("language", "change", (e) => ((language = model.state.language = e.target.value), take(model.state)));
   on("theme", "change", (e) => ((model.state.theme = e.target.value), showTheme(), changed()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (showTheme(), changed()));
-  on("presets", "click", (e) => {
-    if (e.target.dataset.k === undefined) return;
-    const { theme, language: own } = model.state;
-    take({ ...readState(DATA.presets[e.target.dataset.k].state).state, theme, language: own });
-  });
+  listenToStories();
   on("surface", "change", (e) => {
-    if (setSurface(e.target.value || "x^2/10 + 2*y^2 + sin(2*x)")) changed();
+    if (setSurface(e.target.value || "x^2/10 + 2*y^2 + sin(2*x)")) edited();
   });
-  on("formula", "change", (e) => setSurface(e.target.value) && changed());
+  on("formula", "change", (e) => setSurface(e.target.value) && edited());
   const field = (id, check, set) =>
     on(id, "change", (e) => {
       const v = Number(e.target.value);
-      if (e.target.value !== "" && check(v)) return set(v), changed();
+      if (e.target.value !== "" && check(v)) return set(v), edited();
       $("said").textContent = t("{0} cannot be {1}.", e.target.labels[0].textContent.trim(), e.target.value || t("empty"));
       e.target.value = id === "start-x" ? model.state.start[0] : id === "start-y" ? model.state.start[1] : model.state[id];
     });
@@ -335,7 +352,9 @@ function listen() {
     if (button.classList.contains("remove")) {
       state.entries.splice(k, 1);
       if (state.chosen > k) state.chosen -= 1;
-    } else state.chosen = k;
+      return edited();
+    }
+    state.chosen = k;
     changed();
   });
   on("add", "click", () => {
@@ -343,7 +362,7 @@ function listen() {
     if ("lr" in hypersOf(entry)) entry.hypers.lr = Number(bestRate(ground, entry, state.start, state.steps, state.noise, state.seed).toPrecision(4));
     state.entries.push(entry);
     state.chosen = state.entries.length - 1;
-    changed();
+    edited();
   });
   on("best", "click", () => {
     const { state, ground } = model;
@@ -368,21 +387,27 @@ function listen() {
   on("at", "input", (e) => show(Number(e.target.value)));
   on("png", "click", () => savePng(model));
   on("svg", "click", () => saveSvg(model));
-  on("ways", "click", async (e) => {
+  on("film", "click", saveFilm);
+  on("copy-view", "click", () => copy($("copy-view"), waysOf(model.state)[0].text, $("ways").children[1]));
+  on("whole-screen", "click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
+  addEventListener("fullscreenchange", () => {
+    showLayout();
+    moved();
+  });
+  on("ways", "click", (e) => {
     if (e.target.dataset.k === undefined) return;
     const pre = $("ways").children[2 * e.target.dataset.k + 1];
-    try {
-      await navigator.clipboard.writeText(pre.textContent);
-      e.target.textContent = t("Copied");
-    } catch {
-      getSelection().selectAllChildren(pre); // no leave to write to the clipboard: select it for the reader
-    }
+    copy(e.target, pre.textContent, pre);
   });
   const place = (e) => {
     const box = $("plane").getBoundingClientRect();
     return model.frame.from(e.clientX - box.left, e.clientY - box.top);
   };
-  on("plane", "click", (e) => setStart(place(e)));
+  listenToZoom($("plane"), setStart);
+  on("closer", "click", () => zoomAtEnd(1 / 1.6));
+  on("farther", "click", () => zoomAtEnd(1.6));
+  on("fit", "click", fit);
+  on("whole", "click", () => setView(null));
   on("start", "pointerdown", (e) => e.target.setPointerCapture(e.pointerId));
   on("start", "pointermove", (e) => e.target.hasPointerCapture(e.pointerId) && setStart(place(e)));
   on("start", "keydown", (e) => {
@@ -412,6 +437,14 @@ function listen() {
     drawTheMap();
     readMap();
   });
+  // Arrow keys step through the story, or along the path, unless they mean something where they are pressed.
+  addEventListener("keydown", (e) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
+    if (!by || e.defaultPrevented || e.ctrlKey || e.altKey || e.metaKey || e.target.closest?.("input, select, textarea, pre, .wide, #legend, #map")) return;
+    e.preventDefault();
+    if (model.state.story) stepStory(by);
+    else show(model.state.at + by);
+  });
   // The event's own address: a frame that is drawn before the event comes writes the old state back into the page's.
   addEventListener("hashchange", ({ newURL }) => {
     const text = new URL(newURL).hash.slice(1);
@@ -428,9 +461,40 @@ function listen() {
   for (const part of [document.body, $("plane-frame"), $("values")]) sizes.observe(part);
 }
 
-if (DATA.raceLink) $("race").href = DATA.raceLink;
-else $("race").remove();
-// Inside another page the path comes first.
-document.documentElement.classList.toggle("embedded", self !== top);
+async function copy(button, text, shown) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = t("Copied");
+  } catch {
+    getSelection().selectAllChildren(shown); // no leave to write to the clipboard: select it for the reader
+    shown.scrollIntoView({ block: "nearest" });
+  }
+}
+
+async function saveFilm() {
+  const button = $("film");
+  button.disabled = true;
+  try {
+    save("steprule.webm", await film(model, Number($("speed").value), (share) => (button.textContent = `${Math.round(100 * share)} %`)));
+  } finally {
+    button.disabled = false;
+    button.textContent = t("Save WebM");
+  }
+}
+
+// On a slide or a whole screen there is the picture with its story alone; inside another page the path comes first.
+function showLayout() {
+  document.documentElement.classList.toggle("slide", Boolean(model?.state.embed || document.fullscreenElement));
+  document.documentElement.classList.toggle("embedded", self !== top);
+  $("whole-screen").textContent = document.fullscreenElement ? t("Leave full screen") : t("Full screen");
+}
+
+for (const link of document.querySelectorAll("a[data-link]")) {
+  const where = DATA.links[link.dataset.link];
+  if (where) link.href = where;
+  else link.remove();
+}
+$("film").disabled = !canFilm();
+$("whole-screen").hidden = !document.fullscreenEnabled;
 listen();
 open(location.hash.slice(1));

@@ -55,23 +55,24 @@ function drawAxes(pen, box, { x, y, xTitle, yTitle, paint, bare = false }) {
   pen.translate(12, box.top + box.height / 2);
   pen.rotate(-Math.PI / 2);
   pen.textBaseline = "middle";
+  const long = pen.measureText(yTitle).width;
+  if (long > box.height) pen.font = FONT.replace("12px", `${Math.max(9, Math.floor((12 * box.height) / long))}px`);
   pen.fillText(yTitle, 0, 0);
   pen.restore();
 }
 
-// Lines of positive numbers against the step, on a logarithmic axis; a mark at the step shown.
-function drawCurves(pen, box, series, looks, { steps, at, title, paint, least = 1e-16 }) {
+// Lines of positive numbers against the step, on a logarithmic axis; a mark at the step shown, with the line's name if there are few.
+const FEW = 4;
+function drawCurves(pen, box, series, model, { steps, at, title, paint, least = 1e-16 }) {
+  const { looks, hidden } = model, ends = [];
   const all = series.flat().filter((v) => v > 0 && v < Infinity).map((v) => Math.max(v, least));
   const low = all.length ? Math.min(...all) : 0.1, high = all.length ? Math.max(...all) : 10;
   // What runs away leaves the axis, so that the others can be read.
   const sorted = [...all].sort((a, b) => a - b), middle = sorted[Math.floor(sorted.length / 2)] ?? 1;
   const x = scaleOf(0, steps, false, 5), y = scaleOf(Math.max(low, middle * 1e-12), Math.min(high, middle * 1e8), true, 6);
   drawAxes(pen, box, { x, y, xTitle: t("step"), yTitle: title, paint });
-  pen.save();
-  pen.beginPath();
-  pen.rect(box.left, box.top, box.width, box.height);
-  pen.clip();
-  series.forEach((values, k) => {
+  inside(pen, box, () => series.forEach((values, k) => {
+    if (hidden.has(k)) return;
     const { colour, dash } = looks[k];
     pen.strokeStyle = pen.fillStyle = colour;
     pen.lineWidth = 2;
@@ -92,8 +93,9 @@ function drawCurves(pen, box, series, looks, { steps, at, title, paint, least = 
     pen.beginPath();
     pen.arc(last[0], last[1], 4, 0, 7);
     pen.fill();
-  });
-  pen.restore();
+    ends.push({ k, place: last });
+  }));
+  if (ends.length <= FEW) drawLabels(pen, box, ends, model, paint);
 }
 
 // f above the least value that is known, and in each coordinate the step over the gradient.

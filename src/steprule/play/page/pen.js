@@ -50,11 +50,14 @@ class SvgPen {
     this.ruler.font = this.font;
     return this.ruler.measureText(text);
   }
-  fillText(text, x, y) {
+  // Behind a text, to set it off from what is under it.
+  strokeText(text, x, y) { this.write(text, x, y, `fill="none" stroke="${this.strokeStyle}" stroke-width="${this.lineWidth}" stroke-linejoin="round"`); }
+  fillText(text, x, y) { this.write(text, x, y, `fill="${this.fillStyle}"`); }
+  write(text, x, y, look) {
     const anchor = { left: "start", center: "middle", right: "end" }[this.textAlign];
     const line = { alphabetic: "auto", middle: "central", top: "hanging" }[this.textBaseline];
-    const size = this.font.match(/(\d+)px/)[1];
-    this.put(`<text x="${cut(x)}" y="${cut(y)}" font-size="${size}" font-family="system-ui, sans-serif" text-anchor="${anchor}" dominant-baseline="${line}" fill="${this.fillStyle}">${escaped(text)}</text>`, true);
+    const size = this.font.match(/([\d.]+)px/)[1], weight = this.font.match(/^\d{3} /)?.[0].trim() ?? "400";
+    this.put(`<text x="${cut(x)}" y="${cut(y)}" font-size="${size}" font-weight="${weight}" font-family="system-ui, sans-serif" text-anchor="${anchor}" dominant-baseline="${line}" ${look}>${escaped(text)}</text>`, true);
   }
   put(start, whole = false) {
     const moved = this.transform ? ` transform="${this.transform}"` : "";
@@ -70,7 +73,7 @@ const cut = (v) => String(Math.round(v * 100) / 100);
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(`--${name}`).trim();
-  return { ink: of("ink"), soft: of("soft"), paper: of("paper"), line: of("line"), low: of("low"), contour: of("contour"), dark: document.documentElement.dataset.theme === "dark" };
+  return { ink: of("ink"), soft: of("soft"), paper: of("paper"), line: of("line"), contour: of("contour"), slope: ["low", "middle", "high"].map((name) => channels(of(name))), dark: document.documentElement.dataset.theme === "dark" };
 }
 
 // Each entry's look: its rule's own, another colour and dash for the second of a kind; lighter on dark paper.
@@ -84,13 +87,14 @@ function looksOf(entries, dark) {
       dash = dash.length ? [] : [6, 3];
     }
     taken.add(colour);
-    looks.push({ colour: dark ? lighter(colour) : colour, dash });
+    looks.push({ colour: dark ? toned(colour, 255, 0.45) : colour, dash });
   }
   return looks;
 }
-function lighter(colour) {
-  const parts = [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
-  return `#${parts.map((v) => Math.round(v + (255 - v) * 0.45).toString(16).padStart(2, "0")).join("")}`;
+const channels = (colour) => [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
+// A share of the way to black, 0, or white, 255.
+function toned(colour, end, share) {
+  return `#${channels(colour).map((v) => Math.round(v + (end - v) * share).toString(16).padStart(2, "0")).join("")}`;
 }
 
 // A canvas at the screen's own resolution: its pen, and its size in CSS pixels.

@@ -2,7 +2,7 @@
 const SHEET = { width: 1240, height: 760 };
 
 function drawSheet(pen, model, paint) {
-  const { ground, walks, looks, state } = model;
+  const { ground, walks, looks, state, hidden } = model;
   pen.fillStyle = paint.paper;
   pen.fillRect(0, 0, SHEET.width, SHEET.height);
   pen.fillStyle = paint.ink;
@@ -12,18 +12,19 @@ function drawSheet(pen, model, paint) {
   const noise = state.noise ? t(", gradient noise {0}, seed {1}", shown(state.noise), state.seed) : "";
   pen.fillText(t("{0}, {1} steps from ({2}, {3})", ground.name.replaceAll("_", " "), state.steps, shown(state.start[0]), shown(state.start[1])) + noise, 46, 12);
   const rows = Math.ceil(walks.length / 3), high = SHEET.height - 40 - 22 * rows - 14;
-  const frame = frameOf(ground, 760, high + 40, 50, 10, 44);
-  drawPlane(pen, frame, ground, walks, looks, state.at, paint);
-  drawStart(pen, frame.to(state.start));
+  const frame = frameOf(state.view ?? ground.window, 760, high + 40, { top: 44 });
+  drawPlane(pen, frame, model, state.at, paint);
+  inside(pen, frame.box, () => drawStart(pen, frame.to(state.start)));
   const third = (high - 4) / 3;
   chartsOf(model).forEach(({ series, title }, k) => {
     const box = { left: 850, top: 44 + k * third, width: 375, height: third - 48 };
     pen.save();
     pen.translate(785, 0);
-    drawCurves(pen, { ...box, left: box.left - 785 }, series, looks, { steps: state.steps, at: state.at, title, paint });
+    drawCurves(pen, { ...box, left: box.left - 785 }, series, model, { steps: state.steps, at: state.at, title, paint });
     pen.restore();
   });
   walks.forEach((walk, k) => {
+    if (hidden.has(k)) return;
     const x = 50 + (k % 3) * 395, y = high + 56 + 22 * Math.floor(k / 3);
     pen.strokeStyle = looks[k].colour;
     pen.lineWidth = 3;

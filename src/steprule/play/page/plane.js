@@ -1,19 +1,18 @@
-// The surface as log-spaced contours, and the paths over it.
+// The surface as log-spaced contours over colours, and the paths over it.
 const LEVELS = 16;
 
 // Values above the least, equally far apart in the logarithm.
-function levelsOf({ grid, least }) {
-  const above = Array.from(grid.f, (v) => v - least).filter((v) => v > 0 && v < Infinity).sort((a, b) => a - b);
+function levelsOf({ f }, least) {
+  const above = Array.from(f, (v) => v - least).filter((v) => v > 0 && v < Infinity).sort((a, b) => a - b);
   if (!above.length) return [];
   const high = above[above.length - 1], low = Math.max(above[Math.floor(0.002 * above.length)], high * 1e-5);
   return Array.from({ length: LEVELS }, (_, k) => low * (high / low) ** (k / (LEVELS - 1)));
 }
 
 // Marching squares: for each level pairs of points, in columns and rows of the grid.
-function contoursOf(ground) {
-  const { f, columns, rows } = ground.grid;
-  return levelsOf(ground).map((level) => {
-    const lines = [], limit = ground.least + level;
+function contoursOf({ f, columns, rows }, levels, least) {
+  return levels.map((level) => {
+    const lines = [], limit = least + level;
     for (let j = 0; j < rows - 1; j++) {
       for (let i = 0; i < columns - 1; i++) {
         const corners = [f[j * columns + i], f[j * columns + i + 1], f[(j + 1) * columns + i + 1], f[(j + 1) * columns + i]];
@@ -31,45 +30,54 @@ function contoursOf(ground) {
   });
 }
 
-// The shading: a small picture, darker where the value is low.
-function shadeOf(ground, low) {
-  const { f, columns, rows } = ground.grid;
-  const levels = levelsOf(ground), first = Math.log(levels[0]), last = Math.log(levels[levels.length - 1]);
-  const [r, g, b] = [1, 3, 5].map((k) => parseInt(low.slice(k, k + 2), 16));
+// The shading, a small picture: from the colour of low values to that of high ones, by the logarithm.
+function shadeOf({ f, columns, rows }, levels, least, slope) {
+  const first = Math.log(levels[0]), last = Math.log(levels[levels.length - 1]);
   const canvas = document.createElement("canvas");
   canvas.width = columns;
   canvas.height = rows;
   const pen = canvas.getContext("2d"), image = pen.createImageData(columns, rows);
   for (let j = 0; j < rows; j++) {
     for (let i = 0; i < columns; i++) {
-      const share = (last - Math.log(Math.max(f[j * columns + i] - ground.least, 1e-300))) / (last - first);
-      const at = 4 * ((rows - 1 - j) * columns + i);
-      image.data.set([r, g, b, 130 * Math.min(1, Math.max(0, share || 0))], at);
+      const v = f[j * columns + i];
+      if (!Number.isFinite(v)) continue; // paper shows where there is no value
+      const share = (Math.log(Math.max(v - least, 1e-300)) - first) / (last - first);
+      image.data.set([...mix(slope, Math.min(1, Math.max(0, share || 0))), 255], 4 * ((rows - 1 - j) * columns + i));
     }
   }
   pen.putImageData(image, 0, 0);
   return canvas;
 }
 
-function frameOf(ground, width, height, left = 44, right = 8, top = 8, bottom = 38) {
-  const [[x0, x1], [y0, y1]] = ground.window;
+// What lies under the paths in this part of the plane; drawn coarsely while the part changes.
+function terrainOf(ground, view, paint, coarse) {
+  const key = JSON.stringify([view, paint.slope, coarse]);
+  if (ground.terrain?.key === key) return ground.terrain;
+  const whole = view === ground.window, grid = whole ? ground.grid : coarse ? gridOf(ground, view, 61, 46) : gridOf(ground, view);
+  const levels = levelsOf(grid, ground.least);
+  return (ground.terrain = { key, grid, shade: shadeOf(grid, levels, ground.least, paint.slope), contours: contoursOf(grid, levels, ground.least) });
+}
+
+// The left margin holds the longest number of any part of the plane, and stays the same when it is zoomed.
+function frameOf([[x0, x1], [y0, y1]], width, height, { left = 62, right = 20, top = 8, bottom = 38 } = {}) {
   const box = { left, top, width: width - left - right, height: height - top - bottom };
   return {
     box,
+    view: [[x0, x1], [y0, y1]],
     to: ([x, y]) => [box.left + ((x - x0) / (x1 - x0)) * box.width, box.top + ((y1 - y) / (y1 - y0)) * box.height],
     from: (px, py) => [x0 + ((px - box.left) / box.width) * (x1 - x0), y1 - ((py - box.top) / box.height) * (y1 - y0)],
   };
 }
 
-function drawPlane(pen, frame, ground, walks, looks, at, paint) {
-  const { box, to } = frame;
-  if (ground.shadeColour !== paint.low) Object.assign(ground, { shade: shadeOf(ground, paint.low), shadeColour: paint.low });
-  ground.contours ??= contoursOf(ground);
-  pen.drawImage(ground.shade, box.left, box.top, box.width, box.height);
-  const { columns, rows } = ground.grid;
+// `taken`: what no label may cover.
+function drawPlane(pen, frame, model, at, paint, { coarse = false, taken = [] } = {}) {
+  const { box, to, view } = frame, { ground } = model;
+  const { grid, shade, contours } = terrainOf(ground, view, paint, coarse), { columns, rows } = grid;
+  pen.imageSmoothingEnabled = true;
+  pen.drawImage(shade, box.left, box.top, box.width, box.height);
   pen.strokeStyle = paint.contour;
   pen.lineWidth = 0.6;
-  for (const lines of ground.contours) {
+  for (const lines of contours) {
     pen.beginPath();
     for (let k = 0; k < lines.length; k += 2) {
       for (const [move, [i, j]] of [["moveTo", lines[k]], ["lineTo", lines[k + 1]]]) {
@@ -78,18 +86,38 @@ function drawPlane(pen, frame, ground, walks, looks, at, paint) {
     }
     pen.stroke();
   }
-  const [[x0, x1], [y0, y1]] = ground.window;
+  const [[x0, x1], [y0, y1]] = view;
   drawAxes(pen, box, { x: scaleOf(x0, x1, false), y: scaleOf(y0, y1, false), xTitle: "x", yTitle: "y", paint, bare: true });
-  for (const minimum of ground.minima) drawStar(pen, to(minimum), paint);
-  drawPaths(pen, frame, walks, looks, at, paint);
+  inside(pen, box, () => {
+    for (const minimum of ground.minima) drawStar(pen, to(minimum), paint);
+    drawPaths(pen, to, model, at, paint);
+  });
+  drawLabels(pen, box, endsOf(model, at).map(({ k, point }) => ({ k, place: to(point) })), model, paint, taken);
 }
 
-function drawPaths(pen, { box, to }, walks, looks, at, paint) {
+function inside(pen, box, draw) {
   pen.save();
   pen.beginPath();
   pen.rect(box.left, box.top, box.width, box.height);
   pen.clip();
+  draw();
+  pen.restore();
+}
+
+// Where each path that is shown stands: its last finite point up to a step.
+function endsOf({ walks, hidden }, at) {
+  const ends = [];
   walks.forEach((walk, k) => {
+    if (hidden.has(k)) return;
+    const point = walk.points.slice(0, at + 1).findLast((p) => p.every(Number.isFinite));
+    if (point) ends.push({ k, point });
+  });
+  return ends;
+}
+
+function drawPaths(pen, to, { walks, looks, hidden }, at, paint) {
+  walks.forEach((walk, k) => {
+    if (hidden.has(k)) return;
     const until = Math.min(at, walk.points.length - 1), { colour, dash } = looks[k];
     const seen = [];
     for (let j = 0; j <= until && walk.points[j].every(Number.isFinite); j++) seen.push(to(walk.points[j]));
@@ -102,7 +130,7 @@ function drawPaths(pen, { box, to }, walks, looks, at, paint) {
     pen.setLineDash([]);
     if (until <= 60) {
       pen.beginPath();
-      for (const [x, y] of seen.slice(1)) pen.moveTo(x + 2.6, y), pen.arc(within(x), within(y), 2.6, 0, 7);
+      for (const [x, y] of seen.slice(1)) pen.moveTo(within(x) + 2.6, within(y)), pen.arc(within(x), within(y), 2.6, 0, 7);
       pen.fill();
     }
     if (!seen.length) return;
@@ -115,7 +143,6 @@ function drawPaths(pen, { box, to }, walks, looks, at, paint) {
     pen.lineWidth = 1.5;
     pen.stroke();
   });
-  pen.restore();
 }
 // What lies far outside is brought near: a canvas cannot draw to 1e300.
 const within = (v) => Math.min(1e5, Math.max(-1e5, v));

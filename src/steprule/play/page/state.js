@@ -1,15 +1,22 @@
 // The state of the page, and how the address writes it: what is at its default is left out.
-const FIRST =
-  "rule=sgd,lr=0.4&rule=sgd,lr=0.4,momentum=0.5&rule=adagrad_eps_inside,lr=0.4&rule=rmsprop_eps_inside,lr=0.4" +
-  "&rule=adam,lr=0.4&surface=quadratic&start=-5,-2&steps=20";
-const MOST_RULES = 8;
+const MEANT = ["rule", "surface", "start", "steps", "noise", "seed", "at", "view", "chosen", "map", "theme", "lang", "story", "scene", "embed"];
+const BESIDE_A_STORY = ["scene", "chosen", "map", "theme", "lang", "embed"]; // all else is the story's own
 
 // {state, problems}: what cannot be read is said, and replaced by what is there without it.
 function readState(text) {
-  const given = new URLSearchParams(text), problems = [];
-  const state = { entries: [], surface: "quadratic", ground: null, steps: 20, noise: null, seed: 0, at: null, chosen: 0, map: "start", theme: given.get("theme") ?? "" };
-  if (given.getAll("rule").length > MOST_RULES) problems.push(t("At most {0} rules.", MOST_RULES));
-  for (const said of given.getAll("rule").slice(0, MOST_RULES)) {
+  let given = new URLSearchParams(text);
+  const problems = [], unknown = [...given.keys()].filter((name) => !MEANT.includes(name));
+  for (const name of unknown) problems.push(t("An address of this page has no {0}.", name));
+  const story = DATA.stories.find((s) => s.name === given.get("story")) ?? null;
+  if (given.has("story") && !story) problems.push(t("This page has no story {0}.", given.get("story")));
+  if (story) {
+    const told = new URLSearchParams(story.state);
+    for (const name of BESIDE_A_STORY) if (given.has(name)) told.set(name, given.get(name));
+    given = told;
+  }
+  const state = { entries: [], surface: "quadratic", ground: null, steps: 20, noise: null, seed: 0, at: null, view: null, chosen: 0, map: "start", story: null, theme: given.get("theme") ?? "" };
+  if (given.getAll("rule").length > DATA.mostRules) problems.push(t("At most {0} rules.", DATA.mostRules));
+  for (const said of given.getAll("rule").slice(0, DATA.mostRules)) {
     const [rule, ...pairs] = said.split(",");
     if (!has(DATA.rules, rule)) {
       problems.push(t("This page has no rule {0}.", rule));
@@ -52,12 +59,33 @@ function readState(text) {
   state.at = number("at", 0, state.steps, true) ?? state.steps;
   state.chosen = number("chosen", 0, state.entries.length - 1, true) ?? 0;
   state.map = given.get("map") ?? "start";
+  state.embed = DATA.embed || given.get("embed") === "true";
+  if (given.has("view")) {
+    const [x0, x1, y0, y1, ...more] = given.get("view").split(",").map(Number);
+    if (x0 < x1 && y0 < y1 && !more.length && [x0, x1, y0, y1].every(Number.isFinite)) state.view = [[x0, x1], [y0, y1]];
+    else problems.push(t("The view needs four numbers, x from, x to, y from, y to, not {0}.", given.get("view")));
+  }
+  if (story) {
+    state.story = { name: story.name, scene: number("scene", 0, story.scenes.length, true) ?? 0 };
+    const { at, view } = sceneOf(story, state.story.scene);
+    Object.assign(state, { at, view });
+  }
   if (["light", "dark"].includes(state.theme) === false) state.theme = "";
   state.language = ["en", "zh"].includes(given.get("lang")) ? given.get("lang") : null;
   return { state, problems };
 }
 
 function writeState(state) {
+  const parts = state.story ? [`story=${state.story.name}`, `scene=${state.story.scene}`] : settingsOf(state);
+  if (state.chosen) parts.push(`chosen=${state.chosen}`);
+  if (state.map !== "start") parts.push(`map=${state.map}`);
+  if (state.theme) parts.push(`theme=${state.theme}`);
+  if (state.language) parts.push(`lang=${state.language}`);
+  if (state.embed) parts.push("embed=true");
+  return parts.join("&");
+}
+
+function settingsOf(state) {
   const parts = state.entries.map(({ rule, hypers }) => {
     const set = Object.entries(hypers).map(([n, v]) => `${n}=${v}`);
     return `rule=${[rule, ...set].join(",")}`;
@@ -66,11 +94,8 @@ function writeState(state) {
   if (state.noise !== state.ground.noise) parts.push(`noise=${state.noise}`);
   if (state.seed) parts.push(`seed=${state.seed}`);
   if (state.at !== state.steps) parts.push(`at=${state.at}`);
-  if (state.chosen) parts.push(`chosen=${state.chosen}`);
-  if (state.map !== "start") parts.push(`map=${state.map}`);
-  if (state.theme) parts.push(`theme=${state.theme}`);
-  if (state.language) parts.push(`lang=${state.language}`);
-  return parts.join("&");
+  if (state.view) parts.push(`view=${state.view.flat().map((v) => Number(v.toPrecision(5))).join(",")}`);
+  return parts;
 }
 
 // A value for a hyperparameter, or null where it does not fit its bounds.
@@ -88,7 +113,7 @@ function groundOf(name) {
   const ground = known ? { ...DATA.surfaces[name], ...SURFACES[name] } : surfaceOf(name);
   if (!known) ground.start = startOf(ground);
   ground.name = name;
-  ground.grid = gridOf(ground);
+  ground.grid = gridOf(ground, ground.window);
   if (!Number.isFinite(ground.grid.least)) throw new FormulaError(0, t("finite values somewhere in the window"), t("none"));
   const least = ground.minima.length ? ground.value(...ground.minima[0]) : ground.grid.least;
   ground.least = least;
@@ -105,9 +130,8 @@ function startOf(ground) {
   return [[x, y], [x, -y], [-x, y], [-x, -y], ...grid].find(holds) ?? [x, y];
 }
 
-// f over the window, rows of y from below, with its least finite value.
-function gridOf(ground, columns = 161, rows = 121) {
-  const [[x0, x1], [y0, y1]] = ground.window;
+// f over a part of the plane, rows of y from below, with its least finite value.
+function gridOf(ground, [[x0, x1], [y0, y1]], columns = 161, rows = 121) {
   const f = new Float64Array(columns * rows);
   let least = Infinity;
   for (let j = 0; j < rows; j++) {

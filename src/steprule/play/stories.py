@@ -1,0 +1,318 @@
+"""What is worth seeing first, as stories: a question with places to click, then steps that play by themselves.
+
+A story's numbers are not typed twice: which place is right follows from the path, and a test holds each sentence against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steprule.errors import unknown_name
+
+View = tuple[tuple[float, float], tuple[float, float]]
+"""The part of the plane that is shown: ((x from, x to), (y from, y to))."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One answer to a story's question: a place in the plane, and what being there means."""
+
+    at: tuple[float, float]
+    words: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is shown up to a step of the paths: one sentence, the paths that are not drawn, the part of the plane."""
+
+    at: int
+    words: str
+    hidden: tuple[int, ...] = ()
+    view: View | None = None
+    begins: int | None = None
+    """The step from which it plays; that of the scene before, if not set."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A state of the page, as its address writes it; a question about one path; and what happened, scene by scene."""
+
+    name: str
+    title: str
+    state: str
+    labels: tuple[str, ...]
+    """What the paths are called in the picture."""
+    question: Scene
+    subject: int
+    """Whose path the question is about."""
+    asked: int
+    """Where that path is after how many steps: there the right place is the nearest one."""
+    places: tuple[Place, ...]
+    scenes: tuple[Scene, ...]
+
+
+STORIES = (
+    Story(
+        "adagrad-slows",
+        "AdaGrad slows down",
+        "rule=adagrad,lr=0.1&rule=rmsprop,lr=0.1,alpha=0.9&surface=quadratic&start=-5,-2&steps=100&noise=0.5",
+        ("AdaGrad", "RMSProp"),
+        Scene(
+            100,
+            "AdaGrad and RMSProp start at the ring, with the same learning rate and the same noisy gradients. After 100 steps"
+            " RMSProp is at the star. Where is AdaGrad?",
+            hidden=(0,),
+        ),
+        0,
+        100,
+        (
+            Place((-0.3, -0.35), "at the star, too"),
+            Place((-2.3, -0.4), "half way"),
+            Place((-3.5, -0.6), "a third of the way"),
+        ),
+        (
+            Scene(
+                10,
+                "Both divide the gradient by a root of past squares. AdaGrad adds up all of them; RMSProp averages the last ten"
+                " or so.",
+            ),
+            Scene(
+                40,
+                "AdaGrad's sum only grows. So its effective step size, in the two lower charts, falls and falls.",
+            ),
+            Scene(
+                100,
+                "RMSProp forgets the steep start, keeps its step size, and arrives. AdaGrad's is down to a tenth in x: it has a"
+                " third of the way behind it.",
+            ),
+        ),
+    ),
+    Story(
+        "ravine",
+        "The ravine",
+        "rule=sgd,lr=0.46&rule=sgd,lr=0.4,momentum=0.5&surface=quadratic&start=-5,-2&steps=20",
+        ("gradient descent", "with momentum"),
+        Scene(
+            0,
+            "This valley is twenty times as steep across as along. Gradient descent has one learning rate for both: 0.46."
+            " Where does its first step land?",
+            hidden=(1,),
+        ),
+        0,
+        1,
+        (
+            Place((-4.2, -1.75), "a little along the valley"),
+            Place((-4.54, 1.68), "across, on the other side"),
+            Place((-2.4, -0.3), "on the valley's floor"),
+        ),
+        (
+            Scene(
+                1,
+                "Across the valley the step is nearly twice as long as the way to the floor: the path lands on the other side.",
+                hidden=(1,),
+            ),
+            Scene(20, "So it zigzags, and along the valley, where the slope is gentle, it creeps.", hidden=(1,)),
+            Scene(
+                20,
+                "Momentum averages past steps. Those across cancel, those along add up: it arrives more than a hundred times"
+                " lower.",
+                begins=0,
+            ),
+        ),
+    ),
+    Story(
+        "epsilon",
+        "Epsilon inside or outside the root",
+        "rule=rmsprop,lr=0.1,alpha=0.9,eps=0.01&rule=rmsprop_eps_inside,lr=0.1,eps=0.01&surface=quadratic"
+        "&start=-0.5,-0.2&steps=20",
+        ("ε outside the root", "ε inside the root"),
+        Scene(
+            10,
+            "RMSProp twice, both with ε = 0.01. Added outside the root, it is at the star after 10 steps. Where is it with ε"
+            " inside the root?",
+            hidden=(1,),
+            view=((-0.55, 0.1), (-0.24, 0.16)),
+        ),
+        1,
+        10,
+        (
+            Place((0.012, 0.03), "at the star, too"),
+            Place((-0.07, -0.03), "nearly there"),
+            Place((-0.3, -0.06), "half way"),
+        ),
+        (
+            Scene(
+                2,
+                "Inside the root 0.01 counts as its root, 0.1: ten times as much. It shortens the steps from the first one on.",
+                view=((-0.55, 0.1), (-0.24, 0.16)),
+            ),
+            Scene(
+                10,
+                "Where gradients are small it brakes: x is still 0.06 short, where ε outside has arrived.",
+                view=((-0.55, 0.1), (-0.24, 0.16)),
+            ),
+            Scene(
+                20,
+                "Then the average of squares runs empty, and tiny gradients make long steps again. ε alone holds them back: in"
+                " y the path with ε outside swings out three times as far.",
+                view=((-0.1, 0.05), (-0.11, 0.11)),
+            ),
+        ),
+    ),
+    Story(
+        "adadelta-starts",
+        "AdaDelta starts slowly",
+        "rule=adadelta&rule=adadelta,eps=0.001&surface=quadratic&start=-5,-2&steps=200",
+        ("ε = 1e-6", "ε = 1e-3"),
+        Scene(
+            100,
+            "AdaDelta takes the size of its step from its own past steps, and at first there are none. With ε = 0.001 it is at"
+            " the star after 100 steps. Where is it with ε = 0.000001?",
+            hidden=(0,),
+        ),
+        0,
+        100,
+        (
+            Place((-0.35, -0.35), "at the star, too"),
+            Place((-2.4, -0.6), "half way"),
+            Place((-4.6, -1.4), "hardly away"),
+        ),
+        (
+            Scene(
+                1,
+                "The first step is the root of ε/0.1, whatever the gradient: 0.1 with the larger ε, 0.003 with the smaller.",
+                view=((-5.15, -4.75), (-2.1, -1.78)),
+            ),
+            Scene(
+                100,
+                "Steps learn from steps, so short ones stay short for long. The larger ε walks at once.",
+            ),
+            Scene(
+                200,
+                "At the star both averages run empty, ε sets the pace again, and y jumps out by 0.1: no step size is safe for"
+                " ever.",
+                view=((-0.25, 0.25), (-0.2, 0.2)),
+            ),
+        ),
+    ),
+    Story(
+        "bias-correction",
+        "Adam's bias correction",
+        "rule=adam,lr=0.1&rule=adam_uncorrected,lr=0.1&surface=quadratic&start=-5,-2&steps=10",
+        ("corrected", "not corrected"),
+        Scene(
+            1,
+            "Adam's two averages start at zero, too low. Corrected for that, the first step is as long as the learning rate,"
+            " 0.1. Where does it end without the correction?",
+            hidden=(1,),
+            view=((-5.15, -4.45), (-2.12, -1.56)),
+        ),
+        1,
+        1,
+        (
+            Place((-4.97, -1.97), "a third as far"),
+            Place((-4.88, -1.91), "at the same place"),
+            Place((-4.684, -1.684), "three times as far"),
+        ),
+        (
+            Scene(
+                1,
+                "Three times as far. The average of squares is the emptier of the two, and Adam divides by its root.",
+                view=((-5.15, -4.45), (-2.12, -1.56)),
+            ),
+            Scene(
+                3,
+                "Corrected, each of the first steps is 0.1 long in x and in y. Uncorrected, they grow to half a unit.",
+                view=((-5.3, -3.3), (-2.3, -0.6)),
+            ),
+            Scene(
+                10,
+                "After ten steps the uncorrected path has shot across the valley. The corrected one is on its way down, 0.1 per"
+                " step.",
+            ),
+        ),
+    ),
+    Story(
+        "amsgrad",
+        "Adam never settles, AMSGrad arrives",
+        "rule=adam,lr=0.4,beta1=0.5,beta2=0.5&rule=adam,lr=0.4,beta1=0.5,beta2=0.5,amsgrad=true&surface=quadratic"
+        "&start=-5,-2&steps=150",
+        ("Adam", "AMSGrad"),
+        Scene(
+            20,
+            "Adam with a short memory, both decays 0.5, is near the star after 20 steps. Where is it after 150?",
+            hidden=(1,),
+            view=((-0.75, 0.75), (-0.6, 0.6)),
+        ),
+        0,
+        150,
+        (
+            Place((0.0, 0.0), "at the star"),
+            Place((0.06, 0.13), "beside it, as before"),
+            Place((0.6, 0.45), "far out again"),
+        ),
+        (
+            Scene(
+                20,
+                "Both come down the valley. AMSGrad, behind, divides by the largest average of squares so far.",
+                begins=0,
+            ),
+            Scene(
+                80,
+                "Adam's average of squares falls as fast as the gradient. So its steps never get shorter, and it never settles.",
+                view=((-0.75, 0.75), (-0.6, 0.6)),
+            ),
+            Scene(
+                150,
+                "AMSGrad's average cannot fall, so its steps shrink with the gradient, and it arrives.",
+                view=((-0.75, 0.75), (-0.6, 0.6)),
+            ),
+        ),
+    ),
+    Story(
+        "saddle",
+        "A saddle",
+        "rule=sgd,lr=0.1&rule=sgd,lr=0.1,momentum=0.9&rule=rmsprop,lr=0.1&rule=adam,lr=0.1&surface=saddle&start=-2,0.01&steps=60",
+        ("gradient descent", "with momentum", "RMSProp", "Adam"),
+        Scene(
+            0,
+            "Down the ridge from the ring, at (0, 0), lies a saddle: no slope at all, and no minimum. Where is gradient descent"
+            " after 25 steps?",
+            hidden=(0, 1, 2, 3),
+        ),
+        0,
+        25,
+        (
+            Place((-0.1, 0.15), "at the saddle"),
+            Place((0.0, 1.414), "at the upper minimum"),
+            Place((0.0, -1.414), "at the lower minimum"),
+        ),
+        (
+            Scene(
+                5,
+                "RMSProp is down after five steps: divided by its own size, even the smallest slope in y counts in full.",
+                hidden=(0, 1, 3),
+            ),
+            Scene(
+                25,
+                "Gradient descent is held up, for near the saddle there is hardly a gradient. Adam, from the same start, has"
+                " left.",
+                hidden=(1,),
+                begins=0,
+            ),
+            Scene(
+                60,
+                "It gets away in the end: each step takes it a tenth farther from the ridge. Momentum leaves earlier.",
+            ),
+        ),
+    ),
+)
+"""In the order of the lesson."""
+
+
+def named(name: str) -> Story:
+    """The story of this name. Raises `UnknownNameError` with the nearest one."""
+    found = {story.name: story for story in STORIES}
+    if name not in found:
+        raise unknown_name("story", name, found)
+    return found[name]
