@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.errors import InputError
+from steprule.errors import InputError, InputTypeError
 
 Limits = tuple[float, float] | Sequence[float] | None
 FORMATS = ("-", "m--", "g-.", "r:")
@@ -29,9 +29,11 @@ def use_svg_display() -> None:
 
 
 def set_figsize(figsize: Sequence[float] = (3.5, 2.5)) -> None:
-    """Width and height of the figures to come, in inches."""
+    """Width and height of the figures to come, in inches. Raises `InputError` for other than two above 0."""
     use_svg_display()
-    plt.rcParams["figure.figsize"] = tuple(figsize)
+    if not _several(figsize) or len(figsize) != 2 or not all(number(inches) > 0 for inches in figsize):
+        raise InputError("figsize", expected="width and height in inches, above 0", got=repr(figsize))
+    plt.rcParams["figure.figsize"] = [number(inches) for inches in figsize]
 
 
 def plot(
@@ -145,9 +147,14 @@ def _curves(values: Any) -> list[NDArray[Any]]:
     """One curve of numbers, or a row per curve, as arrays."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
-    if any(_several(v) for v in values):
-        return [curve for row in values for curve in _curves(row)]
-    return [np.array([number(v) for v in values])]
+    try:
+        if any(_several(v) for v in values):
+            return [curve for row in values for curve in _curves(row)]
+        return [np.array([number(v) for v in values])]
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputTypeError):
+            raise
+        raise InputTypeError("plot", expected="numbers, or rows of numbers", got=repr(values)[:60]) from error
 
 
 def _several(value: Any) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from steprule.d2l.following import Curve, Net
+from steprule.d2l.following import Curve, Net, Step, by_class, by_formula, first_batch
 from steprule.d2l.pieces import evaluate_loss, linreg, load_array, squared_loss
 from steprule.problems import airfoil
 
@@ -35,18 +35,15 @@ def train_ch7(
 
     `optimizer_fn(params, states, hyperparams)` updates `p.data` from `p.grad.data` in place, for params w [5, 1], b [1].
     """
-    w = nn.Parameter(torch.normal(0.0, 0.01, size=(features.shape[1], 1)))
-    b = nn.Parameter(torch.zeros(1))
+    data_iter = load_array((features, labels), batch_size)
+    X = first_batch(data_iter)
+    w = nn.Parameter(torch.normal(0.0, 0.01, size=(X.shape[1], 1), dtype=X.dtype))
+    b = nn.Parameter(torch.zeros(1, dtype=X.dtype))
 
     def net(X: Tensor) -> Tensor:
         return linreg(X, w, b)
 
-    def step(X: Tensor, y: Tensor) -> None:
-        w.grad = b.grad = None
-        squared_loss(net(X), y).mean().backward()  # type: ignore[no-untyped-call]
-        optimizer_fn([w, b], states, hyperparams)
-
-    _train(net, step, features, labels, batch_size, num_epochs)
+    _train(net, by_formula(optimizer_fn, [w, b], states, hyperparams, net), data_iter, num_epochs)
 
 
 def train_pytorch_ch7(
@@ -58,21 +55,13 @@ def train_pytorch_ch7(
     num_epochs: int = 2,
 ) -> None:
     """The same with an Optimizer class, torch's or steprule's, and `nn.Linear`; prints and draws the same."""
-    net = nn.Linear(features.shape[1], 1)
-    optimizer = optimizer_fn(net.parameters(), **optimizer_hyperparams)
-
-    def step(X: Tensor, y: Tensor) -> None:
-        optimizer.zero_grad()
-        squared_loss(net(X), y).mean().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    _train(net, step, features, labels, batch_size, num_epochs)
-
-
-def _train(
-    net: Net, step: Callable[[Tensor, Tensor], None], features: Tensor, labels: Tensor, batch_size: int, num_epochs: int
-) -> None:
     data_iter = load_array((features, labels), batch_size)
+    X = first_batch(data_iter)
+    net = nn.Linear(X.shape[1], 1, dtype=X.dtype)
+    _train(net, by_class(optimizer_fn, optimizer_hyperparams, net, times=1), data_iter, num_epochs)
+
+
+def _train(net: Net, step: Step, data_iter: Iterable[Any], num_epochs: int) -> None:
     curve = Curve(RECORD_EVERY, epochs=[0.0], losses=[evaluate_loss(net, data_iter, squared_loss)])
     curve.follow(net, step, data_iter, num_epochs)
     print(f"loss: {curve.losses[-1]:f}, {curve.seconds_per_epoch():f} sec per epoch")  # noqa: T201

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from steprule.counts import whole
 from steprule.d2l.figures import Animator
-from steprule.d2l.following import Curve, Net
-from steprule.d2l.pieces import linreg, load_array, squared_loss
-from steprule.errors import unknown_name
+from steprule.d2l.following import Curve, Net, Step, by_class, by_formula, first_batch
+from steprule.d2l.pieces import linreg, load_array
+from steprule.errors import InputError, unknown_name
 from steprule.problems import airfoil
 
 EVALUATE_EVERY = 200  # samples
@@ -59,18 +59,16 @@ def train_ch11(
     each step. Weights begin at N(0, 0.01^2), the bias at 0. Returns the seconds of the steps up to each point of the curve, and its
     losses: half the mean squared error on all data after every 200 samples and at the end.
     """
-    w = torch.normal(0.0, 0.01, size=(feature_dim, 1)).requires_grad_()
-    b = torch.zeros(1, requires_grad=True)
+    X = first_batch(data_iter)
+    if whole("feature_dim", feature_dim, 1) != X.shape[1]:
+        raise InputError("feature_dim", expected=f"{X.shape[1]}, as the data have", got=str(feature_dim))
+    w = torch.normal(0.0, 0.01, size=(feature_dim, 1), dtype=X.dtype).requires_grad_()
+    b = torch.zeros(1, dtype=X.dtype, requires_grad=True)
 
     def net(X: Tensor) -> Tensor:
         return linreg(X, w, b)
 
-    def step(X: Tensor, y: Tensor) -> None:
-        w.grad = b.grad = None
-        squared_loss(net(X), y).mean().backward()  # type: ignore[no-untyped-call]
-        trainer_fn([w, b], states, hyperparams)
-
-    curve = _train(net, step, data_iter, num_epochs)
+    curve = _train(net, by_formula(trainer_fn, [w, b], states, hyperparams, net), data_iter, num_epochs)
     return curve.timer.cumsum(), curve.losses
 
 
@@ -84,19 +82,13 @@ def train_concise_ch11(
 
     Weights begin at N(0, 0.01^2), the bias as `nn.Linear` has it. What is printed and drawn is half the mean squared error.
     """
-    net = nn.Linear(len(airfoil.COLUMNS) - 1, 1)
+    X = first_batch(data_iter)
+    net = nn.Linear(X.shape[1], 1, dtype=X.dtype)
     nn.init.normal_(net.weight, std=0.01)
-    optimizer = trainer_fn(net.parameters(), **hyperparams)
-
-    def step(X: Tensor, y: Tensor) -> None:
-        optimizer.zero_grad()
-        (2 * squared_loss(net(X), y)).mean().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    _train(net, step, data_iter, num_epochs)
+    _train(net, by_class(trainer_fn, hyperparams, net, times=2), data_iter, num_epochs)
 
 
-def _train(net: Net, step: Callable[[Tensor, Tensor], None], data_iter: Iterable[Any], num_epochs: int) -> Curve:
+def _train(net: Net, step: Step, data_iter: Iterable[Any], num_epochs: int) -> Curve:
     animator = Animator(xlabel="epoch", ylabel="loss", xlim=(0, num_epochs), ylim=LOSSES)
     curve = Curve(EVALUATE_EVERY)
     curve.follow(net, step, data_iter, num_epochs, animator.add)

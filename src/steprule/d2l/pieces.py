@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from steprule.counts import whole
-from steprule.errors import InputError
+from steprule.errors import InputError, InputTypeError
 
 
 def linreg(X: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def evaluate_loss(net: Callable[[Tensor], Tensor], data_iter: Iterable[Any], los
     """
     sums = Accumulator(2)
     with torch.no_grad():
-        for X, y in data_iter:
+        for X, y in pairs(data_iter):
             out = net(X)
             values = loss(out, y.reshape(out.shape))
             sums.add(values.sum(), values.numel())
@@ -41,16 +41,17 @@ def evaluate_loss(net: Callable[[Tensor], Tensor], data_iter: Iterable[Any], los
     return sums[0] / sums[1]
 
 
-def load_array(data_arrays: Sequence[Tensor], batch_size: int, is_train: bool = True) -> DataLoader[Any]:
-    """Batches of the rows of several tensors; `is_train` shuffles them anew for each pass.
+def load_array(data_arrays: Sequence[Any], batch_size: int, is_train: bool = True) -> DataLoader[Any]:
+    """Batches of the rows of several tensors or arrays; `is_train` shuffles them anew for each pass.
 
     >>> [tuple(x.shape) for x, y in load_array((torch.ones(5, 2), torch.ones(5)), 2)]
     [(2, 2), (2, 2), (1, 2)]
     """
-    if len({len(tensor) for tensor in data_arrays}) > 1:
-        got = " and ".join(str(len(tensor)) for tensor in data_arrays)
+    tensors = [torch.as_tensor(data) for data in data_arrays]
+    if len({len(tensor) for tensor in tensors}) > 1:
+        got = " and ".join(str(len(tensor)) for tensor in tensors)
         raise InputError("data_arrays", expected="as many rows in each", got=got)
-    return DataLoader(TensorDataset(*data_arrays), whole("batch_size", batch_size, 1), shuffle=is_train)
+    return DataLoader(TensorDataset(*tensors), whole("batch_size", batch_size, 1), shuffle=is_train)
 
 
 class Timer:
@@ -107,6 +108,17 @@ class Accumulator:
 
     def __getitem__(self, i: int) -> float:
         return self.data[i]
+
+
+def pairs(data_iter: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Its batches. Raises `InputTypeError` for what is no pair (X, y) of tensors, X [n, d] and y with as many rows."""
+    for batch in data_iter:
+        whole_pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)
+        if not whole_pair or batch[0].ndim != 2 or batch[1].ndim == 0 or len(batch[0]) != len(batch[1]):
+            parts = batch if isinstance(batch, tuple | list) else [batch]
+            got = " and ".join(str(list(t.shape)) if isinstance(t, Tensor) else type(t).__name__ for t in parts)
+            raise InputTypeError("data_iter", expected="pairs (X [n, d], y [n]) of tensors", got=got[:60])
+        yield batch[0], batch[1]
 
 
 def no_batches() -> InputError:

@@ -31,6 +31,8 @@ def train_2d(trainer: Callable[..., Any], steps: int = 20, f_grad: Callable[...,
     epoch 20, x1 -0.943467, x2 -0.000073
     """
     steps = whole("steps", steps, 1)
+    if not callable(trainer):
+        raise InputTypeError("trainer", expected="a function (x1, x2, s1, s2) -> (x1, x2, s1, s2)", got=repr(trainer))
     state: Sequence[Any] = (-5.0, -2.0, 0.0, 0.0)
     results = [(-5.0, -2.0)]
     for _ in range(steps):
@@ -44,7 +46,7 @@ def train_2d(trainer: Callable[..., Any], steps: int = 20, f_grad: Callable[...,
 
 
 def show_trace_2d(f: Callable[[Any, Any], Any], results: Sequence[Point]) -> None:
-    """Contours of `f(x1, x2)`, which is called with arrays or, where it needs them, tensors, and the path over them.
+    """Contours of `f(x1, x2)`, which is called with arrays, tensors or numbers, whichever it takes, and the path over them.
 
     A path that diverges is drawn as far as it is finite.
     """
@@ -62,8 +64,10 @@ def show_trace_2d(f: Callable[[Any, Any], Any], results: Sequence[Point]) -> Non
 
 
 def _heights(f: Callable[[Any, Any], Any], x1: Any, x2: Any) -> Any:
-    """The first edition writes `np.exp(x1)`, which takes arrays alone; the later one `torch.exp(x1)`, which takes tensors alone."""
-    try:
-        return np.asarray(f(x1, x2))
-    except TypeError:
-        return np.asarray(f(torch.from_numpy(x1), torch.from_numpy(x2)))
+    """By arrays, or by tensors alone, as `torch.exp(x1)` takes them, or by numbers alone, as `math.exp(x1)` and `if x1 > 0` do."""
+    for a, b in ((x1, x2), (torch.from_numpy(x1), torch.from_numpy(x2))):
+        try:
+            return np.asarray(f(a, b))
+        except (TypeError, ValueError, RuntimeError):
+            continue
+    return np.vectorize(f, otypes=[float])(x1, x2)
