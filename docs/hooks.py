@@ -1,5 +1,8 @@
 """What the site's build adds: a page a rule, the lesson's chapters from its notebooks, the playground; and what it refuses.
 
+A page asks for what is printed elsewhere: `{{ formula NAME }}` is a rule's formula, `{{ source FILE }}` a file of the repository,
+`{{ output FILE }}` what that file prints.
+
 It fails on a public name without a docstring or without a place in the reference, and on a formula that was typed: formulas
 come from rules, by `{{ formula NAME }}`. Broken links fail by mkdocs's own strict mode.
 """
@@ -9,6 +12,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from html import escape
@@ -18,7 +23,7 @@ from typing import Any
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 import steprule
@@ -36,6 +41,7 @@ from steprule.rules.rule import Rule
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 API = ROOT / "docs" / "api.md"
+MICRORULE = (ROOT / "microrule.py", ROOT / "src" / "steprule" / "problems" / "data" / "airfoil_self_noise.dat")
 PICTURED = ("quadratic", "rosenbrock", "saddle")
 
 
@@ -85,17 +91,31 @@ def step_formula(markdown: str) -> str | None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Print formulas where a page asks for them; refuse typed ones."""
+    """Print formulas, files and their output where a page asks for them; refuse typed formulas."""
     if page.file.generated_by is None and (typed := typed_formula(markdown)):
         raise PluginError(f"{page.file.src_uri}: a formula that was typed: {typed!r}; write {{{{ formula NAME }}}}")
-    return re.sub(r"\{\{ formula (\w+) \}\}", lambda m: printed(rules.get(m[1])), markdown)
+    kinds = {"formula": lambda name: printed(rules.get(name)), "source": source, "output": output}
+    return re.sub(r"\{\{ (formula|source|output) (\S+) \}\}", lambda m: kinds[m[1]](m[2]), markdown)
+
+
+def source(name: str) -> str:
+    """A file of the repository as highlighted code."""
+    return f"```python\n{(ROOT / name).read_text(encoding='utf-8')}```"
+
+
+def output(name: str) -> str:
+    """What a file of the repository prints in a bare Python."""
+    done = subprocess.run([sys.executable, "-I", "-S", name], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PluginError(f"{name}: {done.stderr.strip() or done.returncode}")
+    return f"```text\n{done.stdout}```"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what is generated."""
 
-    def add(where: str, content: str | bytes) -> None:
-        files.append(File.generated(config, where, content=content))
+    def add(where: str, content: str | bytes, inclusion: InclusionLevel = InclusionLevel.UNDEFINED) -> None:
+        files.append(File.generated(config, where, content=content, inclusion=inclusion))
 
     listed = []
     for rule in rules.CATALOGUE.values():
@@ -114,7 +134,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         add(f"lesson/{language}/{name.removesuffix('.ipynb')}.md", chapter_page(text, language, name))
         chapters[language].append(name.removesuffix(".ipynb"))
     first = {n: re.search(r"# (.*)", cell_text("zh", n))[1] for n in sorted(chapters["zh"])}  # type: ignore[index]
-    add("lesson/zh/index.md", "# 课程\n\n" + "\n".join(f"- [{title}]({n}.md)" for n, title in first.items()))
+    entries = {"microrule": "一个文件：microrule.py", **first}
+    add("lesson/zh/index.md", "# 课程\n\n" + "\n".join(f"- [{title}]({n}.md)" for n, title in entries.items()))
+    for path in MICRORULE:  # to download; what the site leaves out by its ending is told apart here
+        add(f"lesson/{path.name}", path.read_bytes(), InclusionLevel.INCLUDED)
     links = {"lesson": "lesson/en/1_gradient_descent.html", "docs": "index.html", "race": "race.html"}
     add("play.html", play.page(links=links))
     return files

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from by_path import module_at
@@ -66,6 +66,18 @@ def test_a_step_typed_in_the_lesson_is_refused() -> None:
     for typed in (r"$\theta_{t-1} - \eta g_t$", r"so $p \leftarrow p - g$", r"$m_t$"):
         assert found(typed)
     assert not found(r"after $1-\beta_1^t$ and $\eta = 0.4$, in `g_t`, at $(-5, -2)$")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_lesson_begins_with_one_file_and_what_it_prints(language: str) -> None:
+    built, where = hooks(), f"lesson/{language}/microrule.md"
+    page = SimpleNamespace(file=SimpleNamespace(generated_by=None, src_uri=where))
+    shown = built.on_page_markdown((DOCS / where).read_text(encoding="utf-8"), page, None, None)
+    assert f"```python\n{(ROOT / 'microrule.py').read_text()}```" in shown
+    assert re.search(r"```text\nWalks .*u is \(-0\.943467, .*No linear model is below 0\.2417", shown, re.DOTALL)
+    assert re.search(r"- Lesson:\n.*lesson/en/microrule.md\n", (ROOT / "mkdocs.yml").read_text())
+    with pytest.raises(Exception, match=r"nowhere\.py"):
+        built.output("nowhere.py")
 
 
 def test_a_public_name_without_a_docstring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +161,7 @@ def test_the_build_fails(spoilt: str, said: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for name in ("docs", "benchmarks/results", "src"):
         shutil.copytree(ROOT / name, copy / name)
-    for name in ("mkdocs.yml", "pyproject.toml"):
+    for name in ("mkdocs.yml", "pyproject.toml", "microrule.py"):
         shutil.copy(ROOT / name, copy)
     page = copy / "docs" / "peers.md"
     page.write_text(page.read_text() + f"\n\n{spoilt}\n")

@@ -149,3 +149,7 @@ PUBLISHED_FLOAT32_COUNTERS = 1e-6
 # kept in the state for about ten steps.
 DRAWN_BFLOAT16 = 40 * 2.0**-9
 DRAWN_FLOAT16 = 40 * 2.0**-12
+
+# microrule.py against the package, float64, relative to 1 or to the number: thirty steps on a surface or 300 in a training, each
+# rounded differently by a few ulp (2.2e-16).
+MICRORULE = 1e-12

@@ -27,6 +27,8 @@ COLUMNS = (
 """Name and unit of each column; the last is the target."""
 
 CREDIT = "Airfoil self-noise: Brooks, Pope, Marcolini, NASA RP-1218 (1989); UCI 291, doi 10.24432/C5VW2C, CC BY 4.0"
+FILE = resources.files("steprule.problems") / "data" / "airfoil_self_noise.dat"
+"""Where the package has the measurements."""
 ROWS, BYTES, SHA1 = 1503, 58_481, "d9dfd00ed1ff52487b87aceb5ff20462d8e0801c"
 TUTORIAL_ROWS = 1500
 THICKNESS = 4  # its 105 distinct values are the experiments
@@ -49,7 +51,7 @@ def load(path: Path | None = None) -> Array:
     `path` reads another copy of the file. Raises `DataError` where it is missing, empty, cut off or altered.
     """
     where = str(path) if path else "the package's airfoil_self_noise.dat"
-    source = path or resources.files("steprule.problems") / "data" / "airfoil_self_noise.dat"
+    source = path or FILE
     again = "Install steprule again." if path is None else "Take the file from doi 10.24432/C5VW2C."
     try:
         raw = source.read_bytes()
@@ -65,12 +67,12 @@ def load(path: Path | None = None) -> Array:
     return np.array([line.split("\t") for line in data.decode("ascii").splitlines()], dtype=np.float64)
 
 
-def tutorial() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features [1500, 5] and labels [1500] as the tutorial has them, without unit.
+def tutorial(rows: int = TUTORIAL_ROWS) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features [rows, 5] and labels [rows] as the tutorial has them, without unit.
 
-    All six columns are brought to mean 0 and standard deviation 1 over all 1,503 rows; then the first 1,500 are taken.
+    All six columns are brought to mean 0 and standard deviation 1 over all 1,503 rows; then the first `rows` are taken.
     """
-    scaled = _scaled().astype(np.float32)
+    scaled = _scaled(rows).astype(np.float32)
     return scaled[:, :-1], scaled[:, -1]
 
 
@@ -96,7 +98,7 @@ def least_squares_floor() -> float:
     return float(np.mean((with_bias @ weights - scaled[:, -1]) ** 2) / 2)
 
 
-def _scaled() -> Array:
+def _scaled(rows: int = TUTORIAL_ROWS) -> Array:
     data = load()
     scaled: Array = (data - data.mean(axis=0)) / data.std(axis=0)
-    return scaled[:TUTORIAL_ROWS]
+    return scaled[:rows]

@@ -1,0 +1,127 @@
+"""What a training is put together from: a model, a loss, batches, a clock, sums."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from steprule.counts import whole
+from steprule.errors import InputError, InputTypeError
+
+
+def linreg(X: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """A linear model: X w + b, for X [n, d], w [d, 1] and b [1]."""
+    return X @ w + b
+
+
+def squared_loss(y_hat: Tensor, y: Tensor) -> Tensor:
+    """Half the squared error of each sample, in the shape of `y_hat`."""
+    return (y_hat - y.reshape(y_hat.shape)) ** 2 / 2
+
+
+def evaluate_loss(net: Callable[[Tensor], Tensor], data_iter: Iterable[Any], loss: Callable[..., Tensor]) -> float:
+    """The mean of the loss over all batches (X, y): `loss(net(X), y)`, with y in the shape of the outputs.
+
+    Raises `InputError` where there is no batch.
+    """
+    sums = Accumulator(2)
+    with torch.no_grad():
+        for X, y in pairs(data_iter):
+            out = net(X)
+            values = loss(out, y.reshape(out.shape))
+            sums.add(values.sum(), values.numel())
+    if not sums[1]:
+        raise no_batches()
+    return sums[0] / sums[1]
+
+
+def load_array(data_arrays: Sequence[Any], batch_size: int, is_train: bool = True) -> DataLoader[Any]:
+    """Batches of the rows of several tensors or arrays; `is_train` shuffles them anew for each pass.
+
+    >>> [tuple(x.shape) for x, y in load_array((torch.ones(5, 2), torch.ones(5)), 2)]
+    [(2, 2), (2, 2), (1, 2)]
+    """
+    tensors = [torch.as_tensor(data) for data in data_arrays]
+    if len({len(tensor) for tensor in tensors}) > 1:
+        got = " and ".join(str(len(tensor)) for tensor in tensors)
+        raise InputError("data_arrays", expected="as many rows in each", got=got)
+    return DataLoader(TensorDataset(*tensors), whole("batch_size", batch_size, 1), shuffle=is_train)
+
+
+class Timer:
+    """Seconds between `start` and `stop`, as often as wanted; it is started when made. `times` holds them."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self.began = time.perf_counter()
+
+    def stop(self) -> float:
+        """Keep the seconds since the last `start`, and return them."""
+        self.times.append(time.perf_counter() - self.began)
+        return self.times[-1]
+
+    def sum(self) -> float:
+        """All seconds together."""
+        return sum(self.times)
+
+    def avg(self) -> float:
+        """The mean; 0 before the first `stop`."""
+        return self.sum() / max(1, len(self.times))
+
+    def cumsum(self) -> list[float]:
+        """For each `stop` the seconds up to it."""
+        return list(itertools.accumulate(self.times))
+
+
+class Accumulator:
+    """Sums of `n` quantities.
+
+    >>> sums = Accumulator(2)
+    >>> sums.add(0.5, 1)
+    >>> sums.add(1.5, 1)
+    >>> sums[0] / sums[1]
+    1.0
+    """
+
+    def __init__(self, n: int) -> None:
+        self.data = [0.0] * whole("n", n, 1)
+
+    def add(self, *args: Any) -> None:
+        """To each sum its number."""
+        if len(args) != len(self.data):
+            raise InputError("Accumulator.add", expected=f"{len(self.data)} numbers", got=str(len(args)))
+        self.data = [a + float(b) for a, b in zip(self.data, args, strict=True)]
+
+    def reset(self) -> None:
+        """Begin again at 0."""
+        self.data = [0.0] * len(self.data)
+
+    def __getitem__(self, i: int) -> float:
+        return self.data[i]
+
+
+def pairs(data_iter: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Its batches. Raises `InputTypeError` for what is no pair (X, y) of tensors, X [n, d] and y with as many rows."""
+    for batch in data_iter:
+        whole_pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)
+        if not whole_pair or batch[0].ndim != 2 or batch[1].ndim == 0 or len(batch[0]) != len(batch[1]):
+            parts = batch if isinstance(batch, tuple | list) else [batch]
+            got = " and ".join(str(list(t.shape)) if isinstance(t, Tensor) else type(t).__name__ for t in parts)
+            raise InputTypeError("data_iter", expected="pairs (X [n, d], y [n]) of tensors", got=got[:60])
+        yield batch[0], batch[1]
+
+
+def no_batches() -> InputError:
+    """The error for data that give no batch."""
+    hint = "An iterator is empty after one pass; a list or a DataLoader is not."
+    return InputError("data_iter", expected="one batch (X, y) or more in each epoch", got="none", hint=hint)
