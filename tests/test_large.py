@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import steprule
+from steprule import training
 from steprule.problems.source import batches
 from steprule.races import partial
 from steprule.races.racing import spec_of
@@ -403,3 +404,14 @@ def test_finished_trainings_are_kept_however_short_they_are() -> None:
     assert len(keeping.loaded(keeper.kept)["found"]["initial"]) == 4
     again = lanes.one_by_one(task, torch.optim.SGD, given, np.arange(6), seeds, **how, keeper=keeper)
     assert np.array_equal(again.train, whole.train)
+
+
+def test_the_search_for_ids_ends() -> None:
+    """It stays out of Python's modules (torch's warn when they are looked at), and deep nesting is no end of it."""
+    deep: list[Any] = [7]
+    for _ in range(5_000):
+        deep = [deep, deep]
+    round_about: dict[str, Any] = {"torch": torch, "deep": deep}
+    round_about["self"] = round_about
+    assert training._holds(round_about, {7})
+    assert not training._holds(round_about, {8})

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
@@ -229,18 +230,24 @@ def with_some_way(what: object, train_once: Callable[[Way], T]) -> T:
     return train_once(WAYS[0]) if isinstance(what, Rule) else by_some_way(train_once)
 
 
-def _holds(thing: Any, numbers: set[int], seen: set[int]) -> bool:
-    """Whether containers, and objects but tensors and modules, hold one of these numbers."""
-    if type(thing) is int:
-        return thing in numbers
-    if id(thing) in seen or isinstance(thing, Tensor | nn.Module | type | str | bytes):
-        return False
-    seen.add(id(thing))
-    if isinstance(thing, Mapping):
-        return any(_holds(part, numbers, seen) for pair in thing.items() for part in pair)
-    if isinstance(thing, list | tuple | set | frozenset):
-        return any(_holds(part, numbers, seen) for part in thing)
-    return _holds(vars(thing), numbers, seen) if hasattr(thing, "__dict__") else False
+def _holds(thing: Any, numbers: set[int]) -> bool:
+    """Whether containers, and objects but tensors and modules of either kind, hold one of these numbers, however deep."""
+    left, seen = [thing], set()
+    while left:
+        part = left.pop()
+        kind = type(part)  # and not isinstance: some objects answer for their class with a warning
+        if kind is int and part in numbers:
+            return True
+        if id(part) in seen or issubclass(kind, Tensor | nn.Module | ModuleType | type | str | bytes | int):
+            continue
+        seen.add(id(part))
+        if issubclass(kind, Mapping):
+            left += [*part.keys(), *part.values()]
+        elif issubclass(kind, list | tuple | set | frozenset):
+            left += part
+        else:
+            left += getattr(part, "__dict__", {}).values()
+    return False
 
 
 class Training:
@@ -344,7 +351,7 @@ class Training:
         """Whether a copy has a chance. What it would lose may act so seldom that no trial sees it: hooks, a parameter's id."""
         parameters = list(self.model.parameters())
         hooked = any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters)
-        by_id = _holds(vars(self.stepper), {id(p) for p in parameters}, set())
+        by_id = _holds(vars(self.stepper), {id(p) for p in parameters})
         return not (self.cards or self.facts.hooks or self.facts.changes or hooked or by_id)
 
     def try_copy(self, state: Mapping[str, Any]) -> None:
