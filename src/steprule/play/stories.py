@@ -82,16 +82,16 @@ STORIES = (
             ),
             Scene(
                 100,
-                "RMSProp forgets the steep start, keeps its step size, and arrives. AdaGrad's is down to a tenth in x: it has a"
-                " third of the way behind it.",
+                "RMSProp forgets old gradients, so its step size recovers and it arrives, trembling with the noise."
+                " AdaGrad forgets none: its step size in x is down to a tenth, and it has come a third of the way.",
             ),
         ),
     ),
     Story(
         "ravine",
         "The ravine",
-        "rule=sgd,lr=0.46&rule=sgd,lr=0.4,momentum=0.5&surface=quadratic&start=-5,-2&steps=20",
-        ("gradient descent", "with momentum"),
+        "rule=sgd,lr=0.46&rule=sgd,lr=0.46,momentum=0.5&surface=quadratic&start=-5,-2&steps=20",
+        ("plain", "momentum"),
         Scene(
             0,
             "This valley is twenty times as steep across as along. Gradient descent has one learning rate for both: 0.46."
@@ -114,8 +114,8 @@ STORIES = (
             Scene(20, "So it zigzags, and along the valley, where the slope is gentle, it creeps.", hidden=(1,)),
             Scene(
                 20,
-                "Momentum averages past steps. Those across cancel, those along add up: it arrives more than a hundred times"
-                " lower.",
+                "Momentum keeps half of the step before. Steps across alternate and cancel, steps along add up: with"
+                " the same learning rate its value ends a thousand times lower.",
                 begins=0,
             ),
         ),
@@ -123,13 +123,13 @@ STORIES = (
     Story(
         "epsilon",
         "Epsilon inside or outside the root",
-        "rule=rmsprop,lr=0.1,alpha=0.9,eps=0.01&rule=rmsprop_eps_inside,lr=0.1,eps=0.01&surface=quadratic"
-        "&start=-0.5,-0.2&steps=20",
-        ("ε outside the root", "ε inside the root"),
+        "rule=rmsprop,lr=0.1,alpha=0.9,eps=0.05&rule=rmsprop_eps_inside,lr=0.1,eps=0.05&surface=quadratic"
+        "&start=-0.5,-0.2&steps=60",
+        ("ε outside", "ε inside"),
         Scene(
             10,
-            "RMSProp twice, both with ε = 0.01. Added outside the root, it is at the star after 10 steps. Where is it with ε"
-            " inside the root?",
+            "RMSProp twice, both with ε = 0.05. Added outside the root, it is almost at the star after 10 steps. Where"
+            " is it with ε inside the root?",
             hidden=(1,),
             view=((-0.55, 0.1), (-0.24, 0.16)),
         ),
@@ -137,31 +137,31 @@ STORIES = (
         10,
         (
             Place((0.012, 0.03), "at the star, too"),
-            Place((-0.07, -0.03), "nearly there"),
-            Place((-0.3, -0.06), "half way"),
+            Place((-0.19, -0.03), "a little over half way"),
+            Place((-0.43, -0.12), "hardly away"),
         ),
         (
             Scene(
                 2,
-                "Inside the root 0.01 counts as its root, 0.1: ten times as much. It shortens the steps from the first one on.",
+                "Inside the root ε counts as its own root: 0.05 as 0.22. Its steps are shorter from the first one on.",
                 view=((-0.55, 0.1), (-0.24, 0.16)),
             ),
             Scene(
                 10,
-                "Where gradients are small it brakes: x is still 0.06 short, where ε outside has arrived.",
+                "The smaller the gradients, the more it brakes: x is still 0.2 short, where ε outside has almost arrived.",
                 view=((-0.55, 0.1), (-0.24, 0.16)),
             ),
             Scene(
-                20,
-                "Then the average of squares runs empty, and tiny gradients make long steps again. ε alone holds them back: in"
-                " y the path with ε outside swings out three times as far.",
-                view=((-0.1, 0.05), (-0.11, 0.11)),
+                60,
+                "At the star ε alone divides. Outside, the step size in y goes past 0.5, more than the steep direction"
+                " bears: the path is thrown out again and again. Inside it stays below 0.1/0.22 = 0.45, and settles.",
+                view=((-0.12, 0.06), (-0.11, 0.11)),
             ),
         ),
     ),
     Story(
         "adadelta-starts",
-        "AdaDelta starts slowly",
+        "AdaDelta finds its own pace",
         "rule=adadelta&rule=adadelta,eps=0.001&surface=quadratic&start=-5,-2&steps=200",
         ("ε = 1e-6", "ε = 1e-3"),
         Scene(
@@ -189,8 +189,9 @@ STORIES = (
             ),
             Scene(
                 200,
-                "At the star both averages run empty, ε sets the pace again, and y jumps out by 0.1: no step size is safe for"
-                " ever.",
+                "At the star gradients and steps vanish, both averages run empty, and ε over ε is 1: in y, where 0.5"
+                " is too much, the path is thrown out to 0.1 on either side. (The smaller ε is still far off.)",
+                hidden=(0,),
                 view=((-0.25, 0.25), (-0.2, 0.2)),
             ),
         ),
@@ -199,7 +200,7 @@ STORIES = (
         "bias-correction",
         "Adam's bias correction",
         "rule=adam,lr=0.1&rule=adam_uncorrected,lr=0.1&surface=quadratic&start=-5,-2&steps=10",
-        ("corrected", "not corrected"),
+        ("corrected", "uncorrected"),
         Scene(
             1,
             "Adam's two averages start at zero, too low. Corrected for that, the first step is as long as the learning rate,"
@@ -222,25 +223,25 @@ STORIES = (
             ),
             Scene(
                 3,
-                "Corrected, each of the first steps is 0.1 long in x and in y. Uncorrected, they grow to half a unit.",
+                "Corrected, the first steps are 0.1 long in x and in y. Uncorrected, they are three to five times as long.",
                 view=((-5.3, -3.3), (-2.3, -0.6)),
             ),
             Scene(
                 10,
-                "After ten steps the uncorrected path has shot across the valley. The corrected one is on its way down, 0.1 per"
-                " step.",
+                "The average of squares, with decay 0.999, fills slowest. Uncorrected, its root is too small to divide"
+                " by. Long steps happen to pay on this long way; the learning rate asked for 0.1.",
             ),
         ),
     ),
     Story(
         "amsgrad",
-        "Adam never settles, AMSGrad arrives",
+        "Adam without memory never settles",
         "rule=adam,lr=0.4,beta1=0.5,beta2=0.5&rule=adam,lr=0.4,beta1=0.5,beta2=0.5,amsgrad=true&surface=quadratic"
         "&start=-5,-2&steps=150",
         ("Adam", "AMSGrad"),
         Scene(
             20,
-            "Adam with a short memory, both decays 0.5, is near the star after 20 steps. Where is it after 150?",
+            "Adam with hardly any memory, both decays 0.5, is near the star after 20 steps. Where is it after 150?",
             hidden=(1,),
             view=((-0.75, 0.75), (-0.6, 0.6)),
         ),
@@ -259,12 +260,14 @@ STORIES = (
             ),
             Scene(
                 80,
-                "Adam's average of squares falls as fast as the gradient. So its steps never get shorter, and it never settles.",
+                "Adam's average of squares falls as fast as the gradient. So its steps never get shorter, and it never"
+                " settles.",
                 view=((-0.75, 0.75), (-0.6, 0.6)),
             ),
             Scene(
                 150,
-                "AMSGrad's average cannot fall, so its steps shrink with the gradient, and it arrives.",
+                "AMSGrad divides by the largest average so far, so its effective step size does not rise: its steps"
+                " shrink with the gradient, and it arrives.",
                 view=((-0.75, 0.75), (-0.6, 0.6)),
             ),
         ),
@@ -273,7 +276,7 @@ STORIES = (
         "saddle",
         "A saddle",
         "rule=sgd,lr=0.1&rule=sgd,lr=0.1,momentum=0.9&rule=rmsprop,lr=0.1&rule=adam,lr=0.1&surface=saddle&start=-2,0.01&steps=60",
-        ("gradient descent", "with momentum", "RMSProp", "Adam"),
+        ("plain", "momentum", "RMSProp", "Adam"),
         Scene(
             0,
             "Down the ridge from the ring, at (0, 0), lies a saddle: no slope at all, and no minimum. Where is gradient descent"
@@ -302,7 +305,8 @@ STORIES = (
             ),
             Scene(
                 60,
-                "It gets away in the end: each step takes it a tenth farther from the ridge. Momentum leaves earlier.",
+                "Gradient descent gets away in the end, a tenth farther from the ridge with each step. It is a whole"
+                " unit away after 52 steps; momentum was so after 19, Adam after 11, RMSProp after 1.",
             ),
         ),
     ),

@@ -64,7 +64,8 @@ function drawAxes(pen, box, { x, y, xTitle, yTitle, paint, bare = false }) {
 // Lines of positive numbers against the step, on a logarithmic axis; a mark at the step shown, with the line's name if there are few.
 const FEW = 4;
 function drawCurves(pen, box, series, model, { steps, at, title, paint, least = 1e-16 }) {
-  const { looks, hidden } = model, ends = [];
+  const { looks, hidden } = model, ends = [], named = series.length - hidden.size <= FEW, outer = box;
+  if (named) box = { ...box, width: box.width - widthOfLabels(pen, model) };
   const all = series.flat().filter((v) => v > 0 && v < Infinity).map((v) => Math.max(v, least));
   const low = all.length ? Math.min(...all) : 0.1, high = all.length ? Math.max(...all) : 10;
   // What runs away leaves the axis, so that the others can be read.
@@ -89,13 +90,15 @@ function drawCurves(pen, box, series, model, { steps, at, title, paint, least = 
     });
     pen.stroke();
     pen.setLineDash([]);
-    if (!last) return;
-    pen.beginPath();
-    pen.arc(last[0], last[1], 4, 0, 7);
-    pen.fill();
-    ends.push({ k, place: last });
+    if (last) ends.push({ k, place: last });
   }));
-  if (ends.length <= FEW) drawLabels(pen, box, ends, model, paint);
+  for (const { k, place } of ends.filter(({ place: [, y] }) => y >= box.top && y <= box.top + box.height)) {
+    pen.fillStyle = looks[k].colour;
+    pen.beginPath();
+    pen.arc(...place, 4, 0, 7);
+    pen.fill();
+  }
+  if (named) drawLabels(pen, outer, ends, model, paint);
 }
 
 // f above the least value that is known, and in each coordinate the step over the gradient.

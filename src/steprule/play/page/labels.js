@@ -13,6 +13,12 @@ function labelsOf(state) {
   });
 }
 
+// The room that the longest name takes beside a chart.
+function widthOfLabels(pen, { labels, hidden }) {
+  pen.font = LABEL.font;
+  return LABEL.gap + 4 + Math.max(0, ...labels.filter((_, k) => !hidden.has(k)).map((label) => pen.measureText(label).width));
+}
+
 // items: {k, place}, where line k ends. A label stands to the right of it, or to the left where there is no room.
 function drawLabels(pen, box, items, { looks, labels }, paint, covered = []) {
   const [right, bottom] = [box.left + box.width, box.top + box.height], placed = [...covered];

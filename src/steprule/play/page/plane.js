@@ -89,7 +89,7 @@ function drawPlane(pen, frame, model, at, paint, { coarse = false, taken = [] } 
   const [[x0, x1], [y0, y1]] = view;
   drawAxes(pen, box, { x: scaleOf(x0, x1, false), y: scaleOf(y0, y1, false), xTitle: "x", yTitle: "y", paint, bare: true });
   inside(pen, box, () => {
-    for (const minimum of ground.minima) drawStar(pen, to(minimum), paint);
+    for (const minimum of ground.minima) drawStar(pen, to(minimum));
     drawPaths(pen, to, model, at, paint);
   });
   drawLabels(pen, box, endsOf(model, at).map(({ k, point }) => ({ k, place: to(point) })), model, paint, taken);
@@ -137,7 +137,7 @@ function drawPaths(pen, to, { walks, looks, hidden }, at, paint) {
     const [x, y] = seen[seen.length - 1];
     if (walk.divergedAt !== null && until >= walk.divergedAt) return drawCross(pen, within(x), within(y));
     pen.beginPath();
-    pen.arc(within(x), within(y), 5.5, 0, 7);
+    pen.arc(within(x), within(y), 4.8, 0, 7);
     pen.fill();
     pen.strokeStyle = paint.paper;
     pen.lineWidth = 1.5;
@@ -155,10 +155,11 @@ function drawCross(pen, x, y) {
   pen.stroke();
 }
 
-function drawStar(pen, [x, y], paint) {
+// So large that it is seen under the end of a path.
+function drawStar(pen, [x, y]) {
   pen.beginPath();
   for (let k = 0; k < 10; k++) {
-    const r = k % 2 ? 3.6 : 8.5, angle = (k * Math.PI) / 5 - Math.PI / 2;
+    const r = k % 2 ? 5.5 : 12.5, angle = (k * Math.PI) / 5 - Math.PI / 2;
     pen[k ? "lineTo" : "moveTo"](x + r * Math.cos(angle), y + r * Math.sin(angle));
   }
   pen.closePath();

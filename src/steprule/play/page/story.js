@@ -77,7 +77,8 @@ function guess(k) {
 
 // The guess beside what happened, once it has.
 function verdictOf(story, scene) {
-  if (model.guess === null || !scene || sceneOf(story, scene).at < story.asked || sceneOf(story, scene).hidden.includes(story.subject)) return "";
+  const known = story.scenes.slice(0, scene).some(({ at, hidden }) => at >= story.asked && !hidden.includes(story.subject));
+  if (model.guess === null || !known) return "";
   const right = rightPlace(story), said = (k) => `${"ABC"[k]}, ${t(story.places[k].words)}`;
   return model.guess === right ? t("Your guess was {0}: right.", said(right)) : t("Your guess was {0}; it is {1}.", said(model.guess), said(right));
 }
