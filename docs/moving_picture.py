@@ -71,7 +71,7 @@ def main(out: Path) -> None:
         page = browser.new_page(viewport={"width": 1500, "height": 820}, color_scheme="light", device_scale_factor=2)
         page.goto(f"{file.as_uri()}#{STATE}")
         page.add_style_tag(
-            content="#plane-frame{height:390px}.stage,.charts{position:static}.charts canvas{flex:none;height:235px}"
+            content="#zoom{display:none}#plane-frame{height:390px}.stage,.charts{position:static}.charts canvas{flex:none;height:235px}"
         )
         page.wait_for_timeout(1_000)
         frames = [frame(page, k) for k in range(steps + 1)]

@@ -83,7 +83,7 @@ function draw() {
   placeGuesses();
   for (const { id, series, title } of chartsOf(model)) {
     const { pen, width, height } = penOf($(id));
-    drawCurves(pen, { left: 56, top: 8, width: width - 68, height: height - 48 }, series, model, { steps: state.steps, at: state.at, title, paint });
+    drawCurves(pen, { left: 60, top: 8, width: width - 72, height: height - 48 }, series, model, { steps: state.steps, at: state.at, title, paint });
     $(id).setAttribute("aria-label", `${title}: ${walks.map((w, k) => `${nameOf(w.entry)} ${shown(series[k][Math.min(state.at, series[k].length - 1)])}`).join("; ")}`);
   }
   const ends = walks.map((w) => {
