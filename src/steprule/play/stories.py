@@ -153,8 +153,8 @@ STORIES = (
             ),
             Scene(
                 60,
-                "At the star ε alone divides. Outside, the step size in y goes past 0.5, more than the steep direction"
-                " bears: the path is thrown out again and again. Inside it stays below 0.1/0.22 = 0.45, and settles.",
+                "At the star ε alone divides. Outside, the step size in y goes past 0.5, where every step overshoots more: the"
+                " path is thrown out again. Inside it stays below 0.1/√0.05 = 0.45, and settles.",
                 view=((-0.12, 0.06), (-0.11, 0.11)),
             ),
         ),
@@ -228,8 +228,8 @@ STORIES = (
             ),
             Scene(
                 10,
-                "The average of squares, with decay 0.999, fills slowest. Uncorrected, its root is too small to divide"
-                " by. Long steps happen to pay on this long way; the learning rate asked for 0.1.",
+                "The average of squares starts at zero and fills slowest (decay 0.999). Its root, too small, divides, so the"
+                " steps are too long. Here that happens to pay, but nobody asked for it: the learning rate is 0.1.",
             ),
         ),
     ),
@@ -266,8 +266,8 @@ STORIES = (
             ),
             Scene(
                 150,
-                "AMSGrad divides by the largest average so far, so its effective step size does not rise: its steps"
-                " shrink with the gradient, and it arrives.",
+                "AMSGrad divides by the largest average so far, which cannot fall: its steps shrink with the gradient, and it"
+                " arrives. Adam's average falls along, so its steps do not.",
                 view=((-0.75, 0.75), (-0.6, 0.6)),
             ),
         ),
@@ -305,8 +305,8 @@ STORIES = (
             ),
             Scene(
                 60,
-                "Gradient descent gets away in the end, a tenth farther from the ridge with each step. It is a whole"
-                " unit away after 52 steps; momentum was so after 19, Adam after 11, RMSProp after 1.",
+                "Gradient descent gets away in the end, a tenth farther from the ridge (y = 0) with each step: one unit takes it"
+                " 52. Momentum adds up and takes 19; Adam and RMSProp divide by the gradient's own size and take 11 and 1.",
             ),
         ),
     ),

@@ -83,7 +83,7 @@ function draw() {
   placeGuesses();
   for (const { id, series, title } of chartsOf(model)) {
     const { pen, width, height } = penOf($(id));
-    drawCurves(pen, { left: 60, top: 8, width: width - 72, height: height - 48 }, series, model, { steps: state.steps, at: state.at, title, paint });
+    drawCurves(pen, { left: 64, top: 8, width: width - 76, height: height - 48 }, series, model, { steps: state.steps, at: state.at, title, paint });
     $(id).setAttribute("aria-label", `${title}: ${walks.map((w, k) => `${nameOf(w.entry)} ${shown(series[k][Math.min(state.at, series[k].length - 1)])}`).join("; ")}`);
   }
   const ends = walks.map((w) => {
@@ -171,7 +171,8 @@ const swatchOf = (k) => `<svg width="30" height="10" aria-hidden="true"><line x1
 
 function showLegend() {
   const lines = model.labels.map((label, k) => (model.hidden.has(k) ? "" : swatchOf(k) + escaped(label))).filter(Boolean);
-  const marks = [`○ ${t("start")}`, model.ground.minima.length ? `★ ${t("minimum")}` : "", `${t("low")} <span class="slope" aria-hidden="true"></span> ${t("high")}`];
+  const [x, y] = viewOf(model), near = ([a, b]) => a >= x[0] && a <= x[1] && b >= y[0] && b <= y[1];
+  const marks = [near(model.state.start) ? `○ ${t("start")}` : "", model.ground.minima.length ? `★ ${t("minimum")}` : "", `${t("low")} <span class="slope" aria-hidden="true"></span> ${t("high")}`];
   $("legend").innerHTML = [...lines, ...marks.filter(Boolean)].map((item) => `<li>${item}</li>`).join("");
 }
 

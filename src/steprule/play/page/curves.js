@@ -9,6 +9,7 @@ function scaleOf(low, high, logarithmic, wanted = 6) {
     const ticks = [];
     for (let k = first; k <= last; k += every) ticks.push({ value: 10 ** k, label: Math.abs(k) <= 2 ? shown(10 ** k) : `1e${k}` });
     const a = first, b = Math.max(last, first + 1);
+    if (b - a === 1) for (const m of [2, 5]) ticks.push({ value: m * 10 ** a, label: shown(m * 10 ** a) });
     return { at: (v) => (Math.log10(v) - a) / (b - a), ticks };
   }
   const rough = (high - low) / wanted, size = 10 ** Math.floor(Math.log10(rough));

@@ -19,22 +19,26 @@ function widthOfLabels(pen, { labels, hidden }) {
   return LABEL.gap + 4 + Math.max(0, ...labels.filter((_, k) => !hidden.has(k)).map((label) => pen.measureText(label).width));
 }
 
-// items: {k, place}, where line k ends. A label stands to the right of it, or to the left where there is no room.
+// items: {k, place}, where line k ends. A label stands to the right of it, or to the left where there is no room; from above
+// downwards each keeps clear of those before it, and all move up where the last one has no room.
 function drawLabels(pen, box, items, { looks, labels }, paint, covered = []) {
   const [right, bottom] = [box.left + box.width, box.top + box.height], placed = [...covered];
   pen.font = LABEL.font;
   pen.textAlign = "left";
   pen.textBaseline = "middle";
   const seen = items.filter(({ place: [x, y] }) => x >= box.left && x <= right && y >= box.top && y <= bottom);
-  for (const { k, place } of seen.sort((a, b) => a.place[1] - b.place[1])) {
+  const own = seen.sort((a, b) => a.place[1] - b.place[1]).map(({ k, place }) => {
     const width = pen.measureText(labels[k]).width, beside = place[0] + LABEL.gap;
-    const x = Math.max(box.left + 3, beside + width < right - 3 ? beside : place[0] - LABEL.gap - width);
-    const taken = placed.filter((p) => x < p.x + p.width && p.x < x + width);
-    const free = (y) => taken.every((p) => Math.abs(p.y - y) >= LABEL.height);
-    const clip = (y) => Math.min(bottom - 9, Math.max(box.top + 9, y));
-    const steps = Array.from({ length: 2 * taken.length + 8 }, (_, j) => clip(place[1] + LABEL.height * Math.ceil(j / 2) * (j % 2 ? 1 : -1)));
-    const y = steps.find(free) ?? clip(place[1]);
-    placed.push({ x, y, width });
+    const label = { k, width, x: Math.max(box.left + 3, beside + width < right - 3 ? beside : place[0] - LABEL.gap - width), y: Math.max(box.top + 9, place[1]) };
+    for (let other; (other = placed.find((p) => meet(p, label))); ) label.y = other.y + LABEL.height;
+    placed.push(label);
+    return label;
+  });
+  own.toReversed().reduce((below, label) => {
+    label.y = Math.min(label.y, below && meet(label, below) ? below.y - LABEL.height : bottom - 9);
+    return label;
+  }, null);
+  for (const { k, x, y } of own) {
     pen.lineWidth = 3.5;
     pen.strokeStyle = paint.paper;
     pen.strokeText(labels[k], x, y);
@@ -42,4 +46,5 @@ function drawLabels(pen, box, items, { looks, labels }, paint, covered = []) {
     pen.fillText(labels[k], x, y);
   }
 }
+const meet = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && Math.abs(a.y - b.y) < LABEL.height - 0.01;
 const darker = (colour) => toned(colour, 0, 0.35);
