@@ -40,7 +40,15 @@ LINES = {
     "unknown rule": (["show", "adm"], ["unknown rule", "got 'adm'", "Did you mean 'adam'?"]),
     "unknown surface": (["trace", "sgd", "--surface", "rosenbrok"], ["unknown surface", "Did you mean 'rosenbrock'?"]),
     "unknown problem": (["train", "sgd", "--on", "airfoils"], ["unknown problem", "Did you mean 'airfoil'?"]),
-    "unknown command": (["trian", "sgd"], ["No such command", "trian"]),
+    "unknown command": (["trian", "sgd"], ["unknown command", "got 'trian'. Did you mean steprule train?"]),
+    "a rule for a command": (["adm"], ["unknown command", "Did you mean steprule show adam?"]),
+    "a file for a command": (["mine.py:adam"], ["Did you mean steprule show mine.py:adam?"]),
+    "a hyperparameter as an option": (
+        ["train", "adam", "--lr", "0.1"],
+        ["No such option: --lr", "Write --set lr=VALUE."],
+    ),
+    "too few words": (["show"], ["Missing argument 'RULE'. See steprule show --help."]),
+    "no number": (["trace", "sgd", "--noise", "x"], ["expected a number, got 'x'"]),
     "unknown option": (["trace", "sgd", "--surfac", "beale"], ["No such option", "--surface"]),
     "unknown hyperparameter": (
         ["train", "adam", "--set", "beta=0.9"],

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from thinning import thinned
 
 import steprule
 from steprule import rules
@@ -101,8 +100,15 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_trace(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
     out = printed(capsys, "trace", "sgd", "rmsprop_eps_inside", "--set", "lr=0.4", "--out", "pictures/paths.svg")
-    assert "-0.943467  -0.000073" in out
-    assert "-0.010599   0.000000" in out
+    assert next(line.split()[:4] for line in out.splitlines() if line.startswith("sgd")) == [
+        "sgd",
+        "0.4",
+        "-0.943467",
+        "-0.000073",
+    ]
+    _, _, x, y, _ = next(line.split() for line in out.splitlines() if line.startswith("rmsprop"))
+    assert x == "-0.010599"
+    assert "e-" in y  # what six decimals would print as 0 keeps its exponent
     assert Path("pictures/paths.svg").exists()
     paths = as_json(
         capsys, "trace", "sgd", "adam", "--surface", "beale", "--set", "adam.lr=0.1", "--start=2,1", "--steps", "5"
@@ -171,18 +177,3 @@ def test_a_reader_that_goes_away() -> None:
     )
     assert done.returncode == 0
     assert done.stderr == ""
-
-
-@pytest.mark.parametrize("shell", thinned(["bash", "zsh", "fish"], 3))
-def test_completion_offers_rules_and_surfaces(shell: str) -> None:
-    def offered(words: str) -> str:
-        import os
-
-        env = {**os.environ, "_STEPRULE_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": words}
-        env |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
-        script = Path(sys.executable).parent / "steprule"
-        env["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
-        return subprocess.run([str(script)], env=env, capture_output=True, text=True, check=False).stdout
-
-    assert "adadelta" in offered("steprule show ada")
-    assert "rosenbrock" in offered("steprule trace adam --surface ros")

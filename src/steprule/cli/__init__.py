@@ -1,6 +1,7 @@
 """The command line: parse, call, print. `main` turns every bad input into one line on stderr and an exit code.
 
-app.py holds the commands, options.py reads `--set`, output.py prints. Nothing here imports torch before a command runs.
+app.py lists the commands, commands/ holds one a file; arguments.py says what they take, completion.py what a shell offers, options.py
+reads `--set`; output.py and tables.py print. Nothing here imports torch before a command runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     from steprule.cli.signals import as_ctrl_c
 
+    if sys.stderr is None:  # closed by who started us, as by `2>&-`
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        return _fail("output: standard output is closed")
     with as_ctrl_c() as came:
         code = _run(args)
         interrupted = code == INTERRUPTED
@@ -37,7 +42,7 @@ def _run(args: Sequence[str] | None) -> int:
         code = app(args=args, prog_name="steprule", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        return _fail(error.format_message() or "no command given. Hint: steprule --help")
+        return _fail(f"{error.format_message().rstrip('.')}. {_way_out(error)}")
     except StepruleError as error:
         return _fail(str(error))
     except (BrokenPipeError, SystemExit) as error:
@@ -59,6 +64,20 @@ def _run(args: Sequence[str] | None) -> int:
         with suppress(OSError):  # the terminal may have gone
             sys.stderr.write(f"\nsteprule: interrupted{kept}.\n")
     return code if isinstance(code, int) else 0
+
+
+def _way_out(error: Exception) -> str:
+    """What to write in place of `--lr 0.1`; or whose help says more."""
+    from steprule import rules
+
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return "See steprule --help."
+    name = getattr(error, "option_name", "").lstrip("-").replace("-", "_")
+    known = any(name in rule.defaults for rule in rules.CATALOGUE.values())
+    if known and "settings" in context.command.callback.__annotations__:
+        return f"Write --set {name}=VALUE."
+    return f"See {context.command_path} --help."
 
 
 def _was(error: BaseException | None, kind: type[BaseException]) -> bool:

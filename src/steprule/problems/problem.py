@@ -413,7 +413,9 @@ def _airfoil_split(name: str) -> Problem:
     (features, targets), validation, test = parts
     linear = name == "airfoil-linear"
     model = partial(nn.Linear, 5, 1) if linear else _mlp
-    summary = "the same with whole experiments held out" + ("" if linear else ", 64 tanh units")
+    summary = "airfoil self-noise with whole experiments held out, " + (
+        "linear regression" if linear else "64 tanh units"
+    )
     size, epochs = (10, 2) if linear else (50, 5)
     return Problem(
         name,
@@ -513,6 +515,11 @@ def names() -> tuple[str, ...]:
     from steprule.problems import surfaces
 
     return (*_MAKERS, *surfaces.names())
+
+
+def embedded() -> list[Problem]:
+    """The problems that train a model on data of the package: all but the surfaces."""
+    return [make() for make in _MAKERS.values()]
 
 
 def get(problem: str | Problem) -> Problem:

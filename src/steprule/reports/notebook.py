@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from steprule.errors import InputTypeError
+from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
 from steprule.paths import Trace
 from steprule.races import Race
 from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
 from steprule.reports import paths as path_pictures
-from steprule.reports import race_charts
+from steprule.reports import race_charts, training_charts
 from steprule.reports.document import formulas
 from steprule.reports.style import style_of, styles_of
 from steprule.rules.rule import Rule
@@ -83,9 +83,12 @@ def html(result: Any) -> str:
         return f"<p>{escape(result.in_words())}</p>"
     words = "\n".join(in_words(result)) if isinstance(result, Race) else result.in_words()
     below = _best_points(result) if isinstance(result, Sweep) else ""
-    return (
-        f"{_image(_figure(result, [result]))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
-    )
+    return f"{_image(figure(result))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
+
+
+def figure(result: Any) -> Figure:
+    """The picture of one result. Raises `InputError` where there is nothing to draw, `InputTypeError` for what has no picture."""
+    return _figure(result, [result])
 
 
 def _best_points(sweep: Sweep) -> str:
@@ -124,7 +127,7 @@ def _image(figure: Figure, said: str = "") -> str:
 @singledispatch
 def _figure(result: Any, results: Sequence[Any]) -> Figure:
     expected = "traces, runs, a sweep, a race, a comparison or rules"
-    raise InputTypeError("show", expected=expected, got=type(result).__name__)
+    raise InputTypeError("a picture", expected=expected, got=type(result).__name__)
 
 
 @_figure.register
@@ -134,6 +137,8 @@ def _(result: Trace, results: Sequence[Trace]) -> Figure:
 
 @_figure.register
 def _(result: Run, results: Sequence[Run]) -> Figure:
+    if len(results) == 1:
+        return training_charts.of_run(result)
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.subplots()
     styles = styles_of([run.optimizer for run in results])
@@ -158,6 +163,8 @@ def _set_apart(run: Run, results: Sequence[Run]) -> list[str]:
 
 @_figure.register
 def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
+    if len(results) == 1 and training_charts.varied(result):
+        return training_charts.of_sweep(result)
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.subplots()
     for sweep in results:
@@ -183,6 +190,9 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
 
 @_figure.register
 def _(result: Race, results: Sequence[Race]) -> Figure:
+    if not result.whole:
+        hint = "Merge all shards: steprule.races.merge."
+        raise InputError("a picture of a race", expected="a whole race", got="one shard of several", hint=hint)
     return race_charts.standings(result)
 
 
