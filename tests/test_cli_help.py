@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-import steprule
 from steprule.cli import main
 from steprule.cli.app import COMMANDS, FIRST, app
 from steprule.problems import problem, surfaces
@@ -132,13 +131,3 @@ def test_closed_streams() -> None:
     assert (done.returncode, done.stderr) == (2, "steprule: output: standard output is closed\n")
     assert subprocess.run(f"{run} rules 2>&-", shell=True, capture_output=True, check=False).returncode == 0
     assert subprocess.run(f"{run} adm 2>&-", shell=True, capture_output=True, check=False).returncode == 2
-
-
-def test_results_give_their_picture(capsys: pytest.CaptureFixture[str]) -> None:
-    """The one that a notebook's cell shows; the same as `--out` draws."""
-    run = steprule.train("sgd", epochs=1, lr=0.05)
-    (line,) = run.plot().axes[0].get_lines()
-    assert line.get_ydata().tolist() == run.losses.tolist()
-    sweep = steprule.sweep("sgd", "airfoil", {"lr": [0.01, 0.1]}, epochs=1, compile=False)
-    assert sweep.plot().axes[0].get_xlabel().startswith("lr")
-    assert steprule.trace("sgd", lr=0.4).plot().axes

@@ -62,7 +62,7 @@ def _widths(heads: Row, rows: Sequence[Row], wraps: Sequence[bool], room: int) -
 
 
 def _cards(heads: Row, rows: Sequence[Row], room: int) -> Iterator[Text | Table]:
-    """Each row as its first column says, and below it a line for each other, behind the column's head; or under it, where that is narrow."""
+    """Each row as its first column says, and below it a line for each other, behind or, where that is narrow, under the column's head."""
     label = max(map(_longest_line, heads[1:]), default=0) + 2 * GAP
     beside = label + max((_longest_word(cell) for row in rows for cell in row[1:]), default=0) <= room
     for k, row in enumerate(rows):

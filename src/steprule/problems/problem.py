@@ -17,11 +17,13 @@ from steprule.alone import drawing
 from steprule.alone import seed as begin_anew
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.foreign import refusal
 from steprule.problems import airfoil, batch, step
 from steprule.problems.batch import as_batch
 from steprule.problems.loaders import Loaded
 from steprule.problems.source import Rows, Source, stream
 from steprule.rules.load import load_object
+from steprule.rules.rule import Rule
 
 Init = Literal["same", "tutorial"]
 PARTS = ("train", "validation", "test")
@@ -533,7 +535,8 @@ def get(problem: str | Problem) -> Problem:
     if problem in _MAKERS:
         return _MAKERS[problem]()
     if problem not in names():
-        raise unknown_name("problem", problem, names())
+        hint = f"Write {problem}:NAME." if problem.endswith(".py") else ""
+        raise unknown_name("problem", problem, names(), hint=hint)
     return _walk(problem)
 
 
@@ -541,7 +544,12 @@ def get(problem: str | Problem) -> Problem:
 def _loaded(spec: str, file: str, changed: int) -> Problem:
     """A problem of one's own, once: `file` and when it `changed` say whether it is still the same."""
     found = load_object(spec, kind="problem")
-    made = found() if callable(found) and not isinstance(found, Problem) else found
+    made = found
+    if callable(found) and not isinstance(found, Problem | Rule):
+        try:
+            made = found()
+        except Exception as error:
+            raise refusal(f"problem {spec}", error) from error
     if not isinstance(made, Problem):
         hint = "Make one with steprule.Problem(name, summary, features, targets, model, loss)."
         raise InputTypeError(spec, expected="a steprule.Problem", got=f"a {type(made).__name__}", hint=hint)

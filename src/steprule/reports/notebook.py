@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from steprule.errors import InputError, InputTypeError
+from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
 from steprule.paths import Trace
 from steprule.races import Race
@@ -78,12 +78,14 @@ def show(*results: Any, **settings: Any) -> Picture:
 
 
 def html(result: Any) -> str:
-    """A result as a notebook's cell shows it: its picture, and under it its words."""
-    if isinstance(result, Race) and not result.whole:
-        return f"<p>{escape(result.in_words())}</p>"
-    words = "\n".join(in_words(result)) if isinstance(result, Race) else result.in_words()
+    """A result as a notebook's cell shows it: its picture, where it has one, and under it its words."""
+    try:
+        image = _image(figure(result))
+    except StepruleError:
+        image = ""
+    words = "\n".join(in_words(result)) if isinstance(result, Race) and result.whole else result.in_words()
     below = _best_points(result) if isinstance(result, Sweep) else ""
-    return f"{_image(figure(result))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
+    return f"{image}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
 
 
 def figure(result: Any) -> Figure:
@@ -163,8 +165,11 @@ def _set_apart(run: Run, results: Sequence[Run]) -> list[str]:
 
 @_figure.register
 def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
-    if len(results) == 1 and training_charts.varied(result):
+    if len(results) == 1 and training_charts.varied(result.hypers):
         return training_charts.of_sweep(result)
+    for sweep in results:
+        if not sweep.hypers:
+            raise InputError("a picture of a sweep", expected="a number that varies", got="none")
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.subplots()
     for sweep in results:

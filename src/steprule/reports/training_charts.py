@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,8 @@ def of_sweep(sweep: Sweep) -> Figure:
 
     Raises `InputError` where no number was varied.
     """
-    across = varied(sweep)
-    if not across:
-        raise InputError("a picture of a sweep", expected="a number that varies", got="none")
+    check_varied(sweep.hypers)
+    across = varied(sweep.hypers)
     with mpl.rc_context(LOOK):
         seeds = f"{len(sweep.seeds)} seed{'s' if len(sweep.seeds) > 1 else ''}"
         title = f"{sweep.optimizer} on {sweep.problem}: {len(sweep.train):,} points, {seeds}"
@@ -98,9 +98,15 @@ def of_sweep(sweep: Sweep) -> Figure:
     return figure
 
 
-def varied(sweep: Sweep) -> list[str]:
+def varied(hypers: Mapping[str, Array]) -> list[str]:
     """The numbers that differ from point to point."""
-    return [n for n, v in sweep.hypers.items() if v.dtype.kind in "if" and len(np.unique(v)) > 1]
+    return [n for n, v in hypers.items() if v.dtype.kind in "if" and len(np.unique(v)) > 1]
+
+
+def check_varied(hypers: Mapping[str, Array]) -> None:
+    """Raise `InputError` where no number differs from point to point, so that there is nothing to draw: before the work, not after it."""
+    if not varied(hypers):
+        raise InputError("a picture of a sweep", expected="a number that varies", got="none")
 
 
 def _loss_name(sweep: Sweep) -> str:

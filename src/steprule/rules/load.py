@@ -23,7 +23,7 @@ def catalogued(name: str, catalogue: Mapping[str, Rule]) -> Rule:
     """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters."""
     key = name.lower().replace("-", "_")
     if key not in catalogue:
-        raise unknown_name("rule", name, catalogue)
+        raise unknown_name("rule", name, catalogue, hint=f"Write --set {name}." if "=" in name else "")
     return catalogue[key]
 
 

@@ -65,11 +65,14 @@ def sweep(
         from steprule.reports import training_charts
 
         training_charts.check_ending(out, (".parquet", ".json"))
+    drawing = out is not None and out.suffix.lower() in training_charts.PICTURES
     taker = options.taker_of(training.resolve(rule), rule, trains=True)
     found, of = taker.what, taker.hypers
     (fixed,) = options.settings_for([taker], settings or [])
     drawn = sweeps.sobol({n: s for n, s in options.ranges_for(taker, vary or []).items() if n not in fixed}, points)
     drawn = {n: v.round() if n in of and of[n].is_whole else v for n, v in drawn.items()}
+    if drawing:
+        training_charts.check_varied(drawn)
     how: dict[str, Any] = {
         "schedule": schedule, "epochs": epochs, "batch_size": batch_size, "compile": "auto" if compiled is None else compiled,
         "device": device,
@@ -77,7 +80,7 @@ def sweep(
     known = cost.known_first("sweep", dry_run=dry_run, yes=yes, json=json)
     with known as told, output.progress("sweep") as advance:
         result = sweeps.sweep(found, on, {**fixed, **drawn}, seeds, progress=advance, told=told, measure=dry_run, **how)
-    if out is not None and out.suffix.lower() in training_charts.PICTURES:
+    if out is not None and drawing:
         training_charts.save(training_charts.of_sweep(result), out)
     elif out is not None:
         sweeps.save(result, out)
