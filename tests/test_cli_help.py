@@ -54,10 +54,12 @@ def test_alone_it_shows_three_examples_and_every_command(
 def test_help_has_an_example_and_ends_nowhere_in_its_middle(
     command: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for columns in ("40", "80"):
+    for columns in ("44", "80"):
         monkeypatch.setenv("COLUMNS", columns)
         out = printed(capsys, command.__name__, "--help")
         assert out.endswith(f"  Example:\n    {COMMANDS[command]}\n")
+        example = f"    {COMMANDS[command]}"
+        assert all(len(line) <= int(columns) for line in out.splitlines() if line != example)
         assert "..." not in out.replace("RULE]...", "").replace("RULE}...", "").replace("DIR...", "")
         assert "[[" not in out
         said = " ".join(str(command.__doc__).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, cast
@@ -33,8 +34,8 @@ COMMANDS: dict[Callable[..., None], str] = {
     play: "steprule play",
     train: "steprule train adam --on digits-mlp --set lr=0.01 --out curve.png",
     sweep: "steprule sweep adam --on airfoil-mlp --vary lr=1e-4..1 --vary beta1 --points 256 --out lr.png",
-    race: "steprule race sgd adam --on airfoil-linear --budget 1m",
-    check: "steprule check adamw --against adam",
+    race: "steprule race sgd adam --on airfoil-linear",
+    check: "steprule check adam",
     which: "steprule which torch.optim:NAdam",
     bench: "steprule bench adam --quick",
 }
@@ -44,6 +45,12 @@ FIRST = (COMMANDS[trace], "steprule show adam", COMMANDS[race])
 
 
 class _Commands(TyperGroup):
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        columns = shutil.get_terminal_size().columns
+        if columns < 52:  # where help would be 50 wide nonetheless
+            extra["terminal_width"] = max(columns, 40)
+        return super().make_context(*args, **extra)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         unknown = args and not args[0].startswith("-") and args[0] not in self.commands
         if unknown and not ctx.resilient_parsing:  # which a shell does, to complete

@@ -15,7 +15,6 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
-from rich.console import Console
 
 from steprule import rules as catalogue
 
@@ -47,6 +46,8 @@ def quietly(offers: Callable[Asked, Offers]) -> Callable[Asked, Offers]:
 
 
 def _beginning(incomplete: str, offers: Mapping[str, str]) -> Offers:
+    from rich.console import Console
+
     # A word that the terminal's width breaks would be an offer of its own to fish.
     room = min(60, Console().width)
     return [(t, shorten(word, room, placeholder=" ...")) for t, word in offers.items() if t.startswith(incomplete)]

@@ -81,7 +81,10 @@ def train(
     output.say(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
-    how = f"{run.epochs} epochs, batch {run.batch_size}, seed {seed}, init {init}" + run.scheduled
+    how = (
+        f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}, batch {run.batch_size}, seed {seed}, init {init}"
+        + run.scheduled
+    )
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
         output.say(scoring.in_words(run.metrics))
