@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,19 @@ def test_a_reader_that_goes_away() -> None:
     )
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def test_letters_that_a_terminal_has_not(in_folder: Path) -> None:
+    """In columns and in cards, and in the line of an error."""
+    source = "from steprule import rule\n\n\n" + "".join(
+        f"@rule\ndef {n}(p, g, *, lr=0.1):\n    return p - lr * g\n\n\n" for n in ("优", "化")
+    )
+    Path("两.py").write_text(source, encoding="utf-8")
+    for columns in ("80", "20"):
+        env = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": columns}
+        done = subprocess.run([*COMMAND, "show", "两.py"], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert r"\u4f18" in done.stdout
+        done = subprocess.run([*COMMAND, "show", "两.py:亿"], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1

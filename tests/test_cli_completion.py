@@ -15,7 +15,7 @@ from steprule.cli import main
 MINE = (
     "from steprule import rule\nfrom steprule.hyper import Rate\nprint('a file that talks')\n\n\n"
     "@rule\ndef one(p, g, *, lr: Rate = 0.1, fast=False):\n    '''The first.'''\n    return p - lr * g\n\n\n"
-    "@rule\ndef two(p, g, *, lr: Rate = 0.1):\n    return p - lr * g\n"
+    "@rule\ndef two(p, g, *, lr: Rate = 0.1):\n    '''只沿着负梯度方向走一步，学习率由用户给出，其余都不做任何事情，真的没有别的，一点也没有。'''\n    return p - lr * g\n"
 )
 OFFERED = {
     "": ["rules", "problems", "surfaces", "show", "trace"],
@@ -64,7 +64,7 @@ def offered(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_what_can_follow(
     line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_folder: Path
 ) -> None:
-    Path("mine.py").write_text(MINE)
+    Path("mine.py").write_text(MINE, encoding="utf-8")
     assert offered(line, monkeypatch, capsys)[: len(OFFERED[line])] == OFFERED[line]
 
 
@@ -90,7 +90,7 @@ def test_the_shells_themselves(shell: str, in_folder: Path) -> None:
     """Each by its own script; bash takes words apart at `:` and `=`."""
     if (program := shutil.which(shell)) is None:
         pytest.skip(f"{shell} is not installed")
-    Path("mine.py").write_text(MINE)
+    Path("mine.py").write_text(MINE, encoding="utf-8")
     folder = Path(sys.executable).parent
     env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "HOME": str(in_folder)}
     script = subprocess.run(

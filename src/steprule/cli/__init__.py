@@ -6,6 +6,7 @@ reads `--set`; output.py and tables.py print. Nothing here imports torch before 
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -96,4 +97,6 @@ def run() -> None:
     """The console script. Modules of the current folder can be named, as with `python -m steprule`."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the terminal has not is written as stderr writes it
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from functools import wraps
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
@@ -46,11 +45,16 @@ def quietly(offers: Callable[Asked, Offers]) -> Callable[Asked, Offers]:
 
 
 def _beginning(incomplete: str, offers: Mapping[str, str]) -> Offers:
+    return [(text, _short(word)) for text, word in offers.items() if text.startswith(incomplete)]
+
+
+def _short(word: str) -> str:
+    """No wider than the terminal, which would break it: to fish a second line is an offer of its own."""
+    from rich.cells import cell_len, set_cell_size
     from rich.console import Console
 
-    # A word that the terminal's width breaks would be an offer of its own to fish.
     room = min(60, Console().width)
-    return [(t, shorten(word, room, placeholder=" ...")) for t, word in offers.items() if t.startswith(incomplete)]
+    return word if cell_len(word) <= room else set_cell_size(word, room - 4).rstrip() + " ..."
 
 
 def one_of(*names: str) -> Callable[[str], Offers]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import JsonOption, RuleArgument, SetOption
 from steprule.cli.commands import rules as listed
+from steprule.rules.load import rules_in
+from steprule.rules.rule import Rule
 
 
 def show(
@@ -40,9 +43,11 @@ def show(
 
     if form not in ("", *completion.FORMS):
         raise unknown_name("form", form, completion.FORMS, where=" for --as")
-    if rule.endswith(".py") and not form and not settings and _listed(Path(rule), json=json):
+    in_file = rules_in(Path(rule)) if rule.endswith(".py") and not form and not settings else {}
+    if len(in_file) > 1:
+        _list(rule, in_file, json=json)
         return
-    found = composed(catalogue.resolve(rule))
+    found = composed(next(iter(in_file.values()), None) or catalogue.resolve(rule))
     bound = found.bind(options.settings_for([options.taker_of(found, rule)], settings or [])[0])
     graph = variant_of(found, bound).graph()
     text, latex = formula.text(graph), formula.latex(graph)
@@ -77,20 +82,15 @@ def show(
         output.say(f"\n{found.paper}")
 
 
-def _listed(path: Path, *, json: bool) -> bool:
-    """Lists the rules of a file, where these are several."""
+def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
+    """The rules of a file, by the names that show one of them."""
     from steprule.cli import output
-    from steprule.rules.load import rules_in
 
-    found = rules_in(path)
-    if len(found) < 2:
-        return False
     if json:
         output.as_json([listed.record(r) for r in found.values()])
-    else:
-        listed.listing({f"{path}:{name}": r for name, r in found.items()})
-        output.say(f"\nOne of them: steprule show {path}:{next(iter(found))}")
-    return True
+        return
+    listed.listing({f"{file}:{name}": r for name, r in found.items()})
+    output.say(f"\nOne of them: steprule show {file}:{next(iter(found))}")
 
 
 def _kernel_source(graph: Any, form: str) -> str:
