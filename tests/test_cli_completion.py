@@ -103,3 +103,11 @@ def test_the_shells_themselves(shell: str, in_folder: Path) -> None:
     assert "fast=False" in done.stdout, done
     assert "fast=True" in done.stdout
     assert "talks" not in done.stdout
+
+
+def test_names_wait_for_nothing_heavy() -> None:
+    code = (
+        "import sys; from steprule.cli import completion as c; assert c.problem_names('d') and c.surface_names('r'); "
+        "sys.exit(bool({'torch', 'scipy', 'matplotlib'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

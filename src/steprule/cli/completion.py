@@ -99,10 +99,10 @@ def surface_names(incomplete: str) -> Offers:
 @quietly
 def problem_names(incomplete: str) -> Offers:
     """The problems that travel with the package, and the surfaces, which are problems too."""
-    from steprule.problems import problem, surfaces
+    from steprule.problems import surfaces
+    from steprule.problems.names import EMBEDDED
 
-    every = {p.name: p.summary for p in problem.embedded()}
-    return _beginning(incomplete, every | dict.fromkeys(surfaces.names(), "a surface"))
+    return _beginning(incomplete, EMBEDDED | dict.fromkeys(surfaces.names(), "a surface"))
 
 
 @quietly

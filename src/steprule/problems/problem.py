@@ -21,6 +21,7 @@ from steprule.foreign import refusal
 from steprule.problems import airfoil, batch, step
 from steprule.problems.batch import as_batch
 from steprule.problems.loaders import Loaded
+from steprule.problems.names import EMBEDDED
 from steprule.problems.source import Rows, Source, stream
 from steprule.rules.load import load_object
 from steprule.rules.rule import Rule
@@ -392,11 +393,11 @@ def _small_weights(model: nn.Module) -> None:
 
 
 @cache
-def _airfoil() -> Problem:
+def _airfoil(name: str) -> Problem:
     features, labels = airfoil.tutorial()
     return Problem(
-        name="airfoil",
-        summary="Linear regression of airfoil self-noise on five features, as the tutorial has it",
+        name=name,
+        summary=EMBEDDED[name],
         features=torch.from_numpy(features),
         targets=torch.from_numpy(labels),
         model=lambda: nn.Linear(features.shape[1], 1),
@@ -415,13 +416,10 @@ def _airfoil_split(name: str) -> Problem:
     (features, targets), validation, test = parts
     linear = name == "airfoil-linear"
     model = partial(nn.Linear, 5, 1) if linear else _mlp
-    summary = "airfoil self-noise with whole experiments held out, " + (
-        "linear regression" if linear else "64 tanh units"
-    )
     size, epochs = (10, 2) if linear else (50, 5)
     return Problem(
         name,
-        summary,
+        EMBEDDED[name],
         features,
         targets,
         model,
@@ -454,22 +452,14 @@ def _held_out(features: Any, targets: Any, *, shuffle: bool) -> list[tuple[Tenso
 def _digits(name: str) -> Problem:
     from steprule.problems import digits
 
-    models: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-        "digits-softmax": ("softmax regression", lambda: nn.Linear(64, 10)),
-        "digits-mlp": (
-            "one hidden layer of 32",
-            lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
-        ),
-        "digits-cnn": (
-            "a small convolutional network",
-            lambda: nn.Sequential(
-                nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
-            ),
+    models: dict[str, Callable[[], nn.Module]] = {
+        "digits-softmax": lambda: nn.Linear(64, 10),
+        "digits-mlp": lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
+        "digits-cnn": lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
         ),
     }
-    text, model = models[name]
-    summary = f"handwritten digits of 8 x 8 pixels, {text}"
-    return _classes(name, summary, _held_out(*digits.load(), shuffle=True), model, epochs=5)
+    return _classes(name, _held_out(*digits.load(), shuffle=True), models[name], epochs=5)
 
 
 @cache
@@ -482,18 +472,24 @@ def _letters(name: str) -> Problem:
         body = [nn.Flatten(), nn.Linear(letters.BEFORE * width, 32), nn.Tanh(), nn.Linear(32, count)]
         return nn.Sequential(nn.Embedding(count, width), *body)
 
-    summary = "the next letter of six sonnets from the four before, embedding and one hidden layer"
-    return _classes(name, summary, _held_out(*letters.load(), shuffle=False), model, epochs=4)
+    return _classes(name, _held_out(*letters.load(), shuffle=False), model, epochs=4)
 
 
-def _classes(
-    name: str, summary: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], nn.Module], *, epochs: int
-) -> Problem:
+def _classes(name: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], nn.Module], *, epochs: int) -> Problem:
     """A classification in batches of 50, by cross entropy."""
     (features, targets), validation, test = parts
     loss = nn.functional.cross_entropy
     return Problem(
-        name, summary, features, targets, model, loss, validation=validation, test=test, batch_size=50, epochs=epochs
+        name,
+        EMBEDDED[name],
+        features,
+        targets,
+        model,
+        loss,
+        validation=validation,
+        test=test,
+        batch_size=50,
+        epochs=epochs,
     )
 
 
@@ -504,11 +500,9 @@ def _walk(name: str) -> Problem:
     return walks.problem_of(surfaces.get(name))
 
 
+_FAMILIES = {"airfoil": _airfoil_split, "digits": _digits, "letters": _letters}
 _MAKERS: dict[str, Callable[[], Problem]] = {
-    "airfoil": _airfoil,
-    **{n: partial(_airfoil_split, n) for n in ("airfoil-linear", "airfoil-mlp")},
-    **{n: partial(_digits, n) for n in ("digits-softmax", "digits-mlp", "digits-cnn")},
-    "letters": partial(_letters, "letters"),
+    name: partial(_airfoil if name == "airfoil" else _FAMILIES[name.partition("-")[0]], name) for name in EMBEDDED
 }
 
 
