@@ -24,12 +24,12 @@ class Shown:
         return self.in_words()
 
     def plot(self) -> Figure:
-        """Its picture, that of a notebook's cell, as a matplotlib figure: `run.plot().savefig("run.png")`.
+        """Its picture as a matplotlib figure: `run.plot().savefig("run.png")`.
 
         Raises `InputError` where there is nothing to draw, as in one shard of a race.
         """
         # By name: imports run one way, and what draws stands above what is drawn.
-        return cast("Figure", import_module("steprule.reports.notebook").figure(self))
+        return cast("Figure", import_module("steprule.reports.notebook").drawn(self))
 
     def _repr_html_(self) -> str:
         return str(import_module("steprule.reports.notebook").html(self))

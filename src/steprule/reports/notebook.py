@@ -80,7 +80,7 @@ def show(*results: Any, **settings: Any) -> Picture:
 def html(result: Any) -> str:
     """A result as a notebook's cell shows it: its picture, where it has one, and under it its words."""
     try:
-        image = _image(figure(result))
+        image = _image(_figure(result, [result]))
     except StepruleError:
         image = ""
     words = "\n".join(in_words(result)) if isinstance(result, Race) and result.whole else result.in_words()
@@ -88,9 +88,12 @@ def html(result: Any) -> str:
     return f"{image}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
 
 
-def figure(result: Any) -> Figure:
-    """The picture of one result. Raises `InputError` where there is nothing to draw, `InputTypeError` for what has no picture."""
-    return _figure(result, [result])
+def drawn(result: Any) -> Figure:
+    """One result as a matplotlib figure; of a training and of a sweep the picture that `--out` draws.
+
+    Raises `InputError` where there is nothing to draw, `InputTypeError` for what has no picture.
+    """
+    return training_charts.of_run(result) if isinstance(result, Run) else _figure(result, [result])
 
 
 def _best_points(sweep: Sweep) -> str:
@@ -139,8 +142,6 @@ def _(result: Trace, results: Sequence[Trace]) -> Figure:
 
 @_figure.register
 def _(result: Run, results: Sequence[Run]) -> Figure:
-    if len(results) == 1:
-        return training_charts.of_run(result)
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.subplots()
     styles = styles_of([run.optimizer for run in results])
