@@ -40,7 +40,20 @@ LINES = {
     "unknown rule": (["show", "adm"], ["unknown rule", "got 'adm'", "Did you mean 'adam'?"]),
     "unknown surface": (["trace", "sgd", "--surface", "rosenbrok"], ["unknown surface", "Did you mean 'rosenbrock'?"]),
     "unknown problem": (["train", "sgd", "--on", "airfoils"], ["unknown problem", "Did you mean 'airfoil'?"]),
-    "unknown command": (["trian", "sgd"], ["No such command", "trian"]),
+    "unknown command": (["trian", "sgd"], ["unknown command", "got 'trian'. Did you mean steprule train?"]),
+    "a rule for a command": (["adm"], ["unknown command", "Did you mean steprule show adam?"]),
+    "a file for a command": (["mine.py:adam"], ["Did you mean steprule show mine.py:adam?"]),
+    "a hyperparameter as an option": (
+        ["train", "adam", "--lr", "0.1"],
+        ["No such option: --lr", "Write --set lr=VALUE."],
+    ),
+    "a hyperparameter as a rule": (["race", "sgd", "lr=0.1"], ["unknown rule", "Write --set lr=0.1."]),
+    "a picture of one point": (
+        ["sweep", "sgd", "--points", "1", "--out", "a.png"],
+        ["expected a number that varies, got none"],
+    ),
+    "too few words": (["show"], ["Missing argument 'RULE'. See steprule show --help."]),
+    "no number": (["trace", "sgd", "--noise", "x"], ["expected a number, got 'x'"]),
     "unknown option": (["trace", "sgd", "--surfac", "beale"], ["No such option", "--surface"]),
     "unknown hyperparameter": (
         ["train", "adam", "--set", "beta=0.9"],
@@ -128,6 +141,10 @@ BROKEN = {
     "np.sqrt": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * np.sqrt(g)\n", 7, ["numpy's sqrt"]),
     "in place": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    p -= lr * g\n    return p\n", 7, ["in place", "x = x + y"]),
     "modulo": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g % 2)\n", 7, ["% on an element"]),
+    "a matrix product": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g @ g)\n", 7, ["got @ on a symbol"]),
+    "an index": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * g[0]\n", 7, ["got an index in [ ]", "each element"]),
+    "a shift": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g << 1)\n", 7, ["got << on a symbol"]),
+    "python's sum": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * sum(g)\n", 7, ["a loop", "steprule.maths"]),
     "an absent slot": (
         "from steprule.hyper import MomentumBuffer\n@rule\ndef mine(p, g, b: MomentumBuffer, *, lr: Rate = 0.1):\n    b = 0.9 * b + g\n    return p - lr * b, b\n",
         8, ["None", "slot"],
@@ -426,3 +443,22 @@ def test_a_file_that_prints_leaves_json_alone(in_folder: Path, capsys: pytest.Ca
     assert "hello" in err
     assert main(["which", "talks.py"]) == 0
     assert "hello" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("mine.py:a_rule", ["expected a steprule.Problem, got a Rule"]),
+        ("mine.py:raising", ["mine.py:9", "problem mine.py:raising", "KeyError"]),
+        ("mine.py:asking", ["problem mine.py:asking", "data"]),
+        ("mine.py", ["unknown problem", "Write mine.py:NAME."]),
+    ],
+)
+def test_what_is_no_problem(spec: str, parts: list[str], capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
+    Path("mine.py").write_text(
+        "from steprule import rule\n\n\n@rule\ndef a_rule(p, g, *, lr=0.1):\n    return p - lr * g\n\n\n"
+        "def raising(): return {}['x']\n\n\ndef asking(data): return data\n"
+    )
+    line = refused(capsys, "train", "adam", "--on", spec)
+    for part in parts:
+        assert part in line, line

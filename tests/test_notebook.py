@@ -51,12 +51,31 @@ def test_every_result_shows_itself(race: steprule.Race) -> None:
         assert len(html) < 600_000
 
 
+def test_every_result_gives_its_picture(race: steprule.Race, tmp_path: Any) -> None:
+    """`plot()`: of a training and of a sweep the one that `--out` draws; where there is none, a cell has words alone."""
+    run = steprule.train("sgd", epochs=1, lr=0.05)
+    (line,) = run.plot().axes[0].get_lines()
+    assert line.get_ydata().tolist() == run.losses.tolist()
+    sweep = steprule.sweep("sgd", "airfoil", {"lr": [0.01, 0.1]}, epochs=1, compile=False)
+    assert sweep.plot().axes[0].get_xlabel() == "lr"
+    assert [t.get_text() for t in race.plot().axes[0].get_yticklabels()]
+    figure = steprule.trace("sgd", lr=0.4).plot()
+    figure.savefig(tmp_path / "path.png")
+    assert (tmp_path / "path.png").read_bytes()[:4] == b"\x89PNG"
+    bare = steprule.sweep("sgd", "airfoil", {}, epochs=1, compile=False)
+    with pytest.raises(StepruleError, match="expected a number that varies, got none"):
+        bare.plot()
+    assert bare._repr_html_().startswith("<p")
+
+
 def test_a_shard_shows_itself() -> None:
     found = steprule.race(
         ["sgd", "adam"], "airfoil-linear", trials=2, seeds=2, fresh=2, epochs=1, workers=1, shard=(0, 2)
     )
     assert "one shard of several" in repr(found)
     assert "one shard of several" in found._repr_html_()
+    with pytest.raises(StepruleError, match="expected a whole race, got one shard of several"):
+        found.plot()
 
 
 def test_what_diverged_shows_itself() -> None:

@@ -673,7 +673,7 @@ def test_a_formula_that_is_finite_in_part_of_the_window(page: Page, text: str) -
     go(page, f"rule=sgd,lr=0.01&surface={text.replace('+', '%2B')}&start=2,1&steps=5")
     assert page.locator("#said").text_content() == ""
     assert np.isfinite(page.evaluate("model.ground.least"))
-    assert page.evaluate("contoursOf(model.ground).some((lines) => lines.length)")
+    assert page.evaluate("model.ground.terrain.contours.some((lines) => lines.length)")
 
 
 def test_a_mistake_in_a_formula_is_shown(page: Page) -> None:

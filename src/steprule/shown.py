@@ -1,10 +1,14 @@
-"""What results share: they show themselves in words in a terminal, and as a picture in a notebook."""
+"""What results share: they show themselves in words in a terminal, as a picture in a notebook, and give that picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -19,8 +23,15 @@ class Shown:
     def __repr__(self) -> str:
         return self.in_words()
 
-    def _repr_html_(self) -> str:
+    def plot(self) -> Figure:
+        """Its picture as a matplotlib figure: `run.plot().savefig("run.png")`.
+
+        Raises `InputError` where there is nothing to draw, as in one shard of a race.
+        """
         # By name: imports run one way, and what draws stands above what is drawn.
+        return cast("Figure", import_module("steprule.reports.notebook").drawn(self))
+
+    def _repr_html_(self) -> str:
         return str(import_module("steprule.reports.notebook").html(self))
 
 

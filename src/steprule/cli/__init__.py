@@ -1,10 +1,12 @@
 """The command line: parse, call, print. `main` turns every bad input into one line on stderr and an exit code.
 
-app.py holds the commands, options.py reads `--set`, output.py prints. Nothing here imports torch before a command runs.
+app.py lists the commands, commands/ holds one a file; arguments.py says what they take, completion.py what a shell offers, options.py
+reads `--set`; output.py and tables.py print. Nothing here imports torch before a command runs.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +20,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     from steprule.cli.signals import as_ctrl_c
 
+    if sys.stderr is None:  # closed by who started us, as by `2>&-`
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        return _fail("output: standard output is closed")
     with as_ctrl_c() as came:
         code = _run(args)
         interrupted = code == INTERRUPTED
@@ -37,7 +43,7 @@ def _run(args: Sequence[str] | None) -> int:
         code = app(args=args, prog_name="steprule", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        return _fail(error.format_message() or "no command given. Hint: steprule --help")
+        return _fail(f"{error.format_message().rstrip('.')}. {_way_out(error)}")
     except StepruleError as error:
         return _fail(str(error))
     except (BrokenPipeError, SystemExit) as error:
@@ -61,6 +67,20 @@ def _run(args: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _way_out(error: Exception) -> str:
+    """What to write in place of `--lr 0.1`; or whose help says more."""
+    from steprule import rules
+
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return "See steprule --help."
+    name = getattr(error, "option_name", "").lstrip("-").replace("-", "_")
+    known = any(name in rule.defaults for rule in rules.CATALOGUE.values())
+    if known and "settings" in context.command.callback.__annotations__:
+        return f"Write --set {name}=VALUE."
+    return f"See {context.command_path} --help."
+
+
 def _was(error: BaseException | None, kind: type[BaseException]) -> bool:
     """Whether an error began as another: a library that is just being imported may make one of its own of Ctrl-C."""
     while error is not None and not isinstance(error, kind):
@@ -77,4 +97,6 @@ def run() -> None:
     """The console script. Modules of the current folder can be named, as with `python -m steprule`."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the terminal has not is written as stderr writes it
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steprule.cli import output
+from steprule.cli.tables import table
 
 
 def show(found: dict[str, Any]) -> None:
@@ -54,7 +55,7 @@ def _workload(workload: str, rows: list[dict[str, Any]]) -> None:
         )
     heads = ("", "ms", "host us", "GB/s", "limit", *(f.removeprefix("torch.") for f in forms), "95 %")
     output.say()
-    output.table(workload, heads, shown, wrap=True)
+    table(workload, heads, shown)
 
 
 def _once(rows: list[dict[str, Any]]) -> None:
@@ -66,7 +67,7 @@ def _once(rows: list[dict[str, Any]]) -> None:
     heads = ("class", "form", "workload", "cold s", "warm s", "imports s", "extra MiB")
     output.say()
     title = "First step in a fresh process, imports apart; memory of later steps"
-    output.table(title, heads, shown, left=(0, 1, 2), wrap=True)
+    table(title, heads, shown, left=(0, 1, 2))
 
 
 def _iterations(rows: list[dict[str, Any]]) -> None:
@@ -77,4 +78,4 @@ def _iterations(rows: list[dict[str, Any]]) -> None:
         shown.append((r["optimizer"], r["model"], f"{r['parameters'] / 1e6:.1f}M", *ratio, forms))
     heads = ("class", "model", "size", "over default", "over best", "ms an iteration (the step's share)")
     output.say()
-    output.table("Whole training iterations: torch's time over ours", heads, shown, left=(0, 1, 5), wrap=True)
+    table("Whole training iterations: torch's time over ours", heads, shown, left=(0, 1, 5))

@@ -1,19 +1,17 @@
-"""Print: tables for people, JSON for programs, progress on stderr."""
+"""Print: lines for people, JSON for programs, progress on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-Cell = str
 Advance = Any
 
 
@@ -63,21 +61,6 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A line on stderr: what is worth saying beside the result."""
     sys.stderr.write(f"steprule: {text}\n")
-
-
-def table(
-    title: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, left: Sequence[int] = (0,), wrap: bool = False
-) -> None:
-    """A table on stdout; the columns in `left` are text, the others numbers. Only the last wraps, unless told otherwise."""
-    shown = Table(title=escape(title) or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for k, head in enumerate(heads):
-        last = k == len(heads) - 1
-        shown.add_column(
-            escape(head), justify="left" if k in left else "right", overflow="fold", no_wrap=not (last or wrap)
-        )
-    for row in rows:
-        shown.add_row(*(escape(cell) for cell in row))
-    Console(highlight=False).print(shown)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 from steprule import races, training
 from steprule.cli import cost, options, output
+from steprule.cli.tables import table
 from steprule.errors import DataError, InputError
 from steprule.files import write_aside
 from steprule.hyper import Search
@@ -103,10 +104,10 @@ def _finish(result: races.Race, folder: Path, typed: Sequence[str], *, json: boo
         return
     for cell in result.cells:
         heads = ("", cell.measure.loss, "95 %", "untuned", "lr", "against lowest")
-        output.table(f"{cell.problem}, {cell.schedule} learning rate", heads, _rows(cell), left=(0, 5))
+        table(f"{cell.problem}, {cell.schedule} learning rate", heads, _rows(cell), left=(0, 5))
         if names := list(cell.standings[0].metrics):
             output.say(f"\nOn the {cell.measure.of} samples, means over the winners' runs:")
-            output.table("", ("", *names), [(s.label, *map(_number, s.metrics.values())) for s in cell.standings])
+            table("", ("", *names), [(s.label, *map(_number, s.metrics.values())) for s in cell.standings])
         output.say()
     of = "" if all(cell.scale.ratios for cell in result.cells) else ", of the loss or of its fall"
     output.say(f"open: cannot be told apart. same: differs by less than {result.threshold}{of}. real: by more.\n")
@@ -249,7 +250,7 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
         rows.append((*own, "\n".join(book) or "-") if books else own)
     heads = ("", "mean ± sd", "95 % of seeds", "s a run", *(["book's figure"] if books else []))
     count = f"{len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''}"
-    output.table(
+    table(
         f"{result.problem.name}: final training loss over {count}",
         heads,
         rows,

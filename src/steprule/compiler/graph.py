@@ -11,7 +11,7 @@ import math
 import numbers
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -82,6 +82,15 @@ class Graph:
 
 _KEEPS = "A rule keeps nothing between calls, as in a global or a list: what it keeps are states, which it returns."
 _VOCABULARY = "Write from steprule.maths import sqrt, say."
+
+
+def _outside(what: str, hint: str = "A rule says what becomes of each element.") -> Callable[..., NoReturn]:
+    """A sign of Python's that is no operation of the language."""
+
+    def refused(self: Symbol, *args: Any) -> NoReturn:
+        _refuse(f"{what} on a symbol", "+ - * / ** abs, comparisons, steprule.maths", hint)
+
+    return refused
 
 
 @takes_signs
@@ -169,11 +178,14 @@ class Symbol:
         """torch asks the class, not the symbol."""
         _refuse("a function of torch on a symbol", "a function of steprule.maths", _VOCABULARY)
 
-    def _outside(self, *args: Any) -> NoReturn:
-        hint = "Python's max, min and sum are others: import those of steprule.maths."
-        _refuse("an operation outside the language", "+ - * / ** abs, comparisons, steprule.maths", hint)
-
-    __matmul__ = __rmatmul__ = __getitem__ = __iter__ = __len__ = __contains__ = __divmod__ = __rdivmod__ = _outside
+    __matmul__ = __rmatmul__ = _outside("@")
+    __lshift__ = __rlshift__ = _outside("<<")
+    __rshift__ = __rrshift__ = _outside(">>")
+    __divmod__ = __rdivmod__ = _outside("divmod")
+    __getitem__ = _outside("an index in [ ]")
+    __contains__ = _outside("`in`")
+    __len__ = _outside("len", "The elements of a tensor are steprule.maths' size(p).")
+    __iter__ = _outside("a loop", "Python's max, min and sum are loops: import those of steprule.maths.")
 
     def _in_place(self, other: Any) -> NoReturn:
         _refuse(

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import sympy
-from scipy.optimize import minimize
 
 from steprule.errors import InputError, unknown_name
 from steprule.problems.surface import Point, Surface, X, Y
@@ -54,6 +53,8 @@ def surface_of(text: str) -> Surface:
 
     Raises `InputError` with the place of the mistake.
     """
+    from scipy.optimize import minimize  # a quarter of a second, which the surfaces by name need not wait for
+
     expression = parse(text)
     bare = Surface(text, expression, (), WINDOW, START)
     side = np.linspace(-5, 5, 201)

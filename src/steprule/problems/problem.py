@@ -17,11 +17,14 @@ from steprule.alone import drawing
 from steprule.alone import seed as begin_anew
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.foreign import refusal
 from steprule.problems import airfoil, batch, step
 from steprule.problems.batch import as_batch
 from steprule.problems.loaders import Loaded
+from steprule.problems.names import EMBEDDED
 from steprule.problems.source import Rows, Source, stream
 from steprule.rules.load import load_object
+from steprule.rules.rule import Rule
 
 Init = Literal["same", "tutorial"]
 PARTS = ("train", "validation", "test")
@@ -390,11 +393,11 @@ def _small_weights(model: nn.Module) -> None:
 
 
 @cache
-def _airfoil() -> Problem:
+def _airfoil(name: str) -> Problem:
     features, labels = airfoil.tutorial()
     return Problem(
-        name="airfoil",
-        summary="Linear regression of airfoil self-noise on five features, as the tutorial has it",
+        name=name,
+        summary=EMBEDDED[name],
         features=torch.from_numpy(features),
         targets=torch.from_numpy(labels),
         model=lambda: nn.Linear(features.shape[1], 1),
@@ -413,11 +416,10 @@ def _airfoil_split(name: str) -> Problem:
     (features, targets), validation, test = parts
     linear = name == "airfoil-linear"
     model = partial(nn.Linear, 5, 1) if linear else _mlp
-    summary = "the same with whole experiments held out" + ("" if linear else ", 64 tanh units")
     size, epochs = (10, 2) if linear else (50, 5)
     return Problem(
         name,
-        summary,
+        EMBEDDED[name],
         features,
         targets,
         model,
@@ -450,22 +452,14 @@ def _held_out(features: Any, targets: Any, *, shuffle: bool) -> list[tuple[Tenso
 def _digits(name: str) -> Problem:
     from steprule.problems import digits
 
-    models: dict[str, tuple[str, Callable[[], nn.Module]]] = {
-        "digits-softmax": ("softmax regression", lambda: nn.Linear(64, 10)),
-        "digits-mlp": (
-            "one hidden layer of 32",
-            lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
-        ),
-        "digits-cnn": (
-            "a small convolutional network",
-            lambda: nn.Sequential(
-                nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
-            ),
+    models: dict[str, Callable[[], nn.Module]] = {
+        "digits-softmax": lambda: nn.Linear(64, 10),
+        "digits-mlp": lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
+        "digits-cnn": lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
         ),
     }
-    text, model = models[name]
-    summary = f"handwritten digits of 8 x 8 pixels, {text}"
-    return _classes(name, summary, _held_out(*digits.load(), shuffle=True), model, epochs=5)
+    return _classes(name, _held_out(*digits.load(), shuffle=True), models[name], epochs=5)
 
 
 @cache
@@ -478,18 +472,24 @@ def _letters(name: str) -> Problem:
         body = [nn.Flatten(), nn.Linear(letters.BEFORE * width, 32), nn.Tanh(), nn.Linear(32, count)]
         return nn.Sequential(nn.Embedding(count, width), *body)
 
-    summary = "the next letter of six sonnets from the four before, embedding and one hidden layer"
-    return _classes(name, summary, _held_out(*letters.load(), shuffle=False), model, epochs=4)
+    return _classes(name, _held_out(*letters.load(), shuffle=False), model, epochs=4)
 
 
-def _classes(
-    name: str, summary: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], nn.Module], *, epochs: int
-) -> Problem:
+def _classes(name: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], nn.Module], *, epochs: int) -> Problem:
     """A classification in batches of 50, by cross entropy."""
     (features, targets), validation, test = parts
     loss = nn.functional.cross_entropy
     return Problem(
-        name, summary, features, targets, model, loss, validation=validation, test=test, batch_size=50, epochs=epochs
+        name,
+        EMBEDDED[name],
+        features,
+        targets,
+        model,
+        loss,
+        validation=validation,
+        test=test,
+        batch_size=50,
+        epochs=epochs,
     )
 
 
@@ -500,11 +500,9 @@ def _walk(name: str) -> Problem:
     return walks.problem_of(surfaces.get(name))
 
 
+_FAMILIES = {"airfoil": _airfoil_split, "digits": _digits, "letters": _letters}
 _MAKERS: dict[str, Callable[[], Problem]] = {
-    "airfoil": _airfoil,
-    **{n: partial(_airfoil_split, n) for n in ("airfoil-linear", "airfoil-mlp")},
-    **{n: partial(_digits, n) for n in ("digits-softmax", "digits-mlp", "digits-cnn")},
-    "letters": partial(_letters, "letters"),
+    name: partial(_airfoil if name == "airfoil" else _FAMILIES[name.partition("-")[0]], name) for name in EMBEDDED
 }
 
 
@@ -513,6 +511,11 @@ def names() -> tuple[str, ...]:
     from steprule.problems import surfaces
 
     return (*_MAKERS, *surfaces.names())
+
+
+def embedded() -> list[Problem]:
+    """The problems that train a model on data of the package: all but the surfaces."""
+    return [make() for make in _MAKERS.values()]
 
 
 def get(problem: str | Problem) -> Problem:
@@ -526,7 +529,8 @@ def get(problem: str | Problem) -> Problem:
     if problem in _MAKERS:
         return _MAKERS[problem]()
     if problem not in names():
-        raise unknown_name("problem", problem, names())
+        hint = f"Write {problem}:NAME." if problem.endswith(".py") else ""
+        raise unknown_name("problem", problem, names(), hint=hint)
     return _walk(problem)
 
 
@@ -534,7 +538,12 @@ def get(problem: str | Problem) -> Problem:
 def _loaded(spec: str, file: str, changed: int) -> Problem:
     """A problem of one's own, once: `file` and when it `changed` say whether it is still the same."""
     found = load_object(spec, kind="problem")
-    made = found() if callable(found) and not isinstance(found, Problem) else found
+    made = found
+    if callable(found) and not isinstance(found, Problem | Rule):
+        try:
+            made = found()
+        except Exception as error:
+            raise refusal(f"problem {spec}", error) from error
     if not isinstance(made, Problem):
         hint = "Make one with steprule.Problem(name, summary, features, targets, model, loss)."
         raise InputTypeError(spec, expected="a steprule.Problem", got=f"a {type(made).__name__}", hint=hint)

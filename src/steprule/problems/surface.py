@@ -66,6 +66,11 @@ class Surface:
         return float(self.value(self.minima[0]))
 
     @property
+    def formula(self) -> str:
+        """The formula as it can be typed, for `surfaces.get` say."""
+        return str(self.expression).replace("**", "^").lower()
+
+    @property
     def latex(self) -> str:
         """The formula."""
         return str(sympy.latex(self.expression))

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from steprule.errors import InputTypeError
+from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
 from steprule.paths import Trace
 from steprule.races import Race
 from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
 from steprule.reports import paths as path_pictures
-from steprule.reports import race_charts
+from steprule.reports import race_charts, training_charts
 from steprule.reports.document import formulas
 from steprule.reports.style import style_of, styles_of
 from steprule.rules.rule import Rule
@@ -78,14 +78,22 @@ def show(*results: Any, **settings: Any) -> Picture:
 
 
 def html(result: Any) -> str:
-    """A result as a notebook's cell shows it: its picture, and under it its words."""
-    if isinstance(result, Race) and not result.whole:
-        return f"<p>{escape(result.in_words())}</p>"
-    words = "\n".join(in_words(result)) if isinstance(result, Race) else result.in_words()
+    """A result as a notebook's cell shows it: its picture, where it has one, and under it its words."""
+    try:
+        image = _image(_figure(result, [result]))
+    except StepruleError:
+        image = ""
+    words = "\n".join(in_words(result)) if isinstance(result, Race) and result.whole else result.in_words()
     below = _best_points(result) if isinstance(result, Sweep) else ""
-    return (
-        f"{_image(_figure(result, [result]))}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
-    )
+    return f"{image}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
+
+
+def drawn(result: Any) -> Figure:
+    """One result as a matplotlib figure; of a training and of a sweep the picture that `--out` draws.
+
+    Raises `InputError` where there is nothing to draw, `InputTypeError` for what has no picture.
+    """
+    return training_charts.of_run(result) if isinstance(result, Run) else _figure(result, [result])
 
 
 def _best_points(sweep: Sweep) -> str:
@@ -124,7 +132,7 @@ def _image(figure: Figure, said: str = "") -> str:
 @singledispatch
 def _figure(result: Any, results: Sequence[Any]) -> Figure:
     expected = "traces, runs, a sweep, a race, a comparison or rules"
-    raise InputTypeError("show", expected=expected, got=type(result).__name__)
+    raise InputTypeError("a picture", expected=expected, got=type(result).__name__)
 
 
 @_figure.register
@@ -158,6 +166,11 @@ def _set_apart(run: Run, results: Sequence[Run]) -> list[str]:
 
 @_figure.register
 def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
+    if len(results) == 1 and training_charts.varied(result.hypers):
+        return training_charts.of_sweep(result)
+    for sweep in results:
+        if not sweep.hypers:
+            raise InputError("a picture of a sweep", expected="a number that varies", got="none")
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.subplots()
     for sweep in results:
@@ -183,6 +196,9 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
 
 @_figure.register
 def _(result: Race, results: Sequence[Race]) -> Figure:
+    if not result.whole:
+        hint = "Merge all shards: steprule.races.merge."
+        raise InputError("a picture of a race", expected="a whole race", got="one shard of several", hint=hint)
     return race_charts.standings(result)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,27 +76,37 @@ def of_sweep(sweep: Sweep) -> Figure:
 
     Raises `InputError` where no number was varied.
     """
-    varied = [n for n, v in sweep.hypers.items() if v.dtype.kind in "if" and len(np.unique(v)) > 1]
-    if not varied:
-        raise InputError("a picture of a sweep", expected="a number that varies", got="none")
+    check_varied(sweep.hypers)
+    across = varied(sweep.hypers)
     with mpl.rc_context(LOOK):
         seeds = f"{len(sweep.seeds)} seed{'s' if len(sweep.seeds) > 1 else ''}"
         title = f"{sweep.optimizer} on {sweep.problem}: {len(sweep.train):,} points, {seeds}"
-        if len(varied) == 2:
+        if len(across) == 2:
             figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-            _map(figure, sweep, varied)
+            _map(figure, sweep, across)
         else:
-            figure = Figure(figsize=(max(6.0, 3.6 * len(varied)), 3.9), layout="constrained")
+            figure = Figure(figsize=(max(6.0, 3.6 * len(across)), 3.9), layout="constrained")
             for k, (axes, name) in enumerate(
-                zip(figure.subplots(1, len(varied), squeeze=False)[0], varied, strict=True)
+                zip(figure.subplots(1, len(across), squeeze=False)[0], across, strict=True)
             ):
-                _against(axes, sweep, name, alone=len(varied) == 1)
+                _against(axes, sweep, name, alone=len(across) == 1)
                 axes.set_ylabel(_loss_name(sweep) if k == 0 else "")
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
         figure.legend(
-            *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4 if len(varied) > 2 else 2, fontsize=8.5
+            *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4 if len(across) > 2 else 2, fontsize=8.5
         )  # fmt: skip
     return figure
+
+
+def varied(hypers: Mapping[str, Array]) -> list[str]:
+    """The numbers that differ from point to point."""
+    return [n for n, v in hypers.items() if v.dtype.kind in "if" and len(np.unique(v)) > 1]
+
+
+def check_varied(hypers: Mapping[str, Array]) -> None:
+    """Raise `InputError` where no number differs from point to point, so that there is nothing to draw: before the work, not after it."""
+    if not varied(hypers):
+        raise InputError("a picture of a sweep", expected="a number that varies", got="none")
 
 
 def _loss_name(sweep: Sweep) -> str:

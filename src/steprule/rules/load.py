@@ -23,7 +23,7 @@ def catalogued(name: str, catalogue: Mapping[str, Rule]) -> Rule:
     """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters."""
     key = name.lower().replace("-", "_")
     if key not in catalogue:
-        raise unknown_name("rule", name, catalogue)
+        raise unknown_name("rule", name, catalogue, hint=f"Write --set {name}." if "=" in name else "")
     return catalogue[key]
 
 
@@ -77,22 +77,35 @@ def load_object(spec: str, *, kind: str) -> Any:
     return getattr(module, name)
 
 
+def rules_in(path: Path) -> dict[str, Rule]:
+    """The rules that are written in a file, by name; what the file imports is not its own. Raises `RuleError` with the line of a fault."""
+    return _written_in(path, _module_from_file(path, "rule"))
+
+
 def only_rule_in(path: Path, name: str) -> Rule:
     """The rule that is written in a file: the one of this name, or the only one; what the file imports is not its own.
 
     Raises `RuleError` with the line of a fault in the file, `InputError` where there is no such rule.
     """
     module = _module_from_file(path, "rule")
-    own = {n: v for n, v in vars(module).items() if isinstance(v, Rule) and v.lines[0] == str(path)}
+    own = _written_in(path, module)
     if name in own:
         return own[name]
-    if len({id(v) for v in own.values()}) == 1:
+    if len(own) == 1:
         return next(iter(own.values()))
     bare = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__]
     borrowed = [n for n, v in vars(module).items() if isinstance(v, Rule) and n not in own]
-    hint = "Put @steprule.rule above the function." if not own and bare else ""
-    hint = hint or (f"{', '.join(borrowed)} is imported, not written here." if borrowed and not own else "")
+    hint = f"Write {path}:{next(iter(own))}." if own else ""
+    hint = hint or ("Put @steprule.rule above the function." if bare else "")
+    hint = hint or (f"{', '.join(borrowed)} is imported, not written here." if borrowed else "")
     raise InputError(str(path), expected=f"a rule {name}, or one rule", got=", ".join(own) or "none", hint=hint)
+
+
+def _written_in(path: Path, module: ModuleType) -> dict[str, Rule]:
+    """A rule of two names stands once, under its own where that is one of them."""
+    found = {n: v for n, v in vars(module).items() if isinstance(v, Rule) and v.lines[0] == str(path)}
+    own = {n: v for n, v in found.items() if n == v.name}
+    return own | {n: v for n, v in found.items() if not any(v is other for other in own.values())}
 
 
 def _module_from_file(path: Path, kind: str) -> ModuleType:

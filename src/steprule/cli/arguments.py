@@ -1,0 +1,84 @@
+"""What several commands take: how it is said, explained, read and completed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from steprule.cli import completion
+
+RULE_HELP = "A catalogue name, file.py:name or package.module:name."
+RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=completion.rule_names)]
+RuleArguments = Annotated[
+    list[str], typer.Argument(metavar="RULE", help=RULE_HELP, autocompletion=completion.rule_names)
+]
+TrainsArgument = Annotated[
+    str, typer.Argument(metavar="RULE", help=f"{RULE_HELP} Or torch.optim.Adam.", autocompletion=completion.rule_names)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A hyperparameter; RULE.NAME=VALUE for one rule. Repeatable.",
+        autocompletion=completion.settings,
+    ),
+]
+
+
+def whole(text: str) -> int:
+    """A whole number as it was typed. Raises `BadParameter`."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a whole number, got {text!r}") from None
+
+
+def number(text: str) -> float:
+    """A number as it was typed. Raises `BadParameter`."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a number, got {text!r}") from None
+
+
+ON_HELP = "A problem's name (steprule problems), a surface's, or file.py:name."
+OnOption = Annotated[
+    str, typer.Option("--on", metavar="PROBLEM", help=f"What to train. {ON_HELP}", autocompletion=completion.problem_names)
+]  # fmt: skip
+SCHEDULE_HELP = (
+    'Of the learning rate: constant, linear, cosine, one_cycle, step, inverse_root; "step(every=0.25,by=0.5)"; '
+    '"warmup(0.1)+cosine"; or file.py:name.'
+)
+ScheduleOption = Annotated[
+    str, typer.Option(metavar="SCHEDULE", help=SCHEDULE_HELP, autocompletion=completion.schedule_names)
+]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="Passes over the data; the problem's own if not given.", parser=whole, metavar="N")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=whole, metavar="N")
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE", help="Where, as torch names it: cpu, cuda.", autocompletion=completion.one_of("cpu", "cuda")
+    ),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what it takes: trainings, steps, time and memory, by a few steps.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before what takes hours.")]
+
+
+def _json(context: typer.Context, value: bool) -> bool:
+    """With --json, what a file of the user's prints goes to stderr."""
+    if value:
+        from steprule.cli import output
+
+        context.with_resource(output.json_alone())
+    return value
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.", callback=_json)]

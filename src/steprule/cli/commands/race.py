@@ -1,0 +1,127 @@
+"""`steprule race`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steprule.cli import completion
+from steprule.cli.arguments import (
+    ON_HELP,
+    RULE_HELP,
+    SCHEDULE_HELP,
+    BatchOption,
+    DeviceOption,
+    DryRunOption,
+    EpochsOption,
+    JsonOption,
+    SetOption,
+    YesOption,
+    number,
+    whole,
+)
+
+
+def race(
+    rules: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RULE",
+            help=f"{RULE_HELP} Without any: the catalogue. merge DIR...: shards.",
+            autocompletion=completion.rule_names,
+        ),
+    ] = None,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--on",
+            metavar="PROBLEM",
+            help=f"What to train. {ON_HELP} Repeatable.",
+            autocompletion=completion.problem_names,
+        ),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(help="Trainings a study; 0: settings as given, not tuned.", parser=whole, metavar="N")
+    ] = 64,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Studies, each tuned anew (5); with --trials 0 seeds (20).", parser=whole, metavar="N"),
+    ] = None,
+    fresh: Annotated[int, typer.Option(help="Seeds on which winners are compared.", parser=whole, metavar="N")] = 30,
+    schedule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEDULE",
+            help=f"{SCHEDULE_HELP} Repeatable; constant and linear if not given.",
+            autocompletion=completion.schedule_names,
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=LOW..HIGH]",
+            help="Search this too, or in this range: weight_decay, clip_norm; RULE.NAME for one. Repeatable.",
+            autocompletion=completion.ranges,
+        ),
+    ] = None,
+    matters: Annotated[
+        float,
+        typer.Option(
+            help="The smallest difference that matters, as a share of the loss.", parser=number, metavar="SHARE"
+        ),
+    ] = 0.01,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="local|ray",
+            help="Where blocks are trained.",
+            autocompletion=completion.one_of(*completion.ENGINES),
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of the Ray cluster; one is started here if not given.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes of the local engine; all cores if not given.", parser=whole, metavar="N"),
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1.")] = None,
+    device: DeviceOption = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go; a folder in runs/ if not given.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="30m, say: the largest race, no larger than asked for, that takes about so long."
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tune all rules alike, and say which differences are real.
+
+    The winners are confirmed on seeds that no tuning saw. Interrupted, it goes on where it was.
+    """
+    from steprule.cli import racing
+
+    asked = {
+        "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
+        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings, "vary": vary,
+        "budget": budget,
+    }  # fmt: skip
+    how = {"engine": engine, "address": address, "workers": workers}
+    given = {k: v for k, v in asked.items() if v is not None}
+    racing.race(given, matters, how, shard, out, _typed(), json=json, dry_run=dry_run, yes=yes)
+
+
+def _typed() -> list[str]:
+    """The command as it was typed, for the page that repeats it."""
+    return sys.argv[1:]

@@ -1,0 +1,96 @@
+"""`steprule train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steprule.cli import completion
+from steprule.cli.arguments import (
+    BatchOption,
+    DeviceOption,
+    DryRunOption,
+    EpochsOption,
+    JsonOption,
+    OnOption,
+    ScheduleOption,
+    SetOption,
+    TrainsArgument,
+    YesOption,
+    whole,
+)
+
+
+def train(
+    rule: TrainsArgument,
+    on: OnOption = "airfoil",
+    seed: Annotated[
+        int, typer.Option(help="Of the initial weights and the order of samples.", parser=whole, metavar="N")
+    ] = 0,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    init: Annotated[
+        str,
+        typer.Option(
+            metavar="same|tutorial",
+            help="same: one start for all; tutorial: nn.Linear's own for classes.",
+            autocompletion=completion.one_of(*completion.INITS),
+        ),
+    ] = "same",
+    device: DeviceOption = "cpu",
+    schedule: ScheduleOption = "constant",
+    log: Annotated[
+        str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called behind each step.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of the loss against the samples: .png or .svg.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a problem with one rule, or with a torch.optim class."""
+    from steprule import training
+    from steprule.cli import cost, options, output
+    from steprule.problems import problem as problems
+    from steprule.problems import scoring
+    from steprule.sweeps import cost as costs
+
+    if out is not None:
+        from steprule.reports import training_charts
+
+        training_charts.check_ending(out)
+
+    found = training.resolve(rule)
+    (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
+    task = problems.get(on)
+    with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
+        told(costs.of_training(task, found, hypers, epochs, batch_size, device, measure=dry_run))
+    run = training.train(
+        found, task, seed, epochs, batch_size, init=init, schedule=schedule, device=device,  # type: ignore[arg-type]
+        log=options.log_of(log), **hypers,
+    )  # fmt: skip
+    if out is not None:
+        training_charts.save(training_charts.of_run(run), out)
+    if json:
+        output.as_json(run.to_dict())
+        return
+    output.say(
+        f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
+    )
+    how = (
+        f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}, batch {run.batch_size}, seed {seed}, init {init}"
+        + run.scheduled
+    )
+    output.say(f"{how}; {run.seconds:.3f} s of training steps")
+    if run.metrics:
+        output.say(scoring.in_words(run.metrics))
+    if out is not None:
+        output.say(f"Written: {out}")
+
+
+def _fate(diverged: bool) -> str:
+    return "  (diverged: no lower than at the start)" if diverged else ""
