@@ -341,7 +341,12 @@ def test_stories_say_the_truth() -> None:
     assert divided.points[5, 1] > 1.3
     assert abs(descent.points[25, 1]) < 0.15 < 0.9 < abs(moved.points[25, 1])
     assert descent.points[20:40, 1] / descent.points[19:39, 1] == pytest.approx(1.1, abs=0.01)
-    assert [int(np.argmax(np.abs(path.points[:, 1]) > 1)) for path in (descent, heavy, moved, divided)] == [52, 19, 11, 1]
+    assert [int(np.argmax(np.abs(path.points[:, 1]) > 1)) for path in (descent, heavy, moved, divided)] == [
+        52,
+        19,
+        11,
+        1,
+    ]
     assert {story.name for story in STORIES} == set(told), "a new story has its sentences held here"
 
 
@@ -443,7 +448,9 @@ def test_zoom_and_pan(page: Page, browser: Browser, file: Path) -> None:
     page.keyboard.up("Control")
     page.wait_for_function("([before]) => viewOf(model)[0][0] !== before", arg=[fitted[0, 0]])
     assert np.ptp(view(), axis=1) == pytest.approx(np.ptp(fitted, axis=1) * np.exp(-0.5))
-    assert page.evaluate("model.frame.from(300, 200)") == pytest.approx(under, abs=2e-3)  # the mouse stands on whole pixels
+    assert page.evaluate("model.frame.from(300, 200)") == pytest.approx(
+        under, abs=2e-3
+    )  # the mouse stands on whole pixels
     before, start = view(), page.evaluate("model.state.start")
     page.mouse.down()
     page.mouse.move(at[0] + 60, at[1] - 40, steps=3)
@@ -470,11 +477,15 @@ def test_zoom_and_pan(page: Page, browser: Browser, file: Path) -> None:
 def test_full_screen(page: Page) -> None:
     """The picture alone, and back."""
     page.click("#whole-screen")
-    page.wait_for_function("document.fullscreenElement !== null && document.documentElement.classList.contains('slide')")
+    page.wait_for_function(
+        "document.fullscreenElement !== null && document.documentElement.classList.contains('slide')"
+    )
     assert page.locator("#hypers").is_hidden()
     assert page.locator("#whole-screen").text_content() == "Leave full screen"
     page.click("#whole-screen")
-    page.wait_for_function("document.fullscreenElement === null && !document.documentElement.classList.contains('slide')")
+    page.wait_for_function(
+        "document.fullscreenElement === null && !document.documentElement.classList.contains('slide')"
+    )
     assert page.locator("#hypers").is_visible()
 
 
