@@ -78,12 +78,12 @@ STORIES = (
             ),
             Scene(
                 40,
-                "AdaGrad's sum only grows. So its effective step size, in the two lower charts, falls and falls.",
+                "AdaGrad's sum only grows. So its effective step size, charted for x and for y, falls and falls.",
             ),
             Scene(
                 100,
-                "RMSProp forgets old gradients, so its step size recovers and it arrives, trembling with the noise."
-                " AdaGrad forgets none: its step size in x is down to a tenth, and it has come a third of the way.",
+                "RMSProp forgets old gradients, so its step size recovers and it arrives, trembling with the noise. AdaGrad"
+                " forgets none: its step size in x is a tenth of the first, and it has come a third of the way.",
             ),
         ),
     ),
@@ -94,8 +94,8 @@ STORIES = (
         ("plain", "momentum"),
         Scene(
             0,
-            "This valley is twenty times as steep across as along. Gradient descent has one learning rate for both: 0.46."
-            " Where does its first step land?",
+            "This valley is curved twenty times as strongly across as along. Gradient descent has one learning rate for"
+            " both: 0.46. Where does its first step land?",
             hidden=(1,),
         ),
         0,
@@ -114,8 +114,8 @@ STORIES = (
             Scene(20, "So it zigzags, and along the valley, where the slope is gentle, it creeps.", hidden=(1,)),
             Scene(
                 20,
-                "Momentum keeps half of the step before. Steps across alternate and cancel, steps along add up: with"
-                " the same learning rate its value ends a thousand times lower.",
+                "Momentum keeps half of the step before. Steps across alternate and cancel, steps along add up: with the same"
+                " learning rate its value ends two thousand times lower.",
                 begins=0,
             ),
         ),
@@ -203,8 +203,8 @@ STORIES = (
         ("corrected", "uncorrected"),
         Scene(
             1,
-            "Adam's two averages start at zero, too low. Corrected for that, the first step is as long as the learning rate,"
-            " 0.1. Where does it end without the correction?",
+            "Adam's two averages start at zero, too low. Corrected for that, the first step is as long as the learning"
+            " rate, 0.1, in x and in y. Where does it end without the correction?",
             hidden=(1,),
             view=((-5.15, -4.45), (-2.12, -1.56)),
         ),
@@ -235,13 +235,14 @@ STORIES = (
     ),
     Story(
         "amsgrad",
-        "Adam without memory never settles",
+        "Adam with hardly any memory",
         "rule=adam,lr=0.4,beta1=0.5,beta2=0.5&rule=adam,lr=0.4,beta1=0.5,beta2=0.5,amsgrad=true&surface=quadratic"
         "&start=-5,-2&steps=150",
         ("Adam", "AMSGrad"),
         Scene(
             20,
-            "Adam with hardly any memory, both decays 0.5, is near the star after 20 steps. Where is it after 150?",
+            "This Adam has hardly any memory, both decays are 0.5. After 20 steps it is near the star. Where is it after"
+            " 150?",
             hidden=(1,),
             view=((-0.75, 0.75), (-0.6, 0.6)),
         ),
@@ -305,8 +306,9 @@ STORIES = (
             ),
             Scene(
                 60,
-                "Gradient descent gets away in the end, a tenth farther from the ridge (y = 0) with each step: one unit takes it"
-                " 52. Momentum adds up and takes 19; Adam and RMSProp divide by the gradient's own size and take 11 and 1.",
+                "Gradient descent gets away in the end: each step takes it a tenth farther from the ridge (y = 0), and after"
+                " 52 it is one unit away. Momentum, which adds up, needs 19; Adam and RMSProp, which divide by the gradient's"
+                " own size, 11 and 1.",
             ),
         ),
     ),

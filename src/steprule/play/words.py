@@ -5,6 +5,11 @@ from __future__ import annotations
 from steprule.play import stories_chinese
 
 CHINESE = {
+    "{0} %, stop": "{0} %，停止",
+    "The browser does not allow full screen here.": "浏览器不允许在这里全屏。",
+    "{0} must be one of {1}, not {2}.": "{0} 必须是 {1} 之一，而不是 {2}。",
+    "A story has a {0} of its own.": "故事有自己的 {0}。",
+    "{0} stands there twice: the first counts.": "{0} 出现了两次：以第一个为准。",
     "Again": "再来一次",
     "An address of this page has no {0}.": "本页的地址中没有 {0}。",
     "Copy this view": "复制此视图",

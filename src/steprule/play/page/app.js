@@ -10,7 +10,10 @@ function open(text) {
   language = read.state.language ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
   if (read.problems.length) Object.assign(read, readState(opening)); // said again in the language
   take(read.state, read.problems);
-  if (read.state.story && !read.problems.length) tell(read.state.story.scene, false);
+  const scene = read.state.story && sceneOf(storyOf(read.state), read.state.story.scene);
+  const asTold = scene && read.state.at === scene.at && JSON.stringify(read.state.view) === JSON.stringify(scene.view);
+  if (asTold && !read.problems.length) tell(read.state.story.scene, false);
+  else if (scene) moved();
   else if (first && !calm() && read.state.at === read.state.steps) playAt(Math.max(10, read.state.steps / OPENING));
 }
 const OPENING = 2.5; // seconds that the paths take at most when the page opens
@@ -30,7 +33,7 @@ function take(state, problems = []) {
 function edited() {
   stop();
   Object.assign(model, { hidden: new Set(), guess: null });
-  model.state.story = null;
+  if (model.state.story) Object.assign(model.state, { story: null, at: Infinity }); // the whole path, where a scene stopped
   changed();
 }
 
@@ -81,13 +84,15 @@ function draw() {
   $("start").classList.toggle("away", near[0] !== sx || near[1] !== sy);
   $("whole").disabled = state.view === null;
   placeGuesses();
+  const seen = walks.map((_, k) => k).filter((k) => !model.hidden.has(k)); // a reader hears of no path that is not shown
   for (const { id, series, title } of chartsOf(model)) {
     const { pen, width, height } = penOf($(id));
     drawCurves(pen, { left: 64, top: 8, width: width - 76, height: height - 48 }, series, model, { steps: state.steps, at: state.at, title, paint });
-    $(id).setAttribute("aria-label", `${title}: ${walks.map((w, k) => `${nameOf(w.entry)} ${shown(series[k][Math.min(state.at, series[k].length - 1)])}`).join("; ")}`);
+    const last = (k) => shown(series[k][Math.min(state.at, series[k].length - 1)]);
+    $(id).setAttribute("aria-label", `${title}: ${seen.map((k) => `${nameOf(walks[k].entry)} ${last(k)}`).join("; ")}`);
   }
-  const ends = walks.map((w) => {
-    const k = Math.min(state.at, w.points.length - 1);
+  const ends = seen.map((j) => {
+    const w = walks[j], k = Math.min(state.at, w.points.length - 1);
     return t("{0} at x {1}, y {2}, value {3}", nameOf(w.entry), shown(w.points[k][0]), shown(w.points[k][1]), shown(w.values[k]));
   });
   $("plane").setAttribute("aria-label", t("Paths on {0} after {1} steps: {2}", ground.name, state.at, ends.join("; ")));
@@ -150,14 +155,14 @@ function showControls() {
   $("entries").innerHTML = state.entries
     .map(
       (e, k) =>
-        `<li><button type="button" class="choose" data-k="${k}" data-focus="choose${k}" aria-pressed="${k === state.chosen}">${swatchOf(k)}${nameOf(e)}</button>` +
-        `<button type="button" class="remove" data-k="${k}" data-focus="remove${k}" aria-label="${t("Remove {0}", nameOf(e))}" ${state.entries.length > 1 ? "" : "disabled"}>✕</button></li>`,
+        `<li><button type="button" class="choose" data-k="${k}" data-focus="choose${k}" aria-pressed="${k === state.chosen}">${swatchOf(k)}${escaped(nameOf(e))}</button>` +
+        `<button type="button" class="remove" data-k="${k}" data-focus="remove${k}" aria-label="${escaped(t("Remove {0}", nameOf(e)))}" ${state.entries.length > 1 ? "" : "disabled"}>✕</button></li>`,
     )
     .join("");
   if (focused) document.querySelector(`[data-focus="${focused}"]`)?.focus();
   $("add").disabled = state.entries.length >= DATA.mostRules;
   const chosen = $("chosen");
-  chosen.innerHTML = state.entries.map((e, k) => `<option value="${k}">${nameOf(e)}</option>`).join("");
+  chosen.innerHTML = state.entries.map((e, k) => `<option value="${k}">${escaped(nameOf(e))}</option>`).join("");
   chosen.value = state.chosen;
   showHypers();
   const options = [["start", t("the start point")], ...seconds(state.entries[state.chosen].rule).map((h) => [h.name, `lr × ${h.name}`])];
@@ -322,7 +327,13 @@ function setSurface(name) {
 
 function listen() {
   const on = (id, kind, action) => $(id).addEventListener(kind, action);
-  on("language", "change", (e) => ((language = model.state.language = e.target.value), take(model.state)));
+  on("language", "change", (e) => {
+    language = model.state.language = e.target.value;
+    translate(document);
+    showLayout();
+    fillLists();
+    changed();
+  });
   on("theme", "change", (e) => ((model.state.theme = e.target.value), showTheme(), changed()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => (showTheme(), changed()));
   listenToStories();
@@ -390,7 +401,10 @@ function listen() {
   on("svg", "click", () => saveSvg(model));
   on("film", "click", saveFilm);
   on("copy-view", "click", () => copy($("copy-view"), waysOf(model.state)[0].text, $("ways").children[1]));
-  on("whole-screen", "click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
+  on("whole-screen", "click", () => {
+    const done = document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen();
+    done.catch(() => ($("said").textContent = t("The browser does not allow full screen here.")));
+  });
   addEventListener("fullscreenchange", () => {
     showLayout();
     moved();
@@ -404,7 +418,8 @@ function listen() {
     const box = $("plane").getBoundingClientRect();
     return model.frame.from(e.clientX - box.left, e.clientY - box.top);
   };
-  listenToZoom($("plane"), setStart);
+  // In a story a click beside a place is a miss, and no new start: that is dragged.
+  listenToZoom($("plane"), (place) => !model.state.story && setStart(place));
   on("closer", "click", () => zoomAtEnd(1 / 1.6));
   on("farther", "click", () => zoomAtEnd(1.6));
   on("fit", "click", fit);
@@ -440,6 +455,8 @@ function listen() {
   });
   // Arrow keys step through the story, or along the path, unless they mean something where they are pressed.
   addEventListener("keydown", (e) => {
+    const place = storyOf(model.state)?.places["abc".indexOf(e.key)];
+    if (place && model.state.story.scene === 0 && !e.ctrlKey && !e.altKey && !e.metaKey && !e.target.closest?.("input, select, textarea")) return guess("abc".indexOf(e.key));
     const by = { ArrowLeft: -1, ArrowRight: 1 }[e.key];
     if (!by || e.defaultPrevented || e.ctrlKey || e.altKey || e.metaKey || e.target.closest?.("input, select, textarea, pre, .wide, #legend, #map")) return;
     e.preventDefault();
@@ -472,14 +489,17 @@ async function copy(button, text, shown) {
   }
 }
 
+let filming = null;
+// A second click stops it.
 async function saveFilm() {
-  const button = $("film");
-  button.disabled = true;
+  if (filming) return filming.stop();
   try {
-    save("steprule.webm", await film(model, Number($("speed").value), (share) => (button.textContent = `${Math.round(100 * share)} %`)));
+    filming = film(model, Number($("speed").value), (share) => ($("film").textContent = t("{0} %, stop", Math.round(100 * share))));
+    const found = await filming.whole;
+    if (found) save("steprule.webm", found);
   } finally {
-    button.disabled = false;
-    button.textContent = t("Save WebM");
+    filming = null;
+    $("film").textContent = t("Save WebM");
   }
 }
 

@@ -15,7 +15,8 @@ function scaleOf(low, high, logarithmic, wanted = 6) {
   const rough = (high - low) / wanted, size = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * size).find((s) => s >= rough);
   const ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) ticks.push({ value: k * step, label: shown(k * step) });
+  const first = Math.ceil(low / step - 1e-9);
+  for (let k = 0; k <= 2 * wanted && (first + k) * step <= high + 1e-9 * step; k++) ticks.push({ value: (first + k) * step, label: shown((first + k) * step) });
   return { at: (v) => (v - low) / (high - low), ticks };
 }
 
@@ -65,8 +66,9 @@ function drawAxes(pen, box, { x, y, xTitle, yTitle, paint, bare = false }) {
 // Lines of positive numbers against the step, on a logarithmic axis; a mark at the step shown, with the line's name if there are few.
 const FEW = 4;
 function drawCurves(pen, box, series, model, { steps, at, title, paint, least = 1e-16 }) {
-  const { looks, hidden } = model, ends = [], named = series.length - hidden.size <= FEW, outer = box;
-  if (named) box = { ...box, width: box.width - widthOfLabels(pen, model) };
+  const { looks, hidden } = model, ends = [], room = widthOfLabels(pen, model), outer = box;
+  const named = series.length - hidden.size <= FEW && room < 0.45 * box.width;
+  if (named) box = { ...box, width: box.width - room };
   const all = series.flat().filter((v) => v > 0 && v < Infinity).map((v) => Math.max(v, least));
   const low = all.length ? Math.min(...all) : 0.1, high = all.length ? Math.max(...all) : 10;
   // What runs away leaves the axis, so that the others can be read.

@@ -9,9 +9,12 @@ function labelsOf(state) {
     const alike = state.entries.filter((e) => e.rule === entry.rule).map(hypersOf);
     const telling = Object.entries(hypersOf(entry)).filter(([name, v]) => alike.some((other) => other[name] !== v));
     const said = telling.map(([name, v]) => (v === true ? name : v === false ? `${name} ${t("off")}` : `${name} ${shown(v, 3)}`));
-    return [t(DATA.rules[entry.rule].title), ...said].join(" ");
+    return cutShort([t(DATA.rules[entry.rule].title), ...said].join(" "));
   });
 }
+
+const LETTERS = 24;
+const cutShort = (text) => (text.length > LETTERS ? `${text.slice(0, LETTERS - 1)}…` : text);
 
 // The room that the longest name takes beside a chart.
 function widthOfLabels(pen, { labels, hidden }) {

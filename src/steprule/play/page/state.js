@@ -1,15 +1,20 @@
 // The state of the page, and how the address writes it: what is at its default is left out.
 const MEANT = ["rule", "surface", "start", "steps", "noise", "seed", "at", "view", "chosen", "map", "theme", "lang", "story", "scene", "embed"];
-const BESIDE_A_STORY = ["scene", "chosen", "map", "theme", "lang", "embed"]; // all else is the story's own
+const BESIDE_A_STORY = ["story", "scene", "at", "view", "chosen", "map", "theme", "lang", "embed"]; // all else is the story's own
+const FAR = 1e9; // no part of the plane reaches farther, and none is so small that its numbers run out of digits
 
 // {state, problems}: what cannot be read is said, and replaced by what is there without it.
 function readState(text) {
   let given = new URLSearchParams(text);
   const problems = [], unknown = [...given.keys()].filter((name) => !MEANT.includes(name));
-  for (const name of unknown) problems.push(t("An address of this page has no {0}.", name));
+  for (const name of new Set(unknown)) problems.push(t("An address of this page has no {0}.", name));
+  const twice = [...new Set(given.keys())].filter((name) => name !== "rule" && given.getAll(name).length > 1);
+  for (const name of twice) problems.push(t("{0} stands there twice: the first counts.", name));
   const story = DATA.stories.find((s) => s.name === given.get("story")) ?? null;
   if (given.has("story") && !story) problems.push(t("This page has no story {0}.", given.get("story")));
   if (story) {
+    const others = MEANT.filter((name) => given.has(name) && !BESIDE_A_STORY.includes(name));
+    for (const name of others) problems.push(t("A story has a {0} of its own.", name));
     const told = new URLSearchParams(story.state);
     for (const name of BESIDE_A_STORY) if (given.has(name)) told.set(name, given.get(name));
     given = told;
@@ -56,33 +61,50 @@ function readState(text) {
   state.steps = number("steps", 1, DATA.mostSteps, true) ?? 20;
   state.noise = number("noise", 0, 1e6, false) ?? state.ground.noise;
   state.seed = number("seed", 0, SEEDS - 1, true) ?? 0;
-  state.at = number("at", 0, state.steps, true) ?? state.steps;
+  if (story) state.story = { name: story.name, scene: number("scene", 0, story.scenes.length, true) ?? 0 };
+  const scene = story && sceneOf(story, state.story.scene);
+  state.at = number("at", 0, state.steps, true) ?? scene?.at ?? state.steps;
   state.chosen = number("chosen", 0, state.entries.length - 1, true) ?? 0;
   state.map = given.get("map") ?? "start";
-  state.embed = DATA.embed || given.get("embed") === "true";
+  state.embed = DATA.embed || given.has("embed");
+  state.view = scene?.view ?? null;
   if (given.has("view")) {
     const [x0, x1, y0, y1, ...more] = given.get("view").split(",").map(Number);
-    if (x0 < x1 && y0 < y1 && !more.length && [x0, x1, y0, y1].every(Number.isFinite)) state.view = [[x0, x1], [y0, y1]];
+    const wide = ([a, b]) => b - a > 1e-9 * Math.max(1, Math.abs(a), Math.abs(b)) && a > -FAR && b < FAR;
+    if (!more.length && wide([x0, x1]) && wide([y0, y1])) state.view = [[x0, x1], [y0, y1]];
     else problems.push(t("The view needs four numbers, x from, x to, y from, y to, not {0}.", given.get("view")));
   }
-  if (story) {
-    state.story = { name: story.name, scene: number("scene", 0, story.scenes.length, true) ?? 0 };
-    const { at, view } = sceneOf(story, state.story.scene);
-    Object.assign(state, { at, view });
-  }
-  if (["light", "dark"].includes(state.theme) === false) state.theme = "";
-  state.language = ["en", "zh"].includes(given.get("lang")) ? given.get("lang") : null;
+  const oneOf = (name, choices) => {
+    if (!given.has(name) || choices.includes(given.get(name))) return given.get(name);
+    problems.push(t("{0} must be one of {1}, not {2}.", name, choices.join(", "), given.get(name)));
+    return null;
+  };
+  state.theme = oneOf("theme", ["light", "dark"]) ?? "";
+  state.language = oneOf("lang", ["en", "zh"]);
   return { state, problems };
 }
 
 function writeState(state) {
-  const parts = state.story ? [`story=${state.story.name}`, `scene=${state.story.scene}`] : settingsOf(state);
+  const parts = state.story ? storySaid(state) : settingsOf(state);
   if (state.chosen) parts.push(`chosen=${state.chosen}`);
   if (state.map !== "start") parts.push(`map=${state.map}`);
   if (state.theme) parts.push(`theme=${state.theme}`);
   if (state.language) parts.push(`lang=${state.language}`);
   if (state.embed) parts.push("embed=true");
   return parts.join("&");
+}
+
+function storySaid(state) {
+  const { at, view } = sceneOf(storyOf(state), state.story.scene), parts = [`story=${state.story.name}`, `scene=${state.story.scene}`];
+  if (state.at !== at) parts.push(`at=${state.at}`);
+  if (JSON.stringify(state.view) !== JSON.stringify(view)) parts.push(viewSaid(state.view ?? state.ground.window));
+  return parts;
+}
+
+// To a ten-thousandth of its width.
+function viewSaid(view) {
+  const digits = ([a, b]) => Math.min(15, Math.max(0, 4 - Math.floor(Math.log10(b - a))));
+  return `view=${view.flatMap((side) => side.map((v) => Number(v.toFixed(digits(side))))).join(",")}`;
 }
 
 function settingsOf(state) {
@@ -94,7 +116,7 @@ function settingsOf(state) {
   if (state.noise !== state.ground.noise) parts.push(`noise=${state.noise}`);
   if (state.seed) parts.push(`seed=${state.seed}`);
   if (state.at !== state.steps) parts.push(`at=${state.at}`);
-  if (state.view) parts.push(`view=${state.view.flat().map((v) => Number(v.toPrecision(5))).join(",")}`);
+  if (state.view) parts.push(viewSaid(state.view));
   return parts;
 }
 

@@ -32,6 +32,8 @@ function tell(k, goesOn) {
   const [before, after] = [viewOf(model), scene.view ?? model.ground.window], moves = JSON.stringify(before) !== JSON.stringify(after);
   state.story.scene = k;
   model.hidden = new Set(scene.hidden);
+  // The step that is taken apart tells nothing of a path that is not shown.
+  if (model.hidden.has(state.chosen)) state.chosen = Math.max(0, state.entries.findIndex((_, j) => !model.hidden.has(j)));
   model.goesOn = goesOn && k < story.scenes.length && !calm();
   const arrive = () => {
     halt();
@@ -40,7 +42,7 @@ function tell(k, goesOn) {
     moved();
     if (model.goesOn) waitFor(readingTime(t(scene.words)), () => tell(k + 1, true));
   };
-  showStory();
+  showControls();
   if (calm()) return arrive();
   state.at = first;
   const seconds = Math.min(3, Math.max(0.9, (scene.at - first) / 12));
@@ -73,6 +75,7 @@ function rightPlace(story) {
 function guess(k) {
   model.guess = k;
   tell(1, true);
+  $("tell").focus();
 }
 
 // The guess beside what happened, once it has.
@@ -88,22 +91,30 @@ function showStory() {
   const { state } = model, story = storyOf(state), scene = state.story?.scene ?? 0;
   for (const b of $("stories").children) b.setAttribute("aria-pressed", String(b.dataset.story === state.story?.name));
   $("telling").hidden = !story;
+  document.documentElement.classList.toggle("telling", Boolean(story));
   showLegend();
-  $("places").replaceChildren();
+  const asked = story && scene === 0;
+  if (!asked || $("places").dataset.of !== story.name) $("places").replaceChildren();
+  $("places").dataset.of = story?.name ?? "";
   if (!story) return;
   $("sentence").textContent = t(sceneOf(story, scene).words);
   $("verdict").textContent = verdictOf(story, scene);
-  $("scenes").innerHTML = story.scenes.map((_, k) => `<li><button type="button" data-scene="${k + 1}" aria-label="${t("Scene {0} of {1}", k + 1, story.scenes.length)}" ${k + 1 === scene ? 'aria-current="step"' : ""}>${k + 1}</button></li>`).join("");
-  $("earlier").disabled = scene === 0;
-  $("later").disabled = scene === story.scenes.length;
+  // Built once for each story, so that the focus stays on a button.
+  if ($("scenes").childElementCount !== story.scenes.length) $("scenes").innerHTML = story.scenes.map((_, k) => `<li><button type="button" data-scene="${k + 1}">${k + 1}</button></li>`).join("");
+  for (const { firstChild: button } of $("scenes").children) {
+    const k = Number(button.dataset.scene);
+    button.setAttribute("aria-label", t("Scene {0} of {1}", k, story.scenes.length));
+    if (k === scene) button.setAttribute("aria-current", "step");
+    else button.removeAttribute("aria-current");
+  }
   $("tell").textContent = model.goesOn ? t("Pause") : scene === 0 ? t("Show me") : scene < story.scenes.length ? t("Go on") : t("Again");
   story.places.forEach(({ words }, k) => {
     if (scene && model.guess !== k) return;
-    const button = document.createElement("button");
+    const there = $("places").querySelector(`[data-place="${k}"]`), button = there ?? document.createElement("button");
     Object.assign(button, { type: "button", textContent: "ABC"[k], title: t(words), disabled: scene > 0 });
     button.setAttribute("aria-label", `${"ABC"[k]}: ${t(words)}`);
     button.dataset.place = k;
-    $("places").append(button);
+    if (!there) $("places").append(button);
   });
   placeGuesses();
 }

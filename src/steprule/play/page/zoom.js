@@ -3,6 +3,7 @@ const NEAREST = 1e-4, FARTHEST = 4; // as shares of the surface's own window
 const viewOf = ({ state, ground }) => state.view ?? ground.window;
 
 function setView(view) {
+  stop(); // a scene that zooms too
   model.state.view = view;
   moved();
 }
@@ -24,11 +25,13 @@ function move(by) {
 // All that the shown paths visit, with room around it, and no farther than can be zoomed out.
 function fit() {
   const { walks, hidden, state, ground } = model;
-  const points = walks.filter((_, k) => !hidden.has(k)).flatMap((w) => w.points.slice(0, state.steps + 1)).filter((p) => p.every(Number.isFinite));
+  const walked = walks.filter((_, k) => !hidden.has(k)).flatMap((w) => w.points.slice(0, state.steps + 1));
+  const points = [state.start, ...walked].filter((p) => p.every(Number.isFinite));
   setView(
     ground.window.map(([a, b], k) => {
       const middle = (a + b) / 2, far = (FARTHEST * (b - a)) / 2, held = points.map((p) => p[k]).filter((v) => Math.abs(v - middle) < far);
-      const low = Math.min(state.start[k], ...held), high = Math.max(state.start[k], ...held), room = Math.max(0.12 * (high - low), 1e-3 * (b - a));
+      if (!held.length) return [a, b];
+      const low = Math.min(...held), high = Math.max(...held), room = Math.max(0.12 * (high - low), 1e-3 * (b - a));
       return [low - room, high + room];
     }),
   );
