@@ -336,7 +336,9 @@ def statements(found: re.Match[str]) -> str:
 def drawn(html: str) -> str:
     """HTML with its SVG images as elements of the page, whose colours they then follow."""
     return re.sub(
-        r'<img[^>]*src="data:image/svg\+xml;base64,([^"]+)"[^>]*>', lambda m: base64.b64decode(m[1]).decode(), html
+        r'<img style="([^"]*)"[^>]*src="data:image/svg\+xml;base64,([^"]+)"[^>]*>',
+        lambda m: base64.b64decode(m[2]).decode().replace("<svg ", f'<svg style="{m[1]}" ', 1),
+        html,
     )
 
 

@@ -68,6 +68,23 @@ def test_a_step_typed_in_the_lesson_is_refused() -> None:
     assert not found(r"after $1-\beta_1^t$ and $\eta = 0.4$, in `g_t`, at $(-5, -2)$")
 
 
+def test_a_chapters_page_leads_with_its_picture() -> None:
+    """Its code, and the solutions, unfold; figures and formulas are elements of the page; the neighbours are linked."""
+    name = "3_adagrad.ipynb"
+    for language, words in (
+        ("en", ("The code of this picture", "Solution 1", "Solution 2")),
+        ("zh", ("这幅图的代码", "解答 1", "解答 2")),
+    ):
+        page = hooks().chapter_page((DOCS / "lesson" / language / name).read_text(encoding="utf-8"), language, name)
+        assert page.startswith("---\ntitle: 3. AdaGrad\n---")
+        assert page.index("<svg ") < page.index("```python") < page.index('class="rule-formula"')
+        assert re.findall("<summary>(.*)</summary>", page) == list(words)
+        assert "<img" not in page
+        assert "$" not in re.sub("```.*?```", "", page, flags=re.DOTALL), "every formula is drawn"
+        assert re.search(r"← \[2\. \w+\]\(2_momentum\.md\) · \[4\. RMSProp\]\(4_rmsprop\.md\) →$", page)
+        assert 'href="../../play.html#rule=adagrad_eps_inside' in page
+
+
 def test_a_public_name_without_a_docstring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import steprule
 

@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from words import chinese  # noqa: E402  # a file of this folder, which is no package
+import words  # noqa: E402  # a file of this folder, which is no package
 
 WIDE = "[\u3000-\u9fff\uff00-\uffef]"
 LANGUAGES = {"en": "English", "zh": "简体中文"}
@@ -102,7 +102,7 @@ def main(names: Sequence[str]) -> None:
             book = notebook(chapter, language)
             for count, cell in enumerate((c for c in book.cells if c.cell_type == "code"), start=1):
                 outputs = done[cell.id].outputs
-                cell.outputs = chinese(outputs) if language == "zh" else outputs
+                cell.outputs = words.chinese(outputs) if language == "zh" else outputs
                 cell.execution_count = count
                 for output in cell.outputs:
                     if "execution_count" in output:

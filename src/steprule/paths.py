@@ -65,6 +65,17 @@ class Trace(Shown):
         return told if noise is None else told + noise
 
     @property
+    def step_sizes(self) -> Array:
+        """[steps, 2]: each step over its gradient, the learning rate with which plain descent would make it; not finite where
+        the gradient is 0.
+
+        >>> trace("sgd", lr=0.4).step_sizes[0]
+        array([0.4, 0.4])
+        """
+        with np.errstate(all="ignore"):
+            return np.asarray(-np.diff(self.points, axis=0) / self.gradients)
+
+    @property
     def diverged_at(self) -> int | None:
         """The first step at which a coordinate or the value is not finite; None if there is none."""
         finite = np.isfinite(self.points).all(axis=1) & np.isfinite(self.values)

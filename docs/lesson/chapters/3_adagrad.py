@@ -28,10 +28,7 @@ walks = {
     "AdaGrad": steprule.trace("adagrad_eps_inside", **settings),
     "RMSProp": steprule.trace("rmsprop_eps_inside", **settings),
 }
-# In x: how far a step goes for its gradient.
-sizes = {
-    name: -np.diff(w.points[:, 0]) / w.gradients[:, 0] for name, w in walks.items()
-}
+sizes = {name: w.step_sizes[:, 0] for name, w in walks.items()}  # in x
 divisors = {name: (0.4 / size) ** 2 for name, size in sizes.items()}
 t = np.arange(1, 501)
 

@@ -108,7 +108,7 @@ def where(graph: Graph) -> list[tuple[str, str, str]]:
     printer = _Latex(graph)
     rows = [(r"\theta", "p", "parameter"), ("g_t", "g", "gradient")]
     rows += [
-        (printer.letters[s.name], s.name, f"state, starts at {s.starts}")
+        (printer.letters[s.name], s.name, f"state, {'' if s.absent_at_first else 'starts at '}{s.starts}")
         for s in graph.rule.slots
         if s.name in graph.inputs
     ]
@@ -402,8 +402,8 @@ class _Latex(_Printer):
         op = node.op
         if op == "mul" and (square := self.square(args)):
             return square
-        if op == "mul" and any(type(a) is int and a == 1 for a in args):
-            return self.show(args[1] if type(args[0]) is int and args[0] == 1 else args[0], PRODUCT)
+        if op == "mul" and (factors := [a for a in args if isinstance(a, Node) or a != 1]) and len(factors) == 1:
+            return self.show(factors[0], PRODUCT)  # a factor 1 is not written
         if op == "lerp":
             return self.weighted(*args)
         if op == "where" and args[1:] == (1.0, 0.0):

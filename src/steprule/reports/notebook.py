@@ -28,7 +28,7 @@ from steprule.problems import surfaces
 from steprule.races import Race
 from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
-from steprule.reports import themed
+from steprule.reports import race_charts, themed
 from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, paths, stack
 from steprule.reports.paths import note
 from steprule.reports.race_charts import LOOK
@@ -39,6 +39,8 @@ from steprule.rules.rule import Rule
 from steprule.sweeps import Sweep
 from steprule.training import Run
 
+NARROW = 3.6
+"""Inches of a picture of one panel in small type: as wide as a phone its type can be read."""
 LARGEST_SVG = 250_000  # bytes
 
 
@@ -110,7 +112,8 @@ def figure(*panels: Panel, says: str, playground: str = "") -> Picture:
     Raises `InputError` where there is no panel.
     """
     link = ""
-    if playground and (walks := [t for panel in panels for t in panel.traces]):
+    walks = list({id(t): t for panel in panels for t in panel.traces}.values())
+    if playground and walks:
         where = escape(f"{playground}#{address(walks)}")
         link = f'<p><a href="{where}">Walk these paths in the playground</a></p>'
     return _picture(stack(*panels), says, says, link)
@@ -120,14 +123,20 @@ def _written(rule: Rule, settings: Any) -> tuple[str, str, str]:
     """A rule's formula: (Markdown with its letters and paper, the code's names, LaTeX)."""
     whole = for_training(rule)
     bound = whole.bind(settings)
-    graph = variant_of(
-        with_numbers(whole, {n: v for n, v in settings.items() if not whole.setting(n).switches}), bound
-    ).graph()
+    numbers = {n: bound[n] for n in settings if n in bound and not whole.setting(n).switches}
+    graph = variant_of(with_numbers(whole, numbers), bound).graph()
     lines = " \\\\\n".join(re.sub(r" (=|\\leftarrow) ", r" &\1 ", line, count=1) for line in formula.latex(graph))
     latex = f"$$\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n$$"
     rows = [f"| ${letter}$ | `{name}` | {meaning} |" for letter, name, meaning in formula.where(graph)]
     letters = "\n".join(["| letter | in code | meaning |", "|---|---|---|", *rows])
-    return f"{latex}\n\n{letters}", formula.text(graph), latex
+    # A step without a state is older than the paper that its variants come from.
+    states = any(s.name in graph.inputs for s in rule.slots)
+    paper = (
+        f"\n\n[{rule.paper.title}]({rule.paper.url}). {rule.paper.authors}, {rule.paper.year}"
+        if rule.paper and states
+        else ""
+    )
+    return f"{latex}\n\n{letters}{paper}", formula.text(graph), latex
 
 
 def html(result: Any) -> str:
@@ -178,8 +187,7 @@ def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
         data, kind = buffer.getvalue(), "png"
-    width = min(480, round(96 * drawn.get_figwidth()))
-    look = f"width:100%;max-width:{width if drawn.get_figwidth() <= WIDTH else round(96 * drawn.get_figwidth())}px"
+    look = f"width:100%;max-width:{96 * max(WIDTH, drawn.get_figwidth()):.0f}px"
     return f'<img style="{look}" alt="{escape(said)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 
@@ -242,7 +250,10 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
 
 @_figure.register
 def _(result: Race, results: Sequence[Race]) -> Figure:
-    return race_charts.standings(result)
+    drawn = race_charts.standings(result)
+    if len(drawn.axes) == 1:
+        drawn.set_size_inches(NARROW, drawn.get_figheight())
+    return drawn
 
 
 @_figure.register

@@ -116,7 +116,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
     for k, (trace, style) in enumerate(zip(traces, styles, strict=True)):
         # Where paths coincide, the earlier, wider one shows at the border and between the dashes of the later.
         width = 1.7 + min(0.8, 4 / len(traces)) * (len(traces) - 1 - k)
-        heights = _within(above_minimum(trace, surface), top)
+        heights = within(above_minimum(trace, surface), top)
         few = trace.steps <= 60
         path = _line(
             plane, trace.points[:, 0], trace.points[:, 1], style, width, note(trace, surface, traces), markers=few
@@ -156,7 +156,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
     return figure, artists
 
 
-def _within(heights: Array, top: float) -> Array:
+def within(heights: Array, top: float) -> Array:
     """Heights up to the first above `top`, which is brought there; nan from then on."""
     over = np.flatnonzero(~(heights <= top))
     if not len(over):
