@@ -40,9 +40,9 @@ needed = {
 }
 figure(
     curves(
-        "steps to the middle of the same way",
+        "steps to the same place, by the unit of x",
         {name: (units, steps) for name, steps in needed.items()},
-        x="units of x per metre",
+        x="units of x per metre (10: decimetres)",
         log="xy",
         marks=True,
         height=3.0,

@@ -105,7 +105,7 @@ def paths(walks: Mapping[str, Trace], *, height: float = 2.6) -> Panel:
         axes.plot(*traces[0].points[0], "o", mfc="none", mec="black", ms=9, mew=1.8, label="start", ls="none", zorder=6)
         stars = np.array(surface.minima)
         if len(stars):
-            axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=13, label="minimum", ls="none", zorder=4)
+            axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none", zorder=4)
         axes.set(xlim=part[0], ylim=part[1], xlabel="x")
         axes.set_ylabel("y", rotation=0, va="center")
 
@@ -170,7 +170,7 @@ def curves(
             else:
                 axis.set_major_locator(MaxNLocator(5, integer=side == "x" and x in COUNTS))
         if laws:
-            axes.margins(y=0.18)  # room for what is written on them
+            axes.margins(y=0.3)  # room for what is written on them
         axes.set_title(title)
         axes.set_xlabel(x)
         axes.grid(alpha=0.3)
