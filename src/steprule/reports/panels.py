@@ -107,7 +107,7 @@ def paths(walks: Mapping[str, Trace], *, height: float = 2.6) -> Panel:
         if len(stars):
             axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none", zorder=4)
         axes.set(xlim=part[0], ylim=part[1], xlabel="x")
-        axes.set_ylabel("y", rotation=0, va="center")
+        axes.set_ylabel("y", rotation=0, va="center", labelpad=8)
 
     return Panel(draw, list(walks), height, traces)
 
