@@ -128,7 +128,7 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     depth = page.file.dest_uri.count("/")
     if page.file.src_uri.startswith("lesson/zh/"):
         output = output.replace('<html lang="en"', '<html lang="zh-Hans"', 1)
-        output = output.replace(FOLD["en"]["contents"], FOLD["zh"]["contents"])
+        output = output.replace(WORDS["en"]["contents"], WORDS["zh"]["contents"])
     return output.replace("https://unpkg.com/iframe-worker/shim", f"{'../' * depth}search-shim.js")
 
 
@@ -271,9 +271,14 @@ def speed(rule: Rule) -> str:
     )  # fmt: skip
 
 
-FOLD = {
-    "en": {"solution": "Solution {}", "lead": "The code of this picture", "contents": "Table of contents"},
-    "zh": {"solution": "解答 {}", "lead": "这幅图的代码", "contents": "目录"},
+WORDS = {
+    "en": {
+        "solution": "Solution {}",
+        "lead": "The code of this picture",
+        "contents": "Table of contents",
+        "notebook": "notebook",
+    },
+    "zh": {"solution": "解答 {}", "lead": "这幅图的代码", "contents": "目录", "notebook": "笔记本"},
 }
 
 
@@ -281,7 +286,7 @@ def chapter_page(text: str, language: str, name: str) -> str:
     """A notebook as a page: text, code, outputs; solutions fold, figures are part of the page."""
     book = nbformat.reads(text, as_version=4)
     other = {"en": ("zh", "简体中文"), "zh": ("en", "English")}[language]
-    head = f"[{other[1]}](../{other[0]}/{name.removesuffix('.ipynb')}.md) · [notebook]({name})"
+    head = f"[{other[1]}](../{other[0]}/{name.removesuffix('.ipynb')}.md) · [{WORDS[language]['notebook']}]({name})"
     solutions = 0
     title = next(c.source for c in book.cells if c.cell_type == "markdown").splitlines()[0].removeprefix("# ")
     parts = [f"---\ntitle: {title}\n---", head]
@@ -294,9 +299,9 @@ def chapter_page(text: str, language: str, name: str) -> str:
         code, shown = f"```python\n{cell.source}\n```", list(filter(None, map(output_shown, cell.outputs)))
         if "solution" in (tags := cell.metadata.get("tags", [])):
             solutions += 1
-            parts.append(folded(FOLD[language]["solution"].format(solutions), code, *shown))
+            parts.append(folded(WORDS[language]["solution"].format(solutions), code, *shown))
         elif "lead" in tags:
-            parts += [*shown, folded(FOLD[language]["lead"], code)]
+            parts += [*shown, folded(WORDS[language]["lead"], code)]
         else:
             parts += [code, *shown]
     # What neighbours() of the lesson's build.py wrote for a notebook.

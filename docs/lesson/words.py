@@ -150,10 +150,10 @@ SAID = {
     "Three of the four settings end below 0.26; nn.Linear's weights with epsilon 1e-6 end far above, with "
     "a wide spread.": ("四种设置中有三种低于 0.26；nn.Linear 的权重配上 epsilon 1e-6 远高于它们，散布也很宽。"),
     "Both averages start at zero and need ten and thousands of steps to reach 1; corrected they are 1 at "
-    "once. Their ratio, the step, is at first three to six times too long without correction; Adam's is one "
+    "once. Their ratio, the step, is at first 3.2 to 6.6 times too long without correction; Adam's is one "
     "learning rate from the first step on.": (
         "两个平均都从零开始，分别需要几十步和几千步才达到 1；修正之后一开始就是 1。没有修正时，两者之比即步子，"
-        "起初长三到六倍；Adam 的步子从第一步起就是一个学习率。"
+        "起初长到 3.2 至 6.6 倍；Adam 的步子从第一步起就是一个学习率。"
     ),
     "In ten steps at learning rate 0.1 Adam goes one unit in each coordinate, without correction it goes several.": (
         "学习率 0.1 走十步，Adam 在每个坐标走一个单位，没有修正则走好几个单位。"

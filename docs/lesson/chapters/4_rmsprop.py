@@ -58,6 +58,7 @@ remembered, faded = (
 assert round(remembered[29]) == round(remembered[-1]) == 55
 assert 9.5 < faded[29] < 10
 assert 1 < faded[-1] < 1.1
+assert 1.4 < faded[70] < 1.6
 # %% [en]
 # The gradient is 10 for thirty steps and then 1. RMSProp's divisor follows it down, with a delay of some forty steps. AdaGrad's stays
 # at 55 for good.
