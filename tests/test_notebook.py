@@ -89,6 +89,9 @@ def test_several_in_one_picture() -> None:
     shown = show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4))
     assert shown.svg.startswith("<svg")
     assert "adam  lr 0.4" in shown.svg
+    noisy = show(steprule.paths.tuned_trace("adam", "noisy_ravine", seed=3)).svg
+    assert ">noisy ravine, gradient noise 1, seed 3<" in noisy
+    assert ">value above the minimum, at its best learning rate here<" in noisy
     assert 'alt="sgd on quadratic, 20 steps: lr=0.4; adam on quadratic, 20 steps: lr=0.4' in shown._repr_html_()
     assert picture(shown._repr_html_()) == ("svg+xml", shown.svg.encode())
     runs = show(steprule.train("sgd", lr=0.05), steprule.train(torch.optim.SGD, lr=0.05))

@@ -217,6 +217,7 @@ def _each_cell(markdown: str) -> str:
 
 
 def _page(html: str) -> str:
+    html = html.replace("play.html#", "play.html#lang=zh&amp;")
     html = re.sub(r'(src="data:image/svg\+xml;base64,)([^"]+)"', _image, html)
     html = re.sub(r'( alt=")([^"]*)"', lambda m: f'{m[1]}{_escaped(said, m[2])}"', html)
     return re.sub(r">([^<>]*[A-Za-z]{2}[^<>]*)<", lambda m: f">{_escaped(said, m[1])}<", html)

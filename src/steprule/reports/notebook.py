@@ -30,7 +30,7 @@ from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
 from steprule.reports import race_charts, themed
 from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, paths, stack
-from steprule.reports.paths import note
+from steprule.reports.paths import ground, note, what_is_compared
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import style_of
 from steprule.rules.lesson import with_numbers
@@ -199,9 +199,10 @@ def _figure(result: Any, results: Sequence[Any]) -> Figure:
 
 @_figure.register
 def _(result: Trace, results: Sequence[Trace]) -> Figure:
-    ground = surfaces.get(result.surface)
-    walks = {note(t, ground, results): t for t in results}
-    return stack(paths(walks), heights(walks))
+    walks = {note(t, surfaces.get(t.surface), results): t for t in results}
+    compared = what_is_compared(results) if all(t.tuned for t in results) else ""
+    title = ", ".join(filter(None, ["value above the minimum", compared]))
+    return stack(paths(walks, title=ground(result)), heights(walks, title=title))
 
 
 @_figure.register

@@ -87,7 +87,7 @@ def stack(*panels: Panel) -> Figure:
     return drawn
 
 
-def paths(walks: Mapping[str, Trace], *, height: float = 2.6) -> Panel:
+def paths(walks: Mapping[str, Trace], *, title: str = "", height: float = 2.6) -> Panel:
     """The ways of `walks`, each under its label, over the contours of their surface, with start and minimum."""
     surface, traces = _one_surface(walks), list(walks.values())
 
@@ -106,7 +106,7 @@ def paths(walks: Mapping[str, Trace], *, height: float = 2.6) -> Panel:
         stars = np.array(surface.minima)
         if len(stars):
             axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none", zorder=4)
-        axes.set(xlim=part[0], ylim=part[1], xlabel="x")
+        axes.set(xlim=part[0], ylim=part[1], xlabel="x", title=title)
         axes.set_ylabel("y", rotation=0, va="center", labelpad=8)
 
     return Panel(draw, list(walks), height, traces)
@@ -178,13 +178,13 @@ def curves(
     return Panel(draw, list(lines), height)
 
 
-def heights(walks: Mapping[str, Trace], *, height: float = 1.75) -> Panel:
+def heights(walks: Mapping[str, Trace], *, title: str = "value above the minimum", height: float = 1.75) -> Panel:
     """The value above the least one at each step, on a logarithmic axis."""
     ground = _one_surface(walks)
     above = {label: above_minimum(t, ground) for label, t in walks.items()}
     top = HIGHEST * max(height_[0] for height_ in above.values())
     lines = {label: (np.arange(len(height_)), within(height_, top)) for label, height_ in above.items()}
-    return replace(curves("value above the minimum", lines, log="y", height=height), traces=list(walks.values()))
+    return replace(curves(title, lines, log="y", height=height), traces=list(walks.values()))
 
 
 def address(traces: Sequence[Trace]) -> str:
