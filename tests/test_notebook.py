@@ -91,7 +91,9 @@ def test_several_in_one_picture() -> None:
     assert "adam  lr 0.4" in shown.svg
     noisy = show(steprule.paths.tuned_trace("adam", "noisy_ravine", seed=3)).svg
     assert ">noisy ravine, gradient noise 1, seed 3<" in noisy
-    assert ">value above the minimum, at its best learning rate here<" in noisy
+    assert ">at its best learning rate here<" in noisy
+    long = show(steprule.trace("sgd", "x^2/10 + y^2/100 + x^2/1000 + y^2/10000 + x^4/1e5", lr=0.1)).svg
+    assert ">x^2/10 + y^2/100 + x^2/1000 + y^2/10000 + x^4…<" in long
     assert 'alt="sgd on quadratic, 20 steps: lr=0.4; adam on quadratic, 20 steps: lr=0.4' in shown._repr_html_()
     assert picture(shown._repr_html_()) == ("svg+xml", shown.svg.encode())
     runs = show(steprule.train("sgd", lr=0.05), steprule.train(torch.optim.SGD, lr=0.05))

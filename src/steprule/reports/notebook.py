@@ -41,6 +41,7 @@ from steprule.training import Run
 
 NARROW = 3.6
 """Inches of a picture of one panel in small type: as wide as a phone its type can be read."""
+LONGEST_TITLE = 46
 LARGEST_SVG = 250_000  # bytes
 
 
@@ -201,8 +202,8 @@ def _figure(result: Any, results: Sequence[Any]) -> Figure:
 def _(result: Trace, results: Sequence[Trace]) -> Figure:
     walks = {note(t, surfaces.get(t.surface), results): t for t in results}
     compared = what_is_compared(results) if all(t.tuned for t in results) else ""
-    title = ", ".join(filter(None, ["value above the minimum", compared]))
-    return stack(paths(walks, title=ground(result)), heights(walks, title=title))
+    title = "\n".join(filter(None, ["value above the minimum", compared]))
+    return stack(paths(walks, title=_cut(ground(result))), heights(walks, title=title))
 
 
 @_figure.register
@@ -215,6 +216,11 @@ def _(result: Run, results: Sequence[Run]) -> Figure:
         for run in results
     }
     return stack(curves("loss on all training samples", lines, x="samples seen", height=2.2))
+
+
+def _cut(title: str) -> str:
+    """A title as long as a figure is wide."""
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
 
 
 def _set_apart(run: Run, results: Sequence[Run]) -> list[str]:
