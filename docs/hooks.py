@@ -9,6 +9,7 @@ come from rules, by `{{ formula NAME }}`. Broken links fail by mkdocs's own stri
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import re
@@ -34,7 +35,7 @@ from steprule.compiler.graph import trace as graph_of
 from steprule.paths import best_rate, trace
 from steprule.problems import surfaces
 from steprule.reports import paths as pictures
-from steprule.reports.document import mathml
+from steprule.reports.document import font, mathml
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
@@ -139,6 +140,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in MICRORULE:  # to download; what the site leaves out by its ending is told apart here
         add(f"lesson/{path.name}", path.read_bytes(), InclusionLevel.INCLUDED)
     links = {"lesson": "lesson/en/1_gradient_descent.html", "docs": "index.html", "race": "race.html"}
+    if made := files.get_file_from_path("play.html"):
+        files.remove(made)  # which `steprule play --out docs/play.html` wrote, for a clone's notebooks
+    add("fonts/rule-math.woff2", font())
     add("play.html", play.page(links=links))
     return files
 
@@ -148,6 +152,7 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     depth = page.file.dest_uri.count("/")
     if page.file.src_uri.startswith("lesson/zh/"):
         output = output.replace('<html lang="en"', '<html lang="zh-Hans"', 1)
+        output = output.replace(WORDS["en"]["contents"], WORDS["zh"]["contents"])
     return output.replace("https://unpkg.com/iframe-worker/shim", f"{'../' * depth}search-shim.js")
 
 
@@ -290,24 +295,80 @@ def speed(rule: Rule) -> str:
     )  # fmt: skip
 
 
+WORDS = {
+    "en": {
+        "solution": "Solution {}",
+        "lead": "The code of this picture",
+        "contents": "Table of contents",
+        "notebook": "notebook",
+    },
+    "zh": {"solution": "解答 {}", "lead": "这幅图的代码", "contents": "目录", "notebook": "笔记本"},
+}
+
+
 def chapter_page(text: str, language: str, name: str) -> str:
-    """A notebook as a page: text, code, outputs."""
+    """A notebook as a page: text, code, outputs; solutions fold, figures are part of the page."""
     book = nbformat.reads(text, as_version=4)
     other = {"en": ("zh", "简体中文"), "zh": ("en", "English")}[language]
-    parts = [f"[{other[1]}](../{other[0]}/{name.removesuffix('.ipynb')}.md) · [notebook]({name})"]
+    head = f"[{other[1]}](../{other[0]}/{name.removesuffix('.ipynb')}.md) · [{WORDS[language]['notebook']}]({name})"
+    solutions = 0
+    title = next(c.source for c in book.cells if c.cell_type == "markdown").splitlines()[0].removeprefix("# ")
+    parts = [f"---\ntitle: {title}\n---", head]
     for cell in book.cells:
         if cell.cell_type == "markdown":
             if typed := step_formula(cell.source):
                 raise PluginError(f"{name}: a rule's formula that was typed: {typed!r}; print it by show(rule)")
-            parts.append(re.sub(r"\$([^$\n]+)\$(?=([，。；：？、）]?))", inline, cell.source))
+            parts.append(with_formulas(cell.source))
             continue
-        parts.append(f"```python\n{cell.source}\n```")
-        for output in cell.outputs:
-            if output.output_type == "stream":
-                parts.append(f"```text\n{output.text.rstrip()}\n```")
-            elif shown := output.get("data", {}).get("text/html"):
-                parts.append(f'<div class="cell-output" markdown="0">{flat(shown)}</div>')
+        code, shown = f"```python\n{cell.source}\n```", list(filter(None, map(output_shown, cell.outputs)))
+        if "solution" in (tags := cell.metadata.get("tags", [])):
+            solutions += 1
+            parts.append(folded(WORDS[language]["solution"].format(solutions), code, *shown))
+        elif "lead" in tags:
+            parts += [*shown, folded(WORDS[language]["lead"], code)]
+        else:
+            parts += [code, *shown]
+    # What neighbours() of the lesson's build.py wrote for a notebook.
+    parts[-1] = parts[-1].replace(".ipynb)", ".md)")
     return "\n\n".join(parts)
+
+
+def folded(summary: str, *parts: str) -> str:
+    """What a reader unfolds."""
+    return "\n\n".join([f'<details markdown="1">\n<summary>{summary}</summary>', *parts, "</details>"])
+
+
+def output_shown(output: Any) -> str:
+    """An output as Markdown; nothing for what a page does not show."""
+    data = output.get("data", {})
+    if output.output_type == "stream":
+        return f"```text\n{output.text.rstrip()}\n```"
+    if "text/markdown" in data:
+        return with_formulas(data["text/markdown"])
+    return (
+        f'<div class="cell-output" markdown="0">{flat(drawn(data["text/html"]))}</div>' if "text/html" in data else ""
+    )
+
+
+def with_formulas(markdown: str) -> str:
+    """Markdown with its LaTeX as MathML: `$$` formulas a line a statement, `$` formulas in their sentence."""
+    lines = re.sub(r"\$\$\n\\begin\{aligned\}\n(.*?)\n\\end\{aligned\}\n\$\$", statements, markdown, flags=re.DOTALL)
+    return re.sub(r"\$([^$\n]+)\$(?=([，。；：？、）]?))", inline, lines)
+
+
+def statements(found: re.Match[str]) -> str:
+    """The lines of a rule's formula."""
+    shown = "".join(f"<div>{mathml(line.replace(' &', ' '))}</div>" for line in found[1].split(" \\\\\n"))
+    return f'<div class="rule-formula" markdown="0">{shown}</div>'
+
+
+def drawn(html: str) -> str:
+    """HTML with its SVG images as elements of the page, whose colours they then follow."""
+    return re.sub(
+        r'<img style="([^"]*)"[^>]*src="data:image/svg\+xml;base64,([^"]+)"[^>]*>',
+        lambda m: base64.b64decode(m[2]).decode().replace("<svg ", f'<svg style="{m[1]}" ', 1),
+        html,
+    )
 
 
 def inline(found: re.Match[str]) -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import base64
 import pickle
 import re
-from html import unescape
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import steprule
 from steprule import rules
-from steprule.errors import InputTypeError, StepruleError
+from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import Rate
 from steprule.races.as_given import TUTORIAL, compare
-from steprule.reports.notebook import apart, show
+from steprule.reports.notebook import apart, figure, show
+from steprule.reports.panels import address, curves, heights, paths
+from steprule.reports.themed import DARK
 from steprule.rules.parts import composed
 from steprule.shown import sparkline
 
@@ -90,26 +90,91 @@ def test_what_diverged_shows_itself() -> None:
 
 def test_a_rules_variant_shows_its_formula() -> None:
     plain, rolling = show(steprule.rules.sgd), show(steprule.rules.sgd, momentum=0.5)
-    assert "<math" in plain._repr_html_()
-    assert "μ" not in unescape(plain._repr_html_())
-    assert "μ" in unescape(rolling._repr_html_())
+    assert r"\theta_{t} &= \theta_{t-1} - \eta \, g_{t}" in plain._repr_latex_()
+    assert r"\mu" not in plain._repr_markdown_()
+    assert r"| $\mu$ | `momentum` | momentum |" in rolling._repr_markdown_()
+    assert repr(rolling).endswith("p = p - lr * momentum_buffer")
+    # A number that chooses no variant is written, a factor 1 is not.
+    printed = show(rules.adadelta, lr=1)._repr_latex_()
+    assert r"\theta_{t} &= \theta_{t-1} - \delta_{t}" in printed
+    assert r"\eta" not in printed
+    assert r"0.5 \, \delta_{t}" in show(rules.adadelta, lr=0.5)._repr_latex_()
+    assert r"- \eta \, \delta_{t}" in show(rules.adadelta)._repr_latex_()
     with pytest.raises(InputTypeError, match="settings for a rule alone"):
         show(steprule.trace("sgd", lr=0.4), momentum=0.5)
 
 
-def test_several_in_one_picture(tmp_path: Any) -> None:
+def test_several_in_one_picture() -> None:
     shown = show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4))
     assert shown.svg.startswith("<svg")
     assert "adam  lr 0.4" in shown.svg
+    noisy = show(steprule.paths.tuned_trace("adam", "noisy_ravine", seed=3)).svg
+    assert ">noisy ravine, gradient noise 1, seed 3<" in noisy
+    assert ">at its best learning rate here<" in noisy
+    long = show(steprule.trace("sgd", "x^2/10 + y^2/100 + x^2/1000 + y^2/10000 + x^4/1e5", lr=0.1)).svg
+    assert ">x^2/10 + y^2/100 + x^2/1000 + y^2/10000 + x^4…<" in long
     assert 'alt="sgd on quadratic, 20 steps: lr=0.4; adam on quadratic, 20 steps: lr=0.4' in shown._repr_html_()
-    kind, data = picture(shown._repr_html_())
-    assert kind == "png"  # filled contours
-    (tmp_path / "a.png").write_bytes(data)
-    with Image.open(tmp_path / "a.png") as image:
-        assert image.width > 1000
+    assert picture(shown._repr_html_()) == ("svg+xml", shown.svg.encode())
     runs = show(steprule.train("sgd", lr=0.05), steprule.train(torch.optim.SGD, lr=0.05))
     assert "torch.optim.SGD" in runs.svg
-    assert "<math" in show(rules.adam)._repr_html_()
+
+
+def test_a_figure_follows_the_page_and_leads_to_the_playground() -> None:
+    """Text is text, no size below 11 points at a phone's width, every colour has its dark one; the address is the paths' state."""
+    walked = steprule.trace("adam", "noisy_ravine", lr=0.3, steps=30, seed=4, amsgrad=True)
+    other = steprule.trace("sgd", "noisy_ravine", lr=0.02, steps=30, seed=4)
+    rows = {"Adam": [1.0, 0.1, 1e-6], "sgd, 100 < 200 & more": ([1, 10, 300], [1, 2, 3])}
+    drawn = figure(
+        paths({"Adam": walked, "plain": other}),
+        heights({"Adam": walked}),
+        curves("a title", rows, log="xy", guides={"a law": ([1, 9], [0.1, 0.1])}),
+        says='what "it" says',
+        playground="play.html",
+    )
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn.svg)
+    assert {"Adam", "sgd, 100 &lt; 200 &amp; more", "a title", "a law", "start", "minimum", "step"} <= set(texts)
+    assert 'aria-label="what &quot;it&quot; says"' in drawn.svg
+    assert min(float(size) for size in re.findall(r"font-size: ([\d.]+)px", drawn.svg)) >= 11
+    assert "font:" not in drawn.svg, "the page's font"
+    colours = re.sub(
+        r"light-dark\([^)]*\)", "", re.sub(r"(fill|stroke): (#\w+); \1: light-dark", r"\1: light-dark", drawn.svg)
+    )
+    left = set(re.findall(r"#[0-9a-f]{6}\b", colours))
+    assert left <= {"#1b1b1b", "#ececec", *(light for light, dark in DARK.items() if light == dark)}
+    assert (
+        'href="play.html#rule=adam,lr=0.3,amsgrad=true&amp;rule=sgd,lr=0.02&amp;surface=noisy_ravine&amp;start=-5,2&amp;'
+        'steps=30&amp;seed=4"' in drawn.html
+    )
+    formula = steprule.trace("sgd", "x^2/10 + y^2", (1.5, -2.0), 7, lr=0.1, noise=0.5)
+    assert address([formula]) == "rule=sgd,lr=0.1&surface=x%5E2%2F10%20%2B%20y%5E2&start=1.5,-2&steps=7&noise=0.5"
+
+
+@pytest.mark.parametrize(("surface", "settings"), [
+    ("rosenbrock", {"lr": 9.0, "steps": 60}),  # diverges
+    ("-x^2", {"lr": 0.1}),  # without a lowest point
+    ("log(x)", {"start": (1.0, 1.0)}),  # not defined everywhere
+])  # fmt: skip
+def test_strange_ground_is_drawn(surface: str, settings: dict[str, Any]) -> None:
+    walked = steprule.trace("sgd", surface, **settings)
+    labels = {f"{k} $own$ label, by no method": walked for k in range(9)}
+    drawn = figure(paths(labels), heights(labels), says="strange ground")
+    assert "8 $own$ label, by no method" in drawn.svg
+
+
+def test_panels_that_cannot_be() -> None:
+    for bad in (([1, 2], [1, 2, 3]), [[1, 2]], 3.0, ([[1]], [1])):
+        with pytest.raises(InputError, match=r"line 'a': expected numbers y \[n\]"):
+            curves("title", {"a": bad})
+    with pytest.raises(InputError, match="log: expected"):
+        curves("title", {"a": [1]}, log="z")
+    with pytest.raises(InputError, match="one start"):
+        address([steprule.trace("sgd", steps=3), steprule.trace("sgd", steps=4)])
+    with pytest.raises(InputError, match="one panel or more, got none"):
+        figure(says="nothing")
+    with pytest.raises(InputError, match="paths on one surface, got beale, quadratic"):
+        paths({"a": steprule.trace("sgd", lr=0.1), "b": steprule.trace("sgd", "beale", lr=1e-3)})
+    with pytest.raises(InputError, match="paths on one surface, got no path"):
+        paths({})
 
 
 def test_what_cannot_be_shown_together() -> None:
@@ -136,7 +201,7 @@ def test_a_step_taken_apart_is_the_step(rule: steprule.Rule, step: int) -> None:
     found = dict(path.anatomy(step))
     assert np.array_equal(found["p"], path.points[step - 1])
     assert np.array_equal(found["new p"], path.points[step])
-    assert f"{found['g'][0]:.6g}" in apart(path, step).html
+    assert f"| {found['g'][0]:.6g} |" in apart(path, step)._repr_markdown_()
 
 
 @pytest.mark.parametrize("step", [0, 11, True, 1.0])

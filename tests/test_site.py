@@ -80,6 +80,23 @@ def test_the_lesson_begins_with_one_file_and_what_it_prints(language: str) -> No
         built.output("nowhere.py")
 
 
+def test_a_chapters_page_leads_with_its_picture() -> None:
+    """Its code, and the solutions, unfold; figures and formulas are elements of the page; the neighbours are linked."""
+    name = "3_adagrad.ipynb"
+    for language, words in (
+        ("en", ("The code of this picture", "Solution 1", "Solution 2")),
+        ("zh", ("这幅图的代码", "解答 1", "解答 2")),
+    ):
+        page = hooks().chapter_page((DOCS / "lesson" / language / name).read_text(encoding="utf-8"), language, name)
+        assert page.startswith("---\ntitle: 3. AdaGrad\n---")
+        assert page.index("<svg ") < page.index("```python") < page.index('class="rule-formula"')
+        assert re.findall("<summary>(.*)</summary>", page) == list(words)
+        assert "<img" not in page
+        assert "$" not in re.sub("```.*?```", "", page, flags=re.DOTALL), "every formula is drawn"
+        assert re.search(r"← \[2\. \w+\]\(2_momentum\.md\) · \[4\. RMSProp\]\(4_rmsprop\.md\) →$", page)
+        assert re.search(r'href="../../play.html#(lang=zh&amp;)?rule=adagrad_eps_inside', page)
+
+
 def test_a_public_name_without_a_docstring_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import steprule
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from steprule import rules
 from steprule.compiler import anatomy, eager
+from steprule.compiler.graph import Graph
 from steprule.compiler.variant import variant_of
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
@@ -54,6 +55,25 @@ class Trace(Shown):
     def steps(self) -> int:
         """How many steps the path has."""
         return len(self.points) - 1
+
+    @property
+    def gradients(self) -> Array:
+        """[steps, 2]: the gradient that each step was told, with its noise."""
+        ground = surfaces.get(self.surface)
+        noise = noise_of(ground, self.steps, self.seed, self.noise)
+        told = ground.gradient(self.points[:-1])
+        return told if noise is None else told + noise
+
+    @property
+    def step_sizes(self) -> Array:
+        """[steps, 2]: each step over its gradient, the learning rate with which plain descent would make it; not finite where
+        the gradient is 0.
+
+        >>> trace("sgd", lr=0.4).step_sizes[0]
+        array([0.4, 0.4])
+        """
+        with np.errstate(all="ignore"):
+            return np.asarray(-np.diff(self.points, axis=0) / self.gradients)
 
     @property
     def diverged_at(self) -> int | None:
@@ -109,22 +129,23 @@ class Trace(Shown):
         >>> dict(trace("adam", lr=0.1).anatomy(1))["m_hat"]
         array([-1., -8.])
         """
+        graph, inputs = self.at_work(step)
+        shown = [(n, inputs[n]) for n in ("p", "g", *(s.name for s in graph.rule.slots)) if n in graph.inputs]
+        return [*shown, *((f"new {k}" if k in inputs else k, v) for k, v in anatomy.values(graph, inputs).items())]
+
+    def at_work(self, step: int) -> tuple[Graph, dict[str, Any]]:
+        """The graph that takes step `step`, from 1, and what goes into it, by the code's names."""
         step = whole("step", step, 1, self.steps)
-        rule = composed(rules.resolve(self.of))
-        ground = surfaces.get(self.surface)
-        noise = noise_of(ground, self.steps, self.seed, self.noise)
+        rule, gradients = composed(rules.resolve(self.of)), self.gradients
         state: eager.State = {}
         with np.errstate(all="ignore"):
             for t in range(1, step + 1):
-                p, g = self.points[t - 1], ground.gradient(self.points[t - 1])
-                g = g if noise is None else g + noise[t - 1]
+                p, g = self.points[t - 1], gradients[t - 1]
                 before, state = state, eager.step(rule, p, g, state, t, self.hypers)[1]
         absent = {s.name for s in rule.slots if s.absent_at_first and before.get(s.name) is None}
         graph = variant_of(rule, self.hypers).graph(frozenset(absent))
         held = {s.name: eager.start(s, p, self.hypers) for s in rule.slots} if step == 1 else before
-        inputs = {**self.hypers, **held, "p": p, "g": g, "t": float(step)}
-        shown = [(n, inputs[n]) for n in ("p", "g", *(s.name for s in rule.slots)) if n in graph.inputs]
-        return [*shown, *((f"new {k}" if k in inputs else k, v) for k, v in anatomy.values(graph, inputs).items())]
+        return graph, {**self.hypers, **held, "p": p, "g": g, "t": float(step)}
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; what is not finite is None."""

@@ -108,7 +108,7 @@ def where(graph: Graph) -> list[tuple[str, str, str]]:
     printer = _Latex(graph)
     rows = [(r"\theta", "p", "parameter"), ("g_t", "g", "gradient")]
     rows += [
-        (printer.letters[s.name], s.name, f"state, starts at {s.starts}")
+        (printer.letters[s.name], s.name, f"state, {'' if s.absent_at_first else 'starts at '}{s.starts}")
         for s in graph.rule.slots
         if s.name in graph.inputs
     ]
@@ -117,6 +117,12 @@ def where(graph: Graph) -> list[tuple[str, str, str]]:
         (printer.letters[h.name], h.name, h.meaning) for h in graph.rule.hypers if graph.inputs.get(h.name) in live
     ]
     return rows
+
+
+def inputs(graph: Graph) -> dict[str, str]:
+    """What goes into a step, by the code's names, as LaTeX, each with its index t-1 or t."""
+    printer = _Latex(graph)
+    return {name: printer.name(node) for name, node in graph.inputs.items()}
 
 
 def parts(graph: Graph) -> list[tuple[Node, str, str, str]]:
@@ -377,7 +383,7 @@ class _Latex(_Printer):
     def square(self, args: tuple[Arg, ...]) -> str:
         """x * x and (a * x) * x as a paper prints them, with x squared; empty for any other product."""
         left, x = args
-        base = f"{{{self.show(x, POWER, right=True)}}}^{{2}}"
+        base = _raised(self.show(x, POWER, right=True), "2")
         if left is x:
             return base
         if isinstance(left, Node) and left.op == "mul" and left not in self.statements and left.args[1] is x:
@@ -396,20 +402,35 @@ class _Latex(_Printer):
         op = node.op
         if op == "mul" and (square := self.square(args)):
             return square
+        if op == "mul" and (factors := [a for a in args if isinstance(a, Node) or a != 1]) and len(factors) == 1:
+            return self.show(factors[0], PRODUCT)  # a factor 1 is not written
         if op == "lerp":
             return self.weighted(*args)
         if op == "where" and args[1:] == (1.0, 0.0):
             return rf"\mathbf{{1}}\left[{self.show(args[0], 0)}\right]"
+        if op == "where":
+            return self.cases(args)
         row = OPERATIONS[op]
         if row.sign and len(args) == 1:
             return (row.latex or f"{row.sign}{{0}}").format(self.show(args[0], row.strength))
         if op == "pow":
-            return row.latex.format(self.show(args[0], POWER, right=True), self.show(args[1], 0))
+            return _raised(self.show(args[0], POWER, right=True), self.show(args[1], 0))
         if row.sign and (not row.latex or row.latex.startswith("{0}")):
             return self.infix(row, args)
         if "{0}" in row.latex:  # which encloses its operands
             return row.latex.format(*(self.show(a, 0) for a in args))
         return rf"{row.latex.format()}\left({', '.join(self.show(a, 0) for a in args)}\right)"
+
+    def cases(self, args: tuple[Arg, ...]) -> str:
+        """A choice in one brace: conditions that lead to the same `otherwise` stand in one line."""
+        conditions, (chosen, other) = [args[0]], args[1:]
+        while (
+            isinstance(chosen, Node) and chosen.op == "where" and chosen not in self.called and chosen.args[2] == other
+        ):
+            conditions.append(chosen.args[0])
+            chosen = chosen.args[1]
+        when = r" \text{ and } ".join(self.show(c, 0) for c in conditions)
+        return OPERATIONS["where"].latex.format(when, self.show(chosen, 0), self.show(other, 0))
 
     def infix(self, row: Operation, args: tuple[Arg, ...]) -> str:
         """Two operands with the sign between them."""
@@ -419,6 +440,15 @@ class _Latex(_Printer):
         by_number = row.name == "mul" and right[0].isdigit()
         template = r"{0} \cdot {1}" if by_number else row.latex or f"{{0}} {row.sign} {{1}}"
         return template.format(left, right)
+
+
+def _raised(base: str, power: str) -> str:
+    r"""A power; a letter with an index carries both beside itself, one above the other.
+
+    >>> _raised("g_{t}", "2"), _raised(r"\beta_{1}", "t"), _raised(r"\hat{m}_{t}", "2")
+    ('g_{t}^{2}', '\\beta_{1}^{t}', '{\\hat{m}_{t}}^{2}')
+    """
+    return f"{base}^{{{power}}}" if re.fullmatch(r"\\?[a-zA-Z]+_\{[^{}]*\}", base) else f"{{{base}}}^{{{power}}}"
 
 
 def _primed(left: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib import resources
 from typing import Any
 
 import latex2mathml.converter
@@ -18,8 +20,17 @@ def document(title: str, body: str, script: str = "") -> str:
     """A whole page, as text."""
     code = f"<script>{script}</script>" if script else ""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{code}'
-    head = f"<head><title>{escape(title)}</title>{head}<style>{_CSS}</style></head>"
+    face = ""
+    if "<math" in body:
+        data = base64.b64encode(font()).decode()
+        face = f'@font-face{{font-family:"Rule Math";src:url(data:font/woff2;base64,{data}) format("woff2")}}'
+    head = f"<head><title>{escape(title)}</title>{head}<style>{face}{_CSS}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}<body><main>{body}</main></body></html>\n'
+
+
+def font() -> bytes:
+    """The formulas' font as WOFF2: a browser stretches roots, hats and braces by its table of mathematics."""
+    return (resources.files("steprule.reports") / "fonts" / "rule-math.woff2").read_bytes()
 
 
 def mathml(latex: str) -> str:
@@ -82,7 +93,7 @@ th:first-child,td:last-child{text-align:left}thead th{color:#555;font-weight:600
 .swatch{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.5em}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:1rem}
 .card{border:1px solid #ddd;border-radius:8px;padding:.9rem 1rem;overflow-x:auto}
-.maths div{margin:.35rem 0}math{font-size:1.08rem}
+.maths div{margin:.35rem 0}math{font-family:"Rule Math",math;font-size:1.12rem}math mtd[columnalign=left]{text-align:left}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem .9rem;margin:.5rem 0;font-size:.92rem}
 dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:#555}
 @media(max-width:560px){.facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}}

@@ -1,36 +1,48 @@
 """What a notebook's cell shows: results as pictures, rules as formulas, a step taken apart as a table.
 
-`show(a, b, ...)` puts results of one kind into one picture; a result alone shows itself.
+`show(a, b, ...)` puts results of one kind into one picture; a result alone shows itself. Formulas and tables are Markdown
+with LaTeX, which every notebook draws, trusted or not; pictures are SVG.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from functools import singledispatch
 from html import escape
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from steprule.compiler import anatomy, formula
+from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
 from steprule.paths import Trace
+from steprule.problems import surfaces
 from steprule.races import Race
 from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
-from steprule.reports import paths as path_pictures
-from steprule.reports import race_charts, training_charts
-from steprule.reports.document import formulas
-from steprule.reports.style import style_of, styles_of
+from steprule.reports import race_charts, themed, training_charts
+from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, paths, stack
+from steprule.reports.paths import ground, note, what_is_compared
+from steprule.reports.race_charts import LOOK
+from steprule.reports.style import style_of
+from steprule.rules.lesson import with_numbers
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.sweeps import Sweep
 from steprule.training import Run
 
-LARGEST_SVG = 60_000  # bytes
-_CELL = "padding:.2em .8em;text-align:right"
+NARROW = 3.6
+"""Inches of a picture of one panel in small type: as wide as a phone its type can be read."""
+LONGEST_TITLE = 46
+LARGEST_SVG = 250_000  # bytes
 
 
 class Picture:
@@ -46,10 +58,28 @@ class Picture:
         return self.html
 
 
-def show(*results: Any, **settings: Any) -> Picture:
+class Text:
+    """Markdown that a notebook shows; `latex` is the formula in it, where there is one."""
+
+    def __init__(self, markdown: str, words: str, latex: str = "") -> None:
+        self.markdown, self.words, self.latex = markdown, words, latex
+
+    def __repr__(self) -> str:
+        return self.words
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+    def _repr_latex_(self) -> str | None:
+        return self.latex or None
+
+
+def show(*results: Any, says: str = "", **settings: Any) -> Picture | Text:
     """Results of one kind in one picture: traces on a surface, runs on a problem; or a rule's formula.
 
-    `settings` choose a rule's variant: `show(rules.sgd, momentum=0.5)`.
+    `settings` choose a rule's variant, as `show(rules.sgd, momentum=0.5)`; what chooses none is written as its number, and a
+    factor 1 is not written: `show(rules.adadelta, lr=1)`. `says` is what a picture tells who cannot see it; what each result
+    says first, if empty.
 
     >>> import steprule
     >>> show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4)).svg[:4]
@@ -67,14 +97,47 @@ def show(*results: Any, **settings: Any) -> Picture:
             "show", expected="settings for a rule alone", got=f"{settings} for a {type(first).__name__}"
         )
     if isinstance(first, Rule):
-        # Fractions of neighbouring lines would touch without a page's style sheet.
-        drawn = formulas((r.name, r, settings) for r in results).replace("<div>", '<div style="margin:.7em 0">')
-        return Picture(drawn, ", ".join(r.name for r in results))
-    figure = _figure(first, results)
+        written = [_written(rule, settings) for rule in results]
+        return Text(*("\n\n".join(parts) for parts in zip(*written, strict=True)))
     words = "\n".join(repr(r) for r in results)
-    # For who cannot see it: what each result says first.
-    said = "; ".join(repr(r).splitlines()[0] for r in results)
-    return Picture(_image(figure, said), words, race_charts.svg(figure))
+    return _picture(_figure(first, results), says or "; ".join(repr(r).splitlines()[0] for r in results), words)
+
+
+def figure(*panels: Panel, says: str, playground: str = "") -> Picture:
+    """Panels of `steprule.reports.panels` as one picture.
+
+    Args:
+        says: what is to be seen, for who cannot see it.
+        playground: where the playground's page lies; under the picture stands a link to it in the state of the paths drawn.
+
+    Raises `InputError` where there is no panel.
+    """
+    link = ""
+    walks = list({id(t): t for panel in panels for t in panel.traces}.values())
+    if playground and walks:
+        where = escape(f"{playground}#{address(walks)}")
+        link = f'<p><a href="{where}">Walk these paths in the playground</a></p>'
+    return _picture(stack(*panels), says, says, link)
+
+
+def _written(rule: Rule, settings: Any) -> tuple[str, str, str]:
+    """A rule's formula: (Markdown with its letters and paper, the code's names, LaTeX)."""
+    whole = for_training(rule)
+    bound = whole.bind(settings)
+    numbers = {n: bound[n] for n in settings if n in bound and not whole.setting(n).switches}
+    graph = variant_of(with_numbers(whole, numbers), bound).graph()
+    lines = " \\\\\n".join(re.sub(r" (=|\\leftarrow) ", r" &\1 ", line, count=1) for line in formula.latex(graph))
+    latex = f"$$\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n$$"
+    rows = [f"| ${letter}$ | `{name}` | {meaning} |" for letter, name, meaning in formula.where(graph)]
+    letters = "\n".join(["| letter | in code | meaning |", "|---|---|---|", *rows])
+    # A step without a state is older than the paper that its variants come from.
+    states = any(s.name in graph.inputs for s in rule.slots)
+    paper = (
+        f"\n\n[{rule.paper.title}]({rule.paper.url}). {rule.paper.authors}, {rule.paper.year}"
+        if rule.paper and states
+        else ""
+    )
+    return f"{latex}\n\n{letters}{paper}", formula.text(graph), latex
 
 
 def html(result: Any) -> str:
@@ -105,28 +168,36 @@ def _best_points(sweep: Sweep) -> str:
     return f"<table><caption>The best points</caption><tr>{heads}</tr>{''.join(rows)}</table>" if rows else ""
 
 
-def apart(trace: Trace, step: int) -> Picture:
+def apart(trace: Trace, step: int) -> Text:
     """Step `step` of a path taken apart: every quantity of the formula with its number for x and y."""
-    rows = trace.anatomy(step)
-    lines, words = [], []
-    for name, value in rows:
-        pair = np.atleast_1d(value)
-        cells = [f"{v:.6g}" for v in pair]
-        columns = "".join(f"<td style='{_CELL}'>{c}</td>" for c in (cells if len(cells) == 2 else [*cells, ""]))
-        lines.append(f"<tr><th style='text-align:left'><code>{escape(name)}</code></th>{columns}</tr>")
+    graph, _ = trace.at_work(step)
+    before = formula.inputs(graph)
+    after = {row.key: row.left or row.right for row in anatomy.rows(graph)}
+    lines = [f"| step {step} | in code | x | y |", "|---|---|--:|--:|"]
+    words = []
+    for name, value in trace.anatomy(step):
+        cells = [f"{v:.6g}" for v in np.atleast_1d(value)]
+        letter = before[name] if name in before else after[name.removeprefix("new ")]
+        letter = letter.replace("|", r"\vert ").replace(r"\\vert", r"\Vert")  # a bar ends a table's cell
+        lines.append(f"| ${letter}$ | `{name}` | {' | '.join(cells if len(cells) == 2 else [*cells, ''])} |")
         words.append(f"{name:24s} {'  '.join(f'{c:>12s}' for c in cells)}")
-    head = f"<tr><th>step {step}</th><th style='{_CELL}'>x</th><th style='{_CELL}'>y</th></tr>"
-    return Picture(f"<table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table>", "\n".join(words))
+    return Text("\n".join(lines), "\n".join(words))
 
 
-def _image(figure: Figure, said: str = "") -> str:
-    # As an image: two pictures on one page would share the names inside their SVG. Filled contours are smaller as pixels.
-    drawn, kind = race_charts.svg(figure).encode(), "svg+xml"
-    if len(drawn) > LARGEST_SVG:
+def _picture(drawn: Figure, said: str, words: str, below: str = "") -> Picture:
+    svg = themed.svg(drawn, said)
+    return Picture(_image(drawn, said, svg) + below, words, svg)
+
+
+def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
+    # As an image: a notebook that is not trusted shows no SVG element. What is too large as SVG is smaller as pixels.
+    data, kind = (svg or themed.svg(drawn, said)).encode(), "svg+xml"
+    if len(data) > LARGEST_SVG:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-        drawn, kind = buffer.getvalue(), "png"
-    return f'<img style="max-width:100%" alt="{escape(said)}" src="data:image/{kind};base64,{base64.b64encode(drawn).decode()}">'
+        drawn.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+        data, kind = buffer.getvalue(), "png"
+    look = f"width:100%;max-width:{96 * max(WIDTH, drawn.get_figwidth()):.0f}px"
+    return f'<img style="{look}" alt="{escape(said)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 
 @singledispatch
@@ -137,24 +208,27 @@ def _figure(result: Any, results: Sequence[Any]) -> Figure:
 
 @_figure.register
 def _(result: Trace, results: Sequence[Trace]) -> Figure:
-    return path_pictures.draw(results)
+    walks = {note(t, surfaces.get(t.surface), results): t for t in results}
+    compared = what_is_compared(results) if all(t.tuned for t in results) else ""
+    title = "\n".join(filter(None, ["value above the minimum", compared]))
+    return stack(paths(walks, title=_cut(ground(result))), heights(walks, title=title))
 
 
 @_figure.register
 def _(result: Run, results: Sequence[Run]) -> Figure:
-    figure = Figure(figsize=(7.2, 4), layout="constrained")
-    axes = figure.subplots()
-    styles = styles_of([run.optimizer for run in results])
-    for k, (run, style) in enumerate(zip(results, styles, strict=True)):
-        # A class that does what a rule does would have the rule's colour, and lie on its line: black dots over it.
-        colour, dash = ("#111111", ":") if run.optimizer.startswith("torch.") else (style.colour, "-")
-        label = f"{', '.join([run.optimizer, *_set_apart(run, results)])}: {run.final_loss:#.6g}"
-        width = 2.4 - 0.5 * min(k, 2)
-        axes.plot(run.samples, run.losses, color=colour, linestyle=dash, linewidth=width, label=label)
-    axes.set(xlabel="samples seen", ylabel="loss on the full data", title=f"{result.problem}, seed {result.seed}")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    return figure
+    lines = {
+        f"{', '.join([run.optimizer, *_set_apart(run, results)])}, at the end {run.final_loss:#.5g}": (
+            run.samples,
+            run.losses,
+        )
+        for run in results
+    }
+    return stack(curves("loss on all training samples", lines, x="samples seen", height=2.2))
+
+
+def _cut(title: str) -> str:
+    """A title as long as a figure is wide."""
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
 
 
 def _set_apart(run: Run, results: Sequence[Run]) -> list[str]:
@@ -199,32 +273,50 @@ def _(result: Race, results: Sequence[Race]) -> Figure:
     if not result.whole:
         hint = "Merge all shards: steprule.races.merge."
         raise InputError("a picture of a race", expected="a whole race", got="one shard of several", hint=hint)
-    return race_charts.standings(result)
+    drawn = race_charts.standings(result)
+    if len(drawn.axes) == 1:
+        drawn.set_size_inches(NARROW, drawn.get_figheight())
+    return drawn
 
 
 @_figure.register
 def _(result: Comparison, results: Sequence[Comparison]) -> Figure:
     """Every seed's final loss, the middle 95 % of them, and the book's figures."""
     rows = result.rows[::-1]
-    figure = Figure(figsize=(8, 1.2 + 0.5 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for height, row in enumerate(rows):
-        style = style_of(row.method)
-        losses = np.array([run.final_loss for (label, _), run in result.runs.items() if label == row.label])
-        lift = height + 0.28 * np.sin(np.arange(len(losses)) * 2.4)
-        hollow = row.form == "class"
-        axes.plot(
-            losses, lift, style.marker, ms=4.5, alpha=0.6, color=style.colour, mfc="none" if hollow else style.colour
-        )
-        axes.plot([row.low, row.high], [height, height], color=style.colour, linewidth=3, alpha=0.6)
-        axes.plot(row.book, [height] * len(row.book), "D", ms=9, color="#FFD700", mec="black", zorder=5)
-    if result.floor is not None:
-        axes.axvline(result.floor, color="black", linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    books = "; diamond: printed by the book" if any(row.book for row in rows) else ""
-    floor = f"; dotted: the {result.floor_name}" if result.floor is not None else ""
-    many = f"{len(result.seeds)} seeds each; bar: the middle 95 %" if len(result.seeds) > 1 else "One seed each"
-    axes.set_title(f"{many}{books}{floor}", fontsize=10)
-    axes.set(xlabel="final loss on all training samples")
-    axes.grid(alpha=0.3, axis="x")
+    with mpl.rc_context({**LOOK, **TEXT}):
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.4 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for height, row in enumerate(rows):
+            style = style_of(row.method)
+            losses = np.array([run.final_loss for (label, _), run in result.runs.items() if label == row.label])
+            lift = height + 0.28 * np.sin(np.arange(len(losses)) * 2.4)
+            filled = "none" if row.form == "class" else style.colour
+            first = (
+                {"seed": "one seed", "bar": "middle 95 % of the seeds", "book": "printed by the book"}
+                if not height
+                else {}
+            )
+            axes.plot(losses, lift, style.marker, ms=4.5, color=style.colour, mfc=filled, label=first.get("seed"))
+            if len(result.seeds) > 1:
+                axes.plot(
+                    [row.low, row.high], [height, height], color=style.colour, lw=3, alpha=0.6, label=first.get("bar")
+                )
+            if row.book:
+                axes.plot(
+                    row.book,
+                    [height] * len(row.book),
+                    "D",
+                    ms=9,
+                    color="#FFD700",
+                    mec="black",
+                    zorder=5,
+                    label=first.get("book"),
+                )
+        if result.floor is not None:
+            axes.axvline(result.floor, color="black", linestyle=":", linewidth=1, label=result.floor_name)
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set(xlabel=f"final training loss, {len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''} each")
+        axes.grid(alpha=0.3, axis="x")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, borderpad=0)
     return figure

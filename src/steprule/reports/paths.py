@@ -116,7 +116,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
     for k, (trace, style) in enumerate(zip(traces, styles, strict=True)):
         # Where paths coincide, the earlier, wider one shows at the border and between the dashes of the later.
         width = 1.7 + min(0.8, 4 / len(traces)) * (len(traces) - 1 - k)
-        heights = _within(above_minimum(trace, surface), top)
+        heights = within(above_minimum(trace, surface), top)
         few = trace.steps <= 60
         path = _line(
             plane, trace.points[:, 0], trace.points[:, 1], style, width, note(trace, surface, traces), markers=few
@@ -147,16 +147,21 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
         zorder=7,
         linestyle="none",
     )
-    noise = f", gradient noise {traces[0].noise:g}, seed {traces[0].seed}" if traces[0].noise else ""
-    plane.set_title(f"{surface.name.replace('_', ' ')}{noise}:  $f = {surface.latex}$", fontsize=_title_size(surface))
-    fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=_what_is_compared(traces))
+    plane.set_title(f"{ground(traces[0])}:  $f = {surface.latex}$", fontsize=_title_size(surface))
+    fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=what_is_compared(traces))
     fall.xaxis.set_major_locator(MaxNLocator(integer=True))
     fall.grid(alpha=0.3)
     figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     return figure, artists
 
 
-def _within(heights: Array, top: float) -> Array:
+def ground(trace: Trace) -> str:
+    """Where it walked, in words: the surface, and its noise where there is any."""
+    noise = f", gradient noise {trace.noise:g}, seed {trace.seed}" if trace.noise else ""
+    return f"{trace.surface.replace('_', ' ')}{noise}"
+
+
+def within(heights: Array, top: float) -> Array:
     """Heights up to the first above `top`, which is brought there; nan from then on."""
     over = np.flatnonzero(~(heights <= top))
     if not len(over):
@@ -219,7 +224,8 @@ def _lay_out(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def _what_is_compared(traces: Sequence[Trace]) -> str:
+def what_is_compared(traces: Sequence[Trace]) -> str:
+    """How the learning rates came about; where they were given, what is drawn."""
     if all(t.tuned and not t.cautions for t in traces):
         return "each at its best learning rate here" if len(traces) > 1 else "at its best learning rate here"
     if all(t.tuned for t in traces):

@@ -1,8 +1,9 @@
-"""Rules that teach and are in no catalogue: Adam as it would be without its bias correction."""
+"""Rules that teach and are in no catalogue: Adam without its bias correction, a rule with a number in a letter's place."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,19 @@ def from_ever(rule: Rule, name: str, summary: str) -> Rule:
         return rule.function(*args, **hypers, t=math.inf)
 
     return replace(rule, name=name, summary=summary, function=function, takes_t=False)
+
+
+def with_numbers(rule: Rule, values: Mapping[str, Any]) -> Rule:
+    """`rule` with these hyperparameters written as the numbers that they are, and no longer to be set."""
+
+    def function(*args: Any, **hypers: Any) -> Any:
+        return rule.function(*args, **hypers, **values)
+
+    return (
+        replace(rule, function=function, hypers=tuple(h for h in rule.hypers if h.name not in values))
+        if values
+        else rule
+    )
 
 
 adam_uncorrected = from_ever(

@@ -1,0 +1,274 @@
+"""Figures that teach: panels one above the other, as wide as a phone, under one legend.
+
+`stack(paths({...}), curves("what is drawn", {...}))`: what is drawn is computed where the reader sees it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
+
+from steprule import rules
+from steprule.errors import InputError
+from steprule.paths import Trace
+from steprule.problems import surfaces
+from steprule.problems.surface import Array, Surface
+from steprule.reports.paths import HIGHEST, above_minimum, grid, view, within
+from steprule.reports.race_charts import LOOK
+from steprule.reports.style import STYLES, Style, styles_of
+from steprule.rules.parts import composed
+
+WIDTH = 5.0
+"""Inches: 360 of the picture's points, about a phone's width, so that its text has there the size that it has here."""
+TEXT: Any = {
+    "font.size": 11.5, "axes.titlesize": 11.5, "axes.titleweight": "normal", "axes.titlelocation": "left", "axes.linewidth": 0.8,
+    "grid.linewidth": 0.6, "legend.fontsize": 11.5, "text.parse_math": False,
+}  # fmt: skip
+METHODS = {"gradient descent": "sgd"}
+"""What a method is called, where its style goes by another name."""
+OTHERS = (
+    Style("#0072B2", "-", "o"),
+    Style("#D55E00", (0, (5, 2)), "s"),
+    Style("#009E73", "-.", "D"),
+    Style("#332288", ":", "^"),
+)
+"""The styles of what is no method, in order."""
+GRID = 90
+COUNTS = ("step", "sample", "steps back")
+"""What lies along in whole numbers."""
+Styles = Mapping[str, Style]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing of a figure: `draw(axes, styles)`, where `styles` says how each of `labels` looks in all panels."""
+
+    draw: Callable[[Any, Styles], None]
+    labels: Sequence[str]
+    height: float
+    """In inches."""
+    traces: Sequence[Trace] = field(default=())
+
+
+def stack(*panels: Panel) -> Figure:
+    """The panels one above the other, and above them the legend of all. Raises `InputError` where there is none."""
+    if not panels:
+        raise InputError("a figure", expected="one panel or more", got="none")
+    labels = list(dict.fromkeys(label for panel in panels for label in panel.labels))
+    styles = _styles(labels)
+    rows = -(-len(labels) // 2) if max(map(len, labels), default=0) <= 22 else len(labels)
+    with mpl.rc_context({**LOOK, **TEXT}):
+        heights = [panel.height for panel in panels]
+        layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
+        drawn = Figure(figsize=(WIDTH, sum(heights) + 0.24 * rows + 0.1), layout=layout)
+        grid_ = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, panel in zip(grid_, panels, strict=True):
+            panel.draw(axes, styles)
+        for above, below in itertools.pairwise(grid_):
+            if above.get_xlabel() == below.get_xlabel():
+                above.set_xlabel("")
+        handles: dict[str, Any] = {}
+        for axes in grid_:
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        drawn.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=1 if rows == len(labels) else 2,
+                     borderpad=0, borderaxespad=0.2, handlelength=2.2, columnspacing=3.2, labelspacing=0.25)  # fmt: skip
+    return drawn
+
+
+def paths(walks: Mapping[str, Trace], *, title: str = "", height: float = 2.6) -> Panel:
+    """The ways of `walks`, each under its label, over the contours of their surface, with start and minimum."""
+    surface, traces = _one_surface(walks), list(walks.values())
+
+    def draw(axes: Any, styles: Styles) -> None:
+        part = view(traces, surface)
+        x, y, f = grid(surface, part, GRID)
+        if len(levels := _levels(f, surface.minimum)):
+            axes.contour(x, y, f, levels=levels, colors="#b0b0b0", linewidths=0.7)
+        many = max(t.steps for t in traces) > 60
+        for k, (label, walked) in enumerate(walks.items()):
+            look, width = styles[label], 1.5 + 0.7 * (len(walks) - 1 - k)
+            axes.plot(*walked.points.T, color=look.colour, ls=look.dash, lw=0.6 * width if many else width, label=label,
+                      marker="" if many else look.marker, ms=4, zorder=3)  # fmt: skip
+            axes.plot(*walked.points[-1:].T, look.marker, color=look.colour, ms=8, mec="#ffffff", zorder=5)
+        axes.plot(*traces[0].points[0], "o", mfc="none", mec="black", ms=9, mew=1.8, label="start", ls="none", zorder=6)
+        stars = np.array(surface.minima)
+        if len(stars):
+            axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none", zorder=4)
+        axes.set(xlim=part[0], ylim=part[1], xlabel="x", title=title)
+        axes.set_ylabel("y", rotation=0, va="center", labelpad=8)
+
+    return Panel(draw, list(walks), height, traces)
+
+
+def curves(
+    title: str,
+    lines: Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]],
+    *,
+    x: str = "step",
+    log: str = "",
+    guides: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    marks: bool = False,
+    height: float = 1.75,
+) -> Panel:
+    """Lines against the step, counted from 1, or against x where a line is a pair (x, y).
+
+    Args:
+        title: what is drawn, with its unit where it has one.
+        lines: under each label y, or (x, y).
+        x: what lies along.
+        log: the logarithmic axes, "x", "y" or "xy".
+        guides: thin lines with their labels written on them: laws and limits.
+        marks: whether each point has its mark.
+        height: inches.
+
+    Raises `InputError` for a line that is no such numbers.
+    """
+
+    if set(log) - {"x", "y"}:
+        raise InputError("log", expected='"", "x", "y" or "xy"', got=repr(log))
+    pairs = {label: _pair(label, line) for label, line in lines.items()}
+    laws = {label: _pair(label, line) for label, line in (guides or {}).items()}
+
+    def draw(axes: Any, styles: Styles) -> None:
+        for k, (label, (along, up)) in enumerate(pairs.items()):
+            look = styles[label]
+            # Where lines coincide, the earlier, wider one shows at the border of the later.
+            width = 1.6 + (0.8 if k == 0 and len(lines) > 1 else 0.0)
+            axes.plot(
+                along,
+                up,
+                color=look.colour,
+                ls=look.dash,
+                lw=width,
+                label=label,
+                marker=look.marker if marks else "",
+                ms=4,
+            )
+        for label, (along, up) in laws.items():
+            axes.plot(along, up, color="#8a8a8a", lw=1.2, ls=(0, (4, 2)), zorder=1)
+            axes.annotate(
+                label, (along[-1], up[-1]), xytext=(0, 3), textcoords="offset points", ha="right", va="bottom"
+            )
+        for side, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+            if side in log:
+                getattr(axes, f"set_{side}scale")("log")
+                axis.set_major_locator(LogLocator(numticks=5, subs=(1.0, 3.0) if _decades(axis) < 2 else (1.0,)))
+                axis.set_minor_formatter(NullFormatter())
+                axis.set_major_formatter(FuncFormatter(_plain))
+            else:
+                axis.set_major_locator(MaxNLocator(5, integer=side == "x" and x in COUNTS))
+        if laws:
+            axes.margins(y=0.3)  # room for what is written on them
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        axes.grid(alpha=0.3)
+
+    return Panel(draw, list(lines), height)
+
+
+def heights(walks: Mapping[str, Trace], *, title: str = "value above the minimum", height: float = 1.75) -> Panel:
+    """The value above the least one at each step, on a logarithmic axis."""
+    ground = _one_surface(walks)
+    above = {label: above_minimum(t, ground) for label, t in walks.items()}
+    top = HIGHEST * max(height_[0] for height_ in above.values())
+    lines = {label: (np.arange(len(height_)), within(height_, top)) for label, height_ in above.items()}
+    return replace(curves(title, lines, log="y", height=height), traces=list(walks.values()))
+
+
+def address(traces: Sequence[Trace]) -> str:
+    """The state in which the playground shows these very paths, as its address writes it.
+
+    >>> from steprule import trace
+    >>> address([trace("sgd", lr=0.4)])
+    'rule=sgd,lr=0.4&surface=quadratic&start=-5,-2&steps=20'
+
+    Raises `InputError` for paths that no one state of the page shows.
+    """
+    first = traces[0]
+    ground = surfaces.get(first.surface)
+    alike = {(t.surface, *t.points[0], t.steps, t.noise, t.seed if t.noise else 0) for t in traces}
+    if len(alike) > 1:
+        expected = "paths on one surface with one start, number of steps, noise and seed"
+        raise InputError("the playground's state", expected=expected, got=f"{len(alike)} kinds")
+    parts = []
+    for walked in traces:
+        usual = composed(rules.resolve(walked.of or walked.rule)).defaults
+        own = [f"{n}={_whole(v)}" for n, v in walked.hypers.items() if v != usual[n]]
+        parts.append(f"rule={','.join([walked.rule, *own])}")
+    name = quote(first.surface, safe="()*,") if first.surface not in surfaces.SURFACES else first.surface
+    start = ",".join(_whole(v) for v in first.points[0])
+    parts += [f"surface={name}", f"start={start}", f"steps={first.steps}"]
+    if first.noise != ground.noise:
+        parts.append(f"noise={_whole(first.noise)}")
+    if first.seed and first.noise:
+        parts.append(f"seed={first.seed}")
+    return "&".join(parts)
+
+
+def _levels(values: Array, least: float) -> Array:
+    """A few contours between the least value and the highest in view, equally far apart in the logarithm."""
+    above = values[np.isfinite(values) & (values > least)] - least
+    return np.asarray(least + above.max() * np.geomspace(1 / 500, 1, 9) if len(above) else [])
+
+
+def _styles(labels: Sequence[str]) -> dict[str, Style]:
+    """A method's own style, by the label's first word: "AdaGrad, lr 0.4" is AdaGrad's. What is no method has one of `OTHERS`."""
+    firsts = [METHODS.get(label.lower()) or re.split(r"[\s,]", label.lower())[0] for label in labels]
+    known = [first.removeprefix("torch.optim.").removesuffix("_eps_inside") in STYLES for first in firsts]
+    own = styles_of([first for first, is_method in zip(firsts, known, strict=True) if is_method])
+    others = itertools.cycle([s for s in OTHERS if s.colour not in {o.colour for o in own}] or OTHERS)
+    mine = iter(own)
+    return {label: next(mine if is_method else others) for label, is_method in zip(labels, known, strict=True)}
+
+
+def _one_surface(walks: Mapping[str, Trace]) -> Surface:
+    """Where all of them walk. Raises `InputError` where that is not one surface."""
+    names = sorted({t.surface for t in walks.values()})
+    if len(names) != 1:
+        raise InputError("a figure of paths", expected="paths on one surface", got=", ".join(names) or "no path")
+    return surfaces.get(names[0])
+
+
+def _pair(label: str, line: Any) -> tuple[Array, Array]:
+    """x and y of a line: y alone lies at 1, 2, 3 and so on."""
+    x, y = (np.asarray(part, dtype=float) for part in (line if isinstance(line, tuple) else (None, line)))
+    if x.ndim == 0:
+        x = np.arange(1, y.size + 1, dtype=float)
+    if x.ndim != 1 or x.shape != y.shape:
+        got = f"{list(y.shape)}" if x.ndim == 0 else f"{list(x.shape)} and {list(y.shape)}"
+        raise InputError(f"line {label!r}", expected="numbers y [n], or a pair (x, y) of [n] each", got=got)
+    return x, y
+
+
+def _decades(axis: Any) -> float:
+    low, high = axis.get_view_interval()
+    return float(np.log10(high / low))
+
+
+def _whole(value: float | bool) -> str:
+    """A number by all its digits, true or false."""
+    return str(value).lower() if isinstance(value, bool) else repr(float(value)).removesuffix(".0")
+
+
+def _plain(value: float, _: int) -> str:
+    """A power of ten as people write it: 0.01, 1000, and 10⁻⁸ where that is shorter.
+
+    >>> _plain(100.0, 0), _plain(0.01, 0), _plain(1e-8, 0)
+    ('100', '0.01', '10⁻⁸')
+    """
+    if value <= 0 or 1e-3 <= value <= 3e4:
+        return f"{value:g}"
+    power = round(np.log10(value))
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,0 +1,78 @@
+"""A figure as SVG for a page that is light or dark: real text, no background, colours that follow the reader's scheme.
+
+The picture keeps its meaning alone, as an image, and inside a page: `light-dark()` follows the image's own scheme there and
+the page's here.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from steprule.reports.race_charts import LOOK
+
+DARK = {
+    "#0072b2": "#56b4e9",
+    "#d55e00": "#f5904a",
+    "#009e73": "#3fcf9f",
+    "#cc79a7": "#e7a3c8",
+    "#555555": "#bdbdbd",
+    "#999933": "#c9c95a",
+    "#882255": "#d77aa9",
+    "#e69f00": "#f2b632",
+    "#56b4e9": "#8fcdf3",
+    "#332288": "#a79be6",
+    "#117733": "#5fc583",
+    "#aa4499": "#d98acb",
+    "#44aa99": "#6fd0c0",
+    "#ffd700": "#ffd700",
+    "#777777": "#a0a0a0",
+    "#888888": "#9a9a9a",
+    "#8a8a8a": "#8a8a8a",
+    "#999999": "#8a8a8a",
+    "#b0b0b0": "#5c6064",
+    "#ffffff": "#1e2129",
+}
+"""What each colour of the light picture becomes in the dark: as far from the dark ground as it is from white. Black is the
+page's own ink."""
+
+_ALONE = "<style>svg:root{color-scheme:light dark;color:light-dark(#1b1b1b,#ececec);font-family:system-ui,sans-serif}</style>"
+
+
+def svg(figure: Figure, said: str = "") -> str:
+    """The figure as one <svg> element, `said` for who cannot see it; the same figure gives the same text."""
+    buffer = io.StringIO()
+    with mpl.rc_context({**LOOK, "savefig.facecolor": "none"}), warnings.catch_warnings():
+        # The reader's font draws the text, whatever this machine's lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\n?", "", text)
+    text = re.sub(r"\n\s+", "\n", text)
+    text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})\b", _followed, text)
+    text = re.sub(r' (d|x|y|transform)="[^"]+"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m[0]), text)
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    used = set(re.findall(r"#([^\")]+)[\")]", text))
+    text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
+    label = said.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    width, height = (float(re.search(rf'{side}="([\d.]+)pt"', text)[1]) for side in ("width", "height"))  # type: ignore[index]
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}"'
+        f' width="{width:g}" height="{height:g}" fill="currentColor" role="img" aria-label="{label}">{_ALONE}'
+    )
+    return head + text[text.index(">") + 1 :].strip()
+
+
+def _followed(found: re.Match[str]) -> str:
+    what, colour = found[1], found[2]
+    if colour == "#000000":
+        return f"{what}: currentColor"
+    dark = DARK.get(colour, colour)
+    # A browser without light-dark() keeps the first.
+    return f"{what}: {colour}; {what}: light-dark({colour}, {dark})" if dark != colour else found[0]
