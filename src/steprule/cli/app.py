@@ -253,6 +253,9 @@ def _decimals(value: float) -> str:
 
 @app.command()
 def play(
+    page: Annotated[
+        str, typer.Argument(metavar="[PAGE]", help="surfaces; or luck: 200 seeds beside the book's figures.")
+    ] = "surfaces",
     rule: Annotated[
         list[str] | None, typer.Option("--rule", metavar="RULE", help=f"Of your own, beside the others. {RULE_HELP}")
     ] = None,
@@ -265,17 +268,21 @@ def play(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page there, and open nothing.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """See every rule walk, step by step, in the browser: one page that works offline."""
+    """See every rule walk, step by step, in the browser; or 200 seeds of a training beside a book's figures. Each is one offline page."""
     from steprule import play as playground
     from steprule.cli import output
     from steprule.compiler import cache
-    from steprule.play import stories
+    from steprule.play import pages, stories
 
+    other = pages.writer_of(page, {"rule": rule, "story": story, "embed": embed})
     found = [(spec, catalogue.resolve(spec)) for spec in rule or []]
-    where = out or cache.folder() / "play.html"
+    where = out or cache.folder() / ("play.html" if other is None else f"{page}.html")
     own = [(spec, r) for spec, r in found if r not in catalogue.CATALOGUE.values()]
     told = f"story={stories.named(story).name}" if story else ""
-    playground.write(where, own, opening=told, embed=embed)
+    if other is None:
+        playground.write(where, own, opening=told, embed=embed)
+    else:
+        other(where)
     if json:
         output.as_json({"page": str(where)})
         return

@@ -160,11 +160,12 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
             "where": _where(variant.graph(), maths),
             "slots": sorted(variant.slots - variant.first_absent),
         }
-        yield f'"{key}": [{", ".join(map(_function, graphs))}]'
+        yield f'"{key}": [{", ".join(map(function, graphs))}]'
 
 
-def _function(graph: Graph) -> str:
-    head, body = javascript.source(graph, size=2).split("(", 1)
+def function(graph: Graph, size: int = 2) -> str:
+    """A step of a tensor of `size` numbers, as a function without a name."""
+    head, body = javascript.source(graph, size).split("(", 1)
     assert head.startswith("function ")
     return f"function ({body}"
 
