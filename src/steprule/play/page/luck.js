@@ -2,6 +2,7 @@
 const $ = (id) => document.getElementById(id);
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const FRAME = 8; // milliseconds of a frame that trainings may take; the rest is for drawing
+const ENOUGH = 20; // seeds, below which a spread is not spoken of
 const lookedAt = new URLSearchParams(location.hash.slice(1));
 let theme = ["light", "dark"].includes(lookedAt.get("theme")) ? lookedAt.get("theme") : "";
 language = ["en", "zh"].includes(lookedAt.get("lang")) ? lookedAt.get("lang") : navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
@@ -96,10 +97,10 @@ class Part {
     for (const id of ["seed", "which"]) of(id).closest("p").style.visibility = ready ? "visible" : "hidden";
     of("which").innerHTML = this.runs.map((run, k) => `<option value="${k}">${escaped(titleOf(run))}</option>`).join("");
     of("strip").setAttribute("aria-label", this.inWords());
-    if (ready) {
+    if (ready) this.strip.chosen ??= this.first;
+    if (ready && this.seeds >= ENOUGH) {
       of("told").innerHTML = `<ul class="told">${this.told().map((s) => `<li>${escaped(s)}</li>`).join("")}</ul>`;
       this.showTable();
-      this.strip.chosen ??= this.first;
     }
     this.showSeed();
   }
