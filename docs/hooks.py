@@ -27,7 +27,7 @@ from steprule.benching.steps import torchs_classes
 from steprule.compiler import formula
 from steprule.compiler.graph import trace as graph_of
 from steprule.paths import best_rate, trace
-from steprule.play import luck
+from steprule.play import luck, network
 from steprule.problems import surfaces
 from steprule.reports import paths as pictures
 from steprule.reports.document import mathml
@@ -118,7 +118,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     add("lesson/zh/index.md", "# 课程\n\n" + "\n".join(f"- [{title}]({n}.md)" for n, title in first.items()))
     links = {"lesson": "lesson/en/1_gradient_descent.html", "docs": "index.html", "race": "race.html"}
     add("play.html", play.page(links=links))
-    add("luck.html", luck.page({**links, "play": "play.html"}))
+    links |= {"play": "play.html", "luck": "luck.html"}
+    add("luck.html", luck.page(links))
+    add("network.html", network.page(links))
     return files
 
 

@@ -254,7 +254,7 @@ def _decimals(value: float) -> str:
 @app.command()
 def play(
     page: Annotated[
-        str, typer.Argument(metavar="[PAGE]", help="surfaces; or luck: 200 seeds beside the book's figures.")
+        str, typer.Argument(metavar="[PAGE]", help="surfaces; luck, 200 seeds beside the book's figures; or network.")
     ] = "surfaces",
     rule: Annotated[
         list[str] | None, typer.Option("--rule", metavar="RULE", help=f"Of your own, beside the others. {RULE_HELP}")
@@ -268,7 +268,7 @@ def play(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page there, and open nothing.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """See every rule walk, step by step, in the browser; or 200 seeds of a training beside a book's figures. Each is one offline page."""
+    """See every rule walk, step by step, in the browser; or watch 200 seeds or a network train. Each is one offline page."""
     from steprule import play as playground
     from steprule.cli import output
     from steprule.compiler import cache

@@ -112,14 +112,15 @@ def _about(rule: Rule) -> dict[str, Any]:
         "summary": rule.summary,
         "title": title_of(rule.name),
         "colour": style.colour,
-        "dash": _dashes(style.dash),
+        "dash": dashes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
         "slots": [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in whole.slots],
         "variants": {},
     }
 
 
-def _dashes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
+def dashes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
+    """Lengths of strokes and gaps in pixels; none for a whole line."""
     named = {"-": (), "--": (6, 3), ":": (1.5, 2.5), "-.": (7, 3, 1.5, 3)}
     return list(named[dash] if isinstance(dash, str) else (1.5 * d for d in dash[1]))
 

@@ -13,8 +13,8 @@ from typing import Any
 from steprule import rules
 from steprule.files import write_aside
 from steprule.play import trainings, words
+from steprule.play.dense import Network
 from steprule.play.luck_chinese import CHINESE
-from steprule.play.network import Network
 from steprule.play.one_file import one_file
 from steprule.problems import airfoil
 from steprule.problems import problem as problems
@@ -25,7 +25,7 @@ from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
 
 STYLES = ("style", "luck")
-SCRIPTS = ("words", "pen", "training", "strip", "summary", "luck")
+SCRIPTS = ("words", "pen", "frame", "training", "strip", "summary", "luck")
 """The page's scripts, in reading order."""
 
 SEEDS = 200
@@ -90,6 +90,7 @@ def _run(entry: Entry) -> dict[str, Any]:
         "label": entry.label,
         "method": entry.method,
         "form": entry.form,
+        "begins": entry.form,
         "book": entry.book,
         "colour": style_of(rule.name).colour,
         "told": told,

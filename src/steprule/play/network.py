@@ -1,157 +1,149 @@
-"""A small dense network from a description of a line: its loss and gradient as Python and as JavaScript.
+"""A network to watch: a page on which a small network trains on airfoil data by several rules at once.
 
-The description is the layers' sizes. From it comes one list of loops and assignments, whose expressions mean the same in both
-languages; it is written twice, operation by operation in the same order. Layers between the first and the last apply tanh; the loss is
-half the mean squared error of one output.
+The bridge from two dimensions to a model: the loss of each rule as it falls, the curve that each has learned so far, a slider for
+every learning rate and for the batch size.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from torch import nn
 
-class Tensor(NamedTuple):
-    """A weight or a bias: where it begins among the parameters, and its shape as torch has it, (out, in) or (out,)."""
+from steprule import rules
+from steprule.files import write_aside
+from steprule.play import trainings, words
+from steprule.play.data import dashes
+from steprule.play.dense import Network
+from steprule.play.luck_chinese import CHINESE as LUCKS
+from steprule.play.network_chinese import CHINESE
+from steprule.play.one_file import one_file
+from steprule.problems import airfoil
+from steprule.problems.problem import Problem, half_mse
+from steprule.reports.style import style_of, title_of
 
-    start: int
-    shape: tuple[int, ...]
+STYLES = ("style", "network")
+SCRIPTS = ("words", "pen", "labels", "curves", "frame", "training", "fit", "live", "network")
+"""The page's scripts, in reading order."""
 
-    @property
-    def size(self) -> int:
-        """How many numbers."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Network:
-    """Dense layers of these sizes, inputs first: (5, 1) is linear regression on five features, (5, 16, 1) has 16 tanh units.
-
-    Parameters stand in one array, a layer's weight [out, in] by rows, then its bias: torch's order for `nn.Linear` after `nn.Linear`.
-    """
-
-    sizes: tuple[int, ...]
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Of every layer the weight, then the bias.
-
-        >>> [t.start for t in Network((5, 16, 1)).tensors]
-        [0, 80, 96, 112]
-        """
-        found: list[Tensor] = []
-        for before, after in pairwise(self.sizes):
-            start = found[-1].start + found[-1].size if found else 0
-            found += [Tensor(start, (after, before)), Tensor(start + after * before, (after,))]
-        return tuple(found)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers are trained."""
-        return sum(t.size for t in self.tensors)
-
-    @property
-    def units(self) -> int:
-        """How many units all layers but the inputs have."""
-        return sum(self.sizes[1:])
+NETWORK = Network((len(airfoil.COLUMNS) - 1, 16, 1))
+EPOCHS, BATCH = 40, 10
+SEEDS = 20
+BATCHES = (1, 2, 5, 10, 20, 50, 100, 300, 1500)
+RATES = tuple(float(f"{10 ** (k / 12):.3g}") for k in range(-48, 13))
+"""The places of a learning rate's slider: twelve per decade from 1e-4 to 10."""
+WINGS = 8
+"""How many wings can be looked at: each was measured at several frequencies, all else the same."""
+NO_LINKS: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True)
-class _Set:
-    target: str
-    value: str
-    adds: bool = False
+class Runner(NamedTuple):
+    """A rule that can train, with the learning rate that its slider begins at."""
 
-
-@dataclass(frozen=True)
-class _Each:
     name: str
-    count: int | str
-    body: Sequence[_Set | _Each]
+    rule: str
+    lr: float
+    hypers: Mapping[str, Any] = {}
+    shown: bool = True
+    """Whether it trains when the page opens."""
 
 
-_Lines = list["_Set | _Each"]
+# Of the rates 1e-4, 3e-4, 1e-3 and so on the one that ends lowest with seed 0, or the next below it, so that most of the batch sizes
+# can be tried without divergence.
+RUNNERS = (
+    Runner("sgd", "sgd", 0.1),
+    Runner("momentum", "sgd", 0.01, {"momentum": 0.9}, shown=False),
+    Runner("adagrad", "adagrad", 0.316),
+    Runner("rmsprop", "rmsprop", 0.01),
+    Runner("adadelta", "adadelta", 1.0, shown=False),
+    Runner("adam", "adam", 0.01),
+)
 
-ARGUMENTS = {
-    "loss": "p, x, y, rows, start, count, a, total",
-    "gradient": "p, x, y, rows, start, count, a, total, d, g",
-}
-"""Of both functions. `p` are the parameters; `x` the features, a sample after the other; `y` the targets; the samples meant are `count`
-of `rows`, from `start`. They write `a`, what every unit gives (`units` numbers), `total[0]`, the loss, and the gradient also `d`, the
-loss's derivative by every unit (`units`), and `g`, by every parameter."""
+
+def task() -> Problem:
+    """What the page trains, for Python and for commands: `steprule train adam --on steprule.play.network:task`.
+
+    A network of five inputs, 16 tanh units and one output on the tutorial's 1,500 rows of airfoil data; half the mean squared error.
+    """
+    features, targets = airfoil.tutorial()
+    pairs = list(pairwise(NETWORK.sizes))
+
+    def model() -> nn.Module:
+        layers = [module for pair in pairs for module in (nn.Linear(*pair), nn.Tanh())]
+        return nn.Sequential(*layers[:-1])
+
+    summary = f"Airfoil self-noise by a network of {NETWORK.parameters} parameters, all rows for training"
+    return Problem(
+        "airfoil-5-16-1", summary, torch.from_numpy(features), torch.from_numpy(targets), model, half_mse,
+        batch_size=BATCH, epochs=EPOCHS, floor=None,
+    )  # fmt: skip
 
 
-def _functions(net: Network) -> dict[str, _Lines]:
-    """What each function does."""
-    inputs, last = net.sizes[0], net.units - 1
-    layers = []
-    for k, (before, after) in enumerate(pairwise(net.sizes)):
-        weight, bias = net.tensors[2 * k : 2 * k + 2]
-        fed = f"x[rows[start + k] * {inputs} + j]" if k == 0 else f"a[{sum(net.sizes[1:k])} + j]"
-        layers.append((before, after, weight.start, bias.start, sum(net.sizes[1 : k + 1]), fed))
-    error = f"(a[{last}] - y[rows[start + k]])"
-    forward: _Lines = []
-    for before, after, weight_, bias_, at, fed in layers:
-        unit = f"a[{at} + i]"
-        product = _Set(unit, f"p[{weight_} + i * {before} + j] * {fed}", adds=True)
-        curved = [] if at == last else [_Set(unit, f"tanh({unit})")]
-        forward.append(_Each("i", after, [_Set(unit, f"p[{bias_} + i]"), _Each("j", before, [product]), *curved]))
-    forward.append(_Set("total[0]", f"{error} * {error} / 2 / count", adds=True))
-    backward: _Lines = [_Set(f"d[{last}]", f"{error} / count")]
-    for before, after, weight_, bias_, at, fed in reversed(layers):
-        own, behind, feeding = f"d[{at} + i]", f"d[{at - before} + j]", f"a[{at - before} + j]"
-        entry = f"[{weight_} + i * {before} + j]"
-        inner = [_Set(f"g{entry}", f"{own} * {fed}", adds=True)]
-        first = weight_ == 0
-        if not first:
-            inner.append(_Set(behind, f"p{entry} * {own}", adds=True))
-            backward.append(_Each("j", before, [_Set(behind, "0")]))
-        backward.append(_Each("i", after, [_Set(f"g[{bias_} + i]", own, adds=True), _Each("j", before, inner)]))
-        if not first:
-            backward.append(_Each("j", before, [_Set(behind, f"{behind} * (1 - {feeding} * {feeding})")]))
-    nothing = _Set("total[0]", "0")
-    clear = _Each("i", net.parameters, [_Set("g[i]", "0")])
+def page(links: Mapping[str, str] = NO_LINKS) -> str:
+    """The page as text: one file without network.
+
+    `links` is where it finds the playground (`play`), the page on luck (`luck`), the documentation (`docs`) and how a race is run
+    (`race`), where it stands beside them.
+    """
+    trained, measured = task(), airfoil.load()
+    known: dict[str, Any] = {
+        "chinese": {**words.CHINESE, **LUCKS, **CHINESE},
+        "links": dict(links),
+        "sizes": NETWORK.sizes,
+        "epochs": EPOCHS,
+        "batch": BATCH,
+        "batches": BATCHES,
+        "seeds": SEEDS,
+        "rates": RATES,
+        "line": airfoil.least_squares_floor(),
+        "columns": [
+            {"name": name, "unit": unit, "mean": float(column.mean()), "deviation": float(column.std())}
+            for (name, unit), column in zip(airfoil.COLUMNS, measured.T, strict=True)
+        ],
+        "wings": _wings(measured[: airfoil.TUTORIAL_ROWS]),
+        "data": trainings.samples(trained),
+        "streams": trainings.streams(SEEDS),
+        "beginnings": {"same": trainings.beginnings(trained, "same", SEEDS, torch_class=False)},
+        "runs": [_run(runner) for runner in RUNNERS],
+        "spec": "steprule.play.network:task",
+    }
+    code = trainings.code(NETWORK, [(r.name, rules.get(r.rule), r.hypers) for r in RUNNERS])
+    data = f"const DATA = {json.dumps(known, ensure_ascii=False, allow_nan=False)};\n{code}"
+    return one_file("network", STYLES, SCRIPTS, data)
+
+
+def _run(runner: Runner) -> dict[str, Any]:
+    rule, style = rules.get(runner.rule), style_of(runner.name)
     return {
-        "loss": [nothing, _Each("k", "count", forward)],
-        "gradient": [nothing, clear, _Each("k", "count", [*forward, *backward])],
+        **trainings.run(rule, {**runner.hypers, "lr": runner.lr}),
+        "label": runner.name,
+        "title": title_of(runner.name),
+        "given": dict(runner.hypers),
+        "begins": "same",
+        "lr": runner.lr,
+        "shown": runner.shown,
+        "colour": style.colour,
+        "dash": dashes(style.dash),
     }
 
 
-def python(net: Network) -> dict[str, Callable[..., None]]:
-    """`loss` and `gradient` by name, as functions of `ARGUMENTS`, for lists or arrays of float64."""
-
-    def written(lines: _Lines | Sequence[_Set | _Each], depth: int) -> Iterator[str]:
-        for line in lines:
-            if isinstance(line, _Each):
-                yield f"{'    ' * depth}for {line.name} in range({line.count}):"
-                yield from written(line.body, depth + 1)
-            else:
-                yield f"{'    ' * depth}{line.target} {'+=' if line.adds else '='} {line.value}"
-
-    known: dict[str, Any] = {"tanh": math.tanh}
-    for name, lines in _functions(net).items():
-        exec("\n".join([f"def {name}({ARGUMENTS[name]}):", *written(lines, 1)]), known)
-    return {name: known[name] for name in ARGUMENTS}
+def _wings(measured: airfoil.Array) -> list[list[int]]:
+    """Row numbers of some experiments, by frequency: all columns between the first and the last are the same."""
+    _, which, counts = np.unique(measured[:, 1:-1], axis=0, return_inverse=True, return_counts=True)
+    long = np.flatnonzero(counts >= np.sort(counts)[-len(counts) // 2])
+    chosen = long[np.linspace(0, len(long) - 1, WINGS).round().astype(int)]
+    found = [np.flatnonzero(which.ravel() == k) for k in chosen]
+    return [rows[np.argsort(measured[rows, 0])].tolist() for rows in found]
 
 
-def javascript(net: Network) -> str:
-    """The same as JavaScript: a declaration of the object NETWORK, with its sizes beside the functions."""
-
-    def written(lines: _Lines | Sequence[_Set | _Each]) -> Iterator[str]:
-        for line in lines:
-            if isinstance(line, _Each):
-                body = " ".join(written(line.body))
-                yield f"for (let {line.name} = 0; {line.name} < {line.count}; {line.name}++) {{ {body} }}"
-            else:
-                yield f"{line.target} {'+=' if line.adds else '='} {line.value};"
-
-    functions = [
-        f"{name}({ARGUMENTS[name]}) {{\n{chr(10).join(written(lines))}\n}}" for name, lines in _functions(net).items()
-    ]
-    tensors = ", ".join(f"[{t.start}, {t.start + t.size}]" for t in net.tensors)
-    facts = f"inputs: {net.sizes[0]}, units: {net.units}, parameters: {net.parameters}, tensors: [{tensors}]"
-    body = ",\n".join([facts, *functions])
-    return f"const NETWORK = (() => {{\nconst {{ tanh }} = Math;\nreturn {{\n{body}\n}}; }})();"
+def write(path: Path, links: Mapping[str, str] = NO_LINKS) -> None:
+    """Write the page. Raises `OutputError` where it cannot."""
+    text = page(links)
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")

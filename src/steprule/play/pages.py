@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from steprule.errors import InputError, unknown_name
-from steprule.play import luck
+from steprule.play import luck, network
 
 PLAYGROUND = "surfaces"
-OTHERS: Mapping[str, Callable[[Path], None]] = {"luck": luck.write}
+OTHERS: Mapping[str, Callable[[Path], None]] = {"luck": luck.write, "network": network.write}
 """What writes each."""
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from steprule.compiler import javascript
 from steprule.compiler.variant import variant_of
 from steprule.play.data import function
-from steprule.play.network import Network
-from steprule.play.network import javascript as network_javascript
+from steprule.play.dense import Network
+from steprule.play.dense import javascript as dense_javascript
 from steprule.problems.problem import Init, Problem
 from steprule.problems.source import stream
 from steprule.rules.rule import Rule
@@ -67,4 +67,4 @@ def code(net: Network, runs: Sequence[tuple[str, Rule, Mapping[str, Any]]]) -> s
         tensors = ", ".join(f"[{', '.join(function(g, t.size) for g in graphs)}]" for t in net.tensors)
         printed.append(f"{json.dumps(key)}: [{tensors}]")
     steps = ",\n".join(printed)
-    return "\n".join([javascript.POWER, network_javascript(net), f"const STEPS = {{\n{steps}\n}};"])
+    return "\n".join([javascript.POWER, dense_javascript(net), f"const STEPS = {{\n{steps}\n}};"])

@@ -1,11 +1,6 @@
 // The page at work: two parts alike, each a button, a strip, a seed looked at, sentences and a table.
-const $ = (id) => document.getElementById(id);
-const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const FRAME = 8; // milliseconds of a frame that trainings may take; the rest is for drawing
 const ENOUGH = 20; // seeds, below which a spread is not spoken of
-const lookedAt = new URLSearchParams(location.hash.slice(1));
-let theme = ["light", "dark"].includes(lookedAt.get("theme")) ? lookedAt.get("theme") : "";
-language = ["en", "zh"].includes(lookedAt.get("lang")) ? lookedAt.get("lang") : navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
 
 const settings = (told) => Object.entries(told).map(([n, v]) => `${n} ${shown(v, 3)}`).join(", ");
 const titleOf = (run) => [run.method, ...(run.form === "class" ? [t("torch's class")] : []), settings(run.told)].join(", ");
@@ -184,10 +179,7 @@ class TunedPart extends Part {
 const parts = [new BookPart(), new TunedPart()];
 
 function showAll() {
-  document.documentElement.dataset.theme = (theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches) ? "dark" : "light";
-  translate(document);
-  document.title = t("How much of a ranking is luck?");
-  [$("language").value, $("theme").value] = [language, theme];
+  dress("How much of a ranking is luck?");
   const [low, high] = [DATA.rates[0], DATA.rates.at(-1)].map((v) => shown(v, 2));
   $("tuned-intro").textContent = t("The book's learning rates differ by rule, and it does not say how they were found. Now each rule tries the same {0} learning rates, from {1} to {2}, with one seed. The best trains {3} seeds that the tuning never saw.", DATA.rates.length, low, high, DATA.seeds);
   $("race-command").textContent = DATA.command;
@@ -199,18 +191,5 @@ function showAll() {
   }
 }
 
-$("language").addEventListener("change", (e) => ((language = e.target.value), remember()));
-$("theme").addEventListener("change", (e) => ((theme = e.target.value), remember()));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showAll);
 new ResizeObserver(() => parts.forEach((part) => part.draw())).observe(document.body);
-for (const link of document.querySelectorAll("a[data-link]")) {
-  const where = DATA.links[link.dataset.link];
-  if (where) link.href = where;
-  else link.remove();
-}
-
-function remember() {
-  history.replaceState(null, "", `#${new URLSearchParams({ lang: language, ...(theme && { theme }) })}`);
-  showAll();
-}
-showAll();
+frame(showAll);

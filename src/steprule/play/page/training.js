@@ -53,11 +53,11 @@ function orderOf(seed) {
   return order;
 }
 
-// One training under way: `run` says which steps and where its states start, `hypers` its numbers.
+// One training under way: `run` says which steps, where its states start and with which first weights, `hypers` its numbers.
 class Training {
-  constructor(run, hypers, seed, order = orderOf(seed)) {
-    const size = NETWORK.parameters, begin = BEGINNINGS[run.form].subarray(seed * size, (seed + 1) * size);
-    Object.assign(this, { hypers, order, seen: 0, steps: 0, stages: STEPS[run.label], total: new Float64Array(1) });
+  constructor(run, hypers, seed, order = orderOf(seed), batch = DATA.batch) {
+    const size = NETWORK.parameters, begin = BEGINNINGS[run.begins].subarray(seed * size, (seed + 1) * size);
+    Object.assign(this, { hypers, order, batch, seen: 0, steps: 0, stages: STEPS[run.label], total: new Float64Array(1) });
     [this.p, this.g] = [Float64Array.from(begin), new Float64Array(size)];
     [this.a, this.d] = [new Float64Array(NETWORK.units), new Float64Array(NETWORK.units)];
     // Each tensor steps for itself, with states of its own.
@@ -72,13 +72,14 @@ class Training {
   }
   get done() { return this.seen === this.order.length; }
   step() {
-    const left = COUNT - (this.seen % COUNT), count = Math.min(DATA.batch, left);
+    const left = COUNT - (this.seen % COUNT), count = Math.min(this.batch, left);
     NETWORK.gradient(this.p, FEATURES, TARGETS, this.order, this.seen, count, this.a, this.total, this.d, this.g);
     this.seen += count;
     this.steps += 1;
     this.tensors.forEach((tensor, k) => {
       const stages = this.stages[k], stage = stages[Math.min(this.steps, stages.length) - 1];
-      const next = stage(tensor.p, tensor.g, tensor.states, this.hypers, this.steps, false);
+      // Copies, for a state may be the gradient or the parameter itself, and those are written over.
+      const next = stage(tensor.p.slice(), tensor.g.slice(), tensor.states, this.hypers, this.steps, false);
       tensor.p.set(next.p);
       tensor.states = next.states;
     });
