@@ -12,7 +12,7 @@ function readAddress() {
     if (!lookedAt.has(name)) return otherwise;
     const v = Number(lookedAt.get(name));
     if (lookedAt.get(name).trim() && fits(v)) return v;
-    problems.push(() => t("{0} cannot be {1}.", name, lookedAt.get(name)));
+    problems.push(() => t("{0} cannot be {1}.", name, lookedAt.get(name) || t("empty")));
     return otherwise;
   };
   const below = (limit) => (v) => Number.isInteger(v) && v >= 0 && v < limit;
