@@ -33,6 +33,7 @@ from steprule.benching.steps import torchs_classes
 from steprule.compiler import formula
 from steprule.compiler.graph import trace as graph_of
 from steprule.paths import best_rate, trace
+from steprule.play import luck, network
 from steprule.problems import surfaces
 from steprule.reports import paths as pictures
 from steprule.reports.document import font, mathml
@@ -144,6 +145,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.remove(made)  # which `steprule play --out docs/play.html` wrote, for a clone's notebooks
     add("fonts/rule-math.woff2", font())
     add("play.html", play.page(links=links))
+    links |= {"play": "play.html", "luck": "luck.html"}
+    add("luck.html", luck.page(links))
+    add("network.html", network.page(links))
     return files
 
 

@@ -967,6 +967,49 @@ def test_a_rule_of_ones_own(browser: Browser, in_folder: Path, capsys: pytest.Ca
     assert complaints == []
 
 
+SAME_NAMES = '''
+from steprule import rule
+from steprule.hyper import Rate
+
+@rule(name="a,b & <i>c</i> #1+2%")
+def odd(p, g, *, lr: Rate = 0.1):
+    """Its name is no identifier."""
+    return p - lr * g
+
+@rule
+def adam(p, g, *, lr: Rate = 0.1):
+    """A pupil's."""
+    return p - lr * g
+'''
+
+
+def test_rules_of_ones_own_are_told_from_ours(
+    browser: Browser, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pupil's adam is not called Adam; a name of any letters is text; what is asked for is shown first, eight at most."""
+    Path("odd.py").write_text(SAME_NAMES)
+    own = ["odd.py:odd", "odd.py:adam", "lion"]
+    assert main(["play", *(part for spec in own for part in ("--rule", spec)), "--out", "page.html"]) == 0
+    page = browser.new_page(reduced_motion="reduce")
+    complaints: list[str] = []
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.goto(Path("page.html").absolute().as_uri())
+    assert page.locator("#said").text_content() == ""
+    labels = page.evaluate("model.labels")
+    assert len(set(labels)) == len(labels) == 4
+    assert labels[2:] == ["Lion", "Adam"]
+    assert labels[1].startswith("adam (odd.py")
+    assert page.locator("#entries i, #legend i, #chosen i").count() == 0
+    before = state(page)
+    reopen(page, address_of(page))
+    assert state(page) == before
+    page.close()
+    assert complaints == []
+    capsys.readouterr()
+    assert main(["play", "--rule", "lion", "--story", "ravine", "--out", "other.html"]) == 2
+    assert "expected --rule or --story" in capsys.readouterr().err
+
+
 AWKWARD = '''
 from steprule import rule
 from steprule.hyper import Decay, Rate

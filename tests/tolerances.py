@@ -92,6 +92,10 @@ exp, log and pow may differ from C's in the last place, and a norm is summed in 
 # from the same graph and the surfaces give the same bits, so only a rule's own pow and exp differ, by an ulp.
 BROWSER_STEP = 1e-12
 
+# A network's gradient by printed loops, and whole trainings in a browser by them, against torch's autograd in float64: sums over a
+# batch in another order and tanh from another library, a few ulp (2.2e-16) a step, on a convex loss or for one step.
+PRINTED_NETWORK = 1e-10
+
 # Whole paths in a browser, as a share of the window, where Python's own path moves by less than STABLE_PATH when its start
 # moves by one ulp: where it moves more, steps divide by gradients that are rounding alone, and no two machines agree.
 BROWSER_PATH = 1e-9

@@ -7,11 +7,11 @@ reading order `FILES`. Everything goes into one file that opens offline.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 from steprule.files import write_aside
 from steprule.play.data import data
+from steprule.play.one_file import one_file
 from steprule.rules.rule import Rule
 
 FILES = (
@@ -48,13 +48,7 @@ def page(
     Without it rules of one's own are shown first, and the first story where there are none. `embed` shows the picture with
     its story alone, as a slide or a frame of another page wants it.
     """
-    folder = resources.files("steprule.play") / "page"
-    scripts = "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in FILES)
-    # A script ends where its text says so, whatever stands in a rule's summary.
-    script = f'"use strict";\n{data(own, links, opening, embed)}\n{scripts}'.replace("</script", "<\\/script")
-    text = (folder / "page.html").read_text(encoding="utf-8")
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    return text.replace("/*STYLE*/", style, 1).replace("/*SCRIPT*/", script, 1)
+    return one_file("page", ["style"], FILES, data(own, links, opening, embed))
 
 
 def write(

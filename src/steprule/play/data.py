@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -44,15 +45,23 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
     """
     known = [(r.name, r) for r in rules.CATALOGUE.values()]
     known.append(("steprule.rules.lesson:adam_uncorrected", adam_uncorrected))
-    entries = [*known, *own]
     steps: list[str] = []
     about: dict[str, Any] = {}
     maths = Maths()
-    for spec, rule in entries:
-        taken = rule.name in about or rule.name == "__proto__"  # which JavaScript would not take for a key
-        key = f"{rule.name}_{len(about)}" if taken else rule.name
-        about[key] = {**_about(rule), "spec": spec}
+
+    def enter(key: str, spec: str, rule: Rule, look: str, title: str) -> str:
+        about[key] = {**_about(rule, look), "spec": spec, "title": title}
         steps.append(f"{json.dumps(key)}: {{{', '.join(_variants(rule, about[key], maths))}}}")
+        return key
+
+    for spec, rule in known:
+        enter(rule.name, spec, rule, rule.name, title_of(rule.name))
+    keys = [
+        rule.name
+        if rule in rules.CATALOGUE.values()
+        else enter(_free_key(rule.name, about), spec, rule, spec, _title(rule.name, spec, about))
+        for spec, rule in own
+    ]
     walks = []
     for s in surfaces.SURFACES.values():
         value, gradient = s.javascript()
@@ -65,7 +74,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
         "stories": [asdict(story) for story in STORIES],
         "chinese": CHINESE,
         "links": dict(links),
-        "opening": opening or _beside_adam(list(about)[len(known) :], own),
+        "opening": opening or _beside_adam(keys, [rule for _, rule in own]),
         "embed": embed,
         "rates": LR_GRID.tolist(),
         "mostSteps": MOST_STEPS,
@@ -89,15 +98,26 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
     )
 
 
-def _beside_adam(keys: Sequence[str], own: Sequence[tuple[str, Rule]]) -> str:
+def _free_key(name: str, taken: Mapping[str, Any]) -> str:
+    """What an address calls a rule of one's own: its name, without what an address or JavaScript would read otherwise."""
+    plain = re.sub(r"\W", "_", name)
+    return f"{plain}_{len(taken)}" if plain in taken or plain == "__proto__" else plain
+
+
+def _title(name: str, spec: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Its name; with where it is from, where another rule of the page has that name."""
+    titles = {about["title"].lower() for about in known.values()}
+    return f"{name} ({spec})" if name.lower() in titles or name in known else name
+
+
+def _beside_adam(keys: Sequence[str], own: Sequence[Rule]) -> str:
     """The state that shows rules of one's own first: each at its best learning rate on the page's first surface, and Adam."""
     if not own:
         return ""
-    shown = [*zip(keys, (rule for _, rule in own), strict=True), ("adam", rules.get("adam"))]
-    return "&".join(
-        [f"rule={quote(key)}{_best(rule)}" for key, rule in shown[-MOST_RULES:]]
-        + ["surface=quadratic", "start=-5,-2", "steps=20"]
-    )
+    pairs = dict(zip(keys, own, strict=True)) | {"adam": rules.get("adam")}
+    first = [*list(pairs.items())[: MOST_RULES - 1], ("adam", pairs["adam"])]
+    parts = [f"rule={quote(key)}{_best(rule)}" for key, rule in dict(first).items()]
+    return "&".join([*parts, "surface=quadratic", "start=-5,-2", "steps=20"])
 
 
 def _best(rule: Rule) -> str:
@@ -105,21 +125,21 @@ def _best(rule: Rule) -> str:
     return "" if best is None else f",lr={best:.4g}"
 
 
-def _about(rule: Rule) -> dict[str, Any]:
+def _about(rule: Rule, look: str) -> dict[str, Any]:
     whole = composed(rule)
-    style = style_of(rule.name)
+    style = style_of(look)
     return {
         "summary": rule.summary,
-        "title": title_of(rule.name),
         "colour": style.colour,
-        "dash": _dashes(style.dash),
+        "dash": dashes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
         "slots": [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in whole.slots],
         "variants": {},
     }
 
 
-def _dashes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
+def dashes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
+    """Lengths of strokes and gaps in pixels; none for a whole line."""
     named = {"-": (), "--": (6, 3), ":": (1.5, 2.5), "-.": (7, 3, 1.5, 3)}
     return list(named[dash] if isinstance(dash, str) else (1.5 * d for d in dash[1]))
 
@@ -160,11 +180,12 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
             "where": _where(variant.graph(), maths),
             "slots": sorted(variant.slots - variant.first_absent),
         }
-        yield f'"{key}": [{", ".join(map(_function, graphs))}]'
+        yield f'"{key}": [{", ".join(map(function, graphs))}]'
 
 
-def _function(graph: Graph) -> str:
-    head, body = javascript.source(graph, size=2).split("(", 1)
+def function(graph: Graph, size: int = 2) -> str:
+    """A step of a tensor of `size` numbers, as a function without a name."""
+    head, body = javascript.source(graph, size).split("(", 1)
     assert head.startswith("function ")
     return f"function ({body}"
 

@@ -13,6 +13,14 @@ from steprule.cli.arguments import RULE_HELP, JsonOption
 
 
 def play(
+    page: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PAGE]",
+            help="surfaces; luck, 200 seeds beside the book's figures; or network, a small one that trains.",
+            autocompletion=completion.one_of("surfaces", "luck", "network"),
+        ),
+    ] = "surfaces",
     rule: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,17 +42,23 @@ def play(
 ) -> None:
     """See every rule walk, step by step, in the browser.
 
-    One page that works offline: stories, sliders, maps, and each step taken apart.
+    One page that works offline: stories, sliders, maps, and each step taken apart. Or watch 200 seeds or a network train.
     """
     from steprule import play as playground
     from steprule.cli import output
     from steprule.compiler import cache
-    from steprule.play import stories
+    from steprule.errors import InputError
+    from steprule.play import pages, stories
 
-    found = [(spec, catalogue.resolve(spec)) for spec in rule or []]
-    where = out or cache.folder() / "play.html"
-    own = [(spec, r) for spec, r in found if r not in catalogue.CATALOGUE.values()]
-    playground.write(where, own, opening=f"story={stories.named(story).name}" if story else "", embed=embed)
+    other = pages.writer_of(page, {"rule": rule, "story": story, "embed": embed})
+    where = out or cache.folder() / ("play.html" if other is None else f"{page}.html")
+    if other is None:
+        shown = [(spec, catalogue.resolve(spec)) for spec in rule or []]
+        if shown and story:
+            raise InputError("play", expected="--rule or --story", got="both", hint="A story has rules of its own.")
+        playground.write(where, shown, opening=f"story={stories.named(story).name}" if story else "", embed=embed)
+    else:
+        other(where)
     if json:
         output.as_json({"page": str(where)})
         return

@@ -1,0 +1,106 @@
+"""How much of a ranking is luck: a page that trains the tutorial's model with 200 seeds, the book's figures among them.
+
+Then it asks again with equal tuning, and ends at the command that answers: `steprule race`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steprule import rules
+from steprule.files import write_aside
+from steprule.play import trainings, words
+from steprule.play.dense import Network
+from steprule.play.luck_chinese import CHINESE
+from steprule.play.one_file import one_file
+from steprule.problems import airfoil
+from steprule.problems import problem as problems
+from steprule.races.as_given import TUTORIAL, Entry
+from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS
+from steprule.races.spaces import RATE
+from steprule.reports.style import style_of
+from steprule.rules.rule import Rule
+
+STYLES = ("style", "luck")
+SCRIPTS = ("words", "pen", "frame", "training", "strip", "summary", "luck")
+"""The page's scripts, in reading order."""
+
+SEEDS = 200
+"""Of each button; the second takes those behind the first's."""
+TUNINGS = 10
+"""How often the tuning can be repeated: seeds behind all others."""
+TRIALS = 16
+"""Learning rates that each rule tries, evenly on a logarithmic grid over the range of a race."""
+NETWORK = Network((len(airfoil.COLUMNS) - 1, 1))
+"""Linear regression."""
+RUNS = tuple(e for e in TUTORIAL if e.book and (e.form == "formula" or e.method == "AdaDelta"))
+"""The book's four from the formula, and the one class whose figure does not come out."""
+NO_LINKS: Mapping[str, str] = {}
+
+
+def rule_of(entry: Entry) -> Rule:
+    """The rule that a run of the tutorial steps by; of a class of torch's, the catalogue's with its defaults."""
+    return rules.resolve(str(entry.optimizer).removeprefix("torch.optim.").lower())
+
+
+def page(links: Mapping[str, str] = NO_LINKS) -> str:
+    """The page as text: one file without network.
+
+    `links` is where it finds the playground (`play`), the lesson (`lesson`), the documentation (`docs`) and how a race is run
+    (`race`), where it stands beside them.
+    """
+    tuned = [e for e in RUNS if e.form == "formula"]
+    task = problems.get(BOOKS)
+    epochs, batch, init, _ = BOOKS_SETTINGS
+    seeds = 2 * SEEDS + TUNINGS
+    known: dict[str, Any] = {
+        "chinese": {**words.CHINESE, **CHINESE},
+        "links": dict(links),
+        "epochs": epochs,
+        "batch": batch,
+        "floor": task.floor,
+        "deviation": float(airfoil.load()[:, -1].std()),
+        "seeds": SEEDS,
+        "tunings": TUNINGS,
+        "data": trainings.samples(task),
+        "streams": trainings.streams(seeds),
+        "beginnings": {
+            "formula": trainings.beginnings(task, init, seeds, torch_class=False),
+            "class": trainings.beginnings(task, init, SEEDS, torch_class=True),
+        },
+        "runs": [_run(e) for e in RUNS],
+        "tuned": [e.label for e in tuned],
+        "rates": [RATE.at(k / (TRIALS - 1)) for k in range(TRIALS)],
+        "command": f"steprule race {' '.join(str(e.optimizer) for e in tuned)} --on airfoil-linear",
+    }
+    code = trainings.code(NETWORK, [(e.label, rule_of(e), e.hypers) for e in RUNS])
+    data = f"const DATA = {json.dumps(known, ensure_ascii=False, allow_nan=False)};\n{code}"
+    return one_file("luck", STYLES, SCRIPTS, data)
+
+
+def _run(entry: Entry) -> dict[str, Any]:
+    rule = rule_of(entry)
+    about = trainings.run(rule, entry.hypers)
+    told = {n: about["hypers"][n] for n in entry.hypers} if "lr" not in entry.hypers else {"lr": entry.hypers["lr"]}
+    return {
+        **about,
+        "label": entry.label,
+        "method": entry.method,
+        "form": entry.form,
+        "begins": entry.form,
+        "book": entry.book,
+        "colour": style_of(rule.name).colour,
+        "told": told,
+        "given": dict(entry.hypers),
+        "optimizer": str(entry.optimizer),
+    }
+
+
+def write(path: Path, links: Mapping[str, str] = NO_LINKS) -> None:
+    """Write the page. Raises `OutputError` where it cannot."""
+    text = page(links)
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
