@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,39 @@ def test_the_page(tiny: races.Race, tmp_path: Path) -> None:
     assert "steprule race" in text
     assert race_page.page(tiny, ["steprule", "race"]) == text
     assert "<img" in tiny._repr_html_()
+
+
+def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:
+    """A headline, then a table: one order of rows in every column, and each entry what the verdict of its pair is."""
+    said, text = races.headline(tiny), race_page.page(tiny)
+    assert text.index(escape(said)) < text.index('class="pairs matrix"') < text.index("<h2>Who stands where")
+    assert "the chance of any wrong difference is 5 %" in said
+    won = [cell.standings[0].label for cell in tiny.cells if len(cell.level_with_best) == 1]
+    assert ("Nobody wins" in said) == (not won)
+    for label in won:
+        assert f"{label} wins {won.count(label)} of 4 comparisons" in said
+    table = text[text.index('class="pairs matrix"') :]
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table[: table.index("</table>")])
+    assert {label for label, _ in rows} == {r.label for r in tiny.spec.runners}
+    for label, entries in rows:
+        for cell, (kind, shown) in zip(
+            tiny.cells, re.findall(r'<td class="(.*?)".*?>(.*?)</td>', entries), strict=True
+        ):
+            best = cell.standings[0].label
+            if label == best:
+                assert (kind, shown) == ("lowest", "lowest")
+                continue
+            pair = cell.pair(best, label)
+            assert kind.split()[0] == pair.verdict()
+            percent = (pair if pair.second == label else pair.turned).percent[0]
+            assert shown == f"{percent:+.0f} %"
+            named = re.search(rf"{re.escape(label)} in (\d)", said)
+            if kind == "real above":
+                assert named
+    one = races.race(["sgd", "adam"], "airfoil-linear", schedules=["linear"], **TINY)
+    assert races.headline(one).startswith(f"{one.cells[0].standings[0].label} has the lowest test loss")
+    unsure = races.race(["sgd", "adam"], "airfoil-linear", **{**TINY, "seeds": 1})
+    assert "nothing is called real" in races.headline(unsure)
 
 
 def test_names_are_text() -> None:

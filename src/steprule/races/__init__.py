@@ -12,7 +12,7 @@ from steprule.races.plan import Chain, Lanes, Phase
 from steprule.races.racing import estimate, merge, race, within
 from steprule.races.results import Cell, Pair, Race, Standing
 from steprule.races.spec import Competitor
-from steprule.races.verdict import in_words
+from steprule.races.verdict import headline, in_words
 
 __all__ = [
     "CannotGoOn",
@@ -25,6 +25,7 @@ __all__ = [
     "Race",
     "Standing",
     "estimate",
+    "headline",
     "in_words",
     "merge",
     "race",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from steprule.hyper import said
-from steprule.races.results import Cell, Pair, Race, Untuned, interval
+from steprule.races.results import CONFIDENCE, Cell, Pair, Race, Untuned, interval
 from steprule.races.statistics import LEAST
 
+ERROR = 1 - CONFIDENCE
 NOT_ADVICE = (
     "Small models, small data and short trainings: such a race says how these rules compare here, at this budget, batch size, "
     "horizon and schedule. It is no advice for large models, where batch sizes, horizons and schedules are others."
@@ -17,6 +19,39 @@ NOT_ADVICE = (
 def in_words(race: Race) -> list[str]:
     """The verdicts: a paragraph a cell, then what holds for all."""
     return [*(of_cell(race, cell) for cell in race.cells), *_agreement(race), NOT_ADVICE]
+
+
+def headline(race: Race) -> str:
+    """The whole race in a few sentences: who is really above the lowest, where and by how much, and how sure that is."""
+    if len(race.cells) == 1:
+        return " ".join(_order(race, race.cells[0]))
+    told = [cell for cell in race.cells if cell.tells]
+    if not told:
+        return "Nobody learnt anything on any problem, so nothing is compared."
+    if not race.tells_luck:
+        return "One study, or one fresh seed, cannot tell luck from a difference: nothing is called real."
+    total = len(told)
+    won = Counter(cell.standings[0].label for cell in told if len(cell.level_with_best) == 1)
+    if won:
+        first = f"{_listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
+    else:
+        fewest = min(len(cell.level_with_best) for cell in told) - 1
+        others = "one other" if fewest == 1 else f"{fewest} others"
+        first = f"Nobody wins: in each of {total} comparisons at least {others} cannot be told apart from the lowest."
+    above: dict[str, list[float]] = {}
+    for cell in told:
+        for pair in cell.pairs:
+            if pair.first == cell.standings[0].label and pair.verdict() == "real":
+                above.setdefault(pair.second, []).append(pair.percent[0])
+    worst = sorted(above.items(), key=lambda item: (-len(item[1]), -max(item[1])))
+    worse = _listed([f"{label} in {len(percents)} ({_span(percents)})" for label, percents in worst] or ["nobody"])
+    sure = f"A comparison is one problem with one schedule; in each, the chance of any wrong difference is {100 * ERROR:.0f} %."
+    return f"{first} Really above the lowest: {worse}. {sure}"
+
+
+def _span(percents: Sequence[float]) -> str:
+    low, high = f"{min(percents):+.0f}", f"{max(percents):+.0f}"
+    return f"{low} %" if low == high else f"{low} to {high} %"
 
 
 def of_cell(race: Race, cell: Cell) -> str:

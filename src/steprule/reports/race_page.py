@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from steprule.files import write_aside
 from steprule.hyper import said
 from steprule.problems import airfoil
-from steprule.races import Cell, Race, in_words
+from steprule.races import Cell, Race, headline, in_words
 from steprule.races.measure import Measure
 from steprule.races.results import interval
 from steprule.reports import race_charts
 from steprule.reports.document import document, facts, formulas, section, spans
+from steprule.reports.race_matrix import matrix
 from steprule.reports.style import style_of
 from steprule.rules.parts import for_training
 
@@ -120,8 +121,10 @@ def _page(race: Race, drawn: dict[str, str], command: Sequence[str]) -> str:
     ]
     body = [
         f"<h1>{escape(title)}</h1>",
-        section("The verdict", words),
+        f'<p class="lede">{escape(headline(race))}</p>',
+        matrix(race),
         figures[0],
+        section("The verdict", words),
         section("Tables", "".join(_table(race, cell) for cell in race.cells), _reading(race)),
         section("Two by two", "".join(_pairs(cell) for cell in race.cells), _reading_pairs(race)),
         *figures[1:],
