@@ -96,7 +96,8 @@ th:first-child,td:last-child{text-align:left}thead th{color:#555;font-weight:600
 .maths div{margin:.35rem 0}math{font-family:"Rule Math",math;font-size:1.12rem}math mtd[columnalign=left]{text-align:left}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem .9rem;margin:.5rem 0;font-size:.92rem}
 dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:#555}
-@media(max-width:560px){.matrix td,.matrix th{padding:.2rem .3rem;font-size:.76rem}.matrix th:first-child{overflow-wrap:anywhere;white-space:normal;max-width:6.5rem}}
+@media(max-width:560px){.matrix td,.matrix th{padding:.2rem .3rem;font-size:.76rem}
+.matrix th:first-child{overflow-wrap:anywhere;white-space:normal;max-width:6.5rem}}
 @media(max-width:560px){.facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}}
 .figure{overflow-x:auto}.figure svg{min-width:820px;width:100%;height:auto}
 .pairs td,.pairs th{padding:.18rem .35rem;font-size:.8rem;text-align:center}.pairs th:first-child{text-align:left}
