@@ -212,7 +212,7 @@ def test_accessible(browser: Browser, file: Path, complaints: list[str], width: 
     if "zh" in address:
         page.select_option("#language", "en")
         page.wait_for_function("location.hash.startsWith('#lang=en')")
-        assert page.text_content("#book-run") == "Once more"
+        assert page.text_content("#book-run") == "Watch them fall again"
 
 
 def test_every_text_is_in_chinese() -> None:

@@ -224,7 +224,7 @@ def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:
             pair = cell.pair(best, label)
             assert kind.split()[0] == pair.verdict()
             percent = (pair if pair.second == label else pair.turned).percent[0]
-            assert shown == f"{percent:+.0f} %"
+            assert shown.startswith(f"{percent:+.0f} %")
             named = re.search(rf"{re.escape(label)} in (\d)", said)
             if kind == "real above":
                 assert named

@@ -8,7 +8,7 @@ CHINESE = {
     "Losses at the end of {0} seeds, mean: {1}": "{0} 个种子的最终损失，均值：{1}",
     "No seed is trained yet.": "还没有训练任何种子。",
     "No seed is trained yet. The book: {0}": "还没有训练任何种子。书中的数：{0}",
-    "Once more": "再来一次",
+    "Watch them fall again": "再看一遍",
     "One seed": "看一个种子",
     "Playground": "演示场",
     "Seed {0}: {1}": "种子 {0}：{1}",
@@ -32,9 +32,10 @@ CHINESE = {
     "torch's class": "torch 的类",
     "{0} of {1} seeds": "{0} / {1} 个种子",
     "{0} of {1} trials": "{0} / {1} 次试验",
-    "Dive into Deep Learning trains one small model by each rule, once, and prints the loss at the end (diamonds). Train it again"
-    " with other seeds: other first weights, another order of the samples, all else the same. Each dot is one training.": "《动手"
-    "学深度学习》用每个方法把同一个小模型训练一次，并印出最终损失（菱形）。换一些种子再训练：初始权重不同，样本顺序不同，其余完全一样。每个点是一次训练。",
+    "Dive into Deep Learning trains one small model by each rule, once in each edition, and prints the loss at the end (diamonds). Train it"
+    " again with other seeds: other first weights, another order of the samples, all else the same. Each dot is one training; a ring"
+    " marks the seed of the slider.": "《动手学深度学习》的每一版用每个方法训练一次小模型，并印出最后的损失（菱形）。用别的种子再训练："
+    "初始权重不同，样本顺序不同，其余都相同。每个点是一次训练；圆环标出滑块所选的种子。",
     "No single seed can say, and no single tuning. A race tunes every number of every rule alike, repeats the tuning, and confirms"
     " the winners on data and seeds that no tuning saw. It calls a difference real only where it is larger than luck.": "一个种子"
     "说明不了，一次调参也说明不了。比赛对每个方法的每个数做同样的调参，把调参重复多次，再用调参从未见过的数据和种子检验胜者。"

@@ -46,7 +46,7 @@ def headline(race: Race) -> str:
     worst = sorted(above.items(), key=lambda item: (-len(item[1]), -max(item[1])))
     worse = _listed([f"{label} in {len(percents)} ({_span(percents)})" for label, percents in worst] or ["nobody"])
     sure = f"A comparison is one problem with one schedule; in each, the chance of any wrong difference is {100 * ERROR:.0f} %."
-    return f"{first} Really above the lowest: {worse}. {sure}"
+    return f"{first} Really above the lowest, by more than {race.threshold}: {worse}. {sure}"
 
 
 def _span(percents: Sequence[float]) -> str:

@@ -97,13 +97,13 @@ th:first-child,td:last-child{text-align:left}thead th{color:#555;font-weight:600
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem .9rem;margin:.5rem 0;font-size:.92rem}
 dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:#555}
 @media(max-width:560px){.matrix td,.matrix th{padding:.2rem .3rem;font-size:.76rem}
-.matrix th:first-child{overflow-wrap:anywhere;white-space:normal;max-width:6.5rem}}
+.matrix th:first-child{overflow-wrap:break-word;white-space:normal;min-width:5.6rem;max-width:6.6rem}.matrix small{display:none}}
 @media(max-width:560px){.facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}}
 .figure{overflow-x:auto}.figure svg{min-width:820px;width:100%;height:auto}
 .pairs td,.pairs th{padding:.18rem .35rem;font-size:.8rem;text-align:center}.pairs th:first-child{text-align:left}
 .real{color:#fff}.below{background:#0072B2}.above{background:#A34A00}.same{background:#d9e8d9}
 .matrix{width:auto;margin:.4rem 0}.matrix td,.matrix th{font-size:.9rem;padding:.22rem .7rem}.matrix thead th{border:0}
-.open{color:#555}.matrix .lowest{font-weight:700;outline:2px solid #1b1b1b;outline-offset:-2px}
+.open{color:#555}.matrix small{font-size:.72rem;opacity:.85}.matrix .lowest{font-weight:700;outline:2px solid #1b1b1b;outline-offset:-2px}
 .keys{display:flex;flex-wrap:wrap;gap:.3rem .8rem;align-items:center;max-width:none}
 .key{padding:.05rem .5rem;border-radius:4px;border:1px solid #ccc}
 .mark{padding:.1rem .45rem;border-radius:4px;white-space:nowrap;justify-self:start}.no{background:#e3e3e3}

@@ -23,8 +23,14 @@ def matrix(race: Race) -> str:
         f'<tr><th scope="row">{escape(label)}</th>{"".join(_entry(cell, label) for cell in race.cells)}</tr>'
         for label in sorted(ranks, key=lambda label: ranks[label])
     )
-    head = f"<thead><tr><th></th>{heads}</tr><tr><th></th>{schedules}</tr></thead>"
-    return f'<div class="wide"><table class="pairs matrix">{head}<tbody>{rows}</tbody></table></div>{_key(race)}'
+    head = f"<thead><tr><th>problem</th>{heads}</tr><tr><th>learning rate</th>{schedules}</tr></thead>"
+    losses = " or ".join(sorted({cell.measure.loss for cell in race.cells}))
+    above = (
+        f"By how many per cent the {losses} is above the lowest of its column, after tuning, on seeds that no tuning saw; in brackets the"
+        " 95 % interval. Rows: the lowest mean rank first."
+    )
+    table = f'<div class="wide"><table class="pairs matrix">{head}<tbody>{rows}</tbody></table></div>'
+    return f'<p class="caption">{escape(above)}</p>{table}{_key(race)}'
 
 
 def _entry(cell: Cell, label: str) -> str:
@@ -37,16 +43,16 @@ def _entry(cell: Cell, label: str) -> str:
     pair = pair if pair.second == label else pair.turned
     percent, low, high = pair.percent
     kind = {"real": "real above", "same": "same", "open": "open"}[pair.verdict()]
-    within = f"95 % {interval(low, high, '+.1f')} %{cell.scale.of}" if low is not None else "no interval"
-    shown = f"{percent:+.0f} %" if math.isfinite(percent) and abs(percent) < 1e4 else "–"
-    return f'<td class="{kind}" title="{within}">{shown}</td>'
+    within = f" <small>{interval(low, high, '+.0f')}</small>" if low is not None else ""
+    shown = f"{percent:+.0f} %{within}" if math.isfinite(percent) and abs(percent) < 1e4 else "–"
+    return f'<td class="{kind}">{shown}</td>'
 
 
 def _key(race: Race) -> str:
     words = (
         ("real above", f"really above the lowest, by more than {race.threshold}"),
-        ("open", "cannot be told apart from it"),
-        ("same", f"no more than {race.threshold} from it"),
+        ("open", "cannot be told apart from it: the interval, corrected for many pairs, is too wide"),
+        ("same", f"shown to be within {race.threshold} of it"),
     )
     parts = "".join(f'<span class="key {kind}">{word}</span>' for kind, word in words)
-    return f'<p class="caption keys">How far the loss is above the lowest of its column, on seeds that no tuning saw: {parts}</p>'
+    return f'<p class="caption keys">{parts}</p>'

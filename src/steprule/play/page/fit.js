@@ -57,7 +57,7 @@ function drawLine(pen, points, { colour, dash }, width = 2) {
 function drawFit(canvas, wing, entries, paint) {
   const sized = penOf(canvas), { pen } = sized, box = boxOf(sized);
   const x = logarithmic(wing.from, wing.to, [1, 2, 5]), y = scaleOf(wing.low, wing.high, false, 8);
-  drawAxes(pen, box, { x, y, xTitle: t("frequency, Hz"), yTitle: t("sound level, dB"), paint });
+  drawAxes(pen, box, { x, y, xTitle: t("frequency, Hz"), yTitle: t("sound level, dB (dots: measured)"), paint });
   const place = ([a, b]) => [box.left + x.at(a) * box.width, box.top + box.height * (1 - y.at(b))];
   clipped(pen, box, () => {
     for (const { p, look } of entries) {

@@ -34,7 +34,7 @@ function drawLosses(canvas, lives, looks, labels, paint) {
   pen.font = LABEL.font;
   const room = Math.max(14, ...labels.map((label) => pen.measureText(label).width + LABEL.gap + 6)), box = boxOf(sized, room);
   const x = scaleOf(0, DATA.epochs, false, 8), y = logarithmic(...LOSSES, [1, 2, 3, 5, 7]);
-  drawAxes(pen, box, { x, y, xTitle: t("passes over the data"), yTitle: t("half the mean squared error / variance"), paint });
+  drawAxes(pen, box, { x, y, xTitle: t("passes over the data"), yTitle: t("training loss: half the mean squared error / variance"), paint });
   const place = (loss, j) => [box.left + (j / POINTS) * box.width, box.top + box.height * (1 - y.at(loss))];
   clipped(pen, box, () => {
     const [, floor] = place(DATA.line, 0);

@@ -135,7 +135,7 @@ function commandOf(run, seed) {
 
 class BookPart extends Part {
   constructor() { super("book", DATA.runs, 0, () => t("Train {0} seeds", DATA.seeds)); }
-  again() { return t("Once more"); }
+  again() { return t("Watch them fall again"); }
   told() { return toldOfTheBook(this.runs, this.losses); }
 }
 

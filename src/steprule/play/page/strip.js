@@ -165,7 +165,7 @@ function drawMarks(pen, strip, row, ground, top, paint) {
     pen.fill();
   }
   pen.font = "12px system-ui, sans-serif";
-  const narrow = isNarrow(strip.width), said = row.marks.map((v) => v.toFixed(narrow ? 4 : 6)).join(", ");
+  const narrow = isNarrow(strip.width), said = row.marks.toSorted((a, b) => a - b).map((v) => v.toFixed(narrow ? 4 : 6)).join(", ");
   pen.textAlign = narrow ? "right" : "left";
   if (narrow) pen.fillText(`◆ ${said}`, strip.width - 4, top - 12);
   else pen.fillText(t("the book: {0}", said), places.at(-1) + 10, ground + 14);
