@@ -141,11 +141,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in MICRORULE:  # to download; what the site leaves out by its ending is told apart here
         add(f"lesson/{path.name}", path.read_bytes(), InclusionLevel.INCLUDED)
     links = {"lesson": "lesson/en/1_gradient_descent.html", "docs": "index.html", "race": "race.html"}
+    links |= {"play": "play.html", "luck": "luck.html", "network": "network.html"}
     if made := files.get_file_from_path("play.html"):
         files.remove(made)  # which `steprule play --out docs/play.html` wrote, for a clone's notebooks
     add("fonts/rule-math.woff2", font())
     add("play.html", play.page(links=links))
-    links |= {"play": "play.html", "luck": "luck.html"}
     add("luck.html", luck.page(links))
     add("network.html", network.page(links))
     return files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 CHINESE = {
     "95 % of seeds": "95 % 的种子",
-    "How much of a ranking is luck?": "排名里有多少是运气？",
     "Losses at the end of {0} seeds, mean: {1}": "{0} 个种子的最终损失，均值：{1}",
     "No seed is trained yet.": "还没有训练任何种子。",
     "No seed is trained yet. The book: {0}": "还没有训练任何种子。书中的数：{0}",
