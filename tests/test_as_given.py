@@ -86,7 +86,7 @@ class _Outside(HTMLParser):
         if self._in in ("h2", "h3") and data.strip():
             self.headings.append(data)
         if self._in == "style":
-            self.fetched += re.findall(r"url\(|@import", data)
+            self.fetched += re.findall(r"url\((?!data:)|@import", data)
 
 
 def test_the_page_is_whole_and_fetches_nothing(tutorial: Comparison, tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_ctrl_c_while_a_library_is_imported(
     from steprule import play
 
     def importing(cause: BaseException) -> Any:
-        def write(*given: Any) -> None:
+        def write(*given: Any, **named: Any) -> None:
             raise ImportError("half imported") from cause
 
         return write

@@ -16,7 +16,7 @@ def play(
     page: Annotated[
         str,
         typer.Argument(
-            metavar="[PAGE]",
+            metavar="PAGE",
             help="surfaces; luck, 200 seeds beside the book's figures; or network, a small one that trains.",
             autocompletion=completion.one_of("surfaces", "luck", "network"),
         ),
