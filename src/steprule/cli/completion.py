@@ -38,7 +38,7 @@ def quietly(offers: Callable[Asked, Offers]) -> Callable[Asked, Offers]:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             try:
                 return offers(*args, **named)
-            except Exception:  # noqa: BLE001  (of a file that is being written, say)
+            except BaseException:  # noqa: BLE001  (of a file that is being written, say, or that exits)
                 return []
 
     return heard

@@ -172,6 +172,8 @@ def folder() -> Path:
     if base := os.environ.get(variable):
         return Path(base) / "steprule" / "kernels"
     try:
+        if os.environ.get("HOME") == "" and sys.platform != "win32":  # which pathlib takes for the root
+            raise RuntimeError
         return Path.home() / inside / "steprule" / "kernels"
     except (RuntimeError, KeyError):  # no HOME, and a user that the system does not know, as in a container
         return _own_folder("a home folder, which this user has not")
