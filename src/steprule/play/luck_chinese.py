@@ -52,15 +52,15 @@ CHINESE = {
     "In the second edition {0} ends {1} above {2}. The middle 95 % of {0}'s own seeds are {3} wide, and with the same seed {0} ends"
     " below {2} with {4} of {5} seeds.": "在第二个版本中，{0} 的最终损失比 {2} 高 {1}。"
     "而 {0} 自己的种子中间 95 % 就宽 {3}；用相同的种子时，{5} 个种子中有 {4} 个是 {0} 低于 {2}。",
-    "The book's {0} for {1} by torch's class comes with {2} of {3} seeds; the lowest ends at {4}. That figure does not reproduce."
-    " (The class begins at nn.Linear's own weights and has epsilon 1e-6; the formula begins near 0 and has 1e-5.)": "书中 torch 的 {1} 类"
-    "给出 {0}；{3} 个种子中有 {2} 个能达到，最低的是 {4}。这个数无法重现。（类从 nn.Linear 自己的权重开始，epsilon 为 1e-6；"
-    "公式的实现从 0 附近开始，epsilon 为 1e-5。）",
+    "The book's {0} for {1} by torch's class comes with {2} of {3} seeds; the lowest ends at {4}. (Some three in ten thousand seeds reach"
+    " it. The class begins at nn.Linear's own weights and has epsilon 1e-6; the formula begins near 0 and has 1e-5.)": "书中 torch 的 {1}"
+    " 类给出 {0}；{3} 个种子中有 {2} 个能达到，最低的是 {4}。（大约一万个种子中有三个能达到。类从 nn.Linear 自己的权重开始，"
+    "epsilon 为 1e-6；公式的实现从 0 附近开始，epsilon 为 1e-5。）",
     "{0} has the lowest mean, {1} the next. They are {2} apart; one seed moves {0} by {3} (standard deviation).": "{0} 的均值最低，"
     "{1} 其次，两者相差 {2}；换一个种子，{0} 就变动 {3}（标准差）。",
     "With the same seed {0} ends below {1} with {2} of {3} seeds, and above it with the other {4}: one training says the one or the"
     " other.": "用相同的种子时，{3} 个种子中有 {2} 个是 {0} 低于 {1}，另外 {4} 个则相反：只训练一次，两种结论都可能得到。",
     "{0} seeds still give {1} different orders.": "{0} 个种子仍然给出 {1} 种不同的排名。",
-    "The tuning itself saw one seed, {0}. Tune again with another: the learning rates move, and the means with them.": "调参本身只看了"
-    "一个种子：{0}。换一个种子再调一次：学习率会变，均值也跟着变。",
+    "The tuning itself saw one seed, {0}. Tune again with another: the best learning rates may move, and the"
+    " means with them.": "调参本身只看了一个种子：{0}。换一个种子再调一次：最好的学习率可能会变，均值也跟着变。",
 }

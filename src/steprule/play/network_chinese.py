@@ -19,6 +19,7 @@ CHINESE = {
     "Who is better, after equal tuning and on wings that nobody trained on:": "同等调参之后，在没有训练过的翼型上，谁更好：",
     "Wing": "翼型",
     "angle {0}°, chord {1} cm, {2} m/s": "攻角 {0}°，弦长 {1} cm，{2} m/s",
+    "{0} has run away by step {1}": "{0} 到第 {1} 步已经跑掉",
     "frequency, Hz": "频率，Hz",
     "training loss: half the mean squared error / variance": "训练损失：均方误差的一半 / 方差",
     "pass {0} of {1}": "第 {0} 遍，共 {1} 遍",
@@ -34,12 +35,12 @@ CHINESE = {
     "On a plane a rule moves two numbers. Here the same rules, by the same printed steps, move the {0} weights and biases of a network"
     " of {1} units, by batches of {2} of 1,500 measurements: how loud is a wing?": "在平面上，一个方法移动两个数。"
     "这里，同样的方法用同样生成的步骤移动一个 {1} 个单元的网络的 {0} 个权重和偏置，每步看 1500 条测量中的 {2} 条：机翼有多响？",
-    "The gradient comes from a batch and is noisy. Take batch size 1: the curves shake, AdaGrad's least, for its steps have shrunk."
-    " Take all samples: the curves are smooth, and there are few steps.": "梯度来自一个小批量，带有噪声。批量取 1：曲线抖动，"
-    "AdaGrad 的抖动最小，因为它的步子已经变小。取全部样本：曲线平滑，但步数很少。",
-    "The step is the same function as on the plane, applied to each of the weights alone: AdaGrad's steps shrink here too, and Adam's are"
-    " about as large as its learning rate.": "每一步与平面上是同一个函数，对每个权重单独使用：AdaGrad 的步子在这里也越来越小，"
-    "Adam 的步子大约与学习率一样大。",
+    "The gradient comes from a batch and is noisy. Take batch size 1: the curves shake, AdaGrad's less than most, for its steps have"
+    " shrunk. Take all samples: the curves are smooth, and there are few steps.": "梯度来自一个小批量，带有噪声。批量取 1：曲线抖动，"
+    "AdaGrad 的比多数小，因为它的步子已经变小。取全部样本：曲线平滑，但步数很少。",
+    "The step is the same function as on the plane, applied to each of the weights alone: AdaGrad's steps shrink here too, and Adam's"
+    " first step is as large as its learning rate.": "每一步与平面上是同一个函数，对每个权重单独使用：AdaGrad 的步子在这里也越来越小，"
+    "Adam 的第一步与学习率一样大。",
     "There is no one minimum to see. Another seed begins elsewhere, ends in other weights, and may put another rule first.": "这里看不到"
     "唯一的极小点。换一个种子，起点不同，终点的权重不同，领先的方法也可能不同。",
 }

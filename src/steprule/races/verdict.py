@@ -25,6 +25,8 @@ def headline(race: Race) -> str:
     """The whole race in a few sentences: who is really above the lowest, where and by how much, and how sure that is."""
     if len(race.cells) == 1:
         return " ".join(_order(race, race.cells[0]))
+    if len(race.spec.runners) == 1:
+        return f"{race.spec.runners[0].label} ran alone: there is nobody to compare it with."
     told = [cell for cell in race.cells if cell.tells]
     if not told:
         return "Nobody learnt anything on any problem, so nothing is compared."
@@ -36,22 +38,38 @@ def headline(race: Race) -> str:
         first = f"{_listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
     else:
         fewest = min(len(cell.level_with_best) for cell in told) - 1
-        others = "one other" if fewest == 1 else f"{fewest} others"
-        first = f"Nobody wins: in each of {total} comparisons at least {others} cannot be told apart from the lowest."
-    above: dict[str, list[float]] = {}
+        others = "one other is" if fewest == 1 else f"{fewest} others are"
+        first = f"Nobody wins: in each of {total} comparisons at least {others} not really above the lowest."
+    above: dict[str, list[Pair]] = {}
+    idle: Counter[str] = Counter()
     for cell in told:
+        idle.update(s.label for s in cell.standings if not s.learnt)
+        learnt = {s.label for s in cell.standings if s.learnt}
         for pair in cell.pairs:
-            if pair.first == cell.standings[0].label and pair.verdict() == "real":
-                above.setdefault(pair.second, []).append(pair.percent[0])
-    worst = sorted(above.items(), key=lambda item: (-len(item[1]), -max(item[1])))
-    worse = _listed([f"{label} in {len(percents)} ({_span(percents)})" for label, percents in worst] or ["nobody"])
+            if pair.first == cell.standings[0].label and pair.second in learnt and pair.verdict() == "real":
+                above.setdefault(pair.second, []).append(pair)
+    worst = sorted(above.items(), key=lambda item: (-len(item[1]), -max(p.percent[0] for p in item[1])))
+    worse = _listed([f"{label} in {len(pairs)} ({_span(pairs)})" for label, pairs in worst] or ["nobody"])
+    nothing = (
+        f" Learnt nothing: {_listed([f'{label} in {count}' for label, count in idle.most_common()])}." if idle else ""
+    )
     sure = f"A comparison is one problem with one schedule; in each, the chance of any wrong difference is {100 * ERROR:.0f} %."
-    return f"{first} Really above the lowest, by more than {race.threshold}: {worse}. {sure}"
+    return f"{first} Really above the lowest, by more than {race.threshold}: {worse}.{nothing} {sure}"
 
 
-def _span(percents: Sequence[float]) -> str:
-    low, high = f"{min(percents):+.0f}", f"{max(percents):+.0f}"
-    return f"{low} %" if low == high else f"{low} to {high} %"
+def _span(pairs: Sequence[Pair]) -> str:
+    """From the smallest to the largest, of each way to compare."""
+    spans = []
+    for of in dict.fromkeys(pair.scale.of for pair in pairs):
+        percents = [pair.percent[0] for pair in pairs if pair.scale.of == of]
+        low, high = rounded(min(percents)), rounded(max(percents))
+        spans.append(f"{low} %{of}" if low == high else f"{low} to {high} %{of}")
+    return " and ".join(spans)
+
+
+def rounded(percent: float) -> str:
+    """A difference in whole per cent; what is enormous in three digits."""
+    return f"{percent:+.0f}" if abs(percent) < 1e4 else f"{percent:+.3g}"
 
 
 def of_cell(race: Race, cell: Cell) -> str:

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from steprule.races import Cell, Race
 from steprule.races.results import interval
+from steprule.races.verdict import rounded
 
 
 def matrix(race: Race) -> str:
@@ -18,7 +19,7 @@ def matrix(race: Race) -> str:
             ranks[standing.label] += rank
     problems = [(name, len(list(own))) for name, own in groupby(cell.problem for cell in race.cells)]
     heads = "".join(f'<th colspan="{count}">{escape(name)}</th>' for name, count in problems)
-    schedules = "".join(f"<th>{escape(cell.schedule)}</th>" for cell in race.cells)
+    schedules = "".join(f"<th>{escape(cell.schedule)}{_unit(cell)}</th>" for cell in race.cells)
     rows = "".join(
         f'<tr><th scope="row">{escape(label)}</th>{"".join(_entry(cell, label) for cell in race.cells)}</tr>'
         for label in sorted(ranks, key=lambda label: ranks[label])
@@ -39,13 +40,21 @@ def _entry(cell: Cell, label: str) -> str:
         return "<td>–</td>"
     if label == best:
         return f'<td class="lowest" title="{escape(cell.measure.loss)} {cell.standings[0].loss:.4g}">lowest</td>'
+    if not next(s for s in cell.standings if s.label == label).learnt:
+        return '<td class="open">learnt nothing</td>'
     pair = cell.pair(best, label)
     pair = pair if pair.second == label else pair.turned
     percent, low, high = pair.percent
     kind = {"real": "real above", "same": "same", "open": "open"}[pair.verdict()]
-    within = f" <small>{interval(low, high, '+.0f')}</small>" if low is not None else ""
-    shown = f"{percent:+.0f} %{within}" if math.isfinite(percent) and abs(percent) < 1e4 else "–"
+    within = (
+        f" <small>{interval(low, high, '+.3g' if abs(high or 0) > 1e4 else '+.0f')}</small>" if low is not None else ""
+    )
+    shown = f"{rounded(percent)} %{within}" if math.isfinite(percent) else "–"
     return f'<td class="{kind}">{shown}</td>'
+
+
+def _unit(cell: Cell) -> str:
+    return f"<br><small>%{cell.scale.of}</small>" if cell.scale.of else ""
 
 
 def _key(race: Race) -> str:

@@ -1,5 +1,6 @@
 // Trainings that run side by side, each as far as the others, and the curves of their losses.
 const EVERY = 300; // samples between two points of a curve
+const RUNAWAY = 1e6; // a loss from which nothing comes back
 const POINTS = (DATA.epochs * COUNT) / EVERY;
 
 class Live {
@@ -22,7 +23,7 @@ class Live {
     // A batch may hold more samples than lie between two points.
     const loss = training.loss();
     while (this.losses.length * EVERY <= training.seen) this.losses.push(loss);
-    if (!Number.isFinite(loss)) this.divergedAt = training.steps;
+    if (!(loss < RUNAWAY)) this.divergedAt = training.steps;
   }
   get done() { return this.training.done || this.divergedAt !== null; }
   get loss() { return this.losses.at(-1); }
@@ -48,7 +49,9 @@ function drawLosses(canvas, lives, looks, labels, paint) {
     lives.forEach((live, k) => {
       const line = finite(live.losses);
       drawLine(pen, line, looks[k]);
-      if (line.length > 1) ends.push({ k, place: line.at(-1) });
+      // One that ends above the axis has its name at the edge.
+      const [x, y] = line.at(-1) ?? [];
+      if (line.length > 1) ends.push({ k, place: [x, Math.min(box.top + box.height, Math.max(box.top, y))] });
     });
   });
   drawLabels(pen, { ...box, width: box.width + room }, ends, { looks, labels }, paint);

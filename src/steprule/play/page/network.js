@@ -85,7 +85,7 @@ function showState() {
   const lost = shownLives.filter((l) => l.divergedAt !== null);
   const said = problems.map((say) => say());
   if (!shownLives.length) said.push(t("Choose a rule."));
-  if (lost.length) said.push(t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", lost.map((l) => t("{0} is not finite from step {1}", nameOf(l), l.divergedAt)).join("; ")));
+  if (lost.length) said.push(t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", lost.map((l) => t("{0} has run away by step {1}", nameOf(l), l.divergedAt)).join("; ")));
   if ($("said").textContent !== said.join(" ")) $("said").textContent = said.join(" ");
   const ends = shownLives.map((l) => `${nameOf(l)} ${digits(l.loss, 4)}`).join("; ");
   if (playing) return;
@@ -117,8 +117,10 @@ function showSettings() {
   $("which").value = which;
   const { run, lr } = lives[which], set = Object.entries({ ...run.given, lr }).map(([n, v]) => ` --set ${n}=${v}`).join("");
   $("command").textContent = some.length ? `steprule train ${run.rule} --on ${DATA.spec} --seed ${seed} --batch-size ${batch}${set}` : "";
+  // A race needs two, and tunes momentum itself: gradient descent with it is no other rule there.
   const raced = [...new Set(some.map((l) => l.run.rule))];
-  $("race-command").textContent = `steprule race ${(raced.length ? raced : ["sgd", "adam"]).join(" ")} --on airfoil-mlp`;
+  for (const rule of ["sgd", "adam"]) if (raced.length < 2 && !raced.includes(rule)) raced.push(rule);
+  $("race-command").textContent = `steprule race ${raced.join(" ")} --on airfoil-mlp`;
 }
 
 function showAll() {

@@ -44,7 +44,7 @@ function toldOfTheBook(runs, losses) {
   for (const [k, run] of runs.entries()) {
     if (run.form !== "class") continue;
     const reached = losses[k].filter((v) => v <= run.book[0]).length;
-    told.push(t("The book's {0} for {1} by torch's class comes with {2} of {3} seeds; the lowest ends at {4}. That figure does not reproduce. (The class begins at nn.Linear's own weights and has epsilon 1e-6; the formula begins near 0 and has 1e-5.)", digits(run.book[0], 6), run.method, reached, seeds, digits(Math.min(...losses[k]), 6)));
+    told.push(t("The book's {0} for {1} by torch's class comes with {2} of {3} seeds; the lowest ends at {4}. (Some three in ten thousand seeds reach it. The class begins at nn.Linear's own weights and has epsilon 1e-6; the formula begins near 0 and has 1e-5.)", digits(run.book[0], 6), run.method, reached, seeds, digits(Math.min(...losses[k]), 6)));
   }
   return told;
 }
@@ -58,6 +58,6 @@ function toldOfTheTuned(runs, losses, tuning) {
     t("{0} has the lowest mean, {1} the next. They are {2} apart; one seed moves {0} by {3} (standard deviation).", names[first], names[second], digits(means[second] - means[first], 5), digits(deviation(losses[first]), 5)),
     t("With the same seed {0} ends below {1} with {2} of {3} seeds, and above it with the other {4}: one training says the one or the other.", names[first], names[second], below(losses[first], losses[second]), seeds, seeds - below(losses[first], losses[second])),
     t("{0} seeds still give {1} different orders.", seeds, orders.length),
-    t("The tuning itself saw one seed, {0}. Tune again with another: the learning rates move, and the means with them.", tuning),
+    t("The tuning itself saw one seed, {0}. Tune again with another: the best learning rates may move, and the means with them.", tuning),
   ];
 }
