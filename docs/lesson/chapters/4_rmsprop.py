@@ -34,15 +34,15 @@ def divisors(rule, **settings):
 figure(
     curves(
         "weight of a squared gradient, the newest being 1",
-        {"AdaGrad": (back, np.ones(60)), "RMSProp": (back, 0.9**back)},
+        {"AdaGrad": (back, np.ones(60)), "RMSProp, decay 0.9": (back, 0.9**back)},
         x="steps back",
     ),
     curves(
-        "a gradient falls from 10 to 1: what it is divided by",
+        "what a method divides the gradient by,\nwhile the gradient falls from 10 to 1",
         {
             "AdaGrad": divisors(rules.adagrad_eps_inside),
-            "RMSProp": divisors(rules.rmsprop_eps_inside, alpha=0.9),
-            "the gradient itself": gradients,
+            "RMSProp, decay 0.9": divisors(rules.rmsprop_eps_inside, alpha=0.9),
+            "gradient": gradients,
         },
         log="y",
         height=2.4,
