@@ -13,7 +13,9 @@ import pytest
 from by_path import module_at
 from test_play import CHROMIUM, FLAGS
 
-from steprule import play
+from steprule import play, trace
+from steprule.reports.panels import curves, paths, stack
+from steprule.reports.style import style_of
 from steprule.reports.themed import DARK
 
 BUILD = module_at("docs/lesson/build.py")
@@ -107,6 +109,27 @@ def test_figures_read_on_a_phone_in_the_dark_and_in_chinese(chapter: Path) -> No
         said = re.search(r'aria-label="([^"]+)"', ours)
         assert said
         assert len(said[1]) > 20, "a sentence for who cannot see it"
+
+
+def test_a_colour_says_one_method_and_nothing_else() -> None:
+    """In every leading figure; directions, gradients and laws are black or grey, and a way that scribbles buries no other."""
+    of = {name: style_of(name).colour.lower() for name in ("momentum", "adagrad", "rmsprop", "adadelta", "adam")}
+    drawn = []
+    for chapter in CHAPTERS:
+        strokes = set(re.findall(r"stroke: (#\w{6}); stroke: light-dark", figures(chapter, "en")[0]))
+        drawn.append(strokes & set(of.values()))
+        assert strokes - set(of.values()) <= {style_of("sgd").colour, "#777777", "#b0b0b0", "#ffffff"}, chapter.stem
+    names = [set(), {"momentum"}, *[{"adagrad", "rmsprop"}] * 2, {"rmsprop", "adadelta"}, {"adam"}]
+    assert drawn == [{of[name] for name in some} for some in names]
+    rows = {"running sum": [1, 2], "momentum 0.5": [1, 2], "Adam, lr 1": [1, 2], "Adam, lr 2": [1, 2], "other": [1, 2]}
+    looks = [(line.get_color().lower(), line.is_dashed()) for line in stack(curves("a title", rows)).axes[0].lines]
+    assert looks == [(of["momentum"], True)] * 2 + [(of["adam"], False), ("#000000", True), ("#000000", False)]
+    scribble, calm = (trace(rule, lr=0.4, steps=500, noise=1.0, seed=1) for rule in ("rmsprop", "adagrad"))
+    still = trace("adadelta", "noisy_ravine", lr=0.0, steps=100)
+    lines = {line.get_label(): line for line in stack(paths({"AdaGrad": calm, "RMSProp": scribble})).axes[0].lines}
+    assert lines["RMSProp"].get_zorder() < lines["AdaGrad"].get_zorder()
+    assert lines["RMSProp"].get_linewidth() < lines["AdaGrad"].get_linewidth()
+    assert stack(paths({"a": still})).axes[0].lines[0].get_zorder() == lines["AdaGrad"].get_zorder()
 
 
 def test_a_drawn_word_without_chinese_stops_the_build() -> None:

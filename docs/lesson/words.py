@@ -24,6 +24,7 @@ DRAWN = {
     "sample": "样本",
     "samples seen": "看过的样本数",
     "start": "起点",
+    "end": "终点",
     "minimum": "极小点",
     "learning rate": "学习率",
     "lr {}": "学习率 {}",
@@ -33,7 +34,13 @@ DRAWN = {
     "epsilon outside": "epsilon 在根号外",
     "gradient descent": "梯度下降",
     "momentum": "动量",
-    "without correction": "没有修正",
+    "without bias correction": "没有偏差修正",
+    "with bias correction": "有偏差修正",
+    "momentum {}": "动量 {}",
+    "running sum": "累加的和",
+    "decay {}": "衰减 {}",
+    "every gradient has noise": "每个梯度都带噪声",
+    "of variance {}": "方差为 {}",
     "x, flat": "x，平",
     "y, steep": "y，陡",
     "formula": "公式",
@@ -42,28 +49,35 @@ DRAWN = {
     "at the end {}": "最后 {}",
     # titles
     "value above the minimum": "与最小值之差",
-    "share of the way still to go": "还剩多少路（占全程的份额）",
-    "what one step leaves of the way, by learning rate": "一步之后剩下的路，随学习率",
+    "learning rate {}": "学习率 {}",
+    "learning rate {}: distance left (start: {})": "学习率 {}：剩下的距离（起点为 {}）",
+    "distance left after one step (before it: {})": "一步之后剩下的距离（走之前为 {}）",
+    "0.4, as above": "0.4，即上图",
     "gradients that agree, and their running sum": "方向一致的梯度，和它们的累加",
     "gradients that alternate, and their running sum": "来回交替的梯度，和它们的累加",
-    "what stands under the root, in x": "根号下的量（x 方向）",
+    "AdaGrad: the sum of squared gradients in x": "AdaGrad：x 方向梯度平方的和",
+    "RMSProp: their running average": "RMSProp：它们的滑动平均",
+    "grey: falls as {}/√t": "灰线：像 {}/√t 那样下降",
     "step size in x: step over gradient": "步长（x 方向）：步幅除以梯度",
     "step size in y": "步长（y 方向）",
     "weight of the common feature": "常见特征的权重",
     "weight of the rare feature": "少见特征的权重",
     "weight of a squared gradient, the newest being 1": "梯度平方的权重，最新的为 1",
-    "a gradient falls from 10 to 1: what it is divided by": "梯度从 10 降到 1：它被什么除",
-    "steps to the same place, by the unit of x": "走到同一处所需的步数，随 x 的单位",
-    "units of x per metre ({}: decimetres)": "每米合多少个 x 的单位（{}：分米）",
-    "average of the gradient (always 1)": "梯度（始终为 1）的平均",
-    "root of the average of its square": "梯度平方的平均的根",
+    "what a method divides the gradient by,": "各方法用什么去除梯度，",
+    "while the gradient falls from {} to {}": "其间梯度从 {} 降到 {}",
+    "gradient descent: metres from the minimum": "梯度下降：离极小点多少米",
+    "RMSProp: metres from the minimum": "RMSProp：离极小点多少米",
+    "AdaDelta: metres from the minimum": "AdaDelta：离极小点多少米",
+    "as if still in metres": "假如仍以米计",
+    "from here on in decimetres": "从这里起以分米计",
+    "running average of a gradient that is always {}": "始终为 {} 的梯度的滑动平均",
+    "root of the running average of its square": "梯度平方的滑动平均的根",
     "length of the step, in learning rates": "步子的长度，以学习率为单位",
     "loss on all training samples": "全部训练样本上的损失",
     "final training loss, {} seeds each": "最终训练损失，各 {} 个种子",
     # written on lines
     "above 1 it runs away": "超过 1 就会跑掉",
     "above 0.5 y runs away": "超过 0.5，y 就会跑掉",
-    "the gradient itself": "梯度本身",
     # points of a comparison, of a race
     "one seed": "一个种子",
     "middle 95 % of the seeds": "中间 95 % 的种子",
@@ -91,15 +105,15 @@ DRAWN = {
 SAID = {
     # What figures say to who cannot see them.
     "With one learning rate y, the steep direction, zigzags towards zero and x, the flat one, creeps. The "
-    "learning rate that is best for y is far too small for x, and twice as much makes y run away.": (
+    "learning rate that is best for y is far too small for x, and a little more than twice as much makes y run away.": (
         "同一个学习率下，陡的 y 方向来回震荡着趋于零，平的 x 方向慢慢爬。对 y 最好的学习率对 x 太小，"
-        "而大到两倍就会使 y 跑掉。"
+        "而大到两倍多一点就会使 y 跑掉。"
     ),
     "The loss falls from 0.49 to 0.25; the curves of the formula and of PyTorch's class are one.": (
         "损失从 0.49 降到 0.25；公式写法与 PyTorch 的类是同一条曲线。"
     ),
-    "The final losses of twenty seeds spread over about 0.003, by formula and by class.": (
-        "二十个种子的最终损失散布约 0.003，公式写法与类都是如此。"
+    "The final losses of twenty seeds spread over about 0.008, by formula and by class.": (
+        "二十个种子的最终损失散布约 0.008，公式写法与类都是如此。"
     ),
     "Gradients that agree add up to twice their size in momentum's running sum; gradients that alternate "
     "shrink to two thirds. So the path with momentum zigzags less and gets on faster along the valley.": (
@@ -133,19 +147,18 @@ SAID = {
     "inside the root it arrives, because its step size stays below 0.5.": (
         "epsilon 为 0.05 且在根号外时，路径先接近极小点，然后绕着它打转；在根号内时路径会到达，因为步长始终低于 0.5。"
     ),
-    "The same way measured in smaller units: gradient descent needs a number of steps that grows as the square "
-    "of the unit's number, RMSProp one that grows in proportion, AdaDelta one that grows less than that.": (
-        "同一段路用更小的单位来量：梯度下降所需的步数按倍数的平方增加，RMSProp 的按正比增加，AdaDelta "
-        "的增加得比正比更少。"
+    "At step 60 the unit of x changes from metres to decimetres. Gradient descent all but stops there, RMSProp "
+    "goes on at a tenth of its pace, and AdaDelta goes on nearly as if the unit had been kept.": (
+        "第 60 步时 x 的单位从米换成分米。梯度下降几乎停住，RMSProp 以十分之一的速度继续，AdaDelta 则几乎像没有换单位一样继续走。"
     ),
     "With epsilon 1e-6 the value hardly falls in two hundred steps. With 1e-3 it falls to 1e-12 and rises "
     "again from step 150 on, after the step size in y has risen above 0.5 to nearly 1.": (
         "epsilon 为 1e-6 时，两百步里函数值几乎不降。为 1e-3 时降到 1e-12，从第 150 步起又上升，因为 "
         "y 方向的步长已升过 0.5，接近 1。"
     ),
-    "By formula all twenty seeds end near 0.244; by class they are spread from 0.246 to 0.36, and the book's "
+    "By formula all twenty seeds end near 0.244; by class they are spread from 0.24 to 0.34, and the book's "
     "figure lies below them all.": (
-        "公式写法的二十个种子都在 0.244 附近结束；类的散布在 0.246 到 0.36 之间，书上的数比它们都低。"
+        "公式写法的二十个种子都在 0.244 附近结束；类的散布在 0.24 到 0.34 之间，书上的数比它们都低。"
     ),
     "Three of the four settings end below 0.26; nn.Linear's weights with epsilon 1e-6 end far above, with "
     "a wide spread.": ("四种设置中有三种低于 0.26；nn.Linear 的权重配上 epsilon 1e-6 远高于它们，散布也很宽。"),

@@ -18,7 +18,7 @@ from steprule.reports.panels import curves, paths
 
 walks = {
     "gradient descent": steprule.trace("sgd", lr=0.46),
-    "momentum": steprule.trace("sgd", lr=0.46, momentum=0.5),
+    "momentum 0.5": steprule.trace("sgd", lr=0.46, momentum=0.5),
 }
 
 
@@ -32,19 +32,22 @@ def running_sum(gradients):
 
 
 agree, alternate = np.ones(12), (-1.0) ** np.arange(12)
-limits = np.array([1, 12])
+width = np.array([1, 19])  # room for the limits' labels beside the lines
 figure(
-    paths(walks),
+    paths(walks, title="learning rate 0.46"),
     curves(
         "gradients that agree, and their running sum",
-        {"gradient descent": agree, "momentum": running_sum(agree)},
-        guides={"1/(1 - 0.5) = 2": (limits, [2.0, 2.0])},
+        {"running sum": running_sum(agree), "gradient": agree},
+        guides={"1/(1 − 0.5) = 2": (width, [2.0, 2.0])},
         marks=True,
+        ticks=[1, 2],
     ),
     curves(
         "gradients that alternate, and their running sum",
-        {"gradient descent": alternate, "momentum": running_sum(alternate)},
+        {"running sum": running_sum(alternate), "gradient": alternate},
+        guides={"1/(1 + 0.5) ≈ 0.67": (width, np.full(2, 1 / 1.5))},
         marks=True,
+        ticks=[-1, 0, 1],
     ),
     says="Gradients that agree add up to twice their size in momentum's running sum; gradients that alternate shrink to two thirds. So the"
     " path with momentum zigzags less and gets on faster along the valley.",

@@ -33,13 +33,19 @@ divisors = {name: (0.4 / size) ** 2 for name, size in sizes.items()}
 t = np.arange(1, 501)
 
 figure(
-    paths(walks),
-    curves("what stands under the root, in x", divisors, log="xy"),
+    paths(walks, title="every gradient has noise, of variance 1"),
+    curves(
+        "AdaGrad: the sum of squared gradients in x\nRMSProp: their running average",
+        divisors,
+        log="xy",
+        height=2.0,
+    ),
     curves(
         "step size in x: step over gradient",
         sizes,
         log="xy",
-        guides={"0.4/√t": (t, 0.4 / np.sqrt(t))},
+        guides={"grey: falls as 1/√t": (t, 0.1 / np.sqrt(t))},
+        height=2.0,
     ),
     says="On a bowl with gradient noise AdaGrad's sum grows without end and its step size falls as 0.4/√t; RMSProp's average and"
     " step size stay level.",

@@ -34,15 +34,15 @@ def divisors(rule, **settings):
 figure(
     curves(
         "weight of a squared gradient, the newest being 1",
-        {"AdaGrad": (back, np.ones(60)), "RMSProp": (back, 0.9**back)},
+        {"AdaGrad": (back, np.ones(60)), "RMSProp, decay 0.9": (back, 0.9**back)},
         x="steps back",
     ),
     curves(
-        "a gradient falls from 10 to 1: what it is divided by",
+        "what a method divides the gradient by,\nwhile the gradient falls from 10 to 1",
         {
             "AdaGrad": divisors(rules.adagrad_eps_inside),
-            "RMSProp": divisors(rules.rmsprop_eps_inside, alpha=0.9),
-            "the gradient itself": gradients,
+            "RMSProp, decay 0.9": divisors(rules.rmsprop_eps_inside, alpha=0.9),
+            "gradient": gradients,
         },
         log="y",
         height=2.4,
@@ -73,11 +73,11 @@ show(rules.rmsprop_eps_inside)
 # %% [en]
 # ## The tutorial's path
 #
-# Learning rate 0.4 for both. The first bend is the same; then AdaGrad stays behind, and RMSProp arrives.
+# Learning rate 0.4 for both. Both bend into the valley; then AdaGrad stays behind, and RMSProp arrives.
 # %% [zh]
 # ## 教程里的路径
 #
-# 两者的学习率都是 0.4。起初弯得一样；后来 AdaGrad 落在后面，RMSProp 走到了终点。
+# 两者的学习率都是 0.4。两者都弯进山谷；后来 AdaGrad 落在后面，RMSProp 走到了终点。
 # %%
 walks = {
     "AdaGrad": steprule.trace("adagrad_eps_inside", lr=0.4),

@@ -35,21 +35,29 @@ def averages_and_steps():
 mean, root, raw, corrected = averages_and_steps()
 figure(
     curves(
-        "average of the gradient (always 1)",
-        {"without correction": mean, "Adam": mean / (1 - 0.9**t)},
+        "running average of a gradient that is always 1",
+        {
+            "without bias correction": mean,
+            "Adam, with bias correction": mean / (1 - 0.9**t),
+        },
         log="x",
         height=1.5,
     ),
     curves(
-        "root of the average of its square",
-        {"without correction": root, "Adam": root / np.sqrt(1 - 0.999**t)},
+        "root of the running average of its square",
+        {
+            "without bias correction": root,
+            "Adam, with bias correction": root / np.sqrt(1 - 0.999**t),
+        },
         log="x",
         height=1.5,
     ),
     curves(
         "length of the step, in learning rates",
-        {"without correction": raw, "Adam": corrected},
+        {"without bias correction": raw, "Adam, with bias correction": corrected},
         log="x",
+        ticks=[1, 3, 5],
+        height=1.9,
     ),
     says="Both averages start at zero and need ten and thousands of steps to reach 1; corrected they are 1 at once. Their ratio, the step,"
     " is at first 3.2 to 6.6 times too long without correction; Adam's is one learning rate from the first step on.",
@@ -84,7 +92,7 @@ show(rules.adam)
 # 学习率。没有修正，它是 $0.1/\sqrt{0.001} = 3.2$ 倍长。
 # %%
 first = {
-    "without correction": steprule.trace(adam_uncorrected, lr=0.1, steps=10),
+    "without bias correction": steprule.trace(adam_uncorrected, lr=0.1, steps=10),
     "Adam": steprule.trace("adam", lr=0.1, steps=10),
 }
 figure(
@@ -96,7 +104,7 @@ figure(
 moves = {name: np.diff(path.points, axis=0) for name, path in first.items()}
 assert np.allclose(moves["Adam"][0], 0.1, atol=1e-6)
 assert np.allclose(
-    moves["without correction"][0] / moves["Adam"][0],
+    moves["without bias correction"][0] / moves["Adam"][0],
     0.1 / np.sqrt(0.001),
     rtol=1e-3,
 )

@@ -26,7 +26,7 @@ from steprule.problems import surfaces
 from steprule.problems.surface import Array, Surface
 from steprule.reports.paths import HIGHEST, above_minimum, grid, view, within
 from steprule.reports.race_charts import LOOK
-from steprule.reports.style import STYLES, Style, styles_of
+from steprule.reports.style import STYLES, Style, style_of
 from steprule.rules.parts import composed
 
 WIDTH = 5.0
@@ -37,14 +37,20 @@ TEXT: Any = {
 }  # fmt: skip
 METHODS = {"gradient descent": "sgd"}
 """What a method is called, where its style goes by another name."""
+PARTS = {"running sum": "momentum"}
+"""Of which method a quantity is a part: it has that method's style."""
 OTHERS = (
-    Style("#0072B2", "-", "o"),
-    Style("#D55E00", (0, (5, 2)), "s"),
-    Style("#009E73", "-.", "D"),
-    Style("#332288", ":", "^"),
+    Style("#000000", "-", "o"),
+    Style("#000000", (0, (5, 2)), "s"),
+    Style("#000000", ":", "^"),
+    Style("#000000", "-.", "D"),
 )
-"""The styles of what is no method, in order."""
+"""The styles of what is no method, in order: a colour says which method it is, and nothing else."""
+LONGEST_IN_TWO = 22
+"""Characters of a label where the legend has two columns."""
 GRID = 90
+SCRIBBLE = 20
+"""How many times as long as the box around it a way is that fills the box."""
 COUNTS = ("step", "sample", "steps back")
 """What lies along in whole numbers."""
 Styles = Mapping[str, Style]
@@ -67,11 +73,9 @@ def stack(*panels: Panel) -> Figure:
         raise InputError("a figure", expected="one panel or more", got="none")
     labels = list(dict.fromkeys(label for panel in panels for label in panel.labels))
     styles = _styles(labels)
-    rows = -(-len(labels) // 2) if max(map(len, labels), default=0) <= 22 else len(labels)
     with mpl.rc_context({**LOOK, **TEXT}):
         heights = [panel.height for panel in panels]
-        layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
-        drawn = Figure(figsize=(WIDTH, sum(heights) + 0.24 * rows + 0.1), layout=layout)
+        drawn = Figure(layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.06))
         grid_ = drawn.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, panel in zip(grid_, panels, strict=True):
             panel.draw(axes, styles)
@@ -81,14 +85,21 @@ def stack(*panels: Panel) -> Figure:
         handles: dict[str, Any] = {}
         for axes in grid_:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-                handles.setdefault(label, handle)
-        drawn.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=1 if rows == len(labels) else 2,
-                     borderpad=0, borderaxespad=0.2, handlelength=2.2, columnspacing=3.2, labelspacing=0.25)  # fmt: skip
+                # A line that is thin in one panel is shown as it is in another.
+                if label not in handles or handle.get_linewidth() > handles[label].get_linewidth():
+                    handles[label] = handle
+        columns = 2 if max(map(len, handles), default=0) <= LONGEST_IN_TWO else 1
+        drawn.set_size_inches(WIDTH, sum(heights) + 0.24 * -(-len(handles) // columns) + 0.15)
+        drawn.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns,
+                     borderpad=0, borderaxespad=0.7, handlelength=2.2, columnspacing=3.2, labelspacing=0.25)  # fmt: skip
     return drawn
 
 
 def paths(walks: Mapping[str, Trace], *, title: str = "", height: float = 2.6) -> Panel:
-    """The ways of `walks`, each under its label, over the contours of their surface, with start and minimum."""
+    """The ways of `walks`, each under its label, over the contours of their surface, with start, end and minimum.
+
+    A way that goes to and fro many times lies beneath the others and is thin, for it would bury them.
+    """
     surface, traces = _one_surface(walks), list(walks.values())
 
     def draw(axes: Any, styles: Styles) -> None:
@@ -98,14 +109,16 @@ def paths(walks: Mapping[str, Trace], *, title: str = "", height: float = 2.6) -
             axes.contour(x, y, f, levels=levels, colors="#b0b0b0", linewidths=0.7)
         many = max(t.steps for t in traces) > 60
         for k, (label, walked) in enumerate(walks.items()):
-            look, width = styles[label], 1.5 + 0.7 * (len(walks) - 1 - k)
-            axes.plot(*walked.points.T, color=look.colour, ls=look.dash, lw=0.6 * width if many else width, label=label,
-                      marker="" if many else look.marker, ms=4, zorder=3)  # fmt: skip
-            axes.plot(*walked.points[-1:].T, look.marker, color=look.colour, ms=8, mec="#ffffff", zorder=5)
+            look, width = styles[label], (1.5 + 0.7 * (len(walks) - 1 - k)) * (0.8 if many else 1.0)
+            scribble = many and _scribbles(walked.points)
+            axes.plot(*walked.points.T, color=look.colour, ls="-" if scribble else look.dash, lw=0.6 if scribble else width,
+                      label=label, marker="" if many else look.marker, ms=4, zorder=2.5 if scribble else 3)  # fmt: skip
+            axes.plot(*walked.points[-1:].T, "o", color=look.colour, ms=8, mec="#ffffff", zorder=5)
         axes.plot(*traces[0].points[0], "o", mfc="none", mec="black", ms=9, mew=1.8, label="start", ls="none", zorder=6)
+        axes.plot([], [], "o", color="black", ms=7, label="end", ls="none")
         stars = np.array(surface.minima)
-        if len(stars):
-            axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none", zorder=4)
+        if len(stars):  # above the ends, which would cover it
+            axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none", zorder=5.5)
         axes.set(xlim=part[0], ylim=part[1], xlabel="x", title=title)
         axes.set_ylabel("y", rotation=0, va="center", labelpad=8)
 
@@ -120,6 +133,7 @@ def curves(
     log: str = "",
     guides: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     marks: bool = False,
+    ticks: Sequence[float] = (),
     height: float = 1.75,
 ) -> Panel:
     """Lines against the step, counted from 1, or against x where a line is a pair (x, y).
@@ -129,8 +143,10 @@ def curves(
         lines: under each label y, or (x, y).
         x: what lies along.
         log: the logarithmic axes, "x", "y" or "xy".
-        guides: thin lines with their labels written on them: laws and limits.
+        guides: thin lines, laws and limits, each with its label at its last point: beside it where the line is upright, below it where the
+            line falls, above it elsewhere.
         marks: whether each point has its mark.
+        ticks: the numbers on the upward axis, where those it would choose miss one that matters.
         height: inches.
 
     Raises `InputError` for a line that is no such numbers.
@@ -157,9 +173,17 @@ def curves(
                 ms=4,
             )
         for label, (along, up) in laws.items():
-            axes.plot(along, up, color="#8a8a8a", lw=1.2, ls=(0, (4, 2)), zorder=1)
+            axes.plot(along, up, color="#777777", lw=1.4, ls=(0, (4, 2)), zorder=1)
+            upright = along[0] == along[-1]
+            below = up[-1] < up[0] and not upright
+            away = (4, 0) if upright else (0, -3 if below else 3)
             axes.annotate(
-                label, (along[-1], up[-1]), xytext=(0, 3), textcoords="offset points", ha="right", va="bottom"
+                label,
+                (along[-1], up[-1]),
+                xytext=away,
+                textcoords="offset points",
+                ha="right" if along[-1] > along[0] else "left",
+                va="top" if below else "bottom",
             )
         for side, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
             if side in log:
@@ -169,6 +193,8 @@ def curves(
                 axis.set_major_formatter(FuncFormatter(_plain))
             else:
                 axis.set_major_locator(MaxNLocator(5, integer=side == "x" and x in COUNTS))
+        if len(ticks):
+            axes.set_yticks(ticks)
         if laws:
             axes.margins(y=0.3)  # room for what is written on them
         axes.set_title(title)
@@ -223,14 +249,38 @@ def _levels(values: Array, least: float) -> Array:
     return np.asarray(least + above.max() * np.geomspace(1 / 500, 1, 9) if len(above) else [])
 
 
+def _scribbles(points: Array) -> bool:
+    """Whether a way is so much longer than the box around it that it fills the box."""
+    steady = points[np.isfinite(points).all(axis=1)]
+    length = np.linalg.norm(np.diff(steady, axis=0), axis=1).sum()
+    return bool(length > SCRIBBLE * np.linalg.norm(np.ptp(steady, axis=0)))
+
+
 def _styles(labels: Sequence[str]) -> dict[str, Style]:
-    """A method's own style, by the label's first word: "AdaGrad, lr 0.4" is AdaGrad's. What is no method has one of `OTHERS`."""
-    firsts = [METHODS.get(label.lower()) or re.split(r"[\s,]", label.lower())[0] for label in labels]
-    known = [first.removeprefix("torch.optim.").removesuffix("_eps_inside") in STYLES for first in firsts]
-    own = styles_of([first for first, is_method in zip(firsts, known, strict=True) if is_method])
-    others = itertools.cycle([s for s in OTHERS if s.colour not in {o.colour for o in own}] or OTHERS)
-    mine = iter(own)
-    return {label: next(mine if is_method else others) for label, is_method in zip(labels, known, strict=True)}
+    """A method's own style, by the label's first word: "AdaGrad, lr 0.4" is AdaGrad's. A part of a method has that method's.
+
+    What is no method has one of `OTHERS`, and so has the second of a method, in dashes, for the two may coincide.
+    """
+    found: dict[str, Style] = {}
+    own = {label: _own_style(label) for label in labels}
+    colours = {style.colour for style in own.values() if style}
+    more = [replace(style, dash=":") for style in STYLES.values() if style.colour not in colours]
+    left: list[Style] = []
+    for label, style in own.items():
+        taken = {s.colour for other, s in found.items() if other not in PARTS}
+        if style is None or (label not in PARTS and style.colour in taken):
+            left = left or [*OTHERS, *more]
+            style = next((s for s in left if style is None or s.dash != "-"), left[0])
+            left.remove(style)
+        found[label] = style
+    return found
+
+
+def _own_style(label: str) -> Style | None:
+    """The style of the method that a label names, or None."""
+    first = PARTS.get(label) or METHODS.get(label.lower()) or re.split(r"[\s,]", label.lower())[0]
+    known = first.removeprefix("torch.optim.").removesuffix("_eps_inside") in STYLES
+    return style_of(first) if known else None
 
 
 def _one_surface(walks: Mapping[str, Trace]) -> Surface:
