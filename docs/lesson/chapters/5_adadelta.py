@@ -56,14 +56,16 @@ kept, changed = (
     for at in (None, CHANGE)
 )
 t = np.arange(140)
-line = {"from here on in decimetres": ([CHANGE, CHANGE], [0, 5])}
 
 figure(
     *(
         curves(
             f"{name}: metres from the minimum",
-            {name: (t, changed[name]), "as if still in metres": (t, kept[name])},
-            guides=line,
+            {name: (t, changed[name])},
+            guides={
+                "from here on in decimetres": ([CHANGE, CHANGE], [0, 5]),
+                "as if still in metres": (t, kept[name]),
+            },
             ticks=[0, 2, 4],
         )
         for name in methods
