@@ -161,7 +161,7 @@ def test_the_site_opens_from_the_file_system(tmp_path: Path) -> None:
         inside = frame.element_handle().content_frame()
         assert inside
         inside.wait_for_selector("#legend li")
-        assert "lion" in inside.inner_text("#legend")
+        assert "Lion" in inside.inner_text("#legend")
         inside.wait_for_function("document.documentElement.dataset.theme === 'light'")
         page.locator("label[for=__palette_1]").click()
         inside.wait_for_function("document.documentElement.dataset.theme === 'dark'")
