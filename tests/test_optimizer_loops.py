@@ -469,3 +469,21 @@ def test_which_takes_an_optimizer_that_wants_a_closure(capsys: pytest.CaptureFix
     for spec in ("pytorch_optimizer:AliG", "torch.optim.LBFGS"):
         assert main(["which", spec]) == 0
     assert capsys.readouterr().out
+
+
+def test_the_mode_is_put_back_where_measuring_fails() -> None:
+    """An optimizer with `train()` and `eval()` goes on training though a loss could not be measured."""
+    modes: list[str] = []
+
+    class Switched(torch.optim.SGD):
+        def train(self) -> None:
+            modes.append("train")
+
+        def eval(self) -> None:
+            modes.append("eval")
+
+    stepper = ClassStepper(Switched, "switched", nn.Linear(2, 1), {"lr": 0.1}, WAYS[0])
+    modes.clear()
+    with pytest.raises(ZeroDivisionError), stepper.averaged():
+        raise ZeroDivisionError
+    assert modes == ["eval", "train"]

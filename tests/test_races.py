@@ -27,6 +27,8 @@ from steprule import races
 from steprule.cli import main
 from steprule.errors import InputError, StepruleError
 from steprule.hyper import Search
+from steprule.problems import airfoil, digits, letters
+from steprule.problems.credits import credits_of
 from steprule.problems.problem import Problem
 from steprule.races import plan, running, store
 from steprule.reports import race_page
@@ -232,6 +234,15 @@ def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:
     assert races.headline(one).startswith(f"{one.cells[0].standings[0].label} has the lowest test loss")
     unsure = races.race(["sgd", "adam"], "airfoil-linear", **{**TINY, "seeds": 1})
     assert "nothing is called real" in races.headline(unsure)
+
+
+def test_every_data_set_is_credited(tiny: races.Race) -> None:
+    text = race_page.page(tiny)
+    for module in (airfoil, digits):
+        named = any(p.name.startswith(module.__name__.rpartition(".")[2]) for p in tiny.spec.problems)
+        assert (escape(module.CREDIT) in text) == named
+    assert credits_of(["digits-cnn", "mine", "digits-mlp", "letters"]) == f"{digits.CREDIT}; {letters.CREDIT}"
+    assert credits_of(["mine"]) == ""
 
 
 def test_names_are_text() -> None:

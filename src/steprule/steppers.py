@@ -255,8 +255,10 @@ class ClassStepper:
     def averaged(self) -> Iterator[None]:
         """As `Stepper` says."""
         self._mode("eval")
-        yield
-        self._mode("train")
+        try:
+            yield
+        finally:
+            self._mode("train")
 
     def _mode(self, name: str) -> None:
         if callable(switch := getattr(self.optimizer, name, None)):

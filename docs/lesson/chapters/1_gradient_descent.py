@@ -116,7 +116,11 @@ show(
 )
 # %% [fact]
 for row in twenty.rows:
-    ends = [run.final_loss for (label, _), run in twenty.runs.items() if label == row.label]
+    ends = [
+        run.final_loss
+        for (label, _), run in twenty.runs.items()
+        if label == row.label
+    ]
     assert 0.005 < np.ptp(ends) < 0.011, np.ptp(ends)
 # %% [en]
 # ## Exercises

@@ -206,7 +206,11 @@ show(
 formula, theirs = twenty.rows
 assert formula.mean < 0.245 < 0.27 < theirs.mean
 assert theirs.book == (0.242104,)
-ends = [run.final_loss for (label, _), run in twenty.runs.items() if label == theirs.label]
+ends = [
+    run.final_loss
+    for (label, _), run in twenty.runs.items()
+    if label == theirs.label
+]
 assert 0.242104 < min(ends) < 0.25
 assert 0.33 < max(ends) < 0.36
 assert (

@@ -18,7 +18,8 @@ from plotly.offline import get_plotlyjs
 
 from steprule.files import write_aside
 from steprule.paths import Trace
-from steprule.problems import airfoil, surfaces
+from steprule.problems import surfaces
+from steprule.problems.credits import credits_of
 from steprule.races.as_given import TUTORIAL, Comparison, in_words
 from steprule.reports import charts
 from steprule.reports.document import document, facts, formulas, mathml, section, spans
@@ -155,7 +156,7 @@ def _provenance(race: Comparison, command: Sequence[str]) -> str:
         "Hardware": race.hardware,
         "Wall time": f"{race.seconds:.1f} s" + (f", {race.kept} runs were there already" if race.kept else ""),
         "Repeat with": shlex.join(command) if command else "",
-        "Data": airfoil.CREDIT if race.problem.name == "airfoil" else "",
+        "Data": credits_of([race.problem.name]),
     }
     return facts(rows)
 

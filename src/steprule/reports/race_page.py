@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from steprule.files import write_aside
 from steprule.hyper import said
-from steprule.problems import airfoil
+from steprule.problems.credits import credits_of
 from steprule.races import Cell, Race, headline, in_words
 from steprule.races.measure import Measure
 from steprule.races.results import interval
@@ -280,6 +280,6 @@ def _provenance(race: Race, command: Sequence[str]) -> str:
             "Trainings": f"{race.lanes:,}" + (f", {race.kept:,} of them were there already" if race.kept else ""),
             "Wall time": f"{race.seconds:.1f} s; {race.train_seconds:.1f} s of training, added over workers",
             "Repeat with": shlex.join(command) if command else "",
-            "Data": airfoil.CREDIT if any("airfoil" in p.name for p in spec.problems) else "",
+            "Data": credits_of(p.name for p in spec.problems),
         }
     )
