@@ -9,6 +9,7 @@ import matplotlib
 import mpmath
 import numpy as np
 import pytest
+import sympy
 from PIL import Image
 from thinning import thinned
 from tolerances import FINITE_DIFFERENCES, FORMULA, PRINTED_SIX_DECIMALS
@@ -278,3 +279,24 @@ def test_one_colour_a_family_everywhere() -> None:
     assert len(set(looks)) == len(looks)
     assert style_of("mine") == style_of("mine")
     assert style_of("mine").plotly_marker
+
+
+def test_a_surface_of_ones_own_symbols() -> None:
+    """Symbols called x and y are the surface's, with whatever assumptions; others, and what is no expression, are refused."""
+    window = ((-3.0, 3.0), (-3.0, 3.0))
+    for x, y in (sympy.symbols("x y"), sympy.symbols("x y", positive=True)):
+        own = Surface("own", x**2 + 3 * y**2, ((0.0, 0.0),), window, (-2.0, 1.0))
+        assert np.array_equal(own.gradient([-2.0, 1.0]), [-4.0, 6.0])
+        path = steprule.trace("sgd", own, lr=0.1)
+        assert np.array_equal(path.points, steprule.trace("sgd", "x^2 + 3*y^2", (-2.0, 1.0), lr=0.1).points)
+        assert path._repr_html_()
+    with pytest.raises(InputError, match="an expression in x and y, got one in a"):
+        Surface("own", sympy.symbols("a") * x, (), window, (0.0, 0.0))
+    with pytest.raises(InputError, match="a sympy expression in x and y, got str"):
+        Surface("own", "x^2", (), window, (0.0, 0.0))
+    with pytest.raises(InputError, match="a sympy expression in x and y, got function"):
+        Surface("own", lambda x, y: x, (), window, (0.0, 0.0))
+
+
+def test_the_package_shows_only_what_is_its_own() -> None:
+    assert [name for name in dir(steprule) if not name.startswith("__")] == sorted(steprule.__all__)

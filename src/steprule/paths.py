@@ -1,4 +1,4 @@
-"""One rule on a surface: the path it takes, and the learning rate at which it goes farthest.
+"""One rule on a surface: the path it takes, and the learning rate at which it ends lowest.
 
 The rule runs in float64 on numpy arrays; the gradient is the surface's exact one, plus its seeded noise where it has any.
 """

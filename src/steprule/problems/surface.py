@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sympy.printing.jscode import JavascriptCodePrinter
 from sympy.printing.numpy import NumPyPrinter
 
+from steprule.errors import InputError
 from steprule.problems import elementary
 
 Point = tuple[float, float]
@@ -39,6 +40,21 @@ class Surface:
     """Standard deviation of the normal noise that a seeded path adds to each coordinate of the gradient."""
     cusps: tuple[Point, ...] = ()
     """Minima where the gradient is not defined; 0, a subgradient, is taken there."""
+
+    def __post_init__(self) -> None:
+        """Any two symbols called x and y are meant. Raises `InputError` for an expression in something else."""
+        if not isinstance(self.expression, sympy.Expr):
+            hint = "A formula as text is a surface of its own: steprule.problems.surfaces.get(text)."
+            got = f"{type(self.expression).__name__} {self.expression!r}"
+            raise InputError(f"surface {self.name}", expected="a sympy expression in x and y", got=got, hint=hint)
+        ours = {"x": X, "y": Y}
+        if strange := sorted(s.name for s in self.expression.free_symbols if s.name not in ours):
+            raise InputError(
+                f"surface {self.name}", expected="an expression in x and y", got=f"one in {', '.join(strange)}"
+            )
+        meant = {s: ours[s.name] for s in self.expression.free_symbols if s != ours[s.name]}
+        if meant:  # another symbol of that name would be taken for a constant, and the gradient be zero
+            object.__setattr__(self, "expression", self.expression.xreplace(meant))
 
     def value(self, points: ArrayLike) -> Any:
         """f at `points` [..., 2]: [...]."""
