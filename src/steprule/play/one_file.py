@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 
+from steprule.reports.document import font_face
+
 
 def one_file(markup: str, styles: Sequence[str], scripts: Sequence[str], data: str) -> str:
     """The page of these files of `page/`, by name; `data` is JavaScript that comes before the scripts."""
@@ -15,5 +17,6 @@ def one_file(markup: str, styles: Sequence[str], scripts: Sequence[str], data: s
 
     # A script ends where its text says so, whatever stands in a rule's summary.
     script = "\n".join(['"use strict";', data, *(read(f"{n}.js") for n in scripts)]).replace("</script", "<\\/script")
-    style = "".join(read(f"{n}.css") for n in styles)
+    face = font_face() if "<math" in data else ""
+    style = face + "".join(read(f"{n}.css") for n in styles)
     return read(f"{markup}.html").replace("/*STYLE*/", style, 1).replace("/*SCRIPT*/", script, 1)

@@ -20,10 +20,7 @@ def document(title: str, body: str, script: str = "") -> str:
     """A whole page, as text."""
     code = f"<script>{script}</script>" if script else ""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{code}'
-    face = ""
-    if "<math" in body:
-        data = base64.b64encode(font()).decode()
-        face = f'@font-face{{font-family:"Rule Math";src:url(data:font/woff2;base64,{data}) format("woff2")}}'
+    face = font_face() if "<math" in body else ""
     head = f"<head><title>{escape(title)}</title>{head}<style>{face}{_CSS}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}<body><main>{body}</main></body></html>\n'
 
@@ -31,6 +28,12 @@ def document(title: str, body: str, script: str = "") -> str:
 def font() -> bytes:
     """The formulas' font as WOFF2: a browser stretches roots, hats and braces by its table of mathematics."""
     return (resources.files("steprule.reports") / "fonts" / "rule-math.woff2").read_bytes()
+
+
+def font_face() -> str:
+    """The same as a rule of a style sheet, with the font in it; `math{font-family:"Rule Math",math}` uses it."""
+    data = base64.b64encode(font()).decode()
+    return f'@font-face{{font-family:"Rule Math";src:url(data:font/woff2;base64,{data}) format("woff2")}}'
 
 
 def mathml(latex: str) -> str:
