@@ -12,6 +12,7 @@ from firefox import Firefox, firefox
 
 import steprule
 from steprule import play
+from steprule.play import luck, network
 from steprule.play.stories import STORIES
 from steprule.problems import surfaces
 
@@ -88,3 +89,24 @@ def test_nothing_sticks_out(browser: Firefox, file: Path, language: str) -> None
             "['plane', 'values'].map((id) => $(id).getBoundingClientRect()).map((r) => r.width > 100 && r.height > 60)"
         )
         assert browser.evaluate(seen) == [True, True]
+
+
+def test_the_page_on_luck(browser: Firefox, tmp_path: Path) -> None:
+    """A hundred trainings are begun by a click; the first seed's are those of the package."""
+    luck.write(tmp_path / "luck.html")
+    browser.size(1366, 768)
+    browser.open((tmp_path / "luck.html").as_uri())
+    browser.click("#book-run")
+    done = "new Promise((r) => { const look = () => (parts[0].losses[0].length >= 20 ? r(parts[0].losses.map((l) => l[0])) : setTimeout(look, 100)); look(); })"
+    ends = browser.evaluate(done)
+    ours = [steprule.train(run.optimizer, seed=0, init="tutorial", **run.hypers).final_loss for run in luck.RUNS]
+    assert ends == pytest.approx(ours, abs=1e-6)
+
+
+def test_the_network(browser: Firefox, tmp_path: Path) -> None:
+    network.write(tmp_path / "network.html")
+    browser.open((tmp_path / "network.html").as_uri())
+    browser.click("#run")
+    fallen = "new Promise((r) => { const look = () => (on().every((l) => l.losses?.length > 5) ? r(on().map((l) => [l.losses[0], l.loss])) : setTimeout(look, 100)); look(); })"
+    for before, after in browser.evaluate(fallen):
+        assert after < 0.7 * before
