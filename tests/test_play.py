@@ -265,6 +265,9 @@ def test_a_guess_is_shown_beside_what_happened(page: Page) -> None:
         for k in range(len(story.places)):
             go(page, f"story={story.name}")
             page.locator(f"[data-place='{k}']").click()
+            assert f"{'ABC'[k]}, {story.places[k].words}" in str(page.locator("#verdict").text_content()), (
+                "heard at once"
+            )
             page.locator("#scenes li:last-child button").click()
             settle(page)
             said = str(page.locator("#verdict").text_content())
@@ -999,6 +1002,7 @@ def test_rules_of_ones_own_are_told_from_ours(
     assert len(set(labels)) == len(labels) == 4
     assert labels[2:] == ["Lion", "Adam"]
     assert labels[1].startswith("adam (odd.py")
+    assert page.evaluate("model.state.entries[1].rule") == "adam_odd"
     assert page.locator("#entries i, #legend i, #chosen i").count() == 0
     before = state(page)
     reopen(page, address_of(page))
@@ -1052,6 +1056,14 @@ def test_names_that_mean_something_to_javascript(browser: Browser, in_folder: Pa
         assert np.array_equal(page.evaluate("model.walks[0].points"), steprule.trace(spec).points), spec
     page.close()
     assert complaints == []
+
+
+def test_without_a_browser_it_says_where_the_page_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    assert main(["play"]) == 0
+    assert "No browser was found: open file://" in capsys.readouterr().out
 
 
 def test_bad_input(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

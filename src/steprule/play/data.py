@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -59,7 +60,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
     keys = [
         rule.name
         if rule in rules.CATALOGUE.values()
-        else enter(_free_key(rule.name, about), spec, rule, spec, _title(rule.name, spec, about))
+        else enter(_free_key(rule.name, spec, about), spec, rule, spec, _title(rule.name, spec, about))
         for spec, rule in own
     ]
     walks = []
@@ -98,10 +99,16 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
     )
 
 
-def _free_key(name: str, taken: Mapping[str, Any]) -> str:
-    """What an address calls a rule of one's own: its name, without what an address or JavaScript would read otherwise."""
+def _free_key(name: str, spec: str, taken: Mapping[str, Any]) -> str:
+    """What an address calls a rule of one's own: its name, without what an address or JavaScript would read otherwise.
+
+    Where another rule has that name, its file's name follows.
+    """
     plain = re.sub(r"\W", "_", name)
-    return f"{plain}_{len(taken)}" if plain in taken or plain == "__proto__" else plain
+    if plain not in taken and plain != "__proto__":
+        return plain
+    file = re.sub(r"\W", "_", PurePath(spec.rpartition(":")[0]).stem)
+    return f"{plain}_{file}" if file and f"{plain}_{file}" not in taken else f"{plain}_{len(taken)}"
 
 
 def _title(name: str, spec: str, known: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from steprule.play import stories_chinese
 
 CHINESE = {
+    "Your guess: {0}.": "你猜的是 {0}。",
     "How much of a ranking is luck?": "排名里有多少是运气？",
     "Watch a network learn": "看网络学习",
     "{0} %, stop": "{0} %，停止",

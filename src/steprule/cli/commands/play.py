@@ -65,5 +65,7 @@ def play(
     if out is None:
         import webbrowser
 
-        webbrowser.open(where.absolute().as_uri())
+        address = where.absolute().as_uri()
+        if not webbrowser.open(address):
+            output.say(f"No browser was found: open {address} in one.")
     output.say(f"Written: {where}")

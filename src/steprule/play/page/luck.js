@@ -3,7 +3,7 @@ const FRAME = 8; // milliseconds of a frame that trainings may take; the rest is
 const ENOUGH = 20; // seeds, below which a spread is not spoken of
 
 const settings = (told) => Object.entries(told).map(([n, v]) => `${n} ${shown(v, 3)}`).join(", ");
-const titleOf = (run) => [run.method, ...(run.form === "class" ? [t("torch's class")] : []), settings(run.told)].join(", ");
+const titleOf = (run) => [run.method, ...(run.form === "class" ? [t("torch's class")] : []), settings(run.told)].filter(Boolean).join(", ");
 
 // A part: `runs` are trained with `seeds` from `first`; `before` is what is done in frames ahead of them.
 class Part {

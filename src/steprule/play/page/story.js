@@ -81,7 +81,8 @@ function guess(k) {
 // The guess beside what happened, once it has.
 function verdictOf(story, scene) {
   const known = story.scenes.slice(0, scene).some(({ at, hidden }) => at >= story.asked && !hidden.includes(story.subject));
-  if (model.guess === null || !known) return "";
+  if (model.guess === null) return "";
+  if (!known) return t("Your guess: {0}.", `${"ABC"[model.guess]}, ${t(story.places[model.guess].words)}`);
   const right = rightPlace(story), said = (k) => `${"ABC"[k]}, ${t(story.places[k].words)}`;
   return model.guess === right ? t("Your guess was {0}: right.", said(right)) : t("Your guess was {0}; it is {1}.", said(model.guess), said(right));
 }
