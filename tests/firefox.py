@@ -51,8 +51,13 @@ class Firefox:
         assert found["type"] == "success", found
         return json.loads(found["result"]["value"])
 
+    def settled(self) -> None:
+        """Two frames from now: what the page has to draw is drawn, and lies where it will lie."""
+        self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(null))))")
+
     def click(self, selector: str) -> None:
-        """With the mouse, in the middle of an element."""
+        """With the mouse, in the middle of an element, as soon as it lies still."""
+        self.settled()
         script = f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'nearest'}}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2].map(Math.round); }})()"
         x, y = self.evaluate(script)
         press = [
