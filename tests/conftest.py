@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("long") and item.nodeid not in chosen]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, one for the tests of a file."""
+    from chromium_page import chromium
+
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What a page complains of; nothing, at the end of a test."""
+    found: list[str] = []
+    yield found
+    assert found == []
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 import pytest
 from by_path import module_at
-from test_play import CHROMIUM, FLAGS
+from chromium_page import chromium, needs_chromium
 
 from steprule import play, trace
 from steprule.reports.panels import curves, paths, stack
@@ -142,11 +142,9 @@ def test_a_drawn_word_without_chinese_stops_the_build() -> None:
             said(unknown)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_links_open_the_playground_in_the_very_state(tmp_path: Path) -> None:
     """The page understands every address of the lesson, and shows as many paths as it names."""
-    from playwright.sync_api import sync_playwright
-
     links: set[str] = set()
     for chapter in CHAPTERS:
         own, chinese = (
@@ -158,8 +156,7 @@ def test_links_open_the_playground_in_the_very_state(tmp_path: Path) -> None:
         links |= set(own)
     assert all(link.startswith("../../play.html#rule=") for link in links)
     (tmp_path / "play.html").write_text(play.page(), encoding="utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page()
         page.goto((tmp_path / "play.html").as_uri())
         for link in links:
@@ -173,4 +170,3 @@ def test_links_open_the_playground_in_the_very_state(tmp_path: Path) -> None:
             for entry, (_, *pairs) in zip(entries, named, strict=True):
                 shown = {name: float(value) for name, value in entry["hypers"].items()}
                 assert shown == {n: float({"true": 1}.get(v, v)) for n, v in (pair.split("=") for pair in pairs)}, link
-        browser.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from chromium_page import opened
+from chromium_page import needs_chromium, opened
 from plain_training import plain_loss
-from playwright.sync_api import Browser, Page, sync_playwright
-from test_play import CHROMIUM, FLAGS
+from playwright.sync_api import Browser, Page
 from tolerances import PRINTED_NETWORK, STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
 
 from steprule.cli import main
@@ -26,7 +24,7 @@ from steprule.problems import airfoil
 from steprule.problems import problem as problems
 from steprule.problems.source import batches
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 # Mean and standard deviation of 2,000 seeds, as docs and lesson have them.
 KNOWN = {
     "AdaGrad formula": (0.24293, 0.00089),
@@ -38,26 +36,11 @@ KNOWN = {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("luck") / "luck.html"
     luck.write(path, {"race": "race.html"})
     assert path.stat().st_size < 1_000_000
     return path
-
-
-@pytest.fixture
-def complaints() -> Iterator[list[str]]:
-    found: list[str] = []
-    yield found
-    assert found == []
 
 
 def press(page: Page, part: int) -> None:

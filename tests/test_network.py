@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from chromium_page import opened
+from chromium_page import needs_chromium, opened
 from plain_training import plain_loss
-from playwright.sync_api import Browser, Page, sync_playwright
-from test_play import CHROMIUM, FLAGS
+from playwright.sync_api import Browser, Page
 from tolerances import PRINTED_NETWORK, TRAIN_RULE_AGAINST_CLASS
 
 from steprule import rules
@@ -27,16 +25,8 @@ from steprule.problems import airfoil
 from steprule.problems import problem as problems
 from steprule.reports.style import title_of
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 SHOWN = [r.name for r in network.RUNNERS if r.shown]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +35,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network.write(path, {"race": "race.html"})
     assert path.stat().st_size < 1_000_000
     return path
-
-
-@pytest.fixture
-def complaints() -> Iterator[list[str]]:
-    found: list[str] = []
-    yield found
-    assert found == []
 
 
 def train(page: Page) -> None:

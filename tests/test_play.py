@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from chromium_page import needs_chromium, opened
+from playwright.sync_api import Browser, Page
 from thinning import thinned
 from tolerances import BROWSER_PATH, BROWSER_STEP, FORMULA, PRINTED_FIVE_DIGITS, STABLE_PATH
 
@@ -32,10 +32,7 @@ from steprule.reports.style import title_of
 from steprule.rules.lesson import adam_uncorrected
 from steprule.rules.parts import composed
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+pytestmark = needs_chromium
 RULES = [*rules.CATALOGUE.values(), adam_uncorrected]
 # Where one ulp in the start moves Python's own path by 1e-10 or more within 200 steps: at a cusp, or where both g and its
 # running averages have become rounding alone. LAMB's steps never shrink: where it circles a minimum, each round doubles what the
@@ -58,14 +55,6 @@ SHORT = "rule=sgd,lr=0.1&rule=adam,lr=0.2&surface=quadratic&start=-5,-2&steps=20
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("play") / "page.html"
     play.write(path)
@@ -73,19 +62,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(browser: Browser, file: Path) -> Iterator[Page]:
-    complaints: list[str] = []
+def page(browser: Browser, file: Path, complaints: list[str]) -> Iterator[Page]:
     # Nothing moves by itself for who prefers it so; what moves is tested for itself.
-    found = browser.new_page(viewport={"width": 1200, "height": 900}, locale="en-GB", reduced_motion="reduce")
-    found.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    found.on("pageerror", lambda e: complaints.append(str(e)))
-    found.on(
-        "request", lambda r: complaints.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None
-    )
-    found.goto(f"{file.as_uri()}#{SHORT}")
+    found = opened(browser, file, complaints, SHORT, viewport={"width": 1200, "height": 900}, locale="en-GB")
     yield found
     found.close()
-    assert complaints == []
 
 
 def settle(page: Page) -> None:

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from by_path import module_at
-from test_play import CHROMIUM, FLAGS
+from chromium_page import chromium, needs_chromium
 
 from steprule import rules
 from steprule.cli import main
@@ -127,17 +127,14 @@ def build(root: Path, target: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_the_site_opens_from_the_file_system(tmp_path: Path) -> None:
     """Every page without an error and without the network; search finds; each rule's page walks its rule."""
-    from playwright.sync_api import sync_playwright
-
     done = build(ROOT, tmp_path)
     assert done.returncode == 0, done.stderr
     pages = [p for p in tmp_path.rglob("*.html") if p.name not in ("404.html", "play.html")]
     assert len(pages) >= 40
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         complaints: list[str] = []
         page = browser.new_page()
         page.on("pageerror", lambda e: complaints.append(str(e)))
@@ -165,7 +162,6 @@ def test_the_site_opens_from_the_file_system(tmp_path: Path) -> None:
         inside.wait_for_function("document.documentElement.dataset.theme === 'light'")
         page.locator("label[for=__palette_1]").click()
         inside.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-        browser.close()
     assert complaints == []
 
 

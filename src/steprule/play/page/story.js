@@ -113,6 +113,7 @@ function showStory() {
     if (scene && model.guess !== k) return;
     const there = $("places").querySelector(`[data-place="${k}"]`), button = there ?? document.createElement("button");
     Object.assign(button, { type: "button", textContent: "ABC"[k], title: t(words), disabled: scene > 0 });
+    button.hidden ||= !there; // until it is placed
     button.setAttribute("aria-label", `${"ABC"[k]}: ${t(words)}`);
     button.dataset.place = k;
     if (!there) $("places").append(button);
