@@ -415,3 +415,23 @@ def test_the_search_for_ids_ends() -> None:
     round_about["self"] = round_about
     assert training._holds(round_about, {7})
     assert not training._holds(round_about, {8})
+
+
+def test_an_estimate_counts_the_threads_of_a_large_model() -> None:
+    """One training at a time takes all cores; small ones take one each."""
+    x = torch.randn(8, 4)
+    for width, threads in ((600_000, torch.get_num_threads()), (8, 1)):
+        task = steprule.Problem(
+            "task",
+            "",
+            x,
+            x[:, :1],
+            lambda w=width: nn.Sequential(nn.Linear(4, w), nn.Linear(w, 1)),
+            nn.functional.mse_loss,
+            epochs=1,
+        )
+        found = steprule.races.estimate(
+            torch.optim.SGD, task, trials=1, seeds=1, fresh=1, schedules="constant", workers=1
+        )
+        assert found.threads == threads
+        assert f"on {threads} core{'' if threads == 1 else 's'}" in found.in_words()

@@ -30,6 +30,7 @@ FILES = (
     "anatomy",
     "story",
     "ways",
+    "controls",
     "app",
 )
 """The page's scripts, in reading order."""

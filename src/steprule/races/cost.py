@@ -81,6 +81,7 @@ def _estimate(
         steps=sum(part.trainings * part.steps for part in parts.values()),
         seconds=seconds,
         workers=count,
+        threads=max((plan.threads for plan in spec.plans.values()), default=1),
         bytes=held,
     )
 

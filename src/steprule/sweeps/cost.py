@@ -54,7 +54,7 @@ def work_of(task: Problem, epochs: int, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training of a problem takes on one core, measured on a few steps."""
+    """What a training of a problem takes in one process, measured on a few steps."""
 
     once: float
     """Seconds before the first step, for all trainings together: what is imported, and the kernels of a model and a rule."""
@@ -86,6 +86,8 @@ class Estimate(Shown):
     """Wall time, from a few steps of each optimizer on each problem. None where all is short, and nothing was measured."""
     workers: int
     """Processes."""
+    threads: int
+    """Of each process."""
     bytes: int | None
     """What they hold together; None as well."""
 
@@ -98,9 +100,8 @@ class Estimate(Shown):
         found = f"{_count(self.trainings, 'training')}{more}{kept}, {_count(self.steps, 'step')}"
         if self.seconds is None or self.bytes is None:
             return found
-        return (
-            f"{found}: about {duration(self.seconds)} on {_count(self.workers, 'core')}, {size(self.bytes)} of memory"
-        )
+        where = _count(self.workers * self.threads, "core")
+        return f"{found}: about {duration(self.seconds)} on {where}, {size(self.bytes)} of memory"
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON."""
@@ -247,12 +248,17 @@ def is_long(parts: Iterable[Some]) -> bool:
 
 def estimate(parts: Sequence[Some], kept: int = 0, *, measure: bool) -> Estimate:
     """Of trainings in this process. With `measure` False only what is long is measured."""
-    count, steps = sum(p.trainings for p in parts), sum(p.trainings * p.steps for p in parts)
+    count, steps, threads = (
+        sum(p.trainings for p in parts),
+        sum(p.trainings * p.steps for p in parts),
+        torch.get_num_threads(),
+    )
     if not (measure or is_long(parts)):
-        return Estimate(count, count, kept, steps, None, 1, None)
+        return Estimate(count, count, kept, steps, None, 1, threads, None)
     costs = [part.cost() for part in parts]
     seconds = sum(c.once + c.seconds(p.trainings, p.steps) for p, c in zip(parts, costs, strict=True))
-    return Estimate(count, count, kept, steps, seconds, 1, max((c.held for c in costs), default=0) + memory_held())
+    held = max((c.held for c in costs), default=0) + memory_held()
+    return Estimate(count, count, kept, steps, seconds, 1, threads, held)
 
 
 def _count(number: int, what: str) -> str:
