@@ -92,7 +92,7 @@ def _numbers() -> dict[str, Any]:
 def _about() -> dict[str, Any]:
     from importlib.metadata import version
 
-    from steprule.hardware import hardware
+    from steprule.provenance import hardware
     from steprule.training import versions
 
     names = {"jax": version("jax"), "optax": version("optax")}

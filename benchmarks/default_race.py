@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from steprule.hardware import hardware
+from steprule.provenance import hardware
 from steprule.training import versions
 
 

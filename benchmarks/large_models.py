@@ -25,8 +25,8 @@ from torch.nn import functional
 
 import steprule
 from steprule import races
-from steprule.hardware import hardware
 from steprule.problems import digits, letters
+from steprule.provenance import hardware
 from steprule.training import versions
 
 LENGTH, WIDTH = 64, 384

@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 from plotly.offline import get_plotlyjs
 
 from steprule import play
-from steprule.hardware import hardware
+from steprule.provenance import hardware
 from steprule.training import versions
 
 RULES = ("adam", "sgd", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "lion")

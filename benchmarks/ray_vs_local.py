@@ -15,9 +15,9 @@ import time
 from concurrent.futures import wait
 from pathlib import Path
 
-from steprule.hardware import hardware
-from steprule.races.plan import blocks_of, chains_of, next_phase
-from steprule.races.running import engine_of
+from steprule.provenance import hardware
+from steprule.races.protocol import blocks_of, chains_of, next_phase
+from steprule.races.runner import engine_of
 from steprule.races.spec import spec_of
 from steprule.training import versions
 

@@ -28,12 +28,12 @@ import torch
 from torch import nn
 
 from steprule.benching import machine
+from steprule.lanes import train as engine
 from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.problems.source import batches
 from steprule.rules import adam
 from steprule.rules.parts import composed
-from steprule.sweeps import engine
 
 AIRFOIL = problems.get("airfoil")
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, int, tuple[int, ...]]] = {

@@ -34,11 +34,11 @@ from steprule.compiler import formula
 from steprule.compiler.graph import trace as graph_of
 from steprule.paths import best_rate, trace
 from steprule.play import luck, network
-from steprule.problems import surfaces
 from steprule.reports import paths as pictures
 from steprule.reports.document import font, mathml
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.surfaces import catalogue as surfaces
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

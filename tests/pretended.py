@@ -13,7 +13,7 @@ from torch import nn
 from steprule import races
 from steprule.hyper import Search
 from steprule.problems.problem import Problem
-from steprule.races.plan import Chain, Lanes, Phase, next_phase
+from steprule.races.protocol import Chain, Lanes, Phase, next_phase
 from steprule.races.results import Race
 from steprule.races.spec import spec_of
 

@@ -281,7 +281,7 @@ def test_a_form_that_is_not_there_is_named(few_forms: None, monkeypatch: pytest.
 
 
 def test_a_kernel_that_writes_too_far_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from steprule.compiler import cpu
+    from steprule.compiler import numba_cpu as cpu
 
     run = cpu.NumbaKernel.run
 

@@ -26,11 +26,11 @@ from steprule import paths, races, rules
 from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Rate, Search, said
-from steprule.problems import surfaces
 from steprule.races import as_given, spaces, statistics
 from steprule.reports import paths as pictures
 from steprule.reports import race_charts, race_page
 from steprule.reports.html import page as as_given_page
+from steprule.surfaces import catalogue as surfaces
 
 SMALL: dict[str, Any] = {"trials": 6, "seeds": 3, "fresh": 4, "schedules": ["linear"], "workers": 1, "compile": False}
 Gauss = np.random.default_rng
@@ -512,7 +512,7 @@ def test_other_hyperparameters_at_the_end() -> None:
 
 def test_an_end_of_the_domain_is_no_end_of_the_range() -> None:
     """No momentum is 0, and nothing lies below it."""
-    from steprule.races.plan import Phase, at_ends, next_phase
+    from steprule.races.protocol import Phase, at_ends, next_phase
     from steprule.races.spec import spec_of
 
     rival = races.Competitor("sgd", {"momentum": Search(0.0, 0.99, "complement")}, {"lr": 0.1}, label="a")

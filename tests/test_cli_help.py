@@ -15,7 +15,8 @@ from typer.main import get_command
 
 from steprule.cli import main
 from steprule.cli.app import COMMANDS, FIRST, app
-from steprule.problems import problem, surfaces
+from steprule.problems import problem
+from steprule.surfaces import catalogue as surfaces
 
 NAMES = [command.__name__ for command in COMMANDS]
 QUICK = ("rules", "problems", "surfaces", "show", "trace")

@@ -126,7 +126,7 @@ assert "numba" not in sys.modules
 p.grad = torch.ones(2)
 optimizer.step()
 assert "numba" in sys.modules
-assert "steprule.compiler.gpu" not in sys.modules
+assert "steprule.compiler.triton_gpu" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -21,9 +21,9 @@ from steprule.cli import cost as told
 from steprule.cli import main
 from steprule.errors import InputError
 from steprule.held import most_held
+from steprule.lanes import train as engine
 from steprule.problems import facts
-from steprule.races import running
-from steprule.sweeps import engine
+from steprule.races import runner as running
 
 RACE = ["race", "adam", "sgd", "--on", "airfoil-linear", *sized(4, 2, 3, "linear")]
 
@@ -226,7 +226,9 @@ def test_the_largest_race_within_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     asked = {"trials": 40, "seeds": 5, "fresh": 30}
     how: dict[str, Any] = {**asked, "schedules": ["linear"]}
     assert races.within(1e6, who, "airfoil-linear", **how) == asked
-    monkeypatch.setattr("steprule.races.cost.cost_of", lambda *a, **k: steprule.sweeps.cost.Cost(0.0, 0.01, 0.0, 1000))
+    monkeypatch.setattr(
+        "steprule.races.estimate.cost_of", lambda *a, **k: steprule.sweeps.estimate.Cost(0.0, 0.01, 0.0, 1000)
+    )
     steps = 2 * 91  # epochs and batches
     found = races.within(150 * steps * 0.01 * 2, who, "airfoil-linear", **how, workers=1)
     whole = races.estimate(who, "airfoil-linear", **{**how, **found}, workers=1)

@@ -34,10 +34,12 @@ from tolerances import DRAWN_RULE, STORED, STORED_AGAIN
 from steprule import maths, optim
 from steprule.arithmetic import computing
 from steprule.checking.shaking import shake
-from steprule.compiler import cpu, eager, formula, javascript, lanes
+from steprule.compiler import eager, formula, javascript
+from steprule.compiler import numba_cpu as cpu
 from steprule.compiler.graph import Node
-from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.variant import Variant, variant_of
+from steprule.lanes import rule as lanes
+from steprule.lanes.tensors import TensorStepper
 from steprule.reports import document
 from steprule.rules.rule import Rule
 

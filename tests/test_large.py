@@ -16,12 +16,12 @@ from torch import nn
 
 import steprule
 from steprule import training
+from steprule.lanes import keeping
+from steprule.lanes import one_by_one as lanes
 from steprule.problems.source import batches
 from steprule.races import partial
-from steprule.races.racing import spec_of
+from steprule.races.entry import spec_of
 from steprule.steppers import LARGE, LargeStepper, RuleStepper, stepper_of
-from steprule.sweeps import keeping
-from steprule.sweeps import one_by_one as lanes
 
 CLOSE = 2e-5
 

@@ -19,8 +19,9 @@ from tolerances import MICRORULE
 from torch import nn
 
 import steprule
-from steprule.problems import airfoil, surfaces
+from steprule.problems import airfoil
 from steprule.problems.problem import Problem, half_mse
+from steprule.surfaces import catalogue as surfaces
 
 MICRO = module_at("microrule.py")
 FILE = ROOT / "microrule.py"

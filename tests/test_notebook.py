@@ -13,6 +13,7 @@ import torch
 
 import steprule
 from steprule import rules
+from steprule.display import sparkline
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import Rate
 from steprule.races.as_given import TUTORIAL, compare
@@ -20,7 +21,6 @@ from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import address, curves, heights, paths
 from steprule.reports.themed import DARK
 from steprule.rules.parts import composed
-from steprule.shown import sparkline
 
 WAVE = torch.linspace(-1, 1, 60)[:, None]
 

@@ -225,7 +225,7 @@ def test_serial_parallel_and_eager(case: Counterpart, monkeypatch: pytest.Monkey
     """Serial and parallel give the same bits, whatever the number of threads; the eager form the same to rounding."""
     import numba
 
-    from steprule.compiler import cpu
+    from steprule.compiler import numba_cpu as cpu
 
     shapes = [(70_001,), (3,), (16_384,), (5, 7)]
     results = {}
@@ -897,7 +897,7 @@ def test_every_rule_of_the_catalogue_in_its_kernel(rule: Any, dtype: torch.dtype
 
 
 def test_reductions_have_the_same_bits_serial_and_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
-    from steprule.compiler import cpu
+    from steprule.compiler import numba_cpu as cpu
 
     results = []
     for below in (0, 10**9):

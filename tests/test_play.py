@@ -26,11 +26,12 @@ from steprule.errors import InputError
 from steprule.play.data import SEEDS
 from steprule.play.stories import STORIES, Story
 from steprule.play.words import CHINESE
-from steprule.problems import elementary, formulas, surfaces
-from steprule.problems.surface import Surface
 from steprule.reports.style import title_of
-from steprule.rules.lesson import adam_uncorrected
 from steprule.rules.parts import composed
+from steprule.surfaces import catalogue as surfaces
+from steprule.surfaces import elementary, formulas
+from steprule.surfaces.surface import Surface
+from steprule.tutorial.rules import adam_uncorrected
 
 pytestmark = needs_chromium
 RULES = [*rules.CATALOGUE.values(), adam_uncorrected]

@@ -30,7 +30,9 @@ from steprule.hyper import Search
 from steprule.problems import airfoil, digits, letters
 from steprule.problems.credits import credits_of
 from steprule.problems.problem import Problem
-from steprule.races import plan, running, store
+from steprule.races import protocol as plan
+from steprule.races import runner as running
+from steprule.races import store
 from steprule.reports import race_page
 
 TINY: dict[str, Any] = {"trials": 8, "seeds": 3, "fresh": 4, "epochs": 1, "workers": 1}

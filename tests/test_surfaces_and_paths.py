@@ -19,10 +19,11 @@ from steprule import paths, rules
 from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Rate
 from steprule.maths import norm
-from steprule.problems import elementary, surfaces
-from steprule.problems.surface import Surface
 from steprule.reports import paths as pictures
 from steprule.reports.style import style_of, styles_of
+from steprule.surfaces import catalogue as surfaces
+from steprule.surfaces import elementary
+from steprule.surfaces.surface import Surface
 
 matplotlib.use("agg")
 SURFACES = list(surfaces.SURFACES.values())

@@ -19,8 +19,8 @@ import steprule
 from steprule.compiler import cache
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
+from steprule.lanes import train as engine
 from steprule.races import Competitor, as_given
-from steprule.sweeps import engine
 
 VARIABLES = ("STEPRULE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="homes as POSIX has them")

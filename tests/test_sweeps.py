@@ -25,13 +25,13 @@ from steprule import rules, sweeps
 from steprule.cli import main
 from steprule.errors import InputError, InputTypeError, UnknownNameError
 from steprule.hyper import OnePerTensor, Rate, Search
+from steprule.lanes import train as engine
+from steprule.lanes.step import NotBatchable, compiled
 from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
 from steprule.problems import problem as problems
-from steprule.problems import surfaces
 from steprule.problems.problem import Problem
 from steprule.rules.parts import composed
-from steprule.sweeps import engine
-from steprule.sweeps.kernel import NotBatchable, compiled
+from steprule.surfaces import catalogue as surfaces
 
 KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters"]
 BATCHED = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]

@@ -187,8 +187,8 @@ def optim_imported():
     steprule.optim
 
 def kernels_imported():
-    assert "steprule.compiler.cpu" not in sys.modules
-    import steprule.compiler.cpu
+    assert "steprule.compiler.numba_cpu" not in sys.modules
+    import steprule.compiler.numba_cpu
 
 def stepped():
     fresh()[1].step()

@@ -211,7 +211,7 @@ def test_a_backend_by_name_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -
     p.grad = torch.ones(2)
     with pytest.raises(InputError, match="expected parameters on an NVIDIA GPU, got one on cpu"):
         optim.Adam([p], backend="triton").step()
-    monkeypatch.setitem(sys.modules, "steprule.compiler.gpu", None)
+    monkeypatch.setitem(sys.modules, "steprule.compiler.triton_gpu", None)
     with pytest.raises(InputError, match="pip install triton"):
         form_for("triton", "cuda")
     form_for.cache_clear()

@@ -17,13 +17,13 @@ from steprule.compiler import anatomy, eager
 from steprule.compiler.graph import Graph
 from steprule.compiler.variant import variant_of
 from steprule.counts import whole
+from steprule.display import Shown, sparkline
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
-from steprule.problems import surfaces
-from steprule.problems.surface import Array, Point, Surface
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-from steprule.shown import Shown, sparkline
+from steprule.surfaces import catalogue as surfaces
+from steprule.surfaces.surface import Array, Point, Surface
 
 LR_GRID = np.logspace(-4, 3, 141)
 """The learning rates that every rule may choose from: twenty a decade, the same for all."""

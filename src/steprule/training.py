@@ -25,6 +25,7 @@ from steprule import rules, schedules
 from steprule.alone import Drawn, drawing
 from steprule.alone import seed as begin_anew
 from steprule.counts import whole
+from steprule.display import Shown, sparkline
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.foreign import refusal
 from steprule.problems import batch, scoring
@@ -34,7 +35,6 @@ from steprule.problems.problem import Init, Problem
 from steprule.problems.source import Source, stream
 from steprule.rules.load import load_object
 from steprule.rules.rule import Rule
-from steprule.shown import Shown, sparkline
 from steprule.steppers import WAYS, ClassStepper, DivergedError, Stepper, Way, by_some_way, parameters_of, stepper_of
 
 RECORD_EVERY = 100  # samples between two points of the loss curve

@@ -17,7 +17,7 @@ import steprule
 from steprule import rules
 from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import curves, heights, paths
-from steprule.rules.lesson import adam_uncorrected
+from steprule.tutorial.rules import adam_uncorrected
 
 t = np.arange(1, 2001)
 

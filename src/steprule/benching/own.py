@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from steprule.alone import drawing, seed
 from steprule.benching.steps import contender, median_interval
+from steprule.display import Shown, size
 from steprule.foreign import refusal
 from steprule.held import most_held
 from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.problems.source import stream
 from steprule.rules.rule import Rule
-from steprule.shown import Shown, size
 from steprule.training import batch_size_of, name_of, resolve
 
 ROUNDS = (7, 201)

@@ -173,7 +173,7 @@ def chain(workload: Workload = LAYERS, *, device: str = "cpu") -> Result:
 
 def machine(device: str = "cpu") -> dict[str, Any]:
     """What the figures depend on."""
-    from steprule.hardware import hardware
+    from steprule.provenance import hardware
 
     found = {**versions(), "hardware": hardware(), "date": time.strftime("%Y-%m-%d")}
     if device != "cpu":
@@ -374,7 +374,7 @@ def _mover(reads: int, writes: int, workload: Workload, device: str) -> Callable
             return time.perf_counter() - began
 
         return copy
-    from steprule.compiler import cpu
+    from steprule.compiler import numba_cpu as cpu
 
     columns = [[torch.zeros(s) for s in workload.shapes] for _ in range(reads)]
     addresses = np.array([[t.data_ptr() for t in column] for column in columns], dtype=np.int64)

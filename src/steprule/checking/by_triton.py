@@ -7,8 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from steprule import by_value
 from steprule.checking.walks import walk_of_class
+from steprule.identity import by_value
 
 
 def main(asked: str, answer: str) -> None:

@@ -23,8 +23,8 @@ from steprule.compiler import eager, formula
 from steprule.compiler.graph import Graph, Kind, Node, trace
 from steprule.compiler.variant import variant_of
 from steprule.paths import Trace, tuned_trace
-from steprule.problems import surfaces
 from steprule.rules.rule import Rule
+from steprule.surfaces import catalogue as surfaces
 
 Answer = tuple[str, str]
 

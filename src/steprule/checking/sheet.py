@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from steprule.atomic import write_aside
 from steprule.checking.marking import PARTS, PASSES, Mark, Sheet
-from steprule.files import write_aside
 from steprule.reports.document import document, mathml, section
 
 HEADS = ("file", "verdict", "slip, or reason", "parts at", "its number", "the reference's")

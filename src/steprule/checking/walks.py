@@ -25,12 +25,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from steprule import by_value
 from steprule.checking.report import FailedError
-from steprule.compiler import cpu, eager, javascript, lanes, threads
+from steprule.compiler import eager, javascript, threads
+from steprule.compiler import numba_cpu as cpu
 from steprule.compiler.cache import interpreting
-from steprule.compiler.lane_tensors import TensorStepper
 from steprule.compiler.variant import Variant, variant_of
+from steprule.identity import by_value
+from steprule.lanes import rule as lanes
+from steprule.lanes.tensors import TensorStepper
 from steprule.optim import from_rule
 from steprule.optim.backends import form_for
 from steprule.rules.rule import Rule

@@ -91,7 +91,7 @@ def class_names(incomplete: str) -> Offers:
 @quietly
 def surface_names(incomplete: str) -> Offers:
     """The surfaces, by formula."""
-    from steprule.problems import surfaces
+    from steprule.surfaces import catalogue as surfaces
 
     return _beginning(incomplete, {s.name: s.formula for s in surfaces.SURFACES.values()})
 
@@ -107,8 +107,8 @@ def story_names(incomplete: str) -> Offers:
 @quietly
 def problem_names(incomplete: str) -> Offers:
     """The problems that travel with the package, and the surfaces, which are problems too."""
-    from steprule.problems import surfaces
     from steprule.problems.names import EMBEDDED
+    from steprule.surfaces import catalogue as surfaces
 
     return _beginning(incomplete, EMBEDDED | dict.fromkeys(surfaces.names(), "a surface"))
 

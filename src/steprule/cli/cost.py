@@ -14,7 +14,7 @@ from steprule.cli import output
 from steprule.errors import InputError
 
 if TYPE_CHECKING:
-    from steprule.sweeps.cost import Estimate
+    from steprule.sweeps.estimate import Estimate
 
 HOURS = 2 * 3600.0
 """Seconds from which a command asks."""

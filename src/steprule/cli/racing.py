@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from steprule import races, training
+from steprule.atomic import write_aside
 from steprule.cli import cost, options, output
 from steprule.cli.tables import table
 from steprule.errors import DataError, InputError
-from steprule.files import write_aside
 from steprule.hyper import Search
 from steprule.races import as_given
 from steprule.races.results import interval

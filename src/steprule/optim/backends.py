@@ -9,13 +9,13 @@ from functools import cache
 from typing import Any, Literal
 
 from steprule.compiler.cache import interpreting
-from steprule.compiler.form import Compiler
+from steprule.compiler.target import Compiler
 from steprule.errors import InputError
 
 Backend = Literal["auto", "eager", "numba", "triton"]
 Form = Literal["numba", "triton"]
 BACKENDS = ("auto", "eager", "numba", "triton")
-_MODULES: dict[Form, str] = {"numba": "cpu", "triton": "gpu"}
+_MODULES: dict[Form, str] = {"numba": "numba_cpu", "triton": "triton_gpu"}
 
 
 def compiler_of(form: Form) -> Compiler:

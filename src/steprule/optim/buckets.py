@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.compiler.form import Chunks, Kernel
 from steprule.compiler.split import Program, measuring
+from steprule.compiler.target import Chunks, Kernel
 from steprule.compiler.variant import Switches, variant
 from steprule.optim.backends import Form, compiler_of
 from steprule.rules.parts import clip_by_norm, gradient_norm, has

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from steprule.files import write_aside
+from steprule.atomic import write_aside
 from steprule.play.data import data
 from steprule.play.one_file import one_file
 from steprule.rules.rule import Rule

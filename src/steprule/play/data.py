@@ -21,14 +21,15 @@ from steprule.hyper import Hyper
 from steprule.paths import LR_GRID, best_rate
 from steprule.play.stories import STORIES
 from steprule.play.words import CHINESE
-from steprule.problems import elementary, surfaces
-from steprule.problems.formulas import START, WINDOW
-from steprule.problems.surface import Surface
 from steprule.reports.document import mathml
 from steprule.reports.style import style_of, title_of
-from steprule.rules.lesson import adam_uncorrected
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.surfaces import catalogue as surfaces
+from steprule.surfaces import elementary
+from steprule.surfaces.formulas import START, WINDOW
+from steprule.surfaces.surface import Surface
+from steprule.tutorial.rules import adam_uncorrected
 
 MOST_STEPS = 500
 MOST_RULES = 8
@@ -45,7 +46,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
     `opening` is the state with which the page opens, as its address writes it; without it, rules of one's own beside Adam.
     """
     known = [(r.name, r) for r in rules.CATALOGUE.values()]
-    known.append(("steprule.rules.lesson:adam_uncorrected", adam_uncorrected))
+    known.append(("steprule.tutorial.rules:adam_uncorrected", adam_uncorrected))
     steps: list[str] = []
     about: dict[str, Any] = {}
     maths = Maths()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steprule import rules
-from steprule.files import write_aside
+from steprule.atomic import write_aside
 from steprule.play import trainings, words
 from steprule.play.dense import Network
 from steprule.play.luck_chinese import CHINESE

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from steprule import rules
-from steprule.files import write_aside
+from steprule.atomic import write_aside
 from steprule.play import trainings, words
 from steprule.play.data import dashes
 from steprule.play.dense import Network

@@ -495,7 +495,8 @@ def _classes(name: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], 
 
 @cache
 def _walk(name: str) -> Problem:
-    from steprule.problems import surfaces, walks  # sympy takes a third of a second
+    from steprule.problems import on_surfaces as walks  # sympy takes a third of a second
+    from steprule.surfaces import catalogue as surfaces
 
     return walks.problem_of(surfaces.get(name))
 
@@ -508,7 +509,7 @@ _MAKERS: dict[str, Callable[[], Problem]] = {
 
 def names() -> tuple[str, ...]:
     """The names of the embedded problems."""
-    from steprule.problems import surfaces
+    from steprule.surfaces import catalogue as surfaces
 
     return (*_MAKERS, *surfaces.names())
 

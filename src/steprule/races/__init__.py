@@ -8,8 +8,8 @@ without tuning.
 """
 
 from steprule.races.difference import CannotGoOn
-from steprule.races.plan import Chain, Lanes, Phase
-from steprule.races.racing import estimate, merge, race, within
+from steprule.races.entry import estimate, merge, race, within
+from steprule.races.protocol import Chain, Lanes, Phase
 from steprule.races.results import Cell, Pair, Race, Standing
 from steprule.races.spec import Competitor
 from steprule.races.verdict import headline, in_words

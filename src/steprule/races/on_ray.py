@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from steprule.errors import InputError
-from steprule.races.plan import Block
+from steprule.races.protocol import Block
 from steprule.races.work import Package, train_block, unpacked
 
 if TYPE_CHECKING:

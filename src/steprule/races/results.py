@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.display import Shown
 from steprule.errors import InputError
 from steprule.races import statistics
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
-from steprule.races.plan import Chain, Phase, at_ends, chains_of, recommended, winners
+from steprule.races.protocol import Chain, Phase, at_ends, chains_of, recommended, winners
 from steprule.races.spec import MULTIPLES, Spec
 from steprule.races.statistics import Difference
-from steprule.shown import Shown
 
 Array = NDArray[Any]
 CONFIDENCE = 0.95

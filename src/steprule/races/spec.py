@@ -17,6 +17,7 @@ from steprule import rules as catalogue
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
+from steprule.lanes.train import Engine, blank
 from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.races import spaces, stated
@@ -26,9 +27,8 @@ from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule
 from steprule.schedules import one_or_more as schedules_of
 from steprule.steppers import is_large
-from steprule.sweeps.cost import LONG, work_of
-from steprule.sweeps.engine import Engine, blank
-from steprule.sweeps.running import Compile, choose
+from steprule.sweeps.entry import Compile, choose
+from steprule.sweeps.estimate import LONG, work_of
 from steprule.training import Optimizable, batch_size_of, check_device, name_of, one_or_more, resolve, versions
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")

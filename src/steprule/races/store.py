@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from steprule.atomic import write_aside
 from steprule.errors import DataError, InputError, OutputError
-from steprule.files import write_aside
 from steprule.races.difference import ELSEWHERE, refuse_another, warn_of_unknown
 from steprule.races.partial import Partial
-from steprule.races.plan import Block, Chain, Phase
+from steprule.races.protocol import Block, Chain, Phase
 
 Array = NDArray[Any]
 SPEC, BLOCKS, TABLE, LOCK = "race.json", "blocks", "results.parquet", ".lock"

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from steprule import by_value
 from steprule.compiler.threads import one_thread
+from steprule.identity import by_value
+from steprule.lanes import train as engines
+from steprule.lanes.one_by_one import one_by_one
 from steprule.orphans import end_with
 from steprule.problems import problem as problems
 from steprule.races.partial import Partial
-from steprule.races.plan import Block
+from steprule.races.protocol import Block
 from steprule.races.spec import Plan, Runner, Spec
 from steprule.races.store import Store, partial_of
 from steprule.rules.parts import for_training
 from steprule.schedules import Schedule
-from steprule.sweeps import engine as engines
-from steprule.sweeps.one_by_one import one_by_one
-from steprule.sweeps.running import bound
+from steprule.sweeps.entry import bound
 
 Array = NDArray[Any]
 RESULTS = ("train", "validation", "test", "initial", "died_at", "curve", "metrics")

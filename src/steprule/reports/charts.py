@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from steprule.paths import Trace, trace, tuned_trace
-from steprule.problems import surfaces
 from steprule.races.as_given import TUTORIAL, Comparison, Entry, Row, percentile
 from steprule.reports.paths import above_minimum, grid, log_levels, note, view
 from steprule.reports.style import style_of, styles_of
 from steprule.rules.rule import Rule
+from steprule.surfaces import catalogue as surfaces
 from steprule.training import resolve
 
 # Each method's path on the tutorial's quadratic: at the tutorial's settings, where it has a path; AdaDelta and Adam, whose

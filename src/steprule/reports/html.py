@@ -16,15 +16,15 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from steprule.files import write_aside
+from steprule.atomic import write_aside
 from steprule.paths import Trace
-from steprule.problems import surfaces
 from steprule.problems.credits import credits_of
 from steprule.races.as_given import TUTORIAL, Comparison, in_words
 from steprule.reports import charts
 from steprule.reports.document import document, facts, formulas, mathml, section, spans
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
+from steprule.surfaces import catalogue as surfaces
 from steprule.training import resolve
 
 

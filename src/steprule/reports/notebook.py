@@ -24,7 +24,6 @@ from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
 from steprule.paths import Trace
-from steprule.problems import surfaces
 from steprule.races import Race
 from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
@@ -33,11 +32,12 @@ from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights
 from steprule.reports.paths import ground, note, what_is_compared
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import style_of
-from steprule.rules.lesson import with_numbers
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
+from steprule.surfaces import catalogue as surfaces
 from steprule.sweeps import Sweep
 from steprule.training import Run
+from steprule.tutorial.rules import with_numbers
 
 NARROW = 3.6
 """Inches of a picture of one panel in small type: as wide as a phone its type can be read."""

@@ -22,12 +22,12 @@ from numpy.typing import ArrayLike
 from steprule import rules
 from steprule.errors import InputError
 from steprule.paths import Trace
-from steprule.problems import surfaces
-from steprule.problems.surface import Array, Surface
 from steprule.reports.paths import HIGHEST, above_minimum, grid, view, within
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import STYLES, Style, style_of
 from steprule.rules.parts import composed
+from steprule.surfaces import catalogue as surfaces
+from steprule.surfaces.surface import Array, Surface
 
 WIDTH = 5.0
 """Inches: 360 of the picture's points, about a phone's width, so that its text has there the size that it has here."""

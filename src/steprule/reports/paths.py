@@ -14,14 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from steprule import rules
+from steprule.atomic import write_aside
 from steprule.errors import InputError
-from steprule.files import write_aside
 from steprule.hyper import said as in_words
 from steprule.paths import Trace
-from steprule.problems import surfaces
-from steprule.problems.surface import Array, Point, Surface
 from steprule.reports.style import Style, styles_of
 from steprule.rules.parts import composed
+from steprule.surfaces import catalogue as surfaces
+from steprule.surfaces.surface import Array, Point, Surface
 
 FORMATS = (".png", ".svg", ".gif", ".html", ".json")
 LOWEST = 1e-16  # what is nearer to the minimum is drawn here: a logarithmic axis has no zero

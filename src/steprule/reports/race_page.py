@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from steprule.files import write_aside
+from steprule.atomic import write_aside
 from steprule.hyper import said
 from steprule.problems.credits import credits_of
 from steprule.races import Cell, Race, headline, in_words

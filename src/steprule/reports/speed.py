@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from steprule.files import write_aside
+from steprule.atomic import write_aside
 
 # Okabe and Ito's colours, and markers that differ without colour.
 FORMS = {

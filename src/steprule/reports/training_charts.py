@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from steprule.atomic import write_aside
 from steprule.errors import InputError
-from steprule.files import write_aside
 from steprule.hyper import said
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import style_of

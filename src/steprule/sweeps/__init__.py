@@ -5,7 +5,7 @@ engine.py trains lanes of one rule, cost.py says what that will take,
 running.py is `steprule.sweep`, points.py draws points and writes lanes to files.
 """
 
+from steprule.sweeps.entry import Sweep, pays_after, sweep
 from steprule.sweeps.points import save, sobol
-from steprule.sweeps.running import Sweep, pays_after, sweep
 
 __all__ = ["Sweep", "pays_after", "save", "sobol", "sweep"]

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from steprule.atomic import write_aside
 from steprule.counts import whole
 from steprule.errors import InputError
-from steprule.files import write_aside
 from steprule.hyper import Search
-from steprule.sweeps.running import Sweep
+from steprule.sweeps.entry import Sweep
 
 
 def sobol(ranges: Mapping[str, Search], count: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from steprule.cli.arguments import JsonOption
 
 if TYPE_CHECKING:
-    from steprule.problems.surface import Point
+    from steprule.surfaces.surface import Point
 
 
 def problems(json: JsonOption = False) -> None:
@@ -43,7 +43,7 @@ def surfaces(json: JsonOption = False) -> None:
     """
     from steprule.cli import output
     from steprule.cli.tables import table
-    from steprule.problems.surfaces import SURFACES
+    from steprule.surfaces.catalogue import SURFACES
 
     records, rows = [], []
     for s in SURFACES.values():

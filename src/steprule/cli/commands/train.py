@@ -57,7 +57,7 @@ def train(
     from steprule.cli import cost, options, output
     from steprule.problems import problem as problems
     from steprule.problems import scoring
-    from steprule.sweeps import cost as costs
+    from steprule.sweeps import estimate as costs
 
     if out is not None:
         from steprule.reports import training_charts

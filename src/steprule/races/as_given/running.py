@@ -12,18 +12,18 @@ from typing import Any
 
 from steprule import schedules
 from steprule.counts import whole
+from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError
-from steprule.hardware import hardware
 from steprule.problems import problem as catalogue
 from steprule.problems.problem import Init, Problem
+from steprule.provenance import hardware
 from steprule.races import stated
 from steprule.races.as_given import store
 from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORIAL_INIT, Entry
 from steprule.races.difference import warn_of_unknown
 from steprule.schedules import Given, Schedule
-from steprule.shown import Shown
-from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, work_of
+from steprule.sweeps.estimate import Estimate, Some, cost_of, estimate, steps_of, work_of
 from steprule.training import Optimizable, batch_size_of, name_of, one_or_more, resolve, seeds_of, train, versions
 
 RESULTS = "results.parquet"

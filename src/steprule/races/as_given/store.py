@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from steprule.atomic import write_aside
 from steprule.errors import DataError
-from steprule.files import write_aside
 from steprule.races.difference import ELSEWHERE, refuse_another
 from steprule.training import Run
 

@@ -19,11 +19,11 @@ import torch  # noqa: F401
 from numpy.typing import NDArray
 from torch import Tensor, arange, cos, cosh, exp, linspace, meshgrid, nn, normal, ones, sin, sinh, tanh, tensor, zeros  # noqa: F401
 
-from steprule.d2l.figures import Animator, plot, set_figsize, use_svg_display
-from steprule.d2l.first import get_data_ch7, train_ch7, train_pytorch_ch7
-from steprule.d2l.later import DATA_HUB, DATA_URL, download, get_data_ch11, train_ch11, train_concise_ch11
-from steprule.d2l.pieces import Accumulator, Timer, evaluate_loss, linreg, load_array, squared_loss
-from steprule.d2l.walks import show_trace_2d, train_2d
+from steprule.tutorial.d2l.figures import Animator, plot, set_figsize, use_svg_display
+from steprule.tutorial.d2l.first import get_data_ch7, train_ch7, train_pytorch_ch7
+from steprule.tutorial.d2l.later import DATA_HUB, DATA_URL, download, get_data_ch11, train_ch11, train_concise_ch11
+from steprule.tutorial.d2l.pieces import Accumulator, Timer, evaluate_loss, linreg, load_array, squared_loss
+from steprule.tutorial.d2l.walks import show_trace_2d, train_2d
 
 __all__ = [
     "DATA_HUB", "DATA_URL", "Accumulator", "Animator", "Timer", "download", "evaluate_loss", "get_data_ch7", "get_data_ch11", "linreg",

@@ -9,23 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steprule.atomic import write_aside
 from steprule.errors import InputError
-from steprule.files import write_aside
-from steprule.hardware import hardware
 from steprule.problems.problem import Problem
 from steprule.problems.scoring import check_metrics
-from steprule.races import running
-from steprule.races.cost import estimate_of
-from steprule.races.cost import within as sizes_within
+from steprule.provenance import hardware
+from steprule.races import runner as running
 from steprule.races.difference import refuse_another, unknowns_in
+from steprule.races.estimate import estimate_of
+from steprule.races.estimate import within as sizes_within
 from steprule.races.measure import check_first_loss
 from steprule.races.results import Race
-from steprule.races.running import EngineName, Progress
+from steprule.races.runner import EngineName, Progress
 from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
 from steprule.races.store import BLOCKS, SPEC, Store, read_spec
 from steprule.schedules import Given
-from steprule.sweeps.cost import Estimate
-from steprule.sweeps.running import Compile
+from steprule.sweeps.entry import Compile
+from steprule.sweeps.estimate import Estimate
 from steprule.training import Optimizable
 
 MATTERS = 0.01

@@ -17,7 +17,7 @@ import torch
 from torch import fx
 
 from steprule.compiler import cache
-from steprule.sweeps.model import ModelStep
+from steprule.lanes.model import ModelStep
 
 aten = torch.ops.aten
 UNROLL = 8

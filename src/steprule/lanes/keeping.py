@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from steprule import by_value
+from steprule.identity import by_value
 from steprule.training import Training
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from steprule.counts import whole
-from steprule.d2l.figures import Animator
-from steprule.d2l.following import Curve, Net, Step, by_class, by_formula, first_batch
-from steprule.d2l.pieces import linreg, load_array
 from steprule.errors import InputError, unknown_name
 from steprule.problems import airfoil
+from steprule.tutorial.d2l.figures import Animator
+from steprule.tutorial.d2l.following import Curve, Net, Step, by_class, by_formula, first_batch
+from steprule.tutorial.d2l.pieces import linreg, load_array
 
 EVALUATE_EVERY = 200  # samples
 LOSSES = (0.22, 0.35)  # between which the curve is drawn

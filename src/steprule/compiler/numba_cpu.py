@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.compiler import cache
-from steprule.compiler.form import Cut, Kernel, compute_for
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
 from steprule.compiler.split import Program
+from steprule.compiler.target import Cut, Kernel, compute_for
 from steprule.compiler.threads import allowed, launch, parallel_form
 from steprule.compiler.writing import Writer
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from steprule.display import duration
 from steprule.errors import InputError
-from steprule.hardware import memory_held
-from steprule.races.plan import MOVES, Chain
-from steprule.races.running import remaining, workers_for
+from steprule.provenance import memory_held
+from steprule.races.protocol import MOVES, Chain
+from steprule.races.runner import remaining, workers_for
 from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.races.work import alone
-from steprule.shown import duration
-from steprule.sweeps.cost import Cost, Estimate, Some, cost_of, is_long, steps_of, work_of
+from steprule.sweeps.estimate import Cost, Estimate, Some, cost_of, is_long, steps_of, work_of
 
 SIZES = ((64, 5, 12), (48, 5, 12), (32, 5, 10), (24, 4, 10), (16, 4, 8), (12, 3, 8), (8, 3, 6), (6, 2, 4), (4, 2, 3))
 """Trials, studies and fresh seeds of races, each smaller than the one before it."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from steprule.arithmetic import Truth, computing_in, reduced_over
 from steprule.compiler.graph import Kind, Node
-from steprule.compiler.lanes import LaneRule
 from steprule.compiler.split import Program
+from steprule.lanes.rule import LaneRule
 from steprule.maths import OPERATIONS
 
 

@@ -14,7 +14,7 @@ from sympy.printing.jscode import JavascriptCodePrinter
 from sympy.printing.numpy import NumPyPrinter
 
 from steprule.errors import InputError
-from steprule.problems import elementary
+from steprule.surfaces import elementary
 
 Point = tuple[float, float]
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ class Surface:
     def __post_init__(self) -> None:
         """Any two symbols called x and y are meant. Raises `InputError` for an expression in something else."""
         if not isinstance(self.expression, sympy.Expr):
-            hint = "A formula as text is a surface of its own: steprule.problems.surfaces.get(text)."
+            hint = "A formula as text is a surface of its own: steprule.surfaces.catalogue.get(text)."
             got = f"{type(self.expression).__name__} {self.expression!r}"
             raise InputError(f"surface {self.name}", expected="a sympy expression in x and y", got=got, hint=hint)
         ours = {"x": X, "y": Y}

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from steprule.counts import whole
-from steprule.d2l.figures import number
 from steprule.errors import InputTypeError
+from steprule.tutorial.d2l.figures import number
 
 Point = tuple[float, float]
 

@@ -16,15 +16,15 @@ import numpy as np
 
 from steprule.counts import whole
 from steprule.errors import InputError, StepruleError, unknown_name
-from steprule.hardware import cores, memory_held, memory_left
 from steprule.hyper import Search
+from steprule.lanes import train as engines
 from steprule.problems.problem import Problem
+from steprule.provenance import cores, memory_held, memory_left
 from steprule.races import work
-from steprule.races.plan import Block, Chain, Lanes, Phase, blocks_of, chains_of, confirmed, next_phase
+from steprule.races.protocol import Block, Chain, Lanes, Phase, blocks_of, chains_of, confirmed, next_phase
 from steprule.races.spec import Runner, Spec
 from steprule.races.store import Store
-from steprule.sweeps import engine as engines
-from steprule.sweeps.cost import held_by, steps_of
+from steprule.sweeps.estimate import held_by, steps_of
 
 EngineName = Literal["local", "ray"]
 ENGINES = ("local", "ray")

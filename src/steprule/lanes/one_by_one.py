@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.lanes.keeping import Keeper, Keeping, Nobody, dumped, loaded
+from steprule.lanes.train import Outcome, curve_of
 from steprule.problems import scoring
 from steprule.problems.problem import PARTS, Init, Problem
 from steprule.schedules import Schedule
 from steprule.steppers import WAYS, UnsuitedError, Way
-from steprule.sweeps.engine import Outcome, curve_of
-from steprule.sweeps.keeping import Keeper, Keeping, Nobody, dumped, loaded
 from steprule.training import Training, check_device, with_some_way
 
 Array = NDArray[Any]

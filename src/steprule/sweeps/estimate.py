@@ -13,17 +13,17 @@ import torch
 
 from steprule.alone import drawing
 from steprule.counts import whole
-from steprule.hardware import memory_held
+from steprule.display import Shown, duration, size
 from steprule.held import most_held
+from steprule.lanes import train as engines
+from steprule.lanes.train import Engine
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
+from steprule.provenance import memory_held
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import constant
-from steprule.shown import Shown, duration, size
 from steprule.steppers import Way
-from steprule.sweeps import engine as engines
-from steprule.sweeps.engine import Engine
 from steprule.training import Training, batch_size_of, with_some_way
 
 LONG, STEP = 1_000_000_000, 100_000

@@ -14,8 +14,13 @@ from torch import Tensor
 
 from steprule import schedules
 from steprule.compiler import cache
+from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
+from steprule.lanes import train as engines
+from steprule.lanes.one_by_one import one_by_one
+from steprule.lanes.step import NotBatchable
+from steprule.lanes.train import WINDOWS, Engine
 from steprule.problems import problem as problems
 from steprule.problems import scoring
 from steprule.problems.facts import facts_of
@@ -23,13 +28,8 @@ from steprule.problems.problem import Init, Problem
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule, WarmUp
-from steprule.shown import Shown
 from steprule.steppers import is_large
-from steprule.sweeps import engine as engines
-from steprule.sweeps.cost import Estimate, Some, cost_of, estimate, steps_of, work_of
-from steprule.sweeps.engine import WINDOWS, Engine
-from steprule.sweeps.kernel import NotBatchable
-from steprule.sweeps.one_by_one import one_by_one
+from steprule.sweeps.estimate import Estimate, Some, cost_of, estimate, steps_of, work_of
 from steprule.training import (
     Optimizable,
     batch_size_of,

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from steprule.compiler import cache
-from steprule.compiler.lanes import step_type
 from steprule.compiler.threads import launch
-from steprule.sweeps.kernel import Source, block_type
+from steprule.lanes.rule import step_type
+from steprule.lanes.step import Source, block_type
 
 TRAIN = """
 @njit(types.void(BLOCK, BLOCK, STEP, P, F, F, F, I, I, X, Y, I3, I, I, F1, I, F, I, I32, I, I), **OPTIONS)

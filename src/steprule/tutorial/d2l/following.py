@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from steprule.counts import whole
-from steprule.d2l.pieces import Timer, evaluate_loss, no_batches, pairs, squared_loss
 from steprule.errors import InputTypeError
 from steprule.foreign import refusal
 from steprule.rules.rule import Rule
+from steprule.tutorial.d2l.pieces import Timer, evaluate_loss, no_batches, pairs, squared_loss
 
 Net = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, Tensor], None]

@@ -23,11 +23,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from steprule.alone import recording
 from steprule.compiler import cache
-from steprule.compiler.lane_tensors import TensorStepper
-from steprule.compiler.lanes import LaneRule, layout
 from steprule.compiler.threads import PARALLEL, may_run_parallel
 from steprule.compiler.variant import variant_of
 from steprule.held import most_held
+from steprule.lanes.loop import evaluation, training
+from steprule.lanes.model import traced
+from steprule.lanes.rule import LaneRule, layout
+from steprule.lanes.step import NotBatchable, Source, compiled, printed
+from steprule.lanes.tensors import TensorStepper
 from steprule.problems.batch import mapped, stacked
 from steprule.problems.facts import alike, facts_of
 from steprule.problems.problem import Init, Problem
@@ -35,9 +38,6 @@ from steprule.problems.scoring import row_of, scores_of
 from steprule.problems.source import batches
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule, constant
-from steprule.sweeps.driver import evaluation, training
-from steprule.sweeps.kernel import NotBatchable, Source, compiled, printed
-from steprule.sweeps.model import traced
 from steprule.training import measured
 
 Array = NDArray[Any]

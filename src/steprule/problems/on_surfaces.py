@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from steprule.problems.problem import Problem
-from steprule.problems.surface import Surface, X, Y
+from steprule.surfaces.surface import Surface, X, Y
 
 SAMPLES = 200
 RELATIVE = 1.0

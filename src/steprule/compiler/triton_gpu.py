@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.compiler import cache
-from steprule.compiler.form import Cut, Kernel, compute_for
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import PassPrinter, reduction_of
 from steprule.compiler.split import Program
+from steprule.compiler.target import Cut, Kernel, compute_for
 from steprule.compiler.writing import PlainWriter, Writer, literal
 from steprule.maths import OPERATIONS
 
@@ -125,7 +125,7 @@ def source_of(program: Program, dtypes: Sequence[str], compute: str) -> str:
         "import triton",
         "import triton.language as tl",
         "",
-        "from steprule.compiler.gpu import atan2, power, tanh",
+        "from steprule.compiler.triton_gpu import atan2, power, tanh",
         "",
         # A number that is 1, or a multiple of 16, would otherwise be a kernel of its own.
         'PLAIN = ["count", "distinct", "chunks"]',

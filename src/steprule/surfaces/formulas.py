@@ -24,7 +24,7 @@ import numpy as np
 import sympy
 
 from steprule.errors import InputError, unknown_name
-from steprule.problems.surface import Point, Surface, X, Y
+from steprule.surfaces.surface import Point, Surface, X, Y
 
 FUNCTIONS = ("sin", "cos", "tan", "tanh", "exp", "log", "sqrt", "abs")
 NAMES = ("x", "y", "pi", "e")

@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from steprule.d2l.following import Curve, Net, Step, by_class, by_formula, first_batch
-from steprule.d2l.pieces import evaluate_loss, linreg, load_array, squared_loss
 from steprule.problems import airfoil
+from steprule.tutorial.d2l.following import Curve, Net, Step, by_class, by_formula, first_batch
+from steprule.tutorial.d2l.pieces import evaluate_loss, linreg, load_array, squared_loss
 
 RECORD_EVERY = 100  # samples
 

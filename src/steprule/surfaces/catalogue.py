@@ -10,8 +10,8 @@ from types import MappingProxyType
 import sympy
 
 from steprule.errors import InputTypeError, unknown_name
-from steprule.problems.formulas import is_formula, surface_of
-from steprule.problems.surface import Point, Surface, X, Y
+from steprule.surfaces.formulas import is_formula, surface_of
+from steprule.surfaces.surface import Point, Surface, X, Y
 
 
 def _box(x: float, y: float | None = None) -> tuple[Point, Point]:
