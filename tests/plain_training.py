@@ -9,17 +9,16 @@ import numpy as np
 import torch
 
 from steprule.compiler import eager
-from steprule.problems.problem import Init, Problem, half_mse
+from steprule.problems.problem import Problem, half_mse
 from steprule.problems.source import batches
 from steprule.rules import Rule
 
 
 def plain_loss(
-    task: Problem, rule: Rule, hypers: Mapping[str, Any], seed: int, *, passes: int, size: int, init: Init = "same",
-    as_class: bool = False,
+    task: Problem, rule: Rule, hypers: Mapping[str, Any], seed: int, *, passes: int, size: int,
 ) -> float:  # fmt: skip
     """The half mean squared error on all samples at the end; first weights and batches are those of `steprule.train`."""
-    model = task.initial_model(seed, init, torch_class=as_class).double()
+    model = task.initial_model(seed).double()
     x, y = task.features.double(), task.targets.double()
     states: list[eager.State] = [{} for _ in model.parameters()]
     for t, rows in enumerate(batches(len(x), size, passes, seed), 1):

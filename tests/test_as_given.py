@@ -39,7 +39,7 @@ def test_all_run_the_same_seeds_and_starts(tutorial: Comparison) -> None:
         for form in ("formula", "class"):
             starts = {tutorial.runs[e.label, seed].losses[0] for e in TUTORIAL if e.form == form}
             assert len(starts) == 1
-    run = train("adam", seed=2, init="tutorial", lr=0.01, eps=1e-6)
+    run = train("adam", seed=2, lr=0.01, eps=1e-6)
     assert np.array_equal(tutorial.runs["Adam formula", 2].losses, run.losses)
 
 

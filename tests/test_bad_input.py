@@ -95,7 +95,6 @@ LINES = {
     "seed": (["train", "sgd", "--seed", "-1"], ["seed", "0 or more"]),
     "epochs": (["train", "sgd", "--epochs", "0"], ["epochs", "1 or more"]),
     "batch size": (["train", "sgd", "--batch-size", "0"], ["batch_size", "1 or more"]),
-    "init": (["train", "sgd", "--init", "other"], ["init", "'same' or 'tutorial'"]),
     "device": (["train", "sgd", "--device", "quantum"], ["device 'quantum'", "a device that torch can use here"]),
     "same rule twice": (["race", "--trials", "0", "adam", "adam"], ["each entry once", "'adam' twice"]),
     "no file": (["show", "nowhere.py:mine"], ["nowhere.py", "nothing there"]),

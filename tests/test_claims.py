@@ -591,7 +591,6 @@ def test_the_books_figures_are_its_own_runs() -> None:
     assert books(problems="airfoil-linear") == 0
     assert books(epochs=1) == 0
     assert books(batch_size=50) == 0
-    assert books(init="same") == 0
     assert books(rules=as_given.TUTORIAL, problems="airfoil-linear") == 0
     assert {row.book_inside for row in as_given.compare(seeds=1).rows} == {()}
     assert "<b>outside" not in as_given_page(as_given.compare(seeds=1))

@@ -39,7 +39,6 @@ OFFERED = {
     "train adam --schedule c": ["constant", "cosine"],
     "train torch.optim.AdamW --set am": ["amsgrad="],
     "train torch.optim.Ada": ["torch.optim.Adafactor", "torch.optim.Adadelta", "torch.optim.Adagrad"],
-    "train adam --init ": ["same", "tutorial"],
     "race --engine ": ["local", "ray"],
     "check mine.py:one --against adamw": ["adamw"],
     "play --rule lio": ["lion"],

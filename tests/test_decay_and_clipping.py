@@ -28,7 +28,7 @@ long = pytest.mark.long
 def by_hand(make: Any, clip: float, decay: float = 0.0, problem: str = LINEAR) -> float:
     """The training loss behind one epoch of torch's class, with `clip_grad_norm_` before each step and decay as AdamW has it."""
     task = problems.get(problem)
-    model = task.initial_model(0, "same", torch_class=False)
+    model = task.initial_model(0)
     optimizer = make(model.parameters())
     for rows in batches(task.samples, ON["batch_size"], ON["epochs"], 0):
         optimizer.zero_grad()

@@ -14,6 +14,7 @@ import steprule
 from steprule import play
 from steprule.play import luck, network
 from steprule.play.stories import STORIES
+from steprule.problems import problem as problems
 from steprule.surfaces import catalogue as surfaces
 
 PROGRAM = shutil.which("firefox-esr") or shutil.which("firefox")
@@ -99,7 +100,10 @@ def test_the_page_on_luck(browser: Firefox, tmp_path: Path) -> None:
     browser.click("#book-run")
     done = "new Promise((r) => { const look = () => (parts[0].losses[0].length >= 20 ? r(parts[0].losses.map((l) => l[0])) : setTimeout(look, 100)); look(); })"
     ends = browser.evaluate(done)
-    ours = [steprule.train(run.optimizer, seed=0, init="tutorial", **run.hypers).final_loss for run in luck.RUNS]
+    ours = [
+        steprule.train(run.optimizer, run.trains(problems.get("airfoil")), seed=0, **run.hypers).final_loss
+        for run in luck.RUNS
+    ]
     assert ends == pytest.approx(ours, abs=1e-6)
 
 

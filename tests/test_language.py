@@ -100,7 +100,7 @@ RULES = [anchored, delay, exchange, late, novo, named, counted, never_read, flag
 def by_hand(what: Rule, lr: float) -> float:
     """The loss after one epoch of a plain loop."""
     task = get("airfoil-linear")
-    model = task.initial_model(0, "same", torch_class=False)
+    model = task.initial_model(0)
     params = list(model.parameters())
     states: list[list[Any]] = [
         [None if s.absent_at_first else 0.0 if s.per_tensor else torch.zeros_like(p) for s in what.slots]

@@ -45,7 +45,7 @@ def wide(width: int = 1_000, samples: int = 24) -> steprule.Problem:
 def test_a_large_model_is_trained_as_by_torch(rule: str, theirs: Any, hypers: dict[str, Any]) -> None:
     task = wide()
     assert sum(p.numel() for p in task.model().parameters()) >= LARGE
-    model = task.initial_model(0, "same", torch_class=True)
+    model = task.initial_model(0)
     optimizer = theirs(model.parameters(), **hypers)
     for rows in batches(task.samples, 10, 2, 0):
         optimizer.zero_grad()

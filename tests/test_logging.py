@@ -33,7 +33,7 @@ def test_the_batch_loss_of_each_step_and_the_losses_of_the_curve(what: Any) -> N
     assert [numbers["loss"] for _, numbers in found if "loss" in numbers] == run.losses.tolist()
     assert "batch_loss" not in found[0][1]
     assert all("batch_loss" in numbers for _, numbers in found[1:])
-    model = task.initial_model(0, "same", torch_class=what != "sgd")
+    model = task.initial_model(0)
     rows = next(batches(task.samples, 64, 1, 0))
     assert found[1][1]["batch_loss"] == pytest.approx(task.loss(model(task.features[rows]), task.targets[rows]).item())
     silent = steprule.train(what, epochs=1, batch_size=64, lr=0.05)

@@ -57,13 +57,13 @@ def test_a_training_in_the_page_is_the_packages(
     for seed in (0, 1, 199, 200, 2 * luck.SEEDS + luck.TUNINGS - 1):
         ours = torch.cat(list(batches(airfoil.TUTORIAL_ROWS, 10, 2, seed)))
         assert page.evaluate("(seed) => [...orderOf(seed)]", seed) == ours.tolist()
-    task, (passes, size, init, _) = problems.get(luck.BOOKS), luck.BOOKS_SETTINGS
+    passes, size, _ = luck.BOOKS_SETTINGS
     script = "([k, seed, more]) => lossOf(DATA.runs[k], {...DATA.runs[k].hypers, ...more}, seed, orderOf(seed))"
     for k, entry in enumerate(luck.RUNS):
         for seed, more in ((7, {}), (199, {"lr": 0.003})):
             hypers = {**luck.rule_of(entry).bind(entry.hypers), **more}
-            rule, as_class = luck.rule_of(entry), entry.form == "class"
-            ours = plain_loss(task, rule, hypers, seed, passes=passes, size=size, init=init, as_class=as_class)
+            task = entry.trains(problems.get(luck.BOOKS))
+            ours = plain_loss(task, luck.rule_of(entry), hypers, seed, passes=passes, size=size)
             assert page.evaluate(script, [k, seed, more]) == pytest.approx(ours, rel=PRINTED_NETWORK), entry.label
     press(page, 0)
     for k in range(len(luck.RUNS)):

@@ -487,7 +487,7 @@ def test_what_happens_beside_the_operations_happens_in_a_lane(model: type[nn.Mod
     x = torch.linspace(-1, 1, 64)[:, None]
     y = torch.sin(3 * x)
     task = steprule.Problem("besides", "", x.clone(), y.clone(), model, nn.functional.mse_loss, epochs=4, batch_size=8)
-    plain = task.initial_model(0, "same", torch_class=True)
+    plain = task.initial_model(0)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
     for rows in batches(64, 8, 4, 0):
         optimizer.zero_grad()
@@ -536,7 +536,7 @@ def test_what_is_drawn_elsewhere_hangs_on_the_seed_too(library: str) -> None:
     assert random.getstate() == before[1]
     assert np.array_equal(one.losses, other.losses)
     assert steprule.sweep("adam", task, {"lr": [0.05]}).engine.startswith("one by one")
-    model = task.initial_model(3, "same", torch_class=True)
+    model = task.initial_model(3)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     for t, (data, _) in enumerate(task.parts["train"].batches(8, 2, 3), 1):
         number = stream(3, (2, t))
@@ -560,7 +560,7 @@ def test_a_weighted_mean_whose_weighted_class_is_rare() -> None:
         nn.CrossEntropyLoss(ignore_index=1),
     ):
         task = steprule.Problem("rare", "", x, y, lambda: nn.Linear(3, 2), loss, batch_size=100, epochs=1)
-        model = task.initial_model(0, "same", torch_class=True)
+        model = task.initial_model(0)
         run = steprule.train(torch.optim.SGD, task, lr=0.0)
         assert run.final_loss == pytest.approx(loss(model(x), y).item(), rel=1e-5)
 
@@ -571,7 +571,7 @@ def test_sparse_gradients(what: Any) -> None:
     task = steprule.Problem(
         "sparse", "", x, y, lambda: nn.Embedding(7, 3, sparse=True), F.cross_entropy, batch_size=10, epochs=2
     )
-    model = task.initial_model(3, "same", torch_class=True)
+    model = task.initial_model(3)
     optimizer = what(model.parameters(), lr=0.1)
     for rows in batches(40, 10, 2, 3):
         optimizer.zero_grad()

@@ -284,7 +284,7 @@ def look(optimizer: Any) -> None:
 
 
 def by_a_plain_loop(make: Any, hypers: dict[str, Any], loop: Loop, task: Any) -> list[Any]:
-    model = task.initial_model(SEED, "same", torch_class=True)
+    model = task.initial_model(SEED)
     optimizer = make(model.parameters(), **hypers)
     look(optimizer)
     for rows in batches(len(task.features), SIZE, 1, SEED):
@@ -352,7 +352,7 @@ def test_dropout_draws_what_it_draws_in_the_authors_loop() -> None:
 
 def in_steps(make: Any, hypers: dict[str, Any], task: Any) -> list[Any]:
     """Our steps alone, without the evaluations between them."""
-    model = task.initial_model(SEED, "same", torch_class=True)
+    model = task.initial_model(SEED)
     way = WAYS[make is not torch.optim.SGD]
     stepper = ClassStepper(make, "it", model, hypers, way)
     look(stepper.optimizer)

@@ -260,7 +260,7 @@ def by_hand(rule: str, factors: list[float], rate: float) -> float:
     from steprule.training import measured
 
     task = problems.get("airfoil-linear")
-    model = task.initial_model(0, "same", torch_class=True)
+    model = task.initial_model(0)
     optimizer = getattr(torch.optim, rule)(model.parameters(), lr=rate)
     for rows, factor in zip(batches(task.samples, 50, 1, 0), factors, strict=True):
         optimizer.param_groups[0]["lr"] = rate * factor

@@ -15,6 +15,7 @@ import steprule
 from steprule.problems import airfoil, problem
 from steprule.races.as_given import TUTORIAL
 from steprule.training import train
+from steprule.tutorial import by_class
 
 STATISTICS = [  # min, max, mean, sd (ddof 0) of each column, as printed in the data's description
     (200, 20000, 2886.38, 3151.52),
@@ -107,7 +108,8 @@ EIGHT = [e for e in TUTORIAL if e.label in TABLE]
 
 def means_agree(entries: Any, seeds: int, table: dict[str, tuple[float, float]], table_seeds: int) -> None:
     for entry in entries:
-        finals = [train(entry.optimizer, seed=s, init="tutorial", **entry.hypers).final_loss for s in range(seeds)]
+        task = entry.trains(problem.get("airfoil"))
+        finals = [train(entry.optimizer, task, seed=s, **entry.hypers).final_loss for s in range(seeds)]
         mean, sd = table[entry.label]
         error = sd * math.sqrt(1 / seeds + 1 / table_seeds)
         assert abs(np.mean(finals) - mean) <= STANDARD_ERRORS * error, f"{entry.label}: {np.mean(finals)}"
@@ -126,12 +128,12 @@ def test_means_of_two_hundred_seeds_agree_with_the_table(entry: Any) -> None:
 
 def test_the_tutorials_starts() -> None:
     task = problem.get("airfoil")
-    formula = [task.initial_model(s, "tutorial", torch_class=False).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
-    theirs = [task.initial_model(s, "tutorial", torch_class=True).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
+    formula = [task.initial_model(s).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
+    theirs = [by_class().initial_model(s).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
     assert np.std(formula) == pytest.approx(0.01, rel=0.1)
     assert np.max(np.abs(theirs)) <= 1 / math.sqrt(5)
     assert np.std(theirs) == pytest.approx(1 / math.sqrt(15), rel=0.1)  # uniform on [-1/sqrt(5), 1/sqrt(5)]
-    same = task.initial_model(3, "same", torch_class=True), task.initial_model(3, "same", torch_class=False)
+    same = task.initial_model(3), task.initial_model(3)
     assert torch.equal(same[0].weight, same[1].weight)  # type: ignore[arg-type]
 
 
@@ -142,13 +144,12 @@ def test_a_run_holds_what_it_was_made_with() -> None:
     assert run.samples.tolist() == list(range(0, 1501, 100))
     assert run.losses.shape == (16,)
     assert run.final_loss == run.losses[-1]
-    assert (run.optimizer, run.problem, run.seed, run.epochs, run.batch_size, run.init) == (
+    assert (run.optimizer, run.problem, run.seed, run.epochs, run.batch_size) == (
         "adam",
         "airfoil",
         7,
         1,
         10,
-        "same",
     )
     assert run.hypers["lr"] == 0.01
     assert run.seconds > 0

@@ -1,6 +1,6 @@
 """One training: a rule with its states in the open, or any `torch.optim.Optimizer`, on a problem.
 
-For one seed, everyone gets the same batches in the same order, and with `init="same"` the same initial weights.
+For one seed, everyone gets the same batches in the same order and the same initial weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from steprule.foreign import refusal
 from steprule.problems import batch, scoring
 from steprule.problems import problem as problems
 from steprule.problems.facts import evaluating, facts_of, same
-from steprule.problems.problem import Init, Problem
+from steprule.problems.problem import Problem
 from steprule.problems.source import Source, stream
 from steprule.rules.load import load_object
 from steprule.rules.rule import Rule
@@ -58,7 +58,6 @@ class Run(Shown):
     seed: int
     epochs: int
     batch_size: int
-    init: str
     hypers: Mapping[str, Any]
     samples: NDArray[np.int64] = field(repr=False)
     """[n]: how many samples had been seen at each point of the curve; the first is 0."""
@@ -94,7 +93,7 @@ class Run(Shown):
     def in_words(self) -> str:
         """With what it was trained, and how the loss fell."""
         head = f"{self.optimizer} on {self.problem}: loss {self.losses[0]:#.6g} -> {self.final_loss:#.6g}"
-        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}, init {self.init}{self.scheduled}"
+        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}{self.scheduled}"
         set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
         pace = f"{self.seconds:.3f} s of training steps"
         lines = [f"{head}{' (diverged)' if self.diverged else ''}", f"{how}; {pace}", set_, sparkline(self.losses)]
@@ -108,7 +107,6 @@ class Run(Shown):
             "seed": self.seed,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
-            "init": self.init,
             "schedule": self.schedule,
             "hypers": dict(self.hypers),
             "samples": self.samples.tolist(),
@@ -136,7 +134,6 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     *,
-    init: Init = "same",
     schedule: schedules.Given = "constant",
     device: str = "cpu",
     log: Log | None = None,
@@ -150,7 +147,6 @@ def train(
         seed: of the initial weights and of the order of the samples, 0 or more.
         epochs: passes over the data, 1 or more; the problem's own if not given.
         batch_size: samples a step, 1 or more; the problem's own if not given. The last batch of an epoch may be smaller.
-        init: "same", the same initial weights for all; or "tutorial", as the tutorial's cells (see `Problem`).
         schedule: of the learning rate, by name ("linear", "warmup(0.1)+cosine"), or a function `(t, total) -> factor`; see
             `steprule.schedules`.
         device: where to train, as torch names it.
@@ -176,7 +172,7 @@ def train(
     scoring.check_metrics(task)
 
     def train_once(way: Way) -> Run:
-        training = Training(task, what, hypers, seed, epochs, size, init=init, schedule=planned, device=where, way=way)
+        training = Training(task, what, hypers, seed, epochs, size, schedule=planned, device=where, way=way)
         samples, losses, seconds = [0], [training.measured()], 0.0
         if log:
             log(0, {"loss": losses[0]})
@@ -201,7 +197,6 @@ def train(
             seed=seed,
             epochs=epochs,
             batch_size=size,
-            init=init,
             schedule=planned.name,
             hypers=training.stepper.hypers,
             samples=np.array(samples, dtype=np.int64),
@@ -255,14 +250,14 @@ class Training:
 
     def __init__(
         self, task: Problem, what: Rule | Callable[..., torch.optim.Optimizer], hypers: Mapping[str, Any], seed: int, epochs: int,
-        batch_size: int, *, init: Init, schedule: schedules.Schedule, device: torch.device, way: Way,
+        batch_size: int, *, schedule: schedules.Schedule, device: torch.device, way: Way,
     ) -> None:  # fmt: skip
         self.task, self.seed, self.epochs, self.batch_size = task, seed, epochs, batch_size
         self.factors = schedule.factors(epochs * task.parts["train"].steps(batch_size))
         """What multiplies the learning rate, a factor per step."""
         self.scales = schedule.name != "constant"
         self.device, self.facts = device, facts_of(task)
-        self.model = task.initial_model(seed, init, torch_class=not isinstance(what, Rule)).to(device)
+        self.model = task.initial_model(seed).to(device)
         self.data = task.parts["train"].on(device)
         self.done = 0
         """Steps."""

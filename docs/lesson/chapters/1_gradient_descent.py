@@ -109,9 +109,7 @@ assert np.allclose(ours.losses, theirs.losses, rtol=2e-5)
 # 比它更小的差距说明不了任何问题。
 # %%
 show(
-    twenty := compare(
-        [run for run in TUTORIAL if run.method == "SGD"], seeds=20, init="tutorial"
-    ),
+    twenty := compare([run for run in TUTORIAL if run.method == "SGD"], seeds=20),
     says="The final losses of twenty seeds spread over about 0.008, by formula and by class.",
 )
 # %% [fact]

@@ -193,7 +193,6 @@ show(
     compare(
         [run for run in TUTORIAL if run.method == "AdaGrad"],
         seeds=20,
-        init="tutorial",
     ),
     says="The final losses of twenty seeds, by formula and by class, overlap; the book's figures lie among them.",
 )

@@ -20,7 +20,7 @@ import torch
 
 import steprule
 from steprule import rules
-from steprule.races.as_given import TUTORIAL, Entry, compare
+from steprule.races.as_given import TORCHS, TUTORIAL, Entry, compare
 from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import curves, heights
 
@@ -195,9 +195,7 @@ apart(creeps, 1)
 # 书上公式写法的结果在两个版本里是 0.2465 和 0.2437，PyTorch 的类是 0.2421，比两者都低。而二十个种子显示类并不是最好的，它远远落后。
 # 书上的那个数大约每一万个种子才出现三次。
 # %%
-twenty = compare(
-    [run for run in TUTORIAL if run.method == "AdaDelta"], seeds=20, init="tutorial"
-)
+twenty = compare([run for run in TUTORIAL if run.method == "AdaDelta"], seeds=20)
 show(
     twenty,
     says="By formula all twenty seeds end near 0.244; by class they are spread from 0.24 to 0.34, and the book's figure lies below them all.",
@@ -234,11 +232,10 @@ four = compare(
     [
         Entry("near zero, eps 1e-5", "adadelta", larger, "AdaDelta"),
         Entry("near zero, eps 1e-6", "adadelta", small, "AdaDelta"),
-        Entry("nn.Linear, eps 1e-5", theirs, larger, "AdaDelta"),
-        Entry("nn.Linear, eps 1e-6", theirs, small, "AdaDelta"),
+        Entry("nn.Linear, eps 1e-5", theirs, larger, "AdaDelta", model=TORCHS),
+        Entry("nn.Linear, eps 1e-6", theirs, small, "AdaDelta", model=TORCHS),
     ],
     seeds=40,
-    init="tutorial",
 )
 for row in four.rows:
     print(f"{row.label:24s} {row.mean:.4f} +- {row.sd:.4f}")

@@ -153,7 +153,7 @@ class _Side:
 
     def __init__(self, task: Problem, make: Any, name: str, samples: int) -> None:
         self.task, self.name, self.samples = task, name, samples
-        self.model: nn.Module = task.initial_model(0, "same", torch_class=True)
+        self.model: nn.Module = task.initial_model(0)
         self.data = self._batches()
         self.extra = 0
         try:

@@ -26,7 +26,6 @@ Asked = ParamSpec("Asked")
 
 FORMS = ("text", "latex", "python", "javascript", "numba", "triton")
 ENGINES = ("local", "ray")
-INITS = ("same", "tutorial")
 TRAINING = ("train", "sweep", "race")
 
 

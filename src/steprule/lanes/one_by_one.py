@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from steprule.lanes.keeping import Keeper, Keeping, Nobody, dumped, loaded
 from steprule.lanes.train import Outcome, curve_of
 from steprule.problems import scoring
-from steprule.problems.problem import PARTS, Init, Problem
+from steprule.problems.problem import PARTS, Problem
 from steprule.schedules import Schedule
 from steprule.steppers import WAYS, UnsuitedError, Way
 from steprule.training import Training, check_device, with_some_way
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 def one_by_one(
     task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: Schedule, epochs: int,
-    batch_size: int, init: Init = "same", device: str = "cpu", keeper: Keeper | None = None,
+    batch_size: int, device: str = "cpu", keeper: Keeper | None = None,
 ) -> Outcome:  # fmt: skip
     """Train these points with these seeds, [lanes] each, a training after the other."""
     keeper = keeper or Nobody()
@@ -32,7 +32,7 @@ def one_by_one(
     where = check_device(device)
     for lane in range(len(found["initial"]), len(points)):
         own = {n: v[points[lane]].item() for n, v in given.items()}
-        how: dict[str, Any] = {"init": init, "schedule": schedule, "device": where}
+        how: dict[str, Any] = {"schedule": schedule, "device": where}
         middle = begun if begun.get("lane") == lane and "state" in begun else {}
         lanes = {"found": found, "lane": lane}
         train_once = partial(

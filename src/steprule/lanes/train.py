@@ -33,7 +33,7 @@ from steprule.lanes.step import NotBatchable, Source, compiled, printed
 from steprule.lanes.tensors import TensorStepper
 from steprule.problems.batch import mapped, stacked
 from steprule.problems.facts import alike, facts_of
-from steprule.problems.problem import Init, Problem
+from steprule.problems.problem import Problem
 from steprule.problems.scoring import row_of, scores_of
 from steprule.problems.source import batches
 from steprule.rules.rule import Rule
@@ -86,7 +86,7 @@ class Outcome:
 
 def train_lanes(
     task: Problem, rule: Rule, hypers: Mapping[str, Array], seeds: Sequence[int] | NDArray[np.int64], *, epochs: int, batch_size: int,
-    schedule: Schedule | None = None, init: Init = "same", engine: Engine = "kernel", device: str = "cpu",
+    schedule: Schedule | None = None, engine: Engine = "kernel", device: str = "cpu",
 ) -> Outcome:  # fmt: skip
     """Train every lane; `hypers` gives all of the rule's hyperparameters, [lanes], all of one variant, `seeds` each lane's
     seed. Lanes that all have one seed share their batches, which is faster.
@@ -94,7 +94,7 @@ def train_lanes(
     Raises `NotBatchable` where this engine cannot take the model.
     """
     distinct, seed_of = np.unique(np.asarray(seeds), return_inverse=True)
-    models = [task.initial_model(int(seed), init, torch_class=False) for seed in distinct]
+    models = [task.initial_model(int(seed)) for seed in distinct]
     starts = np.stack([torch.cat([p.detach().reshape(-1) for p in m.parameters()]).numpy() for m in models], axis=1)
     variant = variant_of(rule, {h.name: hypers[h.name][0].item() for h in rule.hypers})
     batches_of = [list(batches(task.samples, batch_size, epochs, int(seed))) for seed in distinct]
@@ -301,7 +301,7 @@ def lane_bytes(task: Problem, batch: int, device: str = "cpu") -> int:
 def check_lanes(task: Problem, batch: int, *, together: bool) -> None:
     """Raises `NotBatchable` where the models of two seeds have other gradients alone than as lanes: by one model's code, under `torch.vmap`
     where they are trained `together` by it."""
-    models = [task.initial_model(seed, "same", torch_class=False) for seed in (0, 1)]
+    models = [task.initial_model(seed) for seed in (0, 1)]
     shapes = [[p.shape for p in m.parameters()] for m in models]
     if shapes[0] != shapes[1]:
         raise NotBatchable("a model of other parameters with another seed")
@@ -368,7 +368,7 @@ def _compute_of(task: Problem) -> str:
 
 def blank(task: Problem) -> nn.Module:
     """A model whose parameters do not count; its buffers are those of every seed."""
-    return task.initial_model(0, "same", torch_class=False)
+    return task.initial_model(0)
 
 
 def _vmapped(task: Problem, model: nn.Module, *, own_data: bool, record: bool) -> Gradients:

@@ -19,7 +19,7 @@ from steprule.play.one_file import one_file
 from steprule.problems import airfoil
 from steprule.problems import problem as problems
 from steprule.races.as_given import TUTORIAL, Entry
-from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS
+from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, by_class
 from steprule.races.spaces import RATE
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
@@ -54,7 +54,7 @@ def page(links: Mapping[str, str] = NO_LINKS) -> str:
     """
     tuned = [e for e in RUNS if e.form == "formula"]
     task = problems.get(BOOKS)
-    epochs, batch, init, _ = BOOKS_SETTINGS
+    epochs, batch, _ = BOOKS_SETTINGS
     seeds = 2 * SEEDS + TUNINGS
     known: dict[str, Any] = {
         "chinese": {**words.CHINESE, **CHINESE},
@@ -68,8 +68,8 @@ def page(links: Mapping[str, str] = NO_LINKS) -> str:
         "data": trainings.samples(task),
         "streams": trainings.streams(seeds),
         "beginnings": {
-            "formula": trainings.beginnings(task, init, seeds, torch_class=False),
-            "class": trainings.beginnings(task, init, SEEDS, torch_class=True),
+            "formula": trainings.beginnings(task, seeds),
+            "class": trainings.beginnings(by_class(), SEEDS),
         },
         "runs": [_run(e) for e in RUNS],
         "tuned": [e.label for e in tuned],
@@ -94,6 +94,7 @@ def _run(entry: Entry) -> dict[str, Any]:
         "book": entry.book,
         "colour": style_of(rule.name).colour,
         "told": told,
+        "problem": "" if entry.model is None else "steprule.tutorial:by_class",
         "given": dict(entry.hypers),
         "optimizer": str(entry.optimizer),
     }

@@ -109,7 +109,7 @@ def page(links: Mapping[str, str] = NO_LINKS) -> str:
         "wings": _wings(measured[: airfoil.TUTORIAL_ROWS]),
         "data": trainings.samples(trained),
         "streams": trainings.streams(SEEDS),
-        "beginnings": {"same": trainings.beginnings(trained, "same", SEEDS, torch_class=False)},
+        "beginnings": {"same": trainings.beginnings(trained, SEEDS)},
         "runs": [_run(runner) for runner in RUNNERS],
         "spec": "steprule.play.network:task",
     }

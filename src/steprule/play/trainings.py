@@ -17,7 +17,7 @@ from steprule.compiler.variant import variant_of
 from steprule.play.data import function
 from steprule.play.dense import Network
 from steprule.play.dense import javascript as dense_javascript
-from steprule.problems.problem import Init, Problem
+from steprule.problems.problem import Problem
 from steprule.problems.source import stream
 from steprule.rules.rule import Rule
 
@@ -31,9 +31,9 @@ def samples(task: Problem) -> dict[str, Any]:
     return {"samples": task.samples, "rows": packed(rows)}
 
 
-def beginnings(task: Problem, init: Init, seeds: int, *, torch_class: bool) -> str:
+def beginnings(task: Problem, seeds: int) -> str:
     """The first parameters of seeds 0, 1 and so on, [seeds, parameters], as float32 in base64."""
-    models = (task.initial_model(seed, init, torch_class=torch_class) for seed in range(seeds))
+    models = (task.initial_model(seed) for seed in range(seeds))
     flat = [np.concatenate([p.detach().numpy().ravel() for p in model.parameters()]) for model in models]
     return packed(np.stack(flat))
 

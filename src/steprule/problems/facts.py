@@ -79,7 +79,7 @@ def facts_of(task: Problem) -> Facts:
     """The facts, from a few samples, in training mode and in eval mode. Raises `InputError` in one line, with the user's own file
     and line, where the model, the loss or the data do not fit together."""
     with drawing(), _one_line(task, "the model cannot be made"):
-        model, other = (task.initial_model(seed, "same", torch_class=False) for seed in (0, 1))
+        model, other = (task.initial_model(seed) for seed in (0, 1))
     _check_parameters(task, model)
     own_buffers = any(not same(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
     data = task.parts["train"].few(ROWS)

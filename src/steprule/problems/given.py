@@ -231,7 +231,7 @@ def _with_the_outputs_shape(made: Problem) -> Problem:
     """Targets [rows] for outputs [rows, 1] and the reverse, and class numbers [rows, 1] as [rows], where the loss was chosen for them."""
     try:
         with drawing(), torch.no_grad():
-            model = made.initial_model(0, "same", torch_class=False)
+            model = made.initial_model(0)
             with evaluating(model):
                 outputs, targets = made.outputs_of(model, made.parts["train"].few(2))
     except Exception:  # noqa: BLE001  (said where the problem is tried)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from steprule.problems.source import Rows, Source, stream
 from steprule.rules.load import load_object
 from steprule.rules.rule import Rule
 
-Init = Literal["same", "tutorial"]
 PARTS = ("train", "validation", "test")
 
 
@@ -75,8 +74,6 @@ class Problem:
     """A fresh model, initialised as torch does, from torch's global generator."""
     loss: Callable[[Any, Any], Tensor] = by_the_step
     """Of the model's outputs and the targets: one number, a mean over the samples as a rule."""
-    from_formula: Callable[[nn.Module], None] = lambda model: None
-    """Initialises a model as the tutorial's cells from the formula do; others keep torch's own initialisation."""
     floor: float | None = None
     """The least loss there is, where it is known."""
     validation: tuple[Any, Any] | None = None
@@ -357,14 +354,8 @@ class Problem:
             metrics=metrics, name=name, summary=summary, epochs=epochs, floor=floor,
         )  # fmt: skip
 
-    def initial_model(self, seed: int, init: Init, *, torch_class: bool) -> nn.Module:
-        """The model before the first step: the same for the same seed.
-
-        `init="same"`: the formula's initialisation for everyone. `init="tutorial"`: as in the tutorial, where the cells
-        with torch's class start from `nn.Linear`'s own.
-        """
-        if init not in ("same", "tutorial"):
-            raise InputError("init", expected="'same' or 'tutorial'", got=repr(init))
+    def initial_model(self, seed: int) -> nn.Module:
+        """The model before the first step: the same for the same seed."""
         with drawing():
             begin_anew(stream(seed, 0))
             model = self.model()
@@ -372,8 +363,6 @@ class Problem:
                 with torch.no_grad():
                     data = self.parts["train"].few(2)  # gives them their shapes
                     (self.loss_of if self.training_step else self.outputs_of)(model, data)
-            if init == "same" or not torch_class:
-                self.from_formula(model)
         return model
 
 
@@ -386,10 +375,12 @@ def half_mse(prediction: Tensor, target: Tensor) -> Tensor:
     return ((prediction.view(target.shape) - target) ** 2 / 2).mean()
 
 
-def _small_weights(model: nn.Module) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.zero_() if name.endswith("bias") else parameter.normal_(0, 0.01)
+def _small_linear() -> nn.Linear:
+    """The tutorial's model, with the first weights of its cells from the formula: nearly zero."""
+    model = nn.Linear(5, 1)
+    nn.init.normal_(model.weight, std=0.01)
+    nn.init.zeros_(model.bias)
+    return model
 
 
 @cache
@@ -400,9 +391,8 @@ def _airfoil(name: str) -> Problem:
         summary=EMBEDDED[name],
         features=torch.from_numpy(features),
         targets=torch.from_numpy(labels),
-        model=lambda: nn.Linear(features.shape[1], 1),
+        model=_small_linear,
         loss=half_mse,
-        from_formula=_small_weights,
         floor=airfoil.least_squares_floor(),
     )
 

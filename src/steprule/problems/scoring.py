@@ -64,7 +64,7 @@ def check_metrics(task: Problem) -> None:
     """Compute every metric once, of a model before its first step. Raises `InputError` for one that fails, or gives nan."""
     if not task.metrics:
         return
-    model = task.initial_model(0, "same", torch_class=False)
+    model = task.initial_model(0)
     for part, scores in scored(task, model, task.parts).items():
         for name, value in scores.items():
             if math.isnan(value):

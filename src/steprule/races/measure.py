@@ -68,7 +68,7 @@ def measure_of(task: Problem) -> Measure:
 
 def check_first_loss(task: Problem, seed: int) -> None:
     """Raises `InputError` where the loss before the first step is not finite: nothing could be compared after it."""
-    model = task.initial_model(seed, "same", torch_class=False)
+    model = task.initial_model(seed)
     first = measured(task, model, task.parts["train"])
     if not math.isfinite(first):
         raise InputError(f"problem {task.name}", expected="a finite loss before the first step", got=str(first))

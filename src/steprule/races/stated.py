@@ -32,9 +32,9 @@ MEASURED = 1_000
 
 def of_problem(task: Problem) -> dict[str, Any]:
     """A problem. Raises `InputError` where its model cannot be run on its own data."""
-    model = task.initial_model(0, "same", torch_class=False)
+    model = task.initial_model(0)
     weights = _weights_of(model)
-    if weights != _weights_of(task.initial_model(0, "same", torch_class=False)):
+    if weights != _weights_of(task.initial_model(0)):
         weights = unknown("its first weights: others each time the model is made")
     found: dict[str, Any] = {
         **{f"{_DATA[part]} data": _data_of(task, part) for part in PARTS},
@@ -42,7 +42,6 @@ def of_problem(task: Problem) -> dict[str, Any]:
         **({} if task.training_step else {"loss": of_code(task.loss, "its loss")}),
         **({"training_step": of_code(task.training_step, "its training step")} if task.training_step else {}),
         **({"metrics": {n: of_code(m, f"its metric {n}") for n, m in task.metrics.items()}} if task.metrics else {}),
-        "from_formula": of_code(task.from_formula, "its from_formula"),
         "first weights": weights,
         "first model": identity(model, "its model"),
     }
@@ -138,7 +137,7 @@ def _made(what: Callable[..., Any], hypers: Mapping[str, Any], task: Problem) ->
     settings, attributes = [], []
     try:
         for _ in range(2):
-            model = task.initial_model(0, "same", torch_class=True)
+            model = task.initial_model(0)
             with drawing():
                 seed(stream(0, 2))
                 made = what(model.parameters(), **hypers)

@@ -119,7 +119,7 @@ def _reading_the_dots(race: Comparison) -> str:
         return text
     return text + (
         " A gap between a formula and its class may be attributed only after varying one thing at a time: here they differ in"
-        " the initial weights and in epsilon. <code>steprule train … --init same</code> takes the first away."
+        " the initial weights and in epsilon. <code>steprule train</code> with both on one problem takes the first away."
     )
 
 
@@ -146,7 +146,7 @@ def _provenance(race: Comparison, command: Sequence[str]) -> str:
     spec = race.spec
     rows = {
         "Problem": f"{race.problem.name}: {race.problem.summary}",
-        "Protocol": f"{spec['epochs']} epochs, batch {spec['batch_size']}, init {spec['init']}, "
+        "Protocol": f"{spec['epochs']} epochs, batch {spec['batch_size']}, "
         f"{spec.get('schedule', 'constant')} learning rate, "
         f"seeds {spans(race.seeds)}; the same batches for all",
         "Settings": "; ".join(

@@ -24,7 +24,7 @@ from steprule.lanes.train import WINDOWS, Engine
 from steprule.problems import problem as problems
 from steprule.problems import scoring
 from steprule.problems.facts import facts_of
-from steprule.problems.problem import Init, Problem
+from steprule.problems.problem import Problem
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule, WarmUp
@@ -226,7 +226,6 @@ def sweep(
     schedule: Given | Sequence[Given] = "constant",
     epochs: int | Sequence[int] | None = None,
     batch_size: int | Sequence[int] | None = None,
-    init: Init = "same",
     compile: Compile = "auto",
     device: str = "cpu",
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,
@@ -244,7 +243,6 @@ def sweep(
         schedule: of the learning rate, as in `steprule.train`; or one for each point.
         epochs: passes over the data; the problem's own if not given; or one for each point.
         batch_size: samples a step; the same. Points that share both are trained together.
-        init: as in `steprule.train`.
         compile: True prints the model as a kernel over lanes; False takes `torch.vmap`, which compiles nothing; "auto"
             compiles where lanes x steps x parameters make it worth its seconds.
         device: where to train, as torch names it; kernels run on the CPU, elsewhere everything is torch's operations.
@@ -302,10 +300,10 @@ def sweep(
             if isinstance(what, Rule) and engine != "one by one":
                 values = {n: v[k] for n, v in full.items()}
                 outcome = engines.train_lanes(
-                    task, for_training(what), values, lanes, init=init, engine=engine, device=device, **own
+                    task, for_training(what), values, lanes, engine=engine, device=device, **own
                 )
             else:
-                outcome = one_by_one(task, what, given, k, lanes, init=init, device=device, **own)
+                outcome = one_by_one(task, what, given, k, lanes, device=device, **own)
             for name, array in found.items():
                 array[k, s] = getattr(outcome, name)
             initial[s] = outcome.initial

@@ -144,7 +144,7 @@ def _begun(
     kept = []
 
     def first() -> None:
-        how: dict[str, Any] = {"init": "same", "schedule": constant(), "device": device, "way": way}
+        how: dict[str, Any] = {"schedule": constant(), "device": device, "way": way}
         passes = min(PASSES, max(1, TIMED // steps_of(task, 1, batch_size)))
         kept.append(Training(task, what, hypers, 0, passes, batch_size, **how))
         with kept[0].seeded():

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from steprule.cli import completion
 from steprule.cli.arguments import (
     BatchOption,
     DeviceOption,
@@ -31,14 +30,6 @@ def train(
     ] = 0,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
-    init: Annotated[
-        str,
-        typer.Option(
-            metavar="same|tutorial",
-            help="same: one start for all; tutorial: nn.Linear's own for classes.",
-            autocompletion=completion.one_of(*completion.INITS),
-        ),
-    ] = "same",
     device: DeviceOption = "cpu",
     schedule: ScheduleOption = "constant",
     log: Annotated[
@@ -70,7 +61,7 @@ def train(
     with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
         told(costs.of_training(task, found, hypers, epochs, batch_size, device, measure=dry_run))
     run = training.train(
-        found, task, seed, epochs, batch_size, init=init, schedule=schedule, device=device,  # type: ignore[arg-type]
+        found, task, seed, epochs, batch_size, schedule=schedule, device=device,
         log=options.log_of(log), **hypers,
     )  # fmt: skip
     if out is not None:
@@ -81,10 +72,7 @@ def train(
     output.say(
         f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
     )
-    how = (
-        f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}, batch {run.batch_size}, seed {seed}, init {init}"
-        + run.scheduled
-    )
+    how = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}, batch {run.batch_size}, seed {seed}" + run.scheduled
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
         output.say(scoring.in_words(run.metrics))

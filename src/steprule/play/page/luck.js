@@ -130,7 +130,7 @@ class Part {
 function commandOf(run, seed) {
   const what = run.form === "class" ? run.optimizer : run.rule;
   const set = Object.entries(run.given).map(([n, v]) => ` --set ${n}=${v}`).join("");
-  return `steprule train ${what} --seed ${seed} --init tutorial${set}`;
+  return `steprule train ${what}${run.problem && ` --on ${run.problem}`} --seed ${seed}${set}`;
 }
 
 class BookPart extends Part {

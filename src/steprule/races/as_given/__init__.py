@@ -5,6 +5,6 @@ It shows how wide one setting's spread is. It does not tune, so it ranks setting
 
 from steprule.races.as_given.results import Row, in_words, percentile, summarise
 from steprule.races.as_given.running import Comparison, compare
-from steprule.races.as_given.spec import TUTORIAL, Entry
+from steprule.races.as_given.spec import TORCHS, TUTORIAL, Entry
 
-__all__ = ["TUTORIAL", "Comparison", "Entry", "Row", "compare", "in_words", "percentile", "summarise"]
+__all__ = ["TORCHS", "TUTORIAL", "Comparison", "Entry", "Row", "compare", "in_words", "percentile", "summarise"]

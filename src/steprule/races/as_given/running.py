@@ -15,12 +15,12 @@ from steprule.counts import whole
 from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError
 from steprule.problems import problem as catalogue
-from steprule.problems.problem import Init, Problem
+from steprule.problems.problem import Problem
 from steprule.provenance import hardware
 from steprule.races import stated
 from steprule.races.as_given import store
 from steprule.races.as_given.results import Row, in_words, summarise
-from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, TUTORIAL_INIT, Entry
+from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, Entry
 from steprule.races.difference import warn_of_unknown
 from steprule.schedules import Given, Schedule
 from steprule.sweeps.estimate import Estimate, Some, cost_of, estimate, steps_of, work_of
@@ -89,7 +89,6 @@ def compare(
     *,
     epochs: int | None = None,
     batch_size: int | None = None,
-    init: Init | None = None,
     schedule: Given = "constant",
     progress: Progress | None = None,
     told: Callable[[Estimate], None] | None = None,
@@ -105,7 +104,6 @@ def compare(
             that was interrupted goes on, and more seeds add to it. None keeps the results in memory.
         epochs: as in `steprule.train`.
         batch_size: as in `steprule.train`.
-        init: as in `steprule.train`; None for "tutorial" with the tutorial's runs, else "same".
         schedule: of the learning rate, for all, as in `steprule.train`.
         progress: called before each run.
         told: called with what it will take, before anything is trained or written; what it raises ends it.
@@ -119,19 +117,17 @@ def compare(
     began = time.perf_counter()
     task = _problem(problems)
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in one_or_more(rules))
-    how: Init = init or (TUTORIAL_INIT if rules is None else "same")
     _check_labels(entries)
     epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
     size = batch_size_of(task, batch_size, task.batch_size)
     planned = schedules.get(schedule)
-    if not (task is catalogue.get(BOOKS) and (epochs, size, how, planned.name) == BOOKS_SETTINGS):
+    if not (task is catalogue.get(BOOKS) and (epochs, size, planned.name) == BOOKS_SETTINGS):
         # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
         entries = tuple(replace(e, book=()) if e in TUTORIAL else e for e in entries)
     numbers = seeds_of(seeds)
     spec = {
         "epochs": epochs,
         "batch_size": size,
-        "init": how,
         **_stated(planned, task, epochs, size),
         "versions": versions(),
         "problem": {"name": task.name, **stated.of_problem(task)},
@@ -154,7 +150,7 @@ def compare(
             if progress:
                 progress(kept + done, total, entry.label)
             runs[entry.label, seed] = train(
-                entry.optimizer, task, seed, epochs, size, init=how, schedule=planned, **entry.hypers
+                entry.optimizer, entry.trains(task), seed, epochs, size, schedule=planned, **entry.hypers
             )  # fmt: skip
             if path and entry is entries[-1]:
                 store.save(path, spec, runs)

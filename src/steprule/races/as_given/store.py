@@ -28,7 +28,6 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("epochs", pa.int64()),
         ("batch_size", pa.int64()),
-        ("init", pa.string()),
         ("hypers", pa.string()),  # JSON
         ("final_loss", pa.float64()),
         ("diverged", pa.bool_()),
@@ -55,7 +54,6 @@ def save(path: Path, spec: dict[str, Any], runs: Runs) -> None:
             "seed": run.seed,
             "epochs": run.epochs,
             "batch_size": run.batch_size,
-            "init": run.init,
             "hypers": json.dumps(dict(run.hypers), default=repr),
             "final_loss": run.final_loss,
             "diverged": run.diverged,
@@ -96,7 +94,7 @@ def load(path: Path, spec: dict[str, Any]) -> Runs:
 
 
 def _run(row: dict[str, Any], spec: dict[str, Any]) -> Run:
-    names = ("optimizer", "problem", "seed", "epochs", "batch_size", "init", "seconds")
+    names = ("optimizer", "problem", "seed", "epochs", "batch_size", "seconds")
     scores = json.loads(row.get("metrics", "{}"))
     return Run(
         **{name: row[name] for name in names},
