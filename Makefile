@@ -37,7 +37,7 @@ prove: $(READY)
 
 # The classes' tests with every look taken by Python, as where the records are not proved; CI always runs it.
 test-by-python: $(READY)
-	STEPRULE_SCAN=python $(BIN)/python -m pytest -n 2 -m "not long" tests/test_optim_classes.py tests/test_composition.py \
+	STEPRULE_SCAN=python $(BIN)/python -m pytest -n 2 -m "not long" tests/test_optim_*.py tests/test_composition.py \
 		tests/test_sharded.py tests/test_contract_*.py tests/test_events.py tests/test_sequences.py tests/test_layout.py
 
 # The documentation and the lesson, every page and every cell; CI always runs it.

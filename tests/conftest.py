@@ -53,6 +53,37 @@ def complaints() -> Iterator[list[str]]:
     assert found == []
 
 
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The playground's page."""
+    from steprule import play
+
+    path = tmp_path_factory.mktemp("play") / "page.html"
+    play.write(path)
+    return path
+
+
+@pytest.fixture
+def page(browser: Any, file: Path, complaints: list[str]) -> Iterator[Any]:
+    """The playground, in a state of few steps. Nothing moves by itself for who prefers it so; what moves is tested for itself."""
+    from chromium_page import opened
+    from playground import SHORT
+
+    found = opened(browser, file, complaints, SHORT, viewport={"width": 1200, "height": 900}, locale="en-GB")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def moving(browser: Any, file: Path) -> Iterator[Any]:
+    """The playground where things move, by a clock that the test turns."""
+    found = browser.new_page(viewport={"width": 1200, "height": 900}, locale="en-GB", reduced_motion="no-preference")
+    found.clock.install()
+    found.goto(file.as_uri())
+    yield found
+    found.close()
+
+
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh working folder."""

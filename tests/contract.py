@@ -90,6 +90,10 @@ def states_apart(found: Any, wanted: Any) -> float:
     return max([apart(v, b[k]) for k, v in a.items()], default=0.0)
 
 
+def tensors(state: Any) -> dict[str, Tensor]:
+    return {k: v for k, v in state.items() if isinstance(v, Tensor)}
+
+
 # Children
 
 

@@ -21,8 +21,8 @@ from allowances import (
     TORCH_DIES,
 )
 from beside import Death
-from events import Surroundings
 from numpy.typing import NDArray
+from surroundings import Surroundings
 from tolerances import DRAWN_BFLOAT16, DRAWN_FLOAT16, DRAWN_FLOAT32, DRAWN_FLOAT64, TORCH_NADAM_FLOAT32_PRODUCT
 from torch import Tensor
 

@@ -5,55 +5,24 @@ from __future__ import annotations
 import json
 import math
 import re
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-from annotated_types import Ge
+from claimed import NAN_RULE, SMALL, Gauss, _classes, _row, _verdict
 from pretended import pretended, problem
 from scipy import stats
 from sized import sized
-from thinning import thinned
 from torch import nn
 
 import steprule
-from steprule import paths, races, rules
+from steprule import races
 from steprule.cli import main
 from steprule.errors import InputError
-from steprule.hyper import Rate, Search, said
-from steprule.races import as_given, spaces, statistics
-from steprule.reports import paths as pictures
+from steprule.races import as_given
 from steprule.reports import race_charts, race_page
-from steprule.reports.html import page as as_given_page
-from steprule.surfaces import catalogue as surfaces
-
-SMALL: dict[str, Any] = {"trials": 6, "seeds": 3, "fresh": 4, "schedules": ["linear"], "workers": 1, "compile": False}
-Gauss = np.random.default_rng
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def _verdict(race: races.Race) -> str:
-    return races.in_words(race)[0]
-
-
-def _classes(loss: Any = nn.functional.cross_entropy, splits: str = "validation test", name: str = "classes") -> Any:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(120, 6, generator=generator)
-    y = (x[:, 0] > 0).long()
-    parts = {"validation": (x[60:90], y[60:90]), "test": (x[90:], y[90:])}
-    held = {n: part for n, part in parts.items() if n in splits.split()}
-    return steprule.Problem(name, "two classes", x[:60], y[:60], lambda: nn.Linear(6, 2), loss, epochs=1, **held)
-
 
 # Losses of 0 and less.
 
@@ -342,19 +311,6 @@ def test_two_that_learn_nothing_are_not_alike() -> None:
     assert "Learnt nothing: one and two." in _verdict(third)
 
 
-NAN_RULE = """
-from steprule import rule
-from steprule.hyper import Rate
-from steprule.maths import log
-@rule
-def nanrule(p, g, *, lr: Rate = 0.1):
-    return p - lr * g * log(-1.0 * abs(g) - 1)
-@rule
-def up(p, g, *, lr: Rate = 50.0):
-    return p + lr * g
-"""
-
-
 @pytest.mark.long
 def test_a_rule_of_nan_on_the_command_line(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text(NAN_RULE)
@@ -366,10 +322,6 @@ def test_a_rule_of_nan_on_the_command_line(in_folder: Path, capsys: pytest.Captu
     assert done.err == ""
     assert main(["check", "mine.py:nanrule", "--against", "sgd", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["parting"]["ours"] == "nan"
-
-
-def _row(label: str, mean: float, low: float, high: float, *, diverged: int = 0, seeds: int = 20) -> as_given.Row:
-    return as_given.Row(label, label, "formula", seeds, mean, 0.1, low, high, 0.1, diverged, {}, (), ())
 
 
 def test_as_given_compares_no_survivors() -> None:
@@ -421,269 +373,3 @@ def test_a_sweep_of_the_dead_has_no_best(capsys: pytest.CaptureFixture[str]) -> 
     assert alive
     assert 0 < int(alive[1]) < 8
     assert "inf" not in out
-
-
-# The untuned.
-
-
-def test_an_untuned_rule_that_beats_all_is_named() -> None:
-    rng = Gauss(4)
-    by_seed = 0.1 * rng.standard_normal(10)
-    ends = {
-        n: m * np.exp(by_seed + 0.02 * rng.standard_normal((5, 10))) for n, m in (("a", 0.20), ("b", 0.25), ("c", 0.3))
-    }
-    plain = {
-        "a": 0.4 * np.exp(by_seed),
-        "b": 0.15 * np.exp(by_seed + 0.02 * rng.standard_normal(10)),
-        "c": 0.3 * np.exp(by_seed),
-    }
-    race = pretended(ends, untuned=plain)
-    words = _verdict(race)
-    assert f"Untuned, b ends at {np.exp(np.log(plain['b']).mean()):.4g}, really below every tuned rule." in words
-    paid = re.search(r"Tuning did not pay here for: b \(untuned (-\d+\.\d) % \[(-\d+\.\d), (-\d+\.\d)\]\)\.", words)
-    assert paid
-    ratio = np.exp((np.log(plain["b"]) - np.log(ends["b"]).mean(axis=0)).mean())
-    assert float(paid[1]) == pytest.approx(100 * (ratio - 1), abs=0.051)
-    assert float(paid[2]) < float(paid[1]) < float(paid[3]) < 0
-    found = race.to_dict()["cells"][0]["untuned"]
-    assert {u["first"]: (u["verdict"], u["below_all_tuned"]) for u in found}["b"] == ("real", True)
-
-
-def test_a_lower_untuned_mean_is_not_called_real_for_that() -> None:
-    rng = Gauss(5)
-    ends = {n: 0.2 * np.exp(0.3 * rng.standard_normal((3, 5))) for n in "ab"}
-    least = min(np.exp(np.log(y).mean()) for y in ends.values())
-    race = pretended(ends, untuned={"a": 0.97 * least * np.exp(0.3 * (g := rng.standard_normal(5)) - 0.3 * g.mean())})
-    words = _verdict(race)
-    assert "below every tuned rule, which may be luck" in words
-    assert "did not pay" not in words
-    assert "Tuned and untuned cannot be told apart: " in words
-
-
-def test_tuning_that_paid_is_not_mentioned() -> None:
-    race = pretended({"a": np.full((3, 4), 0.2), "b": np.full((3, 4), 0.3)})
-    assert "untuned" not in _verdict(race).lower()
-
-
-@pytest.mark.parametrize("effect", [0.0, -0.05])
-def test_intervals_of_the_untuned_cover(effect: float) -> None:
-    """Studies with luck of their own against one setting on the same seeds: 95 % intervals hold the truth in 93 to 97 %, and a
-    difference that is not there is called real in no more than 5 % of simulated races."""
-    rng, inside, wrong = Gauss(6), [], []
-    for _ in range(1_000):
-        by_seed = 0.1 * rng.standard_normal(12)
-        tuned = by_seed + 0.05 * rng.standard_normal((5, 1)) + 0.05 * rng.standard_normal((5, 12))
-        plain = by_seed + effect + 0.05 * rng.standard_normal(12)
-        found = statistics.difference(tuned, untuned=plain)
-        low, high = found.interval()
-        inside.append(low <= -effect <= high)
-        wrong.append(found.p_beyond(0.0) < 0.05)
-    assert 0.93 <= np.mean(inside) <= 0.97
-    assert (np.mean(wrong) <= 0.07) if not effect else (np.mean(wrong) > 0.2)
-
-
-# An optimum at an end.
-
-
-@pytest.mark.parametrize(("at", "end"), [(0.01, "lowest"), (0.99, "highest"), (0.5, "")])
-def test_a_learning_rate_still_at_the_end(at: float, end: str) -> None:
-    """The best lies at that share of every range: after three moves it is still at the end, and the race says so."""
-    race = pretended({"a": np.full((3, 4), 0.2), "b": np.full((3, 4), 0.3)}, at=at, trials=64)
-    standing = race.cells[0].standings[0]
-    assert standing.moved == (3 if end else 0)
-    assert standing.at_end == ({"lr": end} if end else {})
-    words, page = _verdict(race), race_page.page(race)
-    assert (f"a's lr ({end} of" in words) is bool(end)
-    assert ("after 3 moves" in words) is bool(end)
-    assert ("its best is still at an end" in page) is bool(end)
-
-
-def test_other_hyperparameters_at_the_end() -> None:
-    @steprule.rule
-    def scaled(p, g, *, lr: Rate = 1e-5, k: Annotated[float, Ge(0), Search(1e-2, 1.0)] = 0.1):  # type: ignore[no-untyped-def]
-        return p - lr * k * g
-
-    rival = races.Competitor(scaled, {"k": Search(1e-2, 1)}, {"lr": 1e-4}, label="scaled")
-    race = races.race([rival, "sgd"], "airfoil-linear", **{**SMALL, "trials": 16, "seeds": 3})
-    mine = next(s for s in race.cells[0].standings if s.label == "scaled")
-    assert mine.at_end == {"k": "highest"}
-    assert "scaled's k (highest of 0.001..10)" in _verdict(race)
-
-
-def test_an_end_of_the_domain_is_no_end_of_the_range() -> None:
-    """No momentum is 0, and nothing lies below it."""
-    from steprule.races.protocol import Phase, at_ends, next_phase
-    from steprule.races.spec import spec_of
-
-    rival = races.Competitor("sgd", {"momentum": Search(0.0, 0.99, "complement")}, {"lr": 0.1}, label="a")
-    spec = spec_of([rival], problem(), trials=32, seeds=3, fresh=2, schedules=["linear"], compile=False)
-    following = next_phase(spec, races.Chain("made up", "linear", "a"), [])
-    assert following
-    name, space, lanes = following
-    for towards, expected in ((0.0, {}), (1.0, {"momentum": "highest"})):
-        loss = np.abs(np.array([space["momentum"].share(v) for v in lanes.hypers["momentum"]]) - towards)
-        results = dict.fromkeys(("train", "validation", "test"), loss)
-        plain = {"initial": np.full(len(lanes), 2.0), "died_at": np.zeros(len(lanes), dtype=np.int64)}
-        assert at_ends(spec, spec.runners[0], Phase(name, space, lanes, {**results, **plain})) == expected
-
-
-@pytest.mark.parametrize("low", [1e-6, 1e-2])
-def test_a_sweep_whose_best_is_at_the_end(low: float, capsys: pytest.CaptureFixture[str]) -> None:
-    rates = np.geomspace(low, 100 * low, 9)
-    found = steprule.sweep("sgd", "airfoil", {"lr": rates}, compile=False)
-    end = {1e-6: "highest", 1e-2: ""}[low]
-    finals = [steprule.train("sgd", "airfoil", lr=float(r)).final_loss for r in rates]
-    assert found.best == int(np.nanargmin(finals))
-    assert found.at_end == ({"lr": end} if end else {"lr": "lowest"} if found.best == 0 else {})
-    assert ("better ones may lie beyond" in repr(found)) is bool(found.at_end)
-    if end:
-        assert main(["sweep", "sgd", "--vary", f"lr={low}..{100 * low}", "--points", "8", "--no-compile"]) == 0
-        assert "The best lr lies at the highest of what was tried" in " ".join(capsys.readouterr().out.split())
-
-
-def test_a_sweep_at_the_end_of_the_domain() -> None:
-    found = steprule.sweep("sgd", "airfoil", {"lr": 0.05, "momentum": [0.0, 0.9, 0.99, 0.999]}, compile=False)
-    assert found.best == 0
-    assert found.at_end == {}
-
-
-def test_a_path_at_the_end_of_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["trace", "sgd", "--surface", "1000*x^2+1000000*y^2"]) == 0
-    out = capsys.readouterr().out
-    assert "lowest tried" in " ".join(out.split())
-    assert "above its start" in " ".join(out.split())
-    assert "best" not in out
-    found = paths.tuned_trace("sgd", "quadratic")
-    assert found.cautions == ()
-    assert "best lr here" in repr(found)
-    small = paths.tuned_trace("sgd", "x^2/1e6 + y^2/1e6", steps=5)
-    assert small.at_end == "highest tried"
-    assert "lr highest tried" in repr(small)
-    assert "best lr here" not in repr(small)
-    assert "those tried" in pictures.draw([small]).axes[1].get_title()
-
-
-@pytest.mark.long
-def test_a_path_that_diverges_at_every_rate(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine.py").write_text(NAN_RULE)
-    assert main(["trace", "mine.py:nanrule", "sgd", "--out", "a.png"]) == 0
-    out = capsys.readouterr().out
-    line = next(x for x in out.splitlines() if x.startswith("nanrule"))
-    assert "best" not in line
-    assert "at every lr tried" in " ".join(out.split())
-    assert paths.best_rate(rules.resolve("mine.py:nanrule")) is None
-    checked = steprule.check("mine.py:nanrule")
-    assert not checked.passed
-
-
-# The book's figures.
-
-
-@pytest.mark.long
-def test_the_books_figures_are_its_own_runs() -> None:
-    def books(**more: Any) -> int:
-        result = as_given.compare(seeds=1, **more)
-        count = sum(len(row.book) for row in result.rows)
-        assert ("printed by the book" in as_given_page(result)) is bool(count)
-        return count
-
-    assert books() == 12
-    assert books(problems="airfoil-linear") == 0
-    assert books(epochs=1) == 0
-    assert books(batch_size=50) == 0
-    assert books(rules=as_given.TUTORIAL, problems="airfoil-linear") == 0
-    assert {row.book_inside for row in as_given.compare(seeds=1).rows} == {()}
-    assert "<b>outside" not in as_given_page(as_given.compare(seeds=1))
-    mine = as_given.Entry("mine", "sgd", {"lr": 0.1}, book=(0.3,))
-    assert as_given.compare([mine], "airfoil-linear", seeds=1).rows[0].book == (0.3,)
-
-
-# Numbers that can be used.
-
-
-@pytest.mark.parametrize("name", rules.names())
-def test_a_setting_that_is_said_can_be_set(name: str) -> None:
-    """At any digits, near 1 too, and never rounded out of its bounds."""
-    rule = rules.get(name)
-    shares = [0.0, 0.5, 0.97, 0.999, 1.0, *Gauss(7).random(50)]
-    for hyper, search in spaces.space_of(rule).items():
-        for share in shares:
-            value = search.at(float(share))
-            for digits in (3, 4, 6):
-                text = said(value, digits, rule.hyper(hyper))
-                found = rule.hyper(hyper).parse(text, name)
-                assert found == pytest.approx(value, rel=0.006)
-                assert 1 - found == pytest.approx(1 - value, rel=0.006)
-
-
-NARROW: Any = Annotated[float, Ge(0.123456), Search(0.12345678, 0.1234999)]
-
-
-def test_a_setting_to_begin_with_is_inside_its_bounds() -> None:
-    @steprule.rule
-    def bounded(p, g, *, lr: Rate = 0.1, k: NARROW = 0.2):  # type: ignore[no-untyped-def]
-        return p - lr * k * g
-
-    hyper = bounded.hyper("k")
-    assert hyper.parse(said(0.12345678, 3, hyper), "bounded") >= 0.123456
-    race = races.race([bounded, "adam"], "airfoil-linear", **{**SMALL, "trials": 4, "seeds": 2, "fresh": 2})
-    page = race_page.page(race)
-    for label, known in (("bounded", bounded), ("adam", rules.get("adam"))):
-        cell = re.search(rf"</span>{label}</th>.*?<td>(lr=[^<]*)</td></tr>", page)
-        assert cell
-        for setting in cell[1].split(", "):
-            hyper_name, _, text = setting.partition("=")
-            known.hyper(hyper_name).parse(text, label)
-    assert "0.5..1 " not in page
-
-
-# A start outside the domain.
-
-FORMULAS = ["log(x)", "sqrt(x)", "log(x)+x^2", "x^1000", "1/(x+4)", "log(-y)", "sqrt(x*y)"]
-
-
-@pytest.mark.parametrize("formula", thinned(FORMULAS, 4))
-def test_a_formula_begins_where_it_is_finite(formula: str, tmp_path: Path) -> None:
-    surface = surfaces.get(formula)
-    assert np.isfinite(surface.value(surface.start))
-    assert np.isfinite(surface.gradient(surface.start)).all()
-    path = paths.tuned_trace("sgd", formula, steps=8)
-    assert np.isfinite(path.values[0])
-    if path.tuned:
-        assert path.diverged_at is None
-    pictures.save([path], tmp_path / "a.png")
-    pictures.save([path], tmp_path / "a.html")
-
-
-def test_an_ordinary_formula_begins_where_it_did() -> None:
-    assert surfaces.get("x^2/10 + 2*y^2 + sin(2*x)").start == (-4.0, 3.0)
-
-
-@pytest.mark.parametrize(("formula", "start"), [("log(x)", "-1,1"), ("1/x", "0,1"), ("sqrt(x)", "0,0")])
-def test_a_start_outside_the_domain_is_refused(formula: str, start: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["trace", "sgd", "--surface", formula, f"--start={start}"]) == 2
-    err = capsys.readouterr().err
-    assert f"start on {formula}: expected a point where the surface is finite" in err
-    assert len(err.strip().splitlines()) == 1
-    with pytest.raises(InputError, match="where the surface is finite"):
-        steprule.trace("sgd", formula, start=tuple(float(v) for v in start.split(",")))  # type: ignore[arg-type]
-
-
-# No warnings.
-
-
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-@pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize("surface", ["saddle", "styblinski_tang"])
-@pytest.mark.long
-def test_surfaces_whose_noise_is_below_zero(surface: str) -> None:
-    """A batch's height with its noise may be negative; heights are not, and keep their ratios."""
-    race = races.race(["adam", "sgd"], surface, trials=4, seeds=2, fresh=2, epochs=2, workers=1, compile=False)
-    race_page.page(race)
-    assert all(cell.scale.ratios for cell in race.cells)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import copy
-import io
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from contract import NAMES, REFERENCE, apart, in_fresh, make, only_ours, optim, parameter, peak, resident, train
+from contract import NAMES, apart, in_fresh, make, only_ours, optim, parameter, peak, resident, tensors, train
 from thinning import thinned
 from tolerances import CLASS_FLOAT32_FEW_STEPS, CLONE_SHARE
-from torch import Tensor, nn
+from torch import nn
 
 
 def trained(name: str, module: Any = None, steps: int = 3, **settings: Any) -> tuple[Any, list[nn.Parameter]]:
@@ -29,10 +23,6 @@ def trained(name: str, module: Any = None, steps: int = 3, **settings: Any) -> t
 
 def like(params: list[nn.Parameter]) -> list[nn.Parameter]:
     return [nn.Parameter(p.detach().clone()) for p in params]
-
-
-def tensors(state: Any) -> dict[str, Tensor]:
-    return {k: v for k, v in state.items() if isinstance(v, Tensor)}
 
 
 STATEFUL = [n for n in NAMES if n != "SGD"]
@@ -256,121 +246,6 @@ def test_writing_through_a_state_dict_reaches_the_optimizer(name: str) -> None:
     assert all(apart(p, q) <= CLASS_FLOAT32_FEW_STEPS for p, q in zip(*ends, strict=True))
 
 
-# torch.distributed.checkpoint
-
-DCP: dict[str, tuple[str, dict[str, Any]]] = {
-    "AdamW": ("AdamW", {}),
-    "SGD plain": ("SGD", {"momentum": 0.0}),
-    "SGD momentum": ("SGD", {}),
-    "Adam amsgrad": ("Adam", {"amsgrad": True}),
-    "RMSprop": ("RMSprop", {"centered": True, "momentum": 0.5}),
-    "Adagrad": ("Adagrad", {}),
-    "NAdam": ("NAdam", {}),
-}
-EXTRAS = {"ema_decay": 0.9, "clip_norm": 0.5}
-MINE, TORCHS = optim, torch.optim
-
-
-def net(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
-
-
-def fit(model: nn.Module, optimizer: Any, steps: int) -> None:
-    x = torch.linspace(-1, 1, 15).reshape(5, 3)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(x).square().mean().backward()
-        optimizer.step()
-    optimizer.zero_grad()
-
-
-def over(model: nn.Sequential, name: str, module: Any, **settings: Any) -> Any:
-    """Two groups with settings of their own."""
-    return make(
-        name, [{"params": model[0].parameters(), "lr": 0.02}, {"params": model[2].parameters()}], module, **settings
-    )
-
-
-def moved_by_dcp(
-    kind: str, flat: bool, sides: tuple[Any, Any], extras: tuple[bool, bool], path: Path | None = None
-) -> None:
-    from torch.distributed.checkpoint.state_dict import (
-        StateDictOptions,
-        get_optimizer_state_dict,
-        set_optimizer_state_dict,
-    )
-
-    name, settings = DCP[kind]
-    options = StateDictOptions(flatten_optimizer_state_dict=flat)
-    first, second = ({**settings, **(EXTRAS if on else {})} for on in extras)
-    model, whole = net(), net()
-    optimizer = over(model, name, sides[0], **first)
-    fit(model, optimizer, 4)
-    fit(whole, whole_optimizer := over(whole, name, torch.optim if not any(extras) else sides[0], **first), 4)
-    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))
-    twin = net(1)
-    twin.load_state_dict(model.state_dict())
-    other = over(twin, name, sides[1], **second)
-    if path is not None:
-        import torch.distributed.checkpoint as dcp
-
-        dcp.save(saved, checkpoint_id=path, no_dist=True)
-        saved = get_optimizer_state_dict(twin, other, options=options)
-        dcp.load(saved, checkpoint_id=path, no_dist=True)
-    set_optimizer_state_dict(twin, other, saved, options=options)
-    assert [g["lr"] for g in other.param_groups] == [g["lr"] for g in optimizer.param_groups]
-    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
-        for k, v in tensors(optimizer.state.get(p, {})).items():
-            if k != "ema" or extras[1]:
-                assert torch.equal(v, other.state[q][k]), k
-    if extras[0] == extras[1]:
-        fit(twin, other, 3)
-        fit(whole, whole_optimizer, 3)
-        for p, q in zip(whole.parameters(), twin.parameters(), strict=True):
-            assert apart(q, p) <= CLASS_FLOAT32_FEW_STEPS
-
-
-@pytest.mark.parametrize("flat", [False, True], ids=["nested", "flattened"])
-@pytest.mark.parametrize(
-    "sides", [(MINE, MINE), (MINE, TORCHS), (TORCHS, MINE)], ids=["self", "to torch", "from torch"]
-)
-@pytest.mark.parametrize("kind", DCP)
-def test_distributed_checkpoints(kind: str, sides: tuple[Any, Any], flat: bool) -> None:
-    moved_by_dcp(kind, flat, sides, (False, False))
-
-
-@only_ours
-@pytest.mark.parametrize(
-    ("sides", "flat", "extras"),
-    [
-        ((MINE, MINE), False, (True, True)),
-        ((MINE, MINE), True, (True, True)),
-        ((MINE, TORCHS), False, (True, False)),
-        ((MINE, TORCHS), True, (True, False)),
-        # Flattened, the loader asks a checkpoint for each key of the live groups: one of torch's class has no clip_norm.
-        ((TORCHS, MINE), False, (False, True)),
-    ],
-    ids=["self nested", "self flattened", "to torch nested", "to torch flattened", "from torch nested"],
-)
-@pytest.mark.parametrize("kind", ["AdamW", "SGD plain"])
-def test_distributed_checkpoints_with_what_torch_lacks(
-    kind: str, sides: Any, flat: bool, extras: tuple[bool, bool]
-) -> None:
-    moved_by_dcp(kind, flat, sides, extras)
-
-
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore")  # torch's own, on saving without a process group
-@pytest.mark.parametrize("flat", [False, True], ids=["nested", "flattened"])
-@pytest.mark.parametrize(
-    "sides", [(MINE, MINE), (MINE, TORCHS), (TORCHS, MINE)], ids=["self", "to torch", "from torch"]
-)
-@pytest.mark.parametrize("kind", ["AdamW", "SGD momentum"])
-def test_distributed_checkpoints_on_disk(kind: str, sides: tuple[Any, Any], flat: bool, tmp_path: Path) -> None:
-    moved_by_dcp(kind, flat, sides, (False, False), tmp_path)
-
-
 # Precision and device
 
 
@@ -505,159 +380,3 @@ def memory_of_loading(module_name: str) -> int:
 def test_loading_needs_no_second_copy_of_a_checkpoint() -> None:
     mine, torchs = (in_fresh(memory_of_loading, which) for which in ("mine", "torch's"))
     assert mine <= CLONE_SHARE * torchs
-
-
-# Other processes
-
-
-def pickled(thing: Any) -> Any:
-    return pickle.loads(pickle.dumps(thing))
-
-
-def saved_whole(thing: Any) -> Any:
-    file = io.BytesIO()
-    torch.save(thing, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-def by_cloudpickle(thing: Any) -> Any:
-    import cloudpickle
-
-    return pickle.loads(cloudpickle.dumps(thing))
-
-
-TRAVELS = [pickled, saved_whole, copy.deepcopy, by_cloudpickle]
-
-
-def kinds() -> dict[str, Any]:
-    found = {n: getattr(optim, n) for n in NAMES}
-    if not REFERENCE:
-        found |= {"Lion": optim.Lion} | {
-            f"rule {r}": optim.from_rule(r) for r in ("lamb", "lars", "adagrad_eps_inside")
-        }
-        found |= {"named": optim.from_rule("lamb", name="Mine")}
-    return found
-
-
-KINDS = kinds()
-
-
-@pytest.mark.parametrize("travel", TRAVELS)
-@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-def test_optimizers_travel_whole(kind: Any, travel: Callable[[Any], Any]) -> None:
-    params = [parameter(2, 3), parameter(4)]
-    optimizer = kind(params, lr=0.05, weight_decay=0.01)
-    train(optimizer, 2)
-    twins, other = travel((params, optimizer))
-    assert type(other) is type(optimizer)
-    assert [k is twins[n] for n, k in enumerate(other.state)] == [True] * len(optimizer.state)
-    train(optimizer, 2)
-    train(other, 2)
-    assert all(torch.equal(p, q) for p, q in zip(params, twins, strict=True))
-
-
-@pytest.mark.parametrize("travel", [pickled, copy.copy, copy.deepcopy, by_cloudpickle])
-@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
-def test_classes_travel(kind: Any, travel: Callable[[Any], Any]) -> None:
-    other = travel(kind)
-    assert other.__name__ == kind.__name__
-    p = parameter(3)
-    optimizer = other([p], lr=0.1)
-    train(optimizer)
-    assert type(optimizer).__name__ == kind.__name__
-
-
-def trained_elsewhere(optimizer: Any) -> list[float]:
-    train(optimizer, 2)
-    return optimizer.param_groups[0]["params"][0].tolist()  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("kind", [KINDS["Adam"], KINDS.get("rule lamb", KINDS["SGD"])], ids=["Adam", "from a rule"])
-def test_optimizers_travel_to_a_new_process(kind: Any) -> None:
-    p = parameter(4)
-    optimizer = kind([p], lr=0.05)
-    train(optimizer, 2)
-    wanted = trained_elsewhere(copy.deepcopy(optimizer))  # a process that is sent a tensor writes into the sender's
-    assert in_fresh(trained_elsewhere, optimizer) == wanted
-
-
-RULE = """
-from steprule import optim, rule
-from steprule.hyper import Rate
-
-@rule
-def sign_free(p, g, *, lr: Rate = 0.1):
-    return p - lr * g
-
-Mine = optim.from_rule(sign_free)
-"""
-
-MAIN = """
-import pickle, sys, cloudpickle, torch
-{rule}
-p = torch.nn.Parameter(torch.ones(2))
-optimizer = Mine([p], lr=0.5)
-p.grad = torch.ones(2)
-optimizer.step()
-for what in (Mine, optimizer):
-    try:
-        pickle.loads(pickle.dumps(what))
-    except Exception as error:
-        assert len(str(error).splitlines()) == 1 and "sign_free" in str(error), error
-with open(sys.argv[1], "wb") as file:
-    file.write(cloudpickle.dumps((Mine, optimizer)))
-"""
-
-
-def unpickled_and_stepped(path: str) -> list[float]:
-    kind, optimizer = pickle.loads(Path(path).read_bytes())
-    found = []
-    for o in (optimizer, kind([nn.Parameter(torch.ones(2))], lr=0.25)):
-        (p,) = o.param_groups[0]["params"]
-        p.grad = torch.ones(2)
-        o.step()
-        found.append(p[0].item())
-    return found
-
-
-def run_program(text: str, *args: str, cwd: Path) -> None:
-    (cwd / "program.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "program.py", *args],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == 0, done.stderr
-
-
-@only_ours
-def test_a_rule_of_the_main_program_travels_by_cloudpickle(tmp_path: Path) -> None:
-    """By pickle it does too, or is refused in one line that names it."""
-    run_program(MAIN.format(rule=RULE), "pickled", cwd=tmp_path)
-    assert in_fresh(unpickled_and_stepped, str(tmp_path / "pickled")) == [0.0, 0.75]
-
-
-@only_ours
-@pytest.mark.parametrize("travel", TRAVELS)
-def test_a_rule_of_a_users_module_travels(
-    travel: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "rules_of_mine.py").write_text(RULE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import importlib
-
-    module = importlib.import_module("rules_of_mine")
-    for kind in (module.Mine, optim.from_rule(module.sign_free)):
-        p = parameter(3)
-        optimizer = kind([p], lr=0.5)
-        train(optimizer)
-        q, other = travel((p, optimizer))
-        train(other)
-        train(optimizer)
-        assert torch.equal(p, q)
-    sys.modules.pop("rules_of_mine")

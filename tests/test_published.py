@@ -15,8 +15,9 @@ import published_adaptive
 import published_steps
 import pytest
 import torch
+from drawn_forms import failing, failing_forms
+from drawn_walks import Case, case_of
 from published import Published
-from test_drawn_rules import Case, case_of, failing, failing_forms
 from thinning import thinned
 
 from steprule import rules
