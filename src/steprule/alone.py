@@ -1,7 +1,7 @@
-"""What one thread can do at a time: draw from the global generators of torch, numpy and Python, and record torch's operations.
+"""What one thread can do at a time: draw from global generators, and record torch's operations.
 
-Seeding, drawing and putting the caller's state back are three calls on generators of the process. Recording patches torch's modules
-for all threads. Between those calls another thread would change a number, or fail.
+The generators are those of torch, numpy and Python. Seeding, drawing and putting the caller's state back are three calls on generators
+of the process. Recording patches torch's modules for all threads. Between those calls another thread would change a number, or fail.
 """
 
 from __future__ import annotations

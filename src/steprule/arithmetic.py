@@ -1,4 +1,4 @@
-"""How the numbers a rule may meet compute: Python floats, numpy arrays, torch tensors. One class each, torch's semantics.
+"""How the numbers a rule may meet compute: Python floats, numpy arrays, torch tensors, a class each.
 
 Torch is the reference, so the others follow it: NaN goes through `maximum`, `sign(nan)` is 0, `sqrt(-1)` is nan, a
 division by zero is inf or nan, nothing raises, and an integer power is a product. The sign of a zero that comes out of

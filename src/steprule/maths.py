@@ -1,4 +1,4 @@
-"""The closed vocabulary of a rule: Python's signs and eighteen functions, the same on floats, numpy arrays, torch tensors and symbols.
+"""The closed vocabulary of a rule: Python's signs and eighteen functions, the same on every kind of number.
 
     + - * / ** < <= > >= & | ~            of each element; & | ~ of truth values
     % // == !=                            of numbers that are known before a step: hyperparameters and the step number

@@ -1,4 +1,4 @@
-"""The machine in words: a figure without it says little. And what it has left: cores and memory."""
+"""The machine in words, without which a figure says little, and the cores and memory that it has left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What multiplies the learning rate from step to step: by name, with numbers, behind a warm-up, or a function of one's own.
+"""What multiplies the learning rate from step to step: by name, after a warm-up, or a function.
 
 A schedule is said alike in Python and on a command line: "cosine", "step(every=0.25,by=0.5)", "warmup(0.1)+cosine",
 "file.py:name". In Python it may be built too: `warmup(0.1) + cosine(final=0.1)`, or any function `(t, total) -> factor`.

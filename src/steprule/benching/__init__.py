@@ -1,5 +1,4 @@
-"""The bench: whole `step()` calls against every form that torch has (steps.py), what a process pays once (fresh.py), and what
-a step is worth in a whole training iteration (loops.py), of one's own model too (own.py)."""
+"""The bench: whole steps against torch's, what a process pays once, whole training iterations."""
 
 from __future__ import annotations
 

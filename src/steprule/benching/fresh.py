@@ -1,5 +1,8 @@
-"""What a process pays once: the first step, with an empty cache of kernels and with a warm one; and the memory that a later
-step takes beyond parameters, gradients and states. Each in a fresh process, imports apart."""
+"""What a process pays once: the first step, and the memory that a later step takes.
+
+The first step is taken with an empty cache of kernels and with a warm one. The memory is that beyond parameters, gradients and states.
+Each is measured in a fresh process, imports apart.
+"""
 
 from __future__ import annotations
 

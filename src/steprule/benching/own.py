@@ -1,4 +1,4 @@
-"""Is it worth it for me? Whole iterations of one's own model with two optimizers in turn: what a swap saves of a training."""
+"""What a swap of the optimizer saves in one's own training: whole iterations with both, in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The battery for a rule: the questions, every form and kernel, and the report; each item is a verdict and a sentence."""
+"""The battery for a rule: the questions, every form and kernel, and the report of verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Triton form's walks, in a process whose Triton interprets: `python -m steprule.checking.by_triton CASES WALKS`."""
+"""The Triton form's walks, in a process of its own whose Triton interprets.
+
+python -m steprule.checking.by_triton CASES WALKS
+"""
 
 from __future__ import annotations
 

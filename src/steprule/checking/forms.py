@@ -1,4 +1,4 @@
-"""One walk in every form that is installed: what the author's function gives on torch tensors, all others must give.
+"""One walk in every form that is installed: each must give what the author's function gives on tensors.
 
 How far a form may be off is measured: the graph is run again with each operation's result moved by an ulp, and a multiple of what that
 moves is allowed. A form that cannot be run here is named with the reason.

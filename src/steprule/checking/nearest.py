@@ -1,4 +1,4 @@
-"""Which known rule is it? A stranger's probe walk beside those of every catalogue rule, its variants and its slips."""
+"""Which known rule it is: a stranger's probe walk beside those of every rule, variant and slip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One pupil's file beside the reference, in a process of its own: `python -m steprule.checking.pupil FILE REFERENCE ANSWER`.
+"""One pupil's file beside the reference, in a process of its own.
+
+    python -m steprule.checking.pupil FILE REFERENCE ANSWER
 
 A file may loop for ever, print, or leave by `sys.exit`; who marks a class reads the answer, if there is one. Needs no torch.
 """

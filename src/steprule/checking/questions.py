@@ -1,4 +1,4 @@
-"""Items about the function itself: is it a rule, does it keep its states, what does it make of strange gradients, does it descend?
+"""Items about the function itself: its contract, its states, strange gradients, and whether it descends.
 
 Each gives "" or "warning", and a sentence; it raises `FailedError` where it fails.
 """

@@ -1,4 +1,4 @@
-"""What a judge finds: items with a verdict, where two rules part, the report; and what a rule raised, in one line."""
+"""What a judge finds: items with a verdict, the place where two rules part, and the report."""
 
 from __future__ import annotations
 

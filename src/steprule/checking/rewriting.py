@@ -1,4 +1,4 @@
-"""Rewrite a graph: copy it with something else in some places, spell it out as papers do, tell what stands where."""
+"""Rewrites of a graph: a copy with changes, the long form that papers print, and what stands where."""
 
 from __future__ import annotations
 

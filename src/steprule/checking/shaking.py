@@ -1,4 +1,4 @@
-"""How far rounding alone may move a rule's results: its graph, with every operation's result moved by an ulp or not."""
+"""How far rounding alone may move a rule's results: each operation's result moves by an ulp or not."""
 
 from __future__ import annotations
 

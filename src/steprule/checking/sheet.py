@@ -1,4 +1,4 @@
-"""The page of a class sheet: one self-contained HTML file that opens offline. Every name that a pupil chose is escaped."""
+"""The page of a class sheet: one self-contained HTML file, with every pupil's text escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few steps in every form: by the author's function, by class and kernel, by lanes, by Triton's interpreter, by JavaScript.
+"""A few steps of a rule in every form: function, class and kernel, lanes, Triton, JavaScript.
 
 A form takes all cases at once and gives a walk for each, or None where a case has no such form. One that cannot be run here raises
 `NotRunError` with the reason.

@@ -1,7 +1,6 @@
-"""The command line: parse, call, print. `main` turns every bad input into one line on stderr and an exit code.
+"""The command line: parse, call, print; every bad input becomes one line on stderr and an exit code.
 
-app.py lists the commands, commands/ holds one a file; arguments.py says what they take, completion.py what a shell offers, options.py
-reads `--set`; output.py and tables.py print. Nothing here imports torch before a command runs.
+Nothing here imports torch before a command runs.
 """
 
 from __future__ import annotations

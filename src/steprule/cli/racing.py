@@ -1,4 +1,4 @@
-"""The race on the command line: read what is typed, run, print; the same for shards, for their merging, and as given."""
+"""The race on the command line: read what is typed, run, print, merge shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables on a terminal: in columns where no number and no word is cut; where that does not fit, each row is a card."""
+"""Tables on a terminal: in columns where nothing is cut, as a card per row where columns do not fit."""
 
 from __future__ import annotations
 

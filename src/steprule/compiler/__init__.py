@@ -1,1 +1,1 @@
-"""One rule, many executables: graph.py traces it, eager.py runs it, formula.py prints it, split.py and cpu.py compile it."""
+"""One rule, many executables: a graph of what the rule computes, and all that is printed from it."""

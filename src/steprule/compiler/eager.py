@@ -1,4 +1,4 @@
-"""The eager form, the reference for all others: the author's function, run on numbers, with its slots kept for it."""
+"""The eager form, the reference for all others: the author's function, run on numbers, its slots kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fold scalars: factors that every element would be multiplied with, one after the other, become one factor a step.
+"""Fold scalars: factors that every element would be multiplied with become one factor per step.
 
 `lr * (m / (1 - beta1**t))` is one product with a number that the host computes in float64. So an element is rounded less
 often, nothing overflows half-way, and no element is divided where a product serves: `m / s` becomes `m * (1 / s)`.

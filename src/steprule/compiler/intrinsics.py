@@ -1,4 +1,4 @@
-"""What the sources printed for Numba call. The only file that imports numba; the sources themselves do as well.
+"""What the sources printed for Numba call; beside those sources the only file that imports numba.
 
 Numba has no pointer from an address, no bfloat16 and no float16; and its exp and tanh are calls to the C library, one number
 at a time, where these run at the width of the vector units.

@@ -1,4 +1,4 @@
-"""The JavaScript form: one step of one tensor in float64, every quantity of the formula kept, for a page in the browser.
+"""The JavaScript form: one step of one tensor in float64, with every quantity of the formula kept.
 
 `step(p, g, states, hypers, t, keep)` takes arrays of one length and returns `{p, states, quantities}`: the new parameter,
 the new states, and, where `keep` is true, each row of `anatomy.rows`: an array where it is one number an element.

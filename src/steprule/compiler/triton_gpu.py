@@ -1,8 +1,9 @@
-"""The GPU form: one Triton kernel updates all tensors of a group, one launch a pass. The only file that imports triton.
+"""The GPU form: one Triton kernel updates all tensors of a group, in one launch per pass.
 
-As on the CPU, a kernel takes a row of addresses a tensor, (tensor, offset, length) a chunk, and a table of scalars. One
-program of the launch has one chunk. Nothing is autotuned: trying a kernel that updates in place would update more than once.
-With TRITON_INTERPRET=1 the same source runs on CPU tensors in Triton's interpreter, which is how it is tested without a GPU.
+This is the only file that imports triton. As on the CPU, a kernel takes a row of addresses a tensor, (tensor, offset, length) a chunk,
+and a table of scalars. One program of the launch has one chunk. Nothing is autotuned: trying a kernel that updates in place would
+update more than once. With TRITON_INTERPRET=1 the same source runs on CPU tensors in Triton's interpreter, which is how it is tested
+without a GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A variant: a rule with its switches set. It is traced, split and compiled as one, and everything that is known of it is here.
+"""A variant: a rule with its switches set, traced, split and compiled as one.
 
 A slot that is absent at first makes several graphs of a variant: one for each set of slots that are absent on entry. The
 *stages* are those that a training goes through, from its first step to the one that repeats.

@@ -1,4 +1,4 @@
-"""How a language writes an operation: its column of the table, or the operation's definition in the language of rules.
+"""How a language writes an operation: by its column of the table, or by the operation's definition.
 
 A definition runs on written operands as it runs on symbols and numbers: `clamp` is `minimum(maximum(x, low), high)` everywhere.
 """

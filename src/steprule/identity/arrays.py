@@ -1,4 +1,4 @@
-"""Arrays, tensors and models by value. Neither numpy nor torch is imported: who has none of their things needs none of them."""
+"""Arrays, tensors and models by value; neither numpy nor torch is imported for it."""
 
 from __future__ import annotations
 

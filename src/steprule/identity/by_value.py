@@ -1,4 +1,4 @@
-"""What a user wrote, as bytes for another process: by value, for a worker cannot import a notebook, a script or `file.py`."""
+"""What a user wrote, as bytes for another process, which cannot import a notebook or a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thing by value: functions by what they do, objects as pickle takes them apart; and the places on the way, in words."""
+"""Anything by value: functions by what they do, objects as pickle takes them apart, with places in words."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""Whose code it is. The user's own counts by value; an installed package's by its name and version, which is the same code
-everywhere. Where a file lies decides: an editable install is its author's own."""
+"""Whose code it is: the user's own, which counts by value, or an installed package's.
+
+A package counts by its name and version, which is the same code everywhere. Where a file lies decides: an editable install is its
+author's own.
+"""
 
 from __future__ import annotations
 

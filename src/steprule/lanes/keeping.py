@@ -1,4 +1,4 @@
-"""Keep a training that is under way, so that one who is interrupted goes on in its middle: copies that have shown that they go on alike."""
+"""Copies of a training under way, from which one that was interrupted goes on in its middle."""
 
 from __future__ import annotations
 

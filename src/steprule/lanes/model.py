@@ -1,4 +1,4 @@
-"""A model's training step as a graph of torch's own operations, for one lane: traced once, from an ordinary `nn.Module`."""
+"""A model's training step for one lane, as a graph of torch's own operations, traced once."""
 
 from __future__ import annotations
 

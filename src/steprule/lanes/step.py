@@ -1,4 +1,4 @@
-"""Print a model's step as one Numba function over lanes: each thread takes a block of lanes through the whole graph.
+"""A model's step as one Numba function over lanes: each thread takes a block of lanes through the graph.
 
 All that a lane computes stays in a block's buffers, [numbers, lanes], in the cache; the innermost loop of everything goes
 over lanes, so that a product of two small matrices, which no BLAS does well, runs at the width of the vector units.

@@ -1,4 +1,4 @@
-"""The lanes form on torch tensors, on any device and with nothing to compile: the same program, an operation at a time."""
+"""The lanes form on torch tensors, on any device: the same program, one operation at a time."""
 
 from __future__ import annotations
 

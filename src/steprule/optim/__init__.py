@@ -1,4 +1,4 @@
-"""torch.optim drop-ins, made from rules: classes.py pairs torch's classes with rules, optimizer.py is the step they share.
+"""Drop-ins for torch.optim, made from rules: torch's classes, Lion, and a class from any rule.
 
 >>> import torch, steprule
 >>> model = torch.nn.Linear(3, 1)

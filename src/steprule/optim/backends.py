@@ -1,4 +1,4 @@
-"""Which form steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU, else the eager one, which says so once."""
+"""Which form steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU, else the eager one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classes: torch's own constructors, argument checks and state layout, with a rule's step; and classes from any rule."""
+"""The classes: torch's own constructors, checks and state layout around a rule's step."""
 
 from __future__ import annotations
 

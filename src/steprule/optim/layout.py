@@ -1,4 +1,4 @@
-"""Where torch keeps what a step must look at: the offsets of a tensor's record, found by looking at tensors that are known.
+"""Where torch keeps what a step must look at, found by looking at tensors that are known.
 
 A tensor's record (TensorImpl) lies behind its Python object. It points to a storage's record, to a version counter and, where
 autograd follows the tensor, to a record that holds the gradient. None of these layouts is public, so nothing here is assumed:

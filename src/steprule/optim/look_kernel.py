@@ -1,7 +1,8 @@
-"""The compiled look at every tensor of a step, as source: scan.py loads it through the cache of kernels, with Numba.
+"""The compiled look at every tensor of a step, as source for Numba.
 
-It reads records where layout.py found things, and compares before it follows: an object's type before its record, a record's keys
-before its storage. All arguments are addresses and numbers. Nothing here writes to a tensor but `finish`.
+scan.py loads it through the cache of kernels. It reads records where layout.py found things, and compares before it follows: an
+object's type before its record, a record's keys before its storage. All arguments are addresses and numbers. Nothing here writes to a
+tensor but `finish`.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Tensors that no kernel may touch, stepped one after the other: by torch's own class, or by the author's function.
+"""Tensors that no kernel may touch, each stepped by torch's own class or by the author's function.
 
 torch's class is what strangers' tensors are made for: sparse, complex, meta, fake, overlapping, wrapped ones get its numbers and
 its errors. The author's function serves where torch has no such class, or where something is on that torch's class lacks.

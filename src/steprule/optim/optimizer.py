@@ -1,4 +1,4 @@
-"""The class that all optimizers share: torch's contract of groups, states, hooks and checkpoints around one planned step."""
+"""The class that all optimizers share: torch's groups, states, hooks and checkpoints around a planned step."""
 
 from __future__ import annotations
 

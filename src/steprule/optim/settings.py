@@ -1,4 +1,4 @@
-"""A parameter group's settings as a rule takes them: only the rule's own keys, read again only where they may have changed."""
+"""A parameter group's settings as a rule takes them, read again only where they may have changed."""
 
 from __future__ import annotations
 

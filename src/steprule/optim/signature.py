@@ -1,4 +1,4 @@
-"""What a tensor is, as far as a kernel relies on it: which tensors a kernel may touch, and what must be the same at each step.
+"""What a tensor is, as far as a kernel relies on it: what must be the same at each step.
 
 A plan holds numbers, not tensors. Each step begins at the objects that the groups' lists and the optimizer's state hold now, and
 compares all that the kernels rely on: type, dtype, device, dispatch keys, sizes, strides, the extent within the storage, copies on

@@ -1,7 +1,6 @@
 """The playground: one page that walks rules over surfaces in the browser, by the code that the compiler prints.
 
-data.py (what the page knows, from rules and surfaces), stories.py, words.py (Chinese), and page/: the page itself, in
-reading order `FILES`. Everything goes into one file that opens offline.
+The page itself lies in page/, in reading order `FILES`. Everything goes into one file that opens offline.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the page knows: each rule's steps as JavaScript, its hyperparameters and formulas; surfaces; noise; stories."""
+"""What the playground's page knows: rules as JavaScript, formulas, surfaces, noise, stories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a ranking is luck: a page that trains the tutorial's model with 200 seeds, the book's figures among them.
+"""The page on luck: the tutorial's model with 200 seeds, and the book's figures among them.
 
 Then it asks again with equal tuning, and ends at the command that answers: `steprule race`.
 """

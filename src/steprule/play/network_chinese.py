@@ -1,4 +1,4 @@
-"""The page with a network in Simplified Chinese: a table from its English, beside the playground's own and the luck page's."""
+"""The page with a network in Simplified Chinese: a table from its English."""
 
 from __future__ import annotations
 

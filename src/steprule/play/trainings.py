@@ -1,4 +1,4 @@
-"""What a page needs to train by itself: the samples, each seed's first weights and order, rules' steps for each tensor.
+"""What a page needs to train by itself: samples, first weights, the order of a seed, rules' steps.
 
 A seed is the same as elsewhere: the page's training with seed 7 is `steprule.train(..., seed=7)`, computed in float64.
 """

@@ -1,4 +1,4 @@
-"""The page in Simplified Chinese: a table from its English. A test looks for every text of the page in it."""
+"""The page in Simplified Chinese: a table from its English, in which a test looks for every text of the page."""
 
 from __future__ import annotations
 

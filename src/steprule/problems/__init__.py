@@ -1,1 +1,1 @@
-"""What is optimised: surfaces.py (two dimensions, to look at), airfoil.py (measured data), models.py (what trains on it)."""
+"""What is trained: a model, data, a loss; those that travel with the package, and one's own."""

@@ -1,4 +1,4 @@
-"""Data as people hold them, as tensors: numpy, pandas, polars, pyarrow, torch and lists; several inputs as a tuple or a dict."""
+"""Data as people hold them, as tensors: numpy, pandas, polars, pyarrow, torch, lists, several inputs."""
 
 from __future__ import annotations
 

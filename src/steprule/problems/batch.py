@@ -1,4 +1,4 @@
-"""Batches as models take them: a tensor, a tuple of tensors (several inputs) or a dict of them (`model(**batch)`), samples first."""
+"""Batches as models take them: a tensor, a tuple of tensors or a dict of them, samples first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that a DataLoader gives, as they are: its order, its augmentation and its workers, the same again for the same seed."""
+"""Batches that a DataLoader gives, as they are, and the same again for the same seed."""
 
 from __future__ import annotations
 

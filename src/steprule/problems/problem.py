@@ -1,4 +1,4 @@
-"""A problem: a model, data, a loss. The catalogue of those that travel with the package."""
+"""A problem: a model, data, a loss; and the catalogue of those that travel with the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of a model on a part of the data: the outputs of all samples are gathered, then each metric is called once."""
+"""Metrics of a model on a part of the data, each called once on the outputs of all samples."""
 
 from __future__ import annotations
 

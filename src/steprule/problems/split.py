@@ -1,4 +1,4 @@
-"""Which rows train, and which are held out: by share, by group, or as given. The same data and seed, the same split, always."""
+"""Which rows train and which are held out: by share, by group, or as given; the same seed, the same split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and columns, pandas', polars' or pyarrow's, as arrays: which kind a column has, and where a value is missing."""
+"""Tables and columns of pandas, polars or pyarrow as arrays: the kind of a column, and missing values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine on a Ray cluster; the only file that imports ray. Tasks are those of the local engine, blocks of lanes.
+"""The engine on a Ray cluster, whose tasks are blocks of lanes; the only file that imports ray.
 
 Ray runs a task again whose worker or node has died; what it cannot bring back, the next run of the same command does.
 """

@@ -1,5 +1,7 @@
-"""What a race is: who runs, on which problems and schedules, how many trials, studies and fresh seeds. A value; it decides
-every lane, and with it every bit of the result."""
+"""What a race is: who runs, on which problems and schedules, with how many trials and seeds.
+
+It is a value that decides every lane, and with it every bit of the result.
+"""
 
 from __future__ import annotations
 

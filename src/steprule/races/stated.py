@@ -1,6 +1,8 @@
-"""What decides a race's results, as plain values: a problem by its data, weights and code, a schedule of one's own by its code and
-its factors, a competitor by its code, its defaults and what it makes. What a reader understands stands first, then digests; in this
-order a difference is named."""
+"""What decides a race's results, as plain values.
+
+A problem counts by its data, weights and code, a schedule of one's own by its code and its factors, a competitor by its code, its
+defaults and what it makes. What a reader understands stands first, then digests; in this order a difference is named.
+"""
 
 from __future__ import annotations
 

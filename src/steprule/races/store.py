@@ -1,4 +1,4 @@
-"""The folder of a race: `race.json`, a file a finished block, and in the end one table. Nothing is ever half-written."""
+"""The folder of a race: `race.json`, a file per finished block, and one table at the end."""
 
 from __future__ import annotations
 

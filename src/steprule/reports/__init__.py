@@ -1,1 +1,1 @@
-"""What a reader sees: style.py (one colour a rule), paths.py (pictures of paths), charts.py and html.py (the page of a race)."""
+"""What a reader sees: pictures of paths, trainings and sweeps, the page of a race, a notebook's cells."""

@@ -1,4 +1,4 @@
-"""Pictures of paths: the surface with everyone's way over it, and how the value fell; PNG, SVG, animated GIF, JSON."""
+"""Pictures of paths: the surface with everyone's way over it, and how the value fell."""
 
 from __future__ import annotations
 

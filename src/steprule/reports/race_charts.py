@@ -1,4 +1,4 @@
-"""The figures of a race, drawn once by matplotlib as SVG, for the page and as files: a panel a problem and schedule."""
+"""The figures of a race by matplotlib, as SVG for its page and as files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figure of a bench: for each class and workload, the time of a step in each form, beside the limit of memory."""
+"""The figure of a bench: the time of a step in each form, beside the limit that memory sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A figure as SVG for a page that is light or dark: real text, no background, colours that follow the reader's scheme.
+"""A figure as SVG for a page that is light or dark: real text, and colours that follow the page.
 
 The picture keeps its meaning alone, as an image, and inside a page: `light-dark()` follows the image's own scheme there and
 the page's here.

@@ -1,8 +1,5 @@
 """What an optimizer is: the catalogue of rules, one family a file, in reading order, simplest first.
 
-sgd.py, adagrad.py, rmsprop.py, adadelta.py, adam.py, adamax.py, nadam.py, radam.py, lion.py, lars.py, lamb.py. The contract is rule.py;
-what cuts across rules (weight decay, ascent) is parts.py; rules from a user's file come in by load.py.
-
 >>> from steprule import rules
 >>> rules.names()[:3]
 ('sgd', 'adagrad', 'adagrad_eps_inside')

@@ -1,4 +1,4 @@
-"""Adam: momentum and RMSProp, both corrected for their start at zero. AdamW is Adam with decoupled weight decay."""
+"""Adam: momentum and RMSProp, both corrected for their start at zero; AdamW decouples the weight decay."""
 
 from typing import Annotated, Any
 

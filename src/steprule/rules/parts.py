@@ -1,4 +1,4 @@
-"""What cuts across rules, each written once: unscaling, clipping, ascent, weight decay, averaging of the weights.
+"""What cuts across rules, each written once: unscaling, clipping, ascent, weight decay, averaging.
 
 A part is a function that stands before a rule, `(p, g, *, hyperparameters) -> (p, g)`, or behind it,
 `(p, *slots, *, hyperparameters) -> (p, *slots)`. The two together are a rule again, so a part goes wherever rules go: the

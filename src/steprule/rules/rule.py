@@ -1,4 +1,4 @@
-"""`@rule`: a function that states one optimizer step becomes a `Rule`. Its signature is the contract.
+"""`@rule`: a function that states one optimizer step becomes a `Rule`, and its signature is the contract.
 
     @rule
     def rmsprop(p, g, square_avg, *, lr: Rate = 0.01, alpha: Decay = 0.99, eps: Epsilon = 1e-8):

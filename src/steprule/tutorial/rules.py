@@ -1,4 +1,4 @@
-"""Rules that teach and are in no catalogue: Adam without its bias correction, a rule with a number in a letter's place."""
+"""Rules that teach and are in no catalogue, as Adam without its bias correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many at settings as given, over many seeds: spec.py (who runs), running.py (the runs), results.py (the table), store.py.
+"""Optimizers at settings as given, over many seeds.
 
 It shows how wide one setting's spread is. It does not tune, so it ranks settings, not optimizers.
 """

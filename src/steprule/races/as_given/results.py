@@ -1,4 +1,4 @@
-"""From runs to a table: per entry the mean, the spread and the share of seeds that the book's figures fall among."""
+"""From runs to a table: per entry the mean, the spread, and where the book's figures lie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The race: every entry on the same problem, the same seeds, the same batches; finished runs are kept as they come."""
+"""Settings as given: every entry on the same problem, seeds and batches; finished runs are kept."""
 
 from __future__ import annotations
 

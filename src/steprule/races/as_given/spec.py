@@ -1,4 +1,4 @@
-"""Who runs: an optimizer at given settings, under a label. The tutorial's own runs are a table."""
+"""Who runs: an optimizer at given settings, under a label; the tutorial's own runs are a table."""
 
 from __future__ import annotations
 

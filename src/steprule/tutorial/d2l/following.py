@@ -1,4 +1,4 @@
-"""A training and its curve, as both editions have it: step, and every so many samples measure the loss with the clock stopped."""
+"""A training and its curve, as both editions have it: the loss every so many samples, the clock stopped."""
 
 from __future__ import annotations
 
