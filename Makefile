@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: race test prove test-by-python test-long test-wheel test-docs lesson docs lint types imports check clean
+.PHONY: race test prove test-by-python test-long test-wheel test-docs lesson docs tree lint types imports check clean
 
 # The race of the whole catalogue, then the tutorial's own runs at the tutorial's settings.
 race: $(READY)
@@ -51,6 +51,10 @@ lesson: $(READY)
 # The documentation, in site/; it opens from the file system too. (Quiet, mkdocs would not count the warnings that fail it.)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The tree in docs/architecture.md, printed from the import contracts and line 1 of each file.
+tree: $(READY)
+	$(BIN)/python docs/tree.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

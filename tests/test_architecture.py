@@ -1,0 +1,95 @@
+"""Imports run one way, file by file, and the tree that the docs print is the one there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from by_path import module_at
+from import_graph import circles, graph, modules
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src"
+tree = module_at("docs/tree.py")
+
+
+def place(module: str) -> list[int]:
+    """Where a module stands in the order of the contracts, from the rooms inwards; a package stands above all that it holds.
+
+    Rules are found by being there: those that no contract names stand together, above the rest of their room.
+    """
+    order = tree.order()
+    found, package = [], "steprule"
+    for name in module.split(".")[1:]:
+        found.append(order[package].index(name) if name in order[package] else len(order[package]))
+        package = f"{package}.{name}"
+    return [*found, 1000] if package in order else found
+
+
+def test_no_file_imports_in_a_circle() -> None:
+    assert circles(graph(SOURCE)) == []
+
+
+def test_every_arrow_points_down() -> None:
+    """Imports in functions and for types count as all others do."""
+    arrows = [(a, b) for a, targets in graph(SOURCE).items() for b in targets]
+    assert len(arrows) > 500
+    assert [f"{a} -> {b}" for a, b in arrows if place(a) < place(b)] == []
+
+
+@pytest.mark.parametrize(
+    ("arrows", "expected"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set(), "d": {"a"}}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}, [["b", "c"]]),
+        ({"a": {"b"}, "b": {"a"}, "c": {"d"}, "d": {"c", "a"}}, [["a", "b"], ["c", "d"]]),
+    ],
+)
+def test_circles_are_found(arrows: dict[str, set[str]], expected: list[list[str]]) -> None:
+    assert circles(arrows) == expected
+
+
+def test_imports_in_functions_and_for_types_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from . import a\n")
+    (folder / "a.py").write_text("def f():\n    import p.b\n")
+    (folder / "b.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import f\n")
+    assert graph(tmp_path) == {"p": {"p.a"}, "p.a": {"p.b"}, "p.b": {"p.a"}}
+
+
+def files_of_rules() -> Iterator[Path]:
+    """Those that no contract names."""
+    for path in (SOURCE / "steprule" / "rules").glob("*.py"):
+        if path.stem not in (*tree.order()["steprule.rules"], "__init__"):
+            yield path
+
+
+def test_every_file_has_a_caption_and_its_place() -> None:
+    """Both ways: a file that the order lacks, and a place in the order that no file has."""
+    placed = {f"{package}.{name}" for package, names in tree.order().items() for name in names}
+    found = modules(SOURCE)
+    rules = {f"steprule.rules.{path.stem}" for path in files_of_rules()}
+    assert rules
+    assert set(found) - rules == placed | {"steprule"}
+    for path in found.values():
+        assert tree.caption(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['"""A caption without its end', "import os", '"""Two. Sentences."""', f'"""{"long " * 30}."""', '"""."""'],
+)
+def test_a_line_that_is_no_caption_is_refused(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(f"{line}\n")
+    with pytest.raises(ValueError, match="expected line 1 to be one sentence"):
+        tree.caption(path)
+
+
+def test_the_tree_in_the_docs_is_the_one_there_is() -> None:
+    """`make tree` prints it."""
+    page = tree.PAGE.read_text(encoding="utf-8")
+    assert tree.rewritten(page) == page
+    assert tree.tree() in page
