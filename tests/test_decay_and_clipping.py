@@ -13,7 +13,7 @@ from steprule import rules
 from steprule.cli import main
 from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Decay, Rate, Search
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.source import batches
 from steprule.races import Competitor
 from steprule.races.spec import spec_of

@@ -29,7 +29,7 @@ from steprule.display import Shown, sparkline
 from steprule.errors import InputError, InputTypeError, StepruleError, unknown_name
 from steprule.foreign import refusal
 from steprule.problems import batch, scoring
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.facts import evaluating, facts_of, same
 from steprule.problems.problem import Problem
 from steprule.problems.source import Source, stream

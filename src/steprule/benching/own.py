@@ -16,7 +16,7 @@ from steprule.benching.steps import contender, median_interval
 from steprule.display import Shown, size
 from steprule.foreign import refusal
 from steprule.held import most_held
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.problems.source import stream
 from steprule.rules.rule import Rule

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from steprule.lanes.keeping import Keeper, Keeping, Nobody, dumped, loaded
 from steprule.lanes.train import Outcome, curve_of
 from steprule.problems import scoring
-from steprule.problems.problem import PARTS, Problem
+from steprule.problems.problem import Problem
+from steprule.problems.source import PARTS
 from steprule.schedules import Schedule
 from steprule.steppers import WAYS, UnsuitedError, Way
 from steprule.training import Training, check_device, with_some_way

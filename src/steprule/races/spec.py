@@ -18,7 +18,7 @@ from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.lanes.train import Engine, blank
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.races import spaces, stated
 from steprule.rules.load import load_object

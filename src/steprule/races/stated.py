@@ -17,8 +17,8 @@ from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.identity import identify, identity, unknown
 from steprule.problems.facts import evaluating
-from steprule.problems.problem import PARTS, Problem
-from steprule.problems.source import stream
+from steprule.problems.problem import Problem
+from steprule.problems.source import PARTS, stream
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule

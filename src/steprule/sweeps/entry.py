@@ -21,7 +21,7 @@ from steprule.lanes import train as engines
 from steprule.lanes.one_by_one import one_by_one
 from steprule.lanes.step import NotBatchable
 from steprule.lanes.train import WINDOWS, Engine
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems import scoring
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import Problem

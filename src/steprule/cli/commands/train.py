@@ -46,7 +46,7 @@ def train(
     """Train a problem with one rule, or with a torch.optim class."""
     from steprule import training
     from steprule.cli import cost, options, output
-    from steprule.problems import problem as problems
+    from steprule.problems import catalogue as problems
     from steprule.problems import scoring
     from steprule.sweeps import estimate as costs
 

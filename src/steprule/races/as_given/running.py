@@ -14,7 +14,7 @@ from steprule import schedules
 from steprule.counts import whole
 from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError
-from steprule.problems import problem as catalogue
+from steprule.problems import catalogue
 from steprule.problems.problem import Problem
 from steprule.provenance import hardware
 from steprule.races import stated

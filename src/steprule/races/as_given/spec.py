@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from steprule.problems import problem as catalogue
+from steprule.problems import catalogue
 from steprule.problems.problem import Problem
 from steprule.races import stated
 from steprule.rules.parts import for_training
