@@ -92,8 +92,7 @@ def _numbers() -> dict[str, Any]:
 def _about() -> dict[str, Any]:
     from importlib.metadata import version
 
-    from steprule.provenance import hardware
-    from steprule.training import versions
+    from steprule.provenance import hardware, versions
 
     names = {"jax": version("jax"), "optax": version("optax")}
     return {"hardware": hardware(), "versions": versions() | names, "date": time.strftime("%Y-%m-%d")}

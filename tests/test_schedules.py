@@ -256,8 +256,8 @@ def test_a_call_wants_a_step_of_the_run() -> None:
 
 def by_hand(rule: str, factors: list[float], rate: float) -> float:
     """A plain loop with torch's class, whose rate is set by hand, on the linear airfoil problem, one epoch of 50, seed 0."""
+    from steprule.problems.scoring import measured
     from steprule.problems.source import batches
-    from steprule.training import measured
 
     task = problems.get("airfoil-linear")
     model = task.initial_model(0)

@@ -1,4 +1,4 @@
-"""Metrics of a model on a part of the data: the outputs of all samples are gathered, then each metric is called once."""
+"""The loss and the metrics of a model on a part of the data; a metric is called once, on the outputs of all samples."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ from steprule.problems.task import Task
 
 Scores = Mapping[str, Mapping[str, float]]
 """By part, then by metric."""
+
+
+def measured(task: Task, model: nn.Module, part: Source) -> float:
+    """The loss on these samples, in eval mode and without gradients; in parts that memory can hold where it is their mean or sum."""
+    facts = facts_of(task)
+    size = part.samples if facts.reduction == "whole" else facts.at_once
+    total = 0.0
+    with torch.no_grad(), evaluating(model), drawing():
+        for piece, count in part.pieces(size):
+            own = float(task.loss_of(model, piece))
+            if count == part.samples:
+                return own
+            total += own * (count / part.samples if facts.reduction == "mean" else 1.0)
+    return total
 
 
 def scored(task: Task, model: nn.Module, parts: Mapping[str, Source]) -> dict[str, dict[str, float]]:

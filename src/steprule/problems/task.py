@@ -125,6 +125,14 @@ class Task:
         """Every metric on every part: (part, metric)."""
         return [(part, name) for part in self.parts for name in self.metrics]
 
+    def batch_size_for(self, given: int | None) -> int:
+        """The samples of a step: as given, or the problem's own. Raises `InputError` for another one than that of its loader."""
+        fixed = self.parts["train"].batch_size
+        if fixed is not None and given is not None and given != fixed:
+            hint = "Set it where the loader is made."
+            raise InputError("batch_size", expected=f"the loader's own, {fixed}", got=repr(given), hint=hint)
+        return fixed or whole("batch_size", self.batch_size if given is None else given, 1)
+
     def outputs_of(self, model: nn.Module, data: Any) -> tuple[Any, Any]:
         """The model's outputs and the targets of a batch, as metrics take them."""
         if self.training_step is not None:
