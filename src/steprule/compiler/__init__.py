@@ -1,1 +1,1 @@
-"""One rule, many executables: graph.py traces it, eager.py runs it, formula.py prints it, split.py and cpu.py compile it."""
+"""One rule, many executables: a tracer makes its graph, from which every form is printed."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from steprule.compiler.split import Program, measuring
 from steprule.compiler.target import Chunks, Kernel
 from steprule.compiler.variant import Switches, variant
-from steprule.optim.backends import Form, compiler_of
+from steprule.optim.backends import TARGETS
 from steprule.rules.parts import clip_by_norm, gradient_norm, has
 from steprule.rules.rule import Rule
 
@@ -24,9 +24,9 @@ Hypers = Sequence[dict[str, Any]]
 
 
 @lru_cache(maxsize=1024)
-def kernel_for(program: Program, dtypes: tuple[str, ...], form: Form) -> Kernel[Any]:
+def kernel_for(program: Program, dtypes: tuple[str, ...], target: str) -> Kernel[Any]:
     """The kernel; numba or triton is imported here, at the first step."""
-    return compiler_of(form).kernel_for(program, dict(zip(program.columns, dtypes, strict=True)))
+    return TARGETS[target].load().of(program, dict(zip(program.columns, dtypes, strict=True)))
 
 
 @lru_cache(maxsize=64)
@@ -62,17 +62,17 @@ class Bucket:
 
     @classmethod
     def of(
-        cls, program: Program, form: Form, switches: Switches, dtypes: tuple[str, ...],
+        cls, program: Program, target: str, switches: Switches, dtypes: tuple[str, ...],
         sizes: list[int], device: torch.device, places: NDArray[np.intp] | None, laid_otherwise: list[int], looked_at: list[str],
     ) -> Bucket:  # fmt: skip
         """For tensors of these numbers of elements, of the columns that are looked at."""
-        kernel = kernel_for(program, dtypes, form)
+        kernel = kernel_for(program, dtypes, target)
         rule = program.graph.rule
         clips = has(rule, clip_by_norm) and dict(switches)["clip_norm"]
         return cls(
             program=program,
             kernel=kernel,
-            norm=kernel_for(norm_program_for(rule, switches), dtypes[:2], form) if clips else None,
+            norm=kernel_for(norm_program_for(rule, switches), dtypes[:2], target) if clips else None,
             places=places,
             columns=_rows_of(program.columns, looked_at),
             chunks=kernel.chunks(sizes, device),

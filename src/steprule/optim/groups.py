@@ -18,7 +18,7 @@ from torch import Tensor
 from steprule.compiler import eager
 from steprule.compiler.variant import variant
 from steprule.optim import one_by_one
-from steprule.optim.backends import Form, form_for
+from steprule.optim.backends import target_for
 from steprule.optim.buckets import Bucket
 from steprule.optim.scan import look_for
 from steprule.optim.settings import Settings
@@ -103,7 +103,7 @@ class GroupPlan:
         self.strange: list[int] = []
         """Where parameters without a gradient stand whose type only Python can ask."""
         resting: list[int] = []
-        forms: dict[int, Form] = {}
+        forms: dict[int, str] = {}
         grads = [p.grad for p in members]  # read once: another thread may drop one
         for m, (p, g) in enumerate(zip(members, grads, strict=True)):
             if g is None:
@@ -146,7 +146,7 @@ class GroupPlan:
 
     def _plan(
         self, optimizer: RuleOptimizer, members: list[Tensor], all_grads: list[Tensor | None],
-        places: list[int], resting: list[int], forms: list[Form],
+        places: list[int], resting: list[int], forms: list[str],
     ) -> None:  # fmt: skip
         params = [members[m] for m in places]
         grads: list[Any] = [all_grads[m] for m in places]
@@ -354,11 +354,11 @@ class GroupPlan:
 
     # Which parameters a kernel steps.
 
-    def _form(self, optimizer: RuleOptimizer, p: Tensor, g: Tensor) -> Form | None:
+    def _form(self, optimizer: RuleOptimizer, p: Tensor, g: Tensor) -> str | None:
         """The form of the kernel that may step this parameter, or None."""
         if self.special:
             return None
-        form = form_for(self.backend, p.device.type)
+        form = target_for(self.backend, p.device.type)
         reduces = self.variant.reduces or bool(self.program.given)
         if form is None or (reduces and shard(p) is not p) or not placed_alike(g, p):
             return None

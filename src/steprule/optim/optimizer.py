@@ -15,7 +15,7 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.errors import InputError, InputTypeError
-from steprule.optim.backends import BACKENDS, Backend
+from steprule.optim.backends import BACKENDS
 from steprule.optim.groups import GroupPlan, plans_for
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.signature import meeting
@@ -54,7 +54,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     """The rule, equipped with what cuts across rules."""
     counts_steps: ClassVar[bool] = True
     """Whether each parameter's state has a `step`."""
-    backend: Backend = "auto"
+    backend: str = "auto"
 
     _extras: ClassVar[dict[str, Any]] = OFF
     """What torch's constructor does not take, with its defaults."""
