@@ -207,7 +207,7 @@ class PythonKernel(cpu.NumbaKernel):
     """Numba's passes without Numba."""
 
     def _compiled(self, *, parallel: bool) -> list[Callable[..., None]]:
-        module = as_python(cpu.source_of(self.program, self.dtypes, self.compute, parallel=parallel))
+        module = as_python(self.source(parallel=parallel))
         return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
 
 

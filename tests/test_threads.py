@@ -79,7 +79,7 @@ from steprule.compiler import threads
 import numba
 seen = []
 masked = threads.parallel_form
-from steprule.compiler import cpu
+from steprule.compiler import numba_cpu as cpu
 from contextlib import contextmanager
 
 @contextmanager

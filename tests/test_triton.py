@@ -41,7 +41,7 @@ from steprule.maths import (
     where,
 )
 from steprule.optim import buckets as planning
-from steprule.optim.backends import form_for
+from steprule.optim.backends import target_for
 from steprule.rules.parts import composed
 
 triton = pytest.importorskip("triton", reason="Triton is for Linux")
@@ -205,7 +205,7 @@ def test_nothing_is_built_twice() -> None:
 
 
 def test_a_backend_by_name_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    form_for.cache_clear()
+    target_for.cache_clear()
     monkeypatch.delenv("TRITON_INTERPRET")
     p = torch.ones(2, requires_grad=True)
     p.grad = torch.ones(2)
@@ -213,11 +213,11 @@ def test_a_backend_by_name_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -
         optim.Adam([p], backend="triton").step()
     monkeypatch.setitem(sys.modules, "steprule.compiler.triton_gpu", None)
     with pytest.raises(InputError, match="pip install triton"):
-        form_for("triton", "cuda")
-    form_for.cache_clear()
+        target_for("triton", "cuda")
+    target_for.cache_clear()
     with pytest.warns(RuntimeWarning, match="eager form, which is slow: triton cannot be imported"):
-        assert form_for("auto", "cuda") is None
-    form_for.cache_clear()
+        assert target_for("auto", "cuda") is None
+    target_for.cache_clear()
 
 
 AHEAD = """
@@ -226,14 +226,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 import triton
 from steprule import optim
-from steprule.compiler import gpu
+from steprule.compiler import triton_gpu as gpu
 from steprule.compiler.variant import variant
 from steprule.optim.buckets import norm_program_for
 
 LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 
 def build(program, dtype, whole=False):
-    kernel = gpu.kernel_for(program, dict.fromkeys(program.columns, dtype))
+    kernel = gpu.TritonKernel.of(program, dict.fromkeys(program.columns, dtype))
     c = LETTERS[kernel.compute]
     signature = {"addresses": "*i64", "count": "i32", "tensors": "*i32", "offsets": "*i64", "lengths": "*i64",
         "table": f"*{c}", "distinct": "i32", "which": "*i32", "reduced": f"*{c}", "partial": f"*{c}", "chunks": "i32",

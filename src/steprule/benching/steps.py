@@ -385,10 +385,11 @@ def _mover(reads: int, writes: int, workload: Workload, device: str) -> Callable
 
         return copy
     from steprule.compiler import numba_cpu as cpu
+    from steprule.compiler.target import HostChunks
 
     columns = [[torch.zeros(s) for s in workload.shapes] for _ in range(reads)]
     addresses = np.array([[t.data_ptr() for t in column] for column in columns], dtype=np.int64)
-    chunks = cpu.CpuChunks([math.prod(s) for s in workload.shapes])
+    chunks = HostChunks([math.prod(s) for s in workload.shapes], cpu.CHUNK)
     kernel = cpu.mover(reads, writes)
 
     def move() -> float:

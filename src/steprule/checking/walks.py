@@ -34,7 +34,7 @@ from steprule.identity import by_value
 from steprule.lanes import rule as lanes
 from steprule.lanes.tensors import TensorStepper
 from steprule.optim import from_rule
-from steprule.optim.backends import form_for
+from steprule.optim.backends import target_for
 from steprule.rules.rule import Rule
 
 Array = NDArray[np.float64]
@@ -195,7 +195,7 @@ def _over_copies(case: Case, got: Walk, copies: int) -> Walk | None:
 def _needs_numba() -> None:
     if interpreting():
         raise NotRunError("NUMBA_DISABLE_JIT turns Numba's compiler off")
-    if form_for("auto", "cpu") is None:
+    if target_for("auto", "cpu") is None:
         raise NotRunError("Numba cannot be imported")
 
 

@@ -1,13 +1,13 @@
-"""The CPU form: one Numba kernel updates all tensors of a group in one call.
+"""The CPU target: one Numba kernel updates all tensors of a group in one call.
 
-A kernel takes a row of addresses a tensor, (tensor, offset, length) a chunk, and a table of scalars; it exists serial, for
-small work on the calling thread, and parallel over chunks. Its bits are the same in both and for any number of threads: an
+A kernel takes one column of addresses per tensor, one (tensor, offset, length) per chunk, and a table of scalars. It exists serial,
+for small work on the calling thread, and parallel over chunks. Its bits are the same in both and for any number of threads: an
 element depends on no other, and a reduction adds its chunks in their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +19,12 @@ from steprule.compiler import cache
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
-from steprule.compiler.split import Program
-from steprule.compiler.target import Cut, Kernel, compute_for
+from steprule.compiler.target import ARGUMENTS, HostChunks, Kernel
 from steprule.compiler.threads import allowed, launch, parallel_form
 from steprule.compiler.writing import Writer
 
 CHUNK = 16_384
-"""Elements a chunk: 64 kB of float32, so that a chunk of every column lies in the second-level cache."""
+"""Elements per chunk: 64 kB of float32, so that a chunk of every column lies in the second-level cache."""
 
 SERIAL_BELOW = 65_536
 """Elements below which the calling thread does the work alone: waking the others takes longer (benchmarks)."""
@@ -36,14 +35,23 @@ LANES = 64
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
 
+HEAD = """
+import numpy as np
+from numba import carray, njit, prange
+
+from steprule.compiler.intrinsics import from_bits16, from_half, pointer, to_bits16, to_half
+"""
+
+_NOTHING: dict[str, NDArray[Any]] = {dtype: np.empty((0, 0), dtype) for dtype in ("float32", "float64")}
+
 
 @dataclass(frozen=True)
-class NumbaKernel(Kernel["CpuChunks"]):
+class NumbaKernel(Kernel[HostChunks]):
     """Numba's passes, serial and parallel."""
 
-    def chunks(self, sizes: Sequence[int], device: object = None) -> CpuChunks:
-        """How this form cuts tensors of these numbers of elements."""
-        return CpuChunks(sizes)
+    def chunks(self, sizes: Sequence[int], device: object = None) -> HostChunks:
+        """How this target cuts tensors of these numbers of elements."""
+        return HostChunks(sizes, CHUNK)
 
     @lazy
     def serial(self) -> list[Callable[..., None]]:
@@ -58,29 +66,37 @@ class NumbaKernel(Kernel["CpuChunks"]):
 
     def _compiled(self, *, parallel: bool) -> list[Callable[..., None]]:
         """The passes, compiled or read from Numba's cache."""
-        kind = f"{self.program.graph.rule.name}_{'parallel' if parallel else 'serial'}"
-        source = source_of(self.program, self.dtypes, self.compute, parallel=parallel)
-        module = cache.load(kind, source, cache.INTRINSICS, *cache.NUMBA)
-        return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
+        form = "parallel" if parallel else "serial"
+        return self.passes_of(self.loaded(form, self.source(parallel=parallel), cache.INTRINSICS, *cache.NUMBA))
 
-    def run(self, k: int, chunks: CpuChunks, reduced: Any, partial: Any) -> None:
+    def source(self, *, parallel: bool = True) -> str:
+        """Its passes as Python for Numba, one function per pass; their bits are the same serial and parallel."""
+        c = self.compute
+        types = "int64[:, ::1]", "int32[::1]", "int64[::1]", "int64[::1]", f"{c}[:, ::1]", "int32[::1]", f"{c}[:, ::1]"
+        head = [
+            *HEAD.strip().splitlines(),
+            "",
+            f'SIGNATURE = "void({", ".join(types)}, float64[:, ::1])"',
+            f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
+            "",
+        ]
+        count = len(self.program.passes)
+        return self.printed(head, [_NumbaPass(self.program, k, self.dtypes, c).text(parallel) for k in range(count)])
+
+    def run(self, k: int, chunks: HostChunks, reduced: Any, partial: Any) -> None:
         """One pass: on as many threads as torch would use, or on this one where the work is small."""
         threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
-        nothing = _NOTHING[self.compute]
-        args = (
-            *chunks.taken,
-            nothing if reduced is None else reduced,
-            _NOTHING["float64"] if partial is None else partial,
-        )
+        reduced = _NOTHING[self.compute] if reduced is None else reduced
+        partial = _NOTHING["float64"] if partial is None else partial
         if threads == 1:
-            self.serial[k](*args)
+            self.serial[k](*chunks.taken, reduced, partial)
             return
         run = self.parallel[k]
         with parallel_form(threads):
-            run(*args)
+            run(*chunks.taken, reduced, partial)
 
-    def combine(self, node: Node, chunks: CpuChunks, of_chunks: NDArray[np.float64], of_tensors: NDArray[Any]) -> None:
-        """One number a tensor from one a chunk."""
+    def combine(self, node: Node, chunks: HostChunks, of_chunks: NDArray[np.float64], of_tensors: NDArray[Any]) -> None:
+        """One number per tensor from one per chunk."""
         of = reduction_of(node)
         total = np.full(len(chunks.sizes), of.start)
         with np.errstate(all="ignore"):
@@ -88,76 +104,18 @@ class NumbaKernel(Kernel["CpuChunks"]):
             of_tensors[:] = of.end(total, np.asarray(chunks.sizes, dtype=np.float64))
 
 
-_NOTHING: dict[str, NDArray[Any]] = {dtype: np.empty((0, 0), dtype) for dtype in ("float32", "float64")}
-
-
-class CpuChunks:
-    """A cut, and the arrays of a launch as a kernel takes them."""
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.cut = cut = Cut.of(sizes, CHUNK)
-        self.sizes = cut.sizes
-        self.cuts = cut.tensor, cut.offset, cut.length
-        self.elements = sum(cut.sizes)
-        self.taken: tuple[NDArray[Any], ...] = ()
-
-    def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
-        """Work on these from now on."""
-        self.taken = addresses, *self.cuts, table, which
-
-    def of_tensors(self, value: Any) -> Any:
-        """A number for all tensors, or an array of one for each."""
-        return value
-
-    def per_tensor(self, rows: int, dtype: str) -> NDArray[Any]:
-        """Room for reduced numbers."""
-        return np.empty((rows, len(self.sizes)), dtype)
-
-    def per_chunk(self, rows: int) -> NDArray[np.float64]:
-        """Room for their parts."""
-        return np.empty((rows, len(self.cut.tensor)))
-
-
-def kernel_for(program: Program, dtypes: Mapping[str, str]) -> NumbaKernel:
-    """The kernel of a program for the dtype of each column."""
-    return NumbaKernel(program, tuple(dtypes[name] for name in program.columns), compute_for(dtypes))
-
-
-def source_of(program: Program, dtypes: Sequence[str], compute: str, *, parallel: bool = True) -> str:
-    """The kernel as Python source for Numba, one function a pass."""
-    c = compute
-    arguments = (
-        f"int64[:, ::1], int32[::1], int64[::1], int64[::1], {c}[:, ::1], int32[::1], {c}[:, ::1], float64[:, ::1]"
-    )
-    head = [
-        f'"""{program.graph.rule.name}: printed by steprule from the rule; {", ".join(map(str, dtypes))}."""',
-        "",
-        "import numpy as np",
-        "from numba import carray, njit, prange",
-        "",
-        "from steprule.compiler.intrinsics import from_bits16, from_half, pointer, to_bits16, to_half",
-        "",
-        f'SIGNATURE = "void({arguments})"',
-        f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
-        "",
-    ]
-    passes = [_NumbaPass(program, k, dtypes, compute).text(parallel) for k in range(len(program.passes))]
-    return "\n".join([*head, *passes])
-
-
 class _NumbaPass(NumbaWriter, PassPrinter):
     """One pass of a program as a Python function for Numba."""
 
     def text(self, parallel: bool) -> str:
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
-        signature = "addresses, tensors, offsets, lengths, table, which, reduced, partial"
         loop = self._storing() if self.last else self._reducing()
         lines = [
             *constants,
             "",
             "",
             "@njit(SIGNATURE, **OPTIONS)",
-            f"def pass{self.k}({signature}):",
+            f"def pass{self.k}({', '.join(ARGUMENTS)}):",
             f"    for c in {'prange' if parallel else 'range'}(len(tensors)):",
             "        i = tensors[c]",
             "        j = which[i]",
@@ -217,7 +175,7 @@ class _NumbaPass(NumbaWriter, PassPrinter):
         return f"reduced[{row}, i]"
 
 
-def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], CpuChunks], None]:
+def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], HostChunks], None]:
     """A kernel that moves the bytes of an optimizer step and computes next to nothing: the limit that the bench names.
 
     It reads `reads` float32 columns and writes the sum of all to `writes` of them.
@@ -247,9 +205,9 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], CpuChunks], N
         kind = f"move_{'parallel' if parallel else 'serial'}"
         forms[parallel] = cache.load(kind, "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).move
 
-    def move(addresses: NDArray[np.int64], chunks: CpuChunks) -> None:
+    def move(addresses: NDArray[np.int64], chunks: HostChunks) -> None:
         threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
         with parallel_form(threads) if threads > 1 else nullcontext():
-            forms[threads > 1](addresses, *chunks.cuts)
+            forms[threads > 1](addresses, chunks.cut.tensor, chunks.cut.offset, chunks.cut.length)
 
     return move

@@ -1,6 +1,6 @@
 """What every typed target shares: the order of a pass and the names of its quantities.
 
-A target (cpu.py, gpu.py) says how its language loads and stores. How it writes operations is its column of the table.
+A target (numba_cpu.py, triton_gpu.py) says how its language loads and stores. How it writes operations is its column of the table.
 """
 
 from __future__ import annotations

@@ -169,11 +169,12 @@ class _Host(Writer):
         return self.names[arg] if isinstance(arg, Node) else f"({literal(arg)})"
 
 
-def _functions(kind: Callable[[Any], Any]) -> dict[str, Callable[..., Any]]:
-    """The functions of floats that the table has; `kind` makes a number of what one gives."""
-    rows = {row.name: quiet(row.floats) for row in OPERATIONS.values() if row.floats is not None}
-    return {"power" if name == "pow" else name: lambda *args, f=f: kind(f(*args)) for name, f in rows.items()}
+def _exact(function: Callable[..., Any]) -> Callable[..., Any]:
+    never_raising = quiet(function)
+    return lambda *args: Real(never_raising(*args))
 
 
-_EXACT = _functions(Real)
-_FAST = _functions(float)
+_FAST = {"power" if row.name == "pow" else row.name: row.floats for row in OPERATIONS.values() if row.floats}
+"""The functions of floats that the table has; where one raises, the exact ones are asked."""
+_EXACT = {name: _exact(function) for name, function in _FAST.items()}
+"""The same on numbers that never raise."""

@@ -1,7 +1,12 @@
-"""What a compiled form offers: a kernel for a program and dtypes, a cut of tensors into chunks, a launch.
+"""A target: a language that kernels are printed in, with its chunks and its launch; and what all targets share.
 
-cpu.py's kernels are Numba's, gpu.py's are Triton's. What both do alike stands here: which
-dtype the maths has, where each chunk lies, and the order of the passes.
+A target of one's own is one file and one line. The file subclasses three things, as numba_cpu.py and triton_gpu.py do:
+
+- `PassPrinter` (printing.py): how the language loads, stores and reduces. How it writes an operation is its column of the table.
+- `Kernel`: how many elements a chunk has, the source, how a pass runs, how the parts of a reduction become one number.
+- `Chunks`, if its memory is not the host's: how a launch's arrays get to the device. `HostChunks` serves otherwise.
+
+The line is the target's row in `TARGETS` (optim/backends.py): its name, its device and its import.
 """
 
 from __future__ import annotations
@@ -9,16 +14,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from types import ModuleType
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from steprule.arithmetic import computing
+from steprule.compiler import cache
 from steprule.compiler.graph import Node
 from steprule.compiler.interpret import interpret
 from steprule.compiler.split import Program
+
+ARGUMENTS = ("addresses", "tensors", "offsets", "lengths", "table", "which", "reduced", "partial")
+"""What a pass takes, in this order: `addresses` [columns, tensors]; `tensors`, `offsets` and `lengths` [chunks]; `table`
+[roots, distinct]; `which` [tensors]; `reduced` [reductions, tensors]; `partial` [reductions of the pass, chunks]."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +55,55 @@ class Cut:
         return cls(tuple(sizes), tensor, offset, np.minimum(chunk, elements[tensor] - offset), first)
 
 
-class Chunks(Protocol):
-    """The chunks of some tensors, where a form's kernels read them, and what they work on in one launch."""
+class Chunks(ABC):
+    """The chunks of some tensors, where a target's kernels read them, and what they work on in one launch."""
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
+    def __init__(self, sizes: Sequence[int], chunk: int) -> None:
+        self.cut = cut = Cut.of(sizes, chunk)
+        self.sizes = cut.sizes
         """The elements of each tensor."""
+        self.elements, self.count = sum(cut.sizes), len(cut.tensor)
+        """Of all tensors; and how many chunks there are."""
 
+    @abstractmethod
     def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
         """Work on these from now on: `addresses` [columns, tensors], `table` [roots, distinct], `which` [tensors]."""
 
+    @abstractmethod
     def of_tensors(self, value: Any) -> Any:
-        """A number for all tensors, or an array of one for each, where `per_tensor` lies."""
+        """A number for all tensors, or an array of one per tensor, where `per_tensor` lies."""
 
+    @abstractmethod
     def per_tensor(self, rows: int, dtype: str) -> Any:
         """Room for reduced numbers, [rows, tensors]."""
 
+    @abstractmethod
     def per_chunk(self, rows: int) -> Any:
         """Room for their parts, [rows, chunks]."""
+
+
+class HostChunks(Chunks):
+    """Chunks whose arrays lie in the host's memory."""
+
+    taken: tuple[NDArray[Any], ...] = ()
+    """The first six of `ARGUMENTS`."""
+
+    def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
+        """Work on these from now on."""
+        cut = self.cut
+        self.taken = addresses, cut.tensor, cut.offset, cut.length, table, which
+
+    def of_tensors(self, value: Any) -> Any:
+        """A number for all tensors, or an array of one per tensor."""
+        return value
+
+    def per_tensor(self, rows: int, dtype: str) -> NDArray[Any]:
+        """Room for reduced numbers."""
+        return np.empty((rows, len(self.sizes)), dtype)
+
+    def per_chunk(self, rows: int) -> NDArray[np.float64]:
+        """Room for their parts."""
+        return np.empty((rows, self.count))
 
 
 C = TypeVar("C", bound=Chunks)
@@ -77,9 +119,19 @@ class Kernel(ABC, Generic[C]):
     compute: str
     """The dtype in which the maths is done."""
 
+    @classmethod
+    def of(cls, program: Program, dtypes: Mapping[str, str]) -> Self:
+        """The kernel of a program for the dtype of each column. The maths is done in the parameter's, but at least in float32."""
+        compute = "float64" if dtypes["p"] == "float64" else "float32"
+        return cls(program, tuple(dtypes[name] for name in program.columns), compute)
+
+    @abstractmethod
+    def source(self) -> str:
+        """The source of its passes; where there are serial and parallel ones, of the parallel."""
+
     @abstractmethod
     def chunks(self, sizes: Sequence[int], device: torch.device) -> C:
-        """How this form cuts tensors of these numbers of elements."""
+        """How this target cuts tensors of these numbers of elements."""
 
     @abstractmethod
     def run(self, k: int, chunks: C, reduced: Any, partial: Any) -> None:
@@ -87,32 +139,18 @@ class Kernel(ABC, Generic[C]):
 
     @abstractmethod
     def combine(self, node: Node, chunks: C, of_chunks: Any, of_tensors: Any) -> None:
-        """One number a tensor from one a chunk, joined in the order of the chunks."""
+        """One number per tensor from one per chunk, joined in the order of the chunks."""
+
+    # What is the same in all targets.
 
     def launch(
         self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
     ) -> dict[str, NDArray[Any]]:  # fmt: skip
         """Update every tensor. `given` is what the program takes from outside: a number or a 0-dim tensor for all tensors, or
-        an array of one for each. The new values of `program.numbers` come back, [tensors]."""
+        an array of one per tensor. The new values of `program.numbers` come back, [tensors]."""
         reduced = self.reduce(addresses, chunks, table, which, given)
         self.run(len(self.program.passes) - 1, chunks, reduced, None)
         return self._closed(reduced, table[:, which]) if self.program.numbers else {}
-
-    def _closed(self, reduced: Any, roots: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """The slots of one number that follow from reductions, in the dtype of the maths, [tensors]."""
-        program = self.program
-        if reduced is None:  # a stage that hands on what it knew before
-            reduced = np.empty((0, roots.shape[1]), roots.dtype)
-        rows = np.asarray(reduced if isinstance(reduced, np.ndarray) else reduced.cpu())
-        known = dict(zip((*program.reductions, *program.given), rows, strict=True)) | dict(
-            zip(program.roots, roots, strict=True)
-        )
-        with computing(rows, list(known.values())) as (lifted, _):
-            known = dict(zip(known, lifted, strict=True))
-            interpret(program.closing.per_tensor, known)
-        shape = roots.shape[1:]
-        values = {n: known[v] if isinstance(v, Node) else float(v) for n, v in program.numbers.items()}
-        return {n: np.broadcast_to(np.asarray(v, dtype=np.float64), shape) for n, v in values.items()}
 
     def reduce(
         self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
@@ -135,17 +173,30 @@ class Kernel(ABC, Generic[C]):
                     done += 1
         return reduced
 
+    def _closed(self, reduced: Any, roots: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """The slots of one number that follow from reductions, in the dtype of the maths, [tensors]."""
+        program = self.program
+        if reduced is None:  # a stage that hands on what it knew before
+            reduced = np.empty((0, roots.shape[1]), roots.dtype)
+        rows = np.asarray(reduced if isinstance(reduced, np.ndarray) else reduced.cpu())
+        known = dict(zip((*program.reductions, *program.given), rows, strict=True))
+        known |= zip(program.roots, roots, strict=True)
+        with computing(rows, list(known.values())) as (lifted, _):
+            known = dict(zip(known, lifted, strict=True))
+            interpret(program.closing.per_tensor, known)
+        shape = roots.shape[1:]
+        values = {n: known[v] if isinstance(v, Node) else float(v) for n, v in program.numbers.items()}
+        return {n: np.broadcast_to(np.asarray(v, dtype=np.float64), shape) for n, v in values.items()}
 
-class Compiler(Protocol):
-    """A form's module, which prints and loads kernels."""
+    def printed(self, head: Sequence[str], functions: Sequence[str]) -> str:
+        """A source: what it was printed from, then what it imports and defines, then its functions."""
+        rule, dtypes = self.program.graph.rule.name, ", ".join(self.dtypes)
+        return "\n".join([f'"""{rule}: printed by steprule from the rule; {dtypes}."""', "", *head, *functions])
 
-    def kernel_for(self, program: Program, dtypes: Mapping[str, str]) -> Kernel[Any]:
-        """The kernel of a program for the dtype of each column."""
+    def loaded(self, form: str, source: str, called: str, *packages: str) -> ModuleType:
+        """The module of a source, from the cache: `called` is the file of ours that it calls, `packages` compile it."""
+        return cache.load(f"{self.program.graph.rule.name}_{form}", source, called, *packages)
 
-    def source_of(self, program: Program, dtypes: Sequence[str], compute: str) -> str:
-        """The source of its passes; where there are serial and parallel ones, of the parallel."""
-
-
-def compute_for(dtypes: Mapping[str, str]) -> str:
-    """The dtype in which the maths is done: the parameter's, but at least float32."""
-    return "float64" if dtypes["p"] == "float64" else "float32"
+    def passes_of(self, module: ModuleType) -> list[Any]:
+        """The passes that a module of its source defines."""
+        return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]

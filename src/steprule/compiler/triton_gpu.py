@@ -1,14 +1,14 @@
-"""The GPU form: one Triton kernel updates all tensors of a group, in one launch per pass.
+"""The GPU target: one Triton kernel updates all tensors of a group, one launch per pass.
 
-This is the only file that imports triton. As on the CPU, a kernel takes a row of addresses a tensor, (tensor, offset, length) a chunk,
-and a table of scalars. One program of the launch has one chunk. Nothing is autotuned: trying a kernel that updates in place would
-update more than once. With TRITON_INTERPRET=1 the same source runs on CPU tensors in Triton's interpreter, which is how it is tested
-without a GPU.
+The only file that imports triton. As on the CPU, a kernel takes one column of addresses per tensor, one (tensor, offset, length) per
+chunk, and a table of scalars. One program of the launch has one chunk. Nothing is autotuned: trying a kernel that updates in place
+would update more than once. With TRITON_INTERPRET=1 the same source runs on CPU tensors in Triton's interpreter, which is how it is
+tested without a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,74 +20,96 @@ import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.compiler import cache
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import PassPrinter, reduction_of
 from steprule.compiler.split import Program
-from steprule.compiler.target import Cut, Kernel, compute_for
+from steprule.compiler.target import ARGUMENTS, Chunks, Kernel
 from steprule.compiler.writing import PlainWriter, Writer, literal
 from steprule.maths import OPERATIONS
 
 CHUNK = 1024
-"""Elements a chunk: eight for each of the 128 threads of a program."""
+"""Elements per chunk: eight for each of the 128 threads of a program."""
+
+ROWS = {"addresses": "count", "table": "distinct", "partial": "chunks"}
+"""What tells the length of a row behind an argument of two dimensions: Triton sees an address alone. `reduced` is as long as
+`addresses`."""
+
+# A number that is 1, or a multiple of 16, would otherwise be a kernel of its own.
+HEAD = """
+import triton
+import triton.language as tl
+
+from steprule.compiler.triton_gpu import atan2, power, tanh
+
+PLAIN = ["count", "distinct", "chunks"]
+"""
 
 
 @dataclass(frozen=True)
-class TritonKernel(Kernel["GpuChunks"]):
+class TritonKernel(Kernel["DeviceChunks"]):
     """Triton's passes."""
 
-    def chunks(self, sizes: Sequence[int], device: torch.device) -> GpuChunks:
-        """How this form cuts tensors of these numbers of elements."""
-        return GpuChunks(sizes, device)
+    def chunks(self, sizes: Sequence[int], device: torch.device) -> DeviceChunks:
+        """How this target cuts tensors of these numbers of elements."""
+        return DeviceChunks(sizes, device)
 
     @lazy
     def module(self) -> Any:
         """The functions that Triton compiles at their first launch: the passes, and of each reduction how its parts are joined."""
-        source = source_of(self.program, self.dtypes, self.compute)
-        return cache.load(f"{self.program.graph.rule.name}_triton", source, __file__, "triton")
+        return self.loaded("triton", self.source(), __file__, "triton")
 
     @lazy
     def passes(self) -> list[Any]:
         """The passes."""
-        return [getattr(self.module, f"pass{k}") for k in range(len(self.program.passes))]
+        return self.passes_of(self.module)
 
-    def combine(self, node: Node, chunks: GpuChunks, of_chunks: Tensor, of_tensors: Tensor) -> None:
-        """One number a tensor from one a chunk."""
-        with chunks.on_device():
-            getattr(self.module, f"combine_{node.op}")[(len(chunks.sizes),)](
-                of_chunks, chunks.first, chunks.elements, of_tensors
-            )
+    def source(self) -> str:
+        """Its passes as source for Triton, one function per pass, with what joins the parts of its reductions."""
+        program = self.program
+        passes = [_TritonPass(program, k, self.dtypes, self.compute).text() for k in range(len(program.passes))]
+        joins = {reduction_of(node).join for node in program.reductions} - {"add"}
+        combined = dict.fromkeys(node.op for node in program.reductions)
+        functions = [*map(_joining, sorted(joins)), *passes, *map(_combining, combined)]
+        return self.printed([*HEAD.strip().splitlines(), ""], functions)
 
-    def run(self, k: int, chunks: GpuChunks, reduced: Any, partial: Any) -> None:
-        """One pass, one program of the launch a chunk."""
+    def run(self, k: int, chunks: DeviceChunks, reduced: Any, partial: Any) -> None:
+        """One pass, one program of the launch per chunk."""
         if not chunks.count:
             return
-        table = chunks.held["table"]
-        reduced = table if reduced is None else reduced  # an argument that this pass does not read
-        args = (
-            *(chunks.held["addresses"], len(chunks.sizes), chunks.tensor, chunks.offset, chunks.length),
-            *(table, table.shape[1], chunks.held["which"], reduced, reduced if partial is None else partial),
-        )
+        held = chunks.held
+        held["reduced"] = held["table"] if reduced is None else reduced  # an argument that this pass does not read
+        held["partial"] = held["reduced"] if partial is None else partial
+        rows = {"addresses": len(chunks.sizes), "table": held["table"].shape[1], "partial": chunks.count}
+        args: list[Any] = []
+        for name in ARGUMENTS:
+            args.append(held[name])
+            if name in rows:
+                args.append(rows[name])
         with chunks.on_device():
             # Unfused: a product rounds before its sum, as on the CPU, so that both give the same bits.
-            self.passes[k][(chunks.count,)](*args, chunks.count, CHUNK=CHUNK, enable_fp_fusion=False)
+            self.passes[k][(chunks.count,)](*args, CHUNK=CHUNK, enable_fp_fusion=False)
+
+    def combine(self, node: Node, chunks: DeviceChunks, of_chunks: Tensor, of_tensors: Tensor) -> None:
+        """One number per tensor from one per chunk."""
+        function = getattr(self.module, f"combine_{node.op}")
+        with chunks.on_device():
+            function[(len(chunks.sizes),)](of_chunks, chunks.held["first"], chunks.held["elements"], of_tensors)
 
 
-class GpuChunks:
-    """A cut and the arrays of a launch, on the device."""
+class DeviceChunks(Chunks):
+    """Chunks whose arrays lie on the device."""
 
     def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
-        cut = Cut.of(sizes, CHUNK)
-        self.sizes, self.device, self.count = cut.sizes, device, len(cut.tensor)
-        elements = np.asarray(cut.sizes, dtype=np.int64)
-        self.tensor, self.offset, self.length, self.first, self.elements = (
-            torch.from_numpy(array).to(device) for array in (cut.tensor, cut.offset, cut.length, cut.first, elements)
-        )
-        self.held: dict[str, Tensor] = {}
-        """The addresses, table and which of the launch in hand."""
+        super().__init__(sizes, CHUNK)
+        self.device = device
+        cut = self.cut
+        arrays = {"tensors": cut.tensor, "offsets": cut.offset, "lengths": cut.length, "first": cut.first}
+        arrays["elements"] = np.asarray(cut.sizes, dtype=np.int64)
+        self.held = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        """What a launch takes, by name; the addresses, table and which are those of the launch in hand."""
         self._sent: dict[str, NDArray[Any]] = {}
-        """What they were made from."""
+        """What those were made from."""
 
     def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
         """Bring what changed since the last launch to the device."""
@@ -97,7 +119,7 @@ class GpuChunks:
                 self.held[name] = torch.from_numpy(self._sent[name]).to(self.device, non_blocking=True)
 
     def of_tensors(self, value: Any) -> Any:
-        """A number for all tensors, or an array of one for each."""
+        """A number for all tensors, or an array of one per tensor."""
         return torch.from_numpy(np.ascontiguousarray(value)).to(self.device) if isinstance(value, np.ndarray) else value
 
     def per_tensor(self, rows: int, dtype: str) -> Tensor:
@@ -111,31 +133,6 @@ class GpuChunks:
     def on_device(self) -> AbstractContextManager[Any]:
         """Triton launches on the current device."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-
-
-def kernel_for(program: Program, dtypes: Mapping[str, str]) -> TritonKernel:
-    """The kernel of a program for the dtype of each column."""
-    return TritonKernel(program, tuple(dtypes[name] for name in program.columns), compute_for(dtypes))
-
-
-def source_of(program: Program, dtypes: Sequence[str], compute: str) -> str:
-    """The kernel as source for Triton, one function a pass."""
-    head = [
-        f'"""{program.graph.rule.name}: printed by steprule from the rule; {", ".join(map(str, dtypes))}."""',
-        "",
-        "import triton",
-        "import triton.language as tl",
-        "",
-        "from steprule.compiler.triton_gpu import atan2, power, tanh",
-        "",
-        # A number that is 1, or a multiple of 16, would otherwise be a kernel of its own.
-        'PLAIN = ["count", "distinct", "chunks"]',
-        "",
-    ]
-    passes = [_TritonPass(program, k, dtypes, compute).text() for k in range(len(program.passes))]
-    joins = {reduction_of(node).join for node in program.reductions} - {"add"}
-    combined = dict.fromkeys(node.op for node in program.reductions)
-    return "\n".join([*head, *map(_joining, sorted(joins)), *passes, *map(_combining, combined)])
 
 
 TRITON = PlainWriter(("triton",), "tl.{name}({operands})")
@@ -174,7 +171,7 @@ class _TritonPass(PassPrinter):
         super().__init__(program, k, dtypes, compute)
 
     def text(self) -> str:
-        signature = "addresses, count, tensors, offsets, lengths, table, distinct, which, reduced, partial, chunks"
+        signature = ", ".join(f"{name}, {ROWS[name]}" if name in ROWS else name for name in ARGUMENTS)
         constants = [f"{name} = tl.full((), {v}, tl.{self.compute})" for v, name in self.constants.items()]
         pointers = [
             f"{n}_cells = tl.load(addresses + {row} * count + i).to(tl.pointer_type(tl.{self.dtype[n]}))"

@@ -2,75 +2,82 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from steprule.compiler.cache import interpreting
-from steprule.compiler.target import Compiler
+from steprule.compiler.target import Kernel
 from steprule.errors import InputError
 
-Backend = Literal["auto", "eager", "numba", "triton"]
-Form = Literal["numba", "triton"]
-BACKENDS = ("auto", "eager", "numba", "triton")
-_MODULES: dict[Form, str] = {"numba": "numba_cpu", "triton": "triton_gpu"}
+
+@dataclass(frozen=True)
+class Target:
+    """One row: the torch device whose tensors a target steps, and what imports its kernels, with the package that compiles them."""
+
+    device: str
+    load: Callable[[], type[Kernel[Any]]]
 
 
-def compiler_of(form: Form) -> Compiler:
-    """The module of the compiler that prints this form; numba or triton is imported with it."""
-    if form == "numba":
-        importlib.import_module("steprule.compiler.intrinsics")
-    module: Any = importlib.import_module(f"steprule.compiler.{_MODULES[form]}")
-    return module  # type: ignore[no-any-return]  # mypy knows no module by a name that is put together
+def _numba() -> type[Kernel[Any]]:
+    import steprule.compiler.intrinsics  # noqa: F401  (imports numba)
+    from steprule.compiler.numba_cpu import NumbaKernel
+
+    return NumbaKernel
+
+
+def _triton() -> type[Kernel[Any]]:
+    from steprule.compiler.triton_gpu import TritonKernel
+
+    return TritonKernel
+
+
+TARGETS = {"numba": Target("cpu", _numba), "triton": Target("cuda", _triton)}
+"""Every target by the name of what compiles it, which is its package's name too."""
+
+BACKENDS = ("auto", "eager", *TARGETS)
+"""What `backend=` takes."""
 
 
 @cache
-def form_for(backend: str, device: str) -> Form | None:
-    """The form for tensors on a device ("cpu", "cuda", ...); None is the eager form.
+def target_for(backend: str, device: str) -> str | None:
+    """The name of the target for tensors on a device ("cpu", "cuda", ...); None is the eager form.
 
     Raises `InputError` where a backend that was asked for by name is not there. Triton steps CPU tensors only in its
     interpreter (TRITON_INTERPRET=1).
     """
     if backend not in BACKENDS:
         raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(backend))
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    form: Form
-    if backend == "eager":
-        return None
-    if backend == "triton" and (device == "cuda" or (device == "cpu" and interpreted)):
-        form = "triton"
-    elif backend == "triton":
+    interpreted = device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    of_device = next((name for name, target in TARGETS.items() if target.device == device), None)
+    if backend == "triton" and of_device != "triton" and not interpreted:
         raise InputError(
             "backend 'triton'",
             expected="parameters on an NVIDIA GPU",
             got=f"one on {device}",
             hint="backend='auto' picks a form for each; TRITON_INTERPRET=1 runs Triton's interpreter, slowly.",
         )
-    elif device == "cpu" and interpreting():
+    found = "triton" if backend == "triton" else of_device
+    if found is None or backend not in ("auto", found):
+        return None
+    if found == "numba" and interpreting():
         if backend == "numba":
-            raise InputError(
-                "backend 'numba'", expected="Numba's compiler", got="NUMBA_DISABLE_JIT, which turns it off"
-            )
+            got = "NUMBA_DISABLE_JIT, which turns it off"
+            raise InputError("backend 'numba'", expected="Numba's compiler", got=got)
         _warn("steprule runs its eager form, which is slow: NUMBA_DISABLE_JIT turns Numba's compiler off.")
         return None
-    elif device == "cpu":
-        form = "numba"
-    elif device == "cuda" and backend == "auto":
-        form = "triton"
-    else:
-        return None
     try:
-        compiler_of(form)
+        TARGETS[found].load()
     except ImportError as error:
-        if backend == form:
-            raise InputError(
-                f"backend {form!r}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
-            ) from error
-        _warn(f"steprule runs its eager form, which is slow: {form} cannot be imported ({error}). pip install {form}")
+        hint = f"pip install {found}"
+        if backend == found:
+            raise InputError(f"backend {found!r}", expected=f"{found} installed", got=str(error), hint=hint) from error
+        _warn(f"steprule runs its eager form, which is slow: {found} cannot be imported ({error}). {hint}")
         return None
-    return form
+    return found
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Tensors that no kernel may touch, each stepped by torch's own class or by the author's function.
+"""Tensors that no kernel may touch, stepped one by one: by torch's own class, or by the author's function.
 
 torch's class is what strangers' tensors are made for: sparse, complex, meta, fake, overlapping, wrapped ones get its numbers and
 its errors. The author's function serves where torch has no such class, or where something is on that torch's class lacks.
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from steprule.compiler import eager
+from steprule.hyper import Slot
+from steprule.optim.settings import Stepped
 from steprule.optim.signature import has_own_operations, shard
 from steprule.optim.states import as_numbers
 from steprule.rules.parts import gradient_norm
@@ -71,39 +73,19 @@ def resolved(t: Tensor) -> Tensor:
     return t.resolve_conj().resolve_neg()
 
 
-def step_by_rule(
-    rule: Rule,
-    optimizer: torch.optim.Optimizer,
-    used: frozenset[str],
-    counts: bool,
-    p: Tensor,
-    hypers: Mapping[str, Any],
-) -> None:
-    """The author's function on one parameter, its results copied into the tensors that are there."""
-    grad = p.grad
+def step_by_rule(optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any]) -> None:
+    """The author's function on one parameter, its results copied into the tensors that are there. `used` names the slots."""
+    rule, counts, grad = optimizer.rule, optimizer.counts_steps, p.grad
     assert grad is not None
     if grad.layout is not torch.strided:
         raise RuntimeError(f"{rule.name} does not support sparse gradients")
     if grad.shape != p.shape:
         raise RuntimeError(f"{_sizes(grad, p)}: a gradient and its parameter")
-    state: dict[str, Any] = {}
     starts = {"step": 0.0} if counts else {}
     starts |= {s.name: eager.start_number(s, hypers) for s in rule.slots if s.per_tensor and s.name in used}
-    if starts or used:
-        state = optimizer.state[p]
+    state: dict[str, Any] = optimizer.state[p] if starts or used else {}
     as_numbers(state, starts, p, as_torch=torchs_class(type(optimizer)) is not None)
-    held: dict[str, Any] = {}
-    for slot in rule.slots:
-        value = state.get(slot.name)
-        if isinstance(value, Tensor) and slot.per_tensor:
-            value = value.item()
-        elif isinstance(value, Tensor):
-            if value.shape != p.shape:
-                raise RuntimeError(
-                    f"{_sizes(value, p)}: state {slot.name!r} and its parameter; is it of another model?"
-                )
-            value = resolved(value)
-        held[slot.name] = value
+    held = {slot.name: _held(slot, state.get(slot.name), p) for slot in rule.slots}
     t = state["step"].item() + 1.0 if counts else 1.0
     own = resolved(p.detach())
     new_p, new = eager.step(rule, own, resolved(grad.detach()).to(p.dtype), held, t, hypers)
@@ -113,6 +95,17 @@ def step_by_rule(
     for name, value in new.items():
         if value is not None and name not in there:
             state[name] = value.clone()
+
+
+def _held(slot: Slot, value: Any, p: Tensor) -> Any:
+    """A state as the author's function takes it."""
+    if not isinstance(value, Tensor):
+        return value
+    if slot.per_tensor:
+        return value.item()
+    if value.shape != p.shape:
+        raise RuntimeError(f"{_sizes(value, p)}: state {slot.name!r} and its parameter; is it of another model?")
+    return resolved(value)
 
 
 def _write(pairs: Sequence[tuple[Tensor, Any]]) -> None:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.errors import InputError, InputTypeError
-from steprule.optim.backends import BACKENDS, Backend
-from steprule.optim.groups import GroupPlan, plans_for
+from steprule.optim import groups
+from steprule.optim.backends import BACKENDS
 from steprule.optim.one_by_one import torchs_class
-from steprule.optim.signature import meeting
+from steprule.optim.settings import Stepped
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
-from steprule.rules.rule import Rule
 
 BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
 
@@ -47,18 +45,11 @@ OFF: dict[str, Any] = {"zero_grad": False}
 """What every class takes beside the parts that compose with its rule, with its defaults."""
 
 
-class RuleOptimizer(torch.optim.Optimizer):
+class RuleOptimizer(Stepped):
     """A `torch.optim.Optimizer` whose step is a rule, run by a kernel that serves all parameters of a group at once."""
 
-    rule: ClassVar[Rule]
-    """The rule, equipped with what cuts across rules."""
-    counts_steps: ClassVar[bool] = True
-    """Whether each parameter's state has a `step`."""
-    backend: Backend = "auto"
-
     _extras: ClassVar[dict[str, Any]] = OFF
-    """What torch's constructor does not take, with its defaults."""
-    _plans: Sequence[GroupPlan]
+    _plans: Sequence[groups.GroupPlan]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -138,85 +129,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             return loss
         if "_outside" in own:
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
-        groups = self.param_groups
-        # Taken out while the step runs: another thread that steps this optimizer makes plans of its own.
-        plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
-        ready: list[GroupPlan] = []
-        try:
-            if len(groups) == len(plans) == 1 and plans[0].where == (0,):
-                held = plans[0].still(groups, scale)  # a small step takes some microseconds: no lists for one
-            else:
-                held = sum([len(plan.where) for plan in plans]) == len(groups)
-                held = held and all([plan.still(groups, scale) for plan in plans])
-            if not held:
-                plans = ()
-                self._plan(ready, range(len(groups)), scale)
-            for plan in plans:
-                ready.append(plan)
-                if not plan.prepare(self, groups):
-                    ready.pop().release()
-                    self._plan(ready, plan.where, scale)
-            if len(ready) == 1:
-                tied = False
-            elif any([plan.moved for plan in ready]):
-                tied = self._tied(ready)
-            if tied:
-                self._keep_in_order(ready, scale)
-            norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
-            if tied:
-                for k in range(len(ready)):
-                    if k:  # what a group before it wrote is this one's too
-                        self._look_again(ready, k, scale)
-                    self._step_all(ready[k : k + 1], norm)
-            else:
-                self._step_all(ready, norm)
-            for plan in ready:
-                plan.zero(groups)
-        finally:
-            for plan in ready:
-                plan.release()
-        own["_plans"], own["_are_tied"] = ready, tied
+        groups.step(self, scale)
         return loss
-
-    def _plan(self, ready: list[GroupPlan], where: Iterable[int], scale: float | None, *, apart: bool = False) -> None:
-        """Add new plans for the groups at `where`; what was made before one fails is in `ready`, to be released."""
-        with torch.inference_mode(False), torch.no_grad():
-            for plan in plans_for(self, where, scale, apart=apart):
-                ready.append(plan)  # noqa: PERF402
-
-    def _step_all(self, plans: Sequence[GroupPlan], norm: Any) -> None:
-        """What may raise comes before any kernel: then each parameter is whole, stepped or not."""
-        groups = self.param_groups
-        for plan in plans:
-            plan.tabulate()
-        for plan in plans:
-            plan.step_others(self, groups, norm)
-        for plan in plans:
-            plan.launch(self, groups, norm)
-
-    def _tied(self, plans: Sequence[GroupPlan]) -> bool:
-        """Whether a plan writes where another reads or writes: one parameter in two groups, say, or a state that two share."""
-        ranges = [plan.ranges(self, self.param_groups) for plan in plans]
-        starts, sizes, written = (np.concatenate(part) for part in zip(*ranges, strict=True))
-        return meeting(starts, sizes, written, np.repeat(np.arange(len(plans)), [len(own) for own, _, _ in ranges]))
-
-    def _look_again(self, ready: list[GroupPlan], k: int, scale: float | None) -> None:
-        plan = ready[k]
-        plan.release()
-        if not plan.prepare(self, self.param_groups):
-            plan.release()
-            del ready[k]
-            self._plan(ready, plan.where, scale)
-            ready.insert(k, ready.pop())
-
-    def _keep_in_order(self, ready: list[GroupPlan], scale: float | None) -> None:
-        """A plan for each group, in their order: they write to the same memory."""
-        ready.sort(key=lambda plan: plan.where)
-        if any(len(plan.where) > 1 for plan in ready):
-            for plan in ready:
-                plan.release()
-            ready.clear()
-            self._plan(ready, range(len(self.param_groups)), scale, apart=True)
 
     # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
     _step_unseen = _disable_dynamo(_take_step)
@@ -336,8 +250,7 @@ def say_constructor(
 def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
     """Put the checkpoint's own tensors where torch has cast them to their parameters' dtypes."""
     saved = [k for group in given["param_groups"] for k in group["params"]]
-    groups = optimizer.param_groups
-    own = [(p, group) for group in groups for p in group["params"]]
+    own = [(p, group) for group in optimizer.param_groups for p in group["params"]]
     numbers = {"step", *(s.name for s in optimizer.rule.slots if s.per_tensor)}
     for k, (p, group) in zip(saved, own, strict=True):
         state = given["state"].get(k)
@@ -398,12 +311,3 @@ _GLOBAL_POST = _global_optimizer_post_hooks
 @torch.optim.Optimizer.profile_hook_step
 def _step_with_hooks(optimizer: RuleOptimizer, *args: Any, **kwargs: Any) -> Any:
     return optimizer._step_unseen(*args, **kwargs)
-
-
-def _norm_over(plans: Sequence[GroupPlan], groups: Sequence[dict[str, Any]]) -> Any:
-    """The norm of all gradients of the groups that clip, as the clips will see them; on a GPU a 0-dim tensor, without a wait."""
-    squares = [square for plan in plans if plan.clips for square in plan.squares(groups)]
-    first = squares[0] if squares else 0.0
-    if isinstance(first, Tensor) and all(isinstance(s, Tensor) for s in squares):
-        return torch.stack([s.to(first.device) for s in squares]).sum().sqrt()
-    return float(sum(map(float, squares))) ** 0.5

@@ -103,16 +103,32 @@ class ScannedLook:
     how = "records"
 
     def __init__(self, subjects: Subjects) -> None:
-        layout, kernel = find_layout(), _compiled()
-        columns = [[shard(t) for t in column] for column in subjects.columns]
-        shape = rows, tensors = len(columns), len(subjects.places)
+        kernel = _compiled()
         self._given = any(type(t).__name__ == "DTensor" for t in subjects.columns[0])
         self._places, self._names, self._numbers = subjects.places, subjects.names, subjects.numbers
         self._resting, self._members = subjects.resting, len(subjects.members)
         self._writes_g = subjects.writes_g
+        self.holds = False
+        self._wholes: list[Tensor] = []
+        self._locals: list[list[Tensor]] = []
+        columns = [[shard(t) for t in column] for column in subjects.columns]
+        self._lay_out(subjects, columns)
+        for c, column in enumerate(columns):
+            for i, t in enumerate(column):
+                t.data_ptr()  # as of memory that will be written: a copy on write is made at that
+                kernel.note(t._cdata, t.element_size(), self._seen[c, i].ctypes.data)
+        self._head = self._head_of(subjects)
+        self._at = self._head.ctypes.data
+        self._look, self._finish, self._let_go = map(_entry, (kernel.look, kernel.finish, kernel.let_go))
+        self.agrees = self._look_now(subjects.members, subjects.states) != CHANGED
+        """Whether the records say what Python says."""
+
+    def _lay_out(self, subjects: Subjects, columns: list[list[Tensor]]) -> None:
+        """The arrays that the kernel reads and writes."""
+        shape = len(columns), len(subjects.places)
         self.addresses = np.full(shape, -1, dtype=np.int64)
         self.lengths = lengths_of(subjects.columns)
-        self.values = np.zeros((subjects.numbers, tensors))
+        self.values = np.zeros((subjects.numbers, len(subjects.places)))
         self._held = np.zeros(shape, dtype=np.int64)
         """[columns, tensors]: what is kept alive, as long as it is."""
         self._records = np.zeros(shape, dtype=np.int64)
@@ -127,37 +143,24 @@ class ScannedLook:
         roles |= {m: i for i, m in enumerate(subjects.places)}
         self._present = np.array([list(map(id, subjects.members)), list(roles.values())], dtype=np.int64)
         """[2, members]: each member's object, and whether it is at rest."""
-        in_states = bool(subjects.names) and not self._given
-        own = [subjects.states[subjects.members[m]] for m in subjects.places] if in_states else []
+        self._in_states = bool(subjects.names) and not self._given
+        own = [subjects.states[subjects.members[m]] for m in subjects.places] if self._in_states else []
         self._dicts = np.array([list(map(id, own)), list(map(_tag, own))], dtype=np.int64)
         """[2, tensors]: each state's dict and its tag."""
-        for c, column in enumerate(columns):
-            for i, t in enumerate(column):
-                t.data_ptr()  # as of memory that will be written: a copy on write is made at that
-                kernel.note(t._cdata, t.element_size(), self._seen[c, i].ctypes.data)
+
+    def _head_of(self, subjects: Subjects) -> Any:
+        """What the kernel is given: numbers and addresses, in the order that look_kernel.py names."""
+        layout, (rows, tensors, words) = find_layout(), self._seen.shape
         arrays = (
-            self._present,
-            self._seen,
-            self._objects,
-            self._dicts,
-            self.addresses,
-            self._versions,
-            self.values,
-            self._held,
-            self._records,
-        )
+            self._present, self._seen, self._objects, self._dicts, self.addresses, self._versions, self.values,
+            self._held, self._records,
+        )  # fmt: skip
         head = [
             *map(id, PLAIN), layout.undefined, layout.own_deleter, self._members, tensors, rows, subjects.numbers, words,
-            subjects.writes_g, in_states, self._given, _tag(subjects.states) if in_states else 0, *_holders(), 0,
+            subjects.writes_g, self._in_states, self._given, _tag(subjects.states) if self._in_states else 0, *_holders(), 0,
             *(a.ctypes.data for a in arrays),
         ]  # fmt: skip
-        self._head = np.array(head, dtype=np.int64)
-        self._at = self._head.ctypes.data
-        self._look, self._finish, self._let_go = map(_entry, (kernel.look, kernel.finish, kernel.let_go))
-        self._wholes: list[Tensor] = []
-        self._locals: list[list[Tensor]] = []
-        self.agrees = self._look_now(subjects.members, subjects.states) != CHANGED
-        """Whether the records say what Python says."""
+        return np.array(head, dtype=np.int64)
 
     def look(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
         """SAME, MOVED or CHANGED."""
@@ -169,9 +172,8 @@ class ScannedLook:
 
     def _look_now(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
         # Another thread, a signal's handler or a setting's own code may drop a gradient before the launch has ended.
-        hold = not self._given
-        found: int = self._look(self._at, id(members), id(states), hold)
-        self._holding = hold and found != CHANGED
+        found: int = self._look(self._at, id(members), id(states), not self._given)
+        self.holds = self._given or found != CHANGED
         return found
 
     def _take(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> bool:
@@ -191,16 +193,20 @@ class ScannedLook:
 
     def release(self) -> None:
         """Let go what the look held."""
-        if self._holding:
-            self._holding = False
+        if not self.holds:
+            return
+        self.holds = False
+        if self._given:
+            self._wholes, self._locals = [], []
+        else:
             self._let_go(self._at)
-        self._wholes, self._locals = [], []
 
     def finish(self) -> None:
-        """Write the numbers, raise the versions."""
+        """Write the numbers, raise the versions, let go."""
         self._finish(self._at)
         if self._given:  # a DTensor has a version beside its shard's
             torch.autograd.graph.increment_version(self._wholes)
+        self.release()
 
 
 @cache

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
+
+import torch
 
 from steprule.compiler.variant import switches_of
 from steprule.errors import InputError
@@ -17,12 +19,29 @@ _FIXED = (float, int, bool, type(None), str)
 """Values of these types are other objects when they change; a tensor or a list may change in place."""
 
 
+class Stepped(torch.optim.Optimizer):
+    """What a step reads of an optimizer, beside torch's groups and states."""
+
+    rule: ClassVar[Rule]
+    """The rule, equipped with what cuts across rules."""
+    counts_steps: ClassVar[bool] = True
+    """Whether each parameter's state has a `step`."""
+    _extras: ClassVar[dict[str, Any]]
+    """What torch's constructor does not take, with its defaults."""
+    backend: str = "auto"
+
+
+def beyond_torch(optimizer: Stepped, group: Mapping[str, Any]) -> list[str]:
+    """What is on that torch's own step has no part for."""
+    return [n for n in optimizer._extras if n != "zero_grad" and group.get(n)]
+
+
 class Settings:
     """The settings of one group; `still` keeps them true."""
 
-    def __init__(self, rule: Rule, group: Mapping[str, Any], scale: float | None, beyond: Collection[str] = ()) -> None:
-        self.rule, self._beyond = rule, beyond
-        own = (*(h.name for h in rule.hypers), *_OF_THE_STEP)
+    def __init__(self, optimizer: Stepped, group: Mapping[str, Any], scale: float | None) -> None:
+        self.rule, self._beyond = optimizer.rule, optimizer._extras
+        own = (*(h.name for h in self.rule.hypers), *_OF_THE_STEP)
         self._keys = tuple(n for n in own if n in group)
         self._absent = frozenset(own) - set(self._keys)
         # A single key would give its value bare.
@@ -30,7 +49,7 @@ class Settings:
         self.changes = 0
         """How often the hyperparameters were read anew."""
         self._read(group, scale)
-        self.switches = switches_of(rule, self.hypers)
+        self.switches = switches_of(self.rule, self.hypers)
 
     def still(self, group: Mapping[str, Any], scale: float | None) -> bool:
         """Whether what switches is as it was; the hyperparameters are this step's after it."""

@@ -1,4 +1,4 @@
-"""What a tensor is, as far as a kernel relies on it: what must be the same at each step.
+"""What a tensor is, as far as a kernel relies on it, looked at in each step.
 
 A plan holds numbers, not tensors. Each step begins at the objects that the groups' lists and the optimizer's state hold now, and
 compares all that the kernels rely on: type, dtype, device, dispatch keys, sizes, strides, the extent within the storage, copies on
@@ -103,42 +103,6 @@ def placed_alike(t: Tensor, p: Tensor) -> bool:
     return bool((t.device_mesh, t.placements) == (p.device_mesh, p.placements))  # type: ignore[attr-defined]
 
 
-def overlapping(addresses: NDArray[np.int64], lengths: NDArray[np.int64], written: NDArray[np.bool_]) -> set[int]:
-    """Which tensors share memory that a step writes, with another tensor or within themselves.
-
-    `addresses` and `lengths` in bytes [columns, tensors]; `written` [columns].
-    """
-    tensors = addresses.shape[1]
-    order, cluster = _clusters(addresses.reshape(-1), lengths.reshape(-1))
-    several = np.bincount(cluster) > 1
-    if not several.any():
-        return set()
-    write = np.bincount(cluster, weights=np.repeat(written, tensors)[order]) > 0
-    return set((order % tensors)[(several & write)[cluster]].tolist())
-
-
-def meeting(
-    starts: NDArray[np.int64], sizes: NDArray[np.int64], written: NDArray[np.bool_], owner: NDArray[np.int64]
-) -> bool:
-    """Whether memory that one owner writes is another's too; all [ranges], in bytes."""
-    order, cluster = _clusters(starts, sizes)
-    if not len(order):
-        return False
-    begins = np.flatnonzero(np.concatenate([[True], cluster[1:] != cluster[:-1]]))
-    own, write = owner[order], np.bincount(cluster, weights=written[order]) > 0
-    return bool(((np.minimum.reduceat(own, begins) != np.maximum.reduceat(own, begins)) & write).any())
-
-
-def _clusters(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The ranges that are not empty, in their order in memory, and which of them lie in one another, by number."""
-    there = np.flatnonzero(sizes)
-    order = there[np.argsort(starts[there], kind="stable")]
-    begin, end = starts[order], (starts + sizes)[order]
-    reached = np.maximum.accumulate(end)
-    apart = np.concatenate([[True], begin[1:] >= reached[:-1]])[: len(order)]
-    return order, np.cumsum(apart) - 1
-
-
 @dataclass(frozen=True)
 class Subjects:
     """The tensors of a plan's groups that kernels step, as they are when it is made."""
@@ -174,8 +138,12 @@ class Look(Protocol):
     def look(self, members: list[Tensor], states: Mapping[Tensor, Any]) -> int:
         """SAME, MOVED or CHANGED."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether it keeps tensors alive."""
+
     def finish(self) -> None:
-        """Write `values` to the states of one number, and raise the versions of all that was written, for autograd to see."""
+        """Write `values` to the states of one number, raise the versions of all that was written, for autograd to see, and release."""
 
     def release(self) -> None:
         """Let go what was kept alive since the look."""
@@ -232,10 +200,16 @@ class AskedLook:
                     t.data.fill_(value)  # by `data`: the version rises once, below
         written = [t for c, column in enumerate(self._held) if c != 1 or self._writes_g for t in column]
         torch.autograd.graph.increment_version(written)
+        self.release()
 
     def release(self) -> None:
         """Let go what the look held."""
         self._held = []
+
+    @property
+    def holds(self) -> bool:
+        """Whether it keeps tensors alive."""
+        return bool(self._held)
 
 
 def _description(t: Tensor) -> tuple[Any, ...]:

@@ -97,13 +97,13 @@ def _kernel_source(graph: Any, form: str) -> str:
     """The kernel for float32, Numba's parallel one, as it stands in the cache folder."""
     from steprule.compiler.split import split
     from steprule.errors import InputError
-    from steprule.optim.backends import compiler_of
+    from steprule.optim.backends import TARGETS
 
     try:
-        compiler = compiler_of("triton" if form == "triton" else "numba")
+        kernel = TARGETS[form].load()
     except ImportError as error:
         raise InputError(
             f"show --as {form}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
         ) from error
     program = split(graph)
-    return compiler.source_of(program, ["float32"] * len(program.columns), "float32")
+    return kernel.of(program, dict.fromkeys(program.columns, "float32")).source()

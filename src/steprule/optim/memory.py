@@ -1,0 +1,92 @@
+"""Where tensors lie in memory, and which of them share what a step writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steprule.optim.signature import has_own_operations, is_within, shard, span_of
+
+Ranges = NDArray[np.int64]
+"""[..., 2]: the address of a tensor's first element, and the bytes from there to its last."""
+
+
+def range_of(t: Any) -> tuple[int, int]:
+    """Address and bytes of what a tensor occupies; nothing where it has no memory of its own to compare."""
+    if not isinstance(t, Tensor):
+        return 0, 0
+    t = shard(t)
+    if has_own_operations(t):
+        return 0, 0
+    with torch._C.DisableTorchFunctionSubclass():  # any other subclass's memory is an ordinary tensor's
+        if t.layout is not torch.strided or t._is_zerotensor():
+            return 0, 0
+        try:
+            address = t.data_ptr() if is_within(t) else 0
+        except RuntimeError:  # a tensor without memory, as a fake one
+            return 0, 0
+        return (address, span_of(t) * t.element_size()) if address else (0, 0)
+
+
+def ranges_of(
+    params: Sequence[Tensor], grads: Sequence[Tensor | None], states: Mapping[Tensor, Any], names: Sequence[str]
+) -> Ranges:
+    """[tensors, columns, 2]: of each parameter, its gradient, and its states under `names`."""
+    rows = []
+    for p, g in zip(params, grads, strict=True):
+        state = states.get(p, {}) if names else {}
+        rows.append([range_of(t) for t in (p, g, *(state.get(name) for name in names))])
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 2 + len(names), 2)
+
+
+def share_memory(grads: Iterable[Tensor]) -> bool:
+    """Whether gradients lie in one another's memory; of a sparse one its values count, if they are in one row."""
+    found = []
+    for g in grads:
+        if g.layout is torch.strided:
+            found.append(range_of(g))
+        elif g.layout is torch.sparse_coo:
+            found.append(range_of(g._values()))
+    starts, sizes = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    return bool(overlapping(starts[None], sizes[None], np.ones(1, dtype=bool)))
+
+
+def overlapping(addresses: NDArray[np.int64], lengths: NDArray[np.int64], written: NDArray[np.bool_]) -> set[int]:
+    """Which tensors share memory that a step writes, with another tensor or within themselves.
+
+    `addresses` and `lengths` in bytes [columns, tensors]; `written` [columns].
+    """
+    tensors = addresses.shape[1]
+    order, cluster = _clusters(addresses.reshape(-1), lengths.reshape(-1))
+    several = np.bincount(cluster) > 1
+    if not several.any():
+        return set()
+    write = np.bincount(cluster, weights=np.repeat(written, tensors)[order]) > 0
+    return set((order % tensors)[(several & write)[cluster]].tolist())
+
+
+def meeting(
+    starts: NDArray[np.int64], sizes: NDArray[np.int64], written: NDArray[np.bool_], owner: NDArray[np.int64]
+) -> bool:
+    """Whether memory that one owner writes is another's too; all [ranges], in bytes."""
+    order, cluster = _clusters(starts, sizes)
+    if not len(order):
+        return False
+    begins = np.flatnonzero(np.concatenate([[True], cluster[1:] != cluster[:-1]]))
+    own, write = owner[order], np.bincount(cluster, weights=written[order]) > 0
+    return bool(((np.minimum.reduceat(own, begins) != np.maximum.reduceat(own, begins)) & write).any())
+
+
+def _clusters(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The ranges that are not empty, in their order in memory, and which of them lie in one another, by number."""
+    there = np.flatnonzero(sizes)
+    order = there[np.argsort(starts[there], kind="stable")]
+    begin, end = starts[order], (starts + sizes)[order]
+    reached = np.maximum.accumulate(end)
+    apart = np.concatenate([[True], begin[1:] >= reached[:-1]])[: len(order)]
+    return order, np.cumsum(apart) - 1

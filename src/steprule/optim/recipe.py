@@ -1,0 +1,202 @@
+"""What a step of some groups computes, and which of their parameters a kernel may step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steprule.compiler import eager
+from steprule.compiler.variant import variant
+from steprule.optim import one_by_one
+from steprule.optim.backends import target_for
+from steprule.optim.memory import Ranges, overlapping, ranges_of, share_memory
+from steprule.optim.settings import Settings, Stepped, beyond_torch
+from steprule.optim.signature import PLAIN, is_dense, is_number, is_plain, is_within, placed_alike, shard, span_of
+from steprule.optim.states import as_numbers, begin, check_whole, lay_as
+from steprule.rules.parts import clip_by_norm, has
+
+States = Mapping[Tensor, Any]
+"""An optimizer's `state`."""
+
+
+@dataclass
+class Begun:
+    """The states of one parameter that kernels step, all there."""
+
+    slots: list[Tensor]
+    numbers: list[Tensor]
+    absent: frozenset[str]
+    """The slots that the rule fills at this step."""
+    pending: list[tuple[dict[str, Any], str, Tensor]]
+    """Which of them become states when it has: the state, the slot's name, its tensor."""
+
+
+@dataclass
+class Parted:
+    """The parameters of some groups, by what steps them. Each is a place among the members, or belongs to one."""
+
+    places: list[int] = field(default_factory=list)
+    """Those that kernels step."""
+    targets: list[str] = field(default_factory=list)
+    """The target of each of those."""
+    others: list[int] = field(default_factory=list)
+    """Those with a gradient that no kernel may touch, or that share memory with another."""
+    together: set[int] = field(default_factory=set)
+    """Those that share memory which the step writes."""
+    resting: list[int] = field(default_factory=list)
+    """Plain ones without a gradient."""
+    strange: list[int] = field(default_factory=list)
+    """Those without a gradient whose type only Python can ask."""
+
+
+class Recipe:
+    """What groups that differ in numbers only have in common: the variant of the rule, its program, its slots. It holds no tensor."""
+
+    def __init__(self, optimizer: Stepped, where: tuple[int, ...], settings: Settings) -> None:
+        self.rule, self.backend, self.counts_steps = optimizer.rule, optimizer.backend, optimizer.counts_steps
+        self.switches, self.zeroes, self.special = settings.switches, settings.zeroes, settings.special
+        self.clips = has(self.rule, clip_by_norm) and bool(settings.hypers["clip_norm"])
+        self.variant = variant(self.rule, self.switches)
+        self.used = self.variant.slots
+        self.torchs = one_by_one.torchs_class(type(optimizer))
+        self.beyond = beyond_torch(optimizer, optimizer.param_groups[where[0]])
+        may_use_torch = self.backend != "eager" or self.special
+        self.by_torch = may_use_torch and self.torchs is not None and not self.beyond
+        # A gradient that another plan reads too is zeroed when all have read it.
+        self.zeroes_late = self.zeroes and shares_gradients(optimizer, where)
+        self.program = self.variant.program(zero_grad=self.zeroes and not self.zeroes_late)
+        self.writes_g = "g" in self.program.stores
+        self.slots = [s for s in self.rule.slots if not s.per_tensor and s.name in self.program.columns]
+        self.starts = ["step"] if self.counts_steps else []
+        self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in self.used]
+        self.names = (*(s.name for s in self.slots), *self.starts)
+        """The keys of a state that a kernel's step reads."""
+        known = [n for n in self.starts if n not in self.program.numbers and (n != "step" or self.rule.takes_t)]
+        self.needed = {n: "t" if n == "step" else n for n in known}
+        """What the scalars depend on, of each tensor: the states' names, and the names in the rule."""
+
+    def begin(self, p: Tensor, state: dict[str, Any], hypers: Mapping[str, Any]) -> Begun:
+        """The states of a parameter; those that are missing begin."""
+        numbers = {s.name: s for s in self.rule.slots if s.per_tensor}
+        starts = {n: 0.0 if n == "step" else eager.start_number(numbers[n], hypers) for n in self.starts}
+        as_numbers(state, starts, p, as_torch=self.torchs is not None)
+        absent = frozenset(s.name for s in self.slots if s.absent_at_first and state.get(s.name) is None)
+        found = Begun([], [state[name] for name in self.starts], absent, [])
+        for slot in self.slots:
+            held = state.get(slot.name)
+            if held is None:
+                held = begin(slot, p, hypers, absent=slot.name in absent)
+                if slot.name not in absent:
+                    state[slot.name] = held
+                elif self.variant.graph(absent).outputs[slot.name] is not None:
+                    found.pending.append((state, slot.name, held))
+            found.slots.append(held)
+        return found
+
+    # Which parameters a kernel steps.
+
+    def part(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Parted:
+        """The members by what steps them."""
+        found, targets = Parted(), dict[int, str]()
+        for m, (p, g) in enumerate(zip(members, grads, strict=True)):
+            if g is None:
+                (found.resting if type(p) in PLAIN else found.strange).append(m)
+            elif (target := self.target_of(states, p, g)) is not None:
+                targets[m] = target
+            else:
+                found.others.append(m)
+        stepped = [*targets, *found.others]
+        shared = self._sharing(states, [members[m] for m in stepped], [grads[m] for m in stepped])
+        found.together = {stepped[k] for k in shared}
+        found.places = [m for m in targets if m not in found.together]
+        found.targets = [targets[m] for m in found.places]
+        found.others = sorted({*found.others, *found.together})
+        return found
+
+    def target_of(self, states: States, p: Tensor, g: Tensor) -> str | None:
+        """The target whose kernel may step this parameter, or None."""
+        if self.special:
+            return None
+        target = target_for(self.backend, p.device.type)
+        reduces = self.variant.reduces or bool(self.program.given)
+        if target is None or (reduces and shard(p) is not p) or not placed_alike(g, p):
+            return None
+        whole, p, g = p, shard(p), shard(g)
+        if not (is_plain(p) and is_plain(g, read=not self.zeroes) and is_dense(p)):
+            return None
+        if g.shape != p.shape or g.device != p.device:
+            return None
+        state = states.get(whole) if self.names else None
+        begins = [s for s in self.slots if s.absent_at_first and not (state and state.get(s.name) is not None)]
+        if begins and g.dtype != p.dtype and self.by_torch:
+            return None  # the state that begins now has the gradient's dtype in torch
+        if not state:
+            return target
+        check_whole(state, [*self.starts, *(s.name for s in self.rule.slots)], self._always())
+        fits = all(self._fits(state.get(slot.name), p, whole) for slot in self.slots)
+        return target if fits and all(map(is_number, self._numbers(state))) else None
+
+    def _fits(self, held: Any, p: Tensor, whole: Tensor) -> bool:
+        """Whether a kernel may step this state of a parameter, of which `p` is the part in this process."""
+        if held is None:
+            return True
+        if not isinstance(held, Tensor) or not placed_alike(held, whole):
+            return False
+        held = shard(held)
+        return is_plain(held) and held.shape == p.shape and held.device == p.device and lay_as(held, p)
+
+    def _numbers(self, state: Mapping[str, Any]) -> list[Any]:
+        """The states of one number that a kernel's step takes as they are: a plain number becomes a tensor first, None does not."""
+        return [state[n] for n in self.starts if n in state and (state[n] is None or isinstance(state[n], Tensor))]
+
+    def _always(self) -> list[str]:
+        """The keys that torch's class wants in a state that has begun; a rule of one's own begins what is missing."""
+        if self.torchs is None:
+            return []
+        off = tuple((n, False if isinstance(v, bool) else v) for n, v in self.switches)
+        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in variant(self.rule, off).slots]
+        return [*(["step"] if self.counts_steps else []), *slots]
+
+    def _sharing(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> set[int]:
+        """Which of these parameters share memory that the step writes; one that is listed twice does."""
+        if not params:
+            return set()
+        ranges = self.ranges(states, params, grads)
+        written = np.array([c != 1 or self.zeroes for c in range(ranges.shape[1])])
+        found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
+        # One that is listed twice may have no memory, nor states yet.
+        own = [id(p) for p in params]
+        twice = {k for k, i in enumerate(own) if own.count(i) > 1} if len(set(own)) < len(own) else set()
+        return found | twice
+
+    def ranges(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Ranges:
+        """Addresses and bytes [tensors, columns, 2]: of p, g, the slots and the states of one number."""
+        return ranges_of(params, grads, states, self.names)
+
+    def refuse(self, name: str, states: States, params: Sequence[Tensor]) -> None:
+        """Raise for what only torch's own step could do, where it cannot; and for memory that is not there."""
+        for p in params:
+            state = states.get(p)
+            held = state.values() if isinstance(state, Mapping) else ()
+            for t in (p, p.grad, *held):
+                if type(t) in PLAIN and t.layout is torch.strided and not is_within(t):
+                    raise RuntimeError(
+                        f"{name}: a tensor of {span_of(t) * t.element_size()} bytes in a storage of "
+                        f"{t.untyped_storage().nbytes()}: its memory was given away"
+                    )
+        sparse = any(p.grad is not None and p.grad.layout is not torch.strided for p in params)
+        if (sparse or self.special) and not self.by_torch:
+            one_by_one.refuse_options(name, self.torchs, self.beyond)
+
+
+def shares_gradients(optimizer: Stepped, where: tuple[int, ...]) -> bool:
+    """Whether gradients of an optimizer with more groups than these lie in one another's memory, wherever those are."""
+    groups = optimizer.param_groups
+    if len(groups) == len(where):
+        return False
+    return share_memory(shard(grad) for group in groups for p in group["params"] if (grad := p.grad) is not None)
