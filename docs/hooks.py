@@ -35,7 +35,8 @@ from steprule.compiler.graph import trace as graph_of
 from steprule.paths import best_rate, trace
 from steprule.play import luck, network
 from steprule.reports import paths as pictures
-from steprule.reports.document import font, mathml
+from steprule.reports.document import font
+from steprule.reports.mathml import mathml
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces

@@ -26,7 +26,7 @@ from steprule.compiler.graph import Node
 from steprule.compiler.variant import Variant, variant_of
 from steprule.lanes import rule as lanes
 from steprule.lanes.tensors import TensorStepper
-from steprule.reports import document
+from steprule.reports.mathml import mathml
 from steprule.rules.rule import Rule
 
 EPS = {"float64": 2.3e-16, "float32": 1.2e-7, "bfloat16": 1.2e-7}
@@ -415,11 +415,12 @@ def in_latex(case: Case) -> str:
         graph = case.variant.graph(absent)
         try:
             lines = formula.latex(graph)
-            shown = [document.mathml(line) for line in lines]
+            for line in lines:
+                ElementTree.fromstring(mathml(line))
         except Exception as error:  # noqa: BLE001
             return f"{type(error).__name__}: {error}"[:300]
         changed = [n for n, v in graph.outputs.items() if v is not None and v is not graph.inputs.get(n)]
-        if len(lines) < len(changed) or not all(math.startswith("<math") for math in shown):
+        if len(lines) < len(changed):
             return f"{len(lines)} lines for {len(changed)} results"
     return ""
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from steprule.races.as_given import TUTORIAL, Comparison, Entry, compare, in_words, summarise
-from steprule.reports.html import mathml, page, write_report
+from steprule.reports.html import page, write_report
+from steprule.reports.mathml import mathml
 from steprule.training import train
 
 

@@ -16,7 +16,7 @@ from thinning import thinned
 from torch import nn
 
 import steprule
-from steprule.compiler import cache
+from steprule.compiler.folder import folder
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.lanes import train as engine
@@ -31,7 +31,7 @@ def folder_with(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Path:
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return cache.folder()
+    return folder()
 
 
 @POSIX

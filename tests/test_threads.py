@@ -274,13 +274,14 @@ def test_a_fork_while_another_thread_takes_a_kernels_lock_file(tmp_path: Path) -
     """The fork waits for the thread, which must not wait for the fork: filelock's own locks do."""
     code = """
 from steprule.compiler import cache
+from steprule.compiler.folder import folder
 import filelock
 held = threading.Event()
 def work():
     with cache._LOADING:
         held.set()
         time.sleep(0.5)  # by then the fork waits
-        with cache._one_process_at_a_time(cache.folder() / "kernel.py", "@njit(SIGNATURE)"):
+        with cache._one_process_at_a_time(folder() / "kernel.py", "@njit(SIGNATURE)"):
             pass
 thread = threading.Thread(target=work, daemon=True)
 thread.start()

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from steprule import rules
+from steprule import extras, rules
 from steprule.compiler import threads as _threads  # before anything forks  # noqa: F401
 from steprule.rules.rule import Rule, rule
 
@@ -77,9 +77,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'steprule' has no attribute {name!r}")
-    if not _LATER[name]:
-        return import_module(f"steprule.{name}")
-    return getattr(import_module(f"steprule.{_LATER[name]}"), name)
+    with extras.needed():
+        module = import_module(f"steprule.{_LATER[name] or name}")
+    return getattr(module, name) if _LATER[name] else module
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from steprule import extras
+from steprule.errors import MissingPackageError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,13 +29,18 @@ class Shown:
     def plot(self) -> Figure:
         """Its picture as a matplotlib figure: `run.plot().savefig("run.png")`.
 
-        Raises `InputError` where there is nothing to draw, as in one shard of a race.
+        Raises `InputError` where there is nothing to draw, as in one shard of a race, `MissingPackageError` without matplotlib.
         """
         # By name: imports run one way, and what draws stands above what is drawn.
-        return cast("Figure", import_module("steprule.reports.notebook").drawn(self))
+        with extras.needed():
+            drawer = import_module("steprule.reports.notebook")
+        return cast("Figure", drawer.drawn(self))
 
-    def _repr_html_(self) -> str:
-        return str(import_module("steprule.reports.notebook").html(self))
+    def _repr_html_(self) -> str | None:
+        try:
+            return str(import_module("steprule.reports.notebook").html(self))
+        except MissingPackageError:
+            return None  # then a cell shows its words
 
 
 def duration(seconds: float) -> str:

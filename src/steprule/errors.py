@@ -49,6 +49,10 @@ class OutputError(StepruleError, OSError):
     """A file or folder that cannot be written."""
 
 
+class MissingPackageError(StepruleError, ImportError):
+    """A package that is not installed; the hint is the command that installs it."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = "", hint: str = "") -> UnknownNameError:
     """The error for `name`, which is no `kind`; suggests the nearest of `known`, or else says `hint`."""
     names = list(known)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from steprule.atomic import write_aside
 from steprule.checking.marking import PARTS, PASSES, Mark, Sheet
-from steprule.reports.document import document, mathml, section
+from steprule.reports.document import document, section
+from steprule.reports.mathml import mathml
 
 HEADS = ("file", "verdict", "slip, or reason", "parts at", "its number", "the reference's")
 TEXT = (1, 2, 3)  # columns of words, set to the left

@@ -35,6 +35,7 @@ INTERRUPTED = 130
 def _run(args: Sequence[str] | None) -> int:
     from typer.exceptions import Abort, TyperException
 
+    from steprule import extras
     from steprule.cli.app import app
     from steprule.errors import StepruleError
 
@@ -45,6 +46,11 @@ def _run(args: Sequence[str] | None) -> int:
         return _fail(f"{error.format_message().rstrip('.')}. {_way_out(error)}")
     except StepruleError as error:
         return _fail(str(error))
+    except ModuleNotFoundError as error:
+        found = extras.told(error)
+        if found is error:
+            raise
+        return _fail(str(found))
     except (BrokenPipeError, SystemExit) as error:
         if not _was(error, BrokenPipeError):  # rich and typer make an exit of it
             raise

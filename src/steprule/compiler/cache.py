@@ -1,22 +1,18 @@
 """Generated source as real files: written aside and renamed, one kernel a file, named by what it depends on.
 
-A debugger steps into them, and Numba and Triton keep their own caches beside them. The folder is `STEPRULE_CACHE`, or the
-user's cache folder. Where it cannot be written, a folder of this process serves, with one warning.
+A debugger steps into them, and Numba and Triton keep their own caches beside them.
 """
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import importlib.machinery
 import importlib.util
 import os
-import shutil
 import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -25,6 +21,8 @@ from pathlib import Path
 from types import ModuleType
 
 from filelock import FileLock, Timeout
+
+from steprule.compiler.folder import folder, own_folder
 
 NUMBA = ("numba", "llvmlite", "numpy")
 """What compiles a source for Numba."""
@@ -76,7 +74,7 @@ def _loaded(name: str, source: str) -> ModuleType:
         with _one_process_at_a_time(path, source):
             return _import(name, path)
     except OSError as error:
-        own = _own_folder(f"{folder()}: {error.strerror or error}")
+        own = own_folder(f"{folder()}: {error.strerror or error}")
         return _import(name, _write(own / f"{name}.py", source))
     except Exception:  # noqa: BLE001  (whatever a damaged cache raises: one fresh try tells it from a real fault)
         _forget(path)
@@ -161,36 +159,7 @@ def _import(name: str, path: Path) -> ModuleType:
     return module
 
 
-def folder() -> Path:
-    """Where kernels are kept: `STEPRULE_CACHE`, or the user's cache folder; a folder of this process for a user without a home.
-
-    A variable that is empty counts as not set.
-    """
-    if own := os.environ.get("STEPRULE_CACHE"):
-        return Path(os.path.expanduser(own))
-    variable, inside = ("LOCALAPPDATA", "") if sys.platform == "win32" else ("XDG_CACHE_HOME", ".cache")
-    if base := os.environ.get(variable):
-        return Path(base) / "steprule" / "kernels"
-    try:
-        if os.environ.get("HOME") == "" and sys.platform != "win32":  # which pathlib takes for the root
-            raise RuntimeError
-        return Path.home() / inside / "steprule" / "kernels"
-    except (RuntimeError, KeyError):  # no HOME, and a user that the system does not know, as in a container
-        return _own_folder("a home folder, which this user has not")
-
-
 def _forget(path: Path) -> None:
     """Remove a kernel's file and what a compiler has cached beside it."""
     for stale in (path, *(path.parent / "__pycache__").glob(f"{path.stem}*")):
         stale.unlink(missing_ok=True)
-
-
-@cache
-def _own_folder(reason: str) -> Path:
-    message = (
-        f"steprule cannot keep its kernels in {reason}; they are compiled anew in each process. Set STEPRULE_CACHE."
-    )
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
-    own = Path(tempfile.mkdtemp(prefix="steprule-"))
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own

@@ -11,6 +11,7 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
+from steprule import extras
 from steprule.identity.whose import own_module
 
 _REGISTERING = RLock()
@@ -23,9 +24,9 @@ def dumps(thing: object, reduce: Callable[[Any], Any] = lambda part: NotImplemen
     `reduce` gives of a part what its `__reduce__` would, or NotImplemented where that is right.
     Raises what cloudpickle raises for what no process can send, such as a lock.
     """
-    import cloudpickle
+    cloudpickle = _cloudpickle()
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined]
         def reducer_override(self, part: Any) -> Any:
             found = reduce(part)
             return super().reducer_override(part) if found is NotImplemented else found
@@ -38,7 +39,7 @@ def dumps(thing: object, reduce: Callable[[Any], Any] = lambda part: NotImplemen
 
 def loads(told: bytes) -> Any:
     """What `dumps` made bytes of. Folders of the user's files become importable, for imports that a function makes when called."""
-    import cloudpickle
+    cloudpickle = _cloudpickle()
 
     folders, thing = cloudpickle.loads(told)
     sys.path.extend(f for f in folders if f not in sys.path and Path(f).is_dir())
@@ -47,7 +48,7 @@ def loads(told: bytes) -> Any:
 
 @contextmanager
 def _by_value() -> Iterator[None]:
-    import cloudpickle
+    cloudpickle = _cloudpickle()
 
     with _REGISTERING:
         known = set(cloudpickle.list_registry_pickle_by_value())
@@ -60,6 +61,13 @@ def _by_value() -> Iterator[None]:
         finally:
             for module in mine:
                 cloudpickle.unregister_pickle_by_value(module)
+
+
+def _cloudpickle() -> Any:
+    """The package, which only what goes to another process needs. Raises `MissingPackageError`."""
+    with extras.needed():
+        import cloudpickle
+    return cloudpickle
 
 
 def _folders() -> list[str]:

@@ -21,7 +21,7 @@ from steprule.hyper import Hyper
 from steprule.paths import LR_GRID, best_rate
 from steprule.play.stories import STORIES
 from steprule.play.words import CHINESE
-from steprule.reports.document import mathml
+from steprule.reports.mathml import mathml
 from steprule.reports.style import style_of, title_of
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule

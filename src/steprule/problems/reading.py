@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
+from steprule import extras
 from steprule.errors import DataError
 from steprule.problems.table import Lines
+
+with extras.needed():
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
 
 DELIMITERS = (",", ";", "\t", "|")
 NUMBERS = re.compile(r"\s*[-+]?(\d+([.,]\d+)*|[.,]\d+)([eE][-+]?\d+)?\s*%?")

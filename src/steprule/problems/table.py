@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from steprule import extras
 from steprule.errors import InputError, InputTypeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Array = NDArray[Any]
 Row = Callable[[int], str]
@@ -28,18 +32,32 @@ class Lines:
 
 def is_column(data: Any) -> bool:
     """Whether it is one column, as pandas' Series is."""
-    return isinstance(data, pa.ChunkedArray | pa.Array) or (hasattr(data, "to_frame") and not hasattr(data, "columns"))
+    return _is_arrows(data, "ChunkedArray", "Array") or (hasattr(data, "to_frame") and not hasattr(data, "columns"))
 
 
 def is_table(data: Any) -> bool:
     """Whether it has named columns, or is one."""
-    if isinstance(data, Lines | pa.Table | pa.RecordBatch) or is_column(data):
+    if isinstance(data, Lines) or _is_arrows(data, "Table", "RecordBatch") or is_column(data):
         return True
     return hasattr(data, "columns") and (hasattr(data, "iloc") or hasattr(data, "to_arrow"))
 
 
+def _is_arrows(data: Any, *kinds: str) -> bool:
+    """Whether it is one of pyarrow's; nobody has one where pyarrow was not imported."""
+    arrow = sys.modules.get("pyarrow")
+    return arrow is not None and isinstance(data, tuple(getattr(arrow, kind) for kind in kinds))
+
+
+def _arrow() -> Any:
+    """pyarrow, which only tables need. Raises `MissingPackageError`."""
+    with extras.needed():
+        import pyarrow
+    return pyarrow
+
+
 def table_of(data: Any, where: str) -> pa.Table:
     """A table as pyarrow's. Raises `InputError` for a name twice, `InputTypeError` for a column of mixed kinds."""
+    pa = _arrow()
     if isinstance(data, Lines):
         data = data.table
     elif isinstance(data, pa.ChunkedArray | pa.Array):
@@ -63,6 +81,7 @@ def table_of(data: Any, where: str) -> pa.Table:
 
 def column_of(values: Any, where: str) -> pa.ChunkedArray:
     """A pandas column, or a list of whatever Python has, as pyarrow's. Raises `InputTypeError` for mixed kinds."""
+    pa = _arrow()
     try:
         found = pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
@@ -81,6 +100,7 @@ def column_of(values: Any, where: str) -> pa.ChunkedArray:
 
 def values_of(column: pa.ChunkedArray, where: str, row: Row) -> Array:
     """A column's values: floats, whole numbers, truth values or text. Raises `InputError` where one is missing or not finite."""
+    pa = _arrow()
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type

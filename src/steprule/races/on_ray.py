@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from steprule import extras
 from steprule.errors import InputError
 from steprule.races.protocol import Block
 from steprule.races.work import Package, train_block, unpacked
@@ -28,13 +29,10 @@ RETRIES = 5
 def cluster(package: bytes, address: str | None) -> Iterator[tuple[Callable[[Block], Future[Any]], int]]:
     """What takes blocks on the cluster at `address`, or on one that is started here, and how many to hand out at once.
 
-    Raises `InputError` where ray is not installed or no cluster answers.
+    Raises `MissingPackageError` where ray is not installed, `InputError` where no cluster answers.
     """
-    try:
+    with extras.needed():
         import ray
-    except ImportError as error:
-        hint = "pip install 'steprule[ray]'"
-        raise InputError("engine ray", expected="ray installed", got=str(error), hint=hint) from error
     ours = not ray.is_initialized()
     if ours:
         try:

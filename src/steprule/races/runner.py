@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from steprule import extras
 from steprule.counts import whole
 from steprule.errors import InputError, StepruleError, unknown_name
 from steprule.hyper import Search
@@ -185,7 +186,8 @@ def engine_of(
         package = work.package_of(spec, store)
         yield lambda block: _finished(work.train_block(package, block)), 1
         return
-    import loky
+    with extras.needed():
+        import loky
 
     executor: Executor | None = None
     try:

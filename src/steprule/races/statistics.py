@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.special import gammaln
+
+from steprule import extras
+
+with extras.needed():
+    from scipy import stats
+    from scipy.special import gammaln
 
 Array = NDArray[Any]
 LEAST = 1e-6

@@ -11,15 +11,18 @@ from typing import Any
 
 import filelock
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from steprule import extras
 from steprule.atomic import write_aside
 from steprule.errors import DataError, InputError, OutputError
 from steprule.races.difference import ELSEWHERE, refuse_another, warn_of_unknown
 from steprule.races.partial import Partial
 from steprule.races.protocol import Block, Chain, Phase
+
+with extras.needed():
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 Array = NDArray[Any]
 SPEC, BLOCKS, TABLE, LOCK = "race.json", "blocks", "results.parquet", ".lock"

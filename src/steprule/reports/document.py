@@ -8,10 +8,9 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-import latex2mathml.converter
-
 from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
+from steprule.reports.mathml import mathml
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
@@ -34,11 +33,6 @@ def font_face() -> str:
     """The same as a rule of a style sheet, with the font in it; `math{font-family:"Rule Math",math}` uses it."""
     data = base64.b64encode(font()).decode()
     return f'@font-face{{font-family:"Rule Math";src:url(data:font/woff2;base64,{data}) format("woff2")}}'
-
-
-def mathml(latex: str) -> str:
-    """A formula as browsers draw it."""
-    return str(latex2mathml.converter.convert(latex)).replace("<math ", '<math displaystyle="true" ', 1)
 
 
 def section(title: str, body: str, caption: str = "") -> str:

@@ -21,7 +21,8 @@ from steprule.paths import Trace
 from steprule.problems.credits import credits_of
 from steprule.races.as_given import TUTORIAL, Comparison, in_words
 from steprule.reports import charts
-from steprule.reports.document import document, facts, formulas, mathml, section, spans
+from steprule.reports.document import document, facts, formulas, section, spans
+from steprule.reports.mathml import mathml
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces

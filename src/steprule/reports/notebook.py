@@ -14,11 +14,9 @@ from functools import singledispatch
 from html import escape
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from steprule import extras
 from steprule.compiler import anatomy, formula
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError, StepruleError
@@ -38,6 +36,11 @@ from steprule.surfaces import catalogue as surfaces
 from steprule.sweeps import Sweep
 from steprule.training import Run
 from steprule.tutorial.rules import with_numbers
+
+with extras.needed():
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 NARROW = 3.6
 """Inches of a picture of one panel in small type: as wide as a phone its type can be read."""

@@ -12,14 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from steprule import rules
+from steprule import extras, rules
 from steprule.errors import InputError
 from steprule.paths import Trace
 from steprule.reports.paths import HIGHEST, above_minimum, grid, view, within
@@ -28,6 +24,12 @@ from steprule.reports.style import STYLES, Style, style_of
 from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Surface
+
+with extras.needed():
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 WIDTH = 5.0
 """Inches: 360 of the picture's points, about a phone's width, so that its text has there the size that it has here."""

@@ -10,10 +10,12 @@ import io
 import re
 import warnings
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
+from steprule import extras
 from steprule.reports.race_charts import LOOK
+
+with extras.needed():
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
 DARK = {
     "#0072b2": "#56b4e9",

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from steprule import extras
 from steprule.atomic import write_aside
 from steprule.errors import InputError
 from steprule.hyper import said
@@ -21,6 +18,12 @@ from steprule.reports.race_charts import LOOK
 from steprule.reports.style import style_of
 from steprule.sweeps import Sweep
 from steprule.training import Run
+
+with extras.needed():
+    import matplotlib as mpl
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 PICTURES = (".png", ".svg")
 WIDE = 30.0

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from steprule import extras
 from steprule.atomic import write_aside
 from steprule.counts import whole
 from steprule.errors import InputError
@@ -27,7 +26,8 @@ def sobol(ranges: Mapping[str, Search], count: int, seed: int = 0) -> dict[str, 
     count = whole("points", count, 1)
     if not ranges:
         return {}
-    from scipy.stats import qmc  # half a second, which a sweep over a grid need not wait for
+    with extras.needed():
+        from scipy.stats import qmc  # half a second, which a sweep over a grid need not wait for
 
     shares = qmc.Sobol(len(ranges), rng=seed).random_base2(int(np.ceil(np.log2(count))))[:count]
     return {n: np.array([s.at(share) for share in shares[:, k]]) for k, (n, s) in enumerate(ranges.items())}
@@ -44,10 +44,15 @@ def save(sweep: Sweep, path: Path) -> None:
         if path.suffix == ".json":
             aside.write_text(json.dumps(sweep.to_dict(), indent=1, allow_nan=False) + "\n")
         else:
-            pq.write_table(_table(sweep), aside)
+            _write_parquet(sweep, aside)
 
 
-def _table(sweep: Sweep) -> pa.Table:
+def _write_parquet(sweep: Sweep, path: Path) -> None:
+    """A row per lane, with what it is of in the file's metadata."""
+    with extras.needed():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
     points, seeds = sweep.train.shape
     columns: dict[str, Any] = {n: np.repeat(v, seeds) for n, v in sweep.hypers.items()}
     columns["seed"] = np.tile(sweep.seeds, points)
@@ -59,4 +64,4 @@ def _table(sweep: Sweep) -> pa.Table:
         columns[name] = np.repeat(np.broadcast_to(getattr(sweep, name), (points,)), seeds)
     what = {"optimizer": sweep.optimizer, "problem": sweep.problem, "engine": sweep.engine}
     plan = {"versions": dict(sweep.versions)}
-    return pa.table(columns, metadata={"steprule.sweep": json.dumps({**what, **plan})})
+    pq.write_table(pa.table(columns, metadata={"steprule.sweep": json.dumps({**what, **plan})}), path)

@@ -46,12 +46,12 @@ def play(
     """
     from steprule import play as playground
     from steprule.cli import output
-    from steprule.compiler import cache
+    from steprule.compiler.folder import folder
     from steprule.errors import InputError
     from steprule.play import pages, stories
 
     other = pages.writer_of(page, {"rule": rule, "story": story, "embed": embed})
-    where = out or cache.folder() / ("play.html" if other is None else f"{page}.html")
+    where = out or folder() / ("play.html" if other is None else f"{page}.html")
     if other is None:
         shown = [(spec, catalogue.resolve(spec)) for spec in rule or []]
         if shown and story:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from steprule import extras
 from steprule.atomic import write_aside
 from steprule.errors import DataError
 from steprule.races.difference import ELSEWHERE, refuse_another
 from steprule.training import Run
+
+with extras.needed():
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 Runs = dict[tuple[str, int], Run]
 """Finished runs by (label, seed)."""

@@ -1,0 +1,56 @@
+"""Which extra brings which package, and the one line that is said where a package is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from steprule.errors import MissingPackageError
+
+CORE = ("annotated_types", "filelock", "numba", "numpy", "rich", "sympy", "torch", "typer")
+"""What `pip install steprule` brings."""
+EXTRAS = {
+    "race": ("pyarrow", "scipy", "loky", "cloudpickle"),
+    "plot": ("matplotlib",),
+    "ray": ("ray",),
+    "gpu": ("triton",),
+}
+"""By extra what it is named for; pyproject.toml says what else each brings."""
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Around an import: a package of ours that is not installed becomes one line. Raises `MissingPackageError`.
+
+    >>> with needed():
+    ...     import steprule.rules
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise told(error) from error
+
+
+def told(error: ModuleNotFoundError) -> ImportError:
+    """The error as one of ours, where it is for a package that we know; any other stays as it is.
+
+    >>> print(told(ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow.csv")))
+    package pyarrow: expected it installed, got ModuleNotFoundError. pip install "steprule[race]"
+    """
+    package = (error.name or "").partition(".")[0]
+    command = how_to_get(package)
+    if not command:
+        return error
+    return MissingPackageError(f"package {package}", expected="it installed", got=type(error).__name__, hint=command)
+
+
+def how_to_get(package: str) -> str:
+    """The command that installs a package of ours; "" for any other.
+
+    >>> how_to_get("triton"), how_to_get("torch")
+    ('pip install "steprule[gpu]"', 'pip install torch')
+    """
+    for extra, packages in EXTRAS.items():
+        if package in packages:
+            return f'pip install "steprule[{extra}]"'
+    return f"pip install {package.replace('_', '-')}" if package in CORE else ""
