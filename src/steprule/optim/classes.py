@@ -24,56 +24,56 @@ from steprule.rules.rule import Rule
 class SGD(RuleOptimizer, torch.optim.SGD):
     """`torch.optim.SGD` by the rule `sgd`."""
 
-    rule = equipped(rules.sgd)
+    rule = equipped(rules.get("sgd"))
     counts_steps = False
 
 
 class Adagrad(RuleOptimizer, torch.optim.Adagrad):
     """`torch.optim.Adagrad` by the rule `adagrad`."""
 
-    rule = equipped(rules.adagrad)
+    rule = equipped(rules.get("adagrad"))
 
 
 class RMSprop(RuleOptimizer, torch.optim.RMSprop):
     """`torch.optim.RMSprop` by the rule `rmsprop`."""
 
-    rule = equipped(rules.rmsprop)
+    rule = equipped(rules.get("rmsprop"))
 
 
 class Adadelta(RuleOptimizer, torch.optim.Adadelta):
     """`torch.optim.Adadelta` by the rule `adadelta`."""
 
-    rule = equipped(rules.adadelta)
+    rule = equipped(rules.get("adadelta"))
 
 
 class Adam(RuleOptimizer, torch.optim.Adam):
     """`torch.optim.Adam` by the rule `adam`."""
 
-    rule = equipped(rules.adam)
+    rule = equipped(rules.get("adam"))
 
 
 class AdamW(RuleOptimizer, torch.optim.AdamW):
     """`torch.optim.AdamW` by the rule `adam` with decoupled weight decay."""
 
-    rule = equipped(rules.adamw)
+    rule = equipped(rules.get("adamw"))
 
 
 class Adamax(RuleOptimizer, torch.optim.Adamax):
     """`torch.optim.Adamax` by the rule `adamax`."""
 
-    rule = equipped(rules.adamax)
+    rule = equipped(rules.get("adamax"))
 
 
 class NAdam(RuleOptimizer, torch.optim.NAdam):
     """`torch.optim.NAdam` by the rule `nadam`."""
 
-    rule = equipped(rules.nadam)
+    rule = equipped(rules.get("nadam"))
 
 
 class RAdam(RuleOptimizer, torch.optim.RAdam):
     """`torch.optim.RAdam` by the rule `radam`."""
 
-    rule = equipped(rules.radam)
+    rule = equipped(rules.get("radam"))
 
 
 NAMES = ("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Lion")
