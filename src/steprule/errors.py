@@ -56,8 +56,8 @@ class MissingPackageError(StepruleError, ImportError):
 def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = "", hint: str = "") -> UnknownNameError:
     """The error for `name`, which is no `kind`; suggests the nearest of `known`, or else says `hint`."""
     names = list(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else hint
+    near = nearest(str(name), names)
+    hint = f"Did you mean {near!r}?" if near else hint
     listed = "one of " + ", ".join(names) if names else "none"
     return UnknownNameError(f"unknown {kind}{where}", expected=listed, got=repr(name), hint=hint)
 
@@ -67,6 +67,30 @@ def check_arguments(given: Iterable[str], known: type, where: str) -> None:
     for name in given:
         if name not in known.__annotations__:
             raise unknown_name("argument", name, known.__annotations__, where=f" of {where}")
+
+
+def nearest(typed: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that was probably meant; None where none is near. Large and small letters are the same.
+
+    >>> nearest("adma", ["adamax", "adam"])
+    'adam'
+    """
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(typed.lower(), names, n=5, cutoff=0.5)
+    return names[min(near, key=lambda name: _slips(typed.lower(), name))] if near else None
+
+
+def _slips(typed: str, meant: str) -> int:
+    """With how many slips one types one for the other: a letter too many, one missing, another, or two in the wrong order."""
+    rows = [list(range(len(meant) + 1))]
+    for i, letter in enumerate(typed, 1):
+        rows.append([i])
+        for j, wanted in enumerate(meant, 1):
+            ways = [rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (letter != wanted)]
+            if i > 1 and j > 1 and typed[i - 2 : i] == wanted + meant[j - 2]:
+                ways.append(rows[i - 2][j - 2] + 1)
+            rows[i].append(min(ways))
+    return rows[-1][-1]
 
 
 def _rebuild(cls: type[StepruleError], text: str, what: str, expected: str, got: str, hint: str) -> StepruleError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from steprule.cli.commands.sweep import sweep
 from steprule.cli.commands.trace import trace
 from steprule.cli.commands.train import train
 from steprule.cli.commands.which import which
-from steprule.errors import UnknownNameError
+from steprule.errors import UnknownNameError, nearest
 
 COMMANDS: dict[Callable[..., None], str] = {
     rules: "steprule rules",
@@ -73,8 +72,8 @@ def _no_command(typed: str, commands: list[str]) -> UnknownNameError:
     hint = "steprule --help explains them."
     if ".py" in typed:
         hint = f"Did you mean steprule show {typed}?"
-    elif near := difflib.get_close_matches(typed.lower(), [*commands, *catalogue.names()], n=1, cutoff=0.5):
-        hint = f"Did you mean steprule {'' if near[0] in commands else 'show '}{near[0]}?"
+    elif near := nearest(typed, [*commands, *catalogue.names()]):
+        hint = f"Did you mean steprule {'' if near in commands else 'show '}{near}?"
     return UnknownNameError("unknown command", expected=f"one of {', '.join(commands)}", got=repr(typed), hint=hint)
 
 

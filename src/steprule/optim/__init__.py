@@ -1,5 +1,7 @@
 """Drop-ins for torch.optim, made from rules: torch's classes, Lion, and a class from any rule.
 
+Every rule of the catalogue has a class: torch's nine by torch's names, the others by the rule's title, as `Lion` and `LAMB`.
+
 >>> import torch, steprule
 >>> model = torch.nn.Linear(3, 1)
 >>> optimizer = steprule.optim.RMSprop(model.parameters(), lr=0.01)
@@ -7,6 +9,9 @@
 True
 """
 
+from __future__ import annotations
+
+from steprule.errors import UnknownNameError
 from steprule.optim.classes import (
     NAMES,
     SGD,
@@ -15,24 +20,27 @@ from steprule.optim.classes import (
     Adam,
     Adamax,
     AdamW,
-    Lion,
     NAdam,
     RAdam,
     RMSprop,
+    class_of,
     from_rule,
 )
+from steprule.optim.optimizer import RuleOptimizer
 
-__all__ = [
-    "NAMES",
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Lion",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "from_rule",
-]
+__all__ = ["NAMES", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "from_rule"]
+# Of the catalogue's other rules a class is made at its first use.
+__all__ += [name for name in NAMES if name not in __all__]
+
+
+def __getattr__(name: str) -> type[RuleOptimizer]:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return class_of(name)
+    except UnknownNameError as error:
+        raise AttributeError(str(error)) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

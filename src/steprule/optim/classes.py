@@ -5,8 +5,9 @@ from __future__ import annotations
 import copyreg
 import inspect
 import pickle
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,59 +25,98 @@ from steprule.rules.rule import Rule
 class SGD(RuleOptimizer, torch.optim.SGD):
     """`torch.optim.SGD` by the rule `sgd`."""
 
-    rule = equipped(rules.sgd)
+    rule = equipped(rules.get("sgd"))
     counts_steps = False
 
 
 class Adagrad(RuleOptimizer, torch.optim.Adagrad):
     """`torch.optim.Adagrad` by the rule `adagrad`."""
 
-    rule = equipped(rules.adagrad)
+    rule = equipped(rules.get("adagrad"))
 
 
 class RMSprop(RuleOptimizer, torch.optim.RMSprop):
     """`torch.optim.RMSprop` by the rule `rmsprop`."""
 
-    rule = equipped(rules.rmsprop)
+    rule = equipped(rules.get("rmsprop"))
 
 
 class Adadelta(RuleOptimizer, torch.optim.Adadelta):
     """`torch.optim.Adadelta` by the rule `adadelta`."""
 
-    rule = equipped(rules.adadelta)
+    rule = equipped(rules.get("adadelta"))
 
 
 class Adam(RuleOptimizer, torch.optim.Adam):
     """`torch.optim.Adam` by the rule `adam`."""
 
-    rule = equipped(rules.adam)
+    rule = equipped(rules.get("adam"))
 
 
 class AdamW(RuleOptimizer, torch.optim.AdamW):
     """`torch.optim.AdamW` by the rule `adam` with decoupled weight decay."""
 
-    rule = equipped(rules.adamw)
+    rule = equipped(rules.get("adamw"))
 
 
 class Adamax(RuleOptimizer, torch.optim.Adamax):
     """`torch.optim.Adamax` by the rule `adamax`."""
 
-    rule = equipped(rules.adamax)
+    rule = equipped(rules.get("adamax"))
 
 
 class NAdam(RuleOptimizer, torch.optim.NAdam):
     """`torch.optim.NAdam` by the rule `nadam`."""
 
-    rule = equipped(rules.nadam)
+    rule = equipped(rules.get("nadam"))
 
 
 class RAdam(RuleOptimizer, torch.optim.RAdam):
     """`torch.optim.RAdam` by the rule `radam`."""
 
-    rule = equipped(rules.radam)
+    rule = equipped(rules.get("radam"))
 
 
-NAMES = ("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Lion")
+_AS_TORCH = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam)}
+"""The classes that torch has, by their rules."""
+
+
+def _class_names(rule: Rule) -> Iterator[str]:
+    """What the class of a catalogue's rule may be called: the rule's title without its spaces, as LAMB, or else its name."""
+    for text in (rule.title, rule.name):
+        name = "".join(word[:1].upper() + word[1:] for word in re.split(r"[\s_-]+", text))
+        if name.isascii() and name.isidentifier():
+            yield name
+    yield rule.name
+
+
+def _by_class() -> dict[str, Rule]:
+    torchs = {cls.__name__ for cls in _AS_TORCH.values()}
+    found: dict[str, Rule] = {}
+    for rule in rules.CATALOGUE.values():
+        if rule.name in _AS_TORCH:
+            found[_AS_TORCH[rule.name].__name__] = rule
+        else:
+            found[next(name for name in _class_names(rule) if name not in {*torchs, *found})] = rule
+    return found
+
+
+_RULES = _by_class()
+NAMES = tuple(_RULES)
+"""The classes of the catalogue's rules, in its order."""
+
+
+def class_of(name: str) -> type[RuleOptimizer]:
+    """The class of a catalogue's rule, made at its first use. Raises `UnknownNameError` with the nearest one."""
+    if name not in _RULES:
+        raise unknown_name("class", name, NAMES, where=" of steprule.optim")
+    return _AS_TORCH.get(_RULES[name].name) or from_rule(_RULES[name], name=name)
+
+
+def __getattr__(name: str) -> type[RuleOptimizer]:
+    if name.startswith("_") or name not in _RULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return class_of(name)  # where pickle looks for it
 
 
 _OF_TORCH = (
@@ -233,5 +273,3 @@ def _reference(rule: Rule) -> str:
 
 
 copyreg.pickle(_RuleClass, _reduced)
-
-Lion = from_rule("lion", name="Lion")

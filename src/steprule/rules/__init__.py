@@ -1,4 +1,6 @@
-"""What an optimizer is: the catalogue of rules, one family a file, in reading order, simplest first.
+"""What an optimizer is: the catalogue of rules, one family a file. A rule is found by being in this folder.
+
+The catalogue's order is that of the families, then of the papers: simplest first.
 
 >>> from steprule import rules
 >>> rules.names()[:3]
@@ -9,27 +11,24 @@ True
 
 from __future__ import annotations
 
+import warnings
 from types import MappingProxyType
 
-from steprule.rules.adadelta import adadelta
-from steprule.rules.adagrad import adagrad, adagrad_eps_inside
-from steprule.rules.adam import adam, adamw
-from steprule.rules.adamax import adamax
-from steprule.rules.lamb import lamb
-from steprule.rules.lars import lars
-from steprule.rules.lion import lion
+from steprule.errors import unknown_name
+from steprule.rules.catalogue import found_in
 from steprule.rules.load import catalogued, resolve_in
-from steprule.rules.nadam import nadam
-from steprule.rules.radam import radam
-from steprule.rules.rmsprop import rmsprop, rmsprop_eps_inside
 from steprule.rules.rule import Paper, Rule, rule
-from steprule.rules.sgd import sgd
 
-CATALOGUE = MappingProxyType(
-    {r.name: r for r in (
-        sgd, adagrad, adagrad_eps_inside, rmsprop, rmsprop_eps_inside, adadelta, adam, adamw, adamax, nadam, radam, lion, lars, lamb,
-    )}
-)  # fmt: skip
+_FOUND, _FAULTS = found_in(__name__, __path__)
+CATALOGUE = MappingProxyType(_FOUND)
+
+for _fault in _FAULTS.values():
+    warnings.warn(f"left out of the catalogue: {_fault}", RuntimeWarning, stacklevel=2)
+
+__all__ = ["CATALOGUE", "Paper", "Rule", "get", "names", "resolve", "rule"]
+# `steprule.rules.adam` is the rule, also where a file has that name.
+globals().update(CATALOGUE)
+__all__ += CATALOGUE
 
 
 def names() -> tuple[str, ...]:
@@ -38,16 +37,21 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Rule:
-    """The catalogue's rule of that name. Raises `UnknownNameError` with the nearest one."""
-    return catalogued(name, CATALOGUE)
+    """The catalogue's rule of that name. Raises `UnknownNameError` with the nearest one, `RuleError` where its file has a fault."""
+    return catalogued(name, CATALOGUE, _FAULTS)
 
 
 def resolve(spec: Rule | str) -> Rule:
     """A rule from any way to say one: a rule, a catalogue name, `file.py:name` or `package.module:name`."""
-    return resolve_in(spec, CATALOGUE)
+    return resolve_in(spec, CATALOGUE, _FAULTS)
 
 
-__all__ = [
-    "CATALOGUE", "Paper", "Rule", "adadelta", "adagrad", "adagrad_eps_inside", "adam", "adamax", "adamw", "get", "lamb", "lars", "lion",
-    "nadam", "names", "radam", "resolve", "rmsprop", "rmsprop_eps_inside", "rule", "sgd",
-]  # fmt: skip
+def __getattr__(name: str) -> Rule:
+    """What is not there. Its type says to type checkers that `steprule.rules.adam` is a Rule."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(str(_FAULTS.get(name) or unknown_name("rule", name, CATALOGUE)))
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -9,7 +9,7 @@ from steprule.rules.rule import Paper, rule
 ZEILER = Paper("Zeiler", 2012, "ADADELTA: An Adaptive Learning Rate Method", "https://arxiv.org/abs/1212.5701")
 
 
-@rule(paper=ZEILER)
+@rule(title="AdaDelta", family="adaptive", paper=ZEILER)
 def adadelta(
     p, g, square_avg: SecondMoment, acc_delta: Annotated[Any, Letter("u")],
     *, lr: Rate = 1.0, rho: Decay = 0.9, eps: Epsilon = 1e-6,

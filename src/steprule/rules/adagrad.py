@@ -15,7 +15,7 @@ DUCHI = Paper(
 Sum = Annotated[Any, StartsAt("initial_accumulator_value"), Letter("s")]
 
 
-@rule(paper=DUCHI)
+@rule(title="AdaGrad", family="adaptive", paper=DUCHI)
 def adagrad(
     p, g, sum: Sum,
     *, lr: Rate = 0.01, lr_decay: RateDecay = 0.0, initial_accumulator_value: Start = 0.0, eps: Epsilon = 1e-10, t,
@@ -26,7 +26,7 @@ def adagrad(
     return p - eta * g / (sqrt(sum) + eps), sum
 
 
-@rule(paper=DUCHI)
+@rule(title="AdaGrad, ε inside", family="adaptive", paper=DUCHI)
 def adagrad_eps_inside(p, g, sum: Annotated[Any, Letter("s")], *, lr: Rate = 0.01, eps: Epsilon = 1e-6):
     """AdaGrad, epsilon inside the root, as Dive into Deep Learning has it."""
     sum = sum + g**2

@@ -14,7 +14,7 @@ LOSHCHILOV = Paper(
 Amsgrad = Annotated[bool, Meaning("divide by the largest second moment so far")]
 
 
-@rule(paper=KINGMA)
+@rule(title="Adam", family="Adam", paper=KINGMA)
 def adam(
     p, g, exp_avg: FirstMoment, exp_avg_sq: SecondMoment, max_exp_avg_sq: Annotated[Any, Letter(r"v^{\max}")],
     *, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Epsilon = 1e-8, amsgrad: Amsgrad = False, t,
@@ -35,6 +35,7 @@ adamw = before(
     decay,
     adam,
     name="adamw",
+    title="AdamW",
     summary="Adam with decoupled weight decay: the parameter shrinks beside the step, not through the gradient.",
     paper=LOSHCHILOV,
     weight_decay=0.01,

@@ -8,7 +8,7 @@ from steprule.rules.adam import KINGMA
 from steprule.rules.rule import rule
 
 
-@rule(paper=KINGMA)
+@rule(title="AdaMax", family="Adam", paper=KINGMA)
 def adamax(
     p, g, exp_avg: FirstMoment, exp_inf: Annotated[Any, Letter("u")],
     *, lr: Rate = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Epsilon = 1e-8, t,

@@ -12,7 +12,7 @@ YOU_LAMB = Paper(
 )
 
 
-@rule(paper=YOU_LAMB)
+@rule(title="LAMB", family="layer-wise", paper=YOU_LAMB)
 def lamb(
     p, g, exp_avg: FirstMoment, exp_avg_sq: SecondMoment,
     *, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Epsilon = 1e-6, weight_decay: WeightDecay = 0.0, t,

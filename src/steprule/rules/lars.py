@@ -16,7 +16,7 @@ Trust = Annotated[
 ]
 
 
-@rule(paper=YOU_LARS)
+@rule(title="LARS", family="layer-wise", paper=YOU_LARS)
 def lars(
     p, g, momentum_buffer: MomentumBuffer,
     *, lr: Rate = 0.1, momentum: Momentum = 0.9, trust_coefficient: Trust = 1e-3, weight_decay: WeightDecay = 0.0,

@@ -13,8 +13,8 @@ CHEN = Paper(
 )
 
 
-@rule(paper=CHEN)
-def undecayed(p, g, exp_avg: FirstMoment, *, lr: Rate = 1e-4, beta1: Decay = 0.9, beta2: Decay = 0.99):
+@rule(family="sign", paper=CHEN)
+def _undecayed(p, g, exp_avg: FirstMoment, *, lr: Rate = 1e-4, beta1: Decay = 0.9, beta2: Decay = 0.99):
     """Lion without its weight decay."""
     c = lerp(exp_avg, g, 1 - beta1)
     exp_avg = lerp(exp_avg, g, 1 - beta2)
@@ -24,8 +24,9 @@ def undecayed(p, g, exp_avg: FirstMoment, *, lr: Rate = 1e-4, beta1: Decay = 0.9
 # Through the gradient, weight decay would be lost in the sign: each element would move by lr, however large it is.
 lion = before(
     decay,
-    undecayed,
+    _undecayed,
     name="lion",
+    title="Lion",
     summary="Lion; weight decay is decoupled, as the paper has it, unless decoupled_weight_decay=False.",
     fix_flags=False,
     decoupled_weight_decay=True,

@@ -18,16 +18,20 @@ from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
 from steprule.rules.rule import Rule
 
+NO_FAULTS: Mapping[str, RuleError] = {}
 
-def catalogued(name: str, catalogue: Mapping[str, Rule]) -> Rule:
-    """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters."""
+
+def catalogued(name: str, catalogue: Mapping[str, Rule], faults: Mapping[str, RuleError] = NO_FAULTS) -> Rule:
+    """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters. Raises the fault of a file that has that name."""
     key = name.lower().replace("-", "_")
     if key not in catalogue:
+        if key in faults:
+            raise faults[key]
         raise unknown_name("rule", name, catalogue, hint=f"Write --set {name}." if "=" in name else "")
     return catalogue[key]
 
 
-def resolve_in(spec: object, catalogue: Mapping[str, Rule]) -> Rule:
+def resolve_in(spec: object, catalogue: Mapping[str, Rule], faults: Mapping[str, RuleError] = NO_FAULTS) -> Rule:
     """A rule from a rule, a catalogue name, `file.py:name` or `package.module:name`."""
     if isinstance(spec, Rule):
         return spec
@@ -37,7 +41,7 @@ def resolve_in(spec: object, catalogue: Mapping[str, Rule]) -> Rule:
         if spec.startswith("torch.optim."):
             raise _a_class(spec, catalogue)
         if ":" not in spec:
-            return catalogued(spec, catalogue)
+            return catalogued(spec, catalogue, faults)
         found = load_object(spec, kind="rule")
         if isinstance(found, type):
             raise _a_class(spec, catalogue)
@@ -121,24 +125,25 @@ def _module_from_file(path: Path, kind: str) -> ModuleType:
     try:
         with neighbours.importable(path.resolve().parent):
             loader.exec_module(module)
-    except SyntaxError as error:
-        hint = (error.text or "").strip()
-        raise RuleError(
-            f"{path}:{error.lineno}: syntax error",
-            expected="Python",
-            got=error.msg,
-            hint=hint and f"The line is: {hint}",
-        ) from error
-    except RuleError:
-        raise
-    except SystemExit as error:
-        raise RuleError(f"{path}:{_line_in(path, error)}: it leaves by sys.exit") from error
-    except Exception as error:
-        hint = missing_import(error)
-        kind = "" if isinstance(error, StepruleError) else f"{type(error).__name__}: "  # ours say enough
-        what = f"{path}:{_line_in(path, error)}: {kind}{error}"
-        raise RuleError(what, hint=hint) from error
+    except (Exception, SystemExit) as error:
+        raise fault_in(path, error) from error
     return module
+
+
+def fault_in(path: Path, error: BaseException) -> RuleError:
+    """The fault of a file that could not be read, with the file's line."""
+    if isinstance(error, RuleError):
+        return error
+    if isinstance(error, SyntaxError):
+        file = path if (error.filename or "<").startswith("<") else error.filename  # or one that it imports
+        line = (error.text or "").strip()
+        hint = line and f"The line is: {line}"
+        return RuleError(f"{file}:{error.lineno}: syntax error", expected="Python", got=error.msg, hint=hint)
+    where = f"{path}:{_line_in(path, error)}"
+    if isinstance(error, SystemExit):
+        return RuleError(f"{where}: it leaves by sys.exit")
+    kind = "" if isinstance(error, StepruleError) else f"{type(error).__name__}: "  # ours say enough
+    return RuleError(f"{where}: {kind}{error}", hint=missing_import(error))
 
 
 def _line_in(path: Path, error: BaseException) -> int | str:

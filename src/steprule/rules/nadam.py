@@ -15,7 +15,7 @@ MuProduct = Annotated[float, OnePerTensor(start=1.0), Letter(r"\Pi")]
 MomentumDecay = Annotated[float, Ge(0), Meaning("how fast the momentum nears beta1", r"\psi"), Search(1e-4, 1e-1)]
 
 
-@rule(paper=DOZAT)
+@rule(title="NAdam", family="Adam", paper=DOZAT)
 def nadam(
     p, g, exp_avg: FirstMoment, exp_avg_sq: SecondMoment, mu_product: MuProduct,
     *, lr: Rate = 2e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Epsilon = 1e-8,

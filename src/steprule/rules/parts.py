@@ -89,6 +89,7 @@ def before(
     rule: Rule,
     *,
     name: str | None = None,
+    title: str = "",
     summary: str = "",
     paper: Paper | None = None,
     fix_flags: bool = True,
@@ -110,14 +111,14 @@ def before(
         p, g = part(p, g, **ours, **theirs, **fixed)
         return rule.function(p, g, *slots, **hypers)
 
-    return Rule(
+    return replace(
+        rule,
         name=name or rule.name,
-        function=function,
-        slots=rule.slots,
-        hypers=(*rule.hypers, *added),
-        takes_t=rule.takes_t,
+        title=title or ("" if name else rule.title),
         summary=summary or rule.summary,
         paper=paper or rule.paper,
+        function=function,
+        hypers=(*rule.hypers, *added),
         codes=(*rule.codes, part.__code__),
     )
 
@@ -137,14 +138,11 @@ def behind(part: Part, rule: Rule) -> Rule:
         new_p, *new = result if isinstance(result, tuple) else (result,)
         return (*(new_p, *new), *part(new_p, *held[count:], **ours)[1:])
 
-    return Rule(
-        name=rule.name,
+    return replace(
+        rule,
         function=function,
         slots=(*rule.slots, *slots),
         hypers=(*rule.hypers, *own.values()),
-        takes_t=rule.takes_t,
-        summary=rule.summary,
-        paper=rule.paper,
         codes=(*rule.codes, part.__code__),
     )
 

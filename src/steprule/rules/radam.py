@@ -12,7 +12,7 @@ LIU = Paper(
 )
 
 
-@rule(paper=LIU)
+@rule(title="RAdam", family="Adam", paper=LIU)
 def radam(
     p, g, exp_avg: FirstMoment, exp_avg_sq: SecondMoment,
     *, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: Epsilon = 1e-8, t,

@@ -16,7 +16,7 @@ TIELEMAN = Paper(
 Centered = Annotated[bool, Meaning("divide by the deviation from the mean gradient")]
 
 
-@rule(paper=TIELEMAN)
+@rule(title="RMSProp", family="adaptive", paper=TIELEMAN)
 def rmsprop(
     p, g, square_avg: SecondMoment, grad_avg: Annotated[Any, Letter("m")], momentum_buffer: Annotated[Any, Letter("b")],
     *, lr: Rate = 0.01, alpha: Decay = 0.99, eps: Epsilon = 1e-8, momentum: Momentum = 0.0, centered: Centered = False,
@@ -35,7 +35,7 @@ def rmsprop(
     return p - lr * update, square_avg, grad_avg, momentum_buffer
 
 
-@rule(paper=TIELEMAN)
+@rule(title="RMSProp, ε inside", family="adaptive", paper=TIELEMAN)
 def rmsprop_eps_inside(p, g, square_avg: SecondMoment, *, lr: Rate = 0.01, alpha: Decay = 0.9, eps: Epsilon = 1e-6):
     """RMSProp, epsilon inside the root, as Dive into Deep Learning has it."""
     square_avg = alpha * square_avg + (1 - alpha) * g * g

@@ -14,15 +14,18 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, get_type_hints, overload
+from typing import Any, overload
 
 from steprule.arithmetic import computing
-from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
-from steprule.hyper import Hyper, Slot, each_of, family_from, hyper_from, slot_from
+from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.hyper import Hyper, Slot
+from steprule.rules.contract import Signature
+
+FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise")
+"""The families of the catalogue, simplest first. A rule of no family stands behind them."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class Rule:
     takes_t: bool
     summary: str = ""
     paper: Paper | None = None
+    title: str = ""
+    """Its name as people write it; empty where that is `name`."""
+    family: str = ""
+    """One of `FAMILIES`: where the catalogue lists it."""
     codes: tuple[CodeType, ...] = field(default=(), repr=False)
     """The code of the author's functions: their local names name the quantities, their lines stand in errors."""
 
@@ -88,7 +95,7 @@ class Rule:
             return tuple(back(v, k in full, v is not None and k not in single) for k, v in enumerate(result))
 
     def __steprule_identity__(self) -> tuple[object, ...]:
-        """What decides its steps, for `steprule.identity`: not its name, summary and paper."""
+        """What decides its steps, for `steprule.identity`: not its name, and nothing that is said of it."""
         return self.function, self.slots, self.hypers, self.takes_t
 
     @property
@@ -156,126 +163,42 @@ class Rule:
 @overload
 def rule(function: Callable[..., Any], /) -> Rule: ...
 @overload
-def rule(*, name: str | None = None, paper: Paper | None = None) -> Callable[[Callable[..., Any]], Rule]: ...
 def rule(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, paper: Paper | None = None
+    *, name: str | None = None, title: str = "", family: str = "", paper: Paper | None = None
+) -> Callable[[Callable[..., Any]], Rule]: ...
+def rule(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    title: str = "",
+    family: str = "",
+    paper: Paper | None = None,
 ) -> Rule | Callable[[Callable[..., Any]], Rule]:
-    """Make a `Rule` of a function; `@rule` or `@rule(name=..., paper=...)`.
+    """Make a `Rule` of a function; `@rule` or `@rule(name=..., title=..., family=..., paper=...)`.
 
-    Raises `RuleError`, with the author's file and line, where the signature breaks the contract.
+    `title` is the name as people write it, `family` one of `FAMILIES`: by it the catalogue is ordered. Raises `RuleError`, with
+    the author's file and line, where the signature breaks the contract.
     """
-    if function is None:
-        return lambda f: _rule_from(f, name or f.__name__, paper)
-    return _rule_from(function, function.__name__, None)
 
-
-def _rule_from(function: Callable[..., Any], name: str, paper: Paper | None) -> Rule:
-    code = function.__code__
-
-    def broken(expected: str, got: str, hint: str) -> RuleError:
-        return RuleError(
-            f"{code.co_filename}:{code.co_firstlineno}: rule {name}", expected=expected, got=got, hint=hint
-        )
-
-    try:
-        annotations = get_type_hints(function, include_extras=True)
-    except Exception as error:
-        raise broken("annotations that can be evaluated", str(error), "Import the names it annotates with.") from error
-    parameters = list(inspect.signature(function).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    keyword = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    starred = next((p for p in parameters if p.kind is p.VAR_POSITIONAL), None)
-    each = each_of(annotations.get(starred.name)) if starred else None
-    if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in parameters):
-        got = str(starred or parameters[-1])
-        hint = 'For a family of slots, one a number of a hyperparameter, write *buffers: Each("betas").'
-        raise broken("every slot and hyperparameter by name", got, hint)
-    if [p.name for p in positional[:2]] != ["p", "g"]:
-        got = ", ".join(p.name for p in positional[:2]) or "no positional parameter"
-        raise broken("p, g as the first two parameters", got, "p is the parameter, g its gradient; states follow.")
-    slots: list[Slot] = []
-    hypers: list[Hyper] = []
-    for parameter in positional[2:]:
-        if parameter.default is not parameter.empty:
-            got = f"{parameter.name}={parameter.default!r}"
-            raise broken("slots without default", got, "Put a * before the hyperparameters.")
-        slots.append(slot_from(parameter.name, annotations.get(parameter.name)))
-    families: dict[str, list[str]] = {}
-    """Tuples of numbers, and what each of them is called."""
-    if any(p.name == "t" and (p.kind is not p.KEYWORD_ONLY or p.default is not p.empty) for p in parameters):
-        raise broken("t as the step number, behind the * and without a default", "another t", "Give it another name.")
-    for parameter in keyword:
-        if parameter.name == "t" and parameter.default is parameter.empty:
-            continue
-        if parameter.default is parameter.empty:
-            hint = f"A state stands before the star. A number has a default, as in {parameter.name}: Rate = 0.01; t alone has none."
-            raise broken("a default for every hyperparameter", f"none for {parameter.name}", hint)
-        try:
-            about = parameter.name, parameter.default, annotations.get(parameter.name)
-            found = family_from(*about) if isinstance(parameter.default, tuple) else (hyper_from(*about),)
-            for hyper in found:
-                hyper.validate(hyper.default, name)
-        except (InputError, InputTypeError) as error:
-            raise RuleError(f"{code.co_filename}:{code.co_firstlineno}: {error}") from None
-        if isinstance(parameter.default, tuple):
-            families[parameter.name] = [hyper.name for hyper in found]
-        hypers += found
-    if starred and each:
-        if each.hyper not in families:
-            known = ", ".join(families) or "none"
-            raise broken(
-                f"Each of a hyperparameter that is a tuple ({known})", each.hyper, "Write betas=(0.9, 0.99), say."
+    def made(function: Callable[..., Any]) -> Rule:
+        signature = Signature.of(function, name or function.__name__)
+        if family and family not in FAMILIES:
+            raise signature.broken(
+                f"one of the families {', '.join(FAMILIES)}", family, "Leave it out for none of them."
             )
-        own = annotations[starred.name]
-        slots += [slot_from(f"{starred.name}{k + 1}", own) for k in range(len(families[each.hyper]))]
-    if twice := [n for n, count in Counter([*(s.name for s in slots), *(h.name for h in hypers)]).items() if count > 1]:
-        raise broken(
-            "a name for each slot and hyperparameter", f"{twice[0]} twice", "A family's are numbered: beta1, beta2."
-        )
-    for hyper in hypers:
-        if hyper.given is not None and hyper.given.reduction:
-            got = f"Given(reduction=True) for {hyper.name}"
-            raise broken(
-                "a number that is known when the step begins", got, "Only steprule's own clip by norm has another."
-            )
-    for slot in slots:
-        if slot.per_tensor and slot.absent_at_first:
-            got = f"{slot.name} that is absent at first"
-            raise broken("one number a tensor that starts at a number", got, "Write OnePerTensor(0.0), say.")
-        if isinstance(slot.start, str) and slot.start not in {h.name for h in hypers if not h.is_plain}:
-            names = ", ".join(["p", "g", *(h.name for h in hypers if not h.is_plain)])
-            hint = "For what is computed, write AbsentAtFirst() and in the rule: if slot is None: slot = 2 * lr."
-            raise broken(f"slot {slot.name} to start at a number or at one of {names}", slot.start, hint)
-    takes_t = any(p.name == "t" and p.default is p.empty for p in keyword)
-    summary = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-    function = _started(_gathered(function, families), slots)
-    return Rule(name, function, tuple(slots), tuple(hypers), takes_t, summary, paper, (code,))
-
-
-def _gathered(function: Callable[..., Any], families: Mapping[str, Sequence[str]]) -> Callable[..., Any]:
-    """The function with the numbers of each family put together into its tuple."""
-    if not families:
-        return function
-
-    @functools.wraps(function)
-    def gathered(*args: Any, **hypers: Any) -> Any:
-        tuples = {name: tuple(hypers.pop(n) for n in names) for name, names in families.items()}
-        return function(*args, **hypers, **tuples)
-
-    return gathered
-
-
-def _started(function: Callable[..., Any], slots: Sequence[Slot]) -> Callable[..., Any]:
-    """The function with slots that start at p or g put in place where they are absent."""
-    starts = [slot.first for slot in slots]
-    if not any(starts):
-        return function
-
-    @functools.wraps(function)
-    def started(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
-        first = {"p": p, "g": g}
-        return function(
-            p, g, *(first[s] if s and v is None else v for s, v in zip(starts, held, strict=True)), **hypers
+        slots, hypers, whole = signature.contract()
+        return Rule(
+            name=signature.name,
+            function=whole,
+            slots=slots,
+            hypers=hypers,
+            takes_t=signature.takes_t,
+            summary=(inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " "),
+            paper=paper,
+            title=title,
+            family=family,
+            codes=(function.__code__,),
         )
 
-    return started
+    return made if function is None else made(function)

@@ -14,7 +14,7 @@ SUTSKEVER = Paper(
 Nesterov = Annotated[bool, Meaning("take the momentum's step before it is made")]
 
 
-@rule(paper=SUTSKEVER)
+@rule(title="gradient descent", family="gradient descent", paper=SUTSKEVER)
 def sgd(
     p, g, momentum_buffer: MomentumBuffer,
     *, lr: Rate = 1e-3, momentum: Momentum = 0.0, dampening: Dampening = 0.0, nesterov: Nesterov = False,

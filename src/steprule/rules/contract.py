@@ -1,0 +1,188 @@
+"""The contract of a rule's signature: which parameters are slots, which are hyperparameters, and what breaks it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter
+from types import CodeType
+from typing import Any, get_type_hints
+
+from steprule.errors import InputError, InputTypeError, RuleError
+from steprule.hyper import Each, Hyper, Slot, each_of, family_from, hyper_from, slot_from
+
+Contract = tuple[tuple[Slot, ...], tuple[Hyper, ...], Callable[..., Any]]
+"""A rule's slots and hyperparameters, and its function as steps call it: one number for each of them."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A function's signature as its author wrote it. Errors begin with the author's file and line."""
+
+    function: Callable[..., Any]
+    name: str
+    parameters: tuple[Parameter, ...]
+    annotations: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], name: str) -> Signature:
+        """The signature of a function that states a rule."""
+        signature = cls(function, name, tuple(inspect.signature(function).parameters.values()), {})
+        try:
+            annotations = get_type_hints(function, include_extras=True)
+        except Exception as error:
+            expected, hint = "annotations that can be evaluated", "Import the names it annotates with."
+            raise signature.broken(expected, str(error), hint) from error
+        return cls(function, name, signature.parameters, annotations)
+
+    @property
+    def code(self) -> CodeType:
+        """The code of the author's function."""
+        return self.function.__code__
+
+    @property
+    def takes_t(self) -> bool:
+        """Whether the rule asks for the number of the step."""
+        return any(_is_t(p) for p in self.parameters)
+
+    def broken(self, expected: str, got: str, hint: str) -> RuleError:
+        """The error for a signature that breaks the contract."""
+        where = f"{self.code.co_filename}:{self.code.co_firstlineno}: rule {self.name}"
+        return RuleError(where, expected=expected, got=got, hint=hint)
+
+    def contract(self) -> Contract:
+        """What the signature says. Raises `RuleError` where it breaks the contract."""
+        starred = next((p for p in self.parameters if p.kind is p.VAR_POSITIONAL), None)
+        each = each_of(self.annotations.get(starred.name)) if starred else None
+        self._check_kinds(starred, each)
+        slots = [slot_from(p.name, self.annotations.get(p.name)) for p in self._slot_parameters()]
+        families = {p.name: self._hypers_of(p) for p in self._hyper_parameters()}
+        hypers = [hyper for family in families.values() for hyper in family]
+        tuples = {
+            p.name: [h.name for h in families[p.name]] for p in self._hyper_parameters() if isinstance(p.default, tuple)
+        }
+        if starred and each:
+            slots += self._slots_for_each(starred, each, tuples)
+        self._check_names(slots, hypers)
+        for hyper in hypers:
+            self._check_hyper(hyper)
+        for slot in slots:
+            self._check_slot(slot, hypers)
+        return tuple(slots), tuple(hypers), _started(_gathered(self.function, tuples), slots)
+
+    def _check_kinds(self, starred: Parameter | None, each: Each | None) -> None:
+        if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in self.parameters):
+            hint = 'For a family of slots, one per number of a hyperparameter, write *buffers: Each("betas").'
+            raise self.broken("every slot and hyperparameter by name", str(starred or self.parameters[-1]), hint)
+        first = [p.name for p in self._positional()[:2]]
+        if first != ["p", "g"]:
+            got = ", ".join(first) or "no positional parameter"
+            raise self.broken(
+                "p, g as the first two parameters", got, "p is the parameter, g its gradient; states follow."
+            )
+        if any(p.name == "t" and not _is_t(p) for p in self.parameters):
+            expected = "t as the step number, behind the * and without a default"
+            raise self.broken(expected, "another t", "Give it another name.")
+
+    def _positional(self) -> list[Parameter]:
+        return [p for p in self.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+    def _slot_parameters(self) -> Iterator[Parameter]:
+        for parameter in self._positional()[2:]:
+            if parameter.default is not parameter.empty:
+                got = f"{parameter.name}={parameter.default!r}"
+                raise self.broken("slots without default", got, "Put a * before the hyperparameters.")
+            yield parameter
+
+    def _hyper_parameters(self) -> Iterator[Parameter]:
+        for parameter in self.parameters:
+            if parameter.kind is not parameter.KEYWORD_ONLY or _is_t(parameter):
+                continue
+            if parameter.default is parameter.empty:
+                hint = (
+                    "A state stands before the star. A number has a default, as in "
+                    f"{parameter.name}: Rate = 0.01; t alone has none."
+                )
+                raise self.broken("a default for every hyperparameter", f"none for {parameter.name}", hint)
+            yield parameter
+
+    def _hypers_of(self, parameter: Parameter) -> tuple[Hyper, ...]:
+        """One hyperparameter; of a tuple, one per number."""
+        name, default, annotation = parameter.name, parameter.default, self.annotations.get(parameter.name)
+        try:
+            if isinstance(default, tuple):
+                found = family_from(name, default, annotation)
+            else:
+                found = (hyper_from(name, default, annotation),)
+            for hyper in found:
+                hyper.validate(hyper.default, self.name)
+        except (InputError, InputTypeError) as error:
+            raise RuleError(f"{self.code.co_filename}:{self.code.co_firstlineno}: {error}") from None
+        return found
+
+    def _slots_for_each(self, starred: Parameter, each: Each, tuples: Mapping[str, Sequence[str]]) -> list[Slot]:
+        """The slots of a family: one per number of a hyperparameter that is a tuple."""
+        if each.hyper not in tuples:
+            expected = f"Each of a hyperparameter that is a tuple ({', '.join(tuples) or 'none'})"
+            raise self.broken(expected, each.hyper, "Write betas=(0.9, 0.99), say.")
+        numbers = range(1, len(tuples[each.hyper]) + 1)
+        return [slot_from(f"{starred.name}{k}", self.annotations[starred.name]) for k in numbers]
+
+    def _check_names(self, slots: Sequence[Slot], hypers: Sequence[Hyper]) -> None:
+        counts = Counter([*(s.name for s in slots), *(h.name for h in hypers)])
+        if twice := next((name for name, count in counts.items() if count > 1), None):
+            expected, hint = "a name for each slot and hyperparameter", "A family's are numbered: beta1, beta2."
+            raise self.broken(expected, f"{twice} twice", hint)
+
+    def _check_hyper(self, hyper: Hyper) -> None:
+        if hyper.given is not None and hyper.given.reduction:
+            expected = "a number that is known when the step begins"
+            got, hint = f"Given(reduction=True) for {hyper.name}", "Only steprule's own clip by norm has another."
+            raise self.broken(expected, got, hint)
+
+    def _check_slot(self, slot: Slot, hypers: Sequence[Hyper]) -> None:
+        if slot.per_tensor and slot.absent_at_first:
+            expected = "one number per tensor that starts at a number"
+            raise self.broken(expected, f"{slot.name} that is absent at first", "Write OnePerTensor(0.0), say.")
+        numbers = [h.name for h in hypers if not h.is_plain]
+        if isinstance(slot.start, str) and slot.start not in numbers:
+            hint = "For what is computed, write AbsentAtFirst() and in the rule: if slot is None: slot = 2 * lr."
+            known = ", ".join(["p", "g", *numbers])
+            raise self.broken(f"slot {slot.name} to start at a number or at one of {known}", slot.start, hint)
+
+
+def _is_t(parameter: Parameter) -> bool:
+    """Whether it is the step number: keyword-only, without a default."""
+    return parameter.name == "t" and parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+
+
+def _gathered(function: Callable[..., Any], families: Mapping[str, Sequence[str]]) -> Callable[..., Any]:
+    """The function with the numbers of each family put together into its tuple."""
+    if not families:
+        return function
+
+    @functools.wraps(function)
+    def gathered(*args: Any, **hypers: Any) -> Any:
+        tuples = {name: tuple(hypers.pop(n) for n in names) for name, names in families.items()}
+        return function(*args, **hypers, **tuples)
+
+    return gathered
+
+
+def _started(function: Callable[..., Any], slots: Sequence[Slot]) -> Callable[..., Any]:
+    """The function with slots that start at p or g put in place where they are absent."""
+    starts = [slot.first for slot in slots]
+    if not any(starts):
+        return function
+
+    @functools.wraps(function)
+    def started(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
+        first = {"p": p, "g": g}
+        return function(
+            p, g, *(first[s] if s and v is None else v for s, v in zip(starts, held, strict=True)), **hypers
+        )
+
+    return started
