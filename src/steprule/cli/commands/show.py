@@ -81,9 +81,9 @@ def _explain(rule: Rule, graph: Graph) -> None:
     table("", ("hyperparameter", "letter", "default", "values", "meaning"), rows, left=(0, 1, 3, 4))
     if rule.slots:
         output.say()
-        states = []
-        for s in rule.slots:
-            states.append((s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element"))
+        states = [
+            (s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element") for s in rule.slots
+        ]
         table("", ("state", "letter", "starts at", "one per"), states, left=(0, 1, 2, 3))
     if rule.paper:
         output.say(f"\n{rule.paper}")
