@@ -97,7 +97,7 @@ def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(benching, "QUICK", [SMALL])
     assert main(["bench", "adam", "--quick", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "the other form's time over ours" in out
+    assert "the other form's time divided by ours" in out
     assert "3 x 40" in out
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found["machine"]["torch"] == torch.__version__

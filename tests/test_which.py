@@ -16,6 +16,7 @@ import steprule
 from steprule import rule, rules
 from steprule.checking import nearest, probe
 from steprule.checking.mutants import mutants
+from steprule.checking.stranger import Stranger
 from steprule.cli import main
 from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Decay, Epsilon, Rate
@@ -99,9 +100,9 @@ def test_what_is_said(what: steprule.Rule, words: str) -> None:
     assert words in str(steprule.which(what))
 
 
-def stranger(formula: Any, hypers: dict[str, Any]) -> nearest.Stranger:
+def stranger(formula: Any, hypers: dict[str, Any]) -> Stranger:
     numbers = {n: float(v) for n, v in hypers.items() if not isinstance(v, bool)}
-    return nearest.Stranger("stranger", numbers, {}, lambda _: list(formula.walk(hypers)))
+    return Stranger("stranger", numbers, {}, lambda _: list(formula.walk(hypers)))
 
 
 def slips_of(name: str) -> Any:

@@ -20,10 +20,11 @@ import numpy as np
 from steprule import rules
 from steprule.checking import probe
 from steprule.checking.mutants import mutants
-from steprule.checking.nearest import Known, nearest, of_rule
+from steprule.checking.nearest import Known, nearest
 from steprule.checking.parting import first_difference, parting, walk_at_defaults
 from steprule.checking.probe import Formula
 from steprule.checking.report import Parting, in_json, in_one_line
+from steprule.checking.stranger import of_rule
 from steprule.compiler import formula
 from steprule.compiler.graph import trace
 from steprule.compiler.variant import variant_of

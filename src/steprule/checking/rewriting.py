@@ -1,4 +1,4 @@
-"""Rewrites of a graph: a copy with changes, the long form that papers print, and what stands where."""
+"""Rewrites a graph: copies it with changes, spells it out as papers do, and tells what stands where."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steprule.compiler.graph import Graph, Kind, Node
 
 Arg = Node | float | int | bool
 Change = Callable[["Copy", Node, tuple[Arg, ...]], Arg | None]
-"""From a node and its arguments as they were copied: what stands in its place, or None to copy it."""
+"""Takes a node and its copied arguments; gives what stands in the node's place, or None to copy it."""
 
 
 class Copy:
@@ -25,17 +25,19 @@ class Copy:
         for node in graph.live:
             args = tuple(self.copies[a] if isinstance(a, Node) else a for a in node.args)
             found = change(self, node, args)
-            if found is None:
-                found = node if node.op == "input" else self.add(node.op, *args, name=node.name, truth=node.truth)
+            if found is None and node.op == "input":
+                found = node
+            elif found is None:
+                found = self.add(node.op, *args, name=node.name, truth=node.truth)
             self.copies[node] = found
         outputs = {n: self.copies[v] if isinstance(v, Node) else v for n, v in graph.outputs.items()}
         self.graph = replace(graph, nodes=self.nodes, outputs=outputs)
 
     def add(self, op: str, *args: Arg, name: str | None = None, truth: bool = False) -> Node:
-        """A new operation; its kind counts only for what is matched, as that of its arguments."""
-        kinds = {a.kind for a in args if isinstance(a, Node)}
-        kind = Kind.ELEMENT if Kind.ELEMENT in kinds else Kind.REDUCTION if Kind.REDUCTION in kinds else Kind.SCALAR
-        node = Node(op, args, kind, name, truth)
+        """A new operation, of the widest kind among its arguments: here a kind only serves to match patterns."""
+        kinds = [a.kind for a in args if isinstance(a, Node)]
+        widest = next((kind for kind in (Kind.ELEMENT, Kind.REDUCTION) if kind in kinds), Kind.SCALAR)
+        node = Node(op, args, widest, name, truth)
         self.nodes.append(node)
         return node
 
@@ -46,12 +48,16 @@ def changed(formula: Formula, change: Change) -> Formula:
 
 
 def with_outputs(formula: Formula, outputs: Callable[[Graph], dict[str, Node | float | None]]) -> Formula:
-    """The formula with other results, of the quantities that it has."""
-    return replace(formula, stages=tuple(replace(g, outputs={**g.outputs, **outputs(g)}) for g in formula.stages))
+    """The formula with other results, chosen among the quantities that it has."""
+
+    def stage(graph: Graph) -> Graph:
+        return replace(graph, outputs={**graph.outputs, **outputs(graph)})
+
+    return replace(formula, stages=tuple(map(stage, formula.stages)))
 
 
 def spelled_out(formula: Formula) -> Formula:
-    """As papers write it: `lerp` as a sum, a square as a product, one root of a quotient in place of two."""
+    """The formula as papers write it: `lerp` as a sum, a square as a product, one root of a quotient instead of two."""
 
     def change(copy: Copy, node: Node, args: tuple[Arg, ...]) -> Arg | None:
         if node.op == "lerp" and is_op(node.args[2], "sub") and is_one(node.args[2].args[0]):
@@ -68,7 +74,7 @@ def spelled_out(formula: Formula) -> Formula:
 
 
 def node_of(arg: Arg) -> Node:
-    """The argument, which is known to be an operation."""
+    """The argument, which must be an operation."""
     if not isinstance(arg, Node):
         raise TypeError(f"expected an operation, got {arg!r}")
     return arg
@@ -80,7 +86,7 @@ def is_op(arg: object, op: str) -> TypeGuard[Node]:
 
 
 def is_element(arg: object) -> TypeGuard[Node]:
-    """Whether it is one number an element."""
+    """Whether it is one number per element."""
     return isinstance(arg, Node) and arg.kind is Kind.ELEMENT
 
 
@@ -95,12 +101,12 @@ def is_one(arg: object) -> bool:
 
 
 def contains(node: Node, name: str) -> bool:
-    """Whether a value hangs on the input of this name."""
+    """Whether a value depends on the input of this name."""
     return any(named(n, name) for n in below(node))
 
 
 def below(value: object) -> set[Node]:
-    """The operations and inputs that a value hangs on, itself among them."""
+    """The operations and inputs that a value depends on, itself among them."""
     found: set[Node] = set()
     todo = [value]
     while todo:
@@ -112,19 +118,23 @@ def below(value: object) -> set[Node]:
 
 
 def text_in(node: Node, known: dict[Node, str]) -> str:
-    """An operation by a short text that is the same for the same operation, from its arguments' texts."""
+    """A short text that is the same for the same operation, made from its arguments' texts.
+
+    It is a digest: written out, a quantity that is used twice would double the text at each use.
+    """
     if node.op == "input":
         return str(node.name)
-    whole = f"{node.op}({', '.join(known[a] if isinstance(a, Node) else repr(a) for a in node.args)})"
-    return blake2b(whole.encode(), digest_size=12).hexdigest()  # written out, what is used twice doubles at each use
+    args = [known[a] if isinstance(a, Node) else repr(a) for a in node.args]
+    return blake2b(f"{node.op}({', '.join(args)})".encode(), digest_size=12).hexdigest()
 
 
 def text_of(formula: Formula) -> tuple[tuple[tuple[str, str], ...], ...]:
-    """A formula as text, to tell whether two are the same."""
+    """A formula as text, which tells whether two formulas are the same."""
     found = []
     for graph in formula.stages:
         known: dict[Node, str] = {}
         for node in graph.live:
             known[node] = text_in(node, known)
-        found.append(tuple((n, known[v] if isinstance(v, Node) else repr(v)) for n, v in graph.outputs.items()))
+        outputs = [(n, known[v] if isinstance(v, Node) else repr(v)) for n, v in graph.outputs.items()]
+        found.append(tuple(outputs))
     return tuple(found)

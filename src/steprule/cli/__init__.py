@@ -1,6 +1,7 @@
-"""The command line: parse, call, print; every bad input becomes one line on stderr and an exit code.
+"""The command line parses, calls and prints; bad input becomes one line on stderr and an exit code.
 
-Nothing here imports torch before a command runs.
+app.py lists the commands and commands/ holds one per file. arguments.py says what they take, completion.py what a shell offers,
+options.py reads `--set`, output.py and tables.py print. Nothing here imports torch before a command runs.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from contextlib import suppress
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command: 0 done, 2 bad input, 128 + n ended by signal n: Ctrl-C 130, TERM 143, HUP 129.
+    """Run one command and return its exit code.
 
-    One clear line on stderr where it is not 0.
+    0: done; 2: bad input; 128 + n: ended by signal n (Ctrl-C 130, TERM 143, HUP 129). Any code but 0 comes with one line on stderr.
     """
     from steprule.cli.signals import as_ctrl_c
 
-    if sys.stderr is None:  # closed by who started us, as by `2>&-`
+    if sys.stderr is None:  # whoever started us closed it, as `2>&-` does
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:
         return _fail("output: standard output is closed")
-    with as_ctrl_c() as came:
+    with as_ctrl_c() as signals:
         code = _run(args)
-        interrupted = code == INTERRUPTED
-    return 128 + came[0] if interrupted and came else code
+        by_signal = code == INTERRUPTED and bool(signals)
+    return 128 + signals[0] if by_signal else code
 
 
 INTERRUPTED = 130
@@ -52,9 +53,9 @@ def _run(args: Sequence[str] | None) -> int:
             raise
         return _fail(str(found))
     except (BrokenPipeError, SystemExit) as error:
-        if not _was(error, BrokenPipeError):  # rich and typer make an exit of it
+        if not _was(error, BrokenPipeError):  # rich and typer turn it into an exit
             raise
-        # Whoever read our output has gone. Python would complain again when it flushes at exit.
+        # The reader of our output has gone. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a full disk under stdout, say
@@ -66,14 +67,15 @@ def _run(args: Sequence[str] | None) -> int:
             raise
         code = INTERRUPTED
     if code == INTERRUPTED:
-        kept = "; what was finished is kept" if "race" in (sys.argv[1:] if args is None else args) else ""
+        words = sys.argv[1:] if args is None else args
+        kept = "; what was finished is kept" if "race" in words else ""
         with suppress(OSError):  # the terminal may have gone
             sys.stderr.write(f"\nsteprule: interrupted{kept}.\n")
     return code if isinstance(code, int) else 0
 
 
 def _way_out(error: Exception) -> str:
-    """What to write in place of `--lr 0.1`; or whose help says more."""
+    """What to write instead of `--lr 0.1`, or which help says more."""
     from steprule import rules
 
     context = getattr(error, "ctx", None)
@@ -87,7 +89,7 @@ def _way_out(error: Exception) -> str:
 
 
 def _was(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether an error began as another: a library that is just being imported may make one of its own of Ctrl-C."""
+    """Whether an error began as one of this kind: a library that is just being imported may wrap Ctrl-C in an error of its own."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -102,6 +104,6 @@ def run() -> None:
     """The console script. Modules of the current folder can be named, as with `python -m steprule`."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the terminal has not is written as stderr writes it
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that the terminal lacks are written as stderr writes them
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

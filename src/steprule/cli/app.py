@@ -1,4 +1,4 @@
-"""The commands, with an example of each; what `steprule` says alone, and to a word that is no command."""
+"""Every command with an example, what `steprule` alone shows, and the answer to an unknown command."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ COMMANDS: dict[Callable[..., None], str] = {
     which: "steprule which torch.optim:NAdam",
     bench: "steprule bench adam --quick",
 }
-"""Every command, in the order in which they are listed, with the example that its help shows."""
+"""Every command with the example that its help shows, in the order of the list."""
 FIRST = (COMMANDS[trace], "steprule show adam", COMMANDS[race])
-"""What `steprule` alone shows, for whoever comes for the first time."""
+"""The examples that `steprule` alone shows to a newcomer."""
 
 
 class _Commands(TyperGroup):
     def make_context(self, *args: Any, **extra: Any) -> Any:
         columns = shutil.get_terminal_size().columns
-        if columns < 52:  # where help would be 50 wide nonetheless
+        if columns < 52:  # click would still write lines of 50
             extra["terminal_width"] = max(columns, 40)
         return super().make_context(*args, **extra)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         unknown = args and not args[0].startswith("-") and args[0] not in self.commands
-        if unknown and not ctx.resilient_parsing:  # which a shell does, to complete
+        if unknown and not ctx.resilient_parsing:  # a shell parses so to complete
             raise _no_command(args[0], list(self.commands))
         return super().resolve_command(ctx, args)
 
     def first_words(self, ctx: Any) -> str:
-        """What it is, three examples, the commands."""
+        """One sentence, three examples and the list of commands."""
         formatter = ctx.make_formatter()
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
@@ -73,7 +73,8 @@ def _no_command(typed: str, commands: list[str]) -> UnknownNameError:
     if ".py" in typed:
         hint = f"Did you mean steprule show {typed}?"
     elif near := nearest(typed, [*commands, *catalogue.names()]):
-        hint = f"Did you mean steprule {'' if near in commands else 'show '}{near}?"
+        command = near if near in commands else f"show {near}"
+        hint = f"Did you mean steprule {command}?"
     return UnknownNameError("unknown command", expected=f"one of {', '.join(commands)}", got=repr(typed), hint=hint)
 
 
@@ -87,7 +88,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command, _example in COMMANDS.items():
-    # Whole, where click would cut it; and the example in a line of its own: \b keeps it together.
+    # click would cut a long first line; \b keeps the example on a line of its own.
     _first_line = (_command.__doc__ or "").partition("\n")[0]
     app.command(short_help=_first_line, epilog=f"\b\nExample:\n  {_example}")(_command)
 

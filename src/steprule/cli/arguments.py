@@ -1,4 +1,4 @@
-"""What several commands take: how it is said, explained, read and completed."""
+"""Arguments and options that several commands share, with their help, parsing and completion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SetOption = Annotated[
 
 
 def whole(text: str) -> int:
-    """A whole number as it was typed. Raises `BadParameter`."""
+    """Read a whole number. Raises `BadParameter`."""
     try:
         return int(text)
     except ValueError:
@@ -36,7 +36,7 @@ def whole(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """A number as it was typed. Raises `BadParameter`."""
+    """Read a number. Raises `BadParameter`."""
     try:
         return float(text)
     except ValueError:
@@ -48,8 +48,8 @@ OnOption = Annotated[
     str, typer.Option("--on", metavar="PROBLEM", help=f"What to train. {ON_HELP}", autocompletion=completion.problem_names)
 ]  # fmt: skip
 SCHEDULE_HELP = (
-    'Of the learning rate: constant, linear, cosine, one_cycle, step, inverse_root; "step(every=0.25,by=0.5)"; '
-    '"warmup(0.1)+cosine"; or file.py:name.'
+    "How the learning rate changes: constant, linear, cosine, one_cycle, step, inverse_root; "
+    '"step(every=0.25,by=0.5)"; "warmup(0.1)+cosine"; or file.py:name.'
 )
 ScheduleOption = Annotated[
     str, typer.Option(metavar="SCHEDULE", help=SCHEDULE_HELP, autocompletion=completion.schedule_names)
@@ -58,22 +58,24 @@ EpochsOption = Annotated[
     int | None, typer.Option(help="Passes over the data; the problem's own if not given.", parser=whole, metavar="N")
 ]
 BatchOption = Annotated[
-    int | None, typer.Option(help="Samples a step; the problem's own if not given.", parser=whole, metavar="N")
+    int | None, typer.Option(help="Samples per step; the problem's own if not given.", parser=whole, metavar="N")
 ]
 DeviceOption = Annotated[
     str,
     typer.Option(
-        metavar="DEVICE", help="Where, as torch names it: cpu, cuda.", autocompletion=completion.one_of("cpu", "cuda")
+        metavar="DEVICE",
+        help="Where to train, as torch names it: cpu, cuda.",
+        autocompletion=completion.one_of("cpu", "cuda"),
     ),
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what it takes: trainings, steps, time and memory, by a few steps.")
+    bool, typer.Option("--dry-run", help="Only say what it would take: trainings, steps, time and memory.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before what takes hours.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before work that takes hours.")]
 
 
 def _json(context: typer.Context, value: bool) -> bool:
-    """With --json, what a file of the user's prints goes to stderr."""
+    """With --json, anything that the user's own file prints goes to stderr."""
     if value:
         from steprule.cli import output
 

@@ -1,4 +1,4 @@
-"""What `steprule bench` prints."""
+"""The tables that `steprule bench` prints."""
 
 from __future__ import annotations
 
@@ -21,24 +21,20 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _steps(rows: list[dict[str, Any]]) -> None:
+    tables: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for r in rows:
+        first_form = next(iter(r["ratios"]))
+        tables.setdefault((r["workload"], first_form), []).append(r)
     for workload in dict.fromkeys(r["workload"] for r in rows):
-        parts: dict[str, list[dict[str, Any]]] = {}
-        for r in rows:
-            if r["workload"] == workload:
-                parts.setdefault(next(iter(r["ratios"])), []).append(r)
-        for part in parts.values():
-            _workload(workload, part)
+        for (of, _), part in tables.items():
+            if of == workload:
+                _workload(workload, part)
     if any("function" in r["ratios"] for r in rows):
-        output.say(
-            "\nfunction: torch has no such class; a loop that calls the rule's own function on each parameter's tensors."
-        )
+        output.say("\nfunction: torch has no such class, so a loop calls the rule's own function on each parameter.")
     off = max(r["parity"] for r in rows)
-    output.say(
-        "\nTimes are medians of rounds in turn; x is the other form's time over ours, with the 95 % interval of the least."
-    )
-    output.say(
-        f"After all rounds no parameter is further from the others' than {off:.0e} of its tensor's largest element."
-    )
+    output.say("\nTimes are medians; the forms run in turn. x: the other form's time divided by ours.")
+    output.say("95 %: the interval of the smallest x.")
+    output.say(f"After all rounds every parameter agrees within {off:.0e} of its tensor's largest element.")
 
 
 def _workload(workload: str, rows: list[dict[str, Any]]) -> None:
@@ -47,11 +43,17 @@ def _workload(workload: str, rows: list[dict[str, Any]]) -> None:
     for r in rows:
         best = min(r["ratios"], key=r["ratios"].__getitem__)
         low, high = r["intervals"][best]
-        limit = f"{r['share_of_bandwidth']:.0%}" if r["share_of_bandwidth"] is not None else "-"
-        numbers = f"{r['microseconds']['steprule'] / 1e3:,.3f}", f"{r['host_microseconds']['steprule']:,.0f}"
-        ratios = (f"{r['ratios'][form]:.2f}x" if form in r["ratios"] else "-" for form in forms)
+        share = r["share_of_bandwidth"]
         shown.append(
-            (r["optimizer"], *numbers, f"{r['gigabytes_a_second']:.1f}", limit, *ratios, f"{low:.2f}-{high:.2f}")
+            [
+                r["optimizer"],
+                f"{r['microseconds']['steprule'] / 1e3:,.3f}",
+                f"{r['host_microseconds']['steprule']:,.0f}",
+                f"{r['gigabytes_a_second']:.1f}",
+                "-" if share is None else f"{share:.0%}",
+                *[f"{r['ratios'][form]:.2f}x" if form in r["ratios"] else "-" for form in forms],
+                f"{low:.2f}-{high:.2f}",
+            ]
         )
     heads = ("", "ms", "host us", "GB/s", "limit", *(f.removeprefix("torch.") for f in forms), "95 %")
     output.say()
@@ -74,8 +76,8 @@ def _iterations(rows: list[dict[str, Any]]) -> None:
     shown = []
     for r in rows:
         forms = ", ".join(f"{form} {ms:.1f} ({r['share'][form]:.1%})" for form, ms in r["milliseconds"].items())
-        ratio = f"{r['ratio']:.3f}x", f"{r['best_ratio']:.3f}x"
-        shown.append((r["optimizer"], r["model"], f"{r['parameters'] / 1e6:.1f}M", *ratio, forms))
-    heads = ("class", "model", "size", "over default", "over best", "ms an iteration (the step's share)")
+        size = f"{r['parameters'] / 1e6:.1f}M"
+        shown.append((r["optimizer"], r["model"], size, f"{r['ratio']:.3f}x", f"{r['best_ratio']:.3f}x", forms))
+    heads = ("class", "model", "size", "over default", "over best", "ms per iteration (the step's share)")
     output.say()
-    table("Whole training iterations: torch's time over ours", heads, shown, left=(0, 1, 5))
+    table("Whole training iterations: torch's time divided by ours", heads, shown, left=(0, 1, 5))

@@ -1,13 +1,13 @@
-"""What a shell offers at TAB: names, and the ways to say what several commands take.
+"""What a shell offers at TAB: the names of rules, problems, surfaces, settings and the like.
 
-A shell reads stdout, so what a user's file prints or raises meanwhile does not get there.
+A shell reads stdout, so anything that a user's file prints or raises meanwhile is kept from it.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import wraps
 from pathlib import Path
@@ -19,9 +19,10 @@ from steprule import rules as catalogue
 
 if TYPE_CHECKING:
     from steprule.cli.options import Taker
+    from steprule.hyper import Hyper
 
 Offers = list[tuple[str, str]]
-"""What can be typed, and a word on each."""
+"""Pairs: what can be typed, and a word about it."""
 Asked = ParamSpec("Asked")
 
 FORMS = ("text", "latex", "python", "javascript", "numba", "triton")
@@ -30,14 +31,14 @@ TRAINING = ("train", "sweep", "race")
 
 
 def quietly(offers: Callable[Asked, Offers]) -> Callable[Asked, Offers]:
-    """Whatever is wrong with what was typed so far: nothing is offered, and nothing is printed."""
+    """Offer nothing and print nothing where the words typed so far are wrong in any way."""
 
     @wraps(offers)
     def heard(*args: Asked.args, **named: Asked.kwargs) -> Offers:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             try:
                 return offers(*args, **named)
-            except BaseException:  # noqa: BLE001  (of a file that is being written, say, or that exits)
+            except BaseException:  # noqa: BLE001  (a file that is still being written, say, or one that exits)
                 return []
 
     return heard
@@ -48,16 +49,18 @@ def _beginning(incomplete: str, offers: Mapping[str, str]) -> Offers:
 
 
 def _short(word: str) -> str:
-    """No wider than the terminal, which would break it: to fish a second line is an offer of its own."""
+    """Cut a word to the terminal's width: fish would take a second line for another offer."""
     from rich.cells import cell_len, set_cell_size
     from rich.console import Console
 
     room = min(60, Console().width)
-    return word if cell_len(word) <= room else set_cell_size(word, room - 4).rstrip() + " ..."
+    if cell_len(word) <= room:
+        return word
+    return set_cell_size(word, room - 4).rstrip() + " ..."
 
 
 def one_of(*names: str) -> Callable[[str], Offers]:
-    """Completes to one of a few names."""
+    """A completion to one of a few names."""
 
     def offered(incomplete: str) -> Offers:
         return _beginning(incomplete, dict.fromkeys(names, ""))
@@ -67,7 +70,7 @@ def one_of(*names: str) -> Callable[[str], Offers]:
 
 @quietly
 def rule_names(incomplete: str) -> Offers:
-    """The catalogue's rules; behind `file.py:` those of that file; behind `torch.` its optimizers."""
+    """The catalogue's rules; the file's rules after `file.py:`; torch's optimizers after `torch.`."""
     file, colon, _ = incomplete.rpartition(":")
     if colon and file.endswith(".py"):
         from steprule.rules.load import rules_in
@@ -105,7 +108,7 @@ def story_names(incomplete: str) -> Offers:
 
 @quietly
 def problem_names(incomplete: str) -> Offers:
-    """The problems that travel with the package, and the surfaces, which are problems too."""
+    """The package's own problems, and the surfaces, which are problems too."""
     from steprule.problems.names import EMBEDDED
     from steprule.surfaces import catalogue as surfaces
 
@@ -122,52 +125,60 @@ def schedule_names(incomplete: str) -> Offers:
 
 @quietly
 def settings(context: typer.Context, incomplete: str) -> Offers:
-    """`lr=` and `adam.lr=`, of the rules that were typed; behind the sign the default; of a flag or a choice each value."""
+    """`lr=` and `adam.lr=` for the rules that were typed; after the sign the default, or each value of a flag or a choice."""
     found: dict[str, str] = {}
     takers = list(_takers(context))
     for taker in takers:
         for name in taker.who.known:
             hyper = taker.who.hypers.get(name)
             word = hyper.meaning if hyper else ""
-            choices = (False, True) if hyper and hyper.is_flag else hyper.choices if hyper else ()
-            if hyper and not choices and "=" in incomplete:
-                choices = (hyper.default,)
-            for text in [f"{name}={value}" for value in choices] or [f"{name}="]:
+            values = _values(hyper, signed="=" in incomplete)
+            for text in [f"{name}={value}" for value in values] or [f"{name}="]:
                 found.setdefault(text, word)
     return _of_all_or_one(incomplete, found, takers)
 
 
+def _values(hyper: Hyper | None, *, signed: bool) -> Sequence[object]:
+    """The values to offer of one hyperparameter; its default only once the sign `=` is typed."""
+    if hyper is None:
+        return ()
+    if hyper.is_flag:
+        return (False, True)
+    if hyper.choices:
+        return hyper.choices
+    return (hyper.default,) if signed else ()
+
+
 @quietly
 def ranges(context: typer.Context, incomplete: str) -> Offers:
-    """What can be varied, of the rules that were typed: `lr`, which has a range, and `NAME=`, where one must be given."""
+    """What can be varied of the rules that were typed: `lr`, which has a range, and `NAME=`, which needs one."""
     found: dict[str, str] = {}
     takers = list(_takers(context))
     for taker in takers:
         for name in taker.who.known:
             hyper = taker.who.hypers.get(name)
-            if hyper is None or not (hyper.is_flag or hyper.choices):
-                own = hyper.search if hyper else None
-                found.setdefault(
-                    name if own else f"{name}=", f"{own.low:g}..{own.high:g} if not given" if own else "LOW..HIGH"
-                )
+            if hyper is not None and (hyper.is_flag or hyper.choices):
+                continue
+            if hyper is not None and hyper.search is not None:
+                found.setdefault(name, f"{hyper.search.low:g}..{hyper.search.high:g} if not given")
+            else:
+                found.setdefault(f"{name}=", "LOW..HIGH")
     return _of_all_or_one(incomplete, found, takers)
 
 
 def _of_all_or_one(incomplete: str, found: Mapping[str, str], takers: list[Taker]) -> Offers:
-    """Once something is typed, also for one rule of several: `adam.lr=`."""
+    """Offers for all rules and, once something is typed, for one rule of several: `adam.lr=`."""
     every = dict(found)
     if incomplete and len(takers) > 1:
         for taker in takers:
-            every |= {
-                f"{taker.names[0]}.{text}": word
-                for text, word in found.items()
-                if taker.who.accepts(text.partition("=")[0])
-            }
+            for text, word in found.items():
+                if taker.who.accepts(text.partition("=")[0]):
+                    every[f"{taker.names[0]}.{text}"] = word
     return _beginning(incomplete, every)
 
 
 def _takers(context: typer.Context) -> Iterator[Taker]:
-    """The rules, classes and factories that were typed so far; what is none, or not yet, is passed over."""
+    """The rules, classes and factories that were typed so far; other words are passed over."""
     from steprule.cli import options
     from steprule.errors import StepruleError
     from steprule.trainable import Trainable
@@ -184,10 +195,11 @@ def _takers(context: typer.Context) -> Iterator[Taker]:
 
 
 def _rules_typed(context: typer.Context) -> list[str]:
-    """The words in the place of RULE; they are left over where an option behind them still waits for its value.
+    """The words in the place of RULE.
 
-    bash hands `mine.py:rule` over as three words.
+    They are left over in `context.args` where an option after them still waits for its value. bash hands over `mine.py:rule` as three
+    words, which are joined again here.
     """
     typed = context.params.get("rule") or context.params.get("rules") or []
-    words = [*([typed] if isinstance(typed, str) else typed), *context.args]
-    return re.sub(r" ?([:=]) ?", r"\1", " ".join(words)).split()
+    words = [typed] if isinstance(typed, str) else list(typed)
+    return re.sub(r" ?([:=]) ?", r"\1", " ".join(words + context.args)).split()

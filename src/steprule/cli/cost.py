@@ -1,4 +1,4 @@
-"""What a command will take: its first line, `--dry-run`, `--yes` and `--budget`."""
+"""What a command says first about its time and memory, with `--dry-run`, `--yes` and `--budget`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from steprule.sweeps.estimate import Estimate
 
 HOURS = 2 * 3600.0
-"""Seconds from which a command asks."""
+"""A command asks before it takes this many seconds."""
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
@@ -29,14 +29,18 @@ class _DryRun(Exception):  # noqa: N818  (no error)
 def known_first(
     what: str, *, dry_run: bool, yes: bool, json: bool, sizes: Mapping[str, int] | None = None
 ) -> Iterator[Callable[[Estimate], None]]:
-    """Gives what is to be told the estimate. It says it on stderr, and asks before hours; a dry run prints it and ends there.
+    """Give a function that is to be called with the estimate.
 
-    Raises `InputError` where it takes hours and nobody can answer.
+    It says the estimate on stderr, and asks before work that takes hours; a dry run prints the estimate and ends there. Raises
+    `InputError` where the work takes hours and nobody can answer.
     """
 
     def told(found: Estimate) -> None:
         if dry_run:
-            output.as_json({**found.to_dict(), **(sizes or {})}) if json else output.say(f"{what}: {found}.")
+            if json:
+                output.as_json({**found.to_dict(), **(sizes or {})})
+            else:
+                output.say(f"{what}: {found}.")
             raise _DryRun
         if found.seconds is not None:
             output.note(f"{what}: {found}.")
@@ -53,7 +57,8 @@ def _ask(what: str) -> None:
     if sys.stdin.isatty() and sys.stderr.isatty():
         typer.confirm("Go on?", abort=True, err=True)
         return
-    hint = "--dry-run only says what it takes" + ("; --budget 30m makes it smaller." if what == "race" else ".")
+    smaller = "; --budget 30m makes it smaller" if what == "race" else ""
+    hint = f"--dry-run only says what it takes{smaller}."
     raise InputError(what, expected="--yes, for it takes hours", got="no --yes", hint=hint)
 
 

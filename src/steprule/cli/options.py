@@ -1,4 +1,4 @@
-"""Read what is typed: `--set lr=0.4`, `--set adam.lr=0.1`, `--start -5,-2`."""
+"""Reads options as they are typed: `--set lr=0.4`, `--set adam.lr=0.1`, `--vary lr=1e-4..1`, `--start -5,-2`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from steprule.trainable import Trainable
 
 @dataclass(frozen=True)
 class Taker:
-    """Who can be set, and the names that it answers to."""
+    """A rule, a class or a factory that takes settings, with the names that it answers to."""
 
     who: Trainable
     names: tuple[str, ...]
-    """The one that is shown first."""
+    """The first one is shown."""
 
     def parsed(self, name: str, value: str, text: str) -> Any:
-        """A value as it was typed in `text`, as this one takes it."""
+        """The value that was typed in `text`, in the type that this one takes."""
         if self.who.rule is not None:
             return _parsed(self.who.rule, name, value)
         return _of_class(self.who.defaults.get(name), value, text)
 
 
 def taker_of(who: Trainable, typed: str, label: str = "") -> Taker:
-    """What is set by its label, or by its own name where it has none, and by what was typed for it."""
+    """What takes settings by its label, or by its own name where it has no label, and by the word that was typed for it."""
     shown = label or who.name
     return Taker(who, (shown, typed) if who.is_rule else (shown, typed, shown.removeprefix("torch.optim.")))
+
 
 
 def walker_of(rule: Rule, typed: str) -> Taker:
@@ -45,9 +46,9 @@ def walker_of(rule: Rule, typed: str) -> Taker:
 
 
 def settings_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str, Any]]:
-    """The hyperparameters of each from `name=value`, for all that have it, and `who.name=value`, for one.
+    """The hyperparameters of each: `name=value` is for all that have the name, `who.name=value` for one.
 
-    Says on stderr who has none of that name. Raises `InputError` where nobody has it, or a value does not fit.
+    Says on stderr which of them lack the name. Raises `InputError` where all lack it, or a value does not fit.
     """
     found: list[dict[str, Any]] = [{} for _ in takers]
     for text in texts:
@@ -58,7 +59,10 @@ def settings_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str
 
 
 def searches_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str, Search]]:
-    """What each searches too, from `name` or `name=low..high`, for all that have it, and `who.name`, for one. Raises as `settings_for`."""
+    """The ranges that each searches too: `name` or `name=low..high` is for all that have the name, `who.name` for one.
+
+    Raises as `settings_for` does.
+    """
     found: list[dict[str, Search]] = [{} for _ in takers]
     for text in texts:
         left, _, bounds = text.partition("=")
@@ -76,7 +80,10 @@ def searches_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str
 
 
 def _having(takers: Sequence[Taker], target: str, name: str, option: str) -> list[int]:
-    """Who of the target, or of all, has that hyperparameter; says on stderr who has not. Raises `InputError` where nobody has."""
+    """The places of those who have a hyperparameter, among those that `target` names, or among all.
+
+    Says on stderr which of them lack it. Raises `InputError` where all lack it.
+    """
     asked = [k for k, taker in enumerate(takers) if not target or target in taker.names]
     if not asked:
         known = dict.fromkeys(taker.names[0] for taker in takers)
@@ -98,20 +105,20 @@ def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     if rule is None:
         return searches_for([taker], texts or (["lr=1e-5..10"] if "lr" in taker.who.known else []))[0]
     found = {}
-    for text in texts or (["lr"] if "lr" in rule.defaults else []):
+    usual = ["lr"] if "lr" in rule.defaults else []
+    for text in texts or usual:
         name, _, bounds = text.partition("=")
         hyper = rule.setting(name.strip())
         if hyper.is_plain and not hyper.is_whole:
-            got = f"{hyper.name}, which is {hyper.range}"
-            raise InputError(
-                f"--vary {text}", expected="a number, which has a range", got=got, hint="Write --set, a sweep for each."
-            )
+            expected, got = "a number, which has a range", f"{hyper.name}, which is {hyper.range}"
+            hint = "Write --set, and one sweep per value."
+            raise InputError(f"--vary {text}", expected=expected, got=got, hint=hint)
         found[hyper.name] = _range(rule, hyper, bounds, text)
     return found
 
 
 def _range(rule: Rule, hyper: Hyper, bounds: str, text: str) -> Search:
-    """The range of a rule's number as it was typed, or its own."""
+    """The range of a rule's number: as it was typed, or its own."""
     if not bounds:
         if hyper.search is None:
             raise InputError(f"--vary {text}", expected="a range", got="none", hint=f"Write {hyper.name}=low..high.")
@@ -121,7 +128,7 @@ def _range(rule: Rule, hyper: Hyper, bounds: str, text: str) -> Search:
 
 
 def _range_of_class(name: str, bounds: str, text: str) -> Search:
-    """The same of a class's argument, which says nowhere what it may be: logarithmic where it begins above 0."""
+    """The range of a class's argument, whose bounds nothing declares: logarithmic where it begins above 0."""
     if not bounds:
         raise InputError(f"--vary {text}", expected="a range", got="none", hint=f"Write {name}=low..high.")
     try:
@@ -146,7 +153,7 @@ def _search(ends: Sequence[float], scale: Scale, bounds: str, text: str) -> Sear
 
 
 def log_of(text: str | None) -> Callable[[int, Mapping[str, float]], object] | None:
-    """The user's function that numbers of each step go to. What it raises is one line, with the user's own."""
+    """The user's function that receives each step's numbers. An error in it becomes one line that names the user's own line."""
     if text is None:
         return None
     from steprule.foreign import refusal
@@ -191,7 +198,7 @@ def _parsed(rule: Rule, name: str, value: str) -> Any:
 
 
 def _of_class(default: Any, value: str, text: str) -> Any:
-    """An argument of a class or a factory, as Python writes it."""
+    """The value of a class's or factory's argument, as Python writes it."""
     found: Any
     try:
         found = ast.literal_eval(value)

@@ -1,4 +1,4 @@
-"""Print: lines for people, JSON for programs, progress on stderr."""
+"""How a command prints: lines for people, JSON for programs, progress on stderr."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Advance = Any
 
 
 _kept: list[TextIO] = []
-"""The real stdout, while only JSON may be written to it."""
+"""Holds the real stdout while only JSON may be written to it."""
 
 
 @contextmanager
 def json_alone() -> Iterator[None]:
-    """While this lasts, `as_json` alone writes to stdout; what anything else prints goes to stderr."""
+    """While this lasts, only `as_json` writes to stdout; everything else that is printed goes to stderr."""
     _kept.append(sys.stdout)
     try:
         with redirect_stdout(sys.stderr):
@@ -38,7 +38,7 @@ def as_json(data: Any) -> None:
 
 @contextmanager
 def warnings_as_lines(kind: type[Warning]) -> Iterator[None]:
-    """Warnings of this kind as one line each, on stderr."""
+    """While this lasts, each warning of this kind is one line on stderr."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", kind)
         usual = warnings.showwarning
@@ -54,18 +54,18 @@ def warnings_as_lines(kind: type[Warning]) -> Iterator[None]:
 
 
 def say(text: str = "") -> None:
-    """A line on stdout, as it is."""
+    """Print a line on stdout as it is, without rich's markup."""
     Console(highlight=False, soft_wrap=True).print(escape(text))
 
 
 def note(text: str) -> None:
-    """A line on stderr: what is worth saying beside the result."""
+    """Print a line on stderr, beside the result."""
     sys.stderr.write(f"steprule: {text}\n")
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Advance]:
-    """A bar on stderr, on a terminal only; gives a function `(done, total, label)`."""
+    """Show a bar on stderr where it is a terminal; gives a function `(done, total, label)` that moves it."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -1,4 +1,4 @@
-"""TERM and HUP end a command as Ctrl-C does: one line, what was finished is kept, no process is left."""
+"""TERM and HUP end a command as Ctrl-C does: one line is printed, finished work is kept, no process is left."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from types import FrameType
 
 @contextmanager
 def as_ctrl_c() -> Iterator[list[int]]:
-    """Inside, TERM and HUP raise `KeyboardInterrupt`; gives the list to which the number of such a signal is added.
+    """While this lasts, TERM and HUP raise `KeyboardInterrupt`; gives a list that receives the signal's number.
 
-    A signal that the process was told to ignore, as `nohup` does with HUP, stays ignored. Once one came, further ones do not disturb
-    the end. Outside of the main thread signals cannot be handled, and this does nothing.
+    A signal that the process was told to ignore, as `nohup` does with HUP, stays ignored. After the first signal further ones are
+    ignored, so that the end is not disturbed. Only the main thread can handle signals; in another one this does nothing.
     """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Tables on a terminal: in columns where nothing is cut, as a card per row where columns do not fit."""
+"""Tables on a terminal: columns that cut no number and no word; where they do not fit, each row is a card."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from rich.text import Text
 GAP = 2
 """Blanks between columns."""
 LEAST = 12
-"""A text is not squeezed into less, where it has as much."""
+"""A column of texts is not squeezed below this width."""
 NARROWEST = 20
-"""What is taken for the width of a terminal that says less; lines then go on below."""
+"""A terminal that says it is narrower is taken to be this wide; its lines then go on below."""
 _WORDS = re.compile(r"[^\s\u2e80-\U0010ffff]+|\S")
-"""What stays on one line; a line may end behind every Chinese character."""
+"""What stays on one line; a line may end after every Chinese character."""
 Row = Sequence[str]
 
 
 def table(title: str, heads: Row, rows: Iterable[Row], *, left: Sequence[int] = (0,)) -> None:
-    """A table on stdout. The columns in `left` are text, which wraps at words, but for the first; the others are numbers."""
+    """Print a table. The columns in `left` are texts, and all but the first wrap at words; the other columns are numbers."""
     console = Console(highlight=False, width=max(NARROWEST, Console().width))
-    held = [list(row) for row in rows]
-    used = [k for k, head in enumerate(heads) if head or any(row[k] for row in held)]
-    heads, held = [heads[k] for k in used], [[row[k] for k in used] for row in held]
+    rows = list(rows)
+    used = [k for k, head in enumerate(heads) if head or any(row[k] for row in rows)]
+    heads = [heads[k] for k in used]
+    held = [_picked(row, used) for row in rows]
     if title:
         console.print(Text(title), soft_wrap=True)
     widths = _widths(heads, held, [k in left and k > 0 for k in used], console.width)
@@ -43,8 +44,12 @@ def table(title: str, heads: Row, rows: Iterable[Row], *, left: Sequence[int] = 
     console.print(shown)
 
 
+def _picked(row: Row, places: Sequence[int]) -> list[str]:
+    return [row[k] for k in places]
+
+
 def _widths(heads: Row, rows: Sequence[Row], wraps: Sequence[bool], room: int) -> list[int] | None:
-    """How wide each column is, where all fit into the room; what is left over goes to what would be the highest."""
+    """The width of each column, or None where they do not fit. Spare room goes to the column whose cells would be the highest."""
     wanted, widths = [], []
     for k, head in enumerate(heads):
         column = [row[k] for row in rows]
@@ -62,7 +67,7 @@ def _widths(heads: Row, rows: Sequence[Row], wraps: Sequence[bool], room: int) -
 
 
 def _cards(heads: Row, rows: Sequence[Row], room: int) -> Iterator[Text | Table]:
-    """Each row as its first column says, and below it a line for each other, behind or, where that is narrow, under the column's head."""
+    """Each row as a card: its first cell, then a line per other cell, after its head or, where room is narrow, below it."""
     label = max(map(_longest_line, heads[1:]), default=0) + 2 * GAP
     beside = label + max((_longest_word(cell) for row in rows for cell in row[1:]), default=0) <= room
     for k, row in enumerate(rows):

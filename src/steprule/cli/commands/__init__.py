@@ -1,1 +1,1 @@
-"""A command a file, in the order in which `steprule` lists them; each parses, calls one function, and prints."""
+"""The commands, one per file; each parses, calls one function and prints."""

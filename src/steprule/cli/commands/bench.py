@@ -1,9 +1,10 @@
-"""`steprule bench`: of optimizers, and of a swap in one's own training."""
+"""`steprule bench` times optimizers, and a swap of the optimizer in one's own training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +24,7 @@ def bench(
         typer.Option(
             "--on",
             metavar="PROBLEM",
-            help="Your own training: what a swap saves of it.",
+            help="Your own training: how much of it a swap saves.",
             autocompletion=completion.problem_names,
         ),
     ] = None,
@@ -31,13 +32,13 @@ def bench(
         str | None,
         typer.Option(
             metavar="CLASS",
-            help="With --on: in whose place; torch's of that name, or AdamW.",
+            help="With --on: the class that RULE replaces; torch's of that name, or AdamW.",
             autocompletion=completion.class_names,
         ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Two small workloads and nothing else; some seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only two small workloads; takes seconds.")] = False,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Also torch.compile of torch's step; minutes to compile.")
+        bool, typer.Option("--compile", help="Also torch's step by torch.compile; compiling takes minutes.")
     ] = False,
     device: Annotated[
         str,
@@ -52,20 +53,25 @@ def bench(
 ) -> None:
     """Time whole steps against torch's, or what a swap saves.
 
-    Against every form that torch has, in turn; and what they are worth in a training iteration.
+    Every form that torch has runs in turn with ours; whole training iterations show what a step is worth in them.
     """
-    from steprule import benching
-    from steprule.cli import bench_tables, output
-
     if on is not None:
-        _swaps(optimizers, on, peer, json=json, others=quick or compiled or device != "cpu" or out is not None)
+        if quick or compiled or device != "cpu" or out is not None:
+            raise typer.BadParameter("--on takes neither --quick, --compile, --device nor --out")
+        _swaps(optimizers, on, peer, json=json)
         return
     if peer is not None:
         raise typer.BadParameter("--peer is for --on PROBLEM")
+    _steps(optimizers, out, json=json, quick=quick, compiled=compiled, device=device)
+
+
+def _steps(optimizers: list[str] | None, out: Path | None, *, json: bool, **how: Any) -> None:
+    """`steprule bench`."""
+    from steprule import benching
+    from steprule.cli import bench_tables, output
+
     with output.progress("bench") as advance:
-        found = benching.report(
-            optimizers, quick=quick, compiled=compiled, device=device, progress=lambda text: advance(0, 1, text)
-        )
+        found = benching.report(optimizers, progress=lambda text: advance(0, 1, text), **how)
     if out is not None:
         from steprule.reports import speed
 
@@ -76,16 +82,14 @@ def bench(
         bench_tables.show(found)
 
 
-def _swaps(optimizers: list[str] | None, on: str, peer: str | None, *, json: bool, others: bool) -> None:
-    """`steprule bench --on`"""
+def _swaps(optimizers: list[str] | None, on: str, peer: str | None, *, json: bool) -> None:
+    """`steprule bench --on`."""
     from steprule import benching
     from steprule.cli import output
 
-    if others:
-        raise typer.BadParameter("--on takes neither --quick, --compile, --device nor --out")
+    replacing: Sequence[str | None] = optimizers or [None]
     with output.progress("bench") as advance:
-        whom: list[str | None] = [*(optimizers or [])] or [None]
-        found = [benching.swap(one, on, peer=peer, progress=lambda text: advance(0, 1, text)) for one in whom]
+        found = [benching.swap(one, on, peer=peer, progress=lambda text: advance(0, 1, text)) for one in replacing]
     if json:
         output.as_json([swap.to_dict() for swap in found])
     else:

@@ -1,4 +1,4 @@
-"""`steprule check`: of a rule, and of a folder of files."""
+"""`steprule check` judges a rule, or marks a folder of files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def check(
         str | None,
         typer.Option(metavar="RULE", help="Find where the two part.", autocompletion=completion.rule_names),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Of a folder: write sheet.html here.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="For a folder: write sheet.html here.")] = None,
     seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Of a folder: the time that each file has.", parser=number)
+        float, typer.Option(metavar="SECONDS", help="For a folder: the time limit per file.", parser=number)
     ] = 30.0,
     json: JsonOption = False,
 ) -> None:
     """Judge a rule in every form; mark a folder of files.
 
-    Contract, forms, dtypes, zero and huge gradients, nan, checkpoints; and which known rule it is.
+    It looks at contract, forms, dtypes, zero and huge gradients, nan and checkpoints, and says which known rule it is.
 
     A folder with --against gives a class sheet: which files pass, where each parts, and the likely slip.
 
@@ -58,7 +58,7 @@ def _mark(folder: Path, against: str | None, out: Path | None, seconds: float, *
     from steprule.cli.tables import table
 
     if against is None:
-        raise typer.BadParameter(f"{folder} is a folder, to be marked: expected --against RULE")
+        raise typer.BadParameter(f"to mark the folder {folder}, expected --against RULE")
     with output.progress("marking") as advance:
         marked = mark(folder, against, seconds=seconds, progress=advance)
     page = out / "sheet.html" if out is not None else None
@@ -67,8 +67,10 @@ def _mark(folder: Path, against: str | None, out: Path | None, seconds: float, *
     if json:
         output.as_json(marked.to_dict())
     else:
-        rows = [(m.file, m.verdict, "\n".join(text for text in (m.why, m.where) if text)) for m in marked.marks]
+        rows = [(m.file, m.verdict, f"{m.why}\n{m.where}".strip("\n")) for m in marked.marks]
         table(f"marked against {marked.against}", ("file", "verdict", "why, and where"), rows, left=(0, 1, 2))
-        output.say(f"\n{marked.verdict}" + (f"\nWritten: {page}" if page is not None else ""))
+        output.say(f"\n{marked.verdict}")
+        if page is not None:
+            output.say(f"Written: {page}")
     if marked.passed < len(marked.marks):
         raise typer.Exit(1)

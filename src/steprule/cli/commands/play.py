@@ -1,4 +1,4 @@
-"""`steprule play`."""
+"""`steprule play` writes the playground, or another page that trains in the browser, and opens it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def play(
         str,
         typer.Argument(
             metavar="PAGE",
-            help="surfaces; luck, 200 seeds beside the book's figures; or network, a small one that trains.",
+            help="surfaces; luck: 200 seeds beside the book's figures; or network: a small network that trains.",
             autocompletion=completion.one_of("surfaces", "luck", "network"),
         ),
     ] = "surfaces",
@@ -26,7 +26,7 @@ def play(
         typer.Option(
             "--rule",
             metavar="RULE",
-            help=f"One of your own, beside the others. {RULE_HELP} Repeatable.",
+            help=f"A rule of your own, beside the others. {RULE_HELP} Repeatable.",
             autocompletion=completion.rule_names,
         ),
     ] = None,
@@ -35,28 +35,24 @@ def play(
         typer.Option(metavar="NAME", help="Open with this story.", autocompletion=completion.story_names),
     ] = None,
     embed: Annotated[
-        bool, typer.Option("--embed", help="The picture and its story alone, for a slide or a frame of a page.")
+        bool, typer.Option("--embed", help="Only the picture and its story, for a slide or a frame of a page.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page there, and open nothing.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page here, and open nothing.")] = None,
     json: JsonOption = False,
 ) -> None:
     """See every rule walk, step by step, in the browser.
 
-    One page that works offline: stories, sliders, maps, and each step taken apart. Or watch 200 seeds or a network train.
+    One page works offline: it has stories, sliders, maps, and each step taken apart. Two others train 200 seeds or a network.
     """
-    from steprule import play as playground
     from steprule.cli import output
     from steprule.compiler.folder import folder
-    from steprule.errors import InputError
-    from steprule.play import pages, stories
+    from steprule.play import pages
 
     other = pages.writer_of(page, {"rule": rule, "story": story, "embed": embed})
-    where = out or folder() / ("play.html" if other is None else f"{page}.html")
+    name = "play" if other is None else page
+    where = out or folder() / f"{name}.html"
     if other is None:
-        shown = [(spec, catalogue.resolve(spec)) for spec in rule or []]
-        if shown and story:
-            raise InputError("play", expected="--rule or --story", got="both", hint="A story has rules of its own.")
-        playground.write(where, shown, opening=f"story={stories.named(story).name}" if story else "", embed=embed)
+        _playground(where, rule or [], story, embed=embed)
     else:
         other(where)
     if json:
@@ -69,3 +65,16 @@ def play(
         if not webbrowser.open(address):
             output.say(f"No browser was found: open {address} in one.")
     output.say(f"Written: {where}")
+
+
+def _playground(where: Path, rules: list[str], story: str | None, *, embed: bool) -> None:
+    """Write the playground with rules of one's own, or open in a story."""
+    from steprule import play as playground
+    from steprule.errors import InputError
+    from steprule.play import stories
+
+    if rules and story:
+        raise InputError("play", expected="--rule or --story", got="both", hint="A story has rules of its own.")
+    own = [(spec, catalogue.resolve(spec)) for spec in rules]
+    opening = f"story={stories.named(story).name}" if story else ""
+    playground.write(where, own, opening=opening, embed=embed)

@@ -1,4 +1,4 @@
-"""`steprule problems` and `steprule surfaces`: what can be named after --on and --surface."""
+"""`steprule problems` and `steprule surfaces` list the names for --on and --surface."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def problems(json: JsonOption = False) -> None:
     records, rows = [], []
     for p in embedded():
         samples = {part: data.samples for part, data in p.parts.items()}
-        how = {"batch_size": p.batch_size, "epochs": p.epochs}
-        records.append({"name": p.name, "summary": p.summary, "samples": samples, **how})
-        parts = (str(samples.get(part, "-")) for part in heads[1:4])
-        rows.append((p.name, *parts, *map(str, how.values()), p.summary))
+        usual = {"batch_size": p.batch_size, "epochs": p.epochs}
+        records.append({"name": p.name, "summary": p.summary, "samples": samples, **usual})
+        counts = [str(samples.get(part, "-")) for part in ("train", "validation", "test")]
+        rows.append([p.name, *counts, str(p.batch_size), str(p.epochs), p.summary])
     if json:
         output.as_json(records)
         return
     table("", heads, rows, left=(0, 6))
-    output.say("\ntrain, validation, test: samples; - where nothing is held out.")
+    output.say("\ntrain, validation, test: numbers of samples; -: nothing is held out.")
     output.say("Every surface is a problem too (steprule surfaces). Your own is file.py:name.")
 
 
@@ -58,7 +58,7 @@ def surfaces(json: JsonOption = False) -> None:
         output.as_json(records)
         return
     table("", ("surface", "formula", "start", "minima", "noise"), rows, left=(0, 1, 2, 3))
-    output.say("\nnoise: standard deviation of what is added to the gradient.")
+    output.say("\nnoise: standard deviation of the noise on the gradient.")
     output.say('A formula in x and y is a surface too: --surface "x^2/10 + 2*y^2".')
 
 

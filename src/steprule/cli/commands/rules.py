@@ -1,4 +1,4 @@
-"""`steprule rules`, and the rules of a file."""
+"""`steprule rules` lists the catalogue's rules, or those of a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rules(json: JsonOption = False) -> None:
 
 
 def listing(found: Mapping[str, Rule]) -> None:
-    """A table of rules, by the names under which they are found."""
+    """Print a table of rules by the names that find them."""
     from steprule.cli.tables import table
     from steprule.hyper import said
 
@@ -36,7 +36,7 @@ def listing(found: Mapping[str, Rule]) -> None:
 
 
 def record(rule: Rule) -> dict[str, Any]:
-    """A rule for programs."""
+    """A rule as plain values, for JSON."""
     return {
         "name": rule.name,
         "summary": rule.summary,

@@ -1,10 +1,11 @@
-"""`steprule show`."""
+"""`steprule show` prints a rule: its formula, hyperparameters, states and paper, or one of its forms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from steprule.cli.arguments import JsonOption, RuleArgument, SetOption
 from steprule.cli.commands import rules as listed
 from steprule.rules.load import rules_in
 from steprule.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from steprule.compiler.graph import Graph
 
 
 def show(
@@ -32,10 +36,9 @@ def show(
 ) -> None:
     """Print a rule: formula, hyperparameters, states, paper.
 
-    --set chooses the variant: --set amsgrad=true. Of a file with several rules: their list.
+    --set chooses the variant: --set amsgrad=true. A file with several rules gives their list.
     """
     from steprule.cli import options, output
-    from steprule.cli.tables import table
     from steprule.compiler import formula
     from steprule.compiler.variant import variant_of
     from steprule.errors import unknown_name
@@ -50,40 +53,59 @@ def show(
     found = composed(next(iter(in_file.values()), None) or catalogue.resolve(rule))
     bound = found.bind(options.settings_for([options.walker_of(found, rule)], settings or [])[0])
     graph = variant_of(found, bound).graph()
-    text, latex = formula.text(graph), formula.latex(graph)
     if json:
-        output.as_json({**listed.record(found), "formula": {"text": text, "latex": latex}})
-        return
-    if form:
-        from steprule.compiler import javascript
+        whole = {"text": formula.text(graph), "latex": formula.latex(graph)}
+        output.as_json({**listed.record(found), "formula": whole})
+    elif form:
+        output.say(_printed(graph, form))
+    else:
+        _explain(found, graph)
 
-        printed = {"text": text, "latex": "\n".join(latex), "python": formula.python(graph)}
-        printed["javascript"] = javascript.source(graph)
-        output.say(printed[form] if form in printed else _kernel_source(graph, form))
-        return
-    output.say(f"{found.name}: {found.summary}\n")
-    output.say("\n".join(f"    {line}" for line in text.splitlines()))
+
+def _explain(rule: Rule, graph: Graph) -> None:
+    """Everything about a rule: its formula twice, what its letters are, its paper."""
+    from steprule.cli import output
+    from steprule.cli.tables import table
+    from steprule.compiler import formula
+
+    output.say(f"{rule.name}: {rule.summary}\n")
+    output.say(indent(formula.text(graph), "    "))
     output.say()
-    output.say("\n".join(f"    {line}" for line in latex))
+    output.say(indent("\n".join(formula.latex(graph)), "    "))
+    output.say()
     letters = {name: letter for letter, name, _ in formula.where(graph)}
-    output.say()
-    shown = [
-        (h.name, letters.get(h.name, ""), repr(h.default), h.range.removeprefix("a number in "), h.meaning)
-        for h in found.hypers
-    ]
-    table("", ("hyperparameter", "letter", "default", "values", "meaning"), shown, left=(0, 1, 3, 4))
-    if found.slots:
+    rows = []
+    for h in rule.hypers:
+        values = h.range.removeprefix("a number in ")
+        rows.append((h.name, letters.get(h.name, ""), repr(h.default), values, h.meaning))
+    table("", ("hyperparameter", "letter", "default", "values", "meaning"), rows, left=(0, 1, 3, 4))
+    if rule.slots:
         output.say()
-        held = [
-            (s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element") for s in found.slots
+        states = [
+            (s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element") for s in rule.slots
         ]
-        table("", ("state", "letter", "starts at", "one per"), held, left=(0, 1, 2, 3))
-    if found.paper:
-        output.say(f"\n{found.paper}")
+        table("", ("state", "letter", "starts at", "one per"), states, left=(0, 1, 2, 3))
+    if rule.paper:
+        output.say(f"\n{rule.paper}")
+
+
+def _printed(graph: Graph, form: str) -> str:
+    """The rule in one form."""
+    from steprule.compiler import formula, javascript
+
+    if form == "text":
+        return formula.text(graph)
+    if form == "latex":
+        return "\n".join(formula.latex(graph))
+    if form == "python":
+        return formula.python(graph)
+    if form == "javascript":
+        return javascript.source(graph)
+    return _kernel_source(graph, form)
 
 
 def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
-    """The rules of a file, by the names that show one of them."""
+    """Print the rules of a file, by the names that show one of them."""
     from steprule.cli import output
 
     if json:
@@ -93,8 +115,8 @@ def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
     output.say(f"\nOne of them: steprule show {file}:{next(iter(found))}")
 
 
-def _kernel_source(graph: Any, form: str) -> str:
-    """The kernel for float32, Numba's parallel one, as it stands in the cache folder."""
+def _kernel_source(graph: Graph, form: str) -> str:
+    """The float32 kernel as it stands in the cache folder; of Numba's two, the parallel one."""
     from steprule.compiler.split import split
     from steprule.errors import InputError
     from steprule.optim.backends import TARGETS

@@ -1,9 +1,10 @@
-"""`steprule sweep`."""
+"""`steprule sweep` trains thousands of hyperparameter points at once and prints the best."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,10 @@ from steprule.cli.arguments import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from steprule.cli.options import Taker
+    from steprule.sweeps import Sweep
+
 
 def sweep(
     rule: TrainsArgument,
@@ -30,18 +35,18 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="NAME[=LOW..HIGH]",
-            help="What to draw; lr if not given. Repeatable.",
+            help="A hyperparameter to draw; lr if not given. Repeatable.",
             autocompletion=completion.ranges,
         ),
     ] = None,
     points: Annotated[int, typer.Option(help="How many hyperparameter points.", parser=whole, metavar="N")] = 64,
-    seeds: Annotated[int, typer.Option(help="How many seeds each.", parser=whole, metavar="N")] = 1,
+    seeds: Annotated[int, typer.Option(help="How many seeds per point.", parser=whole, metavar="N")] = 1,
     schedule: ScheduleOption = "constant",
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     compiled: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the model, or not; if not given, when it pays."),
+        typer.Option("--compile/--no-compile", help="Compile the model or not; if not given, where it pays."),
     ] = None,
     device: DeviceOption = "cpu",
     out: Annotated[
@@ -54,12 +59,10 @@ def sweep(
 ) -> None:
     """Train thousands of hyperparameter points at once.
 
-    Sobol points over ranges, every one with every seed.
+    Sobol points over the ranges, each point with each seed.
     """
     from steprule import sweeps
     from steprule.cli import cost, options, output
-    from steprule.cli.tables import table
-    from steprule.hyper import said
     from steprule.trainable import Trainable
 
     if out is not None:
@@ -68,10 +71,9 @@ def sweep(
         training_charts.check_ending(out, (".parquet", ".json"))
     drawing = out is not None and out.suffix.lower() in training_charts.PICTURES
     who = Trainable.of(rule)
-    taker, of = options.taker_of(who, rule), who.hypers
+    taker = options.taker_of(who, rule)
     (fixed,) = options.settings_for([taker], settings or [])
-    drawn = sweeps.sobol({n: s for n, s in options.ranges_for(taker, vary or []).items() if n not in fixed}, points)
-    drawn = {n: v.round() if n in of and of[n].is_whole else v for n, v in drawn.items()}
+    drawn = _drawn(taker, vary or [], fixed, points)
     if drawing:
         training_charts.check_varied(drawn)
     how: dict[str, Any] = {
@@ -88,32 +90,59 @@ def sweep(
     if json:
         output.as_json(result.to_dict())
         return
-    order = result.order[:10]
-    rows = [
-        (
-            *(said(result.hypers[n][k].item(), 4, of.get(n)) for n in drawn),
-            *(f"{v[k].mean():#.5g}" for v in result.measured.values()),
-        )
-        for k in order
-    ]
-    best = f"the best {len(order)} of {points} points" if points > 1 else "one point"
-    title = f"{result.optimizer} on {result.problem}: {best} by the {result.chosen_by}"
-    title += f", means of {seeds} seeds" if seeds > 1 else ""
-    if len(order):
-        output.say(title)
-        table("", (*drawn, *result.measured), rows, left=())
-        if scores := result.scores_of(int(order[0])):
-            output.say(f"\nThe best: {scores}")
-    else:
-        output.say(f"{result.optimizer} on {result.problem}: no best, every point diverged with some seed.")
+    _best(result, list(drawn), taker, seeds)
     for caution in result.cautions:
         output.say(f"\n{caution}")
-    dead = int(result.diverged.sum())
-    pays = sweeps.pays_after(who, on, result)
-    pace = f"{result.lanes:,} lane{'s' if result.lanes > 1 else ''} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} a second"
-    built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
-    output.say(f"\n{pace}{built}; {result.engine}; {dead:,} of {result.lanes:,} diverged.")
-    if pays is not None:
-        output.say(f"Without a kernel it would have caught up after {pays:.2g} s: compiling pays beyond that.")
+    _pace(result, sweeps.pays_after(who, on, result))
     if out is not None:
         output.say(f"Written: {out}")
+
+
+def _drawn(taker: Taker, vary: list[str], fixed: Mapping[str, Any], points: int) -> dict[str, Any]:
+    """The points: for each hyperparameter that varies its values, whole where it is a whole number."""
+    from steprule import sweeps
+    from steprule.cli import options
+
+    ranges = {name: search for name, search in options.ranges_for(taker, vary).items() if name not in fixed}
+    drawn = dict(sweeps.sobol(ranges, points))
+    for name, hyper in taker.hypers.items():
+        if name in drawn and hyper.is_whole:
+            drawn[name] = drawn[name].round()
+    return drawn
+
+
+def _best(result: Sweep, drawn: list[str], taker: Taker, seeds: int) -> None:
+    """Print the ten best points."""
+    from steprule.cli import output
+    from steprule.cli.tables import table
+    from steprule.hyper import said
+
+    order = result.order[:10]
+    who = f"{result.optimizer} on {result.problem}"
+    if not len(order):
+        output.say(f"{who}: no best, every point diverged with some seed.")
+        return
+    points = len(result.train)
+    best = f"the best {len(order)} of {points} points" if points > 1 else "one point"
+    means = f", means of {seeds} seeds" if seeds > 1 else ""
+    output.say(f"{who}: {best} by the {result.chosen_by}{means}")
+    rows = []
+    for k in order:
+        values = [said(result.hypers[name][k].item(), 4, taker.hypers.get(name)) for name in drawn]
+        rows.append(values + [f"{measured[k].mean():#.5g}" for measured in result.measured.values()])
+    table("", (*drawn, *result.measured), rows, left=())
+    if scores := result.scores_of(int(order[0])):
+        output.say(f"\nThe best: {scores}")
+
+
+def _pace(result: Sweep, pays: float | None) -> None:
+    """Print how fast it went, and from when on compiling would have paid."""
+    from steprule.cli import output
+
+    lanes = f"{result.lanes:,} lane{'s' if result.lanes > 1 else ''}"
+    pace = f"{lanes} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} per second"
+    built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
+    diverged = f"{int(result.diverged.sum()):,} of {result.lanes:,} diverged"
+    output.say(f"\n{pace}{built}; {result.engine}; {diverged}.")
+    if pays is not None:
+        output.say(f"Without a kernel it would have caught up after {pays:.2g} s: compiling pays beyond that.")

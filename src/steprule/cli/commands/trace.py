@@ -1,15 +1,18 @@
-"""`steprule trace`."""
+"""`steprule trace` walks rules over a surface, draws their paths and prints where they end."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import JsonOption, RuleArguments, SetOption, number, whole
+
+if TYPE_CHECKING:
+    from steprule.paths import Trace
 
 
 def trace(
@@ -31,12 +34,12 @@ def trace(
         bool, typer.Option("--defaults", help="The rules' own learning rates, not the best ones.")
     ] = False,
     seed: Annotated[
-        int, typer.Option(help="Of the gradient noise, where there is any.", parser=whole, metavar="N")
+        int, typer.Option(help="Seed of the gradient noise, where there is any.", parser=whole, metavar="N")
     ] = 0,
     noise: Annotated[
         float | None,
         typer.Option(
-            help="Standard deviation of noise on the gradient; the surface's own if not given.",
+            help="Standard deviation of the gradient noise; the surface's own if not given.",
             parser=number,
             metavar="NUMBER",
         ),
@@ -48,12 +51,11 @@ def trace(
 ) -> None:
     """Walk rules over a surface, and draw their paths.
 
-    Each walks at its best learning rate, unless --set lr or --defaults says otherwise: the best of 141 from 0.0001 to 1000. Where it is
-    the lowest or the highest of them, the table says so.
+    Each rule walks at its best learning rate, unless --set lr or --defaults says otherwise: the best of 141 from 0.0001 to 1000. The
+    table says where the best is the lowest or the highest of them.
     """
     from steprule import paths
     from steprule.cli import options, output
-    from steprule.cli.tables import table
     from steprule.rules.parts import composed
 
     found = [composed(catalogue.resolve(r)) for r in rules]
@@ -73,18 +75,38 @@ def trace(
     if json:
         output.as_json([t.to_dict() for t in walked])
         return
-    rows = []
-    for t, none in zip(walked, hopeless, strict=True):
-        said = [*t.cautions, *(["so at every lr tried"] if none else [])]
-        rate = f"{t.hypers['lr']:.4g}" + (" best" if t.tuned and not t.rose else "") if "lr" in t.hypers else "-"
-        rows.append((t.rule, rate, *(_decimals(v) for v in t.points[-1]), f"{t.values[-1]:.6g}", "; ".join(said)))
-    title = f"{walked[0].surface}, {steps} steps from ({walked[0].points[0, 0]:g}, {walked[0].points[0, 1]:g})"
-    output.say(title)
-    table("", ("rule", "lr", "x", "y", "value", ""), rows, left=(0, 5))
+    _ends(walked, hopeless, steps)
     if out is not None:
         output.say(f"\nWritten: {out}")
 
 
+def _ends(walked: list[Trace], hopeless: list[bool], steps: int) -> None:
+    """Print where each path ends."""
+    from steprule.cli import output
+    from steprule.cli.tables import table
+
+    rows = []
+    for path, none in zip(walked, hopeless, strict=True):
+        x, y = path.points[-1]
+        cautions = list(path.cautions)
+        if none:
+            cautions.append("so at every lr tried")
+        rows.append((path.rule, _rate(path), _decimals(x), _decimals(y), f"{path.values[-1]:.6g}", "; ".join(cautions)))
+    x, y = walked[0].points[0]
+    output.say(f"{walked[0].surface}, {steps} steps from ({x:g}, {y:g})")
+    table("", ("rule", "lr", "x", "y", "value", ""), rows, left=(0, 5))
+
+
+def _rate(path: Trace) -> str:
+    """The learning rate, and whether it is the best one."""
+    if "lr" not in path.hypers:
+        return "-"
+    best = " best" if path.tuned and not path.rose else ""
+    return f"{path.hypers['lr']:.4g}{best}"
+
+
 def _decimals(value: float) -> str:
-    """Six decimals, as the tutorial prints points; what has no place there in six digits, with its exponent."""
-    return f"{value:.6f}" if 5e-7 <= abs(value) < 1e6 or value == 0 else f"{value:.6g}"
+    """Six decimals, as the tutorial prints points; an exponent where six decimals would not show the number."""
+    if value == 0 or 5e-7 <= abs(value) < 1e6:
+        return f"{value:.6f}"
+    return f"{value:.6g}"

@@ -1,9 +1,9 @@
-"""`steprule train`."""
+"""`steprule train` trains a problem once and prints the loss."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,19 +21,22 @@ from steprule.cli.arguments import (
     whole,
 )
 
+if TYPE_CHECKING:
+    from steprule.training import Run
+
 
 def train(
     rule: TrainsArgument,
     on: OnOption = "airfoil",
     seed: Annotated[
-        int, typer.Option(help="Of the initial weights and the order of samples.", parser=whole, metavar="N")
+        int, typer.Option(help="Seed of the initial weights and the order of samples.", parser=whole, metavar="N")
     ] = 0,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     device: DeviceOption = "cpu",
     schedule: ScheduleOption = "constant",
     log: Annotated[
-        str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called behind each step.")
+        str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called after each step.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture of the loss against the samples: .png or .svg.")
@@ -46,7 +49,6 @@ def train(
     """Train a problem with one rule, or with a torch.optim class."""
     from steprule.cli import cost, options, output
     from steprule.problems import catalogue as problems
-    from steprule.problems import scoring
     from steprule.sweeps import estimate as costs
     from steprule.trainable import Trainable
     from steprule.training import train as trained
@@ -70,16 +72,22 @@ def train(
     if json:
         output.as_json(run.to_dict())
         return
-    output.say(
-        f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
-    )
-    how = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}, batch {run.batch_size}, seed {seed}" + run.scheduled
-    output.say(f"{how}; {run.seconds:.3f} s of training steps")
-    if run.metrics:
-        output.say(scoring.in_words(run.metrics))
+    _ended(run)
     if out is not None:
         output.say(f"Written: {out}")
 
 
-def _fate(diverged: bool) -> str:
-    return "  (diverged: no lower than at the start)" if diverged else ""
+def _ended(run: Run) -> None:
+    """Print how a training ended."""
+    from steprule.cli import output
+    from steprule.problems import scoring
+
+    loss = f"loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}"
+    diverged = "  (diverged: no lower than at the start)" if run.diverged else ""
+    output.say(f"{run.optimizer} on {run.problem}: {loss}{diverged}")
+    epochs = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}"
+    output.say(
+        f"{epochs}, batch {run.batch_size}, seed {run.seed}{run.scheduled}; {run.seconds:.3f} s of training steps"
+    )
+    if run.metrics:
+        output.say(scoring.in_words(run.metrics))

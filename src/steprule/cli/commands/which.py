@@ -1,4 +1,4 @@
-"""`steprule which`."""
+"""`steprule which` says which known rule an optimizer is."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def which(
     ],
     json: JsonOption = False,
 ) -> None:
-    """Say which known rule something is, by its steps.
+    """Say which known rule an optimizer is, by its steps.
 
-    A rule, an optimizer class, or a factory params -> optimizer.
+    THING is a rule, an optimizer class, or a factory params -> optimizer.
     """
     from steprule.checking import which as asked
     from steprule.cli import output

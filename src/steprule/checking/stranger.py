@@ -1,0 +1,169 @@
+"""Something that steps and is not known: a rule, an optimizer class or a factory, with its numbers and its walks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from steprule.checking import probe
+from steprule.checking.probe import Step
+from steprule.errors import InputError
+from steprule.rules.rule import Rule
+
+STARTS = ("initial_accumulator_value",)
+"""An optimizer reads these when it is made; set in its groups later, they would change nothing."""
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """Its numbers, and its walk with some of them set."""
+
+    name: str
+    numbers: Mapping[str, float]
+    """Its numerical hyperparameters and their defaults."""
+    set_to: Mapping[str, float]
+    """The values that the probe sets them to."""
+    run: Callable[[Mapping[str, float]], list[Step]]
+    walks: dict[frozenset[str], list[Step]] = field(default_factory=dict)
+
+    def walk(self, names: frozenset[str]) -> list[Step]:
+        """The walk with these numbers set as the probe says, the others at their defaults."""
+        if names not in self.walks:
+            self.walks[names] = self.run({n: self.set_to[n] for n in names if n in self.set_to})
+        return self.walks[names]
+
+
+def of_rule(rule: Rule) -> Stranger:
+    """A rule as a stranger: it is walked by the author's function."""
+    numbers = {name: float(rule.defaults[name]) for name in numbers_of(rule)}
+
+    def run(values: Mapping[str, float]) -> list[Step]:
+        return probe.walk(rule, {**rule.defaults, **values})
+
+    return Stranger(rule.name, numbers, probe.probing(rule), run)
+
+
+def numbers_of(rule: Rule) -> list[str]:
+    """The rule's own numerical hyperparameters: no flags and choices, nothing that the step itself supplies."""
+    return [h.name for h in rule.hypers if not h.is_plain and h.given is None]
+
+
+def of_class(make: Callable[..., Any]) -> Stranger:
+    """An Optimizer class or a factory as a stranger. Raises `InputError` where it cannot step a matrix."""
+    from steprule.trainable import Trainable
+
+    _, optimizer = _made(make, {})
+    numbers = _numbers_in(optimizer.param_groups[0])
+    accepted = _accepts(make)
+    settable = {n: v for n, v in numbers.items() if n not in STARTS or n in accepted}
+    set_to = probe.settings(settable)
+
+    def run(values: Mapping[str, float]) -> list[Step]:
+        return _steps(make, values)
+
+    try:
+        run(set_to)
+    except InputError:
+        set_to = {}  # it refuses our settings, so it walks with its own
+    return Stranger(Trainable.of(make).name, numbers, set_to, run)
+
+
+def _accepts(make: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(make).parameters)
+    except (TypeError, ValueError):
+        return set()
+
+
+def _made(make: Callable[..., Any], values: Mapping[str, float]) -> tuple[Any, Any]:
+    """The parameter and its optimizer. The constructor gets the numbers that it takes; the others are set in the groups."""
+    import torch
+
+    p = torch.from_numpy(probe.start()).requires_grad_()
+    known = _accepts(make)
+    given: dict[str, Any] = {n: v for n, v in values.items() if n in known}
+    subject = str(getattr(make, "__name__", "optimizer"))
+    try:
+        if given or "betas" in known:
+            plain = make([p])
+            if "betas" in known:
+                given |= _betas(plain.param_groups[0], values)
+        optimizer = make([p], **given)
+    except Exception as error:
+        raise InputError(
+            subject, expected="a function of [parameter] that makes an optimizer", got=_said(error)
+        ) from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(subject, expected="a torch.optim.Optimizer", got=f"a {type(optimizer).__name__}")
+    for group in optimizer.param_groups:
+        group.update({n: v for n, v in values.items() if n in group and n not in STARTS})
+        group.update(_betas(group, values))
+    return p, optimizer
+
+
+def _said(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _betas(group: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
+    betas = group.get("betas")
+    if not isinstance(betas, tuple | list):
+        return {}
+    return {"betas": tuple(values.get(f"beta{k}", b) for k, b in enumerate(betas, start=1))}
+
+
+def _numbers_in(group: Mapping[str, Any]) -> dict[str, float]:
+    """The group's numbers whose meaning is known, each of `betas` by itself."""
+    plain = {n: float(v) for n, v in group.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    known = probe.settings(plain)
+    found = {n: v for n, v in plain.items() if n in known}
+    for k, beta in enumerate(group.get("betas") or (), start=1):
+        found[f"beta{k}"] = float(beta)
+    return found
+
+
+def _steps(make: Callable[..., Any], values: Mapping[str, float]) -> list[Step]:
+    """The walk by `step()`, or by `step(closure)` where `step()` raises."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # torch keeps states of one number in the default dtype
+    first: Exception | None = None
+    try:
+        for with_closure in (False, True):
+            p, optimizer = _made(make, values)
+            try:
+                return _walked(p, optimizer, with_closure=with_closure)
+            except Exception as error:  # noqa: BLE001  (whatever foreign code raises)
+                first = first or error
+        assert first is not None
+        expected = "an optimizer that steps a 3x4 matrix in float64"
+        raise InputError(type(optimizer).__name__, expected=expected, got=_said(first)) from first
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _walked(p: Any, optimizer: Any, *, with_closure: bool) -> list[Step]:
+    import torch
+
+    train = getattr(optimizer, "train", None)  # schedule-free optimizers step in this mode only
+    if callable(train):
+        train()
+    found: list[Step] = []
+    for g in probe.gradients():
+        gradient = torch.from_numpy(g)
+
+        def closure(gradient: Any = gradient) -> Any:
+            p.grad = gradient.clone()
+            return (p.detach() * gradient).sum()
+
+        closure()
+        if with_closure:
+            optimizer.step(closure)
+        else:
+            optimizer.step()
+        found.append({"p": p.detach().numpy().copy()})
+    return found
