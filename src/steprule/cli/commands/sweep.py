@@ -105,7 +105,7 @@ def _drawn(taker: Taker, vary: list[str], fixed: Mapping[str, Any], points: int)
 
     ranges = {name: search for name, search in options.ranges_for(taker, vary).items() if name not in fixed}
     drawn = dict(sweeps.sobol(ranges, points))
-    for name, hyper in taker.hypers.items():
+    for name, hyper in taker.who.hypers.items():
         if name in drawn and hyper.is_whole:
             drawn[name] = drawn[name].round()
     return drawn
@@ -128,7 +128,7 @@ def _best(result: Sweep, drawn: list[str], taker: Taker, seeds: int) -> None:
     output.say(f"{who}: {best} by the {result.chosen_by}{means}")
     rows = []
     for k in order:
-        values = [said(result.hypers[name][k].item(), 4, taker.hypers.get(name)) for name in drawn]
+        values = [said(result.hypers[name][k].item(), 4, taker.who.hypers.get(name)) for name in drawn]
         rows.append(values + [f"{measured[k].mean():#.5g}" for measured in result.measured.values()])
     table("", (*drawn, *result.measured), rows, left=())
     if scores := result.scores_of(int(order[0])):
