@@ -27,7 +27,7 @@ def rows(graph: Graph) -> list[Row]:
     """The statements of the formula, and before its reader each number that the step shares, in order.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> [row.key for row in rows(trace(rules.rmsprop_eps_inside))]
     ['1 - alpha', 'square_avg', 'p']
     """
@@ -48,7 +48,7 @@ def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The value of each row where p, g, the slots, hyperparameters and t are `inputs`: of any kind a rule runs on.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> graph = trace(rules.rmsprop_eps_inside)
     >>> found = values(graph, {"p": 1.0, "g": 2.0, "square_avg": 0.0, "lr": 0.1, "alpha": 0.9, "eps": 1e-6})
     >>> round(found["square_avg"], 6), round(found["p"], 6)

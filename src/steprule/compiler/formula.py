@@ -63,7 +63,7 @@ def text(graph: Graph) -> str:
     """The formula with the code's names, one statement a line; it runs as Python with `steprule.maths` in scope.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> print(text(trace(rules.rmsprop_eps_inside)))
     square_avg = alpha * square_avg + (1 - alpha) * g * g
     p = p - lr * g / sqrt(square_avg + eps)
@@ -80,7 +80,7 @@ def python(graph: Graph) -> str:
     """The variant as a Python function on numbers of any kind, with `steprule.maths` in scope.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> print(python(trace(rules.sgd)))
     def sgd(p, g, *, lr):
         p = p - lr * g

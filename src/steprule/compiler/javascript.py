@@ -42,7 +42,7 @@ def source(graph: Graph, size: int | None = None) -> str:
     The second kind needs `POWER` before it.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> print(source(trace(rules.sgd)).splitlines()[0])
     function sgd(p, g, states, hypers, t, keep) {
     """
