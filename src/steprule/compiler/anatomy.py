@@ -13,7 +13,7 @@ from steprule.compiler.interpret import interpret
 
 
 @dataclass(frozen=True)
-class Row:
+class Quantity:
     """One quantity: `key`, the code's name for it, once only; how it comes about, in LaTeX; its place in the graph."""
 
     key: str
@@ -23,7 +23,7 @@ class Row:
     node: Node
 
 
-def rows(graph: Graph) -> list[Row]:
+def rows(graph: Graph) -> list[Quantity]:
     """The statements of the formula, and before its reader each number that the step shares, in order.
 
     >>> from steprule import rules
@@ -31,7 +31,7 @@ def rows(graph: Graph) -> list[Row]:
     >>> [row.key for row in rows(trace(rules.rmsprop_eps_inside))]
     ['1 - alpha', 'square_avg', 'p']
     """
-    found: list[Row] = []
+    found: list[Quantity] = []
     results = set(graph.outputs.values())
     for node, name, left, right in formula.parts(graph):
         # The result has its name for itself: decoupled decay rebinds p on the way to it.
@@ -40,7 +40,7 @@ def rows(graph: Graph) -> list[Row]:
         while any(row.key == key for row in found):
             count += 1
             key = f"{name}_{count}"
-        found.append(Row(key, left, right, node))
+        found.append(Quantity(key, left, right, node))
     return found
 
 
