@@ -16,7 +16,7 @@ import time
 ROUNDS = 7
 OURS = """
 from steprule import rules
-from steprule.compiler.graph import trace
+from steprule.compiler.tracer import trace
 for rule in rules.CATALOGUE.values():
     assert trace(rule).nodes
 """

@@ -31,7 +31,7 @@ import steprule
 from steprule import play, rules
 from steprule.benching.steps import torchs_classes
 from steprule.compiler import formula
-from steprule.compiler.graph import trace as graph_of
+from steprule.compiler.tracer import trace as graph_of
 from steprule.paths import best_rate, trace
 from steprule.play import luck, network
 from steprule.reports import paths as pictures

@@ -14,7 +14,8 @@ from tolerances import FORMS_BFLOAT16, FORMS_FLOAT16, FORMS_FLOAT32, FORMS_FLOAT
 from steprule import Rule, maths, rules
 from steprule.compiler.eager import step
 from steprule.compiler.formula import text
-from steprule.compiler.graph import Kind, trace
+from steprule.compiler.graph import Kind
+from steprule.compiler.tracer import trace
 from steprule.rules.parts import composed
 
 CASES = [(r, v) for raw in rules.CATALOGUE.values() for r in (composed(raw),) for v in r.variants()]

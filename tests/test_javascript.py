@@ -15,7 +15,7 @@ from tolerances import JAVASCRIPT
 import steprule
 from steprule import rules
 from steprule.compiler import anatomy, eager, javascript
-from steprule.compiler.graph import trace
+from steprule.compiler.tracer import trace
 from steprule.compiler.variant import variant_of
 from steprule.hyper import Rate
 from steprule.rules.parts import composed

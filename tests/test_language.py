@@ -15,7 +15,7 @@ from tolerances import CLASS_FLOAT32_FEW_STEPS
 import steprule
 from steprule import maths, rule
 from steprule.compiler import anatomy, formula
-from steprule.compiler.graph import trace
+from steprule.compiler.tracer import trace
 from steprule.errors import RuleError
 from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Given, OffAtZero, OnePerTensor, Rate
 from steprule.maths import abs, clamp, lerp, maximum, mean, minimum, size, sqrt, sum, where

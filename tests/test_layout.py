@@ -12,11 +12,11 @@ from torch import Tensor
 
 from steprule import optim
 from steprule.errors import InputError
-from steprule.optim import layout, scan
+from steprule.optim import layout, layout_search, scan
 from steprule.optim.signature import CHANGED, MOVED, SAME, AskedLook, Look, Subjects
 
 try:
-    FOUND: layout.Layout | None = layout.find_layout()
+    FOUND: layout.Layout | None = layout_search.find_layout()
     scan._holders()
 except (layout.NoLayoutError, AttributeError):  # torch 2.6 lacks what keeps a gradient alive that Python has not seen
     FOUND = None
@@ -31,7 +31,7 @@ def test_the_layout_is_the_same_each_time() -> None:
     kept: list[Tensor] = []
     for k in range(30):
         kept = [torch.randn(random.Random(k).randint(1, 4000)) for _ in range(50)]
-        assert layout.find_layout.__wrapped__() == FOUND
+        assert layout_search.find_layout.__wrapped__() == FOUND
     assert kept
 
 
@@ -40,7 +40,7 @@ def test_the_layout_is_found_under_modes() -> None:
     from torch._subclasses import FakeTensorMode
 
     with FakeTensorMode(), torch.device("meta"), torch.inference_mode():
-        assert layout.find_layout.__wrapped__() == FOUND
+        assert layout_search.find_layout.__wrapped__() == FOUND
 
 
 def kinds() -> list[Tensor]:
@@ -55,7 +55,7 @@ def kinds() -> list[Tensor]:
 @readable
 def test_readings_are_what_python_says() -> None:
     assert FOUND is not None
-    with layout._Memory() as memory:
+    with layout.Memory() as memory:
         for t in kinds():
             torch.autograd.graph.increment_version([t, t, t])
             got = layout.read(memory, FOUND, t)
@@ -68,7 +68,7 @@ def test_readings_are_what_python_says() -> None:
 def test_no_memory_is_read_where_there_is_none() -> None:
     if not os.path.exists("/proc/self/mem"):
         pytest.skip("no /proc: records are never read here")
-    with layout._Memory() as memory:
+    with layout.Memory() as memory:
         assert [memory.bytes(a, 8) for a in (0, 8, 1 << 46, 1 << 60, -8)] == [b""] * 5
         assert memory.word(16) == -1
 

@@ -15,7 +15,7 @@ import torch
 from steprule import maths, rule
 from steprule.arithmetic import Real, integer_power
 from steprule.compiler.formula import text
-from steprule.compiler.graph import trace
+from steprule.compiler.tracer import trace
 
 NAN, INF = math.nan, math.inf
 VALUES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 710.0, 1e-310, 1e308, -1e308, INF, -INF, NAN]
@@ -218,7 +218,7 @@ import numpy as np, torch
 from steprule import rule, sweep, optim
 from steprule.arithmetic import apply
 from steprule.compiler import formula, javascript
-from steprule.compiler.graph import trace
+from steprule.compiler.tracer import trace
 from steprule.operations import row
 
 @row(latex=r"\\cosh", floats=math.cosh)

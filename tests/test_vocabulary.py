@@ -19,7 +19,7 @@ import steprule
 from steprule import optim, rule
 from steprule.cli import main
 from steprule.compiler import formula, javascript
-from steprule.compiler.graph import trace
+from steprule.compiler.tracer import trace
 from steprule.errors import InputError, InputTypeError, RuleError
 from steprule.hyper import AbsentAtFirst, Decay, Each, Given, OffAtZero, OnePerTensor, Rate, StartsAt, Whole
 from steprule.maths import max as largest

@@ -26,7 +26,7 @@ from steprule.checking.probe import Formula
 from steprule.checking.report import Parting, in_json, in_one_line
 from steprule.checking.stranger import of_rule
 from steprule.compiler import formula
-from steprule.compiler.graph import trace
+from steprule.compiler.tracer import trace
 from steprule.compiler.variant import variant_of
 from steprule.errors import StepruleError
 from steprule.orphans import end_with

@@ -20,7 +20,8 @@ from steprule.checking.report import FailedError
 from steprule.checking.rewriting import below
 from steprule.checking.walks import float64_default
 from steprule.compiler import eager, formula
-from steprule.compiler.graph import Graph, Kind, Node, trace
+from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.tracer import trace
 from steprule.compiler.variant import variant_of
 from steprule.paths import Trace, tuned_trace
 from steprule.rules.rule import Rule

@@ -13,7 +13,7 @@ from steprule.compiler.interpret import interpret
 
 
 @dataclass(frozen=True)
-class Row:
+class Quantity:
     """One quantity: `key`, the code's name for it, once only; how it comes about, in LaTeX; its place in the graph."""
 
     key: str
@@ -23,15 +23,15 @@ class Row:
     node: Node
 
 
-def rows(graph: Graph) -> list[Row]:
+def rows(graph: Graph) -> list[Quantity]:
     """The statements of the formula, and before its reader each number that the step shares, in order.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> [row.key for row in rows(trace(rules.rmsprop_eps_inside))]
     ['1 - alpha', 'square_avg', 'p']
     """
-    found: list[Row] = []
+    found: list[Quantity] = []
     results = set(graph.outputs.values())
     for node, name, left, right in formula.parts(graph):
         # The result has its name for itself: decoupled decay rebinds p on the way to it.
@@ -40,7 +40,7 @@ def rows(graph: Graph) -> list[Row]:
         while any(row.key == key for row in found):
             count += 1
             key = f"{name}_{count}"
-        found.append(Row(key, left, right, node))
+        found.append(Quantity(key, left, right, node))
     return found
 
 
@@ -48,7 +48,7 @@ def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The value of each row where p, g, the slots, hyperparameters and t are `inputs`: of any kind a rule runs on.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> graph = trace(rules.rmsprop_eps_inside)
     >>> found = values(graph, {"p": 1.0, "g": 2.0, "square_avg": 0.0, "lr": 0.1, "alpha": 0.9, "eps": 1e-6})
     >>> round(found["square_avg"], 6), round(found["p"], 6)

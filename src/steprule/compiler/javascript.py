@@ -42,14 +42,16 @@ def source(graph: Graph, size: int | None = None) -> str:
     The second kind needs `POWER` before it.
 
     >>> from steprule import rules
-    >>> from steprule.compiler.graph import trace
+    >>> from steprule.compiler.tracer import trace
     >>> print(source(trace(rules.sgd)).splitlines()[0])
     function sgd(p, g, states, hypers, t, keep) {
     """
-    return _Printer(graph, size).text
+    return JavaScriptPrinter(graph, size).text
 
 
-class _Printer(Writer):
+class JavaScriptPrinter(Writer):
+    """One function, whose lines compute the nodes in order."""
+
     columns_of_table = ("javascript",)
     called = "Math.{name}({operands})"
 
@@ -124,6 +126,7 @@ class _Printer(Writer):
         return f"Array(n).fill({shown})" if self.size is None else f"[{', '.join([shown] * self.size)}]"
 
     def show(self, arg: Node | Constant) -> str:
+        """An operand: an element of an array, a name, or a constant."""
         if isinstance(arg, Node):
             if arg.kind is not Kind.ELEMENT:
                 return self.names[arg]

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from steprule.compiler.graph import Graph, Kind, Node, trace
+from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.split import Program, split
+from steprule.compiler.tracer import trace
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import copyreg
 import enum
 import functools
-import importlib
-import importlib.util
-import inspect
 import io
 import re
 import secrets
@@ -22,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steprule.identity import whose
+from steprule.identity import definitions, whose
 from steprule.identity.arrays import array, digest_of
-from steprule.identity.code import reach, signature, steps, texts
+from steprule.identity.definitions import filled
 
 TOLD = "__steprule_identity__"
 """A method by which a class says what of its instances decides: what it returns is walked in their place."""
@@ -34,31 +30,8 @@ MOST_PARTS = 200
 DEEP = 50_000
 """Python's limit of recursion during a walk, where each function that another reaches is a few levels."""
 _CACHED = type(functools.lru_cache(lambda: None))
-_DYNAMIC = frozenset({"eval", "exec", "globals"})
-"""Builtins by which code reaches globals that it does not name."""
-_NOT_WALKED = frozenset(
-    {
-        "__name__",
-        "__file__",
-        "__doc__",
-        "__spec__",
-        "__loader__",
-        "__builtins__",
-        "__package__",
-        "__cached__",
-        "__path__",
-    }
-)
 _TELLING = frozenset({"__doc__", "__module__", "__qualname__", "__annotations__"})
 """What functools.update_wrapper writes into an object's dict."""
-_OF_CLASSES = frozenset(
-    {
-        "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
-        "__abstractmethods__", "_abc_impl", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
-        "__wrapped__", "_backward_cls", "_autograd_function_id",
-    }
-)  # fmt: skip
-"""What in a class's dict only tells of it, or is counted up with each class that is made."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +62,7 @@ def identity(thing: object, name: str = "it") -> str:
 
 def identify(thing: object, name: str = "it") -> Identity:
     """`identity(thing)` with the places that were reached; `name` is what the thing is called in words."""
-    walk, limit = _Walk(), sys.getrecursionlimit()
+    walk, limit = Walk(), sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, DEEP))
     try:
         digest = walk.visit(thing, name).hex()[:16]
@@ -130,7 +103,7 @@ _LEAVES: dict[type, Callable[[Any], bytes]] = {
 }
 
 
-class _Walk:
+class Walk:
     """One walk: what it has seen, and what it could not identify."""
 
     def __init__(self) -> None:
@@ -168,15 +141,16 @@ class _Walk:
         number = self._twins.get(digest, {}).get(id(x))
         return digest if number is None else digest_of(b"again", digest, str(number).encode())
 
-    def _place(self, x: Any, where: str) -> bytes:
+    def place(self, x: Any, where: str) -> bytes:
         """Visit what has a name, and keep it in words."""
         digest = self.visit(x, where)
         if not isinstance(x, type | types.ModuleType | types.FunctionType | types.MethodType):
             text = repr(x) if type(x) in _LEAVES else ""
-            self._note(where, text if text and len(text) <= 60 else "#" + digest.hex()[:16])
+            self.note(where, text if text and len(text) <= 60 else "#" + digest.hex()[:16])
         return digest
 
-    def _note(self, where: str, text: str) -> None:
+    def note(self, where: str, text: str) -> None:
+        """Keep a place in words."""
         if len(self.parts) < MOST_PARTS:
             known = self.parts.setdefault(where, text)
             if known != text:  # two things of one name, such as lambdas
@@ -192,7 +166,7 @@ class _Walk:
         """What has names: a place each."""
         found = []
         for name in sorted(items):
-            found += [name.encode("utf-8", "surrogatepass"), self._place(items[name], f"{before}{name}{behind}")]
+            found += [name.encode("utf-8", "surrogatepass"), self.place(items[name], f"{before}{name}{behind}")]
         return digest_of(*found)
 
     def _mapping(self, items: Mapping[Any, Any], where: str) -> bytes:
@@ -200,7 +174,7 @@ class _Walk:
         for key, value in sorted(items.items(), key=lambda pair: _alone(pair[0])):
             found.append(self.visit(key, f"a key of {where}"))
             if type(key) in _LEAVES:
-                found.append(self._place(value, f"{where}[{key!r}]"))
+                found.append(self.place(value, f"{where}[{key!r}]"))
             else:
                 found.append(self.visit(value, f"a value of {where}"))
         return digest_of(*found)
@@ -214,13 +188,13 @@ class _Walk:
         if t is set or t is frozenset:
             return self._each(t.__name__.encode(), sorted(x, key=_alone), where)
         if isinstance(x, types.FunctionType):
-            return self._function(whose.unhooked(x))
+            return definitions.function(self, whose.unhooked(x))
         if isinstance(x, types.CodeType):
-            return self._code(x, where)
+            return definitions.bytecode(self, x, where)
         if isinstance(x, type):
-            return self._class(x)
+            return definitions.type_of(self, x)
         if isinstance(x, types.ModuleType):
-            return self._module(x)
+            return definitions.module(self, x)
         if t is types.MethodType:
             return digest_of(b"method", self.visit(x.__func__, where), self.visit(x.__self__, f"{where}.__self__"))
         if t is functools.partial:
@@ -234,7 +208,7 @@ class _Walk:
         if t is _CACHED:  # what it has in store follows from the function
             return digest_of(b"lru_cache", self.visit(x.__wrapped__, where))
         if t is types.CellType:
-            return digest_of(b"cell", self.visit(x.cell_contents, where)) if _filled(x) else b"an empty cell"
+            return digest_of(b"cell", self.visit(x.cell_contents, where)) if filled(x) else b"an empty cell"
         if isinstance(x, enum.Enum):
             return digest_of(b"enum", self.visit(t, where), x.name.encode(), self.visit(x.value, where))
         if isinstance(x, weakref.ref):
@@ -252,158 +226,11 @@ class _Walk:
         found = array(self, x, where)
         return self._object(x, where) if found is None else found
 
-    # Functions, classes and modules.
-
-    def _function(self, f: types.FunctionType) -> bytes:
-        code, name = f.__code__, f.__qualname__.replace("<locals>.", "")
-        attributes = {n: v for n, v in vars(f).items() if n not in ("__wrapped__", "registry", "dispatch")}
-        if compiled := attributes.pop("_torchdynamo_orig_callable", None):
-            return digest_of(b"compiled", self.installed("torch"), self.visit(compiled, name))
-        own = whose.own_function(f)
-        if own:
-            found = [b"function", self._code(code, f"code of {name}")]
-            self._note(f"code of {name}", "#" + found[1].hex()[:16])
-        else:
-            # Not `__module__` and `__qualname__`, which functools.wraps takes from another function.
-            found = [b"installed", self.installed(f.__globals__.get("__name__")), code.co_qualname.encode()]
-            if "<locals>" in code.co_qualname:  # several functions can have this name, as lambdas do
-                found.append(str(code.co_firstlineno).encode())
-        if isinstance(registry := getattr(f, "registry", None), types.MappingProxyType):  # singledispatch
-            return digest_of(*found, self.visit(registry, f"registry of {name}"))
-        if own or f.__closure__:
-            count = code.co_argcount
-            defaults = f.__defaults__ or ()
-            given = dict(zip(code.co_varnames[count - len(defaults) : count], defaults, strict=True))
-            found.append(self.named({**given, **(f.__kwdefaults__ or {})}, "default ", f" of {name}"))
-            cells = {
-                n: c.cell_contents if _filled(c) else _EMPTY
-                for n, c in zip(code.co_freevars, f.__closure__ or (), strict=True)
-            }
-            found.append(self.named(cells, "closure variable ", f" of {name}"))
-            found.append(self.named(attributes, f"{name}.", ""))
-        if own:
-            found.append(self._reached(f, name))
-        return digest_of(*found)
-
-    def _code(self, code: types.CodeType, where: str) -> bytes:
-        found = [b"code", self.visit(signature(code), where)]
-        for name, about in steps(code):
-            found += [name.encode(), self.visit(about, where)]
-        return digest_of(*found)
-
-    def _reached(self, f: types.FunctionType, of: str) -> bytes:
-        """The globals that a function reaches, and the modules that it imports when it runs."""
-        known, found = f.__globals__, [b"globals"]
-        reached = reach(f.__code__)
-        if any(n in _DYNAMIC and n not in known for n in reached.names):
-            reached.names |= {n: {()} for n in known if isinstance(n, str)}
-        for name in sorted(reached.names):
-            if name in _NOT_WALKED:
-                continue
-            value = known.get(name, _EMPTY)
-            if value is _EMPTY:
-                value = vars(builtins).get(name, _EMPTY)
-            found.append(name.encode())
-            if isinstance(value, types.ModuleType):
-                found.append(self._through(value, reached.names[name]))
-            else:
-                found.append(self._place(value, f"global {name} of {of}"))
-        called = set(reached.names).union(*(chain for chains in reached.names.values() for chain in chains))
-        if called & {"__import__", "import_module"}:
-            reached.imports |= {(text, 0, ()) for text in texts(f.__code__)}
-        for name, level, taken in sorted(reached.imports):
-            found += [name.encode(), self._imported(name, level, taken, known)]
-        return digest_of(*found)
-
-    def _through(self, module: types.ModuleType, chains: Iterable[tuple[str, ...]]) -> bytes:
-        """A module of which code takes attributes, one after the other."""
-        found = [self._file(module)]
-        for chain in sorted(chains):
-            value: Any = module
-            of, taken = module, ""
-            for name in chain:
-                if not isinstance(value, types.ModuleType):
-                    break
-                of, taken, value = value, name, _attribute(value, name)
-            found += [self._file(of), taken.encode(), self._taken(of, value, f"{taken} of {_said(of)}")]
-        return digest_of(*found)
-
-    def _taken(self, of: types.ModuleType, value: Any, place: str) -> bytes:
-        if isinstance(value, types.ModuleType):
-            return self.visit(value, _said(value))
-        if whose.own_module(of):
-            return self._place(value, place)
-        # An installed package's version stands for what is in it, but not for what the user has put there.
-        if isinstance(value, type) or (isinstance(value, types.FunctionType) and whose.own_function(value)):
-            return self.visit(value, place)
-        return b"its own"
-
-    def _imported(self, name: str, level: int, taken: tuple[str, ...], known: Mapping[str, Any]) -> bytes:
-        package = known.get("__package__") or str(known.get("__name__", "")).rpartition(".")[0]
-        try:
-            full = importlib.util.resolve_name("." * level + name, package) if level else name
-            top = full.partition(".")[0]
-            if top not in sys.modules:
-                spec = importlib.util.find_spec(top)
-                if spec is not None and spec.origin and not whose.own_file(spec.origin):
-                    return self.installed(top)
-            elif not whose.own_module(sys.modules[top]):
-                return self.installed(top)
-            module = importlib.import_module(full)
-            for n in taken:
-                if not hasattr(module, n):
-                    importlib.import_module(f"{full}.{n}")
-        except Exception as error:  # noqa: BLE001  (whatever the user's module raises, it would raise in the race too)
-            return digest_of(b"not imported", type(error).__name__.encode())
-        return self._through(module, {(n,) for n in taken} or {()})
-
-    def _module(self, module: types.ModuleType) -> bytes:
-        """A module as a whole: the user's own with all that stands in it."""
-        if not whose.own_module(module):
-            return self.installed(module.__name__)
-        names = {n: v for n, v in vars(module).items() if not (n.startswith("__") and n.endswith("__"))}
-        return digest_of(self._file(module), self.named(names, "", f" of {_said(module)}"))
-
-    def _file(self, module: types.ModuleType) -> bytes:
-        if not whose.own_module(module):
-            return self.installed(module.__name__)
-        return digest_of(b"file", whose.syntax_of(module))
-
     def installed(self, module: str | None) -> bytes:
         """What an installed package's version stands for."""
         release = whose.release(module)
-        self._note(f"package {release.partition(' ')[0]}", release.partition(" ")[2])
+        self.note(f"package {release.partition(' ')[0]}", release.partition(" ")[2])
         return digest_of(b"package", release.encode())
-
-    def _class(self, cls: type) -> bytes:
-        if not whose.own_class(cls):
-            if cls.__module__ == "builtins":
-                return digest_of(b"builtin", cls.__qualname__.encode())
-            found = [b"class", self.installed(cls.__module__), cls.__qualname__.encode()]
-            for name, function in sorted(whose.patched(cls).items()):
-                found += [name.encode(), self.visit(function, name)]
-            return digest_of(*found)
-        name = cls.__qualname__.replace("<locals>.", "")
-        found = [b"own class", cls.__name__.encode(), self.visit(type(cls), f"metaclass of {name}")]
-        for base in cls.__bases__:
-            found.append(self.visit(base, f"base of {name}"))
-        module = sys.modules.get(cls.__module__)
-        if module is not None and not str(getattr(module, "__file__", ".py")).endswith((".py", ".pyc")):
-            found.append(self._file(module))  # compiled: its methods are no bytecode
-        if isinstance(cls, enum.EnumMeta):
-            members: Mapping[str, enum.Enum] = cls.__members__
-            for member in members.values():
-                found += [member.name.encode(), self._place(member.value, f"{member.name} of class {name}")]
-            own = {
-                n: v
-                for n, v in vars(cls).items()
-                if isinstance(v, types.FunctionType | property | staticmethod | classmethod)
-            }
-            return digest_of(*found, self.named(own, "", f" of class {name}"))
-        own = {n: v for n, v in vars(cls).items() if n not in _OF_CLASSES}
-        found.append(self.named(own, "", f" of class {name}"))
-        found.append(self.visit(_annotations(cls), f"annotations of class {name}"))
-        return digest_of(*found)
 
     # Objects.
 
@@ -411,7 +238,7 @@ class _Walk:
         name = getattr(x.func, "__qualname__", type(x.func).__name__).replace("<locals>.", "")
         found = [b"partial", self.visit(x.func, where)]
         for k, value in enumerate(x.args):
-            found.append(self._place(value, f"argument {k + 1} of {name}"))
+            found.append(self.place(value, f"argument {k + 1} of {name}"))
         return digest_of(*found, self.named(x.keywords, "argument ", f" of {name}"), self.visit(vars(x), where))
 
     def _object(self, x: Any, where: str) -> bytes:
@@ -451,7 +278,6 @@ class _Walk:
         return b"unknown"
 
 
-_EMPTY = object()
 _DESCRIPTORS = (
     types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
@@ -461,33 +287,7 @@ _DESCRIPTORS = (
 def _alone(x: Any) -> bytes:
     """The digest by which members of a set and keys are put in an order: one that knows nothing of the others."""
     leaf = _LEAVES.get(type(x))
-    return leaf(x) if leaf else _Walk().visit(x, "")
-
-
-def _filled(cell: types.CellType) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:
-        return False
-    return True
-
-
-def _said(module: types.ModuleType) -> str:
-    return "module " + module.__name__.removeprefix("steprule_user_")
-
-
-def _attribute(module: types.ModuleType, name: str) -> Any:
-    """An attribute of a module. Of an installed one nothing is loaded that is not there yet."""
-    if not whose.own_module(module):
-        return vars(module).get(name, _EMPTY)
-    return getattr(module, name, _EMPTY)
-
-
-def _annotations(cls: type) -> Mapping[str, Any]:
-    try:
-        return inspect.get_annotations(cls)
-    except Exception:  # noqa: BLE001  (since Python 3.14 they are computed when asked for, and may name what is not there)
-        return {}
+    return leaf(x) if leaf else Walk().visit(x, "")
 
 
 def _changes_in_place(x: Any) -> bool:

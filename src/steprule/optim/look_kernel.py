@@ -1,6 +1,6 @@
 """The compiled look at every tensor of a step, as source for Numba.
 
-scan.py loads it through the cache of kernels. It reads records where layout.py found things, and compares before it follows: an
+scan.py loads it through the cache of kernels. It reads records where layout_search.py found things, and compares before it follows: an
 object's type before its record, a record's keys before its storage. All arguments are addresses and numbers. Nothing here writes to a
 tensor but `finish`.
 """

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from steprule.compiler import cache as kernels
 from steprule.errors import InputError
-from steprule.optim.layout import NoLayoutError, find_layout
+from steprule.optim.layout import NoLayoutError
+from steprule.optim.layout_search import find_layout
 from steprule.optim.signature import (
     CHANGED,
     PLAIN,

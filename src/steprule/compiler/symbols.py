@@ -1,0 +1,252 @@
+"""Symbols stand for numbers while a rule is traced: each operation on one adds a node to the tape."""
+
+from __future__ import annotations
+
+import numbers
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from steprule.arithmetic import Truth
+from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.implied import implied
+from steprule.compiler.refusals import refuse
+from steprule.maths import OPERATIONS
+from steprule.operations import takes_signs
+
+_KEEPS = "A rule keeps nothing between calls, as in a global or a list: what it keeps are states, which it returns."
+_VOCABULARY = "Write from steprule.maths import sqrt, say."
+
+
+def _outside(what: str, hint: str = "A rule says what becomes of each element.") -> Callable[..., NoReturn]:
+    """A sign of Python's that is no operation of the language."""
+
+    def refused(self: Symbol, *args: Any) -> NoReturn:
+        refuse(f"{what} on a symbol", "+ - * / ** abs, comparisons, steprule.maths", hint)
+
+    return refused
+
+
+@takes_signs
+class Symbol:
+    """Stands for a number while a rule is traced; each operation on it adds a node."""
+
+    __slots__ = ("_node", "_tape", "_truth")
+
+    def __init__(self, tape: Tape, node: Node, *, truth: bool | None = None) -> None:
+        self._tape, self._node, self._truth = tape, node, truth
+
+    def steprule_apply(self, name: str, *args: Any) -> Symbol:
+        """Record a function of `steprule.maths`."""
+        return self._tape.add(name, *args)
+
+    def __bool__(self) -> bool:
+        if self._truth is not None:
+            return self._truth
+        node = self._node
+        named = f"{node.name!r}" if node.name else "a computed value"
+        if node.op == "input" and node.kind is Kind.SCALAR:
+            expected = "a flag, a whole number (int), or a number annotated as off at zero"
+            refuse(f"an `if` on {named}", expected, "Annotate it so, or use where(condition, a, b).")
+        if node.kind is not Kind.SCALAR:
+            got = f"an `if` on {named}, which differs from element to element or from tensor to tensor"
+            refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
+        return self._tape.decide(node if node.truth else self._tape.add("ne", self, 0.0)._node)
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)  # whoever prints while a rule is traced sees what it stands for
+
+    def __repr__(self) -> str:
+        return repr(self._node)
+
+    def __hash__(self) -> int:
+        refuse(
+            "a symbol looked up in a set or a dict", "comparisons", "Write if t in (1, 3), or where(t == 2, a, b), say."
+        )
+
+    def __pos__(self) -> Symbol:
+        return self._tape.add("where", self, 1.0, 0.0) if self._node.truth else self
+
+    def __abs__(self) -> Symbol:
+        return self._tape.add("abs", self)
+
+    def __xor__(self, other: Any) -> NoReturn:
+        refuse("^ on a symbol", "&, | and ~ on truth values, ** for a power", "")
+
+    __rxor__ = __xor__
+
+    def _foreign(self, *args: Any, **kwargs: Any) -> NoReturn:
+        hint = f"{_VOCABULARY} A hyperparameter for range(k) is annotated int."
+        refuse("a function from outside on a symbol", "a function of steprule.maths", hint)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Python's own questions get Python's answer. A tensor may have what a symbol has not, so who asks is refused."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        wanted = {"numel": "size(p)", "pow": "p**2", "square": "p**2"}.get(name, f"{name}(p)")
+        if name.endswith("_"):
+            refuse(f"the method .{name}", "a pure function", "It would change the caller's: write x = x * y.")
+        known = name in ("numel", "pow", "square") or name in OPERATIONS
+        hint = f"Write {wanted}: a rule runs on floats and arrays too." if known else _VOCABULARY
+        refuse(f"the attribute .{name}", "signs and functions of steprule.maths", hint)
+
+    __float__ = __int__ = __index__ = __complex__ = __array__ = __round__ = __trunc__ = _foreign
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """numpy's scalars ask with their own signs; what is no sign is refused as torch's functions are."""
+        name = _SIGNS_OF_NUMPY.get(ufunc.__name__)
+        if (
+            method != "__call__"
+            or options
+            or name is None
+            or any(getattr(x, "ndim", 0) for x in inputs if not isinstance(x, Symbol))
+        ):
+            refuse(f"numpy's {ufunc.__name__} on a symbol", "a function of steprule.maths", _VOCABULARY)
+        return self._tape.add(name, *inputs)
+
+    def __array_function__(self, function: Any, *args: Any) -> NoReturn:
+        refuse(f"numpy's {function.__name__} on a symbol", "a function of steprule.maths", _VOCABULARY)
+
+    @classmethod
+    def __torch_function__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """torch asks the class, not the symbol."""
+        refuse("a function of torch on a symbol", "a function of steprule.maths", _VOCABULARY)
+
+    __matmul__ = __rmatmul__ = _outside("@")
+    __lshift__ = __rlshift__ = _outside("<<")
+    __rshift__ = __rrshift__ = _outside(">>")
+    __divmod__ = __rdivmod__ = _outside("divmod")
+    __getitem__ = _outside("an index in [ ]")
+    __contains__ = _outside("`in`")
+    __len__ = _outside("len", "The elements of a tensor are steprule.maths' size(p).")
+    __iter__ = _outside("a loop", "Python's max, min and sum are loops: import those of steprule.maths.")
+
+    def _in_place(self, other: Any) -> NoReturn:
+        refuse(
+            "an operation in place (+=, -=, *=, /=)",
+            "a pure function",
+            "Write x = x + y: on tensors, x += y would change the caller's.",
+        )
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imod__ = __ifloordiv__ = __iand__ = __ior__ = _in_place
+
+
+_SIGNS_OF_NUMPY = {
+    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "power": "pow", "negative": "neg",
+    "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq", "not_equal": "ne",
+    "remainder": "mod", "floor_divide": "floordiv", "absolute": "abs",
+}  # fmt: skip
+
+MOST_WAYS = 64
+"""Ways through a rule by its ifs on numbers of the step: more are refused, for all of them are computed."""
+
+
+class Tape:
+    """Records nodes; the same operation on the same arguments is one node."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.answers: list[bool] = []
+        """What the first ifs of a run are told; the others are told True."""
+        self.decided: dict[Node, bool] = {}
+        """What each if on a number of the step was told in this run, in order."""
+        self.seen: dict[Any, Node] = {}
+        self.frames: list[FrameType] = []
+        """The author's functions at work; a frame that is held keeps its local names after the return."""
+
+    def input(self, name: str, kind: Kind, *, truth: bool | None = None) -> Symbol:
+        """What goes into a step; `truth` is what an `if` on it is told, where it may be asked so."""
+        node = self.graph.inputs[name] = Node("input", (), kind, name)
+        return Symbol(self, node, truth=truth)
+
+    def add(self, op: str, *args: Any) -> Symbol:
+        """The symbol of an operation, recorded where it is new."""
+        plain = [self._operand(op, arg) for arg in args]
+        self._fit_truths(op, plain)
+        key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain))
+        if key not in self.seen:
+            row, kind = OPERATIONS[op], _kind_of(plain)
+            if row.of_the_step and kind is not Kind.SCALAR:
+                _refuse_of_elements(op)
+            if row.reduction:
+                self.graph.asks_for_reductions = True
+                if kind is not Kind.ELEMENT:
+                    return row.reduction.of_one(Symbol(self, plain[0]) if isinstance(plain[0], Node) else plain[0])  # type: ignore[no-any-return]
+                kind = Kind.REDUCTION
+            self._hold_frame()
+            node = self.seen[key] = Node(op, tuple(plain), kind, truth=row.truth)
+            self.graph.nodes.append(node)
+        return Symbol(self, self.seen[key])
+
+    def _operand(self, op: str, arg: Any) -> Node | float | int | bool:
+        """An argument as a node or a plain number."""
+        if isinstance(arg, Symbol):
+            if arg._tape is not self:
+                refuse("a value of another call", "the arguments of this one", _KEEPS)
+            return arg._node
+        if hasattr(arg, "dtype") and getattr(arg, "ndim", 1) == 0 and isinstance(arg, numbers.Real):
+            return arg.item()  # type: ignore[attr-defined,no-any-return]  # numpy's
+        if not isinstance(arg, bool | int | float):
+            what, hint = f"a {type(arg).__name__}", ""
+            if arg is None:
+                what, hint = (
+                    "an absent slot (None)",
+                    "Test it first: `if slot is None:`, or the flag that switches it on.",
+                )
+            elif hasattr(arg, "dtype"):
+                hint = _KEEPS
+            refuse(f"{what} in {op}", "symbols and plain numbers", hint)
+        if type(arg) is int and abs(arg) > sys.float_info.max:
+            refuse(f"a whole number of {arg.bit_length()} bits", "numbers that a float64 holds", "")
+        return arg
+
+    def decide(self, condition: Node) -> bool:
+        """What an if on a number of the step is told in this run: another run goes the other way."""
+        if (only := implied(self.graph.rule, self.decided, condition)) is not None:
+            return only
+        if condition not in self.decided:
+            k = len(self.decided)
+            if k >= MOST_WAYS:
+                refuse(
+                    f"more than {MOST_WAYS} ifs on numbers of the step, or a loop on one", "few of them", "Use where."
+                )
+            self.decided[condition] = self.answers[k] if k < len(self.answers) else True
+        return self.decided[condition]
+
+    def _fit_truths(self, op: str, args: list[Node | float | int | bool]) -> None:
+        """A truth value that meets a number becomes the number 0 or 1; where one is asked for, there must be one."""
+        wanted = OPERATIONS[op].truths
+        for k, arg in enumerate(args):
+            if k not in wanted:
+                if isinstance(arg, Node) and arg.truth:
+                    args[k] = self.add("where", Symbol(self, arg), 1.0, 0.0)._node
+                continue
+            if isinstance(
+                arg, Truth | bool
+            ):  # of constants: a comparison of them, so that the kind is that of the others
+                args[k] = arg = self.add("lt", *((0.0, 1.0) if arg else (1.0, 0.0)))._node
+            if not (isinstance(arg, Node) and arg.truth):
+                what = "the condition of where" if op == "where" else f"an operand of {OPERATIONS[op].sign}"
+                hint = "Write where(x > 0, a, b), or (x > 0) & (y > 0), say; of a flag, not f."
+                refuse(f"a number as {what}", "a comparison", hint)
+
+    def _hold_frame(self) -> None:
+        frame = sys._getframe(2)
+        while frame is not None and frame.f_code not in self.graph.rule.codes:
+            frame = frame.f_back  # type: ignore[assignment]  # None above the outermost, which the loop tests
+        if frame is not None and frame not in self.frames:
+            self.frames.append(frame)
+
+
+def _kind_of(args: Sequence[Node | float | int | bool]) -> Kind:
+    """How often an operation on these is computed: as often as that of them which is computed most often."""
+    kinds = {a.kind for a in args if isinstance(a, Node)}
+    return next((kind for kind in (Kind.ELEMENT, Kind.REDUCTION) if kind in kinds), Kind.SCALAR)
+
+
+def _refuse_of_elements(op: str) -> NoReturn:
+    sign, hint = OPERATIONS[op].sign, ""
+    if op in ("eq", "ne"):
+        hint = "Compare with a margin in where(...): equality of floats is decided by their rounding."
+    refuse(f"{sign} on an element", f"{sign} on hyperparameters and the step number t alone", hint)

@@ -1,0 +1,180 @@
+"""The tracer: a rule called on symbols leaves a graph of what it computes, one for each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from steprule.arithmetic import Real
+from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.refusals import authors_errors, none_refused, refuse
+from steprule.compiler.symbols import MOST_WAYS, Symbol, Tape
+from steprule.errors import RuleError
+from steprule.hyper import Value
+from steprule.rules.rule import Rule
+
+
+def trace(
+    rule: Rule,
+    switches: Mapping[str, Value] | None = None,
+    *,
+    absent: frozenset[str] = frozenset(),
+    reduced: frozenset[str] = frozenset(),
+) -> Graph:
+    """The graph of one variant of a rule.
+
+    `switches` gives each flag its value, and each number that is off at zero either 0 (off) or anything else (on); what it
+    leaves out has its default. `absent` names the slots that are None on entry. Slots that the variant does not use are
+    found by trying, and are then absent too. `reduced` names slots of one number that are known only after a reduction; more
+    are found by trying.
+
+    Raises `RuleError`, with the author's file and line, where the rule breaks the contract.
+    """
+    switches = {h.name: (switches or {}).get(h.name, h.default) for h in rule.hypers if h.switches}
+    graph = _run(rule, switches, absent, reduced)
+    # The first steps are traced with the others: what breaks the contract there is found, and what is used there.
+    unused = _unused(graph)
+    missing = absent | {s.name for s in rule.slots if s.absent_at_first}
+    while missing != absent:
+        earlier = _run(rule, switches, missing, reduced)
+        unused &= _unused(earlier)
+        filled = {n for n in missing - absent if earlier.outputs[n] is not None}
+        if not filled:
+            break
+        missing -= filled
+    return _run(rule, switches, absent | unused, reduced) if unused else graph
+
+
+def _unused(graph: Graph) -> set[str]:
+    """The slots that nothing reads and that come out as they went in. Read for nothing counts as read: the author's function
+    would meet a None there."""
+    read = {a for n in graph.nodes for a in n.args if isinstance(a, Node)}
+    slots = {s.name: graph.inputs.get(s.name) for s in graph.rule.slots}
+    handed_on = {v for n, v in graph.outputs.items() if v is not slots.get(n)}
+    return {n for n, node in slots.items() if graph.outputs[n] is node and node not in read and node not in handed_on}
+
+
+def _run(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
+    """A trace; a slot of one number that follows from a reduction is known when that is, not when the step begins."""
+    while True:
+        graph = _run_once(rule, switches, absent, reduced)
+        numbers = {s.name for s in rule.slots if s.per_tensor}
+        found = {
+            n for n, v in graph.outputs.items() if n in numbers and isinstance(v, Node) and v.kind is Kind.REDUCTION
+        }
+        if found <= reduced:
+            return graph
+        reduced |= found
+
+
+def _run_once(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
+    graph = Graph(rule, switches, absent)
+    tape = Tape(graph)
+    args = [tape.input("p", Kind.ELEMENT), tape.input("g", Kind.ELEMENT)]
+    kinds = {s.name: Kind.REDUCTION if s.name in reduced else Kind.SCALAR for s in rule.slots if s.per_tensor}
+    args += [
+        None if s.name in absent else tape.input(s.name, kinds.get(s.name, Kind.ELEMENT))  # type: ignore[misc]
+        for s in rule.slots
+    ]
+    hypers: dict[str, Any] = {}
+    for hyper in rule.hypers:
+        if hyper.is_plain or (hyper.off_at_zero and not switches[hyper.name]):
+            hypers[hyper.name] = switches[hyper.name] if hyper.is_plain else Real(0.0)
+        else:
+            kind = Kind.REDUCTION if hyper.given is not None and hyper.given.reduction else Kind.SCALAR
+            hypers[hyper.name] = tape.input(hyper.name, kind, truth=True if hyper.off_at_zero else None)
+    if rule.takes_t:
+        hypers["t"] = tape.input("t", Kind.SCALAR)
+    try:
+        return _taken(rule, graph, tape, absent, args, hypers)
+    finally:
+        # A held frame holds its callers' frames too, this one and a whole training's among them, in a circle.
+        tape.frames.clear()
+
+
+def _taken(
+    rule: Rule, graph: Graph, tape: Tape, absent: frozenset[str], args: list[Any], hypers: dict[str, Any]
+) -> Graph:
+    """The graph, filled by the author's function."""
+    ways = 0
+
+    def follow(answers: list[bool]) -> dict[str, Node | float | None]:
+        """What comes out of all ways that begin with these answers, merged: by `where`, as numbers of the step decide."""
+        nonlocal ways
+        ways += 1
+        tape.answers, tape.decided = answers, {}
+        with authors_errors(rule, absent):
+            if ways > MOST_WAYS:
+                refuse(f"more than {MOST_WAYS} ways through its ifs on numbers of the step", "fewer", "Use where.")
+            with none_refused():
+                result = rule.function(*args, **hypers)
+        last = next((f.f_lineno for f in tape.frames if f.f_code is rule.codes[0]), rule.lines[1])
+        found = _results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}")
+        path = list(tape.decided.items())
+        for k in reversed(range(len(answers), len(path))):
+            other = follow([*(answer for _, answer in path[:k]), False])
+            with authors_errors(rule, absent):
+                found = {name: _merged(tape, path[k][0], name, value, other[name]) for name, value in found.items()}
+        return found
+
+    graph.outputs = follow([])
+    for frame in tape.frames:
+        _name_nodes(graph, frame.f_locals)
+    return graph
+
+
+def _merged(
+    tape: Tape, condition: Node, name: str, a: Node | float | None, b: Node | float | None
+) -> Node | float | None:
+    """A result of two ways."""
+    if a is b or (not isinstance(a, Node) and not isinstance(b, Node) and repr(a) == repr(b)):
+        return a
+    if a is None or b is None:
+        hint = "Let it start at p, at g or at a number: StartsAt."
+        refuse(
+            f"a slot {name} that is None after one step and not after another", "no `if` that leaves it so or so", hint
+        )
+    return tape.add("where", *(Symbol(tape, x) if isinstance(x, Node) else x for x in (condition, a, b)))._node
+
+
+def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | None]:
+    """What the author's function gave, by name."""
+    rule = graph.rule
+    found: dict[str, Node | float | None] = {}
+    wanted = ["p", *(s.name for s in rule.slots)]
+    results = result if isinstance(result, tuple) else (result,)
+    got, hint = f"{len(results)}", ""
+    if result is None:
+        got, hint = "nothing", f"Write return {', '.join(wanted)}."
+    elif isinstance(result, list | dict | set):
+        got, hint = f"a {type(result).__name__}", f"Write return {', '.join(wanted)}, without brackets."
+    if len(results) != len(wanted):
+        expected = f"{len(wanted)} results ({', '.join(wanted)})"
+        raise RuleError(where, expected=expected, got=got, hint=hint or "Return the new p, then every slot in order.")
+    numbers = {s.name for s in rule.slots if s.per_tensor}
+    for name, value in zip(wanted, results, strict=True):
+        if value is None and name in graph.absent:
+            found[name] = None
+            continue
+        if isinstance(value, bool) or not isinstance(value, Symbol | float | int):
+            got = "None" if value is None else f"a {type(value).__name__}"
+            raise RuleError(where, expected=f"a number as the new {name}", got=got)
+        output = value._node if isinstance(value, Symbol) else float(value)
+        if isinstance(output, Node) and output.truth:
+            hint = "Use where(condition, 1.0, 0.0)."
+            raise RuleError(where, expected=f"a number as the new {name}", got="a truth value", hint=hint)
+        if name in numbers and isinstance(output, Node) and output.kind is Kind.ELEMENT:
+            expected, hint = f"one number a tensor as the new {name}", "Reduce it with norm, mean or sum."
+            raise RuleError(where, expected=expected, got="one an element", hint=hint)
+        found[name] = output
+    return found
+
+
+def _name_nodes(graph: Graph, names: Mapping[str, Any]) -> None:
+    """Give nodes the author's local names; a slot's name wins, and so does the first name of two."""
+    for name, output in graph.outputs.items():
+        if isinstance(output, Node) and output.name is None:
+            output.name = name
+    for name, value in names.items():
+        if isinstance(value, Symbol) and value._tape.graph is graph and value._node.name is None:
+            value._node.name = name
