@@ -301,3 +301,23 @@ def test_a_surface_of_ones_own_symbols() -> None:
 
 def test_the_package_shows_only_what_is_its_own() -> None:
     assert [name for name in dir(steprule) if not name.startswith("__")] == sorted(steprule.__all__)
+
+
+@pytest.mark.parametrize(
+    ("text", "bottom"),
+    [
+        ("100*(y - x^2)^2 + (1.03 - x)^2", (1.03, 1.0609)),  # a curved valley
+        ("1e-8*(x - 0.53)^2 + 1e8*(y - 0.11)^2", (0.53, 0.11)),
+        ("exp(x) + y^2", (-5, 0)),  # at the border
+        ("sin(x)*cos(y)", (3 * np.pi / 2, 0)),
+        ("-exp(-(x - 0.53)^2 - (y - 0.17)^2)", (0.53, 0.17)),
+    ],
+)
+def test_the_minimum_of_a_formula(text: str, bottom: tuple[float, float]) -> None:
+    assert surfaces.get(text).minima[0] == pytest.approx(bottom, abs=1e-7)
+
+
+def test_no_minimum_is_looked_for_in_a_pole() -> None:
+    """1/x falls without end to the left of 0; what is drawn is a point of the grid."""
+    ((x, y),) = surfaces.get("1/x + y^2").minima
+    assert (x, y) == pytest.approx((-0.05, 0))
