@@ -34,7 +34,7 @@ from steprule.compiler import formula
 from steprule.compiler.tracer import trace as graph_of
 from steprule.paths import best_rate, trace
 from steprule.play import luck, network
-from steprule.reports import paths as pictures
+from steprule.reports import path_figure
 from steprule.reports.document import font
 from steprule.reports.mathml import mathml
 from steprule.rules.parts import composed
@@ -240,7 +240,7 @@ def picture(rule: Rule, surface: str) -> bytes:
 
     walked = trace(rule, surfaces.get(surface), steps=40, lr=best_rate(rule, surface, steps=40))
     buffer = io.BytesIO()
-    pictures.draw([walked]).savefig(buffer, format="png", dpi=80)
+    path_figure.draw([walked]).savefig(buffer, format="png", dpi=80)
     return buffer.getvalue()
 
 

@@ -21,6 +21,7 @@ from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Rate, Search, said
 from steprule.races import as_given, spaces, statistics
+from steprule.reports import path_figure, race_charts, race_page
 from steprule.reports import paths as pictures
 from steprule.reports import race_page
 from steprule.reports.html import page as as_given_page
@@ -163,7 +164,7 @@ def test_a_path_at_the_end_of_the_grid(capsys: pytest.CaptureFixture[str]) -> No
     assert small.at_end == "highest tried"
     assert "lr highest tried" in repr(small)
     assert "best lr here" not in repr(small)
-    assert "those tried" in pictures.draw([small]).axes[1].get_title()
+    assert "those tried" in path_figure.draw([small]).axes[1].get_title()
 
 
 @pytest.mark.long

@@ -15,8 +15,7 @@ from chromium_page import chromium, needs_chromium
 
 from steprule import play, trace
 from steprule.reports.panels import curves, paths, stack
-from steprule.reports.style import style_of
-from steprule.reports.themed import DARK
+from steprule.reports.style import DARK, style_of
 
 BUILD = module_at("docs/lesson/build.py")
 CHAPTERS = BUILD.chapters()

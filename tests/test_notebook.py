@@ -19,7 +19,7 @@ from steprule.hyper import Rate
 from steprule.races.as_given import TUTORIAL, compare
 from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import address, curves, heights, paths
-from steprule.reports.themed import DARK
+from steprule.reports.style import DARK
 from steprule.rules.parts import composed
 
 WAVE = torch.linspace(-1, 1, 60)[:, None]

@@ -19,6 +19,7 @@ from steprule import paths, rules
 from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Rate
 from steprule.maths import norm
+from steprule.reports import path_figure, walked
 from steprule.reports import paths as pictures
 from steprule.reports.style import style_of, styles_of
 from steprule.surfaces import catalogue as surfaces
@@ -205,7 +206,7 @@ def test_pictures_in_every_format(five: list[paths.Trace], tmp_path: Path) -> No
         assert getattr(animation, "n_frames", 1) > 20
     assert "plotly-graph-div" in (tmp_path / "paths.html").read_text()
     svg = (tmp_path / "paths.svg").read_text()
-    assert svg.lstrip().startswith("<?xml")
+    assert svg.startswith("<svg")
     points = json.loads((tmp_path / "paths.json").read_text())
     assert [p["rule"] for p in points] == ["sgd", "adagrad", "rmsprop", "adadelta", "adam"]
     assert points[0]["points"] == five[0].points.tolist()
@@ -222,7 +223,7 @@ def test_the_same_paths_give_the_same_bytes(five: list[paths.Trace], tmp_path: P
 def test_the_legend_says_rates_start_minimum_and_divergence() -> None:
     wild = steprule.trace("sgd", "rosenbrock", lr=1.0)
     assert wild.diverged_at is not None
-    figure = pictures.draw([wild, paths.tuned_trace("adam", "rosenbrock")])
+    figure = path_figure.draw([wild, paths.tuned_trace("adam", "rosenbrock")])
     words = " ".join(t.get_text() for t in figure.legends[0].get_texts())
     assert "lr 1 " in words
     assert f"diverged: not finite from step {wild.diverged_at}" in words
@@ -234,7 +235,7 @@ def test_the_legend_says_rates_start_minimum_and_divergence() -> None:
     assert plane.get_xlabel() == "$x$"
     assert wild.to_dict()["points"][-1] == [None, None]
     far = steprule.trace("sgd", "quadratic", lr=0.55)
-    assert "leaves the picture at step" in pictures.note(far, surfaces.get("quadratic"))
+    assert "leaves the picture at step" in walked.note(far, surfaces.get("quadratic"))
 
 
 def test_paths_of_one_rule_are_told_apart() -> None:
@@ -244,7 +245,7 @@ def test_paths_of_one_rule_are_told_apart() -> None:
         steprule.trace("adadelta", eps=1e-3),
         steprule.trace("adam", lr=0.1, amsgrad=True),
     ]
-    figure = pictures.draw(traces)
+    figure = path_figure.draw(traces)
     words = [t.get_text() for t in figure.legends[0].get_texts()]
     assert words[:3] == ["adadelta  lr 1, eps 1e-06", "adadelta  lr 1, eps 0.001", "adam  lr 0.1, amsgrad"]
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()[:3]}
@@ -257,8 +258,8 @@ def test_paths_of_one_rule_are_told_apart() -> None:
 
 def test_an_animations_legend_covers_no_axis(five: list[paths.Trace]) -> None:
     """Frames keep the layout of the first: the legend lies below both panels, tick and axis labels included."""
-    figure = pictures.draw(five)
-    pictures._lay_out(figure)
+    figure = path_figure.draw(five)
+    path_figure._lay_out(figure)
     figure.draw_without_rendering()
     legend = figure.legends[0].get_window_extent()
     for axes in figure.axes:
@@ -266,7 +267,7 @@ def test_an_animations_legend_covers_no_axis(five: list[paths.Trace]) -> None:
 
 
 def test_contours_are_spaced_in_the_logarithm() -> None:
-    levels = pictures.log_levels(np.geomspace(1e-3, 1e3, 1000).reshape(20, 50), 0.0)
+    levels = walked.log_levels(np.geomspace(1e-3, 1e3, 1000).reshape(20, 50), 0.0)
     ratios = levels[1:] / levels[:-1]
     assert np.allclose(ratios, ratios[0])
 
@@ -301,3 +302,23 @@ def test_a_surface_of_ones_own_symbols() -> None:
 
 def test_the_package_shows_only_what_is_its_own() -> None:
     assert [name for name in dir(steprule) if not name.startswith("__")] == sorted(steprule.__all__)
+
+
+@pytest.mark.parametrize(
+    ("text", "bottom"),
+    [
+        ("100*(y - x^2)^2 + (1.03 - x)^2", (1.03, 1.0609)),  # a curved valley
+        ("1e-8*(x - 0.53)^2 + 1e8*(y - 0.11)^2", (0.53, 0.11)),
+        ("exp(x) + y^2", (-5, 0)),  # at the border
+        ("sin(x)*cos(y)", (3 * np.pi / 2, 0)),
+        ("-exp(-(x - 0.53)^2 - (y - 0.17)^2)", (0.53, 0.17)),
+    ],
+)
+def test_the_minimum_of_a_formula(text: str, bottom: tuple[float, float]) -> None:
+    assert surfaces.get(text).minima[0] == pytest.approx(bottom, abs=1e-7)
+
+
+def test_no_minimum_is_looked_for_in_a_pole() -> None:
+    """1/x falls without end to the left of 0; what is drawn is a point of the grid."""
+    ((x, y),) = surfaces.get("1/x + y^2").minima
+    assert (x, y) == pytest.approx((-0.05, 0))

@@ -22,7 +22,7 @@ from steprule.paths import LR_GRID, best_rate
 from steprule.play.stories import STORIES
 from steprule.play.words import CHINESE
 from steprule.reports.mathml import mathml
-from steprule.reports.style import style_of, title_of
+from steprule.reports.style import strokes, style_of, title_of
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces
@@ -139,17 +139,11 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
     return {
         "summary": rule.summary,
         "colour": style.colour,
-        "dash": dashes(style.dash),
+        "dash": strokes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
         "slots": [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in whole.slots],
         "variants": {},
     }
-
-
-def dashes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
-    """Lengths of strokes and gaps in pixels; none for a whole line."""
-    named = {"-": (), "--": (6, 3), ":": (1.5, 2.5), "-.": (7, 3, 1.5, 3)}
-    return list(named[dash] if isinstance(dash, str) else (1.5 * d for d in dash[1]))
 
 
 def _is_fixed(hyper: Hyper) -> bool:

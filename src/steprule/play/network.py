@@ -19,7 +19,6 @@ from torch import nn
 from steprule import rules
 from steprule.atomic import write_aside
 from steprule.play import trainings, words
-from steprule.play.data import dashes
 from steprule.play.dense import Network
 from steprule.play.luck_chinese import CHINESE as LUCKS
 from steprule.play.network_chinese import CHINESE
@@ -27,7 +26,7 @@ from steprule.play.one_file import one_file
 from steprule.problems import airfoil
 from steprule.problems.catalogue import half_mse
 from steprule.problems.problem import Problem
-from steprule.reports.style import style_of, title_of
+from steprule.reports.style import strokes, style_of, title_of
 
 STYLES = ("style", "network")
 SCRIPTS = ("words", "pen", "labels", "curves", "frame", "training", "fit", "live", "network")
@@ -130,7 +129,7 @@ def _run(runner: Runner) -> dict[str, Any]:
         "lr": runner.lr,
         "shown": runner.shown,
         "colour": style.colour,
-        "dash": dashes(style.dash),
+        "dash": strokes(style.dash),
     }
 
 

@@ -14,8 +14,8 @@ from plotly.subplots import make_subplots
 
 from steprule.paths import Trace, trace, tuned_trace
 from steprule.races.as_given import TUTORIAL, Comparison, Entry, Row, percentile
-from steprule.reports.paths import above_minimum, grid, log_levels, note, view
 from steprule.reports.style import style_of, styles_of
+from steprule.reports.walked import above_minimum, grid, log_levels, note, view
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces
 from steprule.trainable import Trainable

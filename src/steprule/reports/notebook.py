@@ -27,9 +27,9 @@ from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
 from steprule.reports import race_charts, themed, training_charts
 from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, paths, stack
-from steprule.reports.paths import ground, note, what_is_compared
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import style_of
+from steprule.reports.walked import ground, note, what_is_compared
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces

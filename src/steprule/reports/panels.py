@@ -18,9 +18,10 @@ from numpy.typing import ArrayLike
 from steprule import extras, rules
 from steprule.errors import InputError
 from steprule.paths import Trace
-from steprule.reports.paths import HIGHEST, above_minimum, grid, view, within
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import STYLES, Style, style_of
+from steprule.reports.ticks import as_power
+from steprule.reports.walked import HIGHEST, above_minimum, grid, view, within
 from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Surface
@@ -192,7 +193,7 @@ def curves(
                 getattr(axes, f"set_{side}scale")("log")
                 axis.set_major_locator(LogLocator(numticks=5, subs=(1.0, 3.0) if _decades(axis) < 2 else (1.0,)))
                 axis.set_minor_formatter(NullFormatter())
-                axis.set_major_formatter(FuncFormatter(_plain))
+                axis.set_major_formatter(FuncFormatter(lambda value, _: as_power(value)))
             else:
                 axis.set_major_locator(MaxNLocator(5, integer=side == "x" and x in COUNTS))
         if len(ticks):
@@ -312,15 +313,3 @@ def _decades(axis: Any) -> float:
 def _whole(value: float | bool) -> str:
     """A number by all its digits, true or false."""
     return str(value).lower() if isinstance(value, bool) else repr(float(value)).removesuffix(".0")
-
-
-def _plain(value: float, _: int) -> str:
-    """A power of ten as people write it: 0.01, 1000, and 10⁻⁸ where that is shorter.
-
-    >>> _plain(100.0, 0), _plain(0.01, 0), _plain(1e-8, 0)
-    ('100', '0.01', '10⁻⁸')
-    """
-    if value <= 0 or 1e-3 <= value <= 3e4:
-        return f"{value:g}"
-    power = round(np.log10(value))
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -6,6 +6,7 @@ dashes and markers differ as well, for print and for grey.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,31 @@ TITLES = {
 }
 """As papers write them."""
 
+DARK = {
+    "#0072b2": "#56b4e9",
+    "#d55e00": "#f5904a",
+    "#009e73": "#3fcf9f",
+    "#cc79a7": "#e7a3c8",
+    "#555555": "#bdbdbd",
+    "#999933": "#c9c95a",
+    "#882255": "#d77aa9",
+    "#e69f00": "#f2b632",
+    "#56b4e9": "#8fcdf3",
+    "#332288": "#a79be6",
+    "#117733": "#5fc583",
+    "#aa4499": "#d98acb",
+    "#44aa99": "#6fd0c0",
+    "#ffd700": "#ffd700",
+    "#777777": "#a0a0a0",
+    "#888888": "#9a9a9a",
+    "#8a8a8a": "#8a8a8a",
+    "#999999": "#8a8a8a",
+    "#b0b0b0": "#5c6064",
+    "#ffffff": "#1e2129",
+}
+"""What each colour of the light picture becomes in the dark: as far from the dark ground as it is from white. Black is the
+page's own ink."""
+
 _SPARE = [Style(s.colour, ":", m) for s, m in zip(STYLES.values(), "X<>pPoDsv^o", strict=False)]
 
 
@@ -98,3 +124,30 @@ def styles_of(names: Sequence[str]) -> list[Style]:
             style = replace(spare, dash="-" if style.dash != "-" else "--")
         found.append(style)
     return found
+
+
+def strokes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
+    """Lengths of strokes and gaps in pixels; none for a whole line."""
+    named = {"-": (), "--": (6, 3), ":": (1.5, 2.5), "-.": (7, 3, 1.5, 3)}
+    return list(named[dash] if isinstance(dash, str) else (1.5 * d for d in dash[1]))
+
+
+CORNERS = {
+    "s": (4, 45), "^": (3, -90), "v": (3, 90), "<": (3, 180), ">": (3, 0), "D": (4, 0), "p": (5, -90), "P": (12, -15), "X": (12, 30),
+}  # fmt: skip
+"""How many corners a marker has, and in which direction the first lies, in degrees; a circle is drawn with 16."""
+
+
+def outline(marker: str, size: float) -> str:
+    """A marker around the origin as an SVG path, `size` from its middle to its corners.
+
+    >>> outline("D", 4)
+    'M4.0,0.0L0.0,4.0L-4.0,0.0L-0.0,-4.0Z'
+    """
+    count, first = CORNERS.get(marker, (16, 0))
+    points = []
+    for k in range(count):
+        angle = math.radians(first + 360 * k / count)
+        radius = 0.45 * size if marker in "PX" and k % 3 == 2 else size  # a cross goes in between its arms
+        points.append(f"{radius * math.cos(angle):.1f},{radius * math.sin(angle):.1f}")
+    return f"M{'L'.join(points)}Z"

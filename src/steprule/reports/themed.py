@@ -12,35 +12,11 @@ import warnings
 
 from steprule import extras
 from steprule.reports.race_charts import LOOK
+from steprule.reports.style import DARK
 
 with extras.needed():
     import matplotlib as mpl
     from matplotlib.figure import Figure
-
-DARK = {
-    "#0072b2": "#56b4e9",
-    "#d55e00": "#f5904a",
-    "#009e73": "#3fcf9f",
-    "#cc79a7": "#e7a3c8",
-    "#555555": "#bdbdbd",
-    "#999933": "#c9c95a",
-    "#882255": "#d77aa9",
-    "#e69f00": "#f2b632",
-    "#56b4e9": "#8fcdf3",
-    "#332288": "#a79be6",
-    "#117733": "#5fc583",
-    "#aa4499": "#d98acb",
-    "#44aa99": "#6fd0c0",
-    "#ffd700": "#ffd700",
-    "#777777": "#a0a0a0",
-    "#888888": "#9a9a9a",
-    "#8a8a8a": "#8a8a8a",
-    "#999999": "#8a8a8a",
-    "#b0b0b0": "#5c6064",
-    "#ffffff": "#1e2129",
-}
-"""What each colour of the light picture becomes in the dark: as far from the dark ground as it is from white. Black is the
-page's own ink."""
 
 _ALONE = "<style>svg:root{color-scheme:light dark;color:light-dark(#1b1b1b,#ececec);font-family:system-ui,sans-serif}</style>"
 

@@ -24,7 +24,7 @@ import numpy as np
 import sympy
 
 from steprule.errors import InputError, unknown_name
-from steprule.surfaces.surface import Point, Surface, X, Y
+from steprule.surfaces.surface import Array, Point, Surface, X, Y
 
 FUNCTIONS = ("sin", "cos", "tan", "tanh", "exp", "log", "sqrt", "abs")
 NAMES = ("x", "y", "pi", "e")
@@ -53,8 +53,6 @@ def surface_of(text: str) -> Surface:
 
     Raises `InputError` with the place of the mistake.
     """
-    from scipy.optimize import minimize  # a quarter of a second, which the surfaces by name need not wait for
-
     expression = parse(text)
     bare = Surface(text, expression, (), WINDOW, START)
     side = np.linspace(-5, 5, 201)
@@ -63,12 +61,30 @@ def surface_of(text: str) -> Surface:
     if not np.isfinite(values).any():
         raise InputError(f"formula {text!r}", expected="finite values somewhere in [-5, 5] x [-5, 5]", got="none")
     best = grid[int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))]
-    polished = minimize(bare.value, best, jac=bare.gradient, bounds=WINDOW, method="L-BFGS-B", options={"ftol": 1e-15})
+    bottom = _bottom(bare, best)
     # Towards a pole the value falls too, but the slope grows.
-    flatter = np.linalg.norm(bare.gradient(polished.x)) <= np.linalg.norm(bare.gradient(best))
-    if np.isfinite(polished.fun) and polished.fun <= bare.value(best) and flatter:
-        best = polished.x
+    if np.linalg.norm(bare.gradient(bottom)) <= np.linalg.norm(bare.gradient(best)):
+        best = bottom
     return Surface(text, expression, ((float(best[0]), float(best[1])),), WINDOW, _start(bare))
+
+
+def _bottom(surface: Surface, point: Array) -> Array:
+    """The lowest point of the hollow that `point` lies in: Newton's steps, each shortened until it goes down."""
+    (low, high), damping = WINDOW[0], 1e-6
+    aside = 1e-5 * np.eye(2)
+    for _ in range(400):
+        slope = surface.gradient(point)
+        bend = (surface.gradient(point + aside) - surface.gradient(point - aside)) / 2e-5
+        if damping > 1e12 or not np.isfinite([*slope, *bend.flat]).all():
+            break
+        curvature, axes = np.linalg.eigh((bend + bend.T) / 2)
+        step = axes @ (axes.T @ slope / (np.abs(curvature) + damping))
+        tried = np.clip(point - step, low, high)
+        if surface.value(tried) < surface.value(point):
+            point, damping = tried, max(damping / 100, 1e-12)
+        else:
+            damping *= 10
+    return point
 
 
 def _start(surface: Surface) -> Point:
