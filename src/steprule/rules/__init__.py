@@ -1,7 +1,6 @@
-"""What an optimizer is: the catalogue of rules, one family a file. A rule is found by being in this folder.
+"""What an optimizer is: the catalogue of rules, each found by its file's being in this folder, simplest first.
 
-The contract is rule.py; what cuts across rules (weight decay, ascent) is parts.py; rules from a user's file come in by load.py.
-The catalogue's order is that of the families, then of the papers: simplest first.
+The order is that of the families (`FAMILIES` in rule.py), then of the papers. An underscore hides what belongs to no catalogue.
 
 >>> from steprule import rules
 >>> rules.names()[:3]
