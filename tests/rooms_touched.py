@@ -26,4 +26,4 @@ def pytest_runtest_teardown() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    print(HEAD + " ".join(sorted(_found)))
+    sys.stdout.write(f"{HEAD}{' '.join(sorted(_found))}\n")
