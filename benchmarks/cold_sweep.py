@@ -79,10 +79,10 @@ def main() -> None:
 
 
 def _numbers() -> dict[str, Any]:
-    from steprule.problems import problem
+    from steprule.problems import catalogue
     from steprule.problems.source import batches
 
-    task = problem.get("airfoil")
+    task = catalogue.get("airfoil")
     model = task.initial_model(0, "same", torch_class=False)
     order = np.stack([rows.numpy() for rows in batches(len(task.features), 10, 2, 0)])
     weights = {"w": model.weight.detach().numpy()[0], "b": model.bias.detach().numpy()[0]}
@@ -92,8 +92,7 @@ def _numbers() -> dict[str, Any]:
 def _about() -> dict[str, Any]:
     from importlib.metadata import version
 
-    from steprule.provenance import hardware
-    from steprule.training import versions
+    from steprule.provenance import hardware, versions
 
     names = {"jax": version("jax"), "optax": version("optax")}
     return {"hardware": hardware(), "versions": versions() | names, "date": time.strftime("%Y-%m-%d")}

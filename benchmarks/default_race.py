@@ -17,8 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from steprule.provenance import hardware
-from steprule.training import versions
+from steprule.provenance import hardware, versions
 
 
 def main() -> None:

@@ -26,8 +26,7 @@ from torch.nn import functional
 import steprule
 from steprule import races
 from steprule.problems import digits, letters
-from steprule.provenance import hardware
-from steprule.training import versions
+from steprule.provenance import hardware, versions
 
 LENGTH, WIDTH = 64, 384
 RULES = ("adam", "sgd")

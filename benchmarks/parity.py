@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from steprule import Rule, optim, rules
+from steprule.provenance import versions
 from steprule.rules.parts import composed
-from steprule.training import versions
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import test_torch_parity as parity

@@ -21,8 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 from plotly.offline import get_plotlyjs
 
 from steprule import play
-from steprule.provenance import hardware
-from steprule.training import versions
+from steprule.provenance import hardware, versions
 
 RULES = ("adam", "sgd", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "lion")
 ADDRESS = "&".join(f"rule={r},lr=0.02" for r in RULES) + "&surface=rosenbrock&start=-1.5,2&steps=500"

@@ -15,11 +15,10 @@ import time
 from concurrent.futures import wait
 from pathlib import Path
 
-from steprule.provenance import hardware
+from steprule.provenance import hardware, versions
 from steprule.races.protocol import blocks_of, chains_of, next_phase
 from steprule.races.runner import engine_of
 from steprule.races.spec import spec_of
-from steprule.training import versions
 
 
 def main() -> None:

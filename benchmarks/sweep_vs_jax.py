@@ -29,7 +29,7 @@ from torch import nn
 
 from steprule.benching import machine
 from steprule.lanes import train as engine
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.problems.source import batches
 from steprule.rules import adam

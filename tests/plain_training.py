@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from steprule.compiler import eager
-from steprule.problems.problem import Problem, half_mse
+from steprule.problems.catalogue import half_mse
+from steprule.problems.problem import Problem
 from steprule.problems.source import batches
 from steprule.rules import Rule
 

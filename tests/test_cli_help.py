@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from steprule.cli import main
 from steprule.cli.app import COMMANDS, FIRST, app
-from steprule.problems import problem
+from steprule.problems import catalogue
 from steprule.surfaces import catalogue as surfaces
 
 NAMES = [command.__name__ for command in COMMANDS]
@@ -92,10 +92,10 @@ def test_an_example_runs(name: str, capsys: pytest.CaptureFixture[str], in_folde
 
 def test_problems_and_surfaces_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     listed, records = printed(capsys, "problems"), json.loads(printed(capsys, "problems", "--json"))
-    assert [r["name"] for r in records] == [n for n in problem.names() if n not in surfaces.names()]
+    assert [r["name"] for r in records] == [n for n in catalogue.names() if n not in surfaces.names()]
     for record in records:
         assert re.search(rf"^{record['name']} +{record['samples']['train']} ", listed, re.MULTILINE)
-        assert problem.get(record["name"]).summary == record["summary"]
+        assert catalogue.get(record["name"]).summary == record["summary"]
     listed, records = printed(capsys, "surfaces"), json.loads(printed(capsys, "surfaces", "--json"))
     assert [r["name"] for r in records] == list(surfaces.names())
     point = [0.7, -1.3]

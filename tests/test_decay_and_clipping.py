@@ -13,12 +13,12 @@ from steprule import rules
 from steprule.cli import main
 from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Decay, Rate, Search
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
+from steprule.problems.scoring import measured
 from steprule.problems.source import batches
 from steprule.races import Competitor
 from steprule.races.spec import spec_of
 from steprule.rules.parts import for_training
-from steprule.training import measured
 
 ON: dict[str, Any] = {"epochs": 1, "batch_size": 50}
 LINEAR = "airfoil-linear"

@@ -12,7 +12,7 @@ from torch import nn
 
 from steprule.play import dense
 from steprule.play.dense import Network
-from steprule.problems.problem import half_mse
+from steprule.problems.catalogue import half_mse
 
 
 @pytest.mark.parametrize("sizes", [(5, 1), (5, 16, 1), (3, 7, 4, 1)])

@@ -14,7 +14,7 @@ import steprule
 from steprule import play
 from steprule.play import luck, network
 from steprule.play.stories import STORIES
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.surfaces import catalogue as surfaces
 
 PROGRAM = shutil.which("firefox-esr") or shutil.which("firefox")

@@ -21,7 +21,7 @@ from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Given, OffAtZero, OneP
 from steprule.maths import abs, clamp, lerp, maximum, mean, minimum, size, sqrt, sum, where
 from steprule.optim import from_rule
 from steprule.paths import best_rate
-from steprule.problems.problem import get
+from steprule.problems.catalogue import get
 from steprule.problems.source import batches
 from steprule.rules.rule import Rule
 

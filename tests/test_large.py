@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 import steprule
-from steprule import training
 from steprule.lanes import keeping
 from steprule.lanes import one_by_one as lanes
 from steprule.problems.source import batches
 from steprule.races import partial
 from steprule.races.entry import spec_of
 from steprule.steppers import LARGE, LargeStepper, RuleStepper, stepper_of
+from steprule.trainable import Trainable
+from steprule.training import under_way
 
 CLOSE = 2e-5
 
@@ -132,9 +133,9 @@ def dropped() -> steprule.Problem:
 @pytest.mark.parametrize("after", [5, *(pytest.param(k, marks=pytest.mark.long) for k in (1, 4, 8))])
 def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three trainings of nine steps, each kept at its steps 2, 5, 8 and at its end."""
-    monkeypatch.setattr(steprule.training, "TRIED", 1)
+    monkeypatch.setattr(under_way, "TRIED", 1)
     task = dropped()
-    resolved = steprule.training.resolve(what)
+    resolved = Trainable.of(what).what
     given = {"lr": np.array([0.01, 0.02, 0.03])}
     seeds = np.array([0, 1, 1])
     how: dict[str, Any] = {"schedule": steprule.schedules.get("cosine"), "epochs": 3, "batch_size": 20}
@@ -147,10 +148,8 @@ def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: py
     finished = 9 * len(kept["found"]["initial"]) + (kept["state"]["done"] if "state" in kept else 0)
     assert finished == {1: 2, 4: 9, 5: 11, 8: 18}[after]
     taken: list[int] = []
-    real = steprule.training.Training._step
-    monkeypatch.setattr(
-        steprule.training.Training, "_step", lambda self, t, data: taken.append(t) or real(self, t, data)
-    )
+    real = under_way.Training._step
+    monkeypatch.setattr(under_way.Training, "_step", lambda self, t, data: taken.append(t) or real(self, t, data))
     monkeypatch.setattr(_Keeper, "is_due", lambda self: False)
     again = lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
     assert len(taken) == 27 - finished
@@ -413,8 +412,8 @@ def test_the_search_for_ids_ends() -> None:
         deep = [deep, deep]
     round_about: dict[str, Any] = {"torch": torch, "deep": deep}
     round_about["self"] = round_about
-    assert training._holds(round_about, {7})
-    assert not training._holds(round_about, {8})
+    assert under_way._holds(round_about, {7})
+    assert not under_way._holds(round_about, {8})
 
 
 def test_an_estimate_counts_the_threads_of_a_large_model() -> None:

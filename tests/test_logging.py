@@ -13,7 +13,7 @@ import torch
 
 import steprule
 from steprule.cli import main
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.source import batches
 from steprule.races import as_given
 

@@ -21,7 +21,7 @@ from steprule.play import luck
 from steprule.play.luck_chinese import CHINESE
 from steprule.play.words import CHINESE as PLAYGROUNDS
 from steprule.problems import airfoil
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.source import batches
 
 pytestmark = needs_chromium

@@ -20,7 +20,8 @@ from torch import nn
 
 import steprule
 from steprule.problems import airfoil
-from steprule.problems.problem import Problem, half_mse
+from steprule.problems.catalogue import half_mse
+from steprule.problems.problem import Problem
 from steprule.surfaces import catalogue as surfaces
 
 MICRO = module_at("microrule.py")

@@ -14,7 +14,7 @@ import steprule
 from steprule import rules
 from steprule.cli import main
 from steprule.errors import RuleError
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 
 RULE = "from steprule import rule\nfrom steprule.hyper import Rate\nfrom helper import SCALE\n\n\n@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * SCALE * g\n"
 PROBLEM = """import torch

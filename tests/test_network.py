@@ -22,7 +22,7 @@ from steprule.play.luck_chinese import CHINESE as LUCKS
 from steprule.play.network_chinese import CHINESE
 from steprule.play.words import CHINESE as PLAYGROUNDS
 from steprule.problems import airfoil
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.reports.style import title_of
 
 pytestmark = needs_chromium

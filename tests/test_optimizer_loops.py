@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import steprule
 from steprule.cli import main
 from steprule.errors import InputError
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.facts import facts_of
 from steprule.problems.source import batches, stream
 from steprule.races import as_given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import steprule
 from steprule import Problem, metrics
 from steprule.cli import main
 from steprule.errors import StepruleError
+from steprule.problems.options import ARRAY_DEFAULTS, DEFAULTS, ArrayOptions, Options
 from steprule.problems.source import batches, stream
 from steprule.races import as_given
 
@@ -463,3 +465,37 @@ def test_categories_are_numbered_alike_in_all_parts_whatever_holds_them() -> Non
         assert next(iter(task.categories.values())) == ("ash", "oak", "yew")
     with pytest.raises(StepruleError, match="validation features: expected 2 columns, as in training, got 1"):
         Problem.from_arrays(train, [1.0, 2.0, 3.0], nn.Linear, validation=([["oak"]], [2.0]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **wrong: Problem.from_arrays([[1.0], [2.0]], [1.0, 2.0], nn.Linear, **wrong),
+        lambda **wrong: Problem.from_dataloaders([], lambda: nn.Linear(1, 1), nn.functional.mse_loss, **wrong),
+    ],
+    ids=["arrays", "loaders"],
+)
+def test_an_argument_that_is_none_is_named_with_the_one_that_was_meant(make: Callable[..., Problem]) -> None:
+    with pytest.raises(
+        StepruleError, match=r"unknown argument of Problem\.from_.*got 'epoch'\. Did you mean 'epochs'\?"
+    ):
+        make(epoch=3)
+
+
+def test_every_argument_has_a_default_and_is_explained() -> None:
+    for record, defaults, make in (
+        (Options, DEFAULTS, Problem.from_dataloaders),
+        (ArrayOptions, ARRAY_DEFAULTS, Problem.from_arrays),
+    ):
+        explained = re.findall(r"- `(\w+)=(.*?)`", make.__doc__ or "")
+        assert {n: repr(v).replace("'", '"') for n, v in defaults.items()} == dict(explained)
+        assert set(defaults) == set(record.__annotations__)
+
+
+def test_a_class_of_ones_own_stays_one() -> None:
+    """What is made by a subclass is of the subclass, as Python's users expect of a class method."""
+
+    class Mine(Problem):
+        pass
+
+    assert type(Mine.from_arrays([[1.0], [2.0]], [1.0, 2.0], nn.Linear)) is Mine

@@ -22,6 +22,7 @@ import steprule
 from steprule import schedules
 from steprule.cli import main
 from steprule.errors import InputError, InputTypeError, StepruleError
+from steprule.problems import catalogue as problems
 from steprule.races import as_given
 from steprule.races.spec import spec_of
 from steprule.races.store import Store
@@ -255,9 +256,8 @@ def test_a_call_wants_a_step_of_the_run() -> None:
 
 def by_hand(rule: str, factors: list[float], rate: float) -> float:
     """A plain loop with torch's class, whose rate is set by hand, on the linear airfoil problem, one epoch of 50, seed 0."""
-    from steprule.problems import problem as problems
+    from steprule.problems.scoring import measured
     from steprule.problems.source import batches
-    from steprule.training import measured
 
     task = problems.get("airfoil-linear")
     model = task.initial_model(0)
@@ -282,7 +282,7 @@ def test_every_lane_of_a_sweep_has_its_own(engine: str) -> None:
     )
     assert found.engine.startswith(engine)
     assert found.schedule == (*NAMES, "halves")
-    count = -(-steprule.problems.problem.get("airfoil-linear").samples // 50)
+    count = -(-problems.get("airfoil-linear").samples // 50)
     for k, schedule in enumerate(given):
         solo = steprule.train(what, "airfoil-linear", 0, 1, 50, schedule=schedule, lr=0.05)
         assert solo.schedule == found.schedule[k]

@@ -14,7 +14,7 @@ import steprule
 from steprule import benching
 from steprule.benching import own
 from steprule.cli import main
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 
 MINE = """
 import torch, steprule

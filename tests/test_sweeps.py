@@ -28,7 +28,7 @@ from steprule.hyper import OnePerTensor, Rate, Search
 from steprule.lanes import train as engine
 from steprule.lanes.step import NotBatchable, compiled
 from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces

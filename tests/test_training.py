@@ -12,7 +12,7 @@ from thinning import thinned
 from tolerances import STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
 
 import steprule
-from steprule.problems import airfoil, problem
+from steprule.problems import airfoil, catalogue
 from steprule.races.as_given import TUTORIAL
 from steprule.training import train
 from steprule.tutorial import by_class
@@ -108,7 +108,7 @@ EIGHT = [e for e in TUTORIAL if e.label in TABLE]
 
 def means_agree(entries: Any, seeds: int, table: dict[str, tuple[float, float]], table_seeds: int) -> None:
     for entry in entries:
-        task = entry.trains(problem.get("airfoil"))
+        task = entry.trains(catalogue.get("airfoil"))
         finals = [train(entry.optimizer, task, seed=s, **entry.hypers).final_loss for s in range(seeds)]
         mean, sd = table[entry.label]
         error = sd * math.sqrt(1 / seeds + 1 / table_seeds)
@@ -127,7 +127,7 @@ def test_means_of_two_hundred_seeds_agree_with_the_table(entry: Any) -> None:
 
 
 def test_the_tutorials_starts() -> None:
-    task = problem.get("airfoil")
+    task = catalogue.get("airfoil")
     formula = [task.initial_model(s).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
     theirs = [by_class().initial_model(s).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
     assert np.std(formula) == pytest.approx(0.01, rel=0.1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
+from typing import SupportsIndex
 
-from steprule.errors import InputError, InputTypeError
+from steprule.errors import InputError, InputTypeError, StepruleError
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -19,3 +21,19 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     if found < least or (most is not None and found > most):
         raise InputError(name, expected=bounds, got=repr(found))
     return found
+
+
+def seeds_of(seeds: SupportsIndex | Iterable[int]) -> tuple[int, ...]:
+    """The seeds themselves, from how many, from 0, or from themselves. Raises `InputError`, `InputTypeError`."""
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable | SupportsIndex):
+        raise InputTypeError("seeds", expected="a whole number, or whole numbers", got=repr(seeds))
+    if not isinstance(seeds, Iterable) or getattr(seeds, "ndim", 1) == 0:  # an array without dimensions is one number
+        return tuple(range(whole("seeds", seeds, 1)))
+    given = list(seeds)
+    try:
+        numbers = tuple(dict.fromkeys(whole("seeds", s, 0) for s in given))
+    except StepruleError as error:
+        raise InputError("seeds", expected="whole numbers, 0 or more", got=repr(given)) from error
+    if not numbers:
+        raise InputError("seeds", expected="whole numbers, 0 or more", got="none")
+    return numbers

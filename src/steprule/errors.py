@@ -82,6 +82,13 @@ def _slips(typed: str, meant: str) -> int:
     return rows[-1][-1]
 
 
+def check_arguments(given: Iterable[str], known: type, where: str) -> None:
+    """Raises `UnknownNameError` for a keyword argument of `where` that is not in the record `known`, a `TypedDict`."""
+    for name in given:
+        if name not in known.__annotations__:
+            raise unknown_name("argument", name, known.__annotations__, where=f" of {where}")
+
+
 def _rebuild(cls: type[StepruleError], text: str, what: str, expected: str, got: str, hint: str) -> StepruleError:
     """Unpickle: the text is taken as it was, so a worker's error reads the same in the parent."""
     error = cls.__new__(cls)

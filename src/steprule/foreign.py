@@ -1,8 +1,11 @@
-"""Errors of other people's code, in one line each, with the user's own file and line where the error came by it."""
+"""Other people's code: what it takes, and its errors in one line each, with the user's own file and line."""
 
 from __future__ import annotations
 
+import inspect
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from steprule.errors import InputError, StepruleError
 from steprule.identity.whose import own_file
@@ -34,3 +37,11 @@ def users_line(error: BaseException) -> str:
         if (frame.filename[:1] != "<" or frame.filename.startswith("<ipython")) and own_file(frame.filename):
             return f"{frame.filename}:{frame.lineno}"
     return ""
+
+
+def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class or a function; {} where they cannot be read."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}

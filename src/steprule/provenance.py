@@ -1,12 +1,16 @@
-"""The machine in words: a figure without it says little. And what it has left: cores and memory."""
+"""Where a result comes from: the machine in words and the versions; and what the machine has: cores, memory, devices."""
 
 from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
+
+from steprule.errors import InputError
 
 GROUP = Path("/sys/fs/cgroup")
 """Where Linux says what a container may take: version 2 of its interface, then version 1."""
@@ -16,6 +20,12 @@ LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "me
 def hardware() -> str:
     """The machine in words: processor, cores, threads that torch uses, system."""
     return f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {platform.system()}"
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: the versions of steprule, torch, numpy and Python."""
+    found = {"steprule": version("steprule"), "torch": torch.__version__, "numpy": np.__version__}
+    return {**found, "python": platform.python_version()}
 
 
 def cores() -> int:
@@ -42,6 +52,17 @@ def memory_held() -> int:
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if platform.system() == "Darwin" else most * 1024
+
+
+def check_device(name: str) -> torch.device:
+    """The device of that name. Raises `InputError` where torch cannot use it here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"device {name!r}", expected="a device that torch can use here", got=reason) from error
+    return device
 
 
 def _available() -> int | None:

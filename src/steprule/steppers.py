@@ -6,7 +6,6 @@ differentiated (`backward(create_graph=True)`). Which ones is found by trying: s
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from steprule.compiler import eager
-from steprule.errors import InputTypeError, RuleError, unknown_name
-from steprule.foreign import refusal
+from steprule.errors import InputTypeError, RuleError
+from steprule.foreign import parameters_of, refusal
 from steprule.optim import from_rule
 from steprule.rules.parts import clip_by_norm, for_training, has
 from steprule.rules.rule import Rule
@@ -146,11 +145,6 @@ class ClassStepper:
     """An optimizer of torch's kind; one that has `eval` and `train` (schedule-free) is evaluated in its `eval`."""
 
     def __init__(self, make: Make, name: str, model: nn.Module, hypers: Mapping[str, Any], way: Way) -> None:
-        known = {n for n, p in parameters_of(make).items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters_of(make).values())
-        for hyper in hypers:
-            if hyper not in known and not takes_any:
-                raise unknown_name("hyperparameter", hyper, sorted(known - {"params", "self"}), where=f" of {name}")
         self.name, self.hypers, self.way = name, dict(hypers), way
         try:
             self.optimizer = make(model.parameters(), **hypers)
@@ -297,14 +291,6 @@ def stepper_of(rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> Stepp
 def is_large(model: nn.Module) -> bool:
     """Whether a model keeps a core busy alone: lanes of it gain nothing together, and its step is worth a compiled kernel."""
     return sum(p.numel() for p in model.parameters()) >= LARGE
-
-
-def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a class or a function; {} where they cannot be read."""
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return {}
 
 
 def _is_optimizer(found: Any) -> bool:

@@ -12,6 +12,7 @@ from steprule.benching.loops import MODELS, Iteration, iterations
 from steprule.benching.own import Swap, swap
 from steprule.benching.steps import QUICK, WORKLOADS, Result, Workload, bench, chain, contender, machine
 from steprule.errors import InputError
+from steprule.trainable import Optimizable
 
 __all__ = [
     "MODELS",
@@ -33,7 +34,7 @@ __all__ = [
 
 
 def report(
-    names: Sequence[str] | None = None,
+    names: Sequence[Optimizable] | None = None,
     *,
     quick: bool = False,
     compiled: bool = False,

@@ -16,11 +16,10 @@ from steprule.benching.steps import contender, median_interval
 from steprule.display import Shown, size
 from steprule.foreign import refusal
 from steprule.held import most_held
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.problems.source import stream
-from steprule.rules.rule import Rule
-from steprule.training import batch_size_of, name_of, resolve
+from steprule.trainable import Optimizable, Trainable
 
 ROUNDS = (7, 201)
 """Rounds, at least and at most."""
@@ -88,15 +87,15 @@ class Swap(Shown):
 
 
 def swap(
-    optimizer: str | Rule | None = None, problem: str | Problem = "airfoil", *, peer: str | None = None, batch_size: int | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    optimizer: Optimizable | None = None, problem: str | Problem = "airfoil", *, peer: Optimizable | None = None,
+    batch_size: int | None = None, progress: Callable[[str], None] = lambda text: None,
 ) -> Swap:  # fmt: skip
     """Time training iterations of `problem` with `peer` and with our class of `optimizer`, in turn, each on its own copy of the model.
 
     Args:
         optimizer: one of torch's classes that we have, or any RULE; without, the peer's.
         problem: a problem, its name, or `file.py:name`.
-        peer: an Optimizer class or a factory; without, torch's class of that name, or AdamW where torch has none.
+        peer: whatever trains, a rule by its compiled class; without, torch's class of that name, or AdamW where torch has none.
         batch_size: samples a step; the problem's own if not given.
         progress: called with what is measured.
 
@@ -104,15 +103,14 @@ def swap(
         StepruleError: an unknown name, a model that fails.
     """
     task = problems.get(problem)
-    samples = batch_size_of(task, batch_size, task.batch_size)
-    given: Any = resolve(peer) if peer else None
-    one = contender(optimizer or (peer or PEER).rpartition(".")[2])
-    theirs = given or one.theirs or torch.optim.AdamW
-    names = {"ours": f"steprule.optim.{one.name}" if one.theirs else one.name, "theirs": name_of(theirs)}
+    samples = task.batch_size_for(batch_size)
+    one = contender(optimizer or peer or PEER)
+    other = Trainable.of(peer or one.theirs or torch.optim.AdamW)
+    names = {"ours": f"steprule.optim.{one.name}" if one.theirs else one.name, "theirs": other.name}
     if names["ours"] == names["theirs"]:
         names["theirs"] += " (peer)"
     sides = {
-        "theirs": _Side(task, theirs, names["theirs"], samples),
+        "theirs": _Side(task, other.make, names["theirs"], samples),
         "ours": _Side(task, one.ours, names["ours"], samples),
     }
     progress(f"{names['ours']} and {names['theirs']} on {task.name}")

@@ -23,10 +23,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from steprule import optim, rules
 from steprule.compiler.eager import start
 from steprule.compiler.variant import variant_of
-from steprule.errors import InputError, unknown_name
+from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.optim.optimizer import RuleOptimizer
+from steprule.provenance import versions
 from steprule.rules.rule import Rule
-from steprule.training import versions
+from steprule.trainable import Optimizable, Trainable
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Result:
 
 
 def bench(
-    names: Sequence[str] | None = None,
+    names: Sequence[Optimizable] | None = None,
     workloads: Sequence[Workload] = WORKLOADS,
     *,
     device: str = "cpu",
@@ -186,14 +187,23 @@ def torchs_classes() -> dict[str, str]:
     return {n.lower(): n for n in optim.NAMES if hasattr(torch.optim, n)}
 
 
-def contender(name: str | Rule) -> Contender:
-    """One of torch's classes by its name in any case, or any RULE. Raises `UnknownNameError`."""
-    if isinstance(name, Rule):
-        return Contender(name.name, optim.from_rule(name), None, name)
-    if known := torchs_classes().get(name.lower()):
-        ours = getattr(optim, known)
-        return Contender(known, ours, getattr(torch.optim, known), ours.rule)
-    rule = rules.resolve(name.lower() if name.lower() in rules.names() else name)
+def contender(spec: Optimizable) -> Contender:
+    """One of torch's classes, which we have too, or any rule; the catalogue's rule of such a name stands for the class.
+
+    Raises `UnknownNameError`, and `InputTypeError` for a class that has no rule here.
+    """
+    who = Trainable.of(spec)
+    for lower, name in torchs_classes().items():
+        ours, theirs = getattr(optim, name), getattr(torch.optim, name)
+        if any(who.what is one for one in (rules.CATALOGUE[lower], ours, theirs)):
+            return Contender(name, ours, theirs, ours.rule)
+    rule = who.what if isinstance(who.what, Rule) else getattr(who.what, "rule", None)
+    if not isinstance(rule, Rule):
+        hint = "steprule which names the rule that it is."
+        expected = f"a rule, or one of torch's {', '.join(torchs_classes().values())}"
+        raise InputTypeError(
+            f"bench {who.name}", expected=expected, got="a class or a factory of another kind", hint=hint
+        )
     return Contender(rule.name, optim.from_rule(rule), None, rule)
 
 

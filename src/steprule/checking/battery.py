@@ -22,9 +22,9 @@ from steprule.checking.report import FailedError, Item, Report, in_one_line
 from steprule.checking.walks import Case
 from steprule.compiler import eager
 from steprule.optim import buckets as planning
+from steprule.provenance import versions
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-from steprule.training import versions
 
 # Against float64, one step from the same values, relative to the largest element: the dtype's own rounding, a few times.
 WITHIN = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-9}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steprule import rules
 from steprule.checking import probe
@@ -18,9 +18,7 @@ from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-
-if TYPE_CHECKING:
-    from steprule.training import Optimizable
+from steprule.trainable import Optimizable, Trainable
 
 NEAR = 0.1
 """A walk that ends off by more of its way than this is not near."""
@@ -109,9 +107,7 @@ def which(thing: Optimizable) -> Nearest:
     >>> print(which("torch.optim:AdamW"))
     nearest: adamw, the same for 40 steps
     """
-    from steprule.training import resolve
-
-    found = resolve(thing)
+    found = Trainable.of(thing).what
     return nearest(of_rule(found) if isinstance(found, Rule) else of_class(found))
 
 
@@ -295,8 +291,6 @@ def _expressions(values: Mapping[str, float], t: int) -> Iterator[tuple[str, flo
 
 def of_class(make: Callable[..., Any]) -> Stranger:
     """An Optimizer class or a factory as a stranger. Raises `InputError` where it cannot step a matrix."""
-    from steprule.training import name_of
-
     numbers = _numbers_of(_made(make, {})[1].param_groups[0])
     settable = {n: v for n, v in numbers.items() if n not in STARTS or n in _accepts(make)}
     set_to = probe.settings(settable)
@@ -308,7 +302,7 @@ def of_class(make: Callable[..., Any]) -> Stranger:
         run(set_to)
     except InputError:
         set_to = {}  # it refuses our settings: its own
-    return Stranger(name_of(make), numbers, set_to, run)
+    return Stranger(Trainable.of(make).name, numbers, set_to, run)
 
 
 def _accepts(make: Callable[..., Any]) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
@@ -126,8 +126,8 @@ def settings(context: typer.Context, incomplete: str) -> Offers:
     found: dict[str, str] = {}
     takers = list(_takers(context))
     for taker in takers:
-        for name in taker.known:
-            hyper = taker.hypers.get(name)
+        for name in taker.who.known:
+            hyper = taker.who.hypers.get(name)
             word = hyper.meaning if hyper else ""
             choices = (False, True) if hyper and hyper.is_flag else hyper.choices if hyper else ()
             if hyper and not choices and "=" in incomplete:
@@ -143,8 +143,8 @@ def ranges(context: typer.Context, incomplete: str) -> Offers:
     found: dict[str, str] = {}
     takers = list(_takers(context))
     for taker in takers:
-        for name in taker.known:
-            hyper = taker.hypers.get(name)
+        for name in taker.who.known:
+            hyper = taker.who.hypers.get(name)
             if hyper is None or not (hyper.is_flag or hyper.choices):
                 own = hyper.search if hyper else None
                 found.setdefault(
@@ -159,7 +159,9 @@ def _of_all_or_one(incomplete: str, found: Mapping[str, str], takers: list[Taker
     if incomplete and len(takers) > 1:
         for taker in takers:
             every |= {
-                f"{taker.names[0]}.{text}": word for text, word in found.items() if taker.has(text.partition("=")[0])
+                f"{taker.names[0]}.{text}": word
+                for text, word in found.items()
+                if taker.who.accepts(text.partition("=")[0])
             }
     return _beginning(incomplete, every)
 
@@ -168,20 +170,17 @@ def _takers(context: typer.Context) -> Iterator[Taker]:
     """The rules, classes and factories that were typed so far; what is none, or not yet, is passed over."""
     from steprule.cli import options
     from steprule.errors import StepruleError
+    from steprule.trainable import Trainable
 
     trains = context.command.name in TRAINING
     for typed in _rules_typed(context):
-        what: Any
         try:
             if trains:
-                from steprule import training
-
-                what = catalogue.CATALOGUE[typed] if typed in catalogue.CATALOGUE else training.resolve(typed)
+                yield options.taker_of(Trainable.of(typed), typed)
             else:
-                what = catalogue.resolve(typed)
+                yield options.walker_of(catalogue.resolve(typed), typed)
         except StepruleError:
             continue
-        yield options.taker_of(what, typed, trains=trains)
 
 
 def _rules_typed(context: typer.Context) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,54 +12,36 @@ from steprule.cli import output
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.hyper import Hyper, Scale, Search
 from steprule.rules.load import load_object
-from steprule.rules.parts import composed, for_training
+from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
+from steprule.trainable import Trainable
 
 
 @dataclass(frozen=True)
 class Taker:
-    """Who can be set: a rule, a class or a factory, and the names that it answers to."""
+    """Who can be set, and the names that it answers to."""
 
-    what: Any
+    who: Trainable
     names: tuple[str, ...]
     """The one that is shown first."""
 
-    @property
-    def known(self) -> list[str]:
-        """The hyperparameters that it has."""
-        if isinstance(self.what, Rule):
-            return list(self.what.settings)
-        kinds = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-        found = [n for n, p in _parameters(self.what).items() if p.kind in kinds]
-        return [n for k, n in enumerate(found) if k or n not in ("params", "parameters", "p")]
-
-    @property
-    def hypers(self) -> dict[str, Hyper]:
-        """By name what a rule says of each; nothing of a class."""
-        return {h.name: h for h in self.what.hypers} if isinstance(self.what, Rule) else {}
-
-    def has(self, name: str) -> bool:
-        """Whether it can be set; of a factory that takes whatever it is given one cannot know."""
-        if isinstance(self.what, Rule):
-            return name in self.known or (name == "betas" and bool(self.what.betas))
-        return name in self.known or any(p.kind is p.VAR_KEYWORD for p in _parameters(self.what).values())
-
     def parsed(self, name: str, value: str, text: str) -> Any:
         """A value as it was typed in `text`, as this one takes it."""
-        return (
-            _parsed(self.what, name, value) if isinstance(self.what, Rule) else _of_class(self.what, name, value, text)
-        )
+        if self.who.rule is not None:
+            return _parsed(self.who.rule, name, value)
+        return _of_class(self.who.defaults.get(name), value, text)
 
 
-def taker_of(what: Any, typed: str, label: str = "", *, trains: bool = False) -> Taker:
-    """What is set by its label, or by its own name where it has none, and by what was typed for it. A rule that `trains` is clipped
-    too."""
-    if isinstance(what, Rule):
-        return Taker(for_training(what) if trains else composed(what), (label or what.name, typed))
-    from steprule.training import name_of  # torch takes a second, which a rule need not wait for
+def taker_of(who: Trainable, typed: str, label: str = "") -> Taker:
+    """What is set by its label, or by its own name where it has none, and by what was typed for it."""
+    shown = label or who.name
+    return Taker(who, (shown, typed) if who.is_rule else (shown, typed, shown.removeprefix("torch.optim.")))
 
-    shown = label or name_of(what)
-    return Taker(what, (shown, typed, shown.removeprefix("torch.optim.")))
+
+def walker_of(rule: Rule, typed: str) -> Taker:
+    """The same of a rule that is shown or walked, where nothing clips."""
+    walks = composed(rule)
+    return Taker(Trainable(walks, walks), (rule.name, typed))
 
 
 def settings_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -83,14 +64,14 @@ def searches_for(takers: Sequence[Taker], texts: Sequence[str]) -> list[dict[str
         left, _, bounds = text.partition("=")
         target, _, name = left.strip().rpartition(".")
         for k in _having(takers, target, name, f"--vary {text}"):
-            what = takers[k].what
-            if not isinstance(what, Rule):
+            rule = takers[k].who.rule
+            if rule is None:
                 found[k][name] = _range_of_class(name, bounds, text)
-            elif what.setting(name).is_plain:
-                got = f"{name}, which is {what.hyper(name).range}"
+            elif rule.setting(name).is_plain:
+                got = f"{name}, which is {rule.hyper(name).range}"
                 raise InputError(f"--vary {text}", expected="a number with a fraction", got=got, hint="Write --set.")
             else:
-                found[k][name] = _range(what, what.setting(name), bounds, text)
+                found[k][name] = _range(rule, rule.setting(name), bounds, text)
     return found
 
 
@@ -99,11 +80,11 @@ def _having(takers: Sequence[Taker], target: str, name: str, option: str) -> lis
     asked = [k for k, taker in enumerate(takers) if not target or target in taker.names]
     if not asked:
         known = dict.fromkeys(taker.names[0] for taker in takers)
-        kind = "rule" if all(isinstance(t.what, Rule) for t in takers) else "optimizer"
+        kind = "rule" if all(t.who.is_rule for t in takers) else "optimizer"
         raise unknown_name(kind, target, known, where=f" in {option}")
-    having = [k for k in asked if takers[k].has(name)]
+    having = [k for k in asked if takers[k].who.accepts(name)]
     if not having:
-        names = dict.fromkeys(n for k in asked for n in takers[k].known)
+        names = dict.fromkeys(n for k in asked for n in takers[k].who.known)
         of = ", ".join(dict.fromkeys(takers[k].names[0] for k in asked))
         raise unknown_name("hyperparameter", name, names, where=f" of {of}")
     if without := [takers[k].names[0] for k in asked if k not in having]:
@@ -113,9 +94,9 @@ def _having(takers: Sequence[Taker], target: str, name: str, option: str) -> lis
 
 def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     """The ranges to draw from: `name` for the rule's own, `name=low..high` for another. None: the learning rate's."""
-    rule = taker.what
-    if not isinstance(rule, Rule):
-        return searches_for([taker], texts or (["lr=1e-5..10"] if "lr" in taker.known else []))[0]
+    rule = taker.who.rule
+    if rule is None:
+        return searches_for([taker], texts or (["lr=1e-5..10"] if "lr" in taker.who.known else []))[0]
     found = {}
     for text in texts or (["lr"] if "lr" in rule.defaults else []):
         name, _, bounds = text.partition("=")
@@ -209,7 +190,7 @@ def _parsed(rule: Rule, name: str, value: str) -> Any:
     return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(rule.betas, parts, strict=False))
 
 
-def _of_class(make: Any, name: str, value: str, text: str) -> Any:
+def _of_class(default: Any, value: str, text: str) -> Any:
     """An argument of a class or a factory, as Python writes it."""
     found: Any
     try:
@@ -217,13 +198,6 @@ def _of_class(make: Any, name: str, value: str, text: str) -> Any:
     except (ValueError, SyntaxError):
         words = {"true": True, "false": False, "nan": float("nan"), "inf": float("inf")}
         found = words.get(value.lower(), value)
-    default = _parameters(make).get(name)
-    if default is not None and isinstance(default.default, int | float) and isinstance(found, str):
+    if isinstance(default, int | float) and isinstance(found, str):
         raise InputTypeError(f"--set {text}", expected="a number or True or False", got=repr(value))
     return found
-
-
-def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
-    from steprule.steppers import parameters_of
-
-    return parameters_of(make)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from steprule import races, training
+from steprule import races
 from steprule.atomic import write_aside
 from steprule.cli import cost, options, output
 from steprule.cli.tables import table
@@ -21,6 +21,7 @@ from steprule.races.results import interval
 from steprule.races.spec import usual_space
 from steprule.reports import html, race_page
 from steprule.rules.load import load_object
+from steprule.trainable import Trainable
 
 SIZES = ("trials", "seeds", "fresh")
 COMMAND = "command.json"
@@ -178,7 +179,7 @@ def _competitors(rules: Sequence[str] | None, settings: Sequence[str], vary: Seq
 
 def _competitor(own: races.Competitor, set_: Mapping[str, Any], more: Mapping[str, Search]) -> races.Competitor:
     if more:
-        usual = usual_space(training.resolve(own.optimizer)) if own.space is None else own.space
+        usual = usual_space(Trainable.of(own.optimizer).what) if own.space is None else own.space
         own = replace(own, space={**usual, **more})
     return replace(own, hypers={**own.hypers, **set_})
 
@@ -197,13 +198,12 @@ def _typed(rules: Sequence[str]) -> list[races.Competitor]:
 
 
 def _label(own: races.Competitor) -> str:
-    return own.label or training.name_of(training.resolve(own.optimizer))
+    return own.label or Trainable.of(own.optimizer).name
 
 
 def _takers(rules: Sequence[str], found: Sequence[races.Competitor]) -> list[options.Taker]:
     return [
-        options.taker_of(training.resolve(own.optimizer), name, _label(own), trains=True)
-        for name, own in zip(rules, found, strict=True)
+        options.taker_of(Trainable.of(own.optimizer), name, _label(own)) for name, own in zip(rules, found, strict=True)
     ]
 
 
@@ -224,7 +224,7 @@ def _as_given(asked: Asked, out: Path | None, typed: Sequence[str], *, json: boo
         found = _typed(rules)
         hypers = options.settings_for(_takers(rules, found), settings)
         entries = [
-            as_given.Entry(_label(own), training.resolve(own.optimizer), {**own.hypers, **set_})
+            as_given.Entry(_label(own), Trainable.of(own.optimizer).what, {**own.hypers, **set_})
             for own, set_ in zip(found, hypers, strict=True)
         ]
     folder = out or Path("runs") / _plain(on[0])

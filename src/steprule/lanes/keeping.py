@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from steprule.identity import by_value
-from steprule.training import Training
+from steprule.training.under_way import Training
 
 
 class Keeper(Protocol):

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from steprule.lanes.keeping import Keeper, Keeping, Nobody, dumped, loaded
 from steprule.lanes.train import Outcome, curve_of
 from steprule.problems import scoring
-from steprule.problems.problem import PARTS, Problem
+from steprule.problems.problem import Problem
+from steprule.problems.source import PARTS
+from steprule.provenance import check_device
 from steprule.schedules import Schedule
 from steprule.steppers import WAYS, UnsuitedError, Way
-from steprule.training import Training, check_device, with_some_way
+from steprule.trainable import Trainable
+from steprule.training.under_way import Recipe, Training
 
 Array = NDArray[Any]
 
@@ -38,7 +41,7 @@ def one_by_one(
         train_once = partial(
             _trained, task, what, own, int(seeds[lane]), epochs, batch_size, how, middle, keeper, lanes
         )
-        training, initial, losses = with_some_way(what, train_once)
+        training, initial, losses = Trainable.of(what).in_some_way(train_once)
         found["initial"].append(initial)
         for part in PARTS:
             found[part].append(training.measured(part) if part in task.parts else np.nan)
@@ -61,7 +64,7 @@ def _trained(
     """
     if begun and WAYS.index(way) < WAYS.index(begun["way"]):
         raise UnsuitedError  # it was tried then
-    training = Training(task, what, hypers, seed, epochs, batch_size, way=way, **how)
+    training = Training(Recipe(task, Trainable.of(what), hypers, seed, epochs, batch_size, **how), way)
     goes_on = bool(begun) and way == begun["way"]
     initial, losses = (begun["initial"], list(begun["losses"])) if goes_on else (training.measured(), [])
     keeping = Keeping(keeper, training, lanes)

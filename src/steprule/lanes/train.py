@@ -34,11 +34,10 @@ from steprule.lanes.tensors import TensorStepper
 from steprule.problems.batch import mapped, stacked
 from steprule.problems.facts import alike, facts_of
 from steprule.problems.problem import Problem
-from steprule.problems.scoring import row_of, scores_of
+from steprule.problems.scoring import measured, row_of, scores_of
 from steprule.problems.source import batches
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule, constant
-from steprule.training import measured
 
 Array = NDArray[Any]
 Engine = Literal["kernel", "vmap", "one by one"]

@@ -17,7 +17,7 @@ from steprule.play.dense import Network
 from steprule.play.luck_chinese import CHINESE
 from steprule.play.one_file import one_file
 from steprule.problems import airfoil
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.races.as_given import TUTORIAL, Entry
 from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, by_class
 from steprule.races.spaces import RATE

@@ -25,7 +25,8 @@ from steprule.play.luck_chinese import CHINESE as LUCKS
 from steprule.play.network_chinese import CHINESE
 from steprule.play.one_file import one_file
 from steprule.problems import airfoil
-from steprule.problems.problem import Problem, half_mse
+from steprule.problems.catalogue import half_mse
+from steprule.problems.problem import Problem
 from steprule.reports.style import style_of, title_of
 
 STYLES = ("style", "network")

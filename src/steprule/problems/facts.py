@@ -17,7 +17,7 @@ from steprule.errors import InputError, StepruleError
 from steprule.foreign import refusal
 from steprule.held import most_held
 from steprule.problems import batch
-from steprule.problems.problem import Problem
+from steprule.problems.task import Task
 
 Reduction = Literal["mean", "sum", "whole"]
 AT_ONCE = 4_096
@@ -75,7 +75,7 @@ class Facts:
 
 
 @lru_cache(maxsize=64)
-def facts_of(task: Problem) -> Facts:
+def facts_of(task: Task) -> Facts:
     """The facts, from a few samples, in training mode and in eval mode. Raises `InputError` in one line, with the user's own file
     and line, where the model, the loss or the data do not fit together."""
     with drawing(), _one_line(task, "the model cannot be made"):
@@ -112,7 +112,7 @@ def facts_of(task: Problem) -> Facts:
     return Facts(draws, moved, own_buffers, unused, hooks, changes, apart, reduction, held)
 
 
-def _gradients(task: Problem, model: nn.Module, data: Any) -> list[Tensor | None]:
+def _gradients(task: Task, model: nn.Module, data: Any) -> list[Tensor | None]:
     """Of the loss of these samples, by each parameter that is trained."""
     loss = _loss(task, model, data, "the model failed on its first samples", training=True)
     with _one_line(task, "the gradient failed on the first samples"):
@@ -151,7 +151,7 @@ def _hooks_set() -> Iterator[list[Any]]:
         Tensor.register_hook = real  # type: ignore[method-assign]
 
 
-def _check_parameters(task: Problem, model: nn.Module) -> None:
+def _check_parameters(task: Task, model: nn.Module) -> None:
     kinds = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.requires_grad}
     if not kinds:
         raise InputError(f"problem {task.name}: model", expected="a parameter that can be trained", got="none")
@@ -159,7 +159,7 @@ def _check_parameters(task: Problem, model: nn.Module) -> None:
         raise InputError(f"problem {task.name}: model", expected="parameters of float32 or float64", got=strange.pop())
 
 
-def _check_classes(task: Problem, model: nn.Module, data: Any) -> None:
+def _check_classes(task: Task, model: nn.Module, data: Any) -> None:
     """Every class number has an output: cross entropy would fail at the first that has none, late in a training."""
     ignored = -100
     if isinstance(task.loss, nn.CrossEntropyLoss | nn.NLLLoss):
@@ -185,7 +185,7 @@ def _check_classes(task: Problem, model: nn.Module, data: Any) -> None:
         raise InputError(where, expected=f"classes 0 to {outs - 1}", got=f"{found} in row {at[0]}", hint=hint)
 
 
-def _loss(task: Problem, model: nn.Module, data: Any, what: str, *, training: bool) -> Tensor:
+def _loss(task: Task, model: nn.Module, data: Any, what: str, *, training: bool) -> Tensor:
     """The loss of a few samples, which is one finite number that depends on the parameters."""
     where, data, outputs = f"problem {task.name}", batch.copied(data), None
     with warnings.catch_warnings(record=True) as said, _one_line(task, what, data):
@@ -219,7 +219,7 @@ def _refuse_shapes(where: str, outputs: Any, data: Any) -> None:
     raise InputError(f"{where}: loss", expected=f"targets of the outputs' shape {ours}", got=f"{theirs}", hint=hint)
 
 
-def _reduction(task: Problem, model: nn.Module, data: Any) -> Reduction:
+def _reduction(task: Task, model: nn.Module, data: Any) -> Reduction:
     """Mean, sum, or neither: from the samples one by one and together, in eval mode."""
     what = "the model failed on its first samples"
     whole = float(_loss(task, model, data, what, training=False))
@@ -265,7 +265,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _one_line(task: Problem, what: str, data: Any = None) -> Iterator[None]:
+def _one_line(task: Task, what: str, data: Any = None) -> Iterator[None]:
     """Whatever a user's model or loss raises, in one line with the user's own file and line."""
     try:
         yield

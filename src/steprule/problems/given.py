@@ -1,4 +1,4 @@
-"""Problems from what people have: read the data, split them, choose a loss, and try two rows at once."""
+"""Problems from what people have: the data are read and split, a loss is chosen, and a few rows are tried at once."""
 
 from __future__ import annotations
 
@@ -6,104 +6,115 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from steprule.alone import drawing
-from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.errors import InputError, InputTypeError, check_arguments, unknown_name
 from steprule.foreign import refusal
 from steprule.problems import batch
 from steprule.problems.arrays import Reader, standardised
 from steprule.problems.facts import evaluating, facts_of
-from steprule.problems.problem import Problem, by_the_step
+from steprule.problems.options import ARRAY_DEFAULTS, DEFAULTS, ArrayOptions, Options
 from steprule.problems.scoring import check_metrics
 from steprule.problems.split import parts_of
 from steprule.problems.table import Lines, is_table, table_of
+from steprule.problems.task import Task, by_the_step
 
+Kind = TypeVar("Kind", bound=Task)
+"""The class of the problem that is made."""
 Parts = dict[str, tuple[Any, Any]]
 """By part features and targets."""
 
 
 def from_arrays(
-    features: Any, targets: Any, model: Callable[..., nn.Module], loss: Any = None, *, name: str, summary: str, split: Any, groups: Any,
-    shuffle: bool, split_seed: int, validation: Any, test: Any, standardize: bool, training_step: Any, metrics: Any, batch_size: int,
-    epochs: int, floor: float | None, columns: Any,
-) -> Problem:  # fmt: skip
+    kind: type[Kind], features: Any, targets: Any, model: Callable[..., nn.Module], loss: Any, given: ArrayOptions
+) -> Kind:
     """`Problem.from_arrays`."""
-    row = features.row if isinstance(features, Lines) else "row {}".format
-    where = f"problem {name}"
+    check_arguments(given, ArrayOptions, "Problem.from_arrays")
+    options: ArrayOptions = {**ARRAY_DEFAULTS, **given}
+    where = f"problem {options['name']}"
+    parts, categories = _read(features, targets, options, where)
+    make = _maker(model, parts, where)
+    parts = _in_kind_of(make, parts, where)
+    x, y = parts["train"]
+    chosen = loss is None and options["training_step"] is None
+    if loss is None:
+        loss = _loss_for(y, where) if chosen else by_the_step
+    made = kind(
+        name=options["name"],
+        summary=options["summary"] or _summary(parts, categories),
+        features=x,
+        targets=y,
+        model=make,
+        loss=loss,
+        validation=parts.get("validation"),
+        test=parts.get("test"),
+        batch_size=options["batch_size"],
+        epochs=options["epochs"],
+        floor=options["floor"],
+        training_step=options["training_step"],
+        metrics=options["metrics"],
+        categories=categories,
+    )
+    return tried(_with_the_outputs_shape(made) if chosen else made)
+
+
+def _read(features: Any, targets: Any, options: ArrayOptions, where: str) -> tuple[Parts, dict[str, tuple[str, ...]]]:
+    """The data as tensors, by part; and of each column of text its categories."""
     given: Parts = {"train": (features, targets)}
-    for part, pair in (("validation", validation), ("test", test)):
+    for part, pair in (("validation", options["validation"]), ("test", options["test"])):
         if pair is not None:
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 got = f"a {type(pair).__name__}"
                 raise InputTypeError(f"{where}: {part}", expected="a pair (features, targets)", got=got)
             given[part] = pair[0], pair[1]
-    named = isinstance(targets, str) and is_table(features)
-    if columns is not None and not is_table(features):
-        raise InputError(f"{where}: columns", expected="features in a table", got=f"a {type(features).__name__}")
+    split, groups, columns = options["split"], options["groups"], options["columns"]
     if is_table(features):
         x, y, split, groups = _columns(features, targets, split, groups, columns, where)
         given["train"] = x, y
         for part in given.keys() - {"train"}:
             given[part] = _columns(*given[part], None, None, columns, f"{where}: {part}")[:2]
-    reader = Reader(name, row)
+    elif columns is not None:
+        raise InputError(f"{where}: columns", expected="features in a table", got=f"a {type(features).__name__}")
+    reader = Reader(options["name"], features.row if isinstance(features, Lines) else "row {}".format)
     inputs = reader.features({part: pair[0] for part, pair in given.items()})
     answers: dict[str, Any] = dict.fromkeys(given)
-    if targets is not None or training_step is None:
+    if targets is not None or options["training_step"] is None:
         answers = reader.targets({part: pair[1] for part, pair in given.items()})
-    if named:
+    if isinstance(targets, str) and is_table(features):
         answers = {part: own[:, 0] for part, own in answers.items()}
     parts = {part: (inputs[part], answers[part]) for part in given}
     for part, pair in parts.items():
         _check_counts(*pair, where if part == "train" else f"{where}: {part}")
     if split is not None or groups is not None:
-        parts = _split(parts, split, where, groups=groups, shuffle=shuffle, seed=split_seed)
-    if standardize:
+        parts = _split(parts, split, where, groups=groups, shuffle=options["shuffle"], seed=options["split_seed"])
+    if options["standardize"]:
         scaled = standardised({part: pair[0] for part, pair in parts.items()})
         parts = {part: (scaled[part], pair[1]) for part, pair in parts.items()}
-    make = _maker(model, parts, where)
-    parts = _in_kind_of(make, parts, where)
-    chosen = loss is None and training_step is None
-    made = Problem(
-        name=name,
-        summary=summary or _summary(parts, reader.categories),
-        features=parts["train"][0],
-        targets=parts["train"][1],
-        model=make,
-        loss=_loss_for(parts["train"][1], where) if chosen else by_the_step if loss is None else loss,
-        validation=parts.get("validation"),
-        test=parts.get("test"),
-        batch_size=batch_size,
-        epochs=epochs,
-        floor=floor,
-        training_step=training_step,
-        metrics=metrics,
-        categories=reader.categories,
-    )
-    if chosen:
-        made = _with_the_outputs_shape(made)
-    return tried(made)
+    return parts, reader.categories
 
 
-def from_dataloaders(
-    loaders: Mapping[str, Any], model: Any, loss: Any, *, training_step: Any, metrics: Any, name: str, summary: str, epochs: int,
-    floor: float | None,
-) -> Problem:  # fmt: skip
+def from_dataloaders(kind: type[Kind], train: Any, model: Any, loss: Any, given: Options) -> Kind:
     """`Problem.from_dataloaders`."""
-    made = Problem(
-        name=name,
-        summary=summary or "batches of " + ", ".join(f"{part} ({type(own).__name__})" for part, own in loaders.items()),
+    check_arguments(given, Options, "Problem.from_dataloaders")
+    options: Options = {**DEFAULTS, **given}
+    every = {"train": train, "validation": options["validation"], "test": options["test"]}
+    loaders = {part: loader for part, loader in every.items() if loader is not None}
+    summary = "batches of " + ", ".join(f"{part} ({type(own).__name__})" for part, own in loaders.items())
+    made = kind(
+        name=options["name"],
+        summary=options["summary"] or summary,
         features=None,
         targets=None,
         model=model,
         loss=by_the_step if loss is None else loss,
-        epochs=epochs,
-        floor=floor,
-        training_step=training_step,
-        metrics=metrics,
+        epochs=options["epochs"],
+        floor=options["floor"],
+        training_step=options["training_step"],
+        metrics=options["metrics"],
         loaders=loaders,
     )
     for part in made.parts.values():
@@ -113,7 +124,7 @@ def from_dataloaders(
     return made
 
 
-def tried(made: Problem) -> Problem:
+def tried(made: Kind) -> Kind:
     """The problem, once a few of its samples were trained on and measured. Raises `InputError` where something does not fit."""
     facts_of(made)
     check_metrics(made)
@@ -227,7 +238,7 @@ def _loss_for(targets: Any, where: str) -> Any:
     return nn.functional.mse_loss if targets.is_floating_point() else nn.functional.cross_entropy
 
 
-def _with_the_outputs_shape(made: Problem) -> Problem:
+def _with_the_outputs_shape(made: Kind) -> Kind:
     """Targets [rows] for outputs [rows, 1] and the reverse, and class numbers [rows, 1] as [rows], where the loss was chosen for them."""
     try:
         with drawing(), torch.no_grad():

@@ -1,4 +1,4 @@
-"""Metrics of a model on a part of the data: the outputs of all samples are gathered, then each metric is called once."""
+"""The loss and the metrics of a model on a part of the data; a metric is called once, on the outputs of all samples."""
 
 from __future__ import annotations
 
@@ -16,14 +16,28 @@ from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.foreign import refusal
 from steprule.problems import batch
 from steprule.problems.facts import evaluating, facts_of
-from steprule.problems.problem import Problem
 from steprule.problems.source import Source
+from steprule.problems.task import Task
 
 Scores = Mapping[str, Mapping[str, float]]
 """By part, then by metric."""
 
 
-def scored(task: Problem, model: nn.Module, parts: Mapping[str, Source]) -> dict[str, dict[str, float]]:
+def measured(task: Task, model: nn.Module, part: Source) -> float:
+    """The loss on these samples, in eval mode and without gradients; in parts that memory can hold where it is their mean or sum."""
+    facts = facts_of(task)
+    size = part.samples if facts.reduction == "whole" else facts.at_once
+    total = 0.0
+    with torch.no_grad(), evaluating(model), drawing():
+        for piece, count in part.pieces(size):
+            own = float(task.loss_of(model, piece))
+            if count == part.samples:
+                return own
+            total += own * (count / part.samples if facts.reduction == "mean" else 1.0)
+    return total
+
+
+def scored(task: Task, model: nn.Module, parts: Mapping[str, Source]) -> dict[str, dict[str, float]]:
     """Every metric on every part, in eval mode and without gradients; nan where an output is not finite.
 
     Raises `InputError` for a metric that raises or gives anything but one number.
@@ -37,7 +51,7 @@ def scored(task: Problem, model: nn.Module, parts: Mapping[str, Source]) -> dict
     return found
 
 
-def scores_of(task: Problem, outputs: Any, targets: Any) -> dict[str, float]:
+def scores_of(task: Task, outputs: Any, targets: Any) -> dict[str, float]:
     """Every metric of these outputs; nan where an output is not finite."""
     tensors = batch.tensors(outputs)
     if not all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point()):
@@ -60,7 +74,7 @@ def scores_of(task: Problem, outputs: Any, targets: Any) -> dict[str, float]:
 
 
 @lru_cache(maxsize=64)
-def check_metrics(task: Problem) -> None:
+def check_metrics(task: Task) -> None:
     """Compute every metric once, of a model before its first step. Raises `InputError` for one that fails, or gives nan."""
     if not task.metrics:
         return
@@ -73,7 +87,7 @@ def check_metrics(task: Problem) -> None:
                 raise InputError(where, expected="a number", got="nan", hint=hint)
 
 
-def row_of(task: Problem, scores: Scores) -> list[float]:
+def row_of(task: Task, scores: Scores) -> list[float]:
     """The scores in the order of `task.metric_columns`."""
     return [scores[part][name] for part, name in task.metric_columns]
 
@@ -104,7 +118,7 @@ def _size(value: Tensor | np.ndarray[Any, Any] | np.generic) -> int:
     return value.numel() if isinstance(value, Tensor) else int(value.size)
 
 
-def _joined(pieces: list[Any], task: Problem) -> Any:
+def _joined(pieces: list[Any], task: Task) -> Any:
     """The pieces of a pass one behind the other."""
     first = pieces[0]
     if isinstance(first, Mapping):

@@ -61,6 +61,8 @@ class Source(Protocol):
         """What decides its batches, by value."""
 
 
+PARTS = ("train", "validation", "test")
+"""Of the data: what trains, what chooses hyperparameters, what has the last word."""
 CLASSES = 64  # of which a sample is looked at where a loss is tried
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
+from steprule.problems.source import PARTS
 
-PARTS = ("train", "validation", "test")
 EXPECTED = 'shares such as (0.6, 0.2, 0.2), one of "train", "validation", "test" per row, or rows by part'
 Rows = NDArray[np.int64]
 

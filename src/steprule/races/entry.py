@@ -26,7 +26,7 @@ from steprule.races.store import BLOCKS, SPEC, Store, read_spec
 from steprule.schedules import Given
 from steprule.sweeps.entry import Compile
 from steprule.sweeps.estimate import Estimate
-from steprule.training import Optimizable
+from steprule.trainable import Optimizable
 
 MATTERS = 0.01
 """The smallest difference of losses that matters: one per cent."""

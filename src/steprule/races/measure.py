@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from steprule.errors import InputError
 from steprule.problems.problem import Problem
+from steprule.problems.scoring import measured
 from steprule.races import statistics
-from steprule.training import measured
 
 Array = NDArray[Any]
 TENTH = 0.1

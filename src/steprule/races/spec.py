@@ -18,8 +18,9 @@ from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.lanes.train import Engine, blank
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
+from steprule.provenance import check_device, versions
 from steprule.races import spaces, stated
 from steprule.rules.load import load_object
 from steprule.rules.parts import for_training
@@ -29,7 +30,7 @@ from steprule.schedules import one_or_more as schedules_of
 from steprule.steppers import is_large
 from steprule.sweeps.entry import Compile, choose
 from steprule.sweeps.estimate import LONG, work_of
-from steprule.training import Optimizable, batch_size_of, check_device, name_of, one_or_more, resolve, versions
+from steprule.trainable import Optimizable, Trainable, one_or_more
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -249,7 +250,7 @@ def spec_of(
     check_device(device)
     plans = {}
     for task in tasks:
-        plan = {"epochs": epochs or task.epochs, "batch_size": batch_size_of(task, batch_size, task.batch_size)}
+        plan = {"epochs": epochs or task.epochs, "batch_size": task.batch_size_for(batch_size)}
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(planned)
         engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
@@ -269,8 +270,8 @@ def usual_space(what: Any) -> Mapping[str, Search]:
 def _runner(given: Optimizable | Competitor) -> Runner:
     found = load_object(given, kind="optimizer") if isinstance(given, str) and ":" in given else given
     own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
-    what = resolve(own.optimizer)
-    label = own.label or name_of(what)
+    who = Trainable.of(own.optimizer)
+    what, label = who.what, own.label or who.name
     for name, range_ in (own.space or {}).items():
         if not isinstance(range_, Search):
             raise InputTypeError(f"{label}: {name}", expected="a Search(low, high)", got=repr(range_))

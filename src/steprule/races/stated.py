@@ -17,12 +17,12 @@ from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.identity import identify, identity, unknown
 from steprule.problems.facts import evaluating
-from steprule.problems.problem import PARTS, Problem
-from steprule.problems.source import stream
+from steprule.problems.problem import Problem
+from steprule.problems.source import PARTS, stream
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule
-from steprule.training import name_of
+from steprule.trainable import Trainable
 
 MADE_OF = "made of"
 """Beside a digest: the places behind it, by which a difference is named. They decide nothing themselves."""
@@ -71,13 +71,13 @@ def of_optimizer(
     """
     defaults = for_training(what).settings if isinstance(what, Rule) else _defaults(what)
     still = {n: v for n, v in {**defaults, **fixed}.items() if n not in (searched or {})}
-    found: dict[str, Any] = {"optimizer": name_of(what)}
+    found: dict[str, Any] = {"optimizer": Trainable.of(what).name}
     found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
         found["formula"] = formula.text(variant_of(for_training(what), shown).graph())
-    found["code"] = of_code(what, name_of(what))
+    found["code"] = of_code(what, Trainable.of(what).name)
     if not isinstance(what, Rule):
         found["made"] = _made(what, {**(searched or {}), **fixed}, task)
     return found

@@ -19,7 +19,7 @@ from steprule.identity import by_value
 from steprule.lanes import train as engines
 from steprule.lanes.one_by_one import one_by_one
 from steprule.orphans import end_with
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.races.partial import Partial
 from steprule.races.protocol import Block
 from steprule.races.spec import Plan, Runner, Spec

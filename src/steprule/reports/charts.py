@@ -18,7 +18,7 @@ from steprule.reports.paths import above_minimum, grid, log_levels, note, view
 from steprule.reports.style import style_of, styles_of
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces
-from steprule.training import resolve
+from steprule.trainable import Trainable
 
 # Each method's path on the tutorial's quadratic: at the tutorial's settings, where it has a path; AdaDelta and Adam, whose
 # chapters draw none, with the hyperparameters of their formulas and Adam at the learning rate of the others.
@@ -165,7 +165,7 @@ def paths_of(race: Comparison) -> list[Trace]:
     """The tutorial's paths for the tutorial's race; else each rule at its best learning rate on the same surface."""
     if race.entries == TUTORIAL:
         return [replace(trace(rule, "quadratic", **hypers), label=label) for label, rule, hypers in TUTORIAL_PATHS]
-    found = [(entry, rule) for entry in race.entries if isinstance(rule := resolve(entry.optimizer), Rule)]
+    found = [(entry, rule) for entry in race.entries if isinstance(rule := Trainable.of(entry.optimizer).what, Rule)]
     return [replace(tuned_trace(rule, "quadratic", **_without_rate(entry)), label=entry.label) for entry, rule in found]
 
 

@@ -25,7 +25,7 @@ from steprule.reports.document import document, facts, formulas, mathml, section
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces
-from steprule.training import resolve
+from steprule.trainable import Trainable
 
 
 def write_report(race: Comparison, path: Path, *, command: Sequence[str] = ()) -> None:
@@ -163,6 +163,6 @@ def _provenance(race: Comparison, command: Sequence[str]) -> str:
 
 def _rules_of(race: Comparison) -> Iterator[tuple[str, Rule, Mapping[str, Any]]]:
     for entry in race.entries:
-        rule = resolve(entry.optimizer)
+        rule = Trainable.of(entry.optimizer).what
         if isinstance(rule, Rule):
             yield entry.method or entry.label, rule, entry.hypers

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steprule import schedules
 from steprule.compiler import cache
+from steprule.counts import seeds_of
 from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import said
@@ -21,24 +22,17 @@ from steprule.lanes import train as engines
 from steprule.lanes.one_by_one import one_by_one
 from steprule.lanes.step import NotBatchable
 from steprule.lanes.train import WINDOWS, Engine
-from steprule.problems import problem as problems
+from steprule.problems import catalogue as problems
 from steprule.problems import scoring
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import Problem
+from steprule.provenance import check_device, versions
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule, WarmUp
 from steprule.steppers import is_large
 from steprule.sweeps.estimate import Estimate, Some, cost_of, estimate, steps_of, work_of
-from steprule.training import (
-    Optimizable,
-    batch_size_of,
-    check_device,
-    name_of,
-    resolve,
-    seeds_of,
-    versions,
-)
+from steprule.trainable import Optimizable, Trainable
 
 Compile = bool | Literal["auto"]
 WORTH = 10_000_000
@@ -258,21 +252,22 @@ def sweep(
     ((3, 2), 1)
     """
     began, before = time.perf_counter(), cache.seconds()
-    task, what = problems.get(problem), resolve(rule)
+    task, who = problems.get(problem), Trainable.of(rule)
+    what = who.what
     numbers = seeds_of(seeds)
     check_device(device)
     scoring.check_metrics(task)
-    given = _points(_each_beta(hypers or {}, what), name_of(what))
+    given = _points(_each_beta(hypers or {}, what), who.name)
     plans = {
         "schedule": schedule,
         "epochs": task.epochs if epochs is None else epochs,
         "batch_size": task.batch_size if batch_size is None else batch_size,
     }
-    points = _count(given, plans, name_of(what))
+    points = _count(given, plans, who.name)
     given = {n: np.broadcast_to(v, (points,)).copy() for n, v in given.items()}
     plan = {n: _each(n, v, points) for n, v in plans.items()}
     for size in set(plan["batch_size"]):
-        batch_size_of(task, size, size)
+        task.batch_size_for(size)
     full = bound(for_training(what), given, points) if isinstance(what, Rule) else {}
     shape = (points, len(numbers))
     found: dict[str, Any] = {n: np.empty(shape) for n in ("train", "validation", "test")}
@@ -310,7 +305,7 @@ def sweep(
             done += len(k)
     _, _, engine, reason = groups[-1]
     return Sweep(
-        optimizer=name_of(what),
+        optimizer=who.name,
         problem=task.name,
         hypers=given,
         seeds=numbers,
@@ -479,7 +474,7 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
 
     From some steps of `torch.vmap` here and now; None where there was no kernel, or none that is faster.
     """
-    what, task = resolve(rule), problems.get(problem)
+    what, task = Trainable.of(rule).what, problems.get(problem)
     if found.engine != "kernel" or not isinstance(what, Rule) or isinstance(found.batch_size, tuple):
         return None
     lanes, size = min(found.lanes, 1_024), min(found.batch_size, task.samples // 9 or 1)

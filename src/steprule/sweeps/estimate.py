@@ -24,7 +24,8 @@ from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import constant
 from steprule.steppers import Way
-from steprule.training import Training, batch_size_of, with_some_way
+from steprule.trainable import Trainable
+from steprule.training.under_way import Recipe, Training
 
 LONG, STEP = 1_000_000_000, 100_000
 """Parameters x steps of a long piece of work; a step of a small model is worth so many."""
@@ -118,7 +119,7 @@ def cost_of(
     """
     if isinstance(what, Rule) and engine != "one by one":
         return _of_lanes(task, for_training(what), hypers, lanes, seeds, batch_size, engine, device)
-    return with_some_way(what, partial(_of_one, task, what, hypers, batch_size, torch.device(device)))
+    return Trainable.of(what).in_some_way(partial(_of_one, task, what, hypers, batch_size, torch.device(device)))
 
 
 def _of_one(
@@ -144,9 +145,9 @@ def _begun(
     kept = []
 
     def first() -> None:
-        how: dict[str, Any] = {"schedule": constant(), "device": device, "way": way}
         passes = min(PASSES, max(1, TIMED // steps_of(task, 1, batch_size)))
-        kept.append(Training(task, what, hypers, 0, passes, batch_size, **how))
+        recipe = Recipe(task, Trainable.of(what), hypers, 0, passes, batch_size, constant(), device)
+        kept.append(Training(recipe, way))
         with kept[0].seeded():
             next(kept[0].steps())
 
@@ -160,7 +161,9 @@ def held_by(
     """The bytes that so many trainings hold at one time in one process."""
     if isinstance(what, Rule) and engine != "one by one":
         return engines.held_by(task, for_training(what), lanes, min(batch_size, task.samples), engine, device)
-    return with_some_way(what, lambda way: _begun(task, what, hypers, batch_size, torch.device(device), way)[1])
+    return Trainable.of(what).in_some_way(
+        lambda way: _begun(task, what, hypers, batch_size, torch.device(device), way)[1]
+    )
 
 
 def _a_sample(training: Training) -> float:
@@ -277,7 +280,7 @@ def of_training(
 ) -> Estimate:
     """Of one training, of which nothing is measured in between; the problem's own epochs and batch size where none are given."""
     epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
-    batch_size = batch_size_of(task, batch_size, task.batch_size)
+    batch_size = task.batch_size_for(batch_size)
     how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one", "device": device}
     cost = partial(cost_of, task, what, hypers, 1, 1, **how)
     one = Some(1, steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size), "one by one", cost)

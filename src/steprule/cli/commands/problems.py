@@ -18,7 +18,7 @@ def problems(json: JsonOption = False) -> None:
     """
     from steprule.cli import output
     from steprule.cli.tables import table
-    from steprule.problems.problem import embedded
+    from steprule.problems.catalogue import embedded
 
     heads = ("problem", "train", "validation", "test", "batch", "epochs", "what it is")
     records, rows = [], []

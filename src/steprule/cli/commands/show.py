@@ -48,7 +48,7 @@ def show(
         _list(rule, in_file, json=json)
         return
     found = composed(next(iter(in_file.values()), None) or catalogue.resolve(rule))
-    bound = found.bind(options.settings_for([options.taker_of(found, rule)], settings or [])[0])
+    bound = found.bind(options.settings_for([options.walker_of(found, rule)], settings or [])[0])
     graph = variant_of(found, bound).graph()
     text, latex = formula.text(graph), formula.latex(graph)
     if json:

@@ -56,18 +56,19 @@ def sweep(
 
     Sobol points over ranges, every one with every seed.
     """
-    from steprule import sweeps, training
+    from steprule import sweeps
     from steprule.cli import cost, options, output
     from steprule.cli.tables import table
     from steprule.hyper import said
+    from steprule.trainable import Trainable
 
     if out is not None:
         from steprule.reports import training_charts
 
         training_charts.check_ending(out, (".parquet", ".json"))
     drawing = out is not None and out.suffix.lower() in training_charts.PICTURES
-    taker = options.taker_of(training.resolve(rule), rule, trains=True)
-    found, of = taker.what, taker.hypers
+    who = Trainable.of(rule)
+    taker, of = options.taker_of(who, rule), who.hypers
     (fixed,) = options.settings_for([taker], settings or [])
     drawn = sweeps.sobol({n: s for n, s in options.ranges_for(taker, vary or []).items() if n not in fixed}, points)
     drawn = {n: v.round() if n in of and of[n].is_whole else v for n, v in drawn.items()}
@@ -79,7 +80,7 @@ def sweep(
     }  # fmt: skip
     known = cost.known_first("sweep", dry_run=dry_run, yes=yes, json=json)
     with known as told, output.progress("sweep") as advance:
-        result = sweeps.sweep(found, on, {**fixed, **drawn}, seeds, progress=advance, told=told, measure=dry_run, **how)
+        result = sweeps.sweep(who, on, {**fixed, **drawn}, seeds, progress=advance, told=told, measure=dry_run, **how)
     if out is not None and drawing:
         training_charts.save(training_charts.of_sweep(result), out)
     elif out is not None:
@@ -108,7 +109,7 @@ def sweep(
     for caution in result.cautions:
         output.say(f"\n{caution}")
     dead = int(result.diverged.sum())
-    pays = sweeps.pays_after(found, on, result)
+    pays = sweeps.pays_after(who, on, result)
     pace = f"{result.lanes:,} lane{'s' if result.lanes > 1 else ''} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} a second"
     built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
     output.say(f"\n{pace}{built}; {result.engine}; {dead:,} of {result.lanes:,} diverged.")

@@ -57,7 +57,7 @@ def trace(
     from steprule.rules.parts import composed
 
     found = [composed(catalogue.resolve(r)) for r in rules]
-    takers = [options.taker_of(r, typed) for r, typed in zip(found, rules, strict=True)]
+    takers = [options.walker_of(r, typed) for r, typed in zip(found, rules, strict=True)]
     hypers = options.settings_for(takers, settings or [])
     begin = options.point(start)
     walked, hopeless = [], []

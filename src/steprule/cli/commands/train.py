@@ -44,24 +44,25 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train a problem with one rule, or with a torch.optim class."""
-    from steprule import training
     from steprule.cli import cost, options, output
-    from steprule.problems import problem as problems
+    from steprule.problems import catalogue as problems
     from steprule.problems import scoring
     from steprule.sweeps import estimate as costs
+    from steprule.trainable import Trainable
+    from steprule.training import train as trained
 
     if out is not None:
         from steprule.reports import training_charts
 
         training_charts.check_ending(out)
 
-    found = training.resolve(rule)
-    (hypers,) = options.settings_for([options.taker_of(found, rule, trains=True)], settings or [])
+    who = Trainable.of(rule)
+    (hypers,) = options.settings_for([options.taker_of(who, rule)], settings or [])
     task = problems.get(on)
     with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
-        told(costs.of_training(task, found, hypers, epochs, batch_size, device, measure=dry_run))
-    run = training.train(
-        found, task, seed, epochs, batch_size, schedule=schedule, device=device,
+        told(costs.of_training(task, who.what, hypers, epochs, batch_size, device, measure=dry_run))
+    run = trained(
+        who, task, seed, epochs, batch_size, schedule=schedule, device=device,
         log=options.log_of(log), **hypers,
     )  # fmt: skip
     if out is not None:

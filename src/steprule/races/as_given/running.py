@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from steprule import schedules
-from steprule.counts import whole
+from steprule.counts import seeds_of, whole
 from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError
-from steprule.problems import problem as catalogue
+from steprule.problems import catalogue
 from steprule.problems.problem import Problem
-from steprule.provenance import hardware
+from steprule.provenance import hardware, versions
 from steprule.races import stated
 from steprule.races.as_given import store
 from steprule.races.as_given.results import Row, in_words, summarise
@@ -24,7 +24,8 @@ from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, Entry
 from steprule.races.difference import warn_of_unknown
 from steprule.schedules import Given, Schedule
 from steprule.sweeps.estimate import Estimate, Some, cost_of, estimate, steps_of, work_of
-from steprule.training import Optimizable, batch_size_of, name_of, one_or_more, resolve, seeds_of, train, versions
+from steprule.trainable import Optimizable, Trainable, one_or_more
+from steprule.training import train
 
 RESULTS = "results.parquet"
 Progress = Callable[[int, int, str], None]
@@ -119,7 +120,7 @@ def compare(
     entries = TUTORIAL if rules is None else tuple(_entry(r) for r in one_or_more(rules))
     _check_labels(entries)
     epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
-    size = batch_size_of(task, batch_size, task.batch_size)
+    size = task.batch_size_for(batch_size)
     planned = schedules.get(schedule)
     if not (task is catalogue.get(BOOKS) and (epochs, size, planned.name) == BOOKS_SETTINGS):
         # The book's figures are of its own runs: they say nothing of another problem, or of other settings.
@@ -178,7 +179,7 @@ def _estimate(
     parts = []
     for entry in {entry.label: entry for entry in entries}.values():
         how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one"}
-        cost = partial(cost_of, task, resolve(entry.optimizer), entry.hypers, 1, 1, **how)
+        cost = partial(cost_of, task, Trainable.of(entry.optimizer).what, entry.hypers, 1, 1, **how)
         steps, work = steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size)
         parts.append(Some(labels[entry.label], steps, work, "one by one", cost))
     return estimate(parts, kept, measure=measure)
@@ -196,10 +197,9 @@ def _problem(spec: object) -> Problem:
 
 def _entry(spec: Optimizable | Entry) -> Entry:
     if isinstance(spec, Entry):
-        resolve(spec.optimizer)
+        Trainable.of(spec.optimizer)  # raises where it cannot train
         return spec
-    found = resolve(spec)
-    return Entry(name_of(found), spec)
+    return Entry(Trainable.of(spec).name, spec)
 
 
 def _check_labels(entries: tuple[Entry, ...]) -> None:

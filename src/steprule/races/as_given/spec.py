@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from steprule.problems import problem as catalogue
+from steprule.problems import catalogue
 from steprule.problems.problem import Problem
 from steprule.races import stated
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
-from steprule.training import Optimizable, resolve
+from steprule.trainable import Optimizable, Trainable
 
 Form = Literal["formula", "class"]
 
@@ -40,11 +40,11 @@ class Entry:
     @property
     def form(self) -> Form:
         """Whether it runs as a rule, from its formula, or as a class of torch's kind."""
-        return "formula" if isinstance(resolve(self.optimizer), Rule) else "class"
+        return "formula" if Trainable.of(self.optimizer).is_rule else "class"
 
     def to_spec(self, task: Problem) -> dict[str, Any]:
         """What decides its results, as plain values; `task` lends a class its first parameters."""
-        what = resolve(self.optimizer)
+        what = Trainable.of(self.optimizer).what
         hypers = self.hypers
         if isinstance(what, Rule):
             rule = for_training(what)

@@ -1,0 +1,191 @@
+"""The problems that travel with the package, and how any problem is found: by its name, or in a file of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steprule.errors import InputTypeError, unknown_name
+from steprule.foreign import refusal
+from steprule.problems import airfoil
+from steprule.problems.names import EMBEDDED
+from steprule.problems.problem import Problem
+from steprule.rules.load import load_object
+from steprule.rules.rule import Rule
+
+
+def half_mse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Half the mean squared error."""
+    return ((prediction.view(target.shape) - target) ** 2 / 2).mean()
+
+
+def _small_linear() -> nn.Linear:
+    """The tutorial's model, with the first weights of its cells from the formula: nearly zero."""
+    model = nn.Linear(5, 1)
+    nn.init.normal_(model.weight, std=0.01)
+    nn.init.zeros_(model.bias)
+    return model
+
+
+@cache
+def _airfoil(name: str) -> Problem:
+    features, labels = airfoil.tutorial()
+    return Problem(
+        name=name,
+        summary=EMBEDDED[name],
+        features=torch.from_numpy(features),
+        targets=torch.from_numpy(labels),
+        model=_small_linear,
+        loss=half_mse,
+        floor=airfoil.least_squares_floor(),
+    )
+
+
+@cache
+def _airfoil_split(name: str) -> Problem:
+    split = airfoil.grouped_split()
+    data = airfoil.load()
+    data = (data - data[split.train].mean(axis=0)) / data[split.train].std(axis=0)
+    parts = [_pair(data[rows, :-1], data[rows, -1:]) for rows in (split.train, split.validation, split.test)]
+    (features, targets), validation, test = parts
+    linear = name == "airfoil-linear"
+    model = partial(nn.Linear, 5, 1) if linear else _mlp
+    size, epochs = (10, 2) if linear else (50, 5)
+    return Problem(
+        name,
+        EMBEDDED[name],
+        features,
+        targets,
+        model,
+        half_mse,
+        validation=validation,
+        test=test,
+        batch_size=size,
+        epochs=epochs,
+    )
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 64), nn.Tanh(), nn.Linear(64, 1))
+
+
+def _pair(features: Any, targets: Any) -> tuple[Tensor, Tensor]:
+    kind = torch.float32 if np.issubdtype(targets.dtype, np.floating) else torch.int64
+    x = torch.from_numpy(np.ascontiguousarray(features))
+    return x.float() if x.is_floating_point() else x, torch.from_numpy(np.ascontiguousarray(targets)).to(kind)
+
+
+def _held_out(features: Any, targets: Any, *, shuffle: bool) -> list[tuple[Tensor, Tensor]]:
+    """Training, validation and test: three fifths and a fifth each, of shuffled rows or in the order of a text."""
+    rows = np.random.default_rng(0).permutation(len(features)) if shuffle else np.arange(len(features))
+    cuts = [len(rows) * 3 // 5, len(rows) * 4 // 5]
+    return [_pair(features[part], targets[part]) for part in np.split(rows, cuts)]
+
+
+@cache
+def _digits(name: str) -> Problem:
+    from steprule.problems import digits
+
+    models: dict[str, Callable[[], nn.Module]] = {
+        "digits-softmax": lambda: nn.Linear(64, 10),
+        "digits-mlp": lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
+        "digits-cnn": lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
+        ),
+    }
+    return _classes(name, _held_out(*digits.load(), shuffle=True), models[name], epochs=5)
+
+
+@cache
+def _letters(name: str) -> Problem:
+    from steprule.problems import letters
+
+    count, width = len(letters.ALPHABET), 8
+
+    def model() -> nn.Module:
+        body = [nn.Flatten(), nn.Linear(letters.BEFORE * width, 32), nn.Tanh(), nn.Linear(32, count)]
+        return nn.Sequential(nn.Embedding(count, width), *body)
+
+    return _classes(name, _held_out(*letters.load(), shuffle=False), model, epochs=4)
+
+
+def _classes(name: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], nn.Module], *, epochs: int) -> Problem:
+    """A classification in batches of 50, by cross entropy."""
+    (features, targets), validation, test = parts
+    loss = nn.functional.cross_entropy
+    return Problem(
+        name,
+        EMBEDDED[name],
+        features,
+        targets,
+        model,
+        loss,
+        validation=validation,
+        test=test,
+        batch_size=50,
+        epochs=epochs,
+    )
+
+
+@cache
+def _on_surface(name: str) -> Problem:
+    from steprule.problems import on_surfaces  # sympy takes a third of a second
+    from steprule.surfaces import catalogue as surfaces
+
+    return on_surfaces.problem_of(surfaces.get(name))
+
+
+_FAMILIES = {"airfoil": _airfoil_split, "digits": _digits, "letters": _letters}
+_MAKERS: dict[str, Callable[[], Problem]] = {
+    name: partial(_airfoil if name == "airfoil" else _FAMILIES[name.partition("-")[0]], name) for name in EMBEDDED
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names of the embedded problems."""
+    from steprule.surfaces import catalogue as surfaces
+
+    return (*_MAKERS, *surfaces.names())
+
+
+def embedded() -> list[Problem]:
+    """The problems that train a model on data of the package: all but the surfaces."""
+    return [make() for make in _MAKERS.values()]
+
+
+def get(problem: str | Problem) -> Problem:
+    """The problem of that name, or of `file.py:name`, where that is a problem or a function without arguments that gives
+    one. Raises `UnknownNameError` with the nearest name."""
+    if isinstance(problem, Problem):
+        return problem
+    if ":" in problem:
+        file = Path(problem.rpartition(":")[0]).absolute()
+        return _loaded(problem, str(file), file.stat().st_mtime_ns if file.is_file() else 0)
+    if problem in _MAKERS:
+        return _MAKERS[problem]()
+    if problem not in names():
+        hint = f"Write {problem}:NAME." if problem.endswith(".py") else ""
+        raise unknown_name("problem", problem, names(), hint=hint)
+    return _on_surface(problem)
+
+
+@lru_cache(maxsize=64)
+def _loaded(spec: str, file: str, changed: int) -> Problem:
+    """A problem of one's own, once: `file` and when it `changed` say whether it is still the same."""
+    found = load_object(spec, kind="problem")
+    made = found
+    if callable(found) and not isinstance(found, Problem | Rule):
+        try:
+            made = found()
+        except Exception as error:
+            raise refusal(f"problem {spec}", error) from error
+    if not isinstance(made, Problem):
+        hint = "Make one with steprule.Problem(name, summary, features, targets, model, loss)."
+        raise InputTypeError(spec, expected="a steprule.Problem", got=f"a {type(made).__name__}", hint=hint)
+    return made

@@ -1,0 +1,118 @@
+"""`steprule.train`: one training, measured as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from steprule import schedules
+from steprule.counts import whole
+from steprule.problems import catalogue as problems
+from steprule.problems import scoring
+from steprule.problems.problem import Problem
+from steprule.provenance import check_device, versions
+from steprule.steppers import Way
+from steprule.trainable import Optimizable, Trainable
+from steprule.training.record import Run
+from steprule.training.under_way import Recipe, Training
+
+RECORD_EVERY = 100  # samples between two points of the loss curve
+POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
+MEASURED = 10_000_000_000  # parameters x samples that may be measured for it; two points a pass are taken in any case
+
+Log = Callable[[int, Mapping[str, float]], object]
+"""Is told numbers of a step, by name."""
+
+
+def train(
+    rule: Optimizable,
+    problem: str | Problem = "airfoil",
+    seed: int = 0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    *,
+    schedule: schedules.Given = "constant",
+    device: str = "cpu",
+    log: Log | None = None,
+    **hypers: Any,
+) -> Run:
+    """Train `problem` with `rule`.
+
+    Args:
+        rule: a rule (its states are kept in the open, no `torch.optim`), an Optimizer class, or a factory.
+        problem: a problem or its name.
+        seed: of the initial weights and of the order of the samples, 0 or more.
+        epochs: passes over the data, 1 or more; the problem's own if not given.
+        batch_size: samples a step, 1 or more; the problem's own if not given. The last batch of an epoch may be smaller.
+        schedule: of the learning rate, by name ("linear", "warmup(0.1)+cosine"), or a function `(t, total) -> factor`; see
+            `steprule.schedules`.
+        device: where to train, as torch names it.
+        log: called as `log(step, numbers)`. Behind each step, from 1, with its `batch_loss`, from before the step; where the curve
+            has a point, at step 0 too, with the `loss` on all training samples. What it raises comes through as it is. An
+            optimizer that has to be called in another way (`step(closure)`) trains anew, so that step 0 comes again.
+        hypers: the rule's hyperparameters, or the class's arguments.
+
+    Raises:
+        StepruleError: an unknown name, a value out of bounds, a device that is not there.
+
+    >>> run = train("adam", lr=0.01)
+    >>> run.losses.shape, run.final_loss < 0.26
+    ((31,), True)
+    """
+    task = problems.get(problem)
+    seed = whole("seed", seed, 0)
+    epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
+    size = task.batch_size_for(batch_size)
+    planned = schedules.get(schedule)
+    who = Trainable.of(rule)
+    where = check_device(device)
+    scoring.check_metrics(task)
+    recipe = Recipe(task, who, hypers, seed, epochs, size, planned, where)
+    return who.in_some_way(lambda way: _trained(recipe, way, log))
+
+
+def _trained(recipe: Recipe, way: Way, log: Log | None) -> Run:
+    training = Training(recipe, way)
+    samples, losses, seconds = [0], [training.measured()], 0.0
+    if log:
+        log(0, {"loss": losses[0]})
+    every, total = _between_points(training), recipe.epochs * recipe.task.samples
+    with training.seeded():
+        for step, (before, seen, took, batch_loss) in enumerate(training.steps(), 1):
+            seconds += took
+            numbers = {"batch_loss": batch_loss}
+            if seen // every > before // every or seen == total:
+                samples.append(seen)
+                losses.append(training.measured())
+                numbers["loss"] = losses[-1]
+            if log:
+                log(step, numbers)
+    model = training.model
+    return Run(
+        optimizer=recipe.who.name,
+        problem=recipe.task.name,
+        seed=recipe.seed,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        schedule=recipe.schedule.name,
+        hypers=training.stepper.hypers,
+        samples=np.array(samples, dtype=np.int64),
+        losses=np.array(losses),
+        seconds=seconds,
+        parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
+        buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
+        versions=versions(),
+        metrics=training.scored(),
+    )
+
+
+def _between_points(training: Training) -> int:
+    """How many samples lie between two points of the loss curve."""
+    if training.data.points:
+        return training.data.points
+    task = training.task
+    work = task.samples * sum(p.numel() for p in training.model.parameters())
+    points = min(POINTS, max(2 * training.epochs, MEASURED // max(1, work)))
+    return RECORD_EVERY * max(1, -(-training.epochs * task.samples // (RECORD_EVERY * points)))
