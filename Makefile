@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: race test prove test-by-python test-long test-wheel test-docs lesson docs tree lint types imports check clean
+.PHONY: race test smoke prove test-by-python test-long test-wheel test-docs lesson docs tree lint types imports check clean
 
 # The race of the whole catalogue, then the tutorial's own runs at the tutorial's settings.
 race: $(READY)
@@ -20,6 +20,10 @@ race: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "not long"
+
+# 85 tests that together touch every room, in 20 s on two cores (tests/smoke.txt): the first proof of a change.
+smoke: $(READY)
+	$(BIN)/python -m pytest -m "not long" @tests/smoke.txt
 
 # Every long test; SAMPLE=0.02 SEED=3 runs a seeded share of them, as CI does.
 SAMPLE ?= 1

@@ -255,7 +255,9 @@ def kept(rule: Rule, slot: str) -> str:
 def parity(rule: Rule) -> str:
     """How far from torch, as measured; where torch lacks the rule, from its own function."""
     record = json.loads((RESULTS / "parity.json").read_text())
-    found = record["rules"][rule.name]
+    found = record["rules"].get(rule.name)
+    if found is None:
+        return "## Parity\n\nNot measured yet: `python benchmarks/parity.py`."
     theirs = found.get("torch")
     against = f"`{theirs}` {record['versions']['torch']}" if theirs else "the function itself"
     options = ", ".join(f"`{o}`" for o in found["options"])
@@ -280,6 +282,8 @@ def speed(rule: Rule) -> str:
     ours_alone = rule.name not in torchs_classes()
     record = json.loads((RESULTS / f"cpu-2-cores{'-own' if ours_alone else ''}.json").read_text())
     rows = [r for r in record["steps"] if r["optimizer"].lower() == rule.name]
+    if not rows:
+        return f"## Speed\n\nNot measured yet: `steprule bench {rule.name}`."
     peer, command = ("the function's", "") if ours_alone else ("torch's", " --compile")
     missing = (
         "torch has no such class; the peer is what one would write by hand: a loop that calls the function on each parameter's"

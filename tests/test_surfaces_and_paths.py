@@ -21,7 +21,7 @@ from steprule.hyper import Rate
 from steprule.maths import norm
 from steprule.reports import path_figure, walked
 from steprule.reports import paths as pictures
-from steprule.reports.style import style_of, styles_of
+from steprule.reports.style import STYLES, Style, style_of, styles_of
 from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces import elementary
 from steprule.surfaces.surface import Surface
@@ -277,10 +277,14 @@ def test_one_colour_a_family_everywhere() -> None:
     inside = style_of("adagrad_eps_inside")
     assert (inside.colour, inside.marker) == (style_of("adagrad").colour, style_of("adagrad").marker)
     assert inside.dash != style_of("adagrad").dash
-    looks = [(style_of(r).colour, style_of(r).dash) for r in rules.names() if not r.endswith("inside")]
-    assert len(set(looks)) == len(looks)
-    assert style_of("mine") == style_of("mine")
-    assert style_of("mine").plotly_marker
+    stated = {(style.colour, style.dash) for style in STYLES.values()}
+    assert len(stated) == len(STYLES)
+    dotted = {(style.colour, ":") for style in STYLES.values()}
+    for name in ("mine", "cautious", "adan", "muon", *(f"rule{k}" for k in range(50))):
+        spare = style_of(name)
+        assert (spare.colour, spare.dash) not in stated | dotted, name
+        assert spare == style_of(name)
+    assert style_of("cautious") == Style("#56B4E9", (0, (8, 3)), "s"), "the same in every process and version"
 
 
 def test_a_surface_of_ones_own_symbols() -> None:

@@ -62,13 +62,6 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = 
     return UnknownNameError(f"unknown {kind}{where}", expected=listed, got=repr(name), hint=hint)
 
 
-def check_arguments(given: Iterable[str], known: type, where: str) -> None:
-    """Raises `UnknownNameError` for a keyword argument of `where` that is not in the record `known`, a `TypedDict`."""
-    for name in given:
-        if name not in known.__annotations__:
-            raise unknown_name("argument", name, known.__annotations__, where=f" of {where}")
-
-
 def nearest(typed: str, known: Iterable[str]) -> str | None:
     """The one of `known` that was probably meant; None where none is near. Large and small letters are the same.
 
@@ -91,6 +84,13 @@ def _slips(typed: str, meant: str) -> int:
                 ways.append(rows[i - 2][j - 2] + 1)
             rows[i].append(min(ways))
     return rows[-1][-1]
+
+
+def check_arguments(given: Iterable[str], known: type, where: str) -> None:
+    """Raises `UnknownNameError` for a keyword argument of `where` that is not in the record `known`, a `TypedDict`."""
+    for name in given:
+        if name not in known.__annotations__:
+            raise unknown_name("argument", name, known.__annotations__, where=f" of {where}")
 
 
 def _rebuild(cls: type[StepruleError], text: str, what: str, expected: str, got: str, hint: str) -> StepruleError:

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from steprule import rules
+
 
 @dataclass(frozen=True)
 class Style:
@@ -54,22 +56,6 @@ STYLES = {
 }
 """By family: a rule with epsilon inside the root has its family's colour and marker, and dots."""
 
-TITLES = {
-    "sgd": "gradient descent",
-    "adagrad": "AdaGrad",
-    "rmsprop": "RMSProp",
-    "adadelta": "AdaDelta",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "adamax": "AdaMax",
-    "nadam": "NAdam",
-    "radam": "RAdam",
-    "lion": "Lion",
-    "lars": "LARS",
-    "lamb": "LAMB",
-}
-"""As papers write them."""
-
 DARK = {
     "#0072b2": "#56b4e9",
     "#d55e00": "#f5904a",
@@ -95,11 +81,20 @@ DARK = {
 """What each colour of the light picture becomes in the dark: as far from the dark ground as it is from white. Black is the
 page's own ink."""
 
-_SPARE = [Style(s.colour, ":", m) for s, m in zip(STYLES.values(), "X<>pPoDsv^o", strict=False)]
+_DASHES = ("-", "--", "-.", (0, (5, 1.2, 1, 1.2)), _LONG)
+_MARKERS = "X<>pPoDsv^"
+_SPARE = [
+    Style(stated.colour, dash, marker)
+    for dash in _DASHES
+    for marker in _MARKERS
+    for stated in STYLES.values()
+    if dash != stated.dash and marker != stated.marker
+]
+"""For names without a style of their own: none is drawn as one that is stated, nor with a family's dots."""
 
 
 def style_of(name: str) -> Style:
-    """The style of a rule, a torch class or a method by its name; a name of one's own always gets the same spare one."""
+    """The style of a rule, a torch class or a method by its name; a name without one always gets the same spare one."""
     key = name.lower().removeprefix("torch.optim.")
     family = key.removesuffix("_eps_inside")
     if family in STYLES:
@@ -109,8 +104,7 @@ def style_of(name: str) -> Style:
 
 def title_of(name: str) -> str:
     """A rule's name as papers write it; a name of one's own as it is."""
-    family = name.removesuffix("_eps_inside")
-    return TITLES.get(family, family) + (", ε inside" if family != name else "")
+    return (rules.CATALOGUE[name].title if name in rules.CATALOGUE else "") or name
 
 
 def styles_of(names: Sequence[str]) -> list[Style]:

@@ -1,6 +1,6 @@
-"""What an optimizer is: the catalogue of rules, one family a file. A rule is found by being in this folder.
+"""What an optimizer is: the catalogue of rules, each found by its file's being in this folder, simplest first.
 
-The catalogue's order is that of the families, then of the papers: simplest first.
+The order is that of the families (`FAMILIES` in rule.py), then of the papers. An underscore hides what belongs to no catalogue.
 
 >>> from steprule import rules
 >>> rules.names()[:3]

@@ -1,4 +1,4 @@
-"""The rules of a folder: each file is read, and what it defines under public names is in the catalogue."""
+"""The rules of a package: each of its files is read, and the rules of public names are taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a rule's signature: which parameters are slots, which are hyperparameters, and what breaks it."""
+"""The contract of a signature: which parameters are slots, which are hyperparameters, and what breaks it."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from steprule import hyper, maths
 
 def missing_import(error: BaseException) -> str:
     """The line that is missing, where an error is that a name is not defined; empty where we know of none."""
+    if isinstance(error, ImportError) and error.name == "steprule":
+        return "In a file of the catalogue write from steprule.rules.rule import rule."
     name = getattr(error, "name", "") if isinstance(error, NameError) else ""
     if name == "t":
         return "The step number is an argument: write t behind the star, without a default."

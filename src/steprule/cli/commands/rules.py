@@ -39,6 +39,8 @@ def record(rule: Rule) -> dict[str, Any]:
     """A rule as plain values, for JSON."""
     return {
         "name": rule.name,
+        "title": rule.title or rule.name,
+        "family": rule.family or None,
         "summary": rule.summary,
         "hyperparameters": [
             {"name": h.name, "default": h.default, "values": h.range, "meaning": h.meaning, "letter": h.letter}
