@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 
-.PHONY: race test smoke prove test-by-python test-long test-wheel test-docs lesson docs tree lint types imports check clean
+.PHONY: race test smoke prove test-by-python test-long test-wheel test-docs lesson docs tree walks lint types imports check clean
 
 # The race of the whole catalogue, then the tutorial's own runs at the tutorial's settings.
 race: $(READY)
@@ -59,6 +59,10 @@ docs: $(READY)
 # The tree in docs/architecture.md, printed from the import contracts and line 1 of each file.
 tree: $(READY)
 	$(BIN)/python docs/tree.py
+
+# The walks in the same page, recorded as they are.
+walks: $(READY)
+	$(BIN)/python docs/walks.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 LONGEST = 110
 NAMES = 24
 """The column in which captions begin."""
 
 
+@cache
 def order() -> dict[str, list[str]]:
     """For each package its files and packages, lowest first, as its import contract has them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
