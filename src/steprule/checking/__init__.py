@@ -1,9 +1,6 @@
-"""A judge of rules: the battery, which known rule a stranger is, and the marking of a class.
+"""A judge of rules: the battery, the search for the known rule that a stranger is, and the marking of a class.
 
-In reading order: report.py (what is found), probe.py (one fixed walk), rewriting.py and mutants.py (known slips, from a rule's graph),
-nearest.py (which rule it is), parting.py (where two part), walks.py, by_triton.py and forms.py (a few steps in every form), judged.py,
-questions.py and battery.py (the items), pupil.py, marking.py and sheet.py (a class). Half of it needs no torch, so nothing is
-imported before it is asked for.
+Half of it needs no torch, so nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
