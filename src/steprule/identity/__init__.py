@@ -1,8 +1,6 @@
-"""What decides what a thing computes, as a digest: two things of equal identity compute the same, so that a stored result of the
-one is a result of the other.
+"""The identity of a thing is a digest of all that decides what it computes.
 
-In reading order: whose.py (the user's own code, or an installed package's), code.py (what a function does and what it reaches),
-arrays.py (numpy's and torch's things by value), walk.py (everything else).
+Two things of equal identity compute the same, so a stored result of one is a result of the other.
 """
 
 from steprule.identity.walk import Identity, identify, identity, unknown, unknown_in
