@@ -1,4 +1,4 @@
-"""The tutorial's own helper names, on top of the rest: its cells run with only their import lines changed.
+"""The tutorial's own helper names: its cells run with only their import lines changed.
 
 The optimization chapter of *Dive into Deep Learning* is served in both editions. Cells that begin with
 
@@ -8,9 +8,7 @@ The optimization chapter of *Dive into Deep Learning* is served in both editions
 run with `from steprule import d2l`. Unlike the rest of the package these functions print and draw, because the tutorial's do. The
 book's helpers for images and networks, which its cells on schedules of the learning rate use, are not here.
 
-In reading order: figures.py, walks.py (two numbers go down), pieces.py (what a training is put together from), following.py (a
-training and its curve), first.py and later.py (the trainings of either edition). `plt`, `np` and `torch` are here too, and torch's
-functions under the names by which the later edition calls them.
+`plt`, `np` and `torch` are here too, and torch's functions under the names by which the later edition calls them.
 """
 
 import matplotlib.pyplot as plt  # noqa: F401
