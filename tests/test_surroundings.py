@@ -191,7 +191,7 @@ def test_a_python_function_is_no_surface() -> None:
     def bowl(x: Any, y: Any) -> Any:
         return x**2 + y**2
 
-    with pytest.raises(InputTypeError, match=r"got the function bowl. Of a Python function no page and no formula"):
+    with pytest.raises(InputTypeError, match=r"got the function bowl. A Python function has no formula and no page"):
         steprule.trace("sgd", bowl)  # type: ignore[arg-type]
     with pytest.raises(InputTypeError, match="surface: expected a surface, its name, or a formula as text"):
         steprule.trace("sgd", 3)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""What one thread can do at a time: draw from global generators, and record torch's operations.
+"""Lets one thread at a time draw from the global generators, or record torch's operations.
 
-The generators are those of torch, numpy and Python. Seeding, drawing and putting the caller's state back are three calls on generators
-of the process. Recording patches torch's modules for all threads. Between those calls another thread would change a number, or fail.
+Seeding, drawing and putting the caller's state back are three calls on generators of the whole process, and recording patches torch's
+modules for all threads. Another thread between those calls would change a number, or fail.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ _lock = threading.RLock()
 
 @contextmanager
 def drawing(devices: Sequence[Any] = ()) -> Iterator[None]:
-    """Inside, this thread alone draws from the global generators, which are put back at the end: torch's of the CPU and of these devices,
-    numpy's and Python's."""
-    import torch  # not needed by a rule
+    """While this lasts, only this thread draws from the global generators; at the end they are put back.
+
+    They are torch's of the CPU and of these devices, numpy's and Python's.
+    """
+    import torch  # a rule does not need it
 
     with _lock, torch.random.fork_rng(devices=devices):
-        before = np.random.get_state(), random.getstate()
+        numpys, pythons = np.random.get_state(), random.getstate()
         try:
             yield
         finally:
-            np.random.set_state(before[0])
-            random.setstate(before[1])
+            np.random.set_state(numpys)
+            random.setstate(pythons)
 
 
 def seed(number: int) -> None:
-    """Begin all of them anew. Inside of `drawing`."""
+    """Seed all of them. Only inside `drawing`."""
     import torch
 
     torch.manual_seed(number)
@@ -45,7 +47,7 @@ def seed(number: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Where the generators of the CPU are."""
+    """The states of the CPU's generators."""
 
     torchs: Any
     numpys: Any
@@ -53,13 +55,13 @@ class Drawn:
 
     @classmethod
     def now(cls) -> Drawn:
-        """As they are."""
+        """The present states."""
         import torch
 
         return cls(torch.random.get_rng_state(), np.random.get_state(), random.getstate())
 
     def put_back(self) -> None:
-        """Let them go on from here. Inside of `drawing`."""
+        """Let the generators go on from these states. Only inside `drawing`."""
         import torch
 
         torch.random.set_rng_state(self.torchs)
@@ -74,13 +76,13 @@ class Drawn:
 
 @contextmanager
 def recording() -> Iterator[None]:
-    """Inside, this thread alone records."""
+    """While this lasts, only this thread records."""
     with _lock:
         yield
 
 
 def _anew() -> None:
-    """In a forked child no thread goes on that held the lock."""
+    """Make a new lock in a forked child, where the thread that held the old one does not exist."""
     global _lock
     _lock = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Writes a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from steprule.errors import OutputError
 
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
-    """A path to write to in place of `path`; renamed to it at the end, removed if writing fails or is interrupted.
+    """A temporary path to write to; it is renamed to `path` at the end, and removed if writing fails or is interrupted.
 
-    A link stays a link. What is no file (/dev/stdout, a pipe) stays what it is, and is written into at the end.
+    A link stays a link. A pipe or a device such as /dev/stdout stays what it is, and is written to at the end.
 
-    Raises `OutputError`, in one line, where the file cannot be written; what was at `path` before then stays.
+    Raises `OutputError` where the file cannot be written; the earlier content of `path` then stays.
     """
     aside: Path | None = None
     try:
@@ -40,7 +40,7 @@ def write_aside(path: Path) -> Iterator[Path]:
             return
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(aside, 0o666 & ~mask)  # mkstemp's file is for its owner alone
+        os.chmod(aside, 0o666 & ~mask)  # mkstemp gives a file that only its owner may read
         os.replace(aside, target)
     except OutputError:
         raise

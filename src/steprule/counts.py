@@ -1,4 +1,4 @@
-"""Whole numbers as users give them: Python's and numpy's."""
+"""Reads whole numbers as users give them, Python's and numpy's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from steprule.errors import InputError, InputTypeError, StepruleError
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
-    """`value` as Python's int. Raises `InputTypeError` for what is no whole number, `InputError` below `least` or above `most`."""
+    """`value` as Python's int.
+
+    Raises `InputTypeError` for a value that is not a whole number, `InputError` for one below `least` or above `most`.
+    """
     bounds = f"{least} or more" if most is None else f"{least:,} to {most:,}"
     try:
         found = operator.index(value)  # type: ignore[arg-type]

@@ -11,30 +11,31 @@ from steprule.errors import InputError, StepruleError
 from steprule.identity.whose import own_file
 
 LONGEST = 300
-"""Characters of a foreign message that are shown."""
+"""A foreign message is cut to this many characters."""
 
 
 def refusal(what: str, error: Exception, *, hint: str = "") -> StepruleError:
-    """`error` as one of ours, which says what raised it; one of ours stays as it is.
+    """`error` as one of ours that names its source; an error of ours stays as it is.
 
-    `what` names the optimizer, or whatever else of the user's was called. The line begins with a file and line of the user's where
-    the traceback has one: a file of Python's, of an installed package or of this package is none.
+    `what` names the optimizer, or what else of the user's was called. The line begins with the user's own file and line where the
+    traceback has one; files of Python, of installed packages and of this package do not count.
     """
     if isinstance(error, StepruleError):
         return error
     message = " ".join(str(error).split())
     if len(message) > LONGEST:
         message = message[:LONGEST].rstrip() + " ..."
-    known = isinstance(error, ValueError | TypeError) and message  # whose messages say enough
-    said = message if known else f"{type(error).__name__}: {message}".rstrip(": ")
+    speaks_for_itself = isinstance(error, ValueError | TypeError) and message
+    said = message if speaks_for_itself else f"{type(error).__name__}: {message}".rstrip(": ")
     place = users_line(error)
     return InputError(f"{place}: {what}: {said}" if place else f"{what}: {said}", hint=hint)
 
 
 def users_line(error: BaseException) -> str:
-    """`file.py:12`, the deepest line of the user's own on the way to an error; "" where there is none."""
+    """`file.py:12`, the deepest of the user's own lines on the way to an error; "" where there is none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if (frame.filename[:1] != "<" or frame.filename.startswith("<ipython")) and own_file(frame.filename):
+        made_by_exec = frame.filename.startswith("<") and not frame.filename.startswith("<ipython")
+        if not made_by_exec and own_file(frame.filename):
             return f"{frame.filename}:{frame.lineno}"
     return ""
 

@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs: the most bytes that its tensors hold at one time."""
+"""Measures how much memory a piece of work needs: the most bytes that its tensors hold at one time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 
 def most_held(work: Callable[[], Any]) -> int:
-    """The most bytes that tensors made by `work` hold at one time, of those that it makes.
+    """The most bytes that the tensors made by `work` hold at one time.
 
-    What is seen is each operation's result, until its storage is freed; what an operation takes for itself while it runs is not.
+    Each operation's result counts until its storage is freed; memory that an operation takes only while it runs is not seen.
     """
     held = _Held()
     with held:

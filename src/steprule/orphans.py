@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that one ends."""
+"""Ends a process together with the one that started it, however that one ends."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ LOOK_EVERY = 1.0
 def end_with(parent: int) -> None:
     """End this process within seconds of `parent`, the process that started it.
 
-    A killed parent cannot end its children. Its child then gets another parent, which a thread sees here. Windows keeps the number
-    of the dead one, so there this does nothing.
+    A killed parent cannot end its children. The child then gets another parent, and a thread here notices. Windows keeps the dead
+    parent's number, so there this does nothing.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(LOOK_EVERY)
-        os._exit(1)  # nobody waits for anything of this process
+        os._exit(1)  # nobody waits for this process any more
 
     if os.name == "posix":
         threading.Thread(target=watch, name="steprule-parent", daemon=True).start()

@@ -1,11 +1,11 @@
-"""What multiplies the learning rate from step to step: by name, after a warm-up, or a function.
+"""A schedule multiplies the learning rate from step to step.
 
-A schedule is said alike in Python and on a command line: "cosine", "step(every=0.25,by=0.5)", "warmup(0.1)+cosine",
-"file.py:name". In Python it may be built too: `warmup(0.1) + cosine(final=0.1)`, or any function `(t, total) -> factor`.
+A schedule is written alike in Python and on a command line: "cosine", "step(every=0.25,by=0.5)", "warmup(0.1)+cosine", "file.py:name".
+Python can also build one: `warmup(0.1) + cosine(final=0.1)`, or any function `(t, total) -> factor`.
 
-t counts steps from 1 to total; the factor of step t multiplies the learning rate of that step. A length or a period is a share
-of the run, written with a point and above 0 up to 1.0, or a number of steps, a whole number from 1 on. A share becomes the nearest
-whole number of steps, 1 at least.
+t counts steps from 1 to total; the factor of step t multiplies the learning rate of that step. A length is either a share of the run,
+written with a point, above 0 and up to 1.0, or a number of steps, a whole number from 1 on. A share becomes the nearest whole number of
+steps, at least 1.
 
 >>> get("warmup(2)+linear").factors(6)
 [0.3333333333333333, 0.6666666666666666, 1.0, 0.75, 0.5, 0.25]
@@ -31,27 +31,27 @@ from steprule.foreign import refusal
 from steprule.rules.load import load_object
 
 Factor = Callable[[int, int], float]
-"""A schedule of one's own: step t, from 1, and the number of steps."""
+"""A schedule of one's own: (t, total) -> factor, for step t of 1 to total."""
 Formula = Callable[[int, int, int], float]
-"""(t, total, before): the factor of step t of total, behind so many steps of warm-up, which neither of them counts."""
+"""(t, total, before) -> factor: step t of total, after `before` steps of warm-up, which neither t nor total counts."""
 Length = int | float
 """A number of steps, or a share of the run."""
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """What multiplies the learning rate. Two schedules of one name are equal, and of one function where it is one's own."""
+    """The factors of the learning rate. Two schedules are equal where their names and their own functions are."""
 
     name: str
-    """How it is spelled, in results and in the statement of a race: what is not at its default, in the order of the signature."""
+    """The spelling in results and in the statement of a race: numbers that are not at their defaults, in the signature's order."""
     formula: Formula = field(repr=False)
     own: Factor | None = field(default=None, repr=False)
-    """The function of one's own in it."""
+    """The user's function, where the schedule is one's own."""
 
     def __call__(self, t: int, total: int) -> float:
         """The factor of step t, 1 to total.
 
-        Raises `InputError` where a function of one's own raises, or its factor is not finite or below 0.
+        Raises `InputError` where the user's own function raises, or gives a factor that is not finite or below 0.
         """
         total = whole("total", total, 1)
         return self._factor(whole("t", t, 1, total), total)
@@ -66,7 +66,7 @@ class Schedule:
         where = f"schedule {self.name}, step {t} of {total}"
         try:
             given = self.formula(t, total, 0)
-            found = getattr(given, "item", lambda: given)()  # numpy's and torch's numbers
+            found = given.item() if hasattr(given, "item") else given  # numpy's and torch's numbers
         except Exception as error:
             raise refusal(where, error) from error
         expected = "a factor that is finite and 0 or more"
@@ -89,7 +89,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What `warmup` makes: `warmup(0.1) + cosine()` is a schedule. Alone it counts as `warmup(0.1) + constant()`."""
+    """A warm-up, to which a schedule is added: `warmup(0.1) + cosine()`. Alone it means `warmup(0.1) + constant()`."""
 
     length: Length
     start: float | None = None
@@ -113,7 +113,8 @@ class WarmUp:
         return Schedule(f"{self}+{last}", formula, last.own)
 
     def __str__(self) -> str:
-        return f"warmup({self.length!r}{f',start={self.start!r}' if self.start is not None else ''})"
+        start = "" if self.start is None else f",start={self.start!r}"
+        return f"warmup({self.length!r}{start})"
 
 
 Given = Schedule | WarmUp | str | Factor
@@ -126,37 +127,41 @@ def constant() -> Schedule:
 
 
 def linear(final: float = 0.0) -> Schedule:
-    """f + (1 - f) (total - t + 1) / total: from 1 in the first step on a line to `final`, f, which stands one step behind the last.
+    """f + (1 - f) (total - t + 1) / total: a line from 1 in the first step to f, `final`, one step after the last.
 
     `final`: 0 to 1. As torch's `LinearLR(start_factor=1, end_factor=f, total_iters=total)`.
     """
     f = _share("linear: final", final)
-    return Schedule(
-        _spelled("linear", final=(f, 0.0)), lambda t, total, before: f + (1 - f) * ((total - t + 1) / total)
-    )
+
+    def formula(t: int, total: int, before: int) -> float:
+        return f + (1 - f) * ((total - t + 1) / total)
+
+    return Schedule(_spelled("linear", final=(f, 0.0)), formula)
 
 
 def cosine(final: float = 0.0) -> Schedule:
-    """f + (1 - f) (1 + cos(pi (t - 1) / total)) / 2: from 1 in the first step to `final`, f, which stands one step behind the last.
+    """f + (1 - f) (1 + cos(pi (t - 1) / total)) / 2: from 1 in the first step to f, `final`, one step after the last.
 
     `final`: 0 to 1. As torch's `CosineAnnealingLR(T_max=total, eta_min=f * lr)`; Loshchilov and Hutter, SGDR (2017), without
     restarts.
     """
     f = _share("cosine: final", final)
-    return Schedule(
-        _spelled("cosine", final=(f, 0.0)),
-        lambda t, total, before: f + (1 - f) * (1 + math.cos(math.pi * (t - 1) / total)) / 2,
-    )
+
+    def formula(t: int, total: int, before: int) -> float:
+        return f + (1 - f) * (1 + math.cos(math.pi * (t - 1) / total)) / 2
+
+    return Schedule(_spelled("cosine", final=(f, 0.0)), formula)
 
 
 def one_cycle(peak: float = 0.3, start: float = 0.04, final: float = 4e-6) -> Schedule:
     """Half a cosine from `start` at t = 1 up to 1 at t = peak total, and half a cosine down to `final` at t = total.
 
-    All 0 to 1. Where peak total is 1 or less, the run begins at the top or behind it. As torch's `OneCycleLR(max_lr=lr, pct_start=peak)`,
-    of which start is 1 / div_factor and final is start / final_div_factor; the momentum is not cycled. Smith and Topin,
-    Super-Convergence (2018).
+    All are 0 to 1. Where peak total is 1 or less, the run begins at the top or after it. As torch's
+    `OneCycleLR(max_lr=lr, pct_start=peak)` with start = 1 / div_factor and final = start / final_div_factor, but without cycling the
+    momentum. Smith and Topin, Super-Convergence (2018).
     """
-    at, a, z = (_share(f"one_cycle: {n}", v) for n, v in (("peak", peak), ("start", start), ("final", final)))
+    at = _share("one_cycle: peak", peak)
+    a, z = _share("one_cycle: start", start), _share("one_cycle: final", final)
 
     def formula(t: int, total: int, before: int) -> float:
         top = at * total
@@ -168,23 +173,24 @@ def one_cycle(peak: float = 0.3, start: float = 0.04, final: float = 4e-6) -> Sc
 
 
 def step(every: Length = 0.3, by: float = 0.1) -> Schedule:
-    """by ** floor((t - 1) / every): the factor is multiplied with `by`, 0 to 1, after each period of `every`.
+    """by ** floor((t - 1) / every): the factor is multiplied by `by`, 0 to 1, after each period of `every`.
 
     `every`: a share of the run, or a number of steps. As torch's `StepLR(step_size=every, gamma=by)`. The defaults are those of
     He et al., Deep Residual Learning (2016): a tenth at 30, 60 and 90 of 100 epochs.
     """
     period, drop = _length("step: every", every, 1), _share("step: by", by)
-    return Schedule(
-        _spelled("step", every=(period, 0.3), by=(drop, 0.1)),
-        lambda t, total, before: drop ** ((t - 1) // _steps(period, total)),
-    )
+
+    def formula(t: int, total: int, before: int) -> float:
+        return drop ** ((t - 1) // _steps(period, total))
+
+    return Schedule(_spelled("step", every=(period, 0.3), by=(drop, 0.1)), formula)
 
 
 def inverse_root(scale: Length | None = None) -> Schedule:
-    """sqrt(s / (s + t - 1)): falls with the root of the step, without an end. `scale` is s, a share of the run or a number of steps.
+    """sqrt(s / (s + t - 1)): falls with the root of the step, without an end. s is `scale`, a share of the run or a number of steps.
 
-    If not given, s is the length of the warm-up before it, so that "warmup(400)+inverse_root" falls as the schedule of Vaswani et al.,
-    Attention Is All You Need (2017), and Transformers' `get_inverse_sqrt_schedule` do; without a warm-up s is 1.
+    If not given, s is the length of the warm-up before it, or 1 without a warm-up. So "warmup(400)+inverse_root" falls as the schedule of
+    Vaswani et al., Attention Is All You Need (2017), and as Transformers' `get_inverse_sqrt_schedule`.
     """
     s = None if scale is None else _length("inverse_root: scale", scale, 1)
 
@@ -196,22 +202,23 @@ def inverse_root(scale: Length | None = None) -> Schedule:
 
 
 def warmup(length: Length, start: float | None = None) -> WarmUp:
-    """t / (w + 1) for the w steps of `length`, a share of the run or a number of steps; then what is added to it, over the rest.
+    """t / (w + 1) for the w steps of `length`, a share of the run or a number of steps; the schedule that is added takes the rest.
 
     "warmup(0.1)+cosine": the cosine begins with step w + 1 and spans the other total - w steps, as in torch's
-    `SequentialLR([LinearLR(...), ...], milestones=[w])`. 0 is no warm-up. Where w is the whole run or
-    more, the run ends within the warm-up.
+    `SequentialLR([LinearLR(...), ...], milestones=[w])`. A length of 0 means no warm-up. Where w is the whole run or more, the run ends
+    within the warm-up.
 
-    `start`, 0 to 1, is the factor of the first step, on a line to 1 in step w + 1: start + (1 - start) (t - 1) / w, as torch's
+    `start`, 0 to 1, is the factor of the first step; from it a line leads to 1 in step w + 1: start + (1 - start) (t - 1) / w, as torch's
     `LinearLR(start_factor=start, total_iters=w)`. Transformers' warm-ups have start=0, which wastes the first step.
     """
-    return WarmUp(_length("warmup: length", length, 0), None if start is None else _share("warmup: start", start))
+    begin = None if start is None else _share("warmup: start", start)
+    return WarmUp(_length("warmup: length", length, 0), begin)
 
 
 def own(function: Factor, name: str = "") -> Schedule:
     """A function `(t, total) -> factor` of one's own, under a name for results; its own name if not given.
 
-    The factor is finite and 0 or more. Behind a warm-up t begins anew at 1, and total is what is left of the run.
+    The factor must be finite and 0 or more. After a warm-up t begins again at 1, and total is the rest of the run.
     """
     if not callable(function) or isinstance(function, type):
         raise InputTypeError("schedule", expected="a function (t, total) -> factor", got=repr(function)[:60])
@@ -232,7 +239,7 @@ def names() -> tuple[str, ...]:
 def get(given: Given | object) -> Schedule:
     """The schedule from any way to say one.
 
-    Raises `StepruleError` for an unknown name, a number out of its range, and what says no schedule.
+    Raises `StepruleError` for an unknown name, a number out of its range, and anything that is not a schedule.
     """
     if isinstance(given, str):
         return _read(given)
@@ -240,7 +247,7 @@ def get(given: Given | object) -> Schedule:
         return given
     if isinstance(given, WarmUp):
         return given + constant()
-    if given in CATALOGUE.values():  # cosine, for cosine()
+    if given in CATALOGUE.values():  # cosine in place of cosine()
         return get(given())  # type: ignore[operator]
     if callable(given) and not isinstance(given, type) and given is not warmup:
         return own(given)
@@ -287,24 +294,26 @@ def _loaded(text: str) -> Schedule:
 
 
 def _called(name: str, inside: str, text: str) -> Any:
-    """What the function of this name makes of the numbers in its brackets."""
+    """The result of the function of this name, called with the numbers in its brackets."""
     function = _MADE_OF[name]
     known = list(inspect.signature(function).parameters)
     found: dict[str, float] = {}
-    places = iter(known)
-    for part in inside.split(",") if inside.strip() else []:
+    places = list(known)
+    parts = inside.split(",") if inside.strip() else []
+    for part in parts:
         left, sign, value = part.rpartition("=")
+        key, number = left.strip(), value.strip()
         if sign:
-            places = iter(())  # as in Python, none without a name behind one that has a name
-        key = left.strip() if sign else next(places, "")
-        if not _NUMBER.fullmatch(value.strip()) or not key:
-            asked = f"{name}({', '.join(f'{n}=number' for n in known)})" if known else f"{name}, which takes no numbers"
-            raise _unread(text, asked)
+            places = []  # as in Python, a number without a name cannot follow one with a name
+        elif places:
+            key = places.pop(0)
+        if not _NUMBER.fullmatch(number) or not key:
+            numbers_ = ", ".join(f"{n}=number" for n in known)
+            raise _unread(text, f"{name}({numbers_})" if known else f"{name}, which takes no numbers")
         if key not in known:
             raise unknown_name("parameter", key, known, where=f" of schedule {name}")
         if key in found:
             raise _unread(text, f"{key} once")
-        number = value.strip()
         found[key] = int(number) if number.lstrip("+-").isdigit() else float(number)
     if name == "warmup" and "length" not in found:
         raise _unread(text, "warmup(length)")
@@ -317,10 +326,11 @@ def _unread(text: str, expected: str) -> InputError:
 
 
 def _spelled(name: str, **numbers: tuple[Any, Any]) -> str:
-    """With the numbers that are not at their defaults: (value, default) of each."""
-    told = [
-        f"{n}={value!r}" for n, (value, default) in numbers.items() if (type(value), value) != (type(default), default)
-    ]
+    """The spelling with the numbers that are not at their defaults; `numbers` gives (value, default) of each."""
+    told = []
+    for key, (value, default) in numbers.items():
+        if value != default or type(value) is not type(default):  # 1 step is not the share 1.0
+            told.append(f"{key}={value!r}")
     return f"{name}({','.join(told)})" if told else name
 
 
@@ -345,9 +355,11 @@ def _share(what: str, value: object) -> float:
 
 
 def _length(what: str, value: object, least: int) -> Length:
-    """As `Length` says; 0 where `least` is 0."""
-    what, none = f"schedule {what}", "" if least else ", or 0"
-    expected = f"a share of the run above 0 up to 1.0, or a whole number of steps{none}"
+    """A number of steps from `least` on, or a share of the run. Raises `InputError` for any other number."""
+    what = f"schedule {what}"
+    expected = "a share of the run above 0 up to 1.0, or a whole number of steps"
+    if not least:
+        expected += ", or 0"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputTypeError(what, expected=expected, got=repr(value))
     if isinstance(value, numbers.Integral):

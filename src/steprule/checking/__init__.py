@@ -1,4 +1,4 @@
-"""A judge of rules: the battery, which known rule a stranger is, and the marking of a class.
+"""A judge of rules: the battery, the search for the known rule that a stranger is, and the marking of a class.
 
 Half of it needs no torch, so nothing is imported before it is asked for.
 """

@@ -1,9 +1,10 @@
-"""The battery for a rule: the questions, every form and kernel, and the report of verdicts."""
+"""The battery asks a rule every question, runs all its forms, and makes the report."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,18 +28,18 @@ from steprule.provenance import versions
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
-# Against float64, one step from the same values, relative to the largest element: the dtype's own rounding, a few times.
+# One step against float64 from the same values, relative to the largest element: a few times the dtype's own rounding.
 WITHIN = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-9}
 GUARD = 64  # elements before and after each tensor that a kernel must not touch
 
 
-@drawing()  # torch's classes and models are made on the way
+@drawing()  # making torch's classes and models may draw numbers
 def check(rule: Rule | str, against: Rule | str | None = None) -> Report:
     """Run the battery on `rule`; with `against`, also find where the two part, each at its own defaults, then at others.
 
-    Whatever the rule raises is a failed item with the author's file and line. The report ends with the nearest known rule.
+    An error in the rule is a failed item with the author's file and line. The report ends with the nearest known rule.
 
-    Raises `StepruleError` where there is no such rule; a rule that breaks the contract is a report that says so.
+    Raises `StepruleError` where the rule is not found. A rule that breaks the contract gives a report that says so.
 
     >>> print(str(check("sgd")).splitlines()[0])
     sgd: passed
@@ -50,7 +51,7 @@ def check(rule: Rule | str, against: Rule | str | None = None) -> Report:
     for name, body in _BATTERY:
         items.append(_asked(name, body, judged))
         if name in _FIRST and items[-1].verdict == "failed":
-            break  # what cannot be traced, or is another function each time, cannot be compared
+            break  # a rule that cannot be traced, or gives another result each time, cannot be compared
     done = len(items) == len(_BATTERY)
     parted, known = None, ""
     if done:
@@ -79,44 +80,49 @@ def _asked(name: str, body: Callable[[Judged], Answer], judged: Judged) -> Item:
     return Item(name, "warning" if verdict == "warning" else "passed", detail)
 
 
-# The items. Each gives "" or "warning", and a sentence; it raises `FailedError` where it fails.
+# Items about the compiled forms; those about the function itself are in questions.py.
 
 
 def _forms(judged: Judged) -> Answer:
-    """Every form that is installed against the author's function on torch tensors, in float64."""
+    """Every installed form agrees in float64 with the author's function on torch tensors."""
     cases = [Case(judged.rule, judged.rule.bind(variant)) for variant in judged.variants()]
     judged.forms, worst = forms.compare(cases)
     ran = [name for name, how in judged.forms.items() if how == forms.RUN]
     left = [f"{name} ({how})" for name, how in judged.forms.items() if how != forms.RUN]
     how = f"to {worst:.1e}" if worst else "to the bit"
-    told = f"{len(ran)} agree in float64 {how}: {', '.join(ran)}"
-    return "", told + (f"; not run: {', '.join(left)}" if left else "")
+    not_run = f"; not run: {', '.join(left)}" if left else ""
+    return "", f"{len(ran)} agree in float64 {how}: {', '.join(ran)}{not_run}"
 
 
 def _dtypes_and_shapes(judged: Judged) -> Answer:
     rule = judged.rule
     shapes = [(), (1,), (0,), (7,), (3, 5), (20_000,)]
     for dtype, shape in itertools.product(WITHIN, shapes):
-        p = (torch.from_numpy(numbers(0, int(np.prod(shape, dtype=int)))).reshape(shape) + 2).to(dtype).requires_grad_()
+        p = (_tensor(0, shape) + 2).to(dtype).requires_grad_()
         before = p.detach().double()
-        p.grad = torch.from_numpy(numbers(1, p.numel())).reshape(shape).to(dtype)
+        p.grad = _tensor(1, shape).to(dtype)
         optimizer = judged.optimizer([p], {})
         optimizer.step()
         exact, _ = eager.step(rule, before, p.grad.double(), {}, 1, rule.bind({}))
         if p.dtype is not dtype or p.shape != shape:
             raise FailedError(f"{dtype}, shape {shape}: p became {p.dtype}, shape {tuple(p.shape)}")
-        if p.numel() and (gap := apart(p.detach().double().numpy(), exact.numpy())) > WITHIN[dtype]:
+        gap = apart(p.detach().double().numpy(), exact.numpy()) if p.numel() else 0.0
+        if gap > WITHIN[dtype]:
             raise FailedError(f"{dtype}, shape {shape}: off by {gap:.1e} of the largest element")
     return "", f"{len(WITHIN)} dtypes x {len(shapes)} shapes, one step against float64"
+
+
+def _tensor(seed: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(numbers(seed, math.prod(shape))).reshape(shape)
 
 
 def _determinism(judged: Judged) -> Answer:
     ends = []
     for _ in range(2):
-        p = torch.from_numpy(numbers(0, 100_000)).float().requires_grad_()
+        p = _tensor(0, (100_000,)).float().requires_grad_()
         optimizer = judged.optimizer([p], {})
         for t in range(1, 4):
-            p.grad = torch.from_numpy(numbers(t, 100_000)).float()
+            p.grad = _tensor(t, (100_000,)).float()
             optimizer.step()
         ends.append(p.detach())
     if not _same_bits(*ends):
@@ -129,7 +135,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def _no_write_outside(judged: Judged) -> Answer:
-    """p, g and every state lie between guards, and g is a guard itself."""
+    """No kernel writes to g, or to the guards that stand before and after p, g and every state."""
     for variant in judged.variants():
         p, g = _guarded(numbers(0, 1000)), _guarded(numbers(1, 1000))
         parameter = p[GUARD:-GUARD].requires_grad_()
@@ -154,7 +160,8 @@ def _no_write_outside(judged: Judged) -> Answer:
 
 def _guarded(values: Any) -> Tensor:
     guard = np.full(GUARD, 7.0)
-    return torch.from_numpy(np.concatenate([guard, np.asarray(values, dtype=np.float64), guard]))
+    inner = np.asarray(values, dtype=np.float64)
+    return torch.from_numpy(np.concatenate([guard, inner, guard]))
 
 
 def _round_trip(judged: Judged) -> Answer:
@@ -173,7 +180,7 @@ def _round_trip(judged: Judged) -> Answer:
 
 
 def _compilations(judged: Judged) -> Answer:
-    """A kernel serves every learning rate, step and model: the plan's cache of kernels grows by one."""
+    """One kernel serves every learning rate, step and model."""
     p = torch.from_numpy(numbers(0, 9)).requires_grad_()
     optimizer = judged.optimizer([p], {})
     go(p, optimizer, range(1, 3))
@@ -187,10 +194,9 @@ def _compilations(judged: Judged) -> Answer:
                     group["lr"] = 0.1 / t
             go(q, optimizer, range(t, t + 1))
     built = planning.kernel_for.cache_info().misses - before
-    first_use = sum(
-        s.absent_at_first for s in judged.rule.slots
-    )  # the first step of such a slot is a kernel of its own
-    if built > first_use:
+    # The first step of a slot that is absent at first is a kernel of its own.
+    first_steps = sum(s.absent_at_first for s in judged.rule.slots)
+    if built > first_steps:
         raise FailedError(f"{built} kernels were built again for other learning rates, steps or models")
     return "", "none for another learning rate, step or model"
 

@@ -15,12 +15,12 @@ from steprule.identity import by_value
 
 
 def main(asked: str, answer: str) -> None:
-    """Read the cases, walk them, write the walks; or one line on what was raised."""
+    """Read the cases, walk them, and write the walks, or one line about the error."""
     cases = by_value.loads(Path(asked).read_bytes())
     warnings.simplefilter("ignore")  # the interpreter computes with numpy, which warns where a GPU gives inf or nan
     try:
         told: object = [walk_of_class(case, "triton") for case in cases]
-    except Exception as error:  # noqa: BLE001  # told to the parent, which judges
+    except Exception as error:  # noqa: BLE001  # the parent judges it
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"
     Path(answer).write_bytes(pickle.dumps(told))
 

@@ -1,7 +1,7 @@
-"""One walk in every form that is installed: each must give what the author's function gives on tensors.
+"""Compares every installed form with the author's function on torch tensors, over one walk.
 
-How far a form may be off is measured: the graph is run again with each operation's result moved by an ulp, and a multiple of what that
-moves is allowed. A form that cannot be run here is named with the reason.
+The tolerance is measured: the graph runs again with each operation's result moved by an ulp, and a form may be off by a multiple of
+the movement. A form that cannot run here is named with the reason.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from steprule.checking.shaking import shake
 from steprule.checking.walks import FORMS, SIZE, STEPS, Case, NotRunError, Walk, at, numbers, plain, starts, walk
 from steprule.compiler.graph import Node
 
-# Two forms in float64, four steps: sqrt, exp, log and pow may differ in the last bits between libraries.
+# Relative, over four steps in float64: sqrt, exp, log and pow may differ in the last bits between libraries.
 SAME_FLOAT64 = 1e-13
-# How many times what single ulps in each operation move a number, another form may be off: forms order and fold operations
-# otherwise, and the functions of other libraries differ by an ulp or two.
+# A form may be off by this many times the movement: forms order and fold operations differently, and the functions of other libraries
+# differ by an ulp or two.
 SHAKEN = 60
 SHAKES = 3
 RUN = "run"
 
 
 def compare(cases: Sequence[Case]) -> tuple[dict[str, str], float]:
-    """Each form and whether it was run, or why not; and the largest difference from the author's function on torch tensors.
+    """Each form with "run" or the reason why it was not run; and the largest difference from the author's function.
 
-    Raises `FailedError` with the first form that differs, where, and by how much.
+    Raises `FailedError` for the first form that differs, with the place and both numbers.
     """
     found, worst = {"torch": RUN}, 0.0
     wanted = [walk(case, torch.from_numpy) for case in cases]
@@ -59,28 +59,31 @@ def _gap(form: str, case: Case, got: Walk, wanted: Walk, allowed: Walk) -> float
     for t, (mine, theirs, limit) in enumerate(zip(got, wanted, allowed, strict=True), start=1):
         for name, right in theirs.items():
             a = mine.get(name)
-            if a is None or right is None:
-                if a is not right:
-                    there, not_there = ("torch", form) if a is None else (form, "torch")
-                    raise FailedError(f"step {t}: {name} is there in {there} and absent in {not_there}{at(case)}")
+            if a is None and right is None:
                 continue
+            if a is None or right is None:
+                there, not_there = ("torch", form) if a is None else (form, "torch")
+                raise FailedError(f"step {t}: {name} is there in {there} and absent in {not_there}{at(case)}")
             if np.shape(a) != np.shape(right):
-                raise FailedError(
-                    f"step {t}: {name} has shape {np.shape(a)} in {form}, {np.shape(right)} in torch{at(case)}"
-                )
+                shapes = f"{np.shape(a)} in {form}, {np.shape(right)} in torch"
+                raise FailedError(f"step {t}: {name} has shape {shapes}{at(case)}")
             with np.errstate(all="ignore"):
                 same = (a == right) | (np.isnan(a) & np.isnan(right))
                 apart = np.where(same, 0.0, np.abs(a - right))
             if not (same | (apart <= limit[name])).all():
-                k = np.unravel_index(
-                    int(np.argmax(np.where(np.isnan(apart), np.inf, apart - limit[name]))), np.shape(right)
-                )
-                x, y = float(np.asarray(a)[k]), float(np.asarray(right)[k])
+                beyond = np.where(np.isnan(apart), np.inf, apart - limit[name])
+                k = int(np.argmax(beyond))
+                x, y = float(np.ravel(a)[k]), float(np.ravel(right)[k])
                 raise FailedError(f"step {t}: {name} is {x!r} in {form}, {y!r} in torch{at(case)}")
-            finite = np.abs(right[np.isfinite(right)])
-            if finite.size and finite.max() > 0:
-                worst = max(worst, float(np.max(np.where(np.isfinite(apart), apart, 0.0)) / finite.max()))
+            worst = max(worst, _share(apart, right))
     return worst
+
+
+def _share(apart: Any, right: Any) -> float:
+    """The largest finite difference, relative to the largest finite element."""
+    size = float(np.max(np.abs(right), where=np.isfinite(right), initial=0.0))
+    largest = float(np.max(apart, where=np.isfinite(apart), initial=0.0))
+    return largest / size if size > 0 else 0.0
 
 
 # The reference, and how far rounding may move it.
@@ -89,7 +92,7 @@ def _gap(form: str, case: Case, got: Walk, wanted: Walk, allowed: Walk) -> float
 def _allowed(case: Case, wanted: Walk) -> Walk:
     """How far each number may be off."""
     runs = [_shaken(case, seed) for seed in range(SHAKES)]
-    # Beside the graph itself, not the author's function: where those two differ, it is no rounding.
+    # Compared with the graph itself, not with the author's function: a difference between those two is not rounding.
     unmoved = _shaken(case, None)
     found = []
     for t, step in enumerate(wanted):
@@ -101,14 +104,14 @@ def _allowed(case: Case, wanted: Walk) -> Walk:
             with np.errstate(all="ignore"):
                 moved = np.max([np.abs(run[t][name] - unmoved[t][name]) for run in runs], axis=0)
                 size = np.max(np.where(np.isfinite(right), np.abs(right), 0.0), initial=0.0)
-            # Where a single ulp decides what is nan, nothing can be said.
+            # Where a single ulp decides whether a number is nan, anything is allowed.
             row[name] = np.where(np.isfinite(moved), SAME_FLOAT64 * size + SHAKEN * moved, np.inf)
         found.append(row)
     return found
 
 
 def _shaken(case: Case, seed: int | None) -> Walk:
-    """By the graph, each operation's result moved by an ulp, up or down or not; without a seed none is."""
+    """The walk by the graph, with each operation's result moved up or down by an ulp or left; without a seed all are left."""
     ulp = 0.0 if seed is None else 2.3e-16
     rng = np.random.default_rng(seed)
     variant, found = case.variant, []
@@ -126,7 +129,10 @@ def _shaken(case: Case, seed: int | None) -> Walk:
             if output is None:
                 continue
             new = np.asarray(known[output] if isinstance(output, Node) else output, dtype=np.float64)
-            held[name] = float(new.reshape(-1)[0]) if name in ones else np.broadcast_to(new, (SIZE,)).copy()
+            if name in ones:
+                held[name] = float(new.reshape(-1)[0])
+            else:
+                held[name] = np.broadcast_to(new, (SIZE,)).copy()
         p = held.pop("p")
         found.append({"p": plain(p)} | {n: plain(held.get(n)) for n in variant.slots})
     return found

@@ -1,4 +1,4 @@
-"""The rule at work, as every item sees it: its variants, its class, and what an item leaves for the report."""
+"""The rule under judgement as every item sees it: its variants, its class, and notes for the report."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from steprule.rules.rule import Rule
 
 @dataclass
 class Judged:
-    """A rule that is judged."""
+    """A rule under judgement."""
 
     raw: Rule
+    """As its author wrote it."""
     rule: Rule
-    """With weight decay and ascent before it."""
+    """With weight decay and ascent composed before it."""
     forms: dict[str, str] = field(default_factory=dict)
-    """Each form: "run", or why not."""
+    """Each form with "run", or why it was not run."""
 
     def variants(self) -> Iterator[dict[str, float | bool]]:
-        """Every variant of the rule's own switches; what is composed with all rules stays at its default."""
+        """Every variant of the rule's own switches; the switches that every rule gets stay at their defaults."""
         composed_with_all = ("weight_decay", "decoupled_weight_decay", "maximize")
         seen = []
         for variant in self.rule.variants():
@@ -36,7 +37,7 @@ class Judged:
                 yield own
 
     def optimizer(self, params: list[Tensor], variant: dict[str, Any]) -> RuleOptimizer:
-        """The class made from it, on these parameters."""
+        """An optimizer of the rule's class on these parameters."""
         return from_rule(self.rule)(params, **variant)
 
 

@@ -1,4 +1,4 @@
-"""The sheet of a class: every file of a folder beside one reference, each in a process that may be stopped."""
+"""Marks a class: every file of a folder is compared with one reference, in a process that can be stopped."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Mark:
-    """One file: whether its rule is the reference, where it parts from it, and why."""
+    """One file's mark: whether its rule is the reference, where it parts from it, and why."""
 
     file: str
     verdict: Verdict
     rule: str = ""
     step: int | None = None
     quantity: str = ""
-    """p, or the state that differs first, under the pupil's name."""
+    """p, or the state that differs first, by the pupil's name."""
     ours: float | str | None = None
     theirs: float | str | None = None
     settings: Mapping[str, float] = field(default_factory=dict)
-    """The numbers at which it parts, where that is not at the defaults."""
+    """The numbers at which it parts; empty where it parts at the defaults."""
     slip: str = ""
-    """The likely slip; of a rule that passes, what else is other."""
+    """The likely slip; for a rule that passes, what else differs."""
     error: str = ""
-    """Why it does not run, in one line."""
+    """Why the file does not run, in one line."""
     formula: tuple[str, ...] = ()
     """The pupil's formula, in LaTeX."""
 
@@ -56,16 +56,14 @@ class Mark:
 
     @property
     def numbers(self) -> tuple[str, str]:
-        """Both numbers with as many digits as tell them apart; empty where there are none."""
+        """Both numbers with as many digits as tell them apart; empty where the file does not part."""
         if self.ours is None or self.theirs is None:
             return "", ""
-        if isinstance(self.ours, str) or isinstance(self.theirs, str):
-            return tuple(v if isinstance(v, str) else f"{v:.4g}" for v in (self.ours, self.theirs))  # type: ignore[return-value]
         for digits in range(4, 17):
-            a, b = f"{self.ours:.{digits}g}", f"{self.theirs:.{digits}g}"
+            a, b = _rounded(self.ours, digits), _rounded(self.theirs, digits)
             if a != b:
                 return a, b
-        return repr(self.ours), repr(self.theirs)
+        return str(self.ours), str(self.theirs)
 
     @property
     def where(self) -> str:
@@ -73,7 +71,13 @@ class Mark:
         if self.step is None:
             return ""
         at = ", ".join(f"{n}={v:g}" for n, v in self.settings.items())
-        return f"step {self.step}, {self.quantity}: {', not '.join(self.numbers)}" + (f" (at {at})" if at else "")
+        at = f" (at {at})" if at else ""
+        return f"step {self.step}, {self.quantity}: {', not '.join(self.numbers)}{at}"
+
+
+def _rounded(number: float | str, digits: int) -> str:
+    """A number with so many digits; "nan" and its like are words already."""
+    return number if isinstance(number, str) else f"{number:.{digits}g}"
 
 
 @dataclass(frozen=True)
@@ -92,17 +96,24 @@ class Sheet:
 
     @property
     def slips(self) -> dict[str, int]:
-        """Each slip and how many have it, the commonest first."""
-        return dict(Counter(s for m in self.marks if m.verdict == PARTS for s in m.slip.split("; ")).most_common())
+        """Each slip and the number of files that have it, the commonest first."""
+        count: Counter[str] = Counter()
+        for mark in self.marks:
+            if mark.verdict == PARTS:
+                count.update(mark.slip.split("; "))
+        return dict(count.most_common())
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """In words: "27 of 30 pass as adam, 2 part from it, 1 does not run"."""
         counts = Counter(mark.verdict for mark in self.marks)
         parts, dead = counts[PARTS], counts[DOES_NOT_RUN]
-        more = [f"{parts} part{'s' if parts == 1 else ''} from it"] if parts else []
-        more += [f"{dead} do{'es' if dead == 1 else ''} not run"] if dead else []
-        return ", ".join([f"{self.passed} of {len(self.marks)} pass as {self.against}", *more])
+        words = [f"{self.passed} of {len(self.marks)} pass as {self.against}"]
+        if parts:
+            words.append(f"{parts} part{'s' if parts == 1 else ''} from it")
+        if dead:
+            words.append(f"{dead} do{'es' if dead == 1 else ''} not run")
+        return ", ".join(words)
 
     def __str__(self) -> str:
         lines = []
@@ -125,12 +136,12 @@ def mark(
 ) -> Sheet:
     """Mark every Python file of `folder` against a reference.
 
-    Of each file the rule is judged that is named like the reference, or the only one. A file runs in a process of its own for at most
-    `seconds`; one that cannot be read, loops or leaves is a line of the sheet.
+    In each file the rule with the reference's name is judged, or the only rule. A file runs in its own process for at most `seconds`; a
+    file that cannot be read, loops or exits is a line of the sheet.
 
     `against`: a catalogue name, `file.py:name` or `package.module:name`; its own file is not marked.
 
-    Raises `StepruleError` where there is no such reference, and no file to mark.
+    Raises `StepruleError` where the reference is not found or there is no file to mark.
     """
     reference = rules.resolve(against)
     own = Path(reference.lines[0]).resolve()
@@ -151,7 +162,7 @@ def mark(
                 done.append(waiting.result())
                 if progress is not None:
                     progress(len(done), len(files), file.name)
-        except BaseException:  # Ctrl-C, say: what waits is not begun, what runs ends
+        except BaseException:  # Ctrl-C, say: waiting files do not begin, running ones end
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(at_work):
                 _stop(process)
@@ -162,7 +173,7 @@ def mark(
 
 def _marked(file: Path, against: str, answer: Path, seconds: float, at_work: set[subprocess.Popen[bytes]]) -> Mark:
     command = [sys.executable, "-m", "steprule.checking.pupil", str(file), against, str(answer)]
-    nowhere = subprocess.DEVNULL  # what a pupil prints is not the sheet's, and nobody answers what a pupil asks
+    nowhere = subprocess.DEVNULL  # a pupil's prints do not belong on the sheet, and nobody answers a pupil's input()
     process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
     at_work.add(process)
     try:
@@ -179,7 +190,7 @@ def _marked(file: Path, against: str, answer: Path, seconds: float, at_work: set
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """The process and what it started."""
+    """End the process and all that it started."""
     if sys.platform == "win32":
         process.kill()
     else:

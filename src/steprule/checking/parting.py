@@ -1,4 +1,4 @@
-"""Two rules side by side: the first step and quantity in which they part."""
+"""Walks two rules side by side to the first step and quantity in which they part."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ STEPS = 30  # at their defaults
 
 
 def numbers(seed: int, count: int) -> Any:
-    """What starts and gradients are drawn from, [count]."""
+    """Random numbers for a start or a gradient, [count]."""
     return np.random.default_rng(seed).normal(size=count)
 
 
 def parting(ours: Rule, theirs: Rule, names: Mapping[str, str] | None = None) -> Parting | None:
-    """Where two rules part: the same start and gradients, each at its defaults with a common learning rate.
+    """Where two rules part: they walk from the same start with the same gradients, at their defaults and a common learning rate.
 
-    Where they do not, all numbers that both have are set away from their defaults, and they walk again: the decay that is 0 and the
-    epsilon that is too small to be seen are then seen. `names`: their name for each of our states that is compared; the same names
-    if not given.
+    Where they do not part, they walk again with all common numbers away from their defaults: this shows a weight decay whose default
+    is 0 and an epsilon that is too small to be seen. `names` maps our states that are compared to theirs; the same names if not given.
     """
     ours, theirs = composed(ours), composed(theirs)
     pairs = {s.name: s.name for s in ours.slots} if names is None else names
@@ -39,7 +38,7 @@ def parting(ours: Rule, theirs: Rule, names: Mapping[str, str] | None = None) ->
     values = {n: v for n, v in probe.probing(ours).items() if n in theirs.defaults and not theirs.hyper(n).is_plain}
     hypers = [{**r.defaults, **values} for r in (ours, theirs)]
     found = first_difference((ours, theirs), hypers, probe.start(), list(probe.gradients()), pairs)
-    return found and replace(found, settings=values)
+    return None if found is None else replace(found, settings=values)
 
 
 def walk_at_defaults() -> tuple[Any, list[Any]]:
@@ -50,7 +49,7 @@ def walk_at_defaults() -> tuple[Any, list[Any]]:
 def first_difference(
     both: tuple[Rule, Rule], hypers: list[dict[str, Any]], start: Any, gradients: list[Any], names: Mapping[str, str]
 ) -> Parting | None:
-    """The first step at which p differs, or one of these states: `names` gives the second's name for each of the first's."""
+    """The first step at which p or one of these states differs; `names` maps the first rule's states to the second's."""
     p = [start, start]
     states: list[dict[str, Any]] = [{}, {}]
     for t, g in enumerate(gradients, start=1):
@@ -66,12 +65,16 @@ def first_difference(
 
 
 def worst(a: Any, b: Any) -> tuple[float, float]:
-    """Both numbers at the element that differs most; nan for what is absent."""
+    """Both numbers at the element that differs most; nan for an absent one."""
     if a is None or b is None:
-        return tuple(math.nan if v is None else float(np.ravel(v)[0]) for v in (a, b))  # type: ignore[return-value]
+        return _first(a), _first(b)
     x, y = np.ravel(np.asarray(a, dtype=np.float64)), np.ravel(np.asarray(b, dtype=np.float64))
     with np.errstate(all="ignore"):
         gap = np.abs(x - y) / np.maximum(np.maximum(np.abs(x), np.abs(y)), 1e-300)
     gap = np.where(np.isnan(gap) & ~(np.isnan(x) & np.isnan(y)), np.inf, gap)
     k = int(np.nanargmax(gap))
     return float(x[k]), float(y[k])
+
+
+def _first(value: Any) -> float:
+    return math.nan if value is None else float(np.ravel(value)[0])

@@ -1,7 +1,8 @@
-"""The probe walk: fixed start, gradients and settings, on which two optimizers that differ anywhere part.
+"""The probe walk has a fixed start, gradients and settings, on which two optimizers that differ anywhere part.
 
-Float64, 12 elements in a matrix, gradients that do not depend on the walk. One gradient is always zero, two are always positive, one
-is always negative; their sizes go from 0.01 to 3, so that an epsilon of 1e-3 shows wherever it stands. Needs no torch.
+It is in float64, over 12 elements in a matrix, with gradients that do not depend on the walk. One gradient is always zero, two are
+always positive, one is always negative; their sizes go from 0.01 to 3, so that an epsilon of 1e-3 shows wherever it stands. Needs no
+torch.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from steprule.rules.rule import Rule
 
 Array = NDArray[np.float64]
 Step = Mapping[str, Any]
-"""After a step: p and each slot by name; None for a slot that is absent."""
+"""Holds p and each slot by name after a step; None for a slot that is absent."""
 
 STEPS = 40
 SHAPE = (3, 4)  # a matrix: torch's Muon takes nothing else
 SAME = 1e-9
-"""Two walks are the same while no element's way from its start differs by more than this share of it. Rounding in float64 over 40
-steps stays four orders of magnitude below; a step counter in float32 is above it."""
-ROUNDING = 1e-13  # of an element's own size: what forty roundings of p itself may come to
-FEWEST = 3  # elements that must be finite in both walks after a step: where all is nan, nothing was compared
+"""Two walks are the same while no element's way from its start differs by more than this share. In float64 rounding over 40 steps stays
+four orders of magnitude below it; a step counter in float32 is above it."""
+ROUNDING = 1e-13  # of an element's own size: forty roundings of p itself may come to this
+FEWEST = 3  # elements that must be finite in both walks after a step: where all are nan, nothing was compared
 
-# What a number of that meaning is set to, away from its neutral value, and the names that authors give it. Order counts where
-# a name has two meanings: `beta` is the momentum's first. The values are such that no two of x, 1 - x, their roots and inverses
-# are equal: a factor between two walks can then be named.
+# Per meaning: a value away from the neutral one, and the names that authors give such a number. The order counts where a name has two
+# meanings: `beta` is first taken for momentum. No two of x, 1 - x, their roots and inverses are equal, so that a factor between two
+# walks can be named.
 _ROLES: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.043, ("lr", "learning_rate", "eta", "step_size")),
     (0.83, ("beta1", "momentum", "beta", "mu", "b1", "gamma")),
@@ -69,7 +70,7 @@ def gradients() -> Array:
 
 
 def matched(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
-    """For each of their numbers that we have, our name for it: the same name first, then one of the same meaning.
+    """Our name for each of their numbers that we have too: the same name first, then one of the same meaning.
 
     >>> matched(["lr", "beta1", "beta2"], ["lr", "beta2", "momentum", "eps"])
     {'lr': 'lr', 'beta2': 'beta2', 'beta1': 'momentum'}
@@ -78,16 +79,16 @@ def matched(theirs: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
     found = {name: name for name in theirs if name in free}
     free = [name for name in free if name not in found]
     for name in theirs:
-        meanings = [names for _, names in _ROLES if name in names]
-        also = next((n for names in meanings for n in names if n in free), None)
-        if name not in found and also is not None:
-            found[name] = also
-            free.remove(also)
+        alike = [other for _, names in _ROLES if name in names for other in names]
+        ours_too = [other for other in alike if other in free]
+        if name not in found and ours_too:
+            found[name] = ours_too[0]
+            free.remove(ours_too[0])
     return found
 
 
 def settings(defaults: Mapping[str, float]) -> dict[str, float]:
-    """A value away from its neutral one for each of these numbers whose meaning is known; no two the same."""
+    """A value away from the neutral one for each number whose meaning is known; no two are the same."""
     found: dict[str, float] = {}
     for name in defaults:
         value = next((v for v, names in _ROLES if name in names), None)
@@ -100,7 +101,7 @@ def settings(defaults: Mapping[str, float]) -> dict[str, float]:
 
 
 def probing(rule: Rule) -> dict[str, float]:
-    """`settings` of a rule's own numbers, within their bounds; a number of no known meaning is moved from its default."""
+    """`settings` of a rule's own numbers, within their bounds; a number of unknown meaning is moved from its default."""
     own = {h.name: h for h in rule.hypers if not h.is_plain and h.given is None}
     found = settings({n: float(h.default) for n, h in own.items()})
     for name, hyper in own.items():
@@ -125,7 +126,7 @@ def walk(rule: Rule, hypers: Mapping[str, Any]) -> list[Step]:
 
 @dataclass(frozen=True)
 class Formula:
-    """A variant as its graphs: of the first steps, and last the one that repeats. What a mutant is made of."""
+    """A variant as its graphs, those of the first steps and last the one that repeats; mutants are made from it."""
 
     rule: Rule
     stages: tuple[Graph, ...]
@@ -133,11 +134,12 @@ class Formula:
     """The slots that it uses."""
 
     def walk(self, hypers: Mapping[str, Any]) -> Iterator[Step]:
-        """The same walk, a step at a time: who only looks for the first difference need not go on."""
+        """The walk step by step, so that a search for the first difference can end early."""
         p: Any = start()
-        state: dict[str, Any] = {
-            s.name: eager.start(s, p, hypers) for s in self.rule.slots if s.name in self.slots and not s.absent_at_first
-        }
+        state: dict[str, Any] = {}
+        for slot in self.rule.slots:
+            if slot.name in self.slots and not slot.absent_at_first:
+                state[slot.name] = eager.start(slot, p, hypers)
         numbers = {s.name for s in self.rule.slots if s.per_tensor}
         for t, g in enumerate(gradients(), start=1):
             graph = self._stage(t, state)
@@ -155,14 +157,17 @@ class Formula:
                 else:
                     state[name] = np.broadcast_to(np.asarray(new, dtype=np.float64), SHAPE).copy()
             p = state.pop("p", None)
-            if p is None:  # a slip that hands back nothing for it
+            if p is None:  # a slip returns nothing for it
                 raise ValueError("no new p")
             yield {"p": p, **state}
 
     def _stage(self, t: int, state: Mapping[str, Any]) -> Graph:
-        """The graph of step t; an earlier one where a slot that a mutant never fills is still absent."""
-        began = self.stages[: min(t, len(self.stages))]
-        return next((g for g in reversed(began) if not (self.slots & set(g.inputs)) - set(state)), began[0])
+        """The graph of step t, or an earlier one where a mutant left a slot absent that this one reads."""
+        until_now = self.stages[:t]
+        for graph in reversed(until_now):
+            if self.slots & set(graph.inputs) <= set(state):
+                return graph
+        return until_now[0]
 
 
 @dataclass(frozen=True)
@@ -171,29 +176,30 @@ class Gap:
 
     step: int
     share: float
-    """By how much, of the longer way of the two, at the worst element."""
+    """The difference at the worst element, as a share of the longer of the two ways."""
     factor: float | None
-    """What their step of that moment is multiplied with to give ours, where it is one number for all elements."""
+    """Their step of that moment times this number gives ours, where one number serves for all elements."""
 
 
 def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0, finite: int = FEWEST) -> Gap | None:
-    """Where two walks part in p, their way from the start multiplied by `factor`; None where they are the same to the end.
+    """Where two walks part in p, their way from the start multiplied by `factor`; None where they never part.
 
-    So many elements must be `finite` after the first step: later a root of what a slip made negative leaves nan. A walk that
-    raises, as a mutant may, parts where it does.
+    At least `finite` elements must be finite after the first step; later nan may come from a root of a number that a slip made
+    negative. A walk that raises, as a mutant's may, parts at that step.
     """
     begin = start()
-    before = begin, begin
+    before = (begin, begin)
     for t, (a, b) in enumerate(_together(ours, theirs), start=1):
         if b is None:
             return Gap(t, np.inf, None)
         x, y = np.asarray(a["p"]), np.asarray(b["p"])
-        y = y if factor == 1.0 else begin + factor * (y - begin)
+        if factor != 1.0:
+            y = begin + factor * (y - begin)
         share = _share(x, y, begin)
         if not (share <= SAME).all() or (t == 1 and np.isfinite(x).sum() < finite):
             worst = float(np.max(np.where(np.isnan(share), np.inf, share)))
             return Gap(t, worst, _factor(x - before[0], y - before[1]))
-        before = x, y
+        before = (x, y)
     return None
 
 
@@ -203,11 +209,14 @@ def moves(walked: Sequence[Step]) -> bool:
 
 
 def differs(a: Any, b: Any) -> bool:
-    """Whether two values of a state differ by more than rounding; absent is one value, and nan another."""
+    """Whether two values of a state differ by more than rounding; absent equals absent, and nan equals nan."""
     if a is None or b is None:
         return a is not b
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return x.shape != y.shape or not bool((_share(x, y, np.zeros_like(x)) <= SAME).all())
+    if x.shape != y.shape:
+        return True
+    share = _share(x, y, np.zeros_like(x))
+    return not bool((share <= SAME).all())
 
 
 def distance(ours: Sequence[Step], theirs: Iterable[Step]) -> float:
@@ -235,7 +244,7 @@ def _together(ours: Sequence[Step], theirs: Iterable[Step]) -> Iterator[tuple[St
 
 
 def _share(x: Array, y: Array, begin: Array) -> Array:
-    """How far apart, of the longer way, beyond what p's own rounding explains; 0 where both are the same nan or inf."""
+    """The difference beyond p's own rounding, as a share of the longer way; 0 where both are the same nan or inf."""
     with np.errstate(all="ignore"):
         way = np.maximum(np.abs(x - begin), np.abs(y - begin))
         apart = np.maximum(np.abs(x - y) - ROUNDING * np.abs(begin), 0.0)
@@ -244,7 +253,7 @@ def _share(x: Array, y: Array, begin: Array) -> Array:
 
 
 def _factor(ours: Array, theirs: Array) -> float | None:
-    """What multiplies their step to ours, at every element that moves."""
+    """The number that times their step gives ours at every element that moves; None where no one number does."""
     moving = np.isfinite(ours) & np.isfinite(theirs) & ((np.abs(ours) > 1e-12) | (np.abs(theirs) > 1e-12))
     if moving.sum() < FEWEST or (theirs[moving] == 0).any():
         return None

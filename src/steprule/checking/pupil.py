@@ -2,7 +2,7 @@
 
     python -m steprule.checking.pupil FILE REFERENCE ANSWER
 
-A file may loop for ever, print, or leave by `sys.exit`; who marks a class reads the answer, if there is one. Needs no torch.
+A file may loop for ever, print, or exit; marking.py reads the answer where there is one. Needs no torch.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ ANOTHER = "it is "
 LEAVES = "it leaves by sys.exit"
 RATE = 0.01  # a common learning rate, whatever the defaults are
 OF_STATES = ("is not returned", "is kept as the state", "nothing is added up")
-"""What a slip says of a state: believed only where the state bears it out."""
+"""Claims about a state in a slip's words; they are believed only where the state itself agrees."""
 
 
 def judged(file: Path, reference: Rule) -> dict[str, Any]:
-    """What the sheet says of one file, as plain values: rule, verdict, parting, slip, formula; or error."""
+    """One file's line of the sheet as plain values: rule, verdict, parting, slip and formula, or an error."""
     try:
         rule = only_rule_in(file, reference.name)
     except StepruleError as error:
@@ -66,12 +66,12 @@ def _latex(rule: Rule) -> Iterator[str]:
 
 
 def _without_folder(text: str, file: Path) -> str:
-    """The sheet names the file already, and its reader knows the folder."""
+    """A text without the file's folder, which the reader of the sheet knows."""
     return text.replace(str(file), file.name)
 
 
 class _Beside:
-    """A pupil's rule beside the reference, both with the same numbers: other defaults are no other rule."""
+    """A pupil's rule beside the reference, both with the same numbers, since other defaults do not make another rule."""
 
     def __init__(self, rule: Rule, reference: Rule) -> None:
         self.rule, self.reference = rule, reference
@@ -80,38 +80,48 @@ class _Beside:
         self.states = self._same_states()
 
     def told(self) -> dict[str, Any]:
-        """The verdict, where it parts, and the likely slip or what else is other."""
+        """The verdict, where it parts, and the likely slip or what else differs."""
         parted = self._parting({})
         if parted is None:
-            return {"verdict": "passes", "slip": "; ".join([*self._other_defaults(), *self._kept_otherwise()])}
+            notes = [*self._other_defaults(), *self._kept_otherwise()]
+            return {"verdict": "passes", "slip": "; ".join(notes)}
         cause = self._parting(self.states)
-        cause = parted if cause is None or cause.step > parted.step else cause
-        theirs = self.states.get(cause.quantity, cause.quantity)
-        label = cause.quantity if theirs == cause.quantity else f"{cause.quantity} ({theirs})"
-        numbers = {"ours": in_json(cause.ours), "theirs": in_json(cause.theirs)}
-        where = {"step": cause.step, "quantity": label, **numbers, "settings": dict(cause.settings)}
+        if cause is None or cause.step > parted.step:
+            cause = parted
         slip = self.slip()
         other = [] if slip.startswith(ANOTHER) else self._other_defaults()
-        return {"verdict": "parts", **where, "slip": "; ".join([slip, *other])}
+        theirs = self.states.get(cause.quantity, cause.quantity)
+        return {
+            "verdict": "parts",
+            "step": cause.step,
+            "quantity": cause.quantity if theirs == cause.quantity else f"{cause.quantity} ({theirs})",
+            "ours": in_json(cause.ours),
+            "theirs": in_json(cause.theirs),
+            "settings": dict(cause.settings),
+            "slip": "; ".join([slip, *other]),
+        }
 
     def _parting(self, states: Mapping[str, str]) -> Parting | None:
         """Where p parts, or one of these states: at the reference's defaults, then with all numbers away from them."""
         names, defaults = self.known.names, self.known.rule.defaults
         at_defaults = {n: RATE if n == "lr" else defaults[n] for n in names}
+        found = self._difference(states, at_defaults, *walk_at_defaults())
+        if found is not None:
+            return found
         away = {n: self.stranger.set_to[ours] for n, ours in names.items()}
-        for values, start, gradients in (
-            (at_defaults, *walk_at_defaults()),
-            (away, probe.start(), list(probe.gradients())),
-        ):
-            ours = {**composed(self.rule).defaults, **{names[n]: v for n, v in values.items()}}
-            both = composed(self.rule), self.known.rule
-            theirs = {**defaults, **values}
-            used = variant_of(both[1], theirs).slots  # one that is off, as momentum at 0, keeps nothing to compare
-            kept = {n: other for n, other in states.items() if other in used}
-            found = first_difference(both, [ours, theirs], start, gradients, kept)
-            if found is not None:
-                return replace(found, settings=away if values is away else {})
-        return None
+        found = self._difference(states, away, probe.start(), list(probe.gradients()))
+        return None if found is None else replace(found, settings=away)
+
+    def _difference(
+        self, states: Mapping[str, str], values: Mapping[str, Any], start: Any, gradients: list[Any]
+    ) -> Parting | None:
+        """The first difference on one walk, with these numbers of the reference."""
+        names, rule = self.known.names, composed(self.rule)
+        ours = {**rule.defaults, **{names[n]: v for n, v in values.items()}}
+        theirs = {**self.known.rule.defaults, **values}
+        used = variant_of(self.known.rule, theirs).slots  # momentum at 0, say, keeps no state to compare
+        kept = {n: other for n, other in states.items() if other in used}
+        return first_difference((rule, self.known.rule), [ours, theirs], start, gradients, kept)
 
     def _same_states(self) -> dict[str, str]:
         """The reference's name for each of the pupil's states: the same name, else the same values, else the same place."""
@@ -126,25 +136,26 @@ class _Beside:
                 found[name] = same
                 free.remove(same)
         left = [n for n in own if n not in found]
-        return found | (dict(zip(left, free, strict=True)) if len(left) == len(free) else {})
+        if len(left) == len(free):
+            found |= zip(left, free, strict=True)
+        return found
 
     def _other_defaults(self) -> list[str]:
-        """The numbers that both have, where their defaults are not the same."""
+        """The common numbers whose defaults differ, in words; empty where there are none."""
         defaults: Mapping[str, Any] = self.known.rule.defaults
-        other = [
-            f"{ours}={self.rule.defaults[ours]:g}, not {defaults[n]:g}"
-            for n, ours in self.known.names.items()
-            if ours in self.rule.defaults and self.rule.defaults[ours] != defaults[n]
-        ]
+        other = []
+        for name, ours in self.known.names.items():
+            if ours in self.rule.defaults and self.rule.defaults[ours] != defaults[name]:
+                other.append(f"{ours}={self.rule.defaults[ours]:g}, not {defaults[name]:g}")
         return [f"other default{'s' if len(other) > 1 else ''}: {', '.join(other)}"] if other else []
 
     def _kept_otherwise(self) -> list[str]:
-        """A state of the reference's that has other values, though the steps are the same."""
+        """The state of the reference that has other values here though the steps are the same, in words."""
         found = self._parting(self.states)
         return [] if found is None else [f"the steps are the same, and {found.quantity} is kept otherwise"]
 
     def slip(self) -> str:
-        """In a pupil's words what makes of the reference what the pupil has: one slip, another rule, or two slips."""
+        """The change from the reference to the pupil's rule, in a pupil's words: one slip, another rule, or two slips."""
         ground = self.known.formula(self.known.hypers(self.stranger))
         one = list(mutants(ground))
         if words := self._first_match((m.words, m.formula) for m in one):
@@ -161,9 +172,9 @@ class _Beside:
         return other.slip if other.rule == self.reference.name and other.slip else NO_SLIP
 
     def _first_match(self, slips: Iterator[tuple[str, Formula]]) -> str:
-        """The first slip that gives the pupil's steps and states; else the first that gives the steps and says nothing of states."""
+        """The first slip that gives the pupil's steps and states; else the first that gives the steps and claims nothing of states."""
         first = self.stranger.walk(frozenset(self.known.names.values()))[0]["p"]
-        # A division by 0 at the first step leaves nothing finite to compare: what leaves the same nothing is the likely slip.
+        # A division by 0 at the first step leaves nothing finite to compare: then a slip that leaves nothing finite either is likely.
         finite = probe.FEWEST if np.isfinite(first).any() else 0
         found = ""
         for words, formula_ in slips:
@@ -177,11 +188,13 @@ class _Beside:
     def _same_in_states(self, slipped: Formula) -> bool:
         hypers = self.known.hypers(self.stranger)
         ours = self.stranger.walk(frozenset(self.known.names.values()))
-        pairs = zip(ours, slipped.walk(hypers), strict=False)
-        return not any(probe.differs(a[n], b.get(m)) for a, b in pairs for n, m in self.states.items())
+        for mine, theirs in zip(ours, slipped.walk(hypers), strict=False):
+            if any(probe.differs(mine[n], theirs.get(other)) for n, other in self.states.items()):
+                return False
+        return True
 
     def _unused(self) -> str:
-        """The numbers in whose place the pupil has written others, where that is all."""
+        """The hyperparameters that the pupil replaced by plain numbers, in words; empty where something else differs too."""
         names = self.known.names
         whole = frozenset(names.values())
         moved = self.stranger.walk(whole)
@@ -189,7 +202,8 @@ class _Beside:
         kept = {n: ours for n, ours in names.items() if ours not in same}
         if not same or replace(self.known, names=kept).gap_from(self.stranger) is not None:
             return ""
-        return f"{' and '.join(sorted(same))} {'is' if len(same) == 1 else 'are'} not used: a number is written in its place"
+        verb = "is" if len(same) == 1 else "are"
+        return f"{' and '.join(sorted(same))} {verb} not used: a number is written in its place"
 
 
 def _differ(ours: Sequence[probe.Step], theirs: Sequence[probe.Step]) -> bool:

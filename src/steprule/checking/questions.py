@@ -1,12 +1,14 @@
-"""Items about the function itself: its contract, its states, strange gradients, and whether it descends.
+"""Items about the function itself: the contract, its states, strange gradients, descent.
 
-Each gives "" or "warning", and a sentence; it raises `FailedError` where it fails.
+Each item gives "" or "warning", and a sentence; it raises `FailedError` where the rule fails.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,26 +25,28 @@ from steprule.compiler import eager, formula
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.tracer import trace
 from steprule.compiler.variant import variant_of
+from steprule.hyper import Slot
 from steprule.paths import Trace, tuned_trace
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces
 
 Answer = tuple[str, str]
 
-HUGE, TINY = 1e30, 1e-30  # float32 holds them and not their squares
-EXTREME = 1e-5  # one step in float32 of those, relative to the largest element
-DESCENDS = 0.5  # of the start: what 50 steps at the best learning rate must get below
+HUGE, TINY = 1e30, 1e-30  # float32 holds both, but not their squares
+EXTREME = 1e-5  # one step in float32 with such gradients may be off by this share of the largest element
+DESCENDS = 0.5  # 50 steps at the best learning rate must end below this share of the start
 
 
 def contract(judged: Judged) -> Answer:
-    """Every variant can be traced: the signature, the operations and the results are those of the language."""
+    """Every variant can be traced: its signature, operations and results are those of the language."""
     graphs = [trace(judged.rule, variant) for variant in judged.rule.variants()]
-    kinds = [sum(n.kind is kind for n in graphs[0].nodes) for kind in Kind]
-    return "", f"{len(graphs)} variants; {kinds[0]} scalar, {kinds[1]} reduction, {kinds[2]} element operations"
+    kinds = Counter(node.kind for node in graphs[0].nodes)
+    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in Kind)
+    return "", f"{len(graphs)} variants; {counts} operations"
 
 
 def pure(judged: Judged) -> Answer:
-    """The same again from the same arguments: by the tracer, and on numbers that must stay as they were."""
+    """The same arguments give the same result, to the tracer and on numbers, and stay as they were."""
     rule = judged.raw
     hypers = rule.bind({})
     texts, ends = [], []
@@ -56,10 +60,9 @@ def pure(judged: Judged) -> Answer:
             if not np.array_equal(now, before):
                 raise FailedError(f"the function writes to {name}: return a new value, change nothing in place")
     if texts[0] != texts[1] or not np.array_equal(ends[0], ends[1], equal_nan=True):
-        where = "{}:{}".format(*rule.lines)
-        raise FailedError(
-            f"{where}: called again with the same arguments, it gives another result: it depends on something outside"
-        )
+        file, line = rule.lines
+        why = "called again with the same arguments, it gives another result: it depends on something outside"
+        raise FailedError(f"{file}:{line}: {why}")
     return "", "the same result from the same arguments, which stay as they were"
 
 
@@ -69,90 +72,110 @@ def states(judged: Judged) -> Answer:
     hypers = {**rule.defaults, **{h.name: 0.5 for h in rule.hypers if h.off_at_zero}}
     variant = variant_of(rule, hypers)
     graphs = [variant.graph(absent) for absent in variant.stages]
-    for slot in rule.slots:
-        if slot.name not in variant.slots:
-            continue
-        old = [g.inputs.get(slot.name) for g in graphs]
-        stands = all(g.outputs[slot.name] is o for g, o in zip(graphs, old, strict=True))
-        others = [v for g in graphs for n, v in g.outputs.items() if n != slot.name]
-        # One that nothing hangs on does no harm, and the language allows it.
-        if stands and any(o in below(v) for v in others for o in old if o is not None):
-            raise FailedError(
-                f"{slot.name} comes back as it went in, so it never changes: return its new value, in the order of the signature"
-            )
+    used = [slot.name for slot in rule.slots if slot.name in variant.slots]
+    for slot in used:
+        never_changes = all(g.outputs[slot] is g.inputs.get(slot) for g in graphs)
+        # A state that no other result depends on does no harm, and the language allows it.
+        if never_changes and any(_others_depend_on(g, slot) for g in graphs):
+            how = "return its new value, in the order of the signature"
+            raise FailedError(f"{slot} comes back as it went in, so it never changes: {how}")
     _in_order(rule, graphs[-1])
-    unread = [s.name for s in rule.slots if s.name in variant.slots and all(not _reads(g, s.name) for g in graphs)]
+    unread = [slot for slot in used if not any(_reads(g, slot) for g in graphs)]
     if unread:
         return "warning", f"{', '.join(unread)}: what one step keeps, the next never reads"
     return "", "each is returned, and read by the next step" if rule.slots else "none"
 
 
+def _others_depend_on(graph: Graph, slot: str) -> bool:
+    """Whether a result other than the slot's own depends on its old value."""
+    old = graph.inputs.get(slot)
+    others = [value for name, value in graph.outputs.items() if name != slot]
+    return old is not None and any(old in below(value) for value in others)
+
+
 def _in_order(rule: Rule, graph: Graph) -> None:
-    """Results in another order than the signature: a state that is p less something, and a new p that is without p."""
+    """Refuse results in another order than the signature's: a state is p minus something, and the new p does not depend on p."""
     if graph.inputs["p"] in below(graph.outputs["p"]):
         return
     for slot in rule.slots:
         new = graph.outputs[slot.name]
         if isinstance(new, Node) and new.op in ("sub", "add") and graph.inputs["p"] in new.args:
-            wanted = ", ".join(["p", *(s.name for s in rule.slots)])
+            wanted = ", ".join(_results(rule))
             raise FailedError(f"results in the wrong order: {slot.name} is the new p, and p is not; return {wanted}")
 
 
+def _results(rule: Rule) -> list[str]:
+    """The names of what the function returns."""
+    return ["p", *[slot.name for slot in rule.slots]]
+
+
 def _reads(graph: Graph, slot: str) -> bool:
-    """Whether any result but the slot's own hangs on its old value, or its own does."""
+    """Whether any result depends on the slot's old value."""
     node = graph.inputs.get(slot)
     return node is not None and node in graph.live
 
 
 def starts(judged: Judged) -> Answer:
-    """The class's states after one step against the author's function called with the declared starts, and what a start is worth."""
+    """After one step the class's states are those of the author's function called with the declared starts; each start matters."""
     rule, idle = judged.rule, []
     for variant in judged.variants():
         hypers = rule.bind(variant)
         used = variant_of(rule, hypers).slots
-        held = [
-            None
-            if s.absent_at_first or s.name not in used
-            else float(eager.start_number(s, hypers))
-            if s.per_tensor
-            else np.full(5, float(eager.start_number(s, hypers)))
-            for s in rule.slots
-        ]
-        step = {"t": 1.0} if rule.takes_t else {}
-        result = rule(numbers(0, 5), numbers(1, 5), *held, **hypers, **step)
-        wanted = dict(
-            zip(["p", *(s.name for s in rule.slots)], result if isinstance(result, tuple) else (result,), strict=True)
-        )
+        wanted = _after_one_step(rule, hypers, used)
         p = torch.from_numpy(numbers(0, 5)).requires_grad_()
         with float64_default():
             optimizer = judged.optimizer([p], variant)
             go(p, optimizer, range(1, 2))
         got = {"p": p.detach(), **optimizer.state[p]}
-        for name in ("p", *(s.name for s in rule.slots if s.name in used)):
-            value = got.get(name)
-            if probe.differs(None if value is None else np.ravel(value.numpy()), _flat(wanted[name])):
-                mine, theirs = worst(None if value is None else value.numpy(), wanted[name])
-                raise FailedError(
-                    f"after one step {name} is {mine!r} in the class, {theirs!r} from the declared starts"
-                )
-        idle += [s.name for s in rule.slots if s.name in used and _start_is_idle(rule, hypers, s.name)]
+        for name in _results(rule):
+            if name != "p" and name not in used:
+                continue
+            mine, theirs = _flat(got.get(name)), _flat(wanted[name])
+            if probe.differs(mine, theirs):
+                ours, declared = worst(mine, theirs)
+                where = f"{ours!r} in the class, {declared!r} from the declared starts"
+                raise FailedError(f"after one step {name} is {where}")
+        idle += [s.name for s in rule.slots if s.name in used and _start_is_idle(rule, hypers, s)]
     if idle:
         names = ", ".join(dict.fromkeys(idle))
         return "warning", f"the start of {names} has no effect: the first step does not read it"
     return "", "after one step the class has the states that the declared starts give" if rule.slots else "none"
 
 
-def _start_is_idle(rule: Rule, hypers: dict[str, Any], name: str) -> bool:
-    """Whether a slot was given a start of its own, not 0, that nothing reads."""
-    slot = next(s for s in rule.slots if s.name == name)
+def _after_one_step(rule: Rule, hypers: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
+    """The results of the author's function, called with the declared starts."""
+    held = [_start(slot, hypers) if slot.name in used else None for slot in rule.slots]
+    step = {"t": 1.0} if rule.takes_t else {}
+    result = rule(numbers(0, 5), numbers(1, 5), *held, **hypers, **step)
+    results = result if isinstance(result, tuple) else (result,)
+    return dict(zip(_results(rule), results, strict=True))
+
+
+def _start(slot: Slot, hypers: Mapping[str, Any]) -> Any:
+    """The declared start of a state, of 5 elements or of one; None where it is absent at first."""
+    if slot.absent_at_first:
+        return None
+    number = float(eager.start_number(slot, hypers))
+    return number if slot.per_tensor else np.full(5, number)
+
+
+def _start_is_idle(rule: Rule, hypers: dict[str, Any], slot: Slot) -> bool:
+    """Whether a slot declares a start other than 0 that nothing reads."""
     if slot.absent_at_first or eager.start_number(slot, hypers) == 0:
         return False
     variant = variant_of(rule, hypers)
-    return not _reads(variant.graph(variant.stages[0]), name)
+    return not _reads(variant.graph(variant.stages[0]), slot.name)
+
+
+def _not_finite(values: Tensor) -> str:
+    """The word nan or inf where a value is one; else empty."""
+    if bool(values.isnan().any()):
+        return "nan"
+    return "inf" if bool(values.isinf().any()) else ""
 
 
 def zero_gradients(judged: Judged) -> Answer:
-    """A gradient of zero, alone and among others, at the first step and later, in float32: unused rows and dead units have it."""
+    """p stays finite where a gradient is zero, as in unused rows and dead units: in all elements or one, at the first step and later."""
     rule = judged.raw
     hypers = rule.bind({})
     for where, zero in (("all elements", [0, 1, 2]), ("one element", [1])):
@@ -162,17 +185,16 @@ def zero_gradients(judged: Judged) -> Answer:
             if t != 2 or len(zero) == 3:
                 g[zero] = 0.0
             p, state = eager.step(rule, p, g, state, t, hypers)
-            found = "nan" if bool(p[zero].isnan().any()) else "inf" if bool(p[zero].isinf().any()) else ""
+            found = _not_finite(p[zero])
             if found:
                 cause = "0 / 0" if found == "nan" else "something / 0"
-                raise FailedError(
-                    f"step {t}, gradient 0 in {where}: p becomes {found}, by {cause}; add an epsilon to the denominator"
-                )
+                becomes = f"p becomes {found}, by {cause}; add an epsilon to the denominator"
+                raise FailedError(f"step {t}, gradient 0 in {where}: {becomes}")
     return "", "p stays finite where a gradient is 0, at the first step and later"
 
 
 def extreme_gradients(judged: Judged) -> Answer:
-    """Gradients of 1e30 and 1e-30 in float32, two steps: the class against the author's function, and whether p survives."""
+    """Two steps with gradients of 1e30 and 1e-30 in float32: the class agrees with the author's function, and p stays finite."""
     said, overflowed = [], set()
     for size in (HUGE, TINY):
         p = torch.tensor([0.5, -1.0, 2.0]).requires_grad_()
@@ -185,19 +207,18 @@ def extreme_gradients(judged: Judged) -> Answer:
             q, state = eager.step(judged.rule, q, g, state, t, judged.rule.bind({}))
             gap = apart(p.detach().numpy(), q.numpy())
             if gap > EXTREME:
-                raise FailedError(
-                    f"gradients of {size:g} in float32, step {t}: p is {p.detach().tolist()} in the class, {q.tolist()} by the function"
-                )
-        found = "nan" if bool(q.isnan().any()) else "inf" if bool(q.isinf().any()) else ""
+                both = f"{p.detach().tolist()} in the class, {q.tolist()} by the function"
+                raise FailedError(f"gradients of {size:g} in float32, step {t}: p is {both}")
+        found = _not_finite(q)
         if found:
             said.append(f"gradients of {size:g} in float32 make p {found}")
         overflowed |= {n for n, v in state.items() if isinstance(v, Tensor) and not bool(v.isfinite().all())}
     if said:
         return "warning", "; ".join(said)
-    states = (
-        f"; {', '.join(sorted(overflowed))} overflows, for {HUGE:g} squared is beyond float32" if overflowed else ""
-    )
-    return "", f"p stays finite at gradients of {HUGE:g} and {TINY:g} in float32{states}"
+    finite = f"p stays finite at gradients of {HUGE:g} and {TINY:g} in float32"
+    if overflowed:
+        finite += f"; {', '.join(sorted(overflowed))} overflows, for {HUGE:g} squared is beyond float32"
+    return "", finite
 
 
 def honest_nan(judged: Judged) -> Answer:
@@ -213,23 +234,26 @@ def honest_nan(judged: Judged) -> Answer:
         optimizer.step()
         ends.append(p.detach().numpy().copy())
     without, with_nan = ends
-    others = sum(bool(with_nan[k] != without[k] and not np.isnan(without[k])) for k in range(7) if k != 3)
+    changed = (with_nan != without) & ~np.isnan(without)
+    changed[3] = False
+    others = int(changed.sum())
     if others and not variant_of(rule, rule.bind({})).reduces:
-        raise FailedError(
-            f"a nan in one element's gradient changes {others} other elements of p, and the rule has no reduction"
-        )
+        but = "and the rule has no reduction"
+        raise FailedError(f"a nan in one element's gradient changes {others} other elements of p, {but}")
     if np.isnan(with_nan[3]):
-        return "", "a nan gradient reaches its own element" + (
-            " and, by the reduction, others" if others else " and no other"
-        )
-    held = {n: v for n, v in optimizer.state[p].items() if isinstance(v, Tensor) and v.shape == p.shape}
-    if shown := [n for n, v in held.items() if bool(v.isnan()[3])]:
+        reached = "and, by the reduction, others" if others else "and no other"
+        return "", f"a nan gradient reaches its own element {reached}"
+    shown = []
+    for name, value in optimizer.state[p].items():
+        if isinstance(value, Tensor) and value.shape == p.shape and bool(value.isnan()[3]):
+            shown.append(name)
+    if shown:
         return "", f"a nan gradient leaves p as it is and shows in {', '.join(shown)}"
     return "warning", "a nan gradient is hidden: neither p nor a state shows it"
 
 
 def descent(judged: Judged) -> Answer:
-    """Fifty steps on a bowl, at the best learning rate of a grid where there is one."""
+    """Fifty steps go down a bowl, at the best learning rate of a grid where the rule has one."""
     path = tuned_trace(judged.rule, "quadratic", steps=50)
     share = float(path.values[-1] / path.values[0])
     bowl = "x²/10 + 2y²"
@@ -240,11 +264,9 @@ def descent(judged: Judged) -> Answer:
     if "lr" in path.hypers and not path.tuned:
         raise FailedError(f"{bowl} is not finite after 50 steps, at every learning rate tried")
     tuned = "at the best learning rate" if path.tuned else "with its own step length, for it has no lr"
-    ends = (
-        f"{bowl} is at {share:.2g} of its start after 50 steps, {tuned}"
-        if math.isfinite(share)
-        else f"{bowl} becomes {share}"
-    )
+    ends = f"{bowl} becomes {share}"
+    if math.isfinite(share):
+        ends = f"{bowl} is at {share:.2g} of its start after 50 steps, {tuned}"
     graph = variant_of(judged.rule, judged.rule.bind({})).graph()
     if graph.inputs["p"] in below(graph.outputs["p"]) and _ascends(path):
         raise FailedError(f"it goes up: the sign of the step is reversed, so {bowl} never falls")
@@ -256,11 +278,12 @@ def descent(judged: Judged) -> Answer:
 def _ascends(path: Trace) -> bool:
     """Whether nearly every step that moves goes up the gradient."""
     surface = surfaces.get(path.surface)
-    moves = [
-        (b - a, a) for a, b in itertools.pairwise(path.points) if np.isfinite(b).all() and not np.array_equal(a, b)
-    ]
-    up = sum(bool(np.dot(move, surface.gradient(at)) > 0) for move, at in moves)
-    return bool(moves) and up > 0.9 * len(moves)
+    moves = up = 0
+    for here, there in itertools.pairwise(path.points):
+        if np.isfinite(there).all() and not np.array_equal(here, there):
+            moves += 1
+            up += bool(np.dot(there - here, surface.gradient(here)) > 0)
+    return moves > 0 and up > 0.9 * moves
 
 
 def _flat(value: Any) -> Any:
@@ -268,10 +291,11 @@ def _flat(value: Any) -> Any:
 
 
 def apart(a: Any, b: Any) -> float:
-    """The largest difference, relative to the largest finite element; 0 where both are the same nan or inf, else inf there."""
+    """The largest difference, relative to the largest finite element; equal nan and inf count as 0, others as inf."""
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
     with np.errstate(all="ignore"):
-        apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
-        size = np.max(np.where(np.isfinite(y), np.abs(y), 0.0), initial=0.0)
-        gap = float(np.max(apart, initial=0.0) / max(float(size), 1e-300))
+        difference = np.where(same, 0.0, np.abs(x - y))
+    size = np.max(np.abs(y), where=np.isfinite(y), initial=0.0)
+    gap = float(np.max(difference, initial=0.0) / max(float(size), 1e-300))
     return math.inf if math.isnan(gap) else gap

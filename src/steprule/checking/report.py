@@ -1,4 +1,4 @@
-"""What a judge finds: items with a verdict, the place where two rules part, and the report."""
+"""The judge's report: items with a verdict, where two rules part, and a rule's error in one line."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class Parting:
     ours: float
     theirs: float
     settings: Mapping[str, float] = field(default_factory=dict)
-    """The hyperparameters at which they differ, where that is not at their defaults."""
+    """The hyperparameters at which they differ; empty where they differ at their defaults."""
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{n}={v:g}" for n, v in self.settings.items())
-        text = f"at step {self.step} in {self.quantity}: {self.ours!r} against {self.theirs!r}"
-        return text + (f", at {numbers}" if numbers else "")
+        at = f", at {numbers}" if numbers else ""
+        return f"at step {self.step} in {self.quantity}: {self.ours!r} against {self.theirs!r}{at}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the battery found; printed, it fits a paper's appendix. Its last line is the verdict."""
+    """The battery's findings; printed, they fit a paper's appendix, and the last line is the verdict."""
 
     rule: str
     items: tuple[Item, ...]
@@ -54,11 +54,11 @@ class Report:
     parting: Parting | None = None
     versions: dict[str, str] = field(default_factory=dict)
     forms: dict[str, str] = field(default_factory=dict)
-    """Each form by its name: "run", or why it was not run."""
+    """Each form with "run", or why it was not run."""
     nearest: str = ""
-    """The known rule that it is, or is nearest to, in words."""
+    """The known rule that this rule is, or is nearest to, in words."""
     steps: int = 0
-    """Over how many steps it was compared with `against`."""
+    """The number of steps over which it was compared with `against`."""
 
     @property
     def passed(self) -> bool:
@@ -70,11 +70,15 @@ class Report:
         """In words: "passed", "passed, 2 warnings", "FAILED, 1 of 12 items", "parts from adam"."""
         failed = sum(item.verdict == "failed" for item in self.items)
         warnings = sum(item.verdict == "warning" for item in self.items)
-        parts = f"parts from {self.against}" if self.parting is not None else ""
-        first = f"FAILED, {failed} of {len(self.items)} items" if failed else parts or "passed"
-        more = [parts] if failed and parts else []
-        more += [f"{warnings} warning{'s' if warnings > 1 else ''}"] if warnings else []
-        return ", ".join([first, *more])
+        words = []
+        if failed:
+            words.append(f"FAILED, {failed} of {len(self.items)} items")
+        if self.parting is not None:
+            words.append(f"parts from {self.against}")
+        words = words or ["passed"]
+        if warnings:
+            words.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+        return ", ".join(words)
 
     def __str__(self) -> str:
         width = max(len(item.name) for item in self.items)
@@ -85,11 +89,12 @@ class Report:
         elif self.against is not None and self.steps:
             lines.append(f"  the same as {self.against} in p and every shared state over {self.steps} steps")
         lines.append("  " + ", ".join(f"{k} {v}" for k, v in self.versions.items()))
-        lines += [f"  {self.nearest}"] if self.nearest else []
+        if self.nearest:
+            lines.append(f"  {self.nearest}")
         return "\n".join([*lines, self.verdict])
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON; a number that is not finite is a word, which JSON can hold."""
+        """As plain values, for JSON; a number that is not finite becomes a word, since JSON has no such number."""
         found = {**asdict(self), "passed": self.passed, "verdict": self.verdict}
         if self.parting is not None:
             found["parting"] |= {n: in_json(getattr(self.parting, n)) for n in ("ours", "theirs")}
@@ -102,15 +107,16 @@ def in_json(number: float) -> float | str:
 
 
 def in_one_line(error: BaseException, rule: Rule) -> str:
-    """What was raised, with the author's file and line before it; our own errors say theirs already."""
+    """An error after the author's file and line; our own errors name that line already."""
     text = " ".join(str(error).split())
     if isinstance(error, StepruleError | FailedError):
         return text
-    return f"{authors_line(error, rule)}: {type(error).__name__}" + (f": {text}" if text else "")
+    kind = type(error).__name__
+    return f"{authors_line(error, rule)}: {kind}: {text}" if text else f"{authors_line(error, rule)}: {kind}"
 
 
 def authors_line(error: BaseException, rule: Rule) -> str:
-    """The deepest place in the author's own file, as file:line; the rule's first line where none is on the way."""
+    """The deepest place in the author's own file, as file:line; the rule's first line where the error did not pass through it."""
     file, first = rule.lines
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"{file}:{lines[-1] if lines else first}"

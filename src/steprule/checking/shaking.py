@@ -1,4 +1,4 @@
-"""How far rounding alone may move a rule's results: each operation's result moves by an ulp or not."""
+"""Shows how far rounding alone moves a rule's results: each operation's result is moved by an ulp or left."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from steprule.compiler.graph import Graph, Node
 from steprule.compiler.interpret import interpret
 
 EXACT = frozenset(["sign", "neg", "abs", "where", "maximum", "minimum", "clamp", "max", "min"])
-"""Operations that round nothing."""
+"""Operations that do not round."""
 EITHER_ZERO = frozenset(["maximum", "minimum", "clamp", "max", "min"])
-"""Operations whose zeros have either sign, in torch too."""
+"""Operations that may give a zero of either sign, in torch too."""
 ADDED = frozenset(["sum", "mean", "norm"])
-"""Reductions, whose order of adding is free: what cancels errs by its terms and not by its sum."""
+"""Reductions that may add in any order: where terms cancel, the error is that of the terms, not of the sum."""
 
 
 def shake(graph: Graph, known: dict[Node, Any], ulp: float, rng: np.random.Generator, signs: tuple[float, ...]) -> None:
-    """Compute every node of the graph into `known`, which holds the inputs; results and terms are moved by `ulp` of their size, up,
-    down or not. Zeros of either sign get one of `signs`. With `ulp` 0 nothing is moved.
+    """Compute every node of the graph into `known`, which holds the inputs.
+
+    Results and terms are moved by `ulp` of their size up or down, or left; with `ulp` 0 all are left. Zeros that may have either sign
+    get one of `signs`.
     """
 
     def moved(value: Any) -> Any:
@@ -40,10 +42,9 @@ def shake(graph: Graph, known: dict[Node, Any], ulp: float, rng: np.random.Gener
         if ulp and node.op in EITHER_ZERO:
             value = known[node]
             zeros = 0 * rng.choice(signs, size=np.shape(value))
-            known[node] = (
-                value + float(zeros)
-                if isinstance(value, float)
-                else np.where(value == 0, zeros, value).view(type(value))
-            )
+            if isinstance(value, float):
+                known[node] = value + float(zeros)
+            else:
+                known[node] = np.where(value == 0, zeros, value).view(type(value))
         if ulp and not node.truth and node.op not in EXACT:
             known[node] = moved(known[node])

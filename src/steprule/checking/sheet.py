@@ -1,4 +1,4 @@
-"""The page of a class sheet: one self-contained HTML file, with every pupil's text escaped."""
+"""The page of a class sheet is one HTML file that opens offline; every name that a pupil chose is escaped."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from steprule.reports.document import document, section
 from steprule.reports.mathml import mathml
 
 HEADS = ("file", "verdict", "slip, or reason", "parts at", "its number", "the reference's")
-TEXT = (1, 2, 3)  # columns of words, set to the left
-WIDE = 2  # the one that matters
+TEXT = (1, 2, 3)  # the columns of words, set to the left
+WIDE = 2  # the column that matters most
 COLOURS = {PASSES: "same", PARTS: "real above"}
 
 
@@ -26,11 +26,8 @@ def write(sheet: Sheet, path: Path) -> None:
 def page(sheet: Sheet) -> str:
     """The page as text."""
     title = f"Marked against {sheet.against}"
-    shown = [mark for mark in sheet.marks if mark.verdict == PARTS]
-    cards = [
-        _card(f"The reference: {sheet.against}", "", sheet.formula),
-        *(_card(m.file, m.slip, m.formula) for m in shown),
-    ]
+    cards = [_card(f"The reference: {sheet.against}", "", sheet.formula)]
+    cards += [_card(mark.file, mark.slip, mark.formula) for mark in sheet.marks if mark.verdict == PARTS]
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(sheet.verdict)}.</p>',
@@ -42,9 +39,10 @@ def page(sheet: Sheet) -> str:
 
 
 _READING = (
-    "Every rule walks beside the reference: the same start, gradients and numbers, first the reference's defaults with a common learning"
-    " rate, then all numbers away from them. Other defaults are no mistake and are only mentioned. Step and quantity: the first"
-    " difference beyond rounding; both numbers stand beside it. The slip is what, done to the reference, gives the same walk."
+    "Every rule walks beside the reference from the same start, with the same gradients and numbers: first with the reference's defaults"
+    " and a common learning rate, then with all numbers away from them. Other defaults are not a mistake and are only mentioned. Step and"
+    " quantity say where the first difference beyond rounding is; both numbers stand beside it. The slip is the change that makes the"
+    " reference walk as the file does."
 )
 
 
@@ -61,9 +59,10 @@ def _row(mark: Mark) -> str:
     why = mark.why + (f" (seen at {at})" if at else "")
     where = "" if mark.step is None else f"step {mark.step}, {mark.quantity}"
     colour = COLOURS.get(mark.verdict, "no")
-    cells = [f'<span class="mark {colour}">{mark.verdict}</span>', *map(escape, (why, where, *mark.numbers))]
-    name = escape(mark.file) + (f" <code>{escape(mark.rule)}</code>" if mark.rule else "")
-    row = [f'<th data-head="{HEADS[0]}"><span>{name}</span></th>']
+    cells = [f'<span class="mark {colour}">{mark.verdict}</span>']
+    cells += [escape(text) for text in (why, where, *mark.numbers)]
+    rule = f" <code>{escape(mark.rule)}</code>" if mark.rule else ""
+    row = [f'<th data-head="{HEADS[0]}"><span>{escape(mark.file)}{rule}</span></th>']
     for k, cell in enumerate(cells, start=1):
         label = f' data-head="{escape(HEADS[k])}"' if cell else ""
         row.append(f"<td{_words(k)}{label}>{cell}</td>")

@@ -1,6 +1,6 @@
 """A few steps of a rule in every form: function, class and kernel, lanes, Triton, JavaScript.
 
-A form takes all cases at once and gives a walk for each, or None where a case has no such form. One that cannot be run here raises
+A form takes all cases at once and gives a walk for each, or None where a case has no such form. A form that cannot run here raises
 `NotRunError` with the reason.
 """
 
@@ -39,7 +39,7 @@ from steprule.rules.rule import Rule
 
 Array = NDArray[np.float64]
 Walk = list[dict[str, Any]]
-"""After each step: p and each slot that the variant uses, as arrays; None for one that is absent."""
+"""Holds per step p and each slot that the variant uses, as arrays; None for a slot that is absent."""
 
 SIZE, STEPS = 7, 4
 TRITON_SECONDS = 300
@@ -47,7 +47,7 @@ TRITON_SECONDS = 300
 
 @dataclass(frozen=True)
 class Case:
-    """A rule with its hyperparameters: what every form walks."""
+    """A rule with its hyperparameters, which every form walks."""
 
     rule: Rule
     hypers: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Case:
 
 
 def numbers(seed: int, count: int = SIZE) -> Array:
-    """What starts and gradients are drawn from."""
+    """Random numbers for a start or a gradient."""
     return np.random.default_rng(seed).normal(size=count)
 
 
@@ -69,8 +69,11 @@ class NotRunError(Exception):
 
 def at(case: Case) -> str:
     """The switches that are not at their defaults, in words."""
-    on = [n for n, v in case.hypers.items() if case.rule.hyper(n).switches and v != case.rule.defaults[n]]
-    return f", with {', '.join(f'{n}={case.hypers[n]}' for n in on)}" if on else ""
+    on = []
+    for name, value in case.hypers.items():
+        if case.rule.hyper(name).switches and value != case.rule.defaults[name]:
+            on.append(f"{name}={value}")
+    return f", with {', '.join(on)}" if on else ""
 
 
 def plain(value: Any) -> Any:
@@ -83,7 +86,7 @@ def plain(value: Any) -> Any:
 
 
 def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
-    """By the author's function, on what `convert` makes of arrays."""
+    """The walk by the author's function; `convert` turns arrays into the type that is walked."""
     p, state, found = convert(numbers(0)), eager.State(), []
     for t in range(1, STEPS + 1):
         p, state = eager.step(case.rule, p, convert(numbers(t)), state, t, case.hypers)
@@ -92,13 +95,10 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
 
 
 def starts(case: Case) -> dict[str, Any]:
-    """What each slot holds before the first step."""
+    """The value of each slot before the first step."""
     p = numbers(0)
-    return {
-        s.name: eager.start(s, p, case.hypers)
-        for s in case.rule.slots
-        if s.name in case.variant.slots and not s.absent_at_first
-    }
+    used = [s for s in case.rule.slots if s.name in case.variant.slots and not s.absent_at_first]
+    return {s.name: eager.start(s, p, case.hypers) for s in used}
 
 
 def _by_numpy(cases: Sequence[Case]) -> list[Walk | None]:
@@ -106,25 +106,30 @@ def _by_numpy(cases: Sequence[Case]) -> list[Walk | None]:
 
 
 def _by_floats(cases: Sequence[Case]) -> list[Walk | None]:
-    """An element at a time; a rule that reduces over a tensor has no such form."""
-    found: list[Walk | None] = []
-    for case in cases:
-        if case.variant.reduces:
-            found.append(None)
-            continue
-        alone = [walk(case, lambda a, k=k: float(a[k])) for k in range(SIZE)]  # type: ignore[misc]
-        ones = {s.name for s in case.rule.slots if s.per_tensor}
-        found.append(
-            [
-                {n: v if v is None or n in ones else np.array([one[t][n] for one in alone]) for n, v in row.items()}
-                for t, row in enumerate(alone[0])
-            ]
-        )
+    """One element at a time; a rule that reduces over a tensor has no such form."""
+    return [None if case.variant.reduces else _element_by_element(case) for case in cases]
+
+
+def _element_by_element(case: Case) -> Walk:
+    def element(k: int) -> Callable[[Array], float]:
+        return lambda array: float(array[k])
+
+    walks = [walk(case, element(k)) for k in range(SIZE)]
+    ones = {s.name for s in case.rule.slots if s.per_tensor}
+    found = []
+    for rows in zip(*walks, strict=True):  # the same step of every element
+        whole: dict[str, Any] = {}
+        for name, value in rows[0].items():
+            if value is None or name in ones:
+                whole[name] = value
+            else:
+                whole[name] = np.array([row[name] for row in rows])
+        found.append(whole)
     return found
 
 
 def _by_vmap(cases: Sequence[Case]) -> list[Walk | None]:
-    """Two copies of the walk at once under `torch.func.vmap`; the first is looked at."""
+    """Two copies of the walk at once under `torch.func.vmap`; the first is taken."""
     return [_under_vmap(case) for case in cases]
 
 
@@ -132,7 +137,7 @@ def _under_vmap(case: Case) -> Walk:
     def both(a: Array) -> torch.Tensor:
         return torch.from_numpy(np.stack([a, a[::-1]]))
 
-    others: dict[str, Any] = {}  # what is no tensor: absent slots, numbers that are the same for both
+    others: dict[str, Any] = {}  # states that are not tensors: absent slots, numbers that are the same for both
 
     def one(p: Any, g: Any, held: dict[str, Any], t: int) -> Any:
         new_p, new = eager.step(case.rule, p, g, {**others, **held}, t, case.hypers)
@@ -156,9 +161,9 @@ def _by_serial_kernel(cases: Sequence[Case]) -> list[Walk | None]:
 
 
 def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
-    """The kernel on several threads, on a tensor large enough for them, beside the serial one on the same tensor.
+    """The kernel on several threads gives the serial kernel's bits on a tensor that is large enough for threads.
 
-    Of the first variant alone: both are printed from the same lines, and a parallel one takes seconds to compile.
+    Only the first variant runs: both kernels are printed from the same lines, and a parallel one takes seconds to compile.
     """
     _needs_numba()
     if not threads.may_run_parallel():
@@ -174,22 +179,27 @@ def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
             for name in a:
                 if a[name] is not None and not np.array_equal(a[name], b[name], equal_nan=True):
                     raise FailedError(f"step {t}: {name} has other bits on two threads than on one{at(case)}")
-        # Where nothing is reduced, the first copy is the walk itself; a reduction is over all copies.
-        first = [{n: v if v is None or not v.ndim else v[:SIZE] for n, v in row.items()} for row in got]
-        found.append(_over_copies(case, got, copies) if case.variant.reduces else first)
+        if case.variant.reduces:
+            _compare_over_copies(case, got, copies)
+            found.append(None)
+        else:
+            found.append([_of_first_copy(row) for row in got])
     return found + [None] * (len(cases) - 1)
 
 
-def _over_copies(case: Case, got: Walk, copies: int) -> Walk | None:
-    """None, when the walk on many copies is the author's function's; there is no walk on one copy to hand on."""
+def _of_first_copy(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The first copy of each array: where nothing is reduced, it is the walk on one copy."""
+    return {n: v if v is None or not v.ndim else v[:SIZE] for n, v in row.items()}
+
+
+def _compare_over_copies(case: Case, got: Walk, copies: int) -> None:
+    """Compare with the author's function on as many copies, since a reduction is over all of them."""
     wanted = walk(case, lambda a: torch.from_numpy(np.tile(a, copies)))
     for t, (mine, theirs) in enumerate(zip(got, wanted, strict=True), start=1):
         for name, right in theirs.items():
             if right is not None and not np.allclose(mine[name], right, rtol=1e-10, atol=1e-12, equal_nan=True):
-                raise FailedError(
-                    f"step {t}: {name} differs from torch on a tensor of {SIZE * copies} elements{at(case)}"
-                )
-    return None
+                size = SIZE * copies
+                raise FailedError(f"step {t}: {name} differs from torch on a tensor of {size} elements{at(case)}")
 
 
 def _needs_numba() -> None:
@@ -211,7 +221,7 @@ def _threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def float64_default() -> Iterator[None]:
-    """Under it one-number-a-tensor states are float64 too; torch keeps them in the default dtype."""
+    """While this lasts, states of one number per tensor are float64 too; torch keeps them in the default dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -221,7 +231,7 @@ def float64_default() -> Iterator[None]:
 
 
 def walk_of_class(case: Case, backend: str, copies: int = 1) -> Walk:
-    """By the class, as a user steps it, on so many copies of the numbers in one tensor."""
+    """The walk by the class, as a user steps it, on `copies` of the numbers in one tensor."""
     own = {n: v for n, v in case.hypers.items() if case.rule.hyper(n).given is None}
     p = torch.from_numpy(np.tile(numbers(0), copies)).requires_grad_()
     found = []
@@ -236,7 +246,7 @@ def walk_of_class(case: Case, backend: str, copies: int = 1) -> Walk:
 
 
 def _by_triton(cases: Sequence[Case]) -> list[Walk | None]:
-    """In a process of its own: Triton reads whether to interpret when it is imported."""
+    """The walk in its own process, since Triton decides at import whether to interpret."""
     if find_spec("triton") is None:
         raise NotRunError("not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -261,7 +271,7 @@ def _by_triton(cases: Sequence[Case]) -> list[Walk | None]:
 
 
 def _by_lanes(cases: Sequence[Case]) -> list[Walk | None]:
-    """The sweep's compiled kernel, two lanes, of which the second is looked at; the first has half its numbers."""
+    """The sweep's compiled kernel on two lanes; the second is taken, the first has half its numbers."""
     _needs_numba()
     return [_compiled_lanes(case) for case in cases]
 
@@ -271,9 +281,8 @@ def _compiled_lanes(case: Case) -> Walk:
     table_rows, power_rows, reductions = rule.extents
     tensors, first = lanes.layout([SIZE])
     hypers = _lane_hypers(case)
-    rates, slots = (
-        rule.rows_of(names, hypers, 2).copy() for names in (rule.hypers, [*rule.scalar_slots, *rule.numbers])
-    )
+    rates = rule.rows_of(rule.hypers, hypers, 2).copy()
+    slots = rule.rows_of([*rule.scalar_slots, *rule.numbers], hypers, 2).copy()
     p = np.stack([0.5 * numbers(0), numbers(0)], axis=1)
     starts = rule.rows_of(rule.states, hypers, 2)
     states = np.broadcast_to(starts[:, None], (len(rule.states), SIZE, 2)).copy()
@@ -298,13 +307,17 @@ def _compiled_lanes(case: Case) -> Walk:
 
 
 def _lane_hypers(case: Case) -> dict[str, Array]:
-    """Two lanes that differ in every number that may; the second has the case's."""
-    plain = {h.name for h in case.rule.hypers if h.is_plain}
-    return {n: np.array([v, v] if n in plain or not v else [0.5 * v, v]) for n, v in case.hypers.items()}
+    """The hyperparameters of two lanes that differ in every number that may; the second has the case's."""
+    fixed = {h.name for h in case.rule.hypers if h.is_plain}
+    found = {}
+    for name, value in case.hypers.items():
+        other = value if name in fixed or not value else 0.5 * value
+        found[name] = np.array([other, value])
+    return found
 
 
 def _absent_after(case: Case, t: int) -> frozenset[str]:
-    """The slots that are still absent when step t is done."""
+    """The slots that are still absent after step t."""
     stages = case.variant.stages
     return stages[min(t + 1, len(stages)) - 1]
 
@@ -364,10 +377,11 @@ def _read(line: str, case: Case) -> Walk:
     def numbers_of(value: Any) -> Any:
         return np.array([float(x) for x in value] if isinstance(value, list) else float(value))
 
-    return [
-        {"p": numbers_of(p)} | {n: numbers_of(s[n]) if n in s else None for n in case.variant.slots}
-        for p, s in json.loads(line)
-    ]
+    found = []
+    for p, states in json.loads(line):
+        kept = {n: numbers_of(states[n]) if n in states else None for n in case.variant.slots}
+        found.append({"p": numbers_of(p), **kept})
+    return found
 
 
 FORMS: dict[str, Callable[[Sequence[Case]], list[Walk | None]]] = {

@@ -1,6 +1,6 @@
-"""What decides what a thing computes, as a digest.
+"""The identity of a thing is a digest of all that decides what it computes.
 
-Two things of equal identity compute the same, so that a stored result of the one is a result of the other.
+Two things of equal identity compute the same, so a stored result of one is a result of the other.
 """
 
 from steprule.identity.walk import Identity, identify, identity, unknown, unknown_in

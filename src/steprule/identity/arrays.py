@@ -10,19 +10,19 @@ from typing import Any, Protocol
 
 
 class Walk(Protocol):
-    """What is asked of the walk that meets an array."""
+    """The part of walk.py that is used here."""
 
     def visit(self, x: Any, where: str) -> bytes:
         """The digest of anything."""
 
     def named(self, items: Mapping[str, Any], before: str, behind: str) -> bytes:
-        """The digest of what has names."""
+        """The digest of things with names."""
 
     def installed(self, module: str | None) -> bytes:
-        """What an installed package's version stands for."""
+        """The digest of an installed package, by its version."""
 
     def not_known(self, x: Any, where: str) -> bytes:
-        """What cannot be identified."""
+        """The digest of a thing that cannot be identified."""
 
 
 def digest_of(*parts: bytes) -> bytes:
@@ -42,7 +42,8 @@ def array(walk: Walk, x: Any, where: str) -> bytes | None:
             about = repr((x.dtype.descr if x.dtype.names else x.dtype.str, x.shape)).encode()
             if x.dtype.hasobject:
                 return digest_of(b"array", about, walk.visit(x.tolist(), where))
-            return digest_of(b"array", about, _bytes_of(numpy.ascontiguousarray(x).reshape(-1)))
+            flat = numpy.ascontiguousarray(x).reshape(-1)
+            return digest_of(b"array", about, _bytes_of(flat))
         if isinstance(x, numpy.generic) and not x.dtype.hasobject:
             return digest_of(b"scalar", x.dtype.str.encode(), x.tobytes())
     if torch is None or not hasattr(torch, "Tensor"):
@@ -56,9 +57,11 @@ def array(walk: Walk, x: Any, where: str) -> bytes | None:
     if isinstance(x, torch.nn.Module) and "_torchdynamo_orig_callable" in vars(x):
         return digest_of(b"compiled", walk.installed("torch"), walk.visit(x._orig_mod, where))
     if isinstance(x, torch.nn.Module):
-        # Of hooks the keys are counted up over all of a process's modules.
-        state = {n: list(v.values()) if "hooks" in n and isinstance(v, dict) else v for n, v in vars(x).items()}
+        state = dict(vars(x))
         state.pop("_compiled_call_impl", None)
+        for name, value in state.items():
+            if "hooks" in name and isinstance(value, dict):
+                state[name] = list(value.values())  # the keys count up over all of a process's modules
         return digest_of(b"module", walk.visit(type(x), where), walk.named(state, f"{where}.", ""))
     return None
 
@@ -67,7 +70,8 @@ def _tensor(walk: Walk, torch: Any, x: Any, where: str) -> bytes:
     lazy = isinstance(x, torch.nn.parameter.UninitializedTensorMixin)
     about = (str(x.dtype), () if lazy else tuple(x.shape), x.device.type, x.requires_grad)
     found = [b"tensor", walk.visit(type(x), where), repr(about).encode()]
-    if attributes := {n: v for n, v in vars(x).items() if not n.startswith("_")}:
+    attributes = {n: v for n, v in vars(x).items() if not n.startswith("_")}
+    if attributes:
         found.append(walk.named(attributes, f"{where}.", ""))
     if lazy or x.is_meta:
         return digest_of(*found)

@@ -1,4 +1,4 @@
-"""What a user wrote, as bytes for another process, which cannot import a notebook or a script."""
+"""Sends the user's own code to another process by value, since a worker cannot import a notebook or a script."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _REGISTERING = RLock()
 """cloudpickle's list of modules belongs to the process."""
 
 
-def dumps(thing: object, reduce: Callable[[Any], Any] = lambda part: NotImplemented) -> bytes:
-    """`thing` as bytes, with the code that is no installed package's; whoever reads them needs none of the user's files.
+def dumps(thing: object, reduce: Callable[[Any], Any] | None = None) -> bytes:
+    """`thing` as bytes together with the user's own code, so that its reader needs none of the user's files.
 
-    `reduce` gives of a part what its `__reduce__` would, or NotImplemented where that is right.
-    Raises what cloudpickle raises for what no process can send, such as a lock.
+    `reduce` replaces the `__reduce__` of a part, or gives NotImplemented where the part's own serves.
+    Raises what cloudpickle raises for things that cannot be sent, such as a lock.
     """
     cloudpickle = _cloudpickle()
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined]
         def reducer_override(self, part: Any) -> Any:
-            found = reduce(part)
+            found = NotImplemented if reduce is None else reduce(part)
             return super().reducer_override(part) if found is NotImplemented else found
 
     told = io.BytesIO()
@@ -52,8 +52,12 @@ def _by_value() -> Iterator[None]:
 
     with _REGISTERING:
         known = set(cloudpickle.list_registry_pickle_by_value())
-        mine = [m for n, m in list(sys.modules.items()) if n != "__main__" and n not in known and _is_users(m)]
-        mine = [m for m in mine if sys.modules.get(m.__name__) is m]
+        mine = []
+        for name, module in list(sys.modules.items()):
+            if name == "__main__" or name in known or not _is_users(module):
+                continue
+            if sys.modules.get(module.__name__) is module:  # a module may stand under other names too
+                mine.append(module)
         for module in mine:
             cloudpickle.register_pickle_by_value(module)
         try:
@@ -71,9 +75,10 @@ def _cloudpickle() -> Any:
 
 
 def _folders() -> list[str]:
-    """Where the user's own modules lie."""
+    """The folders of the user's own modules."""
     files = [m.__file__ for m in list(sys.modules.values()) if _is_users(m) and m.__file__]
-    return list(dict.fromkeys(str(Path(f).absolute().parent) for f in files))
+    folders = [str(Path(file).absolute().parent) for file in files]
+    return list(dict.fromkeys(folders))
 
 
 def _is_users(module: ModuleType) -> bool:

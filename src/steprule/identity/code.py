@@ -1,4 +1,4 @@
-"""What a function does, from its bytecode: without file, lines and docstring; and what it reaches by name."""
+"""What a function does, by its bytecode without file, lines and docstring, and the names that it reaches."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from types import CodeType
 from typing import Any
 
 EMPTY = frozenset({"NOP", "EXTENDED_ARG", "CACHE"})
-"""Instructions that do nothing by themselves; how many there are follows lines and the number of constants."""
+"""Instructions that do nothing by themselves; their number depends on lines and on the number of constants."""
 JUMPS = frozenset(dis.opname[k] for k in (*dis.hasjrel, *dis.hasjabs))
 LOOKUPS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 ABOUT = frozenset({"__doc__", "__qualname__", "__module__", "__firstlineno__", "__static_attributes__"})
-"""What a class body says of itself."""
+"""Names in a class body that only describe the class."""
 KINDS = 0x04 | 0x08 | 0x20 | 0x80 | 0x100 | 0x200
 """Flags that matter: *args, **kwargs, generator, coroutine, iterable coroutine, asynchronous generator."""
 
 
 def signature(code: CodeType) -> tuple[object, ...]:
-    """How it is called."""
+    """The function's arguments and kind."""
     count = code.co_argcount + code.co_kwonlyargcount
-    count += bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)
+    count += bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)  # *args, **kwargs
     return (
         code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & KINDS,
         code.co_varnames[:count], code.co_freevars,
@@ -30,17 +30,17 @@ def signature(code: CodeType) -> tuple[object, ...]:
 
 
 def steps(code: CodeType) -> Iterator[tuple[str, Any]]:
-    """Its instructions, each with what it works on: a constant, a name, or the number of the instruction that it jumps to.
+    """The instructions, each with its operand: a constant, a name, or the number of the instruction that it jumps to.
 
-    `dis` and not `co_code`: there a constant is its number, which a docstring shifts.
+    They come from `dis`, not from `co_code`, where a docstring would shift the numbers of the constants.
     """
     kept = _instructions(code)
     offsets = [i.offset for i in kept]
     for i in kept:
         yield i.opname, bisect_left(offsets, i.argval) if i.opname in JUMPS else i.argval
     for entry in dis.Bytecode(code).exception_entries:  # type: ignore[attr-defined]  # since Python 3.11
-        start, end, target = (bisect_left(offsets, at) for at in (entry.start, entry.end, entry.target))
-        yield "except", (start, end, target, entry.depth, entry.lasti)
+        start, end = bisect_left(offsets, entry.start), bisect_left(offsets, entry.end)
+        yield "except", (start, end, bisect_left(offsets, entry.target), entry.depth, entry.lasti)
 
 
 def _instructions(code: CodeType) -> list[dis.Instruction]:
@@ -57,16 +57,16 @@ def _instructions(code: CodeType) -> list[dis.Instruction]:
 
 @dataclass
 class Reach:
-    """What code reaches by name, nested code included."""
+    """The names that code reaches, nested code included."""
 
     names: dict[str, set[tuple[str, ...]]] = field(default_factory=dict)
-    """Globals, each with the attributes that are taken of it, one after the other; () where it is used as it is."""
+    """Globals, each with the chains of attributes that are read from it; () where it is used as it is."""
     imports: set[tuple[str, int, tuple[str, ...]]] = field(default_factory=set)
-    """Modules that it imports when it runs: name, level, names taken from it."""
+    """Modules that it imports when it runs: name, level, names taken from them."""
 
 
 def reach(code: CodeType) -> Reach:
-    """What `code` reaches."""
+    """The names that `code` reaches."""
     found = Reach()
     _reach(code, found)
     return found
@@ -83,7 +83,7 @@ def _reach(code: CodeType, found: Reach) -> None:
                 chain.append(following.argval)
             found.names.setdefault(i.argval, set()).add(tuple(chain))
         elif i.opname == "IMPORT_NAME":
-            level, taken = (before.argval for before in kept[k - 2 : k])
+            level, taken = kept[k - 2].argval, kept[k - 1].argval
             found.imports.add((i.argval, level if isinstance(level, int) else 0, tuple(taken or ())))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

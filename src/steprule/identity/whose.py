@@ -1,7 +1,6 @@
-"""Whose code it is: the user's own, which counts by value, or an installed package's.
+"""Decides whose code something is: the user's own counts by value, an installed package's by name and version.
 
-A package counts by its name and version, which is the same code everywhere. Where a file lies decides: an editable install is its
-author's own.
+The place of the file decides, so an editable install is its author's own code.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 HEAP_TYPE = 1 << 9
-"""A class that was made at run time (Py_TPFLAGS_HEAPTYPE); the others are compiled into Python or an extension."""
+"""The flag of a class that was made at run time (Py_TPFLAGS_HEAPTYPE); other classes are compiled into Python or an extension."""
 
 
 def own_function(function: FunctionType) -> bool:
@@ -30,20 +29,21 @@ def own_function(function: FunctionType) -> bool:
         return own_file(file)
     if file.startswith("<frozen "):
         return False
-    # Made by exec, as a dataclass's __init__ is, or in a notebook: the module says whose, if it is its globals.
+    # Made by exec, as a dataclass's __init__, or in a notebook: its module decides, where the globals are that module's.
     module = sys.modules.get(str(function.__globals__.get("__name__")))
     return module is None or vars(module) is not function.__globals__ or own_module(module)
 
 
 def own_class(cls: type) -> bool:
-    """Whether a class counts by value: one that its module does not hold under its name does, whatever it says it is."""
+    """Whether a class counts by value. A class that its module does not hold under its name does, whatever the module."""
     if not cls.__flags__ & HEAP_TYPE:
         return False
     if own_module_named(cls.__module__):
         return True
     found: object = sys.modules[cls.__module__]
     for name in cls.__qualname__.split("."):
-        found = getattr(found, name, None) if not isinstance(found, ModuleType) else vars(found).get(name)
+        # A module's own __getattr__ is not asked.
+        found = vars(found).get(name) if isinstance(found, ModuleType) else getattr(found, name, None)
     return found is not cls
 
 
@@ -60,28 +60,29 @@ def own_module(module: ModuleType) -> bool:
 
 
 def own_module_named(name: object) -> bool:
-    """Whether a module of that name counts by value; one that is not there does."""
+    """Whether a module of that name counts by value; a module that is not loaded does."""
     module = sys.modules.get(name) if isinstance(name, str) else None
     return module is None or own_module(module)
 
 
 @cache
 def own_file(file: str) -> bool:
-    """Whether what stands in a file counts by value."""
+    """Whether the code of a file counts by value."""
     where = os.path.realpath(file)
     folders = where.split(os.sep)
     at = next((k for k, f in enumerate(folders) if f in ("site-packages", "dist-packages")), None)
     if at is not None:
-        # A file that somebody put there by hand has no version that could stand for it.
+        # A file that was put there by hand has no version that could stand for it.
         return not _release(folders[at + 1].partition(".")[0])
     return not where.startswith(_elsewhere())
 
 
 @cache
 def _elsewhere() -> tuple[str, ...]:
-    """Python's own folders, and this package's, which is known by its version wherever it lies."""
-    python = (sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib"))
-    return tuple(os.path.join(os.path.realpath(folder), "") for folder in (*python, str(Path(__file__).parents[1])))
+    """Python's own folders, and this package's, which its version identifies wherever it lies."""
+    paths = sysconfig.get_paths()
+    folders = (paths["stdlib"], paths["platstdlib"], str(Path(__file__).parents[1]))
+    return tuple(os.path.realpath(folder) + os.sep for folder in folders)
 
 
 def release(module: str | None) -> str:
@@ -102,8 +103,9 @@ def _release(top: str) -> str:
     own = getattr(sys.modules.get(top), "__version__", None)
     if isinstance(own, str):
         return f"{top} {own}"
-    # Reads every distribution's record, so it comes last: few packages have another name and no __version__.
-    return ", ".join(sorted(_version(name) for name in set(_distributions().get(top, []))))
+    # This reads every distribution's record, so it comes last: few packages have another name and no __version__.
+    versions = {_version(name) for name in _distributions().get(top, [])}
+    return ", ".join(sorted(versions))
 
 
 _distributions = cache(metadata.packages_distributions)
@@ -112,14 +114,16 @@ _distributions = cache(metadata.packages_distributions)
 def _version(name: str) -> str:
     found = metadata.distribution(name)
     try:
-        commit = json.loads(found.read_text("direct_url.json") or "{}").get("vcs_info", {}).get("commit_id", "")
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
     except ValueError:
-        commit = ""
-    return f"{found.metadata['Name'].lower().replace('-', '_')} {found.version}" + (f" {commit}" if commit else "")
+        origin = {}
+    commit = origin.get("vcs_info", {}).get("commit_id", "")
+    shown = found.metadata["Name"].lower().replace("-", "_")
+    return f"{shown} {found.version} {commit}".rstrip()
 
 
 def syntax_of(module: ModuleType) -> bytes:
-    """A module's file: of Python its syntax tree, without comments and docstrings; of anything else its bytes."""
+    """The digest of a module's file: for Python of its syntax tree without comments and docstrings, else of its bytes."""
     file = getattr(module, "__file__", None)
     try:
         with open(file or "", "rb") as stream:
@@ -127,10 +131,9 @@ def syntax_of(module: ModuleType) -> bytes:
     except OSError:
         return b""
     if str(file).endswith(".py"):
-        with suppress(
-            SyntaxError, ValueError
-        ):  # where it has changed since it was imported, to what Python cannot read
-            content = ast.dump(_undocumented(ast.parse(content))).encode()
+        with suppress(SyntaxError, ValueError):  # the file may have changed since it was imported
+            tree = _undocumented(ast.parse(content))
+            content = ast.dump(tree).encode()
     return hashlib.sha256(content).digest()
 
 
@@ -144,7 +147,7 @@ def _undocumented(tree: ast.Module) -> ast.Module:
 
 
 def patched(cls: type) -> dict[str, FunctionType]:
-    """Functions of the user's that stand in an installed class or its bases."""
+    """The user's own functions in an installed class or its bases."""
     found = {}
     for base in cls.__mro__:
         for name, value in vars(base).items():
@@ -156,7 +159,7 @@ def patched(cls: type) -> dict[str, FunctionType]:
 
 
 def unhooked(function: FunctionType) -> FunctionType:
-    """The function itself, where torch has wrapped it: an optimizer's first instance has its class's `step` replaced."""
+    """The function itself where torch has wrapped it: the first instance of an optimizer class replaces the class's `step`."""
     inner = vars(function).get("__wrapped__")
     if vars(function).get("hooked") is True and isinstance(inner, FunctionType):
         return inner

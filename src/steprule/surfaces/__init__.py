@@ -1,1 +1,1 @@
-"""Surfaces on which a rule walks: what one is, formulas of one's own, those that travel with the package."""
+"""Surfaces on which rules walk: the package's own, and formulas that a user types."""

@@ -1,6 +1,6 @@
-"""Two-dimensional surfaces to walk on, simplest first.
+"""The package's surfaces, simplest first.
 
-Each has a window to draw, a start, its minima, and where it says so a noise on the gradient.
+Each has a window to draw, a start, its minima and, where it says so, noise on the gradient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from steprule.surfaces.surface import Point, Surface, X, Y
 
 
 def _box(x: float, y: float | None = None) -> tuple[Point, Point]:
-    return (-x, x), (-(y or x), y or x)
+    """A window around 0; a square where y is not given."""
+    if y is None:
+        y = x
+    return (-x, x), (-y, y)
 
 
 _R = sympy.Rational
@@ -95,26 +98,28 @@ SURFACES = MappingProxyType(
 
 
 def get(name: str | Surface) -> Surface:
-    """The surface of that name (`-` and `_` are the same), or of a formula in x and y.
+    """The surface with this name (`-` and `_` are the same), or of a formula in x and y.
 
     >>> get("x^2/10 + 2*y^2").value([-5.0, -2.0])
     np.float64(10.5)
 
-    Raises `UnknownNameError` with the nearest name, `InputError` with the place of a mistake in a formula,
-    `InputTypeError` for what is neither, as a Python function.
+    Raises `UnknownNameError` with the nearest name, `InputError` with the place of a mistake in a formula, `InputTypeError` for anything
+    else, such as a Python function.
     """
     if isinstance(name, Surface):
         return name
     if not isinstance(name, str):
-        hint = "Of a Python function no page and no formula can be made: write it as text." if callable(name) else ""
         expected = 'a surface, its name, or a formula as text, such as "x^2/10 + 2*y^2"'
-        got = f"the function {getattr(name, '__name__', name)}" if callable(name) else repr(name)
+        if not callable(name):
+            raise InputTypeError("surface", expected=expected, got=repr(name))
+        got = f"the function {getattr(name, '__name__', name)}"
+        hint = "A Python function has no formula and no page: write it as text."
         raise InputTypeError("surface", expected=expected, got=got, hint=hint)
-    key = str(name).lower().replace("-", "_").replace(" ", "_")
+    key = name.lower().replace("-", "_").replace(" ", "_")
     if key in SURFACES:
         return SURFACES[key]
-    if is_formula(str(name)):
-        return surface_of(str(name))
+    if is_formula(name):
+        return surface_of(name)
     raise unknown_name("surface", name, SURFACES, hint="Or a formula in x and y: x^2/10 + 2*y^2.")
 
 

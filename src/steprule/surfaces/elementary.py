@@ -1,9 +1,9 @@
-"""sin, cos and exp by sums and products alone: the same bits in numpy and in every browser, on every machine.
+"""sin, cos and exp by sums and products alone, so that numpy and every browser give the same bits on every machine.
 
-Libraries differ in the last place, numpy's own with the processor. Near a stationary point, where a gradient's terms cancel, that
-place is all that is left, rules that divide by the gradient's size make whole steps of it, and paths part. Sums, products and
-`floor` are the same everywhere (IEEE 754). Each function is one list of assignments, whose right sides mean the same in Python and
-in JavaScript. Errors stay below two units in the last place.
+Libraries differ in the last place, and numpy differs with the processor. Near a stationary point a gradient's terms cancel, and only
+that place is left; a rule that divides by the gradient's size makes a whole step of it, and paths part. Sums, products and `floor`
+are the same everywhere (IEEE 754). Each function is one list of assignments whose right sides mean the same in Python and in
+JavaScript. Errors stay below two units in the last place.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import sympy
 
 
 def _split(number: Any, bits: int) -> tuple[float, float, float]:
-    """A number as the sum of three: two of `bits` bits, whose products with a small whole number are exact, and the rest."""
-    rest, parts = sympy.Rational(str(sympy.N(number, 60))), []
+    """A number as the sum of three: two have `bits` bits, so that small multiples of them are exact; the third is the rest."""
+    decimals = str(sympy.N(number, 60))
+    rest = sympy.Rational(decimals)
+    parts = []
     for k in (1, 2):
         high = sympy.floor(rest * 2 ** (bits * k)) / sympy.Integer(2) ** (bits * k)
         parts.append(float(high))
@@ -37,7 +39,7 @@ def _series(z: str, orders: range, sign: int = 1) -> str:
 _P1, _P2, _P3 = _split(sympy.pi / 2, 32)
 _L1, _L2, _L3 = _split(sympy.log(2), 32)
 
-# x = k pi/2 + r, |r| <= pi/4; `turn` more quarters of a turn make the cosine.
+# x = k pi/2 + r, |r| <= pi/4; the cosine is the sine `turn` = 1 quarter of a turn later.
 _TURNED = (
     ("k", f"floor(x * {2 / math.pi!r} + 0.5)"),
     ("r", f"((x - k * {_P1!r}) - k * {_P2!r}) - k * {_P3!r}"),
@@ -55,7 +57,7 @@ _EXPONENTIAL = (
     ("r", f"((x - k * {_L1!r}) - k * {_L2!r}) - k * {_L3!r}"),
     ("out", f"(1 + (r + r * r * {_series('r', range(2, 15))})) * two_to(k)"),
 )
-# Name: the library's own, the assignments, and how far from 0 they hold; farther out, and for nan, the library's answers.
+# By name: the library's function, the assignments, and the largest |x| for which they hold; beyond it, and for nan, the library answers.
 _FUNCTIONS = {
     "sine": ("sin", (("turn", "0"), *_TURNED), 1e5),
     "cosine": ("cos", (("turn", "1"), *_TURNED), 1e5),
@@ -78,13 +80,13 @@ def _two_to(k: Any) -> Any:
     return np.ldexp(1.0, np.asarray(k).astype(int))
 
 
-# An exact power of two, in few steps where the exponent is small; a browser's ** need not be exact.
+# two_to gives an exact power of two, in few steps where the exponent is small; a browser's ** need not be exact.
 _PRELUDE = """const { abs, floor } = Math, where = (yes, a, b) => (yes ? a : b);
 const two_to = (k) => { let m = 1; for (let i = abs(k); i > 0; i--) m *= k < 0 ? 0.5 : 2; return m; };"""
 
 
 def javascript() -> str:
-    """The same as JavaScript: a declaration of the three."""
+    """The three functions as one JavaScript declaration."""
     printed = []
     for name, (library, lines, limit) in _FUNCTIONS.items():
         body = " ".join(f"const {left} = {right};" for left, right in lines)

@@ -1,4 +1,4 @@
-"""A surface of one's own, typed as a formula in x and y: a strict grammar, nothing is evaluated as code.
+"""Reads a surface that is typed as a formula in x and y, by a strict grammar; nothing is evaluated as code.
 
     sum      product (("+" | "-") product)*
     product  sign (("*" | "/") sign)*
@@ -6,8 +6,8 @@
     power    atom (("^" | "**") sign)?      the exponent holds neither x nor y
     atom     number | x | y | pi | e | function "(" sum ")" | "(" sum ")"
 
-What holds neither x nor y is a constant. A constant must be a finite real number, an exponent of x or y at most 1000, and nothing
-is divided by the constant 0: so a line of text cannot ask for a number of a billion digits.
+A part without x and y is a constant. A constant must be a finite real number, an exponent of x or y at most 1000, and a divisor other
+than 0: so a line of text cannot ask for a number of a billion digits.
 
 The playground's page reads the same grammar (`play/page/formula.js`); a test compares the two.
 """
@@ -27,26 +27,28 @@ from steprule.errors import InputError, unknown_name
 from steprule.surfaces.surface import Array, Point, Surface, X, Y
 
 FUNCTIONS = ("sin", "cos", "tan", "tanh", "exp", "log", "sqrt", "abs")
-NAMES = ("x", "y", "pi", "e")
 LONGEST = 200
 LARGEST_EXPONENT = 1000
 EXACT_BITS = 1000
-"""Constants are exact fractions as long as this; a longer one becomes the nearest float64, as in the page."""
+"""Constants are exact fractions of at most this length; a longer one becomes the nearest float64, as in the page."""
 WINDOW: tuple[Point, Point] = (-5.0, 5.0), (-5.0, 5.0)
 START = (-4.0, 3.0)
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(\*\*|[-+*/^()]))")
 
 
 class Term(NamedTuple):
-    """Part of a formula: its expression, and its value in float64 where it holds neither x nor y."""
+    """Part of a formula: its expression, and its value in float64 where it is a constant."""
 
     expression: Any
     constant: float | None
 
 
+NAMES = {"x": Term(X, None), "y": Term(Y, None), "pi": Term(sympy.pi, math.pi), "e": Term(sympy.E, math.e)}
+
+
 @lru_cache(maxsize=64)
 def surface_of(text: str) -> Surface:
-    """The surface of a formula, its minimum searched for in the window [-5, 5] x [-5, 5].
+    """The surface of a formula, with its minimum in the window [-5, 5] x [-5, 5].
 
     >>> surface_of("x^2/10 + 2*y^2").gradient([-5.0, -2.0])
     array([-1., -8.])
@@ -60,7 +62,8 @@ def surface_of(text: str) -> Surface:
     values = bare.value(grid)
     if not np.isfinite(values).any():
         raise InputError(f"formula {text!r}", expected="finite values somewhere in [-5, 5] x [-5, 5]", got="none")
-    best = grid[int(np.nanargmin(np.where(np.isfinite(values), values, np.nan)))]
+    finite = np.where(np.isfinite(values), values, np.nan)
+    best = grid[int(np.nanargmin(finite))]
     bottom = _bottom(bare, best)
     # Towards a pole the value falls too, but the slope grows.
     if np.linalg.norm(bare.gradient(bottom)) <= np.linalg.norm(bare.gradient(best)):
@@ -88,7 +91,7 @@ def _bottom(surface: Surface, point: Array) -> Array:
 
 
 def _start(surface: Surface) -> Point:
-    """`START`, or a mirror image of it, or the nearest point of a grid, where value and gradient are finite.
+    """The first place where value and gradient are finite: `START`, its mirror images, then the points of a grid, nearest first.
 
     The playground's page does the same (`play/page/state.js`).
     """
@@ -102,7 +105,7 @@ def _start(surface: Surface) -> Point:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a text is meant as a formula and not as a surface's name: `x-2` is, `noisy-ravin` is not.
+    """Whether a text is meant as a formula, as `x-2` is, or as a surface's name, as `noisy-ravin` is.
 
     >>> is_formula("x-2"), is_formula("noisy-ravin"), is_formula("sn(x)")
     (True, False, True)
@@ -205,13 +208,10 @@ class _Parser:
         if kind == "name":
             self._take()
             if shown in NAMES:
-                return {"x": Term(X, None), "y": Term(Y, None), "pi": Term(sympy.pi, math.pi)}.get(
-                    shown, Term(sympy.E, math.e)
-                )
+                return NAMES[shown]
             if shown not in FUNCTIONS:
-                raise unknown_name(
-                    "name", shown, [*NAMES, *FUNCTIONS], where=f" at character {at + 1} of formula {self.text!r}"
-                )
+                where = f" at character {at + 1} of formula {self.text!r}"
+                raise unknown_name("name", shown, [*NAMES, *FUNCTIONS], where=where)
             if not self._at("("):
                 self._expected(f"( after {shown}")
             return self._joined(began, getattr(np, shown), self.atom())
@@ -225,24 +225,29 @@ class _Parser:
         return self._expected("a number, x, y, a function or (")
 
     def _joined(self, began: int, operation: np.ufunc, *terms: Term) -> Term:
-        """The operation on terms; numbers alone are folded in float64 first, which bounds what sympy is asked."""
-        numbers = [t.constant for t in terms if t.constant is not None]
-        if len(numbers) < len(terms):
-            return Term(self._short(began, _SYMBOLIC[operation](*(t.expression for t in terms))), None)
-        with np.errstate(all="ignore"):
-            value = self._finite(began, float(operation(*map(np.float64, numbers))))
-        exact = all(t.expression.is_Rational for t in terms)
-        if operation is np.power and exact and _bits(terms[0].expression) * abs(numbers[1]) > EXACT_BITS:
-            return Term(sympy.Rational(value), value)
-        return Term(self._short(began, _SYMBOLIC[operation](*(t.expression for t in terms))), value)
+        """The operation on terms; constants are first computed in float64, which bounds the work of sympy."""
+        expressions = [t.expression for t in terms]
+        numbers = [np.float64(t.constant) for t in terms if t.constant is not None]
+        value = None
+        if len(numbers) == len(terms):
+            with np.errstate(all="ignore"):
+                value = self._finite(began, float(operation(*numbers)))
+            exact = all(e.is_Rational for e in expressions)
+            if operation is np.power and exact and _bits(expressions[0]) * abs(numbers[1]) > EXACT_BITS:
+                return Term(sympy.Rational(value), value)
+        joined = _SYMBOLIC[operation](*expressions)
+        return Term(self._short(began, joined), value)
 
     def _short(self, began: int, expression: Any) -> Any:
-        """The expression with each fraction that has grown too long as the nearest float64's.
+        """The expression, with the nearest float64 in place of each fraction that has grown too long.
 
-        sympy gathers what the text keeps apart: 1e200*x*1e200, (9*x)^900.
+        sympy gathers numbers that the text keeps apart: 1e200*x*1e200, (9*x)^900.
         """
-        long = [n for n in expression.atoms(sympy.Rational) if _bits(n) > EXACT_BITS]
-        return expression.xreplace({n: sympy.Rational(self._finite(began, _as_float(n))) for n in long})
+        shorter = {}
+        for number in expression.atoms(sympy.Rational):
+            if _bits(number) > EXACT_BITS:
+                shorter[number] = sympy.Rational(self._finite(began, _as_float(number)))
+        return expression.xreplace(shorter)
 
     def _finite(self, began: int, value: float) -> float:
         if not math.isfinite(value):

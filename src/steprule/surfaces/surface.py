@@ -1,4 +1,4 @@
-"""What a surface is: a function of x and y whose gradient and JavaScript come from one expression."""
+"""A surface is a function of x and y whose value, exact gradient and JavaScript come from one sympy expression."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ X, Y = sympy.symbols("x y", real=True)
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of x and y, with what a picture of it needs.
+    """A function of x and y, with its minima, a window for pictures, and a start for paths.
 
     >>> bowl = Surface("bowl", X**2 / 10 + 2 * Y**2, ((0.0, 0.0),), ((-5.5, 5.5), (-3.0, 3.0)), (-5.0, -2.0))
     >>> bowl.value([-5.0, -2.0]), bowl.gradient([-5.0, -2.0])
@@ -42,19 +42,21 @@ class Surface:
     """Minima where the gradient is not defined; 0, a subgradient, is taken there."""
 
     def __post_init__(self) -> None:
-        """Any two symbols called x and y are meant. Raises `InputError` for an expression in something else."""
+        """Take any symbols that are called x and y. Raises `InputError` for an expression in anything else."""
         if not isinstance(self.expression, sympy.Expr):
             hint = "A formula as text is a surface of its own: steprule.surfaces.catalogue.get(text)."
             got = f"{type(self.expression).__name__} {self.expression!r}"
             raise InputError(f"surface {self.name}", expected="a sympy expression in x and y", got=got, hint=hint)
         ours = {"x": X, "y": Y}
-        if strange := sorted(s.name for s in self.expression.free_symbols if s.name not in ours):
-            raise InputError(
-                f"surface {self.name}", expected="an expression in x and y", got=f"one in {', '.join(strange)}"
-            )
-        meant = {s: ours[s.name] for s in self.expression.free_symbols if s != ours[s.name]}
-        if meant:  # another symbol of that name would be taken for a constant, and the gradient be zero
-            object.__setattr__(self, "expression", self.expression.xreplace(meant))
+        symbols = self.expression.free_symbols
+        strange = sorted(s.name for s in symbols if s.name not in ours)
+        if strange:
+            got = f"one in {', '.join(strange)}"
+            raise InputError(f"surface {self.name}", expected="an expression in x and y", got=got)
+        # Another symbol of the same name, as one that may be complex, would count as a constant with gradient 0.
+        others = {s: ours[s.name] for s in symbols if s != ours[s.name]}
+        if others:
+            object.__setattr__(self, "expression", self.expression.xreplace(others))
 
     def value(self, points: ArrayLike) -> Any:
         """f at `points` [..., 2]: [...]."""
@@ -66,8 +68,9 @@ class Surface:
         """(df/dx, df/dy) at `points` [..., 2], without noise: [..., 2]."""
         p = np.asarray(points, dtype=np.float64)
         with np.errstate(all="ignore"):
-            both = [np.broadcast_to(d, p.shape[:-1]) for d in self._gradient(p[..., 0], p[..., 1])]
-        g = np.stack(both, axis=-1).astype(np.float64)
+            dx, dy = self._gradient(p[..., 0], p[..., 1])
+        shape = p.shape[:-1]
+        g = np.stack([np.broadcast_to(dx, shape), np.broadcast_to(dy, shape)], axis=-1).astype(np.float64)
         for cusp in self.cusps:
             g[np.all(p == cusp, axis=-1)] = 0.0
         return g
@@ -83,19 +86,19 @@ class Surface:
 
     @property
     def formula(self) -> str:
-        """The formula as it can be typed, for `surfaces.get` say."""
+        """The formula in the form that `get` and the command line read."""
         return str(self.expression).replace("**", "^").lower()
 
     @property
     def latex(self) -> str:
-        """The formula."""
+        """The formula in LaTeX."""
         return str(sympy.latex(self.expression))
 
     def javascript(self) -> tuple[str, str]:
-        """f and its gradient as JavaScript functions of (x, y), the same to the bit; after `elementary.javascript()`."""
-        dx, dy = (_JavaScript().doprint(d) for d in self._derivatives)
-        at = "".join(f"(x === {x!r} && y === {y!r}) ? [0, 0] : " for x, y in self.cusps)
-        return f"(x, y) => {_JavaScript().doprint(self.expression)}", f"(x, y) => {at}[{dx}, {dy}]"
+        """f and its gradient as JavaScript functions of (x, y), which need `elementary.javascript()`; they give the same bits."""
+        dx, dy = map(_in_javascript, self._derivatives)
+        at_cusps = "".join(f"(x === {x!r} && y === {y!r}) ? [0, 0] : " for x, y in self.cusps)
+        return f"(x, y) => {_in_javascript(self.expression)}", f"(x, y) => {at_cusps}[{dx}, {dy}]"
 
     @property
     def _derivatives(self) -> list[Any]:
@@ -116,7 +119,7 @@ _FUNCTIONS = elementary.python()
 
 
 class _SameBits:
-    """Whole powers as products, and sin, cos and exp by arithmetic: libraries need not agree in the last bit."""
+    """Prints whole powers as products, and sin, cos and exp by our own arithmetic, since libraries differ in the last bit."""
 
     def _print_sin(self, call: Any) -> str:
         return f"sine({self._print(call.args[0])})"  # type: ignore[attr-defined]
@@ -139,7 +142,7 @@ class _SameBits:
 
 class _Numpy(_SameBits, NumPyPrinter):  # type: ignore[misc]
     def _print_Integer(self, number: Any) -> str:  # noqa: N802  # sympy's name
-        # To numpy a Python int beyond 64 bits is an object, and has no sine.
+        # numpy takes a Python int beyond 64 bits for an object, which has no sine.
         return str(int(number)) if abs(int(number)) < 2**53 else repr(float(number))
 
 
@@ -147,6 +150,10 @@ class _JavaScript(_SameBits, JavascriptCodePrinter):  # type: ignore[misc]
     pass
 
 
+def _in_javascript(expression: Any) -> str:
+    return str(_JavaScript().doprint(expression))
+
+
 def _compiled(expression: Any) -> Any:
-    known = [_FUNCTIONS, "numpy"]
-    return sympy.lambdify((X, Y), expression, known, printer=_Numpy({"fully_qualified_modules": False}))
+    printer = _Numpy({"fully_qualified_modules": False})
+    return sympy.lambdify((X, Y), expression, [_FUNCTIONS, "numpy"], printer=printer)

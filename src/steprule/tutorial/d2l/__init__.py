@@ -1,4 +1,4 @@
-"""The tutorial's own helper names, on top of the rest: its cells run with only their import lines changed.
+"""The tutorial's own helper names: its cells run with only their import lines changed.
 
 The optimization chapter of *Dive into Deep Learning* is served in both editions. Cells that begin with
 

@@ -1,4 +1,4 @@
-"""Figures: their size, curves in one call, and a figure that grows while a training goes on."""
+"""The tutorial's figures: their size, curves in one call, and a figure that grows while a training goes on."""
 
 from __future__ import annotations
 
@@ -44,28 +44,29 @@ def plot(
     """Draw one curve or several into the current axes, or into `axes`, which are cleared first.
 
     Args:
-        X: numbers, [points]; or a sequence of them, a row per curve. One row serves all curves.
+        X: numbers, [points], or one row of numbers per curve. One row serves all curves.
         Y: the same; None draws X against 0, 1, 2, ...
-        xlabel: of the axis.
-        ylabel: of the axis.
-        legend: a name per curve.
-        xlim: lowest and highest.
-        ylim: lowest and highest.
+        xlabel: the text along the x axis.
+        ylabel: the text along the y axis.
+        legend: one name per curve.
+        xlim: lowest and highest x.
+        ylim: lowest and highest y.
         xscale: "linear" or "log".
         yscale: "linear" or "log".
-        fmts: of the lines, as matplotlib has them; they begin anew where there are more curves.
-        figsize: of a new figure, in inches; as `set_figsize` set it where None.
-        axes: where to draw.
+        fmts: matplotlib's formats of the lines; they repeat where there are more curves.
+        figsize: width and height of a new figure, in inches; those of `set_figsize` if not given.
+        axes: the axes to draw into.
 
     Raises:
         InputError: X and Y of different lengths.
     """
     ys = _curves(X if Y is None else Y)
     xs = [np.arange(len(y)) for y in ys] if Y is None else _curves(X)
-    xs = xs * len(ys) if len(xs) == 1 else xs
+    if len(xs) == 1:
+        xs = xs * len(ys)
     if [len(x) for x in xs] != [len(y) for y in ys]:
-        lengths = [" and ".join(str(len(curve)) for curve in curves) or "none" for curves in (xs, ys)]
-        raise InputError("plot", expected="as many x as y for each curve", got=f"x: {lengths[0]}; y: {lengths[1]}")
+        got = f"x: {_lengths(xs)}; y: {_lengths(ys)}"
+        raise InputError("plot", expected="as many x as y for each curve", got=got)
     if figsize is not None:
         set_figsize(figsize)
     axes = axes or plt.gca()
@@ -78,8 +79,8 @@ def plot(
 class Animator:
     """A figure that grows by `add`; a notebook shows each state of it in the same place.
 
-    `X` and `Y` hold the points of each curve. Arguments are those of `plot`; `nrows` and `ncols` lay out more axes, of which the first
-    are drawn into.
+    `X` and `Y` hold the points of each curve. The arguments are those of `plot`; `nrows` and `ncols` lay out more axes, and curves are
+    drawn into the first.
 
     >>> animator = Animator(xlabel="epoch", ylim=(0, 1), legend=["train", "test"])
     >>> animator.add(1, (0.5, None))
@@ -105,7 +106,7 @@ class Animator:
         self._shown: Any = None
 
     def add(self, x: Any, y: Any) -> None:
-        """A point per curve: `y` is a number, or one for each curve, and so is `x`; None adds nothing to its curve."""
+        """Add one point per curve: `x` and `y` are one number, or one per curve; None adds nothing to its curve."""
         ys = list(y) if _several(y) else [y]
         xs = list(x) if _several(x) else [x] * len(ys)
         axes = self.axes[0]
@@ -126,39 +127,46 @@ class Animator:
         self._show()
 
     def _show(self) -> None:
-        """Where the figure stands in a notebook, its present state; at a script's end pyplot shows it."""
+        """Show the present state in a notebook; a script shows the figure at its end by pyplot."""
         if not _in_notebook():
             return
         if self._shown is None:
             from IPython.display import display
 
-            plt.close(self.fig)  # or the notebook would show it once more at the cell's end
+            plt.close(self.fig)  # otherwise the notebook shows it again at the cell's end
             self._shown = display(self.fig, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._shown.update(self.fig)
 
 
 def number(value: Any) -> float:
-    """A number, or the one in an array or a tensor, whether or not it has a gradient."""
+    """A plain number, also from an array or a tensor of one element, with or without a gradient."""
     return float(value.item() if hasattr(value, "item") else value)
 
 
 def _curves(values: Any) -> list[NDArray[Any]]:
-    """One curve of numbers, or a row per curve, as arrays."""
+    """One curve of numbers, or one row per curve, as arrays."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     try:
-        if any(_several(v) for v in values):
-            return [curve for row in values for curve in _curves(row)]
-        return [np.array([number(v) for v in values])]
+        if not any(map(_several, values)):
+            return [np.array([number(v) for v in values])]
+        curves = []
+        for row in values:
+            curves += _curves(row)
+        return curves
     except (TypeError, ValueError) as error:
         if isinstance(error, InputTypeError):
             raise
         raise InputTypeError("plot", expected="numbers, or rows of numbers", got=repr(values)[:60]) from error
 
 
+def _lengths(curves: Sequence[Sequence[Any] | NDArray[Any]]) -> str:
+    return " and ".join(str(len(curve)) for curve in curves) or "none"
+
+
 def _several(value: Any) -> bool:
-    """Whether it holds numbers and is none."""
+    """Whether it holds numbers and is not one itself."""
     return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) > 0
 
 
@@ -177,6 +185,6 @@ def _dress(
 
 
 def _in_notebook() -> bool:
-    """Whether a notebook's kernel runs this. IPython is asked only where somebody has imported it."""
+    """Whether a notebook's kernel runs this. IPython is asked only where it is already imported."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

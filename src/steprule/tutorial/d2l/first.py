@@ -1,4 +1,4 @@
-"""The first edition's trainings: linear regression on the airfoil data, which its cells hand on as tensors."""
+"""The first edition's trainings: linear regression on the airfoil data, which its cells pass on as tensors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def train_pytorch_ch7(
     batch_size: int = 10,
     num_epochs: int = 2,
 ) -> None:
-    """The same with an Optimizer class, torch's or steprule's, and `nn.Linear`; prints and draws the same."""
+    """Linear regression by `nn.Linear` with an Optimizer class, torch's or steprule's; prints and draws as `train_ch7`."""
     data_iter = load_array((features, labels), batch_size)
     X = first_batch(data_iter)
     net = nn.Linear(X.shape[1], 1, dtype=X.dtype)

@@ -1,4 +1,4 @@
-"""A training and its curve, as both editions have it: the loss every so many samples, the clock stopped."""
+"""A training and its curve in both editions: every so many samples the clock stops and the loss is measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Step = Callable[[Tensor, Tensor], None]
 
 
 def first_batch(data_iter: Iterable[Any]) -> Tensor:
-    """X [n, d] of a batch, to make a model for. Raises `InputError` where there is none."""
+    """X [n, d] of the first batch, whose shape the model needs. Raises `InputError` where there is no batch."""
     for X, _ in pairs(data_iter):
         return X
     raise no_batches()
@@ -33,7 +33,8 @@ def by_formula(update: Callable[[list[Tensor], Any, Any], Any], params: list[Ten
     def step(X: Tensor, y: Tensor) -> None:
         for p in params:
             p.grad = None
-        squared_loss(net(X), y).mean().backward()  # type: ignore[no-untyped-call]
+        loss = squared_loss(net(X), y).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         update(params, states, hyperparams)
 
     return step
@@ -41,7 +42,7 @@ def by_formula(update: Callable[[list[Tensor], Any, Any], Any], params: list[Ten
 
 def by_class(make: Callable[..., torch.optim.Optimizer], hyperparams: Mapping[str, Any], net: nn.Module,
              times: float) -> Step:  # fmt: skip
-    """A step by an Optimizer class on `times` half the mean squared error. Raises `StepruleError` for what makes no optimizer."""
+    """A step by an Optimizer class on `times` half the mean squared error. Raises `StepruleError` where it makes no optimizer."""
     if isinstance(make, Rule) or not callable(make):
         got = f"the rule {make.name}" if isinstance(make, Rule) else repr(make)
         hint = "A rule becomes a class by steprule.optim.from_rule(rule)."
@@ -53,7 +54,8 @@ def by_class(make: Callable[..., torch.optim.Optimizer], hyperparams: Mapping[st
 
     def step(X: Tensor, y: Tensor) -> None:
         optimizer.zero_grad()
-        (times * squared_loss(net(X), y).mean()).backward()  # type: ignore[no-untyped-call]
+        loss = times * squared_loss(net(X), y).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -64,19 +66,19 @@ class Curve:
     """The loss on all data while a training goes on."""
 
     every: int
-    """After how many samples a point comes; another stands at the end."""
+    """Number of samples from one point to the next; another point stands at the end."""
     epochs: list[float] = field(default_factory=list)
-    """[points]: when it was measured."""
+    """[points]: the time of each, in epochs."""
     losses: list[float] = field(default_factory=list)
     """[points]: half the mean squared error."""
     timer: Timer = field(default_factory=Timer)
-    """The seconds of the steps between two points."""
+    """Measures the seconds of the steps between two points."""
 
     def follow(
         self, net: Net, step: Step, data_iter: Iterable[Any], num_epochs: int,
-        told: Callable[[float, float], None] = lambda epoch, loss: None,
+        told: Callable[[float, float], None] | None = None,
     ) -> None:  # fmt: skip
-        """Take a `step(X, y)` for each batch of each epoch; each point is `told` as well."""
+        """Take `step(X, y)` for each batch of each epoch, and call `told(epoch, loss)` at each point."""
         num_epochs = whole("num_epochs", num_epochs, 1)
         samples = sum(len(y) for _, y in pairs(data_iter))
         seen = 0
@@ -89,11 +91,12 @@ class Curve:
                     self.timer.stop()
                     self.epochs.append(seen / samples)
                     self.losses.append(evaluate_loss(net, data_iter, squared_loss))
-                    told(self.epochs[-1], self.losses[-1])
+                    if told is not None:
+                        told(self.epochs[-1], self.losses[-1])
                     self.timer.start()
             if not samples or seen < epoch * samples:
                 raise no_batches()
 
     def seconds_per_epoch(self) -> float:
-        """Of the steps, in the mean."""
+        """The mean seconds of an epoch's steps."""
         return self.timer.sum() / self.epochs[-1]

@@ -1,7 +1,7 @@
-"""The later edition's trainings: the same regression, whose cells hand on a loader.
+"""The later edition's trainings: the same regression, whose cells pass on a loader.
 
-Its formula runs take 2 epochs; its concise ones take 4, with a loss that lacks the half and so with twice the gradient. The two must
-not be compared with each other.
+Its runs from the formula take 2 epochs. Its concise runs take 4, with a loss without the factor 1/2, so with twice the gradient. The two
+kinds must not be compared with each other.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from steprule.tutorial.d2l.following import Curve, Net, Step, by_class, by_formu
 from steprule.tutorial.d2l.pieces import linreg, load_array
 
 EVALUATE_EVERY = 200  # samples
-LOSSES = (0.22, 0.35)  # between which the curve is drawn
+LOSSES = (0.22, 0.35)  # the curve is drawn between these
 
 DATA_URL = ""
-"""Nothing is fetched: the data travel with the package."""
+"""Empty, since nothing is fetched: the data are part of the package."""
 DATA_HUB: dict[str, tuple[str, str]] = {}
-"""Where cells note the addresses and checksums of their data; `download` does without."""
+"""Cells note the addresses and checksums of their data here; `download` does not need them."""
 
 
 def download(name: str) -> str:
-    """The path of the file called "airfoil", the only data that this chapter's regression needs; nothing is fetched."""
+    """The path of the package's own "airfoil" data, the only ones that this chapter's regression needs; nothing is fetched."""
     if name != "airfoil":
         raise unknown_name("data set", name, ["airfoil"])
     return str(airfoil.FILE)
@@ -56,8 +56,8 @@ def train_ch11(
     """Linear regression with an optimizer from the formula; prints the loss and the time, draws the loss.
 
     `trainer_fn(params, states, hyperparams)` updates w [feature_dim, 1] and b [1] in place from their gradients, which begin at 0 in
-    each step. Weights begin at N(0, 0.01^2), the bias at 0. Returns the seconds of the steps up to each point of the curve, and its
-    losses: half the mean squared error on all data after every 200 samples and at the end.
+    each step. Weights begin at N(0, 0.01^2), the bias at 0. Returns per point of the curve the seconds of the steps so far and the loss:
+    half the mean squared error on all data, after every 200 samples and at the end.
     """
     X = first_batch(data_iter)
     if whole("feature_dim", feature_dim, 1) != X.shape[1]:
@@ -78,9 +78,10 @@ def train_concise_ch11(
     data_iter: Iterable[Any],
     num_epochs: int = 4,
 ) -> None:
-    """The same with an Optimizer class, torch's or steprule's, and `nn.Linear`: on the whole squared error, so with twice the gradient.
+    """Linear regression by `nn.Linear` with an Optimizer class, torch's or steprule's, on the whole squared error.
 
-    Weights begin at N(0, 0.01^2), the bias as `nn.Linear` has it. What is printed and drawn is half the mean squared error.
+    The gradient is so twice that of `train_ch11`. Weights begin at N(0, 0.01^2), the bias as `nn.Linear` has it. It prints and draws half
+    the mean squared error.
     """
     X = first_batch(data_iter)
     net = nn.Linear(X.shape[1], 1, dtype=X.dtype)

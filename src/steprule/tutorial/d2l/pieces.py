@@ -1,4 +1,4 @@
-"""What a training is put together from: a model, a loss, batches, a clock, sums."""
+"""The pieces of a training: a model, a loss, batches, a clock, sums."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def evaluate_loss(net: Callable[[Tensor], Tensor], data_iter: Iterable[Any], los
 
 
 def load_array(data_arrays: Sequence[Any], batch_size: int, is_train: bool = True) -> DataLoader[Any]:
-    """Batches of the rows of several tensors or arrays; `is_train` shuffles them anew for each pass.
+    """Batches of the rows of several tensors or arrays; `is_train` shuffles them again for each pass.
 
     >>> [tuple(x.shape) for x, y in load_array((torch.ones(5, 2), torch.ones(5)), 2)]
     [(2, 2), (2, 2), (1, 2)]
@@ -97,7 +97,7 @@ class Accumulator:
         self.data = [0.0] * whole("n", n, 1)
 
     def add(self, *args: Any) -> None:
-        """To each sum its number."""
+        """Add one number to each sum."""
         if len(args) != len(self.data):
             raise InputError("Accumulator.add", expected=f"{len(self.data)} numbers", got=str(len(args)))
         self.data = [a + float(b) for a, b in zip(self.data, args, strict=True)]
@@ -111,17 +111,24 @@ class Accumulator:
 
 
 def pairs(data_iter: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Its batches. Raises `InputTypeError` for what is no pair (X, y) of tensors, X [n, d] and y with as many rows."""
+    """The batches. Raises `InputTypeError` for a batch that is not a pair of tensors X [n, d] and y with as many rows."""
     for batch in data_iter:
-        whole_pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)
-        if not whole_pair or batch[0].ndim != 2 or batch[1].ndim == 0 or len(batch[0]) != len(batch[1]):
-            parts = batch if isinstance(batch, tuple | list) else [batch]
-            got = " and ".join(str(list(t.shape)) if isinstance(t, Tensor) else type(t).__name__ for t in parts)
+        parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+        if not _is_pair(parts):
+            shapes = [str(list(t.shape)) if isinstance(t, Tensor) else type(t).__name__ for t in parts]
+            got = " and ".join(shapes)
             raise InputTypeError("data_iter", expected="pairs (X [n, d], y [n]) of tensors", got=got[:60])
-        yield batch[0], batch[1]
+        yield parts[0], parts[1]
+
+
+def _is_pair(parts: list[Any]) -> bool:
+    if len(parts) != 2 or not all(isinstance(t, Tensor) for t in parts):
+        return False
+    X, y = parts
+    return X.ndim == 2 and y.ndim > 0 and len(X) == len(y)
 
 
 def no_batches() -> InputError:
-    """The error for data that give no batch."""
+    """The error for data without a batch."""
     hint = "An iterator is empty after one pass; a list or a DataLoader is not."
     return InputError("data_iter", expected="one batch (X, y) or more in each epoch", got="none", hint=hint)

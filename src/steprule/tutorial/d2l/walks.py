@@ -1,4 +1,4 @@
-"""Two numbers go down: a trainer's path on a function of two variables, and its picture."""
+"""A trainer's path on a function of two variables, and its picture."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def train_2d(trainer: Callable[..., Any], steps: int = 20, f_grad: Callable[...,
 
     Args:
         trainer: `trainer(x1, x2, s1, s2) -> (x1, x2, s1, s2)`; with `f_grad` it is called `trainer(x1, x2, s1, s2, f_grad)`.
-        steps: how many, 1 or more.
-        f_grad: the gradient that the trainer asks for, in its own form.
+        steps: the number of steps, 1 or more.
+        f_grad: the gradient, in the form in which the trainer calls it.
 
     Raises:
         StepruleError: a trainer that does not return four values.
@@ -46,13 +46,14 @@ def train_2d(trainer: Callable[..., Any], steps: int = 20, f_grad: Callable[...,
 
 
 def show_trace_2d(f: Callable[[Any, Any], Any], results: Sequence[Point]) -> None:
-    """Contours of `f(x1, x2)`, which is called with arrays, tensors or numbers, whichever it takes, and the path over them.
+    """Draw a path over the contours of `f(x1, x2)`, which may take arrays, tensors or plain numbers.
 
     A path that diverges is drawn as far as it is finite.
     """
     path = np.array([[number(x1), number(x2)] for x1, x2 in results], dtype=np.float64).reshape(-1, 2)
     seen = path[np.isfinite(path).all(axis=1)]
-    low, high = np.minimum(seen.min(axis=0, initial=0), (-5.5, -3.0)), np.maximum(seen.max(axis=0, initial=0), 1.0)
+    low = np.minimum(seen.min(axis=0, initial=0), (-5.5, -3.0))
+    high = np.maximum(seen.max(axis=0, initial=0), 1.0)
     x1, x2 = np.meshgrid(np.linspace(low[0], high[0], 120), np.linspace(low[1], high[1], 120))
     with np.errstate(all="ignore"):
         heights = np.broadcast_to(_heights(f, x1, x2), x1.shape)
@@ -64,7 +65,7 @@ def show_trace_2d(f: Callable[[Any, Any], Any], results: Sequence[Point]) -> Non
 
 
 def _heights(f: Callable[[Any, Any], Any], x1: Any, x2: Any) -> Any:
-    """By arrays, or by tensors alone, as `torch.exp(x1)` takes them, or by numbers alone, as `math.exp(x1)` and `if x1 > 0` do."""
+    """The values of f by arrays, else by tensors, which `torch.exp(x1)` needs, else by numbers, which `math.exp(x1)` needs."""
     for a, b in ((x1, x2), (torch.from_numpy(x1), torch.from_numpy(x2))):
         try:
             return np.asarray(f(a, b))
