@@ -22,6 +22,7 @@ from steprule import races
 from steprule.cli import main
 from steprule.errors import InputError
 from steprule.races import as_given
+from steprule.reports import race_charts, race_page
 
 # Losses of 0 and less.
 

@@ -21,9 +21,8 @@ from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Rate, Search, said
 from steprule.races import as_given, spaces, statistics
-from steprule.reports import path_figure, race_charts, race_page
+from steprule.reports import path_figure, race_page
 from steprule.reports import paths as pictures
-from steprule.reports import race_page
 from steprule.reports.html import page as as_given_page
 from steprule.surfaces import catalogue as surfaces
 

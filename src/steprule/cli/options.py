@@ -38,7 +38,6 @@ def taker_of(who: Trainable, typed: str, label: str = "") -> Taker:
     return Taker(who, (shown, typed) if who.is_rule else (shown, typed, shown.removeprefix("torch.optim.")))
 
 
-
 def walker_of(rule: Rule, typed: str) -> Taker:
     """The same of a rule that is shown or walked, where nothing clips."""
     walks = composed(rule)
