@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BARS = "▁▂▃▄▅▆▇█"
+
+
+class Drawer(Protocol):
+    """What makes pictures of results."""
+
+    def drawn(self, result: Any) -> Figure:
+        """A result as a matplotlib figure."""
+
+    def html(self, result: Any) -> str:
+        """A result as a notebook's cell shows it."""
+
+
+_drawers: list[Callable[[], Drawer]] = []
+
+
+def draw_by(load: Callable[[], Drawer]) -> None:
+    """Say who draws results; `load` is called at the first picture. The root package says it, for it stands above both."""
+    _drawers[:] = [load]
 
 
 class Shown:
@@ -28,11 +45,10 @@ class Shown:
 
         Raises `InputError` where there is nothing to draw, as in one shard of a race.
         """
-        # By name: imports run one way, and what draws stands above what is drawn.
-        return cast("Figure", import_module("steprule.reports.notebook").drawn(self))
+        return _drawers[0]().drawn(self)
 
     def _repr_html_(self) -> str:
-        return str(import_module("steprule.reports.notebook").html(self))
+        return _drawers[0]().html(self)
 
 
 def duration(seconds: float) -> str:

@@ -24,7 +24,6 @@ from steprule.compiler.graph import Graph, Kind, Node, trace
 from steprule.compiler.variant import variant_of
 from steprule.paths import Trace, tuned_trace
 from steprule.rules.rule import Rule
-from steprule.surfaces import catalogue as surfaces
 
 Answer = tuple[str, str]
 
@@ -254,7 +253,7 @@ def descent(judged: Judged) -> Answer:
 
 def _ascends(path: Trace) -> bool:
     """Whether nearly every step that moves goes up the gradient."""
-    surface = surfaces.get(path.surface)
+    surface = path.ground
     moves = [
         (b - a, a) for a, b in itertools.pairwise(path.points) if np.isfinite(b).all() and not np.array_equal(a, b)
     ]

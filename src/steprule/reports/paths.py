@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
 from steprule import rules
@@ -20,7 +21,6 @@ from steprule.hyper import said as in_words
 from steprule.paths import Trace
 from steprule.reports.style import Style, styles_of
 from steprule.rules.parts import composed
-from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Point, Surface
 
 FORMATS = (".png", ".svg", ".gif", ".html", ".json")
@@ -71,6 +71,8 @@ def log_levels(values: Array, least: float, count: int = 16) -> Array:
     """Contour levels above the least value, equally far apart in the logarithm."""
     above = values - least
     positive = above[np.isfinite(above) & (above > 0)]
+    if not len(positive):  # a flat surface has no contour
+        return np.empty(0)
     low = max(float(np.quantile(positive, 0.002)), float(positive.max()) * 1e-5)
     return np.asarray(least + np.geomspace(low, float(positive.max()), count), dtype=np.float64)
 
@@ -105,7 +107,7 @@ def above_minimum(trace: Trace, surface: Surface) -> Array:
 
 
 def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, Line2D, Trace, Array]]]:
-    surface = surfaces.get(traces[0].surface)
+    surface = traces[0].ground
     rows = -(-len(traces) // 3)
     figure = Figure(figsize=(11.5, 5.2 + 0.28 * rows), layout="constrained")
     plane, fall = figure.subplots(1, 2, width_ratios=[1.15, 1])
@@ -135,7 +137,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
     plane.plot(
         *begin, "o", color="white", markeredgecolor="black", markersize=10, markeredgewidth=2, label="start", zorder=7
     )
-    stars = np.array(surface.minima)
+    stars = np.reshape(surface.minima, (-1, 2))
     plane.plot(
         stars[:, 0],
         stars[:, 1],
@@ -147,7 +149,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
         zorder=7,
         linestyle="none",
     )
-    plane.set_title(f"{ground(traces[0])}:  $f = {surface.latex}$", fontsize=_title_size(surface))
+    plane.set_title(f"{ground(traces[0])}:  {_formula(surface)}", fontsize=_title_size(surface))
     fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=what_is_compared(traces))
     fall.xaxis.set_major_locator(MaxNLocator(integer=True))
     fall.grid(alpha=0.3)
@@ -175,7 +177,7 @@ def within(heights: Array, top: float) -> Array:
 def view(traces: Sequence[Trace], surface: Surface) -> tuple[Point, Point]:
     """The part of the window that paths, start and minima take, with a margin; all of it where a path leaves it."""
     (x0, x1), (y0, y1) = surface.window
-    points = np.concatenate([*(t.points for t in traces), surface.minima])
+    points = np.concatenate([*(t.points for t in traces), np.reshape(surface.minima, (-1, 2))])
     if not ((points >= (x0, y0)) & (points <= (x1, y1))).all():
         return surface.window
     low, high = points.min(axis=0), points.max(axis=0)
@@ -187,16 +189,11 @@ def view(traces: Sequence[Trace], surface: Surface) -> tuple[Point, Point]:
 def _draw_surface(plane: Any, surface: Surface, part: tuple[Point, Point]) -> None:
     x, y, f = grid(surface, part)
     levels = log_levels(f, surface.minimum)
-    plane.contourf(
-        x,
-        y,
-        np.log10(np.maximum(f - surface.minimum, LOWEST)),
-        levels=np.log10(levels - surface.minimum),
-        cmap="Greys_r",
-        alpha=0.45,
-        extend="min",
-    )
-    plane.contour(x, y, f, levels=levels, colors="#8a8a8a", linewidths=0.6)
+    if len(levels):
+        heights = np.log10(np.maximum(f - surface.minimum, LOWEST))
+        steps = np.log10(levels - surface.minimum)
+        plane.contourf(x, y, heights, levels=steps, cmap="Greys_r", alpha=0.45, extend="min")
+        plane.contour(x, y, f, levels=levels, colors="#8a8a8a", linewidths=0.6)
     plane.set(xlim=part[0], ylim=part[1], xlabel="$x$", ylabel="$y$")
 
 
@@ -231,6 +228,16 @@ def what_is_compared(traces: Sequence[Trace]) -> str:
     if all(t.tuned for t in traces):
         return f"{'each ' if len(traces) > 1 else ''}at the best learning rate of those tried"
     return "value against step"
+
+
+def _formula(surface: Surface) -> str:
+    """As matplotlib draws mathematics; in plain letters where it cannot, as it cannot draw cases."""
+    drawn = f"$f = {surface.latex}$"
+    try:
+        MathTextParser("path").parse(drawn)
+    except ValueError:
+        return f"f = {surface.formula}".replace("$", r"\$")
+    return drawn
 
 
 def _title_size(surface: Surface) -> int:
