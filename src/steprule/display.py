@@ -1,4 +1,4 @@
-"""What results share: they show themselves in words in a terminal, as a picture in a notebook, and give that picture."""
+"""Results show themselves: in words in a terminal, as a picture in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: the machine in words and the versions; and what the machine has: cores, memory, devices."""
+"""Where a result comes from: the machine and the versions; and what the machine has left."""
 
 from __future__ import annotations
 

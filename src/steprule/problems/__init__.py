@@ -1,1 +1,1 @@
-"""What is optimised: surfaces.py (two dimensions, to look at), airfoil.py (measured data), models.py (what trains on it)."""
+"""Problems are what optimizers train: data, a model and a loss, of the package or of the user."""

@@ -1,4 +1,4 @@
-"""The problems that travel with the package, and how any problem is found: by its name, or in a file of the user's."""
+"""The problems that travel with the package, and any problem by its name or in a user's file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a model does beside computing, found by one look at a few samples: draw random numbers, move buffers, leave parameters unused."""
+"""What a model does beside computing is found by one look at a few samples.
+
+It may draw random numbers, move buffers, leave parameters unused.
+"""
 
 from __future__ import annotations
 

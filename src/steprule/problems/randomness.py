@@ -1,4 +1,4 @@
-"""The generators that data draw from: torch's, numpy's and Python's global ones, and those that a loader or its dataset holds."""
+"""The generators that data draw from: the global ones, and those that a loader or its dataset holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which rows train, and which are held out: by share, by group, or as given. The same data and seed, the same split, always."""
+"""Which rows train, and which are held out: by share, by group, or as given.
+
+The same data and seed give the same split, always.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a surface is: a function of x and y whose value, exact gradient and JavaScript come from one sympy expression."""
+"""A surface is a function of x and y: value, exact gradient and JavaScript come from one expression."""
 
 from __future__ import annotations
 
