@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import steprule
 from steprule import races
 from steprule.problems.batch import called, taken
+from steprule.problems.facts import evaluating
 from steprule.problems.source import batches, stream
 
 F = nn.functional

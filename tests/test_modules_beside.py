@@ -267,3 +267,17 @@ def test_a_model_that_is_another_with_another_seed(compiled: bool, more: bool) -
     found = steprule.sweep("sgd", task, {"lr": [0.1]}, seeds=list(range(6)), compile=compiled)
     alone = [steprule.train("sgd", task, seed=k, lr=0.1).final_loss for k in range(6)]
     np.testing.assert_allclose(found.train.reshape(-1), alone, rtol=LANE_AGAINST_SOLO)
+
+
+def test_every_module_is_as_it_was_where_one_of_them_refuses_eval() -> None:
+    class Refuses(nn.Linear):
+        def train(self, mode: bool = True) -> Refuses:
+            if not mode:
+                raise RuntimeError("always in training")
+            return super().train(mode)
+
+    model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval(), Refuses(2, 1))
+    before = [module.training for module in model.modules()]
+    with pytest.raises(RuntimeError, match="always in training"), evaluating(model):
+        pass
+    assert [module.training for module in model.modules()] == before

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 import steprule
-from steprule import rules
+from steprule import display, rules
 from steprule.display import sparkline
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import Rate
 from steprule.races.as_given import TUTORIAL, compare
+from steprule.reports import notebook
 from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import address, curves, heights, paths
 from steprule.reports.style import DARK
@@ -224,3 +225,20 @@ def test_sparklines() -> None:
     assert sparkline([1, 10, float("inf")]) == "▁█×"
     assert sparkline([-1, 0, 1]) == "▁▅█"
     assert len(sparkline(range(1, 1000))) == 24
+
+
+def test_who_draws_is_said_at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result knows nobody who draws: another drawer would draw all of them."""
+
+    class Other:
+        def html(self, result: Any) -> str:
+            return f"<b>{result.rule}</b>"
+
+        def drawn(self, result: Any) -> Any:
+            return result.surface
+
+    assert display._drawers[0]() is notebook
+    monkeypatch.setattr(display, "_drawers", [])
+    display.draw_by(Other)
+    path = steprule.trace("sgd")
+    assert (path._repr_html_(), path.plot()) == ("<b>sgd</b>", "quadratic")

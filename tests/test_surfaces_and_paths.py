@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import mpmath
@@ -22,6 +24,8 @@ from steprule.maths import norm
 from steprule.reports import path_figure, walked
 from steprule.reports import paths as pictures
 from steprule.reports.style import STYLES, Style, style_of, styles_of
+from steprule.reports import notebook
+from steprule.reports.panels import address
 from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces import elementary
 from steprule.surfaces.surface import Surface
@@ -295,13 +299,92 @@ def test_a_surface_of_ones_own_symbols() -> None:
         assert np.array_equal(own.gradient([-2.0, 1.0]), [-4.0, 6.0])
         path = steprule.trace("sgd", own, lr=0.1)
         assert np.array_equal(path.points, steprule.trace("sgd", "x^2 + 3*y^2", (-2.0, 1.0), lr=0.1).points)
-        assert path._repr_html_()
+        assert "<img" in path._repr_html_()
     with pytest.raises(InputError, match="an expression in x and y, got one in a"):
         Surface("own", sympy.symbols("a") * x, (), window, (0.0, 0.0))
     with pytest.raises(InputError, match="a sympy expression in x and y, got str"):
         Surface("own", "x^2", (), window, (0.0, 0.0))
     with pytest.raises(InputError, match="a sympy expression in x and y, got function"):
         Surface("own", lambda x, y: x, (), window, (0.0, 0.0))
+
+
+X, Y = sympy.symbols("x y")
+BOX = ((-3.0, 3.0), (-2.0, 2.0))
+BOWL = X**2 + 3 * Y**2
+STRANGE = {
+    "in symbols of one's own": Surface("own", BOWL, ((0.0, 0.0),), BOX, (-2.0, 1.0)),
+    "under a catalogue's name": Surface("quadratic", BOWL, ((0.0, 0.0),), BOX, (-2.0, 1.0)),
+    "unnamed": Surface("", BOWL, ((0.0, 0.0),), BOX, (-2.0, 1.0)),
+    "of whole numbers in lists": Surface("own", BOWL, [[0, 0]], [[-3, 3], [-2, 2]], [-2, 1]),  # type: ignore[arg-type]
+    "without a known minimum": Surface("own", sympy.cos(X) + Y**2, (), BOX, (-2.0, 1.0)),
+    "flat": Surface("own", sympy.Integer(2), (), BOX, (-2.0, 1.0)),
+    "of one variable": Surface("own", (X - 1) ** 2, (), BOX, (-2.0, 1.0)),
+    "in a window beside start and minimum": Surface("own", BOWL, ((0.0, 0.0),), ((5.0, 6.0), (5.0, 6.0)), (-2.0, 1.0)),
+    "in a tiny window": Surface("own", BOWL, ((0.0, 0.0),), ((-1e-9, 1e-9), (-1e-9, 1e-9)), (1e-9, 0.0)),
+    "in a huge window": Surface("own", BOWL, ((0.0, 0.0),), ((-1e9, 1e9), (-1e9, 1e9)), (1e8, 1.0)),
+    "half defined": Surface("own", sympy.sqrt(X) + Y**2, ((0.0, 0.0),), BOX, (2.0, 1.0)),
+    "without a lowest point": Surface("own", X + Y, (), BOX, (-2.0, 1.0)),
+    "noisy": Surface("own", BOWL, ((0.0, 0.0),), BOX, (-2.0, 1.0), noise=0.5),
+    "in words of another tongue": Surface("碗 <b>&", BOWL, ((0.0, 0.0),), BOX, (-2.0, 1.0)),
+    "in functions that no formula has": Surface("own", sympy.Piecewise((X**2, X < 0), (X, True)), (), BOX, (-2.0, 1.0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_trace_on_a_surface_of_ones_own_shows_itself(name: str, tmp_path: Path) -> None:
+    """In words, as a picture, in a notebook, in every format: and all of it of that surface, not of another of its name."""
+    ground = STRANGE[name]
+    walked = steprule.trace("sgd", ground, steps=4, lr=0.01)
+    assert walked.ground == ground
+    assert walked.surface == ground.name != ""
+    assert f"on {ground.name}, 4 steps" in repr(walked)
+    assert "<img" in walked._repr_html_()
+    assert walked.plot().axes
+    for kind in pictures.FORMATS if name == "unnamed" else (".svg", ".html", ".json"):
+        pictures.save([walked, paths.tuned_trace("adam", ground, steps=4)], tmp_path / f"a{kind}")
+        assert (tmp_path / f"a{kind}").stat().st_size > 500
+    assert np.allclose(walked.points[1], walked.points[0] - 0.01 * walked.gradients[0], rtol=1e-12)
+    again = pickle.loads(pickle.dumps(walked))
+    assert again.ground == ground
+    assert np.array_equal(again.gradients, walked.gradients)
+    assert dict(walked.anatomy(1))["g"] == pytest.approx(walked.gradients[0])
+
+
+def test_paths_on_two_surfaces_of_one_name_are_not_one_figure() -> None:
+    one, other = (STRANGE[n] for n in ("in symbols of one's own", "without a known minimum"))
+    with pytest.raises(InputError, match="paths on one surface, got own, own"):
+        notebook.show(steprule.trace("sgd", one, lr=0.01), steprule.trace("sgd", other, lr=0.01))
+
+
+def test_the_playground_is_told_the_formula_of_a_surface_of_ones_own() -> None:
+    own = STRANGE["noisy"]
+    told = address([steprule.trace("sgd", own, lr=0.01)])
+    assert told == "rule=sgd,lr=0.01&surface=x%5E2%20%2B%203*y%5E2&start=-2,1&steps=20&noise=0.5"
+    assert surfaces.get(own.formula).value([1.0, 2.0]) == own.value([1.0, 2.0])
+
+
+def test_the_least_value_of_a_surface_without_a_known_minimum() -> None:
+    assert STRANGE["without a known minimum"].minimum == pytest.approx(np.cos(3.0))
+    assert STRANGE["of one variable"].minimum == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ({"window": ((3.0, -3.0), (-2.0, 2.0))}, "window: expected low below high"),
+        ({"window": (-3.0, 3.0)}, "window: expected ((low, high) of x, (low, high) of y), got (-3.0, 3.0)"),
+        ({"window": None}, "window: expected"),
+        ({"start": (1.0,)}, "start: expected two finite numbers (x, y), got (1.0,)"),
+        ({"start": (1.0, float("nan"))}, "start: expected"),
+        ({"minima": (0.0, 0.0)}, "minima: expected points (x, y), got (0.0, 0.0)"),
+        ({"minima": "none"}, "minima: expected points"),
+    ],
+)
+def test_places_that_are_none(place: dict[str, Any], words: str) -> None:
+    usual: dict[str, Any] = {"minima": ((0.0, 0.0),), "window": BOX, "start": (-2.0, 1.0)}
+    with pytest.raises(InputError) as caught:
+        Surface("own", BOWL, **{**usual, **place})
+    assert words in str(caught.value)
 
 
 def test_the_package_shows_only_what_is_its_own() -> None:

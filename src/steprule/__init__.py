@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from steprule import display as _display
 from steprule import extras, rules
 from steprule.compiler import threads as _threads  # before anything forks  # noqa: F401
 from steprule.rules.rule import Rule, rule
@@ -72,6 +73,10 @@ __all__ = [
     "train",
     "which",
 ]
+
+
+# matplotlib is loaded at the first picture.
+_display.draw_by(lambda: import_module("steprule.reports.notebook"))
 
 
 def __getattr__(name: str) -> Any:

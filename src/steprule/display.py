@@ -1,11 +1,10 @@
-"""How results show themselves: as words in a terminal, as a picture in a notebook."""
+"""Results show themselves: in words in a terminal, as a picture in a notebook."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from steprule import extras
 from steprule.errors import MissingPackageError
@@ -14,6 +13,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BARS = "▁▂▃▄▅▆▇█"
+
+
+class Drawer(Protocol):
+    """What makes pictures of results."""
+
+    def drawn(self, result: Any) -> Figure:
+        """A result as a matplotlib figure."""
+
+    def html(self, result: Any) -> str:
+        """A result as a notebook's cell shows it."""
+
+
+_drawers: list[Callable[[], Drawer]] = []
+
+
+def draw_by(load: Callable[[], Drawer]) -> None:
+    """Say who draws results; `load` is called at the first picture. The root package says it, for it stands above both."""
+    _drawers[:] = [load]
 
 
 class Shown:
@@ -31,16 +48,17 @@ class Shown:
 
         Raises `InputError` where there is nothing to draw, as in one shard of a race, `MissingPackageError` without matplotlib.
         """
-        # By name: imports run one way, and what draws stands above what is drawn.
         with extras.needed():
-            drawer = import_module("steprule.reports.notebook")
-        return cast("Figure", drawer.drawn(self))
+            drawer = _drawers[0]()
+        return drawer.drawn(self)
 
     def _repr_html_(self) -> str | None:
         try:
-            return str(import_module("steprule.reports.notebook").html(self))
+            with extras.needed():
+                drawer = _drawers[0]()
         except MissingPackageError:
             return None  # then a cell shows its words
+        return drawer.html(self)
 
 
 def duration(seconds: float) -> str:

@@ -50,6 +50,13 @@ class Trace(Shown):
     tuned: bool = False
     """Whether the learning rate was chosen as the best of `LR_GRID` for this surface, start and number of steps."""
     label: str = ""
+    on: Surface | str = field(default="", repr=False)
+    """Where it walked: a surface of one's own; else its name says it."""
+
+    @property
+    def ground(self) -> Surface:
+        """The surface."""
+        return surfaces.get(self.on or self.surface)
 
     @property
     def steps(self) -> int:
@@ -59,9 +66,8 @@ class Trace(Shown):
     @property
     def gradients(self) -> Array:
         """[steps, 2]: the gradient that each step was told, with its noise."""
-        ground = surfaces.get(self.surface)
-        noise = noise_of(ground, self.steps, self.seed, self.noise)
-        told = ground.gradient(self.points[:-1])
+        noise = noise_of(self.ground, self.steps, self.seed, self.noise)
+        told = self.ground.gradient(self.points[:-1])
         return told if noise is None else told + noise
 
     @property
@@ -201,7 +207,9 @@ def trace(
     disturbances = noise_of(ground, steps, seed, noise)
     points = _walk(found, ground, begin, steps, disturbances, bound)
     scale = ground.noise if noise is None else float(noise)
-    return Trace(found.name, ground.name, bound, points, ground.value(points), seed, scale, _named(rule))
+    values, own = ground.value(points), surfaces.SURFACES.get(ground.name) is not surface
+    on = surface if own and isinstance(surface, Surface) else ""
+    return Trace(found.name, ground.name, bound, points, values, seed, scale, _named(rule), on=on)
 
 
 def best_rate(

@@ -1,4 +1,4 @@
-"""The machine in words, without which a figure says little, and the cores and memory that it has left."""
+"""Where a result comes from: the machine and the versions; and what the machine has left."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What takes one step of a training: a rule on open states, or an optimizer as its authors call it.
+"""What takes one step of a training: a rule on open states, or an optimizer of torch's kind.
 
-Most optimizers want a gradient and `step()`. Some want the loss again (`step(closure)`), some a gradient that can itself be
-differentiated (`backward(create_graph=True)`). Which ones is found by trying: see `by_some_way`.
+An optimizer is called as its authors call it. Most want a gradient and `step()`. Some want the loss again (`step(closure)`), some a
+gradient that can itself be differentiated (`backward(create_graph=True)`). Which ones is found by trying: see `by_some_way`.
 """
 
 from __future__ import annotations

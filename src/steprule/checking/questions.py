@@ -28,7 +28,6 @@ from steprule.compiler.variant import variant_of
 from steprule.hyper import Slot
 from steprule.paths import Trace, tuned_trace
 from steprule.rules.rule import Rule
-from steprule.surfaces import catalogue as surfaces
 
 Answer = tuple[str, str]
 
@@ -277,7 +276,7 @@ def descent(judged: Judged) -> Answer:
 
 def _ascends(path: Trace) -> bool:
     """Whether nearly every step that moves goes up the gradient."""
-    surface = surfaces.get(path.surface)
+    surface = path.ground
     moves = up = 0
     for here, there in itertools.pairwise(path.points):
         if np.isfinite(there).all() and not np.array_equal(here, there):

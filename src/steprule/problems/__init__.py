@@ -1,1 +1,1 @@
-"""What is trained: a model, data, a loss; those that travel with the package, and one's own."""
+"""Problems are what optimizers train: data, a model and a loss, of the package or of the user."""

@@ -60,7 +60,8 @@ def load(path: Path | None = None) -> Array:
         raise DataError(where, expected=f"a file of {BYTES:,} bytes", got=got, hint=again) from error
     data = raw.replace(b"\r\n", b"\n")  # git on Windows may have turned the line ends
     if len(data) != BYTES:
-        got = "an empty file" if not raw else f"{len(data):,}" + (" (cut off)" if len(data) < BYTES else "")
+        cut = " (cut off)" if len(data) < BYTES else ""
+        got = f"{len(data):,}{cut}" if raw else "an empty file"
         raise DataError(where, expected=f"{BYTES:,} bytes", got=got, hint=again)
     if (sha1 := hashlib.sha1(data, usedforsecurity=False).hexdigest()) != SHA1:
         raise DataError(where, expected=f"sha1 {SHA1}", got=f"{sha1} (altered)", hint=again)

@@ -1,4 +1,4 @@
-"""Data as people hold them, as tensors: numpy, pandas, polars, pyarrow, torch, lists, several inputs."""
+"""Data as people hold them become tensors: numpy, pandas, polars, pyarrow, torch and lists."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from steprule.problems.table import (
     is_table,
     missing,
     numbered,
+    place_of,
     table_of,
     values_of,
 )
@@ -146,8 +147,7 @@ class Reader:
         if not array.is_floating_point() or bool(torch.isfinite(array).all()):
             return
         row, *at = torch.nonzero(~torch.isfinite(array))[0].tolist()
-        column = f", column {at[0]}" if len(at) == 1 else f", at {at}" if at else ""
-        raise missing(where + column, self.row(row), float(array[(row, *at)]))
+        raise missing(where + place_of(at), self.row(row), float(array[(row, *at)]))
 
     def _place(self, part: str, what: str) -> str:
         return f"problem {self.problem}: " + (what if part == "train" else f"{part} {what}")

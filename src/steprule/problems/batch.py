@@ -1,4 +1,7 @@
-"""Batches as models take them: a tensor, a tuple of tensors or a dict of them, samples first."""
+"""A batch is a tensor, a tuple of tensors or a dict of them, samples first, as models take them.
+
+Several inputs are a tuple, for `model(a, b)`, or a dict, for `model(**batch)`.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +48,12 @@ def leaves(data: Any) -> list[Any]:
 
 def can_be_cut(data: Any) -> bool:
     """Whether it is made of tensors of as many samples in plain containers, so that some of them are a batch too."""
-    plain = type(data) in (dict, list, tuple) or isinstance(data, Tensor)
-    parts = data.values() if isinstance(data, Mapping) else data if isinstance(data, list | tuple) else ()
-    whole = leaves(data)
-    if not plain or not whole or not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in whole):
+    if isinstance(data, Tensor):
+        return data.ndim > 0
+    if type(data) not in (dict, list, tuple):
         return False
-    return len({len(leaf) for leaf in whole}) == 1 and all(can_be_cut(part) for part in parts)
+    parts = data.values() if isinstance(data, dict) else data
+    return all(can_be_cut(part) for part in parts) and len({len(leaf) for leaf in leaves(data)}) == 1
 
 
 def mapped(data: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -1,4 +1,4 @@
-"""The problems that travel with the package, and how any problem is found: by its name, or in a file of the user's."""
+"""The problems that travel with the package, and any problem by its name or in a user's file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from steprule.errors import InputTypeError, unknown_name
 from steprule.foreign import refusal
-from steprule.problems import airfoil
+from steprule.problems import airfoil, digits, letters
 from steprule.problems.names import EMBEDDED
-from steprule.problems.problem import Problem
+from steprule.problems.problem import Loss, Problem
 from steprule.rules.load import load_object
 from steprule.rules.rule import Rule
+
+Parts = list[tuple[Tensor, Tensor]]
+"""Features and targets of training, validation and test."""
 
 
 def half_mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -53,22 +56,20 @@ def _airfoil_split(name: str) -> Problem:
     data = airfoil.load()
     data = (data - data[split.train].mean(axis=0)) / data[split.train].std(axis=0)
     parts = [_pair(data[rows, :-1], data[rows, -1:]) for rows in (split.train, split.validation, split.test)]
+    if name == "airfoil-linear":
+        return _of_parts(name, parts, partial(nn.Linear, 5, 1), half_mse, batch_size=10, epochs=2)
+    return _of_parts(name, parts, _mlp, half_mse, batch_size=50, epochs=5)
+
+
+def _of_parts(
+    name: str, parts: Parts, model: Callable[[], nn.Module], loss: Loss, *, batch_size: int, epochs: int
+) -> Problem:
+    """Of training, validation and test data."""
     (features, targets), validation, test = parts
-    linear = name == "airfoil-linear"
-    model = partial(nn.Linear, 5, 1) if linear else _mlp
-    size, epochs = (10, 2) if linear else (50, 5)
     return Problem(
-        name,
-        EMBEDDED[name],
-        features,
-        targets,
-        model,
-        half_mse,
-        validation=validation,
-        test=test,
-        batch_size=size,
-        epochs=epochs,
-    )
+        name, EMBEDDED[name], features, targets, model, loss,
+        validation=validation, test=test, batch_size=batch_size, epochs=epochs,
+    )  # fmt: skip
 
 
 def _mlp() -> nn.Module:
@@ -81,7 +82,7 @@ def _pair(features: Any, targets: Any) -> tuple[Tensor, Tensor]:
     return x.float() if x.is_floating_point() else x, torch.from_numpy(np.ascontiguousarray(targets)).to(kind)
 
 
-def _held_out(features: Any, targets: Any, *, shuffle: bool) -> list[tuple[Tensor, Tensor]]:
+def _held_out(features: Any, targets: Any, *, shuffle: bool) -> Parts:
     """Training, validation and test: three fifths and a fifth each, of shuffled rows or in the order of a text."""
     rows = np.random.default_rng(0).permutation(len(features)) if shuffle else np.arange(len(features))
     cuts = [len(rows) * 3 // 5, len(rows) * 4 // 5]
@@ -90,8 +91,6 @@ def _held_out(features: Any, targets: Any, *, shuffle: bool) -> list[tuple[Tenso
 
 @cache
 def _digits(name: str) -> Problem:
-    from steprule.problems import digits
-
     models: dict[str, Callable[[], nn.Module]] = {
         "digits-softmax": lambda: nn.Linear(64, 10),
         "digits-mlp": lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)),
@@ -99,38 +98,20 @@ def _digits(name: str) -> Problem:
             nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
         ),
     }
-    return _classes(name, _held_out(*digits.load(), shuffle=True), models[name], epochs=5)
+    parts = _held_out(*digits.load(), shuffle=True)
+    return _of_parts(name, parts, models[name], nn.functional.cross_entropy, batch_size=50, epochs=5)
 
 
 @cache
 def _letters(name: str) -> Problem:
-    from steprule.problems import letters
-
     count, width = len(letters.ALPHABET), 8
 
     def model() -> nn.Module:
         body = [nn.Flatten(), nn.Linear(letters.BEFORE * width, 32), nn.Tanh(), nn.Linear(32, count)]
         return nn.Sequential(nn.Embedding(count, width), *body)
 
-    return _classes(name, _held_out(*letters.load(), shuffle=False), model, epochs=4)
-
-
-def _classes(name: str, parts: list[tuple[Tensor, Tensor]], model: Callable[[], nn.Module], *, epochs: int) -> Problem:
-    """A classification in batches of 50, by cross entropy."""
-    (features, targets), validation, test = parts
-    loss = nn.functional.cross_entropy
-    return Problem(
-        name,
-        EMBEDDED[name],
-        features,
-        targets,
-        model,
-        loss,
-        validation=validation,
-        test=test,
-        batch_size=50,
-        epochs=epochs,
-    )
+    parts = _held_out(*letters.load(), shuffle=False)
+    return _of_parts(name, parts, model, nn.functional.cross_entropy, batch_size=50, epochs=4)
 
 
 @cache

@@ -1,4 +1,7 @@
-"""What a model does beside computing, found by one look: draw, move buffers, leave parameters unused."""
+"""What a model does beside computing is found by one look at a few samples.
+
+It may draw random numbers, move buffers, leave parameters unused.
+"""
 
 from __future__ import annotations
 
@@ -256,8 +259,8 @@ def _measuring(model: nn.Module) -> Iterator[None]:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; behind it each of its modules is as it was."""
     before = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
+        model.eval()
         yield
     finally:
         for module, training in before:

@@ -1,4 +1,4 @@
-"""Problems from what people have: the data are read and split, a loss is chosen, and a few rows are tried at once."""
+"""A problem is made of what people have: data are read and split, a loss is chosen, and it is tried."""
 
 from __future__ import annotations
 
@@ -143,8 +143,11 @@ def _columns(
                 raise unknown_name("column", column, table.column_names, where=f" for the {what} of {where}")
         return table.select(names)
 
-    listed = isinstance(targets, list) and all(isinstance(t, str) for t in targets)
-    own = [targets] if isinstance(targets, str) else targets if listed and len(targets) < len(table) else []
+    own: list[str] = []
+    if isinstance(targets, str):
+        own = [targets]
+    elif isinstance(targets, list) and all(isinstance(t, str) for t in targets) and len(targets) < len(table):
+        own = targets  # a list as long as the table holds the targets themselves
     outside = list(own)
     if own:
         targets = taken("targets", own)
@@ -249,17 +252,22 @@ def _with_the_outputs_shape(made: Kind) -> Kind:
         return made
     if not isinstance(outputs, Tensor):
         return made
-    single = targets.ndim == 2 and targets.shape[1] == 1
-    if targets.is_floating_point():
-        wider = outputs.ndim == 2 and outputs.shape[1] == 1 and targets.ndim == 1
-        change = (lambda t: t[:, None]) if wider else (lambda t: t[:, 0]) if single and outputs.ndim == 1 else None
+    if targets.is_floating_point() and _is_column(outputs) and targets.ndim == 1:
+        place: Any = (slice(None), None)
+    elif _is_column(targets) and (outputs.ndim == 1 or not targets.is_floating_point()):
+        place = (slice(None), 0)
     else:
-        change = (lambda t: t[:, 0]) if single else None
-    if change is None:
         return made
-    held = (made.validation, made.test)
-    validation, test = (pair and (pair[0], change(pair[1])) for pair in held)
-    return replace(made, targets=change(made.targets), validation=validation, test=test)
+    held: dict[str, Any] = {}
+    for name in ("validation", "test"):
+        if pair := getattr(made, name):
+            held[name] = (pair[0], pair[1][place])
+    return replace(made, targets=made.targets[place], **held)
+
+
+def _is_column(tensor: Tensor) -> bool:
+    """Whether it is [rows, 1]."""
+    return tensor.ndim == 2 and tensor.shape[1] == 1
 
 
 def _summary(parts: Parts, categories: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """A short text to predict letter by letter: six sonnets of William Shakespeare, printed in 1609.
 
-They are the sonnets 18, 29, 30, 73, 116 and 130, in the public domain everywhere. A sample is the letters before, the target the next one.
+They are sonnets 18, 29, 30, 73, 116 and 130, in the public domain everywhere. A sample is the letters before, the target the next one.
 """
 
 from __future__ import annotations

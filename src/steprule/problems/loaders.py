@@ -1,4 +1,7 @@
-"""Batches that a DataLoader gives, as they are, and the same again for the same seed."""
+"""Batches that a DataLoader gives, as they are: the same again for the same seed.
+
+The loader's own order, augmentation and workers stay.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from steprule.identity import identity, unknown_in
 from steprule.problems import batch
 from steprule.problems.randomness import Randomness, generators_in
 from steprule.problems.source import stream
-from steprule.problems.table import missing
+from steprule.problems.table import missing, place_of
 
 LONGEST = 1_000_000
 """Batches after which a pass is taken for one without end."""
@@ -200,8 +203,7 @@ def _check_finite(data: Any, where: str) -> None:
             good = torch.isfinite(tensor)
             if tensor.ndim and not bool(good.all()):
                 row, *at = torch.nonzero(~good)[0].tolist()
-                column = f", column {at[0]}" if len(at) == 1 else f", at {at}" if at else ""
-                raise missing(where + column, f"row {row}", float(tensor[(row, *at)]))
+                raise missing(where + place_of(at), f"row {row}", float(tensor[(row, *at)]))
 
 
 def _moved(data: Any, device: torch.device) -> Any:

@@ -1,4 +1,4 @@
-"""The problems that travel with the package, by name, with a line on each; known without torch."""
+"""The names of the problems that travel with the package, with a line on each, known without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be said of data when a problem is made of them: every name, its type and its default, stated once."""
+"""What can be said of data when a problem is made of them: every name, its type and its default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Metrics of a model on a part of the data, each called once on the outputs of all samples."""
+"""The loss and the metrics of a model on a part of the data.
+
+A metric is called once, on the outputs of all samples.
+"""
 
 from __future__ import annotations
 

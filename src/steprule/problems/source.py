@@ -1,4 +1,4 @@
-"""A part of a problem's data, as training and measuring ask for it: batches in the order of a seed."""
+"""A part of a problem's data gives batches in the order of a seed, and pieces in one order."""
 
 from __future__ import annotations
 

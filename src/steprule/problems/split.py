@@ -1,4 +1,7 @@
-"""Which rows train and which are held out: by share, by group, or as given; the same seed, the same split."""
+"""Which rows train, and which are held out: by share, by group, or as given.
+
+The same data and seed give the same split, always.
+"""
 
 from __future__ import annotations
 

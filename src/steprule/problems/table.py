@@ -1,4 +1,7 @@
-"""Tables and columns of pandas, polars or pyarrow as arrays: the kind of a column, and missing values."""
+"""Tables and columns of pandas, polars and pyarrow become arrays, without a missing value.
+
+A missing value is refused with its place.
+"""
 
 from __future__ import annotations
 
@@ -124,6 +127,13 @@ def missing(where: str, row: str, value: object = "none") -> InputError:
     """The error for a number that is not there."""
     hint = "Drop such rows, or fill them in, first."
     return InputError(where, expected="a number or text in every row", got=f"{value} in {row}", hint=hint)
+
+
+def place_of(at: Sequence[int]) -> str:
+    """Where a number stands in its row, as an error says it: ", column 3", ", at [1, 2]", or nothing where it is alone."""
+    if not at:
+        return ""
+    return f", column {at[0]}" if len(at) == 1 else f", at {at}"
 
 
 def numbered(parts: Sequence[Array], where: str) -> tuple[list[Array], tuple[str, ...]]:

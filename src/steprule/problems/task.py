@@ -1,4 +1,4 @@
-"""What is trained, as a record: a model, data by part, a loss; batches, outputs and a fresh model follow from it."""
+"""What is trained is one record: a model, data by part, and a loss."""
 
 from __future__ import annotations
 

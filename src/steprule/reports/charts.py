@@ -17,7 +17,6 @@ from steprule.races.as_given import TUTORIAL, Comparison, Entry, Row, percentile
 from steprule.reports.style import style_of, styles_of
 from steprule.reports.walked import above_minimum, grid, log_levels, note, view
 from steprule.rules.rule import Rule
-from steprule.surfaces import catalogue as surfaces
 from steprule.trainable import Trainable
 
 # Each method's path on the tutorial's quadratic: at the tutorial's settings, where it has a path; AdaDelta and Adam, whose
@@ -173,10 +172,11 @@ def paths_figure(traces: Sequence[Trace]) -> go.Figure | None:
     """Paths over the surface's contours, and the value against the step."""
     if not traces:
         return None
-    surface = surfaces.get(traces[0].surface)
+    surface = traces[0].ground
     part = view(traces, surface)
     x, y, f = grid(surface, part, 120)
     levels = np.log10(log_levels(f, surface.minimum) - surface.minimum)
+    levels = levels if len(levels) else np.array([0.0, 1.0])
     figure = make_subplots(rows=1, cols=2, column_widths=[0.58, 0.42], horizontal_spacing=0.1)
     contours = {"start": levels[0], "end": levels[-1], "size": levels[1] - levels[0], "coloring": "heatmap"}
     figure.add_contour(
@@ -201,7 +201,7 @@ def paths_figure(traces: Sequence[Trace]) -> go.Figure | None:
         )
     ends = (("start", traces[0].points[:1], "circle", "white"), ("minimum", surface.minima, "star", "#ffd700"))
     for name, points, symbol, colour in ends:
-        px, py = np.transpose(points)
+        px, py = np.reshape(points, (-1, 2)).T
         look = {"symbol": symbol, "size": 14, "color": colour, "line": {"color": "black", "width": 2}}
         figure.add_scatter(x=px, y=py, mode="markers", name=name, marker=look, row=1, col=1)
     figure.update_xaxes(title="x", range=part[0], row=1, col=1)

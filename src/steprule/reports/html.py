@@ -25,7 +25,6 @@ from steprule.reports.document import document, facts, formulas, section, spans
 from steprule.reports.mathml import mathml
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
-from steprule.surfaces import catalogue as surfaces
 from steprule.trainable import Trainable
 
 
@@ -54,7 +53,7 @@ def page(race: Comparison, command: Sequence[str] = ()) -> str:
 
 def paths_page(traces: Sequence[Trace]) -> str:
     """A page with the paths alone, as text."""
-    surface = surfaces.get(traces[0].surface)
+    surface = traces[0].ground
     title = f"{', '.join(t.label or t.rule for t in traces)} on {surface.name.replace('_', ' ')}"
     body = f"<h1>{escape(title)}</h1><p>{mathml('f = ' + surface.latex)}</p>{_chart(charts.paths_figure(traces))}"
     return document(title, body, get_plotlyjs())

@@ -26,13 +26,12 @@ from steprule.races import Race
 from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
 from steprule.reports import race_charts, themed, training_charts
-from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, paths, stack
+from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, one_surface, paths, stack
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import style_of
 from steprule.reports.walked import ground, note, what_is_compared
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
-from steprule.surfaces import catalogue as surfaces
 from steprule.sweeps import Sweep
 from steprule.training import Run
 from steprule.tutorial.rules import with_numbers
@@ -211,7 +210,8 @@ def _figure(result: Any, results: Sequence[Any]) -> Figure:
 
 @_figure.register
 def _(result: Trace, results: Sequence[Trace]) -> Figure:
-    walks = {note(t, surfaces.get(t.surface), results): t for t in results}
+    surface = one_surface(results)
+    walks = {note(t, surface, results): t for t in results}
     compared = what_is_compared(results) if all(t.tuned for t in results) else ""
     title = "\n".join(filter(None, ["value above the minimum", compared]))
     return stack(paths(walks, title=_cut(ground(result))), heights(walks, title=title))

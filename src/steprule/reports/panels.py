@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
@@ -103,7 +103,7 @@ def paths(walks: Mapping[str, Trace], *, title: str = "", height: float = 2.6) -
 
     A way that goes to and fro many times lies beneath the others and is thin, for it would bury them.
     """
-    surface, traces = _one_surface(walks), list(walks.values())
+    surface, traces = one_surface(walks.values()), list(walks.values())
 
     def draw(axes: Any, styles: Styles) -> None:
         part = view(traces, surface)
@@ -209,7 +209,7 @@ def curves(
 
 def heights(walks: Mapping[str, Trace], *, title: str = "value above the minimum", height: float = 1.75) -> Panel:
     """The value above the least one at each step, on a logarithmic axis."""
-    ground = _one_surface(walks)
+    ground = one_surface(walks.values())
     above = {label: above_minimum(t, ground) for label, t in walks.items()}
     top = HIGHEST * max(height_[0] for height_ in above.values())
     lines = {label: (np.arange(len(height_)), within(height_, top)) for label, height_ in above.items()}
@@ -226,8 +226,7 @@ def address(traces: Sequence[Trace]) -> str:
     Raises `InputError` for paths that no one state of the page shows.
     """
     first = traces[0]
-    ground = surfaces.get(first.surface)
-    alike = {(t.surface, *t.points[0], t.steps, t.noise, t.seed if t.noise else 0) for t in traces}
+    alike = {(t.ground, *t.points[0], t.steps, t.noise, t.seed if t.noise else 0) for t in traces}
     if len(alike) > 1:
         expected = "paths on one surface with one start, number of steps, noise and seed"
         raise InputError("the playground's state", expected=expected, got=f"{len(alike)} kinds")
@@ -236,10 +235,11 @@ def address(traces: Sequence[Trace]) -> str:
         usual = composed(rules.resolve(walked.of or walked.rule)).defaults
         own = [f"{n}={_whole(v)}" for n, v in walked.hypers.items() if v != usual[n]]
         parts.append(f"rule={','.join([walked.rule, *own])}")
-    name = quote(first.surface, safe="()*,") if first.surface not in surfaces.SURFACES else first.surface
+    known = first.surface in surfaces.SURFACES and not first.on
+    name = first.surface if known else quote(first.ground.formula if first.on else first.surface, safe="()*,")
     start = ",".join(_whole(v) for v in first.points[0])
     parts += [f"surface={name}", f"start={start}", f"steps={first.steps}"]
-    if first.noise != ground.noise:
+    if first.noise != (first.ground.noise if known else 0.0):
         parts.append(f"noise={_whole(first.noise)}")
     if first.seed and first.noise:
         parts.append(f"seed={first.seed}")
@@ -286,12 +286,13 @@ def _own_style(label: str) -> Style | None:
     return style_of(first) if known else None
 
 
-def _one_surface(walks: Mapping[str, Trace]) -> Surface:
+def one_surface(traces: Iterable[Trace]) -> Surface:
     """Where all of them walk. Raises `InputError` where that is not one surface."""
-    names = sorted({t.surface for t in walks.values()})
-    if len(names) != 1:
-        raise InputError("a figure of paths", expected="paths on one surface", got=", ".join(names) or "no path")
-    return surfaces.get(names[0])
+    grounds = {t.ground for t in traces}
+    if len(grounds) != 1:
+        got = ", ".join(sorted(g.name for g in grounds)) or "no path"
+        raise InputError("a figure of paths", expected="paths on one surface", got=got)
+    return grounds.pop()
 
 
 def _pair(label: str, line: Any) -> tuple[Array, Array]:

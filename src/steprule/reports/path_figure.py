@@ -23,14 +23,14 @@ from steprule.reports.walked import (
     what_is_compared,
     within,
 )
-from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Point, Surface
 
 with extras.needed():
     from matplotlib.animation import FuncAnimation, PillowWriter
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.mathtext import MathTextParser
+from matplotlib.ticker import MaxNLocator
 
 FRAMES = 60  # of a GIF at most, so that long paths stay small files
 
@@ -57,7 +57,7 @@ def save_gif(traces: Sequence[Trace], path: Path) -> None:
 
 
 def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, Line2D, Trace, Array]]]:
-    surface = surfaces.get(traces[0].surface)
+    surface = traces[0].ground
     rows = -(-len(traces) // 3)
     figure = Figure(figsize=(11.5, 5.2 + 0.28 * rows), layout="constrained")
     plane, fall = figure.subplots(1, 2, width_ratios=[1.15, 1])
@@ -87,7 +87,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
     plane.plot(
         *begin, "o", color="white", markeredgecolor="black", markersize=10, markeredgewidth=2, label="start", zorder=7
     )
-    stars = np.array(surface.minima)
+    stars = np.reshape(surface.minima, (-1, 2))
     plane.plot(
         stars[:, 0],
         stars[:, 1],
@@ -99,7 +99,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
         zorder=7,
         linestyle="none",
     )
-    plane.set_title(f"{ground(traces[0])}:  $f = {surface.latex}$", fontsize=_title_size(surface))
+    plane.set_title(f"{ground(traces[0])}:  {_formula(surface)}", fontsize=_title_size(surface))
     fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=what_is_compared(traces))
     fall.xaxis.set_major_locator(MaxNLocator(integer=True))
     fall.grid(alpha=0.3)
@@ -110,16 +110,11 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
 def _draw_surface(plane: Any, surface: Surface, part: tuple[Point, Point]) -> None:
     x, y, f = grid(surface, part)
     levels = log_levels(f, surface.minimum)
-    plane.contourf(
-        x,
-        y,
-        np.log10(np.maximum(f - surface.minimum, LOWEST)),
-        levels=np.log10(levels - surface.minimum),
-        cmap="Greys_r",
-        alpha=0.45,
-        extend="min",
-    )
-    plane.contour(x, y, f, levels=levels, colors="#8a8a8a", linewidths=0.6)
+    if len(levels):
+        heights = np.log10(np.maximum(f - surface.minimum, LOWEST))
+        steps = np.log10(levels - surface.minimum)
+        plane.contourf(x, y, heights, levels=steps, cmap="Greys_r", alpha=0.45, extend="min")
+        plane.contour(x, y, f, levels=levels, colors="#8a8a8a", linewidths=0.6)
     plane.set(xlim=part[0], ylim=part[1], xlabel="$x$", ylabel="$y$")
 
 
@@ -145,6 +140,16 @@ def _lay_out(figure: Figure) -> None:
     """Place axes and legend now and leave them so: an animation need not do it again for each frame."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+
+
+def _formula(surface: Surface) -> str:
+    """As matplotlib draws mathematics; in plain letters where it cannot, as it cannot draw cases."""
+    drawn = f"$f = {surface.latex}$"
+    try:
+        MathTextParser("path").parse(drawn)
+    except ValueError:
+        return f"f = {surface.formula}".replace("$", r"\$")
+    return drawn
 
 
 def _title_size(surface: Surface) -> int:

@@ -28,7 +28,6 @@ from steprule.reports.walked import (
     what_is_compared,
     within,
 )
-from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Point, Surface
 
 WIDTH, LEFT, RIGHT = 600, 72, 586
@@ -71,7 +70,7 @@ class _Box:
 
 def svg(traces: Sequence[Trace]) -> str:
     """The picture as text; the same paths give the same text."""
-    surface = surfaces.get(traces[0].surface)
+    surface = traces[0].ground
     styles = styles_of([t.label or t.rule for t in traces])
     heights = [above_minimum(t, surface) for t in traces]
     top = max(h[0] for h in heights) * HIGHEST

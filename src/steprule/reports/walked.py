@@ -21,6 +21,8 @@ def log_levels(values: Array, least: float, count: int = 16) -> Array:
     """Contour levels above the least value, equally far apart in the logarithm."""
     above = values - least
     positive = above[np.isfinite(above) & (above > 0)]
+    if not len(positive):  # a flat surface has no contour
+        return np.empty(0)
     low = max(float(np.quantile(positive, 0.002)), float(positive.max()) * 1e-5)
     return np.asarray(least + np.geomspace(low, float(positive.max()), count), dtype=np.float64)
 
@@ -74,7 +76,7 @@ def within(heights: Array, top: float) -> Array:
 def view(traces: Sequence[Trace], surface: Surface) -> tuple[Point, Point]:
     """The part of the window that paths, start and minima take, with a margin; all of it where a path leaves it."""
     (x0, x1), (y0, y1) = surface.window
-    points = np.concatenate([*(t.points for t in traces), surface.minima])
+    points = np.concatenate([*(t.points for t in traces), np.reshape(surface.minima, (-1, 2))])
     if not ((points >= (x0, y0)) & (points <= (x1, y1))).all():
         return surface.window
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,9 +1,9 @@
-"""A surface is a function of x and y whose value, exact gradient and JavaScript come from one sympy expression."""
+"""A surface is a function of x and y: value, exact gradient and JavaScript come from one expression."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, cast
 
@@ -48,6 +48,7 @@ class Surface:
             got = f"{type(self.expression).__name__} {self.expression!r}"
             raise InputError(f"surface {self.name}", expected="a sympy expression in x and y", got=got, hint=hint)
         ours = {"x": X, "y": Y}
+        _check_places(self)
         symbols = self.expression.free_symbols
         strange = sorted(s.name for s in symbols if s.name not in ours)
         if strange:
@@ -57,12 +58,19 @@ class Surface:
         others = {s: ours[s.name] for s in symbols if s != ours[s.name]}
         if others:
             object.__setattr__(self, "expression", self.expression.xreplace(others))
+        if not self.name:
+            object.__setattr__(self, "name", self.formula)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The record alone: what was compiled from it cannot be pickled."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def value(self, points: ArrayLike) -> Any:
         """f at `points` [..., 2]: [...]."""
         p = np.asarray(points, dtype=np.float64)
         with np.errstate(all="ignore"):
-            return np.float64(1.0) * self._value(p[..., 0], p[..., 1])
+            found = np.float64(1.0) * self._value(p[..., 0], p[..., 1])
+        return found if found.shape == p.shape[:-1] else np.full(p.shape[:-1], found)  # of a constant it is one number
 
     def gradient(self, points: ArrayLike) -> Array:
         """(df/dx, df/dy) at `points` [..., 2], without noise: [..., 2]."""
@@ -81,8 +89,12 @@ class Surface:
 
     @property
     def minimum(self) -> float:
-        """The least value."""
-        return float(self.value(self.minima[0]))
+        """The least value; where no minimum is known, the least on a grid over the window."""
+        if self.minima:
+            return float(self.value(self.minima[0]))
+        x, y = (np.linspace(low, high, GRID) for low, high in self.window)
+        found = self.value(np.stack(np.meshgrid(x, y), axis=-1))
+        return float(np.min(found[np.isfinite(found)], initial=np.inf))
 
     @property
     def formula(self) -> str:
@@ -114,6 +126,27 @@ class Surface:
         return cast(Callable[[Array, Array], list[Array]], _compiled(self._derivatives))
 
 
+def _check_places(surface: Surface) -> None:
+    """Points and window as pairs of floats. Raises `InputError` for what is none."""
+    where = f"surface {surface.name}"
+    for name in ("minima", "window", "start", "cusps"):
+        given = getattr(surface, name)
+        try:
+            array = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            array = np.full(1, np.nan)
+        wanted = {"start": (2,), "window": (2, 2)}.get(name, (len(array), 2) if array.ndim and array.size else (0,))
+        if array.shape != wanted or not np.isfinite(array).all():
+            expected = {"start": "two finite numbers (x, y)", "window": "((low, high) of x, (low, high) of y)"}
+            raise InputError(f"{where}: {name}", expected=expected.get(name, "points (x, y)"), got=repr(given))
+        plain = tuple(array.tolist()) if name == "start" else tuple(tuple(pair) for pair in array.tolist())
+        object.__setattr__(surface, name, plain)
+    if not all(low < high for low, high in surface.window):
+        raise InputError(f"{where}: window", expected="low below high", got=repr(surface.window))
+
+
+GRID = 201
+"""Points a side at which the least value is looked for."""
 LONGEST_PRODUCT = 64
 _FUNCTIONS = elementary.python()
 

@@ -1,4 +1,4 @@
-"""A training under way: a fresh model, what steps it, the batches of a seed; and a copy that shows whether it goes on alike."""
+"""A training under way: a fresh model, what steps it, and the batches of a seed."""
 
 from __future__ import annotations
 
