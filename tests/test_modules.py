@@ -15,7 +15,6 @@ from torch import Tensor, nn
 import steprule
 from steprule import races
 from steprule.problems.batch import called, taken
-from steprule.problems.facts import evaluating
 from steprule.problems.source import batches, stream
 
 F = nn.functional

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-
 from steprule.atomic import write_aside
 from steprule.errors import InputError
 from steprule.paths import Trace
