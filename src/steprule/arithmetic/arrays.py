@@ -1,4 +1,4 @@
-"""How numpy arrays compute in a rule, after torch: an integer power is a product, and a truth value that meets a number is 0 or 1."""
+"""How numpy arrays compute in a rule: after torch, with integer powers as products and truth values as 0 or 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How torch tensors compute in a rule: as torch does, but that an integer power is a product and that a truth value is 0 or 1."""
+"""How torch tensors compute in a rule: integer powers are products, truth values are 0 or 1, the rest is torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which target steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU; on others the eager form, which says so once."""
+"""Which target steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU, else the eager form."""
 
 from __future__ import annotations
 
