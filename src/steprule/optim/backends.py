@@ -16,7 +16,7 @@ from steprule.errors import InputError
 
 @dataclass(frozen=True)
 class Target:
-    """One row: the torch device whose tensors a target steps, and what imports its kernels, with the package that compiles them."""
+    """One row: the torch device whose tensors a target steps, and what imports its kernels."""
 
     device: str
     load: Callable[[], type[Kernel[Any]]]
