@@ -12,6 +12,7 @@ from tolerances import LANE_AGAINST_SOLO
 from torch import Tensor, nn
 
 import steprule
+from steprule.problems.facts import evaluating
 from steprule.problems.source import batches, stream
 
 F = nn.functional

@@ -21,10 +21,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
 
 from steprule.errors import InputError, InputTypeError, StepruleError
+from steprule.search import Scale as Scale
+from steprule.search import Search as Search
 
 Value = float | bool | int | str
 """A hyperparameter's."""
-Scale = Literal["log", "linear", "complement"]
 
 
 @dataclass(frozen=True)
@@ -33,61 +34,6 @@ class Meaning:
 
     text: str
     letter: str = ""
-
-
-@dataclass(frozen=True)
-class Search:
-    """Where a race looks for good values. `scale` is "log", "linear" or "complement" (logarithmic in 1 - value).
-
-    Raises `InputError` for another scale, where low is not below high, for a "log" range that does not begin above 0 and a "complement"
-    range that does not end below 1; `InputTypeError` for ends that are no numbers.
-    """
-
-    low: float
-    high: float
-    scale: Scale = "log"
-
-    def __post_init__(self) -> None:
-        what = f"Search({self.low!r}, {self.high!r}, {self.scale!r})"
-        if self.scale not in (scales := get_args(Scale)):
-            raise InputError(what, expected=f"a scale of {', '.join(map(repr, scales))}", got=repr(self.scale))
-        ends = (self.low, self.high)
-        if not all(isinstance(end, numbers.Real) and not isinstance(end, bool) for end in ends):
-            raise InputTypeError(what, expected="two numbers and a scale", got=repr(ends))
-        if not all(map(math.isfinite, ends)) or not self.low < self.high:
-            raise InputError(what, expected="finite numbers, low below high", got=f"{self.low!r} and {self.high!r}")
-        hint = f'Write Search({self.low!r}, {self.high!r}, "linear").'
-        if self.scale == "log" and self.low <= 0:
-            raise InputError(what, expected="a logarithmic range to begin above 0", got=repr(self.low), hint=hint)
-        if self.scale == "complement" and self.high >= 1:
-            raise InputError(what, expected="a range towards 1 to end below it", got=repr(self.high), hint=hint)
-
-    def at(self, share: float) -> float:
-        """The value at a share of the way from low to high, on the scale.
-
-        >>> Search(1e-4, 1.0).at(0.5), Search(0, 1, "linear").at(0.25), round(Search(0.9, 0.999, "complement").at(0.5), 6)
-        (0.01, 0.25, 0.99)
-        """
-        if self.scale == "linear":
-            found = self.low + share * (self.high - self.low)
-        elif self.scale == "complement":
-            found = 1 - float((1 - self.low) ** (1 - share) * (1 - self.high) ** share)
-        else:
-            found = float(self.low ** (1 - share) * self.high**share)
-        return min(max(found, self.low), self.high)  # rounding leads out of no bound
-
-    def share(self, value: float) -> float:
-        """How far a value lies on the way from low to high, on the scale: 0 to 1 inside; what `at` turns back.
-
-        >>> round(Search(0.9, 0.999, "complement").share(0.99), 6)
-        0.5
-        """
-        a, b, c = self.low, value, self.high
-        if self.scale == "complement":
-            a, b, c = (1 - x for x in (a, b, c))
-        if self.scale != "linear":
-            a, b, c = (math.log(x) if x > 0 else -math.inf for x in (a, b, c))
-        return (b - a) / (c - a) if c != a else math.nan
 
 
 @dataclass(frozen=True)
@@ -229,7 +175,9 @@ class Hyper:
         """A value for each of its variants; of a whole number the default alone."""
         if self.choices:
             return self.choices
-        return (self.default,) if self.is_whole else (False, True) if self.is_flag else (0.0, 0.5)
+        if self.is_whole:
+            return (self.default,)
+        return (False, True) if self.is_flag else (0.0, 0.5)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -254,10 +202,17 @@ class Hyper:
             return "True or False"
         if self.choices:
             return f"one of {', '.join(map(repr, self.choices))}"
-        low = next((b for b in self.bounds if isinstance(b, Ge | Gt)), None)
-        high = next((b for b in self.bounds if isinstance(b, Le | Lt)), None)
-        left = f"[{low.ge:g}" if isinstance(low, Ge) else f"({low.gt:g}" if isinstance(low, Gt) else "(-inf"
-        right = f"{high.le:g}]" if isinstance(high, Le) else f"{high.lt:g})" if isinstance(high, Lt) else "inf)"
+        left, right = "(-inf", "inf)"
+        for bound in reversed(self.bounds):
+            match bound:
+                case Ge(limit):
+                    left = f"[{limit:g}"
+                case Gt(limit):
+                    left = f"({limit:g}"
+                case Le(limit):
+                    right = f"{limit:g}]"
+                case Lt(limit):
+                    right = f"{limit:g})"
         return f"a {'whole ' if self.is_whole else ''}number in {left}, {right}"
 
     def validate(self, value: object, rule: str) -> Any:
@@ -286,14 +241,8 @@ class Hyper:
             return self.validate(next((c for c in self.choices if str(c) == text), text), rule)
         if self.is_flag:
             words = {
-                "true": True,
-                "yes": True,
-                "on": True,
-                "1": True,
-                "false": False,
-                "no": False,
-                "off": False,
-                "0": False,
+                **dict.fromkeys(("true", "yes", "on", "1"), True),
+                **dict.fromkeys(("false", "no", "off", "0"), False),
             }
             if text.lower() in words:
                 return words[text.lower()]

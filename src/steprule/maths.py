@@ -6,7 +6,7 @@
     minimum maximum clamp lerp where      of each element; both branches of `where` are evaluated
     norm mean sum max min size            over the whole tensor: one number
 
-All follow torch on NaN, signed zero and inf, and none raises on a value (see `arithmetic.py`). A plain bool as condition
+All follow torch on NaN, signed zero and inf, and none raises on a value (see `arithmetic/`). A plain bool as condition
 picks in Python. Each function stands here with its row of the table (`operations.py`).
 """
 

@@ -1,1 +1,1 @@
-"""One rule, many executables: a tracer makes its graph, from which every form is printed."""
+"""One rule, many executables: a graph of what the rule computes, and all that is printed from it."""

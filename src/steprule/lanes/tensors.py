@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.arithmetic import Truth, computing_in, reduced_over
+from steprule.arithmetic import Truth, computing_in
+from steprule.arithmetic.tensors import reduced_over
 from steprule.compiler.graph import Kind, Node
 from steprule.compiler.split import Program
 from steprule.lanes.rule import LaneRule

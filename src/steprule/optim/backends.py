@@ -1,4 +1,4 @@
-"""Which form steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU, else the eager one."""
+"""Which target steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU, else the eager form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steprule.errors import InputError
 
 @dataclass(frozen=True)
 class Target:
-    """One row: the torch device whose tensors a target steps, and what imports its kernels, with the package that compiles them."""
+    """One row: the torch device whose tensors a target steps, and what imports its kernels."""
 
     device: str
     load: Callable[[], type[Kernel[Any]]]

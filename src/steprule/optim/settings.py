@@ -46,8 +46,6 @@ class Settings:
         self._absent = frozenset(own) - set(self._keys)
         # A single key would give its value bare.
         self._get = itemgetter(*self._keys, "params")
-        self.changes = 0
-        """How often the hyperparameters were read anew."""
         self._read(group, scale)
         self.switches = switches_of(self.rule, self.hypers)
 
@@ -72,7 +70,6 @@ class Settings:
         self.hypers = hypers_of(self.rule, group, scale, self._beyond)
         self.zeroes = bool(group.get("zero_grad"))
         self.special = bool(group.get("differentiable") or group.get("capturable"))
-        self.changes += 1
 
 
 def hypers_of(
