@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import JsonOption, RuleArguments, SetOption, number, whole
+
+if TYPE_CHECKING:
+    from steprule.paths import Trace
 
 
 def trace(
@@ -66,6 +71,7 @@ def trace(
         walk = paths.tuned_trace if tune else paths.trace
         walked.append(walk(rule, surface, begin, steps, seed=seed, noise=noise, **own))
         hopeless.append(tune and "lr" in rule.defaults and not walked[-1].tuned)
+    walked = _told_apart(walked, rules)
     if out is not None:
         from steprule.reports import paths as pictures
 
@@ -83,6 +89,14 @@ def trace(
     table("", ("rule", "lr", "x", "y", "value", ""), rows, left=(0, 5))
     if out is not None:
         output.say(f"\nWritten: {out}")
+
+
+def _told_apart(walked: Sequence[Trace], typed: Sequence[str]) -> list[Trace]:
+    """The paths, of which those of different rules of one name say which rule was typed."""
+    ways = {path.rule: {t for p, t in zip(walked, typed, strict=True) if p.rule == path.rule} for path in walked}
+    return [
+        replace(path, rule=own) if len(ways[path.rule]) > 1 else path for path, own in zip(walked, typed, strict=True)
+    ]
 
 
 def _decimals(value: float) -> str:

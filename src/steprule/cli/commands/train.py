@@ -70,9 +70,7 @@ def train(
     if json:
         output.as_json(run.to_dict())
         return
-    output.say(
-        f"{run.optimizer} on {run.problem}: loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}{_fate(run.diverged)}"
-    )
+    output.say(f"{run.optimizer} on {run.problem}: {run.fall}{_fate(run.diverged)}")
     how = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}, batch {run.batch_size}, seed {seed}" + run.scheduled
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
