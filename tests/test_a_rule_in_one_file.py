@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -11,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from steprule.errors import nearest
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("src", "tests", "docs", "benchmarks", "pyproject.toml", "CONTRIBUTING.md", "README.md", "README.zh-CN.md")
@@ -185,3 +189,33 @@ def test_the_order_is_stated_in_the_files() -> None:
         "sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam",
         "radam", "lion", "lars", "lamb",
     ]  # fmt: skip
+
+
+def test_every_rule_has_a_class() -> None:
+    """By torch's name, or by the rule's title; made once, and found again by pickle."""
+    from steprule import optim, rules
+
+    assert [getattr(optim, name).rule.name for name in optim.NAMES] == list(rules.names())
+    assert {"AdamW", "RMSprop", "Lion", "LARS", "LAMB", "AdagradEpsInside"} < set(optim.NAMES)
+    assert all(getattr(optim, name).__name__ == name for name in optim.NAMES)
+    assert pickle.loads(pickle.dumps(optim.LAMB)) is optim.LAMB
+    with pytest.raises(AttributeError, match="Did you mean 'LAMB'"):
+        optim.Lamb  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["steprule", "steprule.optim", "steprule.rules", "steprule.maths", "steprule.races"])
+def test_a_listing_shows_only_what_is_ours(name: str) -> None:
+    module = importlib.import_module(name)
+    assert [n for n in dir(module) if not n.startswith("__")] == sorted(module.__all__)
+    assert all(hasattr(module, n) for n in module.__all__)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("adma", "adam"), ("Adm", "adam"), ("adamx", "adamax"), ("rmsporp", "rmsprop"), ("sdg", "sgd"), ("xyz", None)],
+)
+def test_the_fewest_slips_are_meant(typed: str, meant: str | None) -> None:
+    """Two letters in the wrong order are one slip."""
+    from steprule import rules
+
+    assert nearest(typed, rules.names()) == meant

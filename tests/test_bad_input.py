@@ -450,7 +450,7 @@ def test_a_file_that_prints_leaves_json_alone(in_folder: Path, capsys: pytest.Ca
         ("mine.py:a_rule", ["expected a steprule.Problem, got a Rule"]),
         ("mine.py:raising", ["mine.py:9", "problem mine.py:raising", "KeyError"]),
         ("mine.py:asking", ["problem mine.py:asking", "data"]),
-        ("mine.py", ["unknown problem", "Write mine.py:NAME."]),
+        ("mine.py", ["mine.py: expected one problem, got none. Write mine.py:NAME."]),
     ],
 )
 def test_what_is_no_problem(spec: str, parts: list[str], capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:

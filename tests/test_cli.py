@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +194,56 @@ def test_letters_that_a_terminal_has_not(in_folder: Path) -> None:
         done = subprocess.run([*COMMAND, "show", "两.py:亿"], env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_rules_of_one_name_are_called_as_they_were_typed(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(
+        "from steprule import rule\n\n@rule\ndef adam(p, g, *, lr=0.1):\n    return p - lr * g\n"
+    )
+    both = as_json(capsys, "trace", "mine.py:adam", "adam", "sgd")
+    assert [path["rule"] for path in both] == ["mine.py:adam", "adam", "sgd"]
+    assert both[0]["points"] != both[1]["points"]
+    out = printed(capsys, "trace", "mine.py:adam", "adam", "--out", "both.svg")
+    assert re.findall(r"^\S*adam", out, re.MULTILINE) == ["mine.py:adam", "adam"]
+    assert "mine.py:adam" in Path("both.svg").read_text(encoding="utf-8")
+    alone = as_json(capsys, "trace", "mine.py:adam", "mine.py:adam")
+    assert [path["rule"] for path in alone] == ["adam", "adam"]
+
+
+def test_a_training_names_its_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    run = steprule.train("adam", "airfoil-linear", seed=2, lr=0.01)
+    out = printed(capsys, "train", "adam", "--on", "airfoil-linear", "--seed", "2", "--set", "lr=0.01")
+    said = f"validation loss {run.held_out['validation']:#.6g}, test loss {run.held_out['test']:#.6g}"
+    assert out.startswith(
+        f"adam on airfoil-linear: training loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}, {said}\n"
+    )
+    assert run.fall in run.in_words()
+    record = as_json(capsys, "train", "adam", "--on", "airfoil-linear", "--seed", "2", "--set", "lr=0.01")
+    assert record["held_out_losses"] == run.held_out
+    assert as_json(capsys, "train", "adam")["held_out_losses"] == {}
+
+
+MADE = "import torch\nfrom steprule import Problem\nmade = dict(targets=torch.ones(20, 1), model=lambda: torch.nn.Linear(2, 1))\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("wave = Problem.from_arrays(torch.ones(20, 2), **made)\n", "sgd on mine"),
+        ("wave = same = Problem.from_arrays(torch.ones(20, 2), **made)\n", "sgd on mine"),
+        ("def wave() -> Problem:\n    return Problem.from_arrays(torch.ones(20, 2), **made)\n", "sgd on "),
+        (
+            "a = Problem.from_arrays(torch.ones(20, 2), **made)\nb = Problem.from_arrays(torch.ones(20, 2), **made)\n",
+            "",
+        ),
+    ],
+)
+def test_the_one_problem_of_a_file(text: str, words: str, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("wave.py").write_text(MADE + text)
+    code = main(["train", "sgd", "--on", "wave.py"])
+    out, err = capsys.readouterr()
+    if words:
+        assert code == 0, err
+        assert out.startswith(words)
+    else:
+        assert (code, err) == (2, "steprule: wave.py: expected one problem, got a, b. Write wave.py:a.\n")

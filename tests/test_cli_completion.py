@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from steprule import rules
 from steprule.cli import main
 
 MINE = (
@@ -20,7 +21,7 @@ MINE = (
 OFFERED = {
     "": ["rules", "problems", "surfaces", "show", "trace"],
     "adm ": ["rules"],
-    "show ada": ["adagrad", "adagrad_eps_inside", "adadelta", "adam", "adamw", "adamax"],
+    "show ada": [name for name in rules.names() if name.startswith("ada")],
     "show mine.py:": ["mine.py:one", "mine.py:two"],
     "show adam --as ": ["text", "latex", "python", "javascript", "numba", "triton"],
     "show adam --as l": ["latex"],

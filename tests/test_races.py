@@ -234,6 +234,7 @@ def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:
                 assert named
     one = races.race(["sgd", "adam"], "airfoil-linear", schedules=["linear"], **TINY)
     assert races.headline(one).startswith(f"{one.cells[0].standings[0].label} has the lowest test loss")
+    assert re.search(r"The one pair (really differs|does not really differ) by more than", races.in_words(one)[0])
     unsure = races.race(["sgd", "adam"], "airfoil-linear", **{**TINY, "seeds": 1})
     assert "nothing is called real" in races.headline(unsure)
 

@@ -12,6 +12,7 @@ import steprule
 from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Search
+from steprule.problems import airfoil, digits
 from steprule.reports import training_charts
 from steprule.sweeps import sobol
 
@@ -90,3 +91,13 @@ def test_the_command_line_writes_them(tmp_path: Path, capsys: pytest.CaptureFixt
         assert out == ""
         assert f"a name that ends in {endings}, got '.pdf'" in err
     assert not (tmp_path / "d.pdf").exists()
+
+
+def test_the_data_are_credited_in_the_pictures() -> None:
+    run = steprule.train("sgd", "airfoil-linear", lr=0.1, epochs=1)
+    assert training_charts.of_run(run).get_supxlabel() == f"Data: {airfoil.CREDIT}"
+    sweep = steprule.sweep("sgd", "digits-softmax", {"lr": [0.01, 0.1]}, epochs=1, compile=False)
+    (legend,) = training_charts.of_sweep(sweep).legends
+    assert legend.get_title().get_text() == f"Data: {digits.CREDIT}"
+    own = steprule.train("sgd", "rosenbrock", lr=1e-4)
+    assert training_charts.of_run(own).get_supxlabel() == ""

@@ -242,3 +242,7 @@ OPERATIONS = TABLE
 NAMES = tuple(name for name, row in TABLE.items() if not row.sign)
 """Of the functions, in this order."""
 __all__ = list(NAMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from steprule.errors import InputTypeError, unknown_name
+from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.foreign import refusal
 from steprule.problems import airfoil, digits, letters
 from steprule.problems.names import EMBEDDED
 from steprule.problems.problem import Loss, Problem
-from steprule.rules.load import load_object
+from steprule.rules.load import load_object, module_from
 from steprule.rules.rule import Rule
 
 Parts = list[tuple[Tensor, Tensor]]
@@ -145,21 +146,36 @@ def get(problem: str | Problem) -> Problem:
     one. Raises `UnknownNameError` with the nearest name."""
     if isinstance(problem, Problem):
         return problem
-    if ":" in problem:
-        file = Path(problem.rpartition(":")[0]).absolute()
+    if ":" in problem or problem.endswith(".py"):
+        file = Path(problem if problem.endswith(".py") else problem.rpartition(":")[0]).absolute()
         return _loaded(problem, str(file), file.stat().st_mtime_ns if file.is_file() else 0)
     if problem in _MAKERS:
         return _MAKERS[problem]()
     if problem not in names():
-        hint = f"Write {problem}:NAME." if problem.endswith(".py") else ""
-        raise unknown_name("problem", problem, names(), hint=hint)
+        raise unknown_name("problem", problem, names())
     return _on_surface(problem)
+
+
+def only_problem_in(path: Path) -> Any:
+    """The one problem of a user's file, or the one function in it that says it returns one. Raises `InputError` where it is not one."""
+    public = {n: v for n, v in vars(module_from(path, "problem")).items() if not n.startswith("_")}
+    found = {n: v for n, v in public.items() if isinstance(v, Problem)}
+    found = found or {n: v for n, v in public.items() if _returns_a_problem(v)}
+    if len({id(v) for v in found.values()}) == 1:
+        return next(iter(found.values()))
+    hint = f"Write {path}:{next(iter(found), 'NAME')}."
+    raise InputError(str(path), expected="one problem", got=", ".join(found) or "none", hint=hint)
+
+
+def _returns_a_problem(thing: Any) -> bool:
+    said = getattr(thing, "__annotations__", {}).get("return") if isfunction(thing) else None
+    return said is Problem or (isinstance(said, str) and said.rpartition(".")[2] == "Problem")
 
 
 @lru_cache(maxsize=64)
 def _loaded(spec: str, file: str, changed: int) -> Problem:
     """A problem of one's own, once: `file` and when it `changed` say whether it is still the same."""
-    found = load_object(spec, kind="problem")
+    found = only_problem_in(Path(spec)) if spec.endswith(".py") else load_object(spec, kind="problem")
     made = found
     if callable(found) and not isinstance(found, Problem | Rule):
         try:

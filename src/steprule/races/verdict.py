@@ -119,7 +119,11 @@ def _order(race: Race, cell: Cell) -> Iterator[str]:
     if idle := [s.label for s in cell.standings if s.label not in learnt]:
         yield f"Learnt nothing: {_listed(idle)}."
     real_pairs = sum(p.verdict() == "real" for p in cell.pairs)
-    yield f"Of all {len(cell.pairs)} pairs {real_pairs} really differ by more than {race.threshold}{cell.scale.of}."
+    by = f"by more than {race.threshold}{cell.scale.of}"
+    if len(cell.pairs) == 1:
+        yield f"The one pair {'really differs' if real_pairs else 'does not really differ'} {by}."
+    else:
+        yield f"Of all {len(cell.pairs)} pairs {real_pairs} really differ {by}."
 
 
 def _diverged(race: Race, cell: Cell) -> Iterator[str]:

@@ -14,6 +14,7 @@ from steprule import extras
 from steprule.atomic import write_aside
 from steprule.errors import InputError
 from steprule.hyper import said
+from steprule.problems.credits import credits_of
 from steprule.reports.race_charts import LOOK
 from steprule.reports.style import style_of
 from steprule.sweeps import Sweep
@@ -71,6 +72,8 @@ def of_run(run: Run) -> Figure:
             f"final loss {run.final_loss:.4g}" + (", diverged" if run.diverged else ""), (1, 1), xycoords="axes fraction",
             ha="right", va="top", color=style.colour,
         )  # fmt: skip
+        if credit := credits_of([run.problem]):
+            figure.supxlabel(f"Data: {credit}", fontsize=6, color="#666666")
     return figure
 
 
@@ -95,8 +98,10 @@ def of_sweep(sweep: Sweep) -> Figure:
                 _against(axes, sweep, name, alone=len(across) == 1)
                 axes.set_ylabel(_loss_name(sweep) if k == 0 else "")
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
+        credit = credits_of([sweep.problem])
         figure.legend(
-            *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4 if len(across) > 2 else 2, fontsize=8.5
+            *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4 if len(across) > 2 else 2,
+            fontsize=8.5, title=f"Data: {credit}" if credit else None, title_fontproperties={"size": 6},
         )  # fmt: skip
     return figure
 

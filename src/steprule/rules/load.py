@@ -71,7 +71,7 @@ def load_object(spec: str, *, kind: str) -> Any:
     where, _, name = spec.rpartition(":")
     if not where or not name:
         raise InputError(f"{kind} {spec!r}", expected="file.py:name or package.module:name", got=repr(spec))
-    module = _module_from_file(Path(where), kind) if where.endswith(".py") else _module_by_name(where)
+    module = module_from(Path(where), kind) if where.endswith(".py") else _module_by_name(where)
     if not hasattr(module, name):
         public = [n for n, v in vars(module).items() if not n.startswith("_") and isinstance(v, Rule)]
         if not public:
@@ -83,7 +83,7 @@ def load_object(spec: str, *, kind: str) -> Any:
 
 def rules_in(path: Path) -> dict[str, Rule]:
     """The rules that are written in a file, by name; what the file imports is not its own. Raises `RuleError` with the line of a fault."""
-    return _written_in(path, _module_from_file(path, "rule"))
+    return _written_in(path, module_from(path, "rule"))
 
 
 def only_rule_in(path: Path, name: str) -> Rule:
@@ -91,7 +91,7 @@ def only_rule_in(path: Path, name: str) -> Rule:
 
     Raises `RuleError` with the line of a fault in the file, `InputError` where there is no such rule.
     """
-    module = _module_from_file(path, "rule")
+    module = module_from(path, "rule")
     own = _written_in(path, module)
     if name in own:
         return own[name]
@@ -112,7 +112,8 @@ def _written_in(path: Path, module: ModuleType) -> dict[str, Rule]:
     return own | {n: v for n, v in found.items() if not any(v is other for other in own.values())}
 
 
-def _module_from_file(path: Path, kind: str) -> ModuleType:
+def module_from(path: Path, kind: str) -> ModuleType:
+    """A user's file, loaded. Raises `RuleError` with the line of a fault in it."""
     if not path.is_file():
         got = "nothing there" if not path.exists() else "a folder"
         raise InputError(f"{kind} file {path}", expected="a Python file", got=got)

@@ -105,6 +105,7 @@ def _trained(recipe: Recipe, way: Way, log: Log | None) -> Run:
         buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
         versions=versions(),
         metrics=training.scored(),
+        held_out={part: training.measured(part) for part in recipe.task.parts if part != "train"},
     )
 
 

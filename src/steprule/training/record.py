@@ -37,6 +37,8 @@ class Run(Shown):
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The problem's metrics at the end, by part ("train", "validation", "test") and name, each over all samples of the part."""
+    held_out: Mapping[str, float] = field(default_factory=dict)
+    """The loss at the end on each part that is held out: "validation" and "test", where the problem has them."""
     schedule: str = "constant"
     """Of the learning rate."""
 
@@ -55,9 +57,15 @@ class Run(Shown):
         """ ", cosine learning rate", for a line that says how it was trained; "" where the rate stays."""
         return f", {self.schedule} learning rate" if self.schedule != "constant" else ""
 
+    @property
+    def fall(self) -> str:
+        """How the training loss fell, and the losses at the end on what is held out."""
+        held_out = "".join(f", {part} loss {loss:#.6g}" for part, loss in self.held_out.items())
+        return f"training loss {self.losses[0]:#.6g} -> {self.final_loss:#.6g}{held_out}"
+
     def in_words(self) -> str:
         """With what it was trained, and how the loss fell."""
-        head = f"{self.optimizer} on {self.problem}: loss {self.losses[0]:#.6g} -> {self.final_loss:#.6g}"
+        head = f"{self.optimizer} on {self.problem}: {self.fall}"
         how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}{self.scheduled}"
         set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
         pace = f"{self.seconds:.3f} s of training steps"
@@ -77,6 +85,7 @@ class Run(Shown):
             "samples": self.samples.tolist(),
             "losses": [x if math.isfinite(x) else None for x in self.losses.tolist()],
             "final_loss": self.final_loss if math.isfinite(self.final_loss) else None,
+            "held_out_losses": {part: x if math.isfinite(x) else None for part, x in self.held_out.items()},
             "diverged": self.diverged,
             "seconds": self.seconds,
             "metrics": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +70,7 @@ def trace(
         walk = paths.tuned_trace if tune else paths.trace
         walked.append(walk(rule, surface, begin, steps, seed=seed, noise=noise, **own))
         hopeless.append(tune and "lr" in rule.defaults and not walked[-1].tuned)
+    walked = _told_apart(walked, rules)
     if out is not None:
         from steprule.reports import paths as pictures
 
@@ -103,6 +106,12 @@ def _rate(path: Trace) -> str:
         return "-"
     best = " best" if path.tuned and not path.rose else ""
     return f"{path.hypers['lr']:.4g}{best}"
+def _told_apart(walked: Sequence[Trace], typed: Sequence[str]) -> list[Trace]:
+    """The paths, of which those of different rules of one name say which rule was typed."""
+    ways = {path.rule: {t for p, t in zip(walked, typed, strict=True) if p.rule == path.rule} for path in walked}
+    return [
+        replace(path, rule=own) if len(ways[path.rule]) > 1 else path for path, own in zip(walked, typed, strict=True)
+    ]
 
 
 def _decimals(value: float) -> str:

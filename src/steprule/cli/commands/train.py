@@ -82,9 +82,8 @@ def _ended(run: Run) -> None:
     from steprule.cli import output
     from steprule.problems import scoring
 
-    loss = f"loss {run.losses[0]:#.6g} -> {run.final_loss:#.6g}"
     diverged = "  (diverged: no lower than at the start)" if run.diverged else ""
-    output.say(f"{run.optimizer} on {run.problem}: {loss}{diverged}")
+    output.say(f"{run.optimizer} on {run.problem}: {run.fall}{diverged}")
     epochs = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}"
     output.say(
         f"{epochs}, batch {run.batch_size}, seed {run.seed}{run.scheduled}; {run.seconds:.3f} s of training steps"
