@@ -1,7 +1,7 @@
 """What was expected, what was got, a hint: every error that steprule raises on bad input, in one line each.
 
 All are subclasses of `StepruleError` and of the built-in that Python's users would catch (`ValueError`, `TypeError`,
-`OSError`). The command line prints the message as it stands and exits with 2.
+`OSError`, `RuntimeError`). The command line prints the message as it stands and exits with 2.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class DataError(InputError):
 
 class OutputError(StepruleError, OSError):
     """A file or folder that cannot be written."""
+
+
+class KernelError(StepruleError, RuntimeError):
+    """A kernel that steprule should have made and could not: a fault of its own. The text names the engine that needs none."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = "", hint: str = "") -> UnknownNameError:

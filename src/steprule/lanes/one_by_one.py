@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steprule.lanes.keeping import Keeper, Keeping, Nobody, dumped, loaded
-from steprule.lanes.train import Outcome, curve_of
+from steprule.lanes.records import Array, Lanes, Outcome, Recipe, curve_of
 from steprule.problems import scoring
 from steprule.problems.problem import PARTS, Problem
-from steprule.schedules import Schedule
 from steprule.steppers import WAYS, UnsuitedError, Way
 from steprule.training import Training, check_device, with_some_way
 
-Array = NDArray[Any]
 
-
-def one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: Schedule, epochs: int,
-    batch_size: int, device: str = "cpu", keeper: Keeper | None = None,
-) -> Outcome:  # fmt: skip
-    """Train these points with these seeds, [lanes] each, a training after the other."""
+def one_by_one(task: Problem, what: Any, lanes: Lanes, recipe: Recipe, keeper: Keeper | None = None) -> Outcome:
+    """Train these lanes, a training after the other; `keeper` keeps the finished ones and the one that is under way."""
     keeper = keeper or Nobody()
-    begun = loaded(keeper.load())
-    fresh: dict[str, list[Any]] = {n: [] for n in (*PARTS, "initial", "died_at", "curve", "metrics")}
-    found = begun.get("found", fresh)
-    where = check_device(device)
-    for lane in range(len(found["initial"]), len(points)):
-        own = {n: v[points[lane]].item() for n, v in given.items()}
-        how: dict[str, Any] = {"schedule": schedule, "device": where}
+    begun, device = loaded(keeper.load()), check_device(recipe.device)
+    columns = *PARTS, "initial", "died_at", "curve", "metrics"
+    found: dict[str, list[Any]] = begun.get("found", {n: [] for n in columns})
+    for lane in range(len(found["initial"]), len(lanes)):
         middle = begun if begun.get("lane") == lane and "state" in begun else {}
-        lanes = {"found": found, "lane": lane}
-        train_once = partial(
-            _trained, task, what, own, int(seeds[lane]), epochs, batch_size, how, middle, keeper, lanes
-        )
+        one = task, what, lanes.point(lane), int(lanes.seeds[lane]), recipe.epochs, recipe.batch_size
+        begin = partial(Training, *one, schedule=recipe.schedule, device=device)
+        train_once = partial(_trained, begin, middle, keeper, {"found": found, "lane": lane})
         training, initial, losses = with_some_way(what, train_once)
         found["initial"].append(initial)
         for part in PARTS:
@@ -52,22 +41,22 @@ def one_by_one(
 
 
 def _trained(
-    task: Problem, what: Any, hypers: Mapping[str, Any], seed: int, epochs: int, batch_size: int, how: Mapping[str, Any],
-    begun: Mapping[str, Any], keeper: Keeper, lanes: Mapping[str, Any], way: Way,
-) -> tuple[Training, float, Array]:  # fmt: skip
+    begin: Callable[..., Training], middle: Mapping[str, Any], keeper: Keeper, finished: Mapping[str, Any], way: Way
+) -> tuple[Training, float, Array]:
     """A training at its end, its loss before the first step, and the loss of each batch.
 
-    `begun` is one that was kept in its middle; `keeper` keeps this one, and with it the finished `lanes`.
+    `middle` is one that was kept in its middle; `keeper` keeps this one, and with it the `finished` ones.
     """
-    if begun and WAYS.index(way) < WAYS.index(begun["way"]):
+    if middle and WAYS.index(way) < WAYS.index(middle["way"]):
         raise UnsuitedError  # it was tried then
-    training = Training(task, what, hypers, seed, epochs, batch_size, way=way, **how)
-    goes_on = bool(begun) and way == begun["way"]
-    initial, losses = (begun["initial"], list(begun["losses"])) if goes_on else (training.measured(), [])
-    keeping = Keeping(keeper, training, lanes)
+    training = begin(way=way)
+    goes_on = bool(middle) and way == middle["way"]
+    initial = middle["initial"] if goes_on else training.measured()
+    losses = list(middle["losses"]) if goes_on else []
+    keeping = Keeping(keeper, training, finished)
     with training.seeded():
         if goes_on:
-            training.go_on(begun["state"])
+            training.go_on(middle["state"])
         for _, _, _, loss in training.steps():
             losses.append(loss)
             keeping.look({"initial": initial, "losses": losses, "way": way})

@@ -1,4 +1,4 @@
-"""The lanes form: one Numba kernel steps thousands of models at once, each with hyperparameters of its own.
+"""A rule over lanes: one Numba kernel steps thousands of models at once, each with hyperparameters of its own.
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,16 @@ from steprule.compiler.writing import Constant, Writer, literal
 from steprule.rules.parts import clip_by_norm, has
 
 Array = NDArray[Any]
+
+
+class ScratchRows(NamedTuple):
+    """The rows of a step's scratch, one at least of each."""
+
+    table: int
+    """Scalars."""
+    powers: int
+    """Powers of t that one product brings up to the step."""
+    reductions: int
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,12 @@ class LaneRule:
         return {name: count + k for k, name in enumerate(self.numbers)}
 
     @property
-    def extents(self) -> tuple[int, int, int]:
-        """The rows that a step needs: of the table, of powers, and of reductions."""
+    def scratch(self) -> ScratchRows:
+        """What a step needs beside the states."""
         table = max(len(program.roots) for program in self.stages)
         reductions = max(len(program.reductions) for program in self.stages)
-        return max(1, table), max(1, len(powers_of_t(self.later))), max(1, reductions + len(self.kept))
+        powers = len(powers_of_t(self.later))
+        return ScratchRows(max(1, table), max(1, powers), max(1, reductions + len(self.kept)))
 
     def rows_of(self, names: Sequence[str], hypers: Mapping[str, Array], lanes: int) -> Array:
         """Hyperparameters, or what slots start at, as [names, lanes]."""

@@ -17,7 +17,9 @@ from steprule import rules as catalogue
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
-from steprule.lanes.train import Engine, blank
+from steprule.lanes.choose import Compile, choose
+from steprule.lanes.model import blank
+from steprule.lanes.records import Engine, Recipe
 from steprule.problems import problem as problems
 from steprule.problems.problem import Problem
 from steprule.races import spaces, stated
@@ -27,7 +29,6 @@ from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule
 from steprule.schedules import one_or_more as schedules_of
 from steprule.steppers import is_large
-from steprule.sweeps.entry import Compile, choose
 from steprule.sweeps.estimate import LONG, work_of
 from steprule.training import Optimizable, batch_size_of, check_device, name_of, one_or_more, resolve, versions
 
@@ -252,7 +253,8 @@ def spec_of(
         plan = {"epochs": epochs or task.epochs, "batch_size": batch_size_of(task, batch_size, task.batch_size)}
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(planned)
-        engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
+        recipe = Recipe(plan["epochs"], plan["batch_size"], device=device)
+        engine: Engine = "one by one" if rule is None else choose(task, rule, lanes, recipe, compile).engine
         block = max(1, min(BLOCK, LONG // work_of(task, **plan)))
         threads = torch.get_num_threads() if is_large(blank(task)) and engine == "one by one" else 1
         plans[task.name] = Plan(**plan, engine=engine, block=block, threads=threads)

@@ -1,11 +1,13 @@
 """Thousands of trainings at once: every lane a hyperparameter point and a seed.
 
-In reading order: model.py traces a model's step, kernel.py prints it over lanes, driver.py is the loop of a training,
-engine.py trains lanes of one rule, cost.py says what that will take,
-running.py is `steprule.sweep`, points.py draws points and writes lanes to files.
+In reading order: points.py is what differs from lane to lane, estimate.py what it will take, result.py is `Sweep`, entry.py is
+`steprule.sweep`, pays.py says whether compiling was worth it, saving.py writes lanes to files.
 """
 
-from steprule.sweeps.entry import Sweep, pays_after, sweep
-from steprule.sweeps.points import save, sobol
+from steprule.sweeps.entry import Options, sweep
+from steprule.sweeps.pays import pays_after
+from steprule.sweeps.points import sobol
+from steprule.sweeps.result import Sweep
+from steprule.sweeps.saving import save
 
-__all__ = ["Sweep", "pays_after", "save", "sobol", "sweep"]
+__all__ = ["Options", "Sweep", "pays_after", "save", "sobol", "sweep"]
