@@ -346,7 +346,7 @@ def at_fault(*given: Any) -> None:
     [
         ("step.PRINTED", "problem small: the model's kernel could not be printed: got KeyError: 'rows'"),
         ("step.cache.load", "problem small: a kernel could not be compiled: got KeyError: 'rows'"),
-        ("rule.source_of", "problem small: a kernel could not be compiled: got KeyError: 'rows'"),
+        ("rule.text_of", "problem small: a kernel could not be compiled: got KeyError: 'rows'"),
     ],
 )
 @pytest.mark.parametrize("compile", [True, "auto"])
