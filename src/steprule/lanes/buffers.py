@@ -1,4 +1,4 @@
-"""Where the tensors of a model's step lie in the buffers of a block of lanes, and which rows of scratch are free."""
+"""Where the tensors of a model's step lie in a block's buffers, and which rows of scratch are free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which engine trains lanes of a problem, and why no better one: by counts and by trying, never by the clock."""
+"""Which engine trains lanes of a problem, and why no better one: by counts and by trying."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printed over lanes: the cross entropy of classes and the embedding of letters, which look numbers up by their number."""
+"""Printed over lanes: cross entropy and embeddings, which look numbers up by a class or a letter."""
 
 from __future__ import annotations
 

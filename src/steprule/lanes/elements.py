@@ -1,4 +1,4 @@
-"""Printed over lanes: operations on each element, sums and means, products of two matrices, the squared error."""
+"""Printed over lanes: operations on elements, sums, products of two matrices, the squared error."""
 
 from __future__ import annotations
 
@@ -80,8 +80,9 @@ def total(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
     inner_heads, inner = loops([a.shape[d] for d in dims], "j")
     index_of = dict(zip(kept, outer, strict=True)) | dict(zip(dims, inner, strict=True))
     source = a.element([index_of[d] for d in range(len(a.shape))])
-    places = [index_of[d] if d in kept else "0" for d in range(len(a.shape))] if keeps_dims else outer
-    target = out.element(places)
+    if keeps_dims:
+        outer = [index_of[d] if d in kept else "0" for d in range(len(a.shape))]
+    target = out.element(outer)
     wrap = over_lanes if a.per_lane else list[str]
     lines = wrap([f"{target} = ZERO"])
     for depth, head in enumerate(inner_heads):

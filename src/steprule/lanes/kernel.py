@@ -1,4 +1,4 @@
-"""The kernel of a model's step: printed and compiled, or refused for a reason; a failure of our own is an error."""
+"""The kernel of a model's step: printed, or refused for a reason; a fault of our own is an error."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The loop of a whole training: each thread takes blocks of lanes through all steps, and never waits.
+"""The loop of a whole training: each thread takes blocks of lanes through all steps.
 
-A block's parameters, states and scalars stay in the core's own cache from the first step to the last; no step is a call
-from Python. The loop calls the printed step of the model and the lanes form of the rule through pointers, so that it is
-compiled once for all models and all rules of one dtype.
+No thread waits for another. A block's parameters, states and scalars stay in the core's own cache from the first step to the
+last; no step is a call from Python. The loop calls the printed step of the model and that of the rule through pointers, so
+that it is compiled once for all models and all rules of one dtype.
 """
 
 from __future__ import annotations

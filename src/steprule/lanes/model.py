@@ -1,4 +1,4 @@
-"""A model's training step as a graph of torch's own operations, for one lane: traced once, from any `nn.Module`."""
+"""A model's training step as a graph of torch's own operations, traced once for one lane."""
 
 from __future__ import annotations
 

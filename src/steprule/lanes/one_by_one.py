@@ -1,4 +1,4 @@
-"""Train lanes one after the other: what cannot be batched, and what is so large that nothing is gained by it."""
+"""Train lanes one after the other: what cannot be batched, and what gains nothing by it."""
 
 from __future__ import annotations
 

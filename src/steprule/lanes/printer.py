@@ -1,4 +1,4 @@
-"""StepPrinter: what each operation of a model's step is printed with, its loops over lanes, constants and scratch."""
+"""StepPrinter: what operations of a model's step are printed with: loops, constants, scratch."""
 
 from __future__ import annotations
 

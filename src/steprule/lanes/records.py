@@ -1,4 +1,4 @@
-"""What lanes are given, and what becomes of them: hyperparameters and seeds, how all of them train, losses and curves."""
+"""What lanes are given, how all of them train, and what becomes of them."""
 
 from __future__ import annotations
 

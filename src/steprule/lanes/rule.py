@@ -1,4 +1,4 @@
-"""A rule over lanes: one Numba kernel steps thousands of models at once, each with hyperparameters of its own.
+"""A rule over lanes: one Numba kernel steps thousands of models, each with its own hyperparameters.
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of

@@ -1,8 +1,8 @@
-"""A model's step as one Numba function over lanes: each thread takes a block of lanes through the whole graph.
+"""A model's step as one Numba function over lanes, printed from its graph.
 
-All that a lane computes stays in a block's buffers, [numbers, lanes], in the cache; the innermost loop of everything goes
-over lanes, so that a product of two small matrices, which no BLAS does well, runs at the width of the vector units.
-What depends on no parameter is computed once per block.
+Each thread takes a block of lanes through the whole graph. All that a lane computes stays in the block's buffers,
+[numbers, lanes], in the cache. The innermost loop of everything goes over lanes, so that a product of two small matrices,
+which no BLAS does well, runs at the width of the vector units. What depends on no parameter is computed once per block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train many lanes of one rule and one variant together: by a kernel for model and rule, or by `torch.vmap`.
+"""Train many lanes of one variant of a rule together: by a kernel, or by `torch.vmap`.
 
 The kernel takes blocks of lanes through the whole training. `torch.vmap`, with the rule as operations on tensors, needs no
 compilation, runs on any device and takes whatever vmap takes. A lane's numbers depend on no other lane.

@@ -1,4 +1,4 @@
-"""Gradients of many lanes by `torch.vmap`: nothing is compiled, any device serves, and whatever vmap takes is taken."""
+"""Gradients of many lanes by `torch.vmap`: nothing is compiled, and any device serves."""
 
 from __future__ import annotations
 

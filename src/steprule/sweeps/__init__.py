@@ -1,7 +1,7 @@
 """Thousands of trainings at once: every lane a hyperparameter point and a seed.
 
-In reading order: points.py is what differs from lane to lane, estimate.py what it will take, result.py is `Sweep`, entry.py is
-`steprule.sweep`, pays.py says whether compiling was worth it, saving.py writes lanes to files.
+In reading order: points.py is what differs from point to point, cost.py and estimate.py say what trainings will take, result.py is
+`Sweep`, entry.py is `steprule.sweep`, pays.py says whether compiling was worth it, saving.py writes lanes to files.
 """
 
 from steprule.sweeps.entry import Options, sweep

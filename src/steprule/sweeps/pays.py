@@ -1,4 +1,4 @@
-"""When compiling pays: the seconds after which a sweep's kernel has caught up with what needs no compilation."""
+"""When compiling pays: the seconds after which a sweep's kernel has caught up."""
 
 from __future__ import annotations
 

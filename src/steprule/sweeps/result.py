@@ -1,4 +1,4 @@
-"""`Sweep`: every lane of a sweep, which point is best, and what to know before it is taken for the best there is."""
+"""`Sweep`: every lane of a sweep, which point is best, and with what caution."""
 
 from __future__ import annotations
 
