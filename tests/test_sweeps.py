@@ -359,7 +359,7 @@ def test_a_fault_of_ours_in_a_kernel_is_an_error(place: str, says: str, compile:
     with pytest.raises(KernelError, match=re.escape(says)) as error:
         steprule.sweep("sgd", task, {"lr": [0.1]}, compile=compile)
     assert "(test_sweeps.py, line " in str(error.value)
-    assert "compile=False (--no-compile) trains without a kernel" in str(error.value)
+    assert "compile=False (of a sweep: --no-compile) trains without a kernel" in str(error.value)
     assert steprule.sweep("sgd", task, {"lr": [0.1]}, compile=False).engine == "vmap"
 
 

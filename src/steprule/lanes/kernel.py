@@ -50,7 +50,9 @@ def our_faults(what: str) -> Iterator[None]:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
-        hint = "This is a fault of steprule: please report it. compile=False (--no-compile) trains without a kernel."
+        hint = (
+            "A fault of steprule: please report it. compile=False (of a sweep: --no-compile) trains without a kernel."
+        )
         raise KernelError(what, got=f"{type(error).__name__}: {first_line(error)} ({where})", hint=hint) from error
 
 
