@@ -321,22 +321,6 @@ def test_other_layers_and_losses(make: Any, loss: Any, engine_used: str) -> None
         assert found.train[k, 0] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
 
 
-@pytest.mark.parametrize(
-    ("loss", "embedding", "reason"),
-    [
-        (lambda y, c: nn.functional.cross_entropy(y, c, ignore_index=7), {}, "nll_loss other than"),
-        (nn.functional.cross_entropy, {"scale_grad_by_freq": True}, "an embedding whose gradient is scaled"),
-        (nn.functional.cross_entropy, {"padding_idx": 0}, "an embedding with padding"),
-    ],
-)
-def test_losses_of_classes_and_embeddings_that_have_no_kernel(loss: Any, embedding: Any, reason: str) -> None:
-    letters = torch.arange(60).reshape(20, 3) % 5
-    model = lambda: nn.Sequential(nn.Embedding(5, 2, **embedding), nn.Flatten(), nn.Linear(6, 4))  # noqa: E731
-    task = Problem("letters", "", letters, letters[:, 0] % 4, model, loss, batch_size=10)
-    with pytest.raises(NotPrintable, match=reason):
-        kernel.source_of(task, 10)
-
-
 def at_fault(*given: Any) -> None:
     raise KeyError("rows")
 
