@@ -28,12 +28,14 @@ import torch
 from torch import nn
 
 from steprule.benching import machine
-from steprule.lanes import train as engine
+from steprule.lanes.records import Lanes
+from steprule.lanes.train import train_lanes
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.problems.source import batches
 from steprule.rules import adam
 from steprule.rules.parts import composed
+from steprule.training.recipe import Recipe
 
 AIRFOIL = problems.get("airfoil")
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, int, tuple[int, ...]]] = {
@@ -119,19 +121,13 @@ def our_side(kind: str, lanes: int) -> Callable[[], Any]:
     """The same by steprule."""
     task, rule = task_of(kind), composed(adam)
     _, size, epochs, _ = MODELS[kind]
-    full = {h.name: np.full(lanes, h.default) for h in rule.hypers} | {
-        "lr": rates_of(lanes),
-        "eps": np.full(lanes, EPS),
-    }
+    hypers = {h.name: np.full(lanes, h.default) for h in rule.hypers}
+    hypers |= {"lr": rates_of(lanes), "eps": np.full(lanes, EPS)}
+    full, recipe = Lanes(hypers, np.zeros(lanes, dtype=np.int64)), Recipe(epochs, size)
 
     def run() -> Any:
-        found = []
-        for low in range(0, lanes, 16_384):
-            own = {n: v[low : low + 16_384] for n, v in full.items()}
-            found.append(
-                engine.train_lanes(task, rule, own, [0] * len(own["lr"]), epochs=epochs, batch_size=size).train
-            )
-        return np.concatenate(found)
+        parts = [full.take(slice(low, low + 16_384)) for low in range(0, lanes, 16_384)]
+        return np.concatenate([train_lanes(task, rule, part, recipe).train for part in parts])
 
     return run
 

@@ -298,8 +298,8 @@ def walk_by_lane_tensors(case: Case) -> Walk:
 def walk_by_lanes(case: Case, compiled: bool) -> Walk:
     """Three lanes, of which the second is looked at; the others have other values."""
     rule = lanes.LaneRule.of(case.variant, "float64")
-    module = rule.module if compiled else as_python(lanes.source_of(rule))
-    table_rows, power_rows, reductions = rule.extents
+    module = rule.module if compiled else as_python(lanes.text_of(rule))
+    table_rows, power_rows, reductions = rule.scratch
     hypers, width = lane_hypers(case), LANES
     tensors, first = lanes.layout([SIZE])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from steprule.cli import main
 from steprule.errors import InputError
 from steprule.held import most_held
 from steprule.lanes import train as engine
+from steprule.lanes import vmapped
 from steprule.problems import facts
 from steprule.races import runner as running
+from steprule.races.spec import spec_of
+from steprule.sweeps.cost import TrainingCost
 
 RACE = ["race", "adam", "sgd", "--on", "airfoil-linear", *sized(4, 2, 3, "linear")]
 
@@ -65,13 +69,13 @@ def test_what_tensors_hold_is_counted_until_they_are_freed() -> None:
 def test_lanes_in_parts_are_the_lanes(compile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = np.geomspace(1e-4, 0.3, 150)
     whole = steprule.sweep("adam", line(), {"lr": rates}, seeds=2, compile=compile)
-    monkeypatch.setattr(engine, "ROOM", 4 * 4 * 4 * 40)  # some tens of lanes, of four numbers each
+    monkeypatch.setattr(vmapped, "ROOM", 4 * 4 * 4 * 40)  # some tens of lanes, of four numbers each
     seen: list[int] = []
     real = engine._trained
 
-    def counted(work: Any, *rest: Any) -> engine.Outcome:
-        seen.append(len(work.seed_of))
-        return real(work, *rest)
+    def counted(group: Any, *rest: Any) -> Any:
+        seen.append(len(group))
+        return real(group, *rest)
 
     monkeypatch.setattr(engine, "_trained", counted)
     parts = steprule.sweep("adam", line(), {"lr": rates}, seeds=2, compile=compile)
@@ -117,7 +121,7 @@ def test_a_sweep_of_a_large_model_fits_into_memory() -> None:
 
 
 def test_fewer_workers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = races.racing.spec_of("sgd", "airfoil-mlp", compile=False)
+    spec = spec_of("sgd", "airfoil-mlp", compile=False)
     monkeypatch.setattr(running, "cores", lambda: 8)
     monkeypatch.setattr(running, "memory_left", lambda: None)
     assert running.workers_for(spec, 1_000_000) == 8
@@ -194,8 +198,8 @@ def test_hours_are_asked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(told, "HOURS", 1e-9)
-    for module in (races.cost, sweeps.cost):
-        monkeypatch.setattr(module, "is_long", lambda parts: True)
+    for module in ("steprule.races.estimate", "steprule.sweeps.estimate"):
+        monkeypatch.setattr(import_module(module), "is_long", lambda parts: True)
     assert main(RACE) == 2
     error = capsys.readouterr().err
     for words in ("race: 60 trainings", "expected --yes, for it takes hours", "--budget"):
@@ -226,9 +230,8 @@ def test_the_largest_race_within_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     asked = {"trials": 40, "seeds": 5, "fresh": 30}
     how: dict[str, Any] = {**asked, "schedules": ["linear"]}
     assert races.within(1e6, who, "airfoil-linear", **how) == asked
-    monkeypatch.setattr(
-        "steprule.races.estimate.cost_of", lambda *a, **k: steprule.sweeps.estimate.Cost(0.0, 0.01, 0.0, 1000)
-    )
+    cost = TrainingCost(0.0, 0.01, 0.0, 1000)
+    monkeypatch.setattr(import_module("steprule.races.estimate"), "cost_of", lambda *a, **k: cost)
     steps = 2 * 91  # epochs and batches
     found = races.within(150 * steps * 0.01 * 2, who, "airfoil-linear", **how, workers=1)
     whole = races.estimate(who, "airfoil-linear", **{**how, **found}, workers=1)

@@ -16,13 +16,15 @@ from torch import nn
 
 import steprule
 from steprule.lanes import keeping
-from steprule.lanes import one_by_one as lanes
+from steprule.lanes.one_by_one import one_by_one
+from steprule.lanes.records import Lanes
 from steprule.problems.source import batches
 from steprule.races import partial
 from steprule.races.entry import spec_of
 from steprule.steppers import LARGE, LargeStepper, RuleStepper, stepper_of
 from steprule.trainable import Trainable
 from steprule.training import under_way
+from steprule.training.recipe import Recipe
 
 CLOSE = 2e-5
 
@@ -136,13 +138,12 @@ def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: py
     monkeypatch.setattr(under_way, "TRIED", 1)
     task = dropped()
     resolved = Trainable.of(what).what
-    given = {"lr": np.array([0.01, 0.02, 0.03])}
-    seeds = np.array([0, 1, 1])
-    how: dict[str, Any] = {"schedule": steprule.schedules.get("cosine"), "epochs": 3, "batch_size": 20}
-    whole = lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how)
+    lanes = Lanes({"lr": np.array([0.01, 0.02, 0.03])}, np.array([0, 1, 1]))
+    recipe = Recipe(3, 20, steprule.schedules.get("cosine"))
+    whole = one_by_one(task, resolved, lanes, recipe)
     keeper = _Keeper(after)
     with pytest.raises(KeyboardInterrupt):
-        lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
+        one_by_one(task, resolved, lanes, recipe, keeper)
     assert keeper.kept
     kept = keeping.loaded(keeper.load())
     finished = 9 * len(kept["found"]["initial"]) + (kept["state"]["done"] if "state" in kept else 0)
@@ -151,7 +152,7 @@ def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: py
     real = under_way.Training._step
     monkeypatch.setattr(under_way.Training, "_step", lambda self, t, data: taken.append(t) or real(self, t, data))
     monkeypatch.setattr(_Keeper, "is_due", lambda self: False)
-    again = lanes.one_by_one(task, resolved, given, np.arange(3), seeds, **how, keeper=keeper)
+    again = one_by_one(task, resolved, lanes, recipe, keeper)
     assert len(taken) == 27 - finished
     for name in ("train", "validation", "initial", "died_at", "curve", "metrics"):
         assert np.array_equal(getattr(again, name), getattr(whole, name), equal_nan=True), name
@@ -349,14 +350,14 @@ def test_what_a_copy_would_lose_begins_again(what: Any, model: Any, goes_on: boo
     """What is kept is found by some steps of each copy, beside those that the training itself takes."""
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
     task = steprule.Problem("line", "", x, x.sum(1, keepdim=True), model, nn.functional.mse_loss)
-    given, seeds = {"lr": np.array([0.01])}, np.array([0])
-    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 20, "batch_size": 20}
-    whole = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how)
+    lanes = Lanes({"lr": np.array([0.01])}, np.array([0]))
+    recipe = Recipe(20, 20)
+    whole = one_by_one(task, what, lanes, recipe)
     keeper = _Keeper(3 if what is Waits else 2 if goes_on else 1)  # what waits holds no id before its twentieth step
     with pytest.raises(KeyboardInterrupt):
-        lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=keeper)
+        one_by_one(task, what, lanes, recipe, keeper)
     assert ("state" in keeping.loaded(keeper.kept)) == goes_on
-    again = lanes.one_by_one(task, what, given, np.arange(1), seeds, **how, keeper=keeper)
+    again = one_by_one(task, what, lanes, recipe, keeper)
     assert np.array_equal(again.train, whole.train)
 
 
@@ -376,8 +377,8 @@ class Counts(nn.Module):
 @pytest.mark.parametrize("by_step", [False, True])
 def test_trying_a_copy_changes_no_number(by_step: bool) -> None:
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
-    given, seeds = {"lr": np.array([0.01])}, np.array([0])
-    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 12, "batch_size": 20}
+    lanes = Lanes({"lr": np.array([0.01])}, np.array([0]))
+    recipe = Recipe(12, 20)
 
     def trained(keeper: Any) -> Any:
         loss = Counts()
@@ -385,7 +386,7 @@ def test_trying_a_copy_changes_no_number(by_step: bool) -> None:
         if by_step:
             given_as = {"training_step": lambda model, batch: loss(model(batch[0]), batch[1])}
         task = steprule.Problem("counted", "", x, x.sum(1, keepdim=True), lambda: nn.Linear(5, 1), **given_as)
-        return lanes.one_by_one(task, torch.optim.SGD, given, np.arange(1), seeds, **how, keeper=keeper).train
+        return one_by_one(task, torch.optim.SGD, lanes, recipe, keeper).train
 
     keeper = _Keeper(99)
     assert np.array_equal(trained(None), trained(keeper))
@@ -394,14 +395,14 @@ def test_trying_a_copy_changes_no_number(by_step: bool) -> None:
 
 def test_finished_trainings_are_kept_however_short_they_are() -> None:
     task = dropped()
-    given, seeds = {"lr": np.full(6, 0.01)}, np.arange(6)
-    how: dict[str, Any] = {"schedule": steprule.schedules.constant(), "epochs": 1, "batch_size": 20}
-    whole = lanes.one_by_one(task, torch.optim.SGD, given, np.arange(6), seeds, **how)
+    lanes = Lanes({"lr": np.full(6, 0.01)}, np.arange(6))
+    recipe = Recipe(1, 20)
+    whole = one_by_one(task, torch.optim.SGD, lanes, recipe)
     keeper = _Keeper(4)
     with pytest.raises(KeyboardInterrupt):
-        lanes.one_by_one(task, torch.optim.SGD, given, np.arange(6), seeds, **how, keeper=keeper)
+        one_by_one(task, torch.optim.SGD, lanes, recipe, keeper)
     assert len(keeping.loaded(keeper.kept)["found"]["initial"]) == 4
-    again = lanes.one_by_one(task, torch.optim.SGD, given, np.arange(6), seeds, **how, keeper=keeper)
+    again = one_by_one(task, torch.optim.SGD, lanes, recipe, keeper)
     assert np.array_equal(again.train, whole.train)
 
 

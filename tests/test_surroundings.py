@@ -19,7 +19,7 @@ import steprule
 from steprule.compiler.folder import folder
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
-from steprule.lanes import train as engine
+from steprule.lanes import kernel
 from steprule.races import Competitor, as_given
 
 VARIABLES = ("STEPRULE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME")
@@ -122,7 +122,7 @@ def test_sweeps_from_several_threads() -> None:
         found[k] = steprule.sweep("adam", names[k % 3], {"lr": [0.1, 0.01]}, epochs=1, compile=True).train
 
     for _ in range(2):
-        engine.source_of.cache_clear()
+        kernel.source_of.cache_clear()
         threads = [threading.Thread(target=run, args=(k,)) for k in range(6)]
         for thread in threads:
             thread.start()

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,15 +24,19 @@ from torch import Tensor, nn
 import steprule
 from steprule import rules, sweeps
 from steprule.cli import main
-from steprule.errors import InputError, InputTypeError, UnknownNameError
+from steprule.errors import InputError, InputTypeError, KernelError, UnknownNameError
 from steprule.hyper import OnePerTensor, Rate, Search
-from steprule.lanes import train as engine
-from steprule.lanes.step import NotBatchable, compiled
+from steprule.lanes import choose, kernel, step
+from steprule.lanes.model import NotPrintable
+from steprule.lanes.records import WINDOWS, Lanes
+from steprule.lanes.step import compiled
+from steprule.lanes.train import train_lanes
 from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces
+from steprule.training.recipe import Recipe
 
 KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters"]
 BATCHED = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]
@@ -72,7 +77,7 @@ def test_the_kernels_gradients_are_torchs(name: str) -> None:
     torch.manual_seed(3)
     models = [task.model() for _ in range(5)]
     x, y = task.features[:7], task.targets[:7]
-    source = engine.source_of(task, 7)
+    source = kernel.source_of(task, 7)
     width = source.width
     flat = np.stack([np.concatenate([p.detach().numpy().ravel() for p in m.parameters()]) for m in models], axis=1)
     p = np.ascontiguousarray(np.resize(flat.T, (width, len(flat))).T)
@@ -166,7 +171,7 @@ def test_schedules(schedule: str) -> None:
 
 def test_curves_are_means_of_batch_losses() -> None:
     found = steprule.sweep("sgd", SMALL, {"lr": [0.0]}, epochs=12, compile=True)
-    assert found.curve.shape == (1, 1, engine.WINDOWS)
+    assert found.curve.shape == (1, 1, WINDOWS)
     assert found.curve.mean() == pytest.approx(found.initial[0], rel=0.02)
 
 
@@ -211,16 +216,12 @@ def test_the_form_for_other_devices(name: str) -> None:
     values["weight_decay"] = np.array([0.01, 0.02, 0.03, 0.01])
     if "momentum" in values:
         values["momentum"] = np.full(4, 0.8)
-    results = [
-        engine.train_lanes(
-            task, rule, values, [0, 1, 0, 1], epochs=2, batch_size=9, schedule=steprule.schedules.linear(), engine=how
-        )
-        for how in ("kernel", "vmap")
-    ]
-    kernel, tensors = results
-    assert tensors.train[:3] == pytest.approx(kernel.train[:3], rel=LANE_AGAINST_SOLO)
-    assert tensors.curve[:3] == pytest.approx(kernel.curve[:3], rel=LANE_AGAINST_SOLO)
-    assert np.array_equal(tensors.died_at > 0, kernel.died_at > 0)
+    lanes, recipe = Lanes(values, np.array([0, 1, 0, 1])), Recipe(2, 9, steprule.schedules.linear())
+    printed = train_lanes(task, rule, lanes, recipe, "kernel")
+    tensors = train_lanes(task, rule, lanes, recipe, "vmap")
+    assert tensors.train[:3] == pytest.approx(printed.train[:3], rel=LANE_AGAINST_SOLO)
+    assert tensors.curve[:3] == pytest.approx(printed.curve[:3], rel=LANE_AGAINST_SOLO)
+    assert np.array_equal(tensors.died_at > 0, printed.died_at > 0)
 
 
 def test_a_device_that_is_not_there() -> None:
@@ -289,12 +290,25 @@ def hidden(*layers: nn.Module) -> Any:
     return lambda: nn.Sequential(nn.Linear(3, 4), *(copy.deepcopy(m) for m in layers), nn.Linear(4, 1))
 
 
+class Doubled(nn.Module):
+    """Computes in twice the precision of the model around it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x.double()).float()
+
+
 @pytest.mark.parametrize(
     ("make", "loss", "engine_used"),
     [
         (hidden(nn.GELU()), nn.functional.mse_loss, "vmap: no kernel for aten.gelu"),
         (hidden(nn.LayerNorm(4)), nn.functional.mse_loss, "vmap: no kernel for aten.native_layer_norm"),
         (hidden(nn.Tanh()), nn.functional.huber_loss, "vmap: no kernel for aten.huber_loss"),
+        (hidden(Doubled()), nn.functional.mse_loss, "vmap: no kernel for aten._to_copy.default in torch.float64"),
+        (
+            hidden(),
+            lambda y, wanted: nn.functional.mse_loss(y, wanted) + nn.functional.mse_loss(wanted, 0 * wanted),
+            "vmap: no kernel for a squared error that hangs on no parameter",
+        ),
         pytest.param(hidden(nn.Sigmoid()), nn.functional.mse_loss, "kernel", marks=pytest.mark.long),
         pytest.param(hidden(nn.ReLU()), nn.functional.l1_loss, "kernel", marks=pytest.mark.long),
     ],
@@ -308,10 +322,43 @@ def test_other_layers_and_losses(make: Any, loss: Any, engine_used: str) -> None
         assert found.train[k, 0] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
 
 
+def at_fault(*given: Any) -> None:
+    raise KeyError("rows")
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("step.PRINTED", "problem small: the model's kernel could not be printed: got KeyError: 'rows'"),
+        ("step.cache.load", "problem small: a kernel could not be compiled: got KeyError: 'rows'"),
+        ("rule.text_of", "problem small: a kernel could not be compiled: got KeyError: 'rows'"),
+    ],
+)
+@pytest.mark.parametrize("compile", [True, "auto"])
+def test_a_fault_of_ours_in_a_kernel_is_an_error(place: str, says: str, compile: Any, monkeypatch: Any) -> None:
+    """No reason to take another engine in silence: the error names the engine that needs no kernel."""
+    fault = dict.fromkeys(step.PRINTED, at_fault) if place == "step.PRINTED" else at_fault
+    monkeypatch.setattr(f"steprule.lanes.{place}", fault)
+    monkeypatch.setattr(choose, "WORTH", 0)
+    task = replace(SMALL, batch_size=24)  # printed anew
+    with pytest.raises(KernelError, match=re.escape(says)) as error:
+        steprule.sweep("sgd", task, {"lr": [0.1]}, compile=compile)
+    assert "(test_sweeps.py, line " in str(error.value)
+    assert "compile=False (of a sweep: --no-compile) trains without a kernel" in str(error.value)
+    assert steprule.sweep("sgd", task, {"lr": [0.1]}, compile=False).engine == "vmap"
+
+
+def test_a_wrong_argument() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown argument of sweep: .* Did you mean 'batch_size'\?"):
+        steprule.sweep("sgd", SMALL, {"lr": 0.1}, batchsize=3)  # type: ignore[call-arg]
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'compile'\?"):
+        steprule.sweep("sgd", SMALL, {"lr": 0.1}, compiled=True)  # type: ignore[call-arg]
+
+
 def test_data_of_another_dtype_than_the_model_has_no_kernel() -> None:
     task = Problem("mixed", "", SMALL.features, SMALL.targets.double(), lambda: nn.Linear(3, 1), nn.functional.mse_loss)
-    with pytest.raises(NotBatchable, match=r"float64|Double"):  # ours, or an older torch's while it is traced
-        engine.source_of(task, 10)
+    with pytest.raises(NotPrintable, match=r"float64|Double"):  # ours, or an older torch's while it is traced
+        kernel.source_of(task, 10)
 
 
 def test_an_optimizer_that_is_no_rule_runs_one_by_one() -> None:
@@ -324,8 +371,8 @@ def test_an_optimizer_that_is_no_rule_runs_one_by_one() -> None:
 
 def test_a_convolution_has_no_kernel_and_goes_by_vmap() -> None:
     task = problems.get("digits-cnn")
-    with pytest.raises(NotBatchable, match="convolution"):
-        engine.source_of(task, 50)
+    with pytest.raises(NotPrintable, match="convolution"):
+        kernel.source_of(task, 50)
     found = steprule.sweep("adam", task, {"lr": [0.01]}, epochs=1, compile=True)
     assert found.engine.startswith("vmap: no kernel for aten.convolution")
 
@@ -392,12 +439,11 @@ def test_lanes_with_batches_of_their_own(name: str) -> None:
     """Many seeds in one call give the bits of one seed a call, whether the model is printed or not."""
     task = problems.get(name)
     rates = {h.name: np.full(6, h.default) for h in composed(rules.adam).hypers} | {"lr": np.geomspace(1e-3, 0.1, 6)}
-    seeds = [0, 1, 2, 0, 1, 2]
+    lanes, recipe = Lanes(rates, np.array([0, 1, 2, 0, 1, 2])), Recipe(1, 50)
     for how in ("kernel", "vmap"):
-        mixed = engine.train_lanes(task, composed(rules.adam), rates, seeds, epochs=1, batch_size=50, engine=how)
-        for k, seed in enumerate(seeds):
-            one = {n: v[[k]] for n, v in rates.items()}
-            alone = engine.train_lanes(task, composed(rules.adam), one, [seed], epochs=1, batch_size=50, engine=how)
+        mixed = train_lanes(task, composed(rules.adam), lanes, recipe, how)
+        for k in range(6):
+            alone = train_lanes(task, composed(rules.adam), lanes.take(slice(k, k + 1)), recipe, how)
             if how == "kernel":
                 assert mixed.train[k] == alone.train[0]
                 assert mixed.test[k] == alone.test[0] or np.isnan(alone.test[0])
@@ -434,9 +480,9 @@ assert os.read(read, 100_000) == first.tobytes()
 def test_a_short_last_batch_stays_in_its_block() -> None:
     """A batch of 3 needs less scratch than one of 50: its lanes a block must not be more for that."""
     task = problems.get("airfoil-mlp")
-    width = engine.source_of(task, 50).width
-    assert engine.source_of(task, 3).width > width
-    assert engine.source_of(task, 3, False, width).width == width
+    width = kernel.source_of(task, 50).width
+    assert kernel.source_of(task, 3).width > width
+    assert kernel.source_of(task, 3, False, width).width == width
     found = steprule.sweep(
         "sgd",
         replace(task, features=task.features[:53], targets=task.targets[:53]),

@@ -1,7 +1,7 @@
 """What was expected, what was got, a hint: every error that steprule raises on bad input, in one line each.
 
 All are subclasses of `StepruleError` and of the built-in that Python's users would catch (`ValueError`, `TypeError`,
-`OSError`). The command line prints the message as it stands and exits with 2.
+`OSError`, `RuntimeError`). The command line prints the message as it stands and exits with 2.
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ class OutputError(StepruleError, OSError):
 
 class MissingPackageError(StepruleError, ImportError):
     """A package that is not installed; the hint is the command that installs it."""
+
+
+class KernelError(StepruleError, RuntimeError):
+    """A kernel that steprule should have made and could not: a fault of its own. The text names the engine that needs none."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = "", hint: str = "") -> UnknownNameError:

@@ -278,7 +278,7 @@ def _by_lanes(cases: Sequence[Case]) -> list[Walk | None]:
 
 def _compiled_lanes(case: Case) -> Walk:
     rule = lanes.LaneRule.of(case.variant, "float64")
-    table_rows, power_rows, reductions = rule.extents
+    table_rows, power_rows, reductions = rule.scratch
     tensors, first = lanes.layout([SIZE])
     hypers = _lane_hypers(case)
     rates = rule.rows_of(rule.hypers, hypers, 2).copy()

@@ -1,1 +1,1 @@
-"""All that knows what a lane is: one of many trainings that run together."""
+"""All that knows what a lane is, one of many trainings that run together."""

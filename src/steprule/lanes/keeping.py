@@ -1,4 +1,7 @@
-"""Copies of a training under way, from which one that was interrupted goes on in its middle."""
+"""Keep a training that is under way, so that one who is interrupted goes on in its middle.
+
+What is kept are copies that have shown that they go on as the training does.
+"""
 
 from __future__ import annotations
 

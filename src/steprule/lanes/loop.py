@@ -1,8 +1,8 @@
-"""The loop of a whole training over lanes: each thread takes blocks of lanes through all steps, and never waits.
+"""The loop of a whole training: each thread takes blocks of lanes through all steps.
 
-A block's parameters, states and scalars stay in the core's own cache from the first step to the last; no step is a call
-from Python. The loop calls the printed step of the model and the lanes form of the rule through pointers, so that it is
-compiled once for all models and all rules of one dtype.
+No thread waits for another. A block's parameters, states and scalars stay in the core's own cache from the first step to the
+last; no step is a call from Python. The loop calls the printed step of the model and that of the rule through pointers, so
+that it is compiled once for all models and all rules of one dtype.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from steprule.lanes.rule import step_type
 from steprule.lanes.step import Source, block_type
 
 TRAIN = """
-@njit(types.void(BLOCK, BLOCK, STEP, P, F, F, F, I, I, X, Y, I3, I, I, F1, I, F, I, I32, I, I), **OPTIONS)
+@njit(types.void(BLOCK, BLOCK, STEP, P, F, F, F, I, I, X, Y, I3, I, I, F1, I, F, I, I32, I, N, N, N, N, N, N), **OPTIONS)
 def train(
     full, last, step, p_all, starts, hypers, slots, lr_rows, norm_rows, x, y, order, order_of, counts,
-    factors, windows, curve, died, tensors, first, extents,
+    factors, windows, curve, died, tensors, first, width, lane_rows, shared_rows, table_rows, power_rows, reductions,
 ):
-    width, lane_rows, shared_rows, table_rows, power_rows, reductions = extents
     for block in prange(p_all.shape[1] // width):
         low = block * width
         p = np.empty((p_all.shape[0], width), dtype=np.COMPUTE)
@@ -89,9 +88,8 @@ def train(
 """
 
 LOSSES = """
-@njit(types.void(BLOCK, P, X, Y, F1, I), **OPTIONS)
-def losses(full, p_all, x, y, total, extents):
-    width, lane_rows, shared_rows, size = extents
+@njit(types.void(BLOCK, P, X, Y, F1, N, N, N, N), **OPTIONS)
+def losses(full, p_all, x, y, total, size, width, lane_rows, shared_rows):
     batches = x.shape[0] // size
     for block in prange(p_all.shape[1] // width):
         low = block * width
@@ -120,14 +118,17 @@ def training(source: Source, *, parallel: bool) -> Any:
     It takes the model's `block` for a whole batch and for a shorter last one, and the rule's `step`; p, starts [slots, lanes],
     hypers and slots [names, lanes], the rows of hypers that are learning rates, and that of the norm of all gradients; x and y
     [samples, numbers], order [orders, steps, batch] and which of them each lane has; for each step its samples, the factor of its
-    learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout of the tensors; and the extents of
-    the scratch.
+    learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout of the tensors; the lanes of a block;
+    and the rows of its scratch: of the model for each lane and for all, of the rule's table, its powers of t and its reductions.
     """
     return _loop(TRAIN, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).train
 
 
 def evaluation(source: Source, *, parallel: bool) -> Any:
-    """`losses(block, p, x, y, total, extents)`: adds each lane's mean loss over whole batches of x and y to total."""
+    """`losses`, which adds each lane's mean loss over whole batches of x and y, of `size` samples each, to total [lanes].
+
+    It takes the model's `block`, p, x, y, total, size, the lanes of a block, and the model's rows of scratch for each lane and for all.
+    """
     return _loop(LOSSES, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).losses
 
 
@@ -169,7 +170,7 @@ def array(kind, dimensions):
 BLOCK, STEP = pointer("BLOCK_TYPE"), pointer("STEP_TYPE")
 P, X, Y = array(types.COMPUTE, 2), array(types.X_KIND, 2), array(types.Y_KIND, 2)
 F, F1 = array(types.float64, 2), array(types.float64, 1)
-I, I3, I32 = array(types.int64, 1), array(types.int64, 3), array(types.int32, 1)
+I, I3, I32, N = array(types.int64, 1), array(types.int64, 3), array(types.int32, 1), types.int64
 OPTIONS = dict(parallel=PARALLEL, nogil=True, error_model="numpy", cache=True)
 
 '''

@@ -1,47 +1,37 @@
-"""Train lanes one after the other: what cannot be batched, and what is so large that nothing is gained by it."""
+"""Train lanes one after the other: what cannot be batched, and what gains nothing by it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steprule.lanes.keeping import Keeper, Keeping, Nobody, dumped, loaded
-from steprule.lanes.train import Outcome, curve_of
+from steprule.lanes.records import Array, Lanes, Outcome, curve_of
 from steprule.problems import scoring
 from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS
 from steprule.provenance import check_device
-from steprule.schedules import Schedule
 from steprule.steppers import WAYS, UnsuitedError, Way
 from steprule.trainable import Trainable
-from steprule.training.under_way import Recipe, Training
+from steprule.training.recipe import Recipe
+from steprule.training.under_way import Training
 
-Array = NDArray[Any]
 
-
-def one_by_one(
-    task: Problem, what: Any, given: Mapping[str, Array], points: Array, seeds: Array, *, schedule: Schedule, epochs: int,
-    batch_size: int, device: str = "cpu", keeper: Keeper | None = None,
-) -> Outcome:  # fmt: skip
-    """Train these points with these seeds, [lanes] each, a training after the other."""
+def one_by_one(task: Problem, what: Any, lanes: Lanes, recipe: Recipe, keeper: Keeper | None = None) -> Outcome:
+    """Train these lanes, a training after the other; `keeper` keeps the finished ones and the one that is under way."""
     keeper = keeper or Nobody()
-    begun = loaded(keeper.load())
-    fresh: dict[str, list[Any]] = {n: [] for n in (*PARTS, "initial", "died_at", "curve", "metrics")}
-    found = begun.get("found", fresh)
-    where = check_device(device)
-    for lane in range(len(found["initial"]), len(points)):
-        own = {n: v[points[lane]].item() for n, v in given.items()}
-        how: dict[str, Any] = {"schedule": schedule, "device": where}
+    check_device(recipe.device)
+    begun, who = loaded(keeper.load()), Trainable.of(what)
+    columns = *PARTS, "initial", "died_at", "curve", "metrics"
+    found: dict[str, list[Any]] = begun.get("found", {n: [] for n in columns})
+    for lane in range(len(found["initial"]), len(lanes)):
         middle = begun if begun.get("lane") == lane and "state" in begun else {}
-        lanes = {"found": found, "lane": lane}
-        train_once = partial(
-            _trained, task, what, own, int(seeds[lane]), epochs, batch_size, how, middle, keeper, lanes
-        )
-        training, initial, losses = Trainable.of(what).in_some_way(train_once)
+        begin = partial(Training, task, who, lanes.point(lane), int(lanes.seeds[lane]), recipe)
+        train_once = partial(_trained, begin, middle, keeper, {"found": found, "lane": lane})
+        training, initial, losses = who.in_some_way(train_once)
         found["initial"].append(initial)
         for part in PARTS:
             found[part].append(training.measured(part) if part in task.parts else np.nan)
@@ -55,22 +45,22 @@ def one_by_one(
 
 
 def _trained(
-    task: Problem, what: Any, hypers: Mapping[str, Any], seed: int, epochs: int, batch_size: int, how: Mapping[str, Any],
-    begun: Mapping[str, Any], keeper: Keeper, lanes: Mapping[str, Any], way: Way,
-) -> tuple[Training, float, Array]:  # fmt: skip
+    begin: Callable[[Way], Training], middle: Mapping[str, Any], keeper: Keeper, finished: Mapping[str, Any], way: Way
+) -> tuple[Training, float, Array]:
     """A training at its end, its loss before the first step, and the loss of each batch.
 
-    `begun` is one that was kept in its middle; `keeper` keeps this one, and with it the finished `lanes`.
+    `middle` is one that was kept in its middle; `keeper` keeps this one, and with it the `finished` ones.
     """
-    if begun and WAYS.index(way) < WAYS.index(begun["way"]):
+    if middle and WAYS.index(way) < WAYS.index(middle["way"]):
         raise UnsuitedError  # it was tried then
-    training = Training(Recipe(task, Trainable.of(what), hypers, seed, epochs, batch_size, **how), way)
-    goes_on = bool(begun) and way == begun["way"]
-    initial, losses = (begun["initial"], list(begun["losses"])) if goes_on else (training.measured(), [])
-    keeping = Keeping(keeper, training, lanes)
+    training = begin(way)
+    goes_on = bool(middle) and way == middle["way"]
+    initial = middle["initial"] if goes_on else training.measured()
+    losses = list(middle["losses"]) if goes_on else []
+    keeping = Keeping(keeper, training, finished)
     with training.seeded():
         if goes_on:
-            training.go_on(begun["state"])
+            training.go_on(middle["state"])
         for _, _, _, loss in training.steps():
             losses.append(loss)
             keeping.look({"initial": initial, "losses": losses, "way": way})

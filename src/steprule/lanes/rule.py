@@ -1,4 +1,4 @@
-"""The lanes form: one Numba kernel steps thousands of models at once, each with hyperparameters of its own.
+"""A rule over lanes: one Numba kernel steps thousands of models, each with its own hyperparameters.
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,16 @@ from steprule.compiler.writing import Constant, Writer, literal
 from steprule.rules.parts import clip_by_norm, has
 
 Array = NDArray[Any]
+
+
+class ScratchRows(NamedTuple):
+    """The rows of a step's scratch, one at least of each."""
+
+    table: int
+    """Scalars."""
+    powers: int
+    """Powers of t that one product brings up to the step."""
+    reductions: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class LaneRule:
     @lazy
     def module(self) -> Any:
         """The compiled function `step`."""
-        return cache.load(f"{self.later.graph.rule.name}_lanes", source_of(self), cache.INTRINSICS, *cache.NUMBA)
+        return cache.load(f"{self.later.graph.rule.name}_lanes", text_of(self), cache.INTRINSICS, *cache.NUMBA)
 
     def _all(self, names: Callable[[Program], Iterable[str]]) -> list[str]:
         return list(dict.fromkeys(n for program in self.stages for n in names(program)))
@@ -93,11 +103,12 @@ class LaneRule:
         return {name: count + k for k, name in enumerate(self.numbers)}
 
     @property
-    def extents(self) -> tuple[int, int, int]:
-        """The rows that a step needs: of the table, of powers, and of reductions."""
+    def scratch(self) -> ScratchRows:
+        """What a step needs beside the states."""
         table = max(len(program.roots) for program in self.stages)
         reductions = max(len(program.reductions) for program in self.stages)
-        return max(1, table), max(1, len(powers_of_t(self.later))), max(1, reductions + len(self.kept))
+        powers = len(powers_of_t(self.later))
+        return ScratchRows(max(1, table), max(1, powers), max(1, reductions + len(self.kept)))
 
     def rows_of(self, names: Sequence[str], hypers: Mapping[str, Array], lanes: int) -> Array:
         """Hyperparameters, or what slots start at, as [names, lanes]."""
@@ -125,7 +136,7 @@ def powers_of_t(program: Program) -> list[Node]:
     return [n for n in scalars if n.op == "pow" and n.args[1] is t and n.args[0] not in changing]
 
 
-def source_of(rule: LaneRule) -> str:
+def text_of(rule: LaneRule) -> str:
     """The kernel as Python source for Numba: of each stage its scalars and its passes, and `step`, which calls them."""
     c = rule.compute
     head = [
@@ -137,15 +148,15 @@ def source_of(rule: LaneRule) -> str:
         'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
         f'STEP = "{step_type(c)}"',
         "",
-        *_Advance(rule).lines,
+        *_advance(rule),
     ]
     for number, program in enumerate(rule.stages):
-        head += _Scalars(rule, number).lines
+        head += _scalars(rule, number)
         count = len(program.columns)
         for k in range(len(program.passes)):
-            head.append(_LanesPass(program, k, [c] * count, c, stage=number, kept=rule.kept).text())
+            head.append(_LanePassPrinter(program, k, [c] * count, c, stage=number, kept=rule.kept).text())
         if program.numbers:
-            head += _Closing(rule, number).lines
+            head += _closing(rule, number)
     return "\n".join([*head, *_step(rule)])
 
 
@@ -167,12 +178,11 @@ def _step(rule: LaneRule) -> list[str]:
         lines += [
             f"            reduced[{row}, i, l] = slots[{first + k}, l]" for k, row in enumerate(rule.kept.values())
         ]
-    last = len(rule.stages) - 1
-    for number in range(len(rule.stages)):
-        body = _stage(rule, number)
-        if last:
-            lines.append("else:" if number == last else f"{'elif' if number else 'if'} t == {number + 1}.0:")
-        lines += [f"    {line}" for line in body] if last else body
+    *first_steps, later = (_stage(rule, number) for number in range(len(rule.stages)))
+    for number, body in enumerate(first_steps):
+        word = "elif" if number else "if"
+        lines += [f"{word} t == {number + 1}.0:", *(f"    {line}" for line in body)]
+    lines += ["else:", *(f"    {line}" for line in later)] if first_steps else later
     arguments = "t, hypers, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states"
     return ["", "@njit(STEP, **OPTIONS)", f"def step({arguments}):", *(f"    {line}" for line in lines), ""]
 
@@ -182,7 +192,8 @@ def _stage(rule: LaneRule, number: int) -> list[str]:
     program = rule.stages[number]
     own = {"p": "p", "g": "g"} | {n: f"states[{k}]" for k, n in enumerate(rule.states)}
     columns = ", ".join(own[n] for n in program.columns)
-    body, done = [f"scalars{number}(t, hypers, powers, slots, table)"], 0
+    body = [f"scalars{number}(t, hypers, powers, slots, table)"]
+    done = 0
     for k, part in enumerate(program.passes):
         if not part.reductions:
             body.append(f"stage{number}pass{k}(tensors, table, reduced, alive, {columns})")
@@ -213,12 +224,11 @@ def _inlined(signature: str, loops: Sequence[str], body: Sequence[str]) -> list[
     ]
 
 
-class _OverLanes(NumbaWriter):
-    """Numbers of one lane, in float64 unless told otherwise."""
+class _LaneWriter(NumbaWriter):
+    """Operations on numbers of one lane, in float64 unless told otherwise."""
 
-    compute = "float64"
-
-    def __init__(self) -> None:
+    def __init__(self, compute: str = "float64") -> None:
+        self.compute = compute
         self.names: dict[Node, str] = {}
 
     def show(self, arg: Node | Constant) -> str:
@@ -230,70 +240,65 @@ class _OverLanes(NumbaWriter):
         self.names[node] = f"s{len(self.names)}"
         return f"{self.names[node]} = {expression}"
 
+    def read_hypers(self, rule: LaneRule, program: Program) -> None:
+        """The hyperparameters where each lane has them."""
+        given = program.graph.inputs
+        self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
 
-class _Closing(_OverLanes):
+
+def _closing(rule: LaneRule, number: int) -> list[str]:
     """The function that brings the slots of one number that follow from reductions up to the step."""
-
-    def __init__(self, rule: LaneRule, number: int) -> None:
-        super().__init__()
-        program, self.compute = rule.stages[number], rule.compute
-        self.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
-        self.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
-        places = {name: f"reduced[{rule.kept[name]}, i, l]" for name in program.numbers}
-        self.names |= {program.graph.inputs[name]: place for name, place in places.items()}
-        body = [self.define(node) for node in program.closing.per_tensor]
-        # One may be what another was: all are read before the first is written.
-        body += [f"new{k} = {self.show(v)}" for k, v in enumerate(program.numbers.values())]
-        body += ["if alive[l] != 0:", *(f"    {place} = new{k}" for k, place in enumerate(places.values()))]
-        loops = ["i in range(reduced.shape[1])", "l in range(table.shape[1])"]
-        self.lines = _inlined(f"stage{number}closing(table, reduced, alive)", loops, body)
+    program, writer = rule.stages[number], _LaneWriter(rule.compute)
+    writer.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
+    writer.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
+    places = {name: f"reduced[{rule.kept[name]}, i, l]" for name in program.numbers}
+    writer.names |= {program.graph.inputs[name]: place for name, place in places.items()}
+    body = [writer.define(node) for node in program.closing.per_tensor]
+    # One may be what another was: all are read before the first is written.
+    body += [f"new{k} = {writer.show(v)}" for k, v in enumerate(program.numbers.values())]
+    body += ["if alive[l] != 0:", *(f"    {place} = new{k}" for k, place in enumerate(places.values()))]
+    loops = ["i in range(reduced.shape[1])", "l in range(table.shape[1])"]
+    return _inlined(f"stage{number}closing(table, reduced, alive)", loops, body)
 
 
-class _Scalars(_OverLanes):
+def _scalars(rule: LaneRule, number: int) -> list[str]:
     """The function that fills the table of a step: each lane's scalars."""
-
-    def __init__(self, rule: LaneRule, number: int) -> None:
-        super().__init__()
-        program = rule.stages[number]
-        # In the first steps a power is short to compute; the stage that repeats has them brought up to the step.
-        powers = {node: k for k, node in enumerate(powers_of_t(program))} if program is rule.later else {}
-        given = program.graph.inputs
-        self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
-        rows = {n: k for k, n in enumerate(rule.scalar_slots)}
-        self.names |= {given[n]: f"slots[{k}, l]" for n, k in rows.items() if n in given}
-        if "t" in given:
-            self.names[given["t"]] = "t"
-        self.names |= {node: f"powers[{k}, l]" for node, k in powers.items()}
-        nodes = [n for n in program.graph.live if n.kind is Kind.SCALAR and n.op != "input" and n not in powers]
-        body = [self.define(node) for node in nodes]
-        body += [f"table[{row}, l] = {self.show(node)}" for row, node in enumerate(program.roots)]
-        body += [f"new{k} = {self.show(v)}" for k, v in enumerate(program.scalar_slots.values())]
-        body += [f"slots[{rows[n]}, l] = new{k}" for k, n in enumerate(program.scalar_slots)]
-        signature = f"scalars{number}(t, hypers, powers, slots, table)"
-        self.lines = _inlined(signature, ["l in range(table.shape[1])"], body)
+    program, writer = rule.stages[number], _LaneWriter()
+    given = program.graph.inputs
+    # In the first steps a power is short to compute; the stage that repeats has them brought up to the step.
+    powers = powers_of_t(program) if program is rule.later else []
+    rows = {n: k for k, n in enumerate(rule.scalar_slots)}
+    writer.read_hypers(rule, program)
+    writer.names |= {given[n]: f"slots[{k}, l]" for n, k in rows.items() if n in given}
+    if "t" in given:
+        writer.names[given["t"]] = "t"
+    writer.names |= {node: f"powers[{k}, l]" for k, node in enumerate(powers)}
+    nodes = [n for n in program.graph.live if n.kind is Kind.SCALAR and n.op != "input" and n not in powers]
+    body = [writer.define(node) for node in nodes]
+    body += [f"table[{row}, l] = {writer.show(node)}" for row, node in enumerate(program.roots)]
+    body += [f"new{k} = {writer.show(v)}" for k, v in enumerate(program.scalar_slots.values())]
+    body += [f"slots[{rows[n]}, l] = new{k}" for k, n in enumerate(program.scalar_slots)]
+    return _inlined(f"scalars{number}(t, hypers, powers, slots, table)", ["l in range(table.shape[1])"], body)
 
 
-class _Advance(_OverLanes):
+def _advance(rule: LaneRule) -> list[str]:
     """The function that brings the powers of t of the stage that repeats up to the step: one product each."""
-
-    def __init__(self, rule: LaneRule) -> None:
-        super().__init__()
-        program = rule.later
-        powers = powers_of_t(program)
-        given = program.graph.inputs
-        self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
-        wanted, todo = set(), [node.args[0] for node in powers]
-        while todo:
-            node = todo.pop()
-            if isinstance(node, Node) and node not in wanted:
-                wanted.add(node)
-                todo += node.args
-        body = [self.define(n) for n in program.graph.live if n in wanted and n.op != "input"]
-        body += [f"powers[{k}, l] *= {self.show(node.args[0])}" for k, node in enumerate(powers)]
-        self.lines = _inlined("advance(hypers, powers)", ["l in range(powers.shape[1])"], body)
+    program, writer = rule.later, _LaneWriter()
+    powers = powers_of_t(program)
+    writer.read_hypers(rule, program)
+    wanted: set[Node] = set()
+    left = [node.args[0] for node in powers]
+    while left:
+        node = left.pop()
+        if isinstance(node, Node) and node not in wanted:
+            wanted.add(node)
+            left += node.args
+    body = [writer.define(n) for n in program.graph.live if n in wanted and n.op != "input"]
+    body += [f"powers[{k}, l] *= {writer.show(node.args[0])}" for k, node in enumerate(powers)]
+    return _inlined("advance(hypers, powers)", ["l in range(powers.shape[1])"], body)
 
 
-class _LanesPass(NumbaWriter, PassPrinter):
+class _LanePassPrinter(NumbaWriter, PassPrinter):
     """One pass as a Python function for Numba: rows outside, lanes inside."""
 
     def __init__(self, *args: Any, stage: int, kept: Mapping[str, int]) -> None:

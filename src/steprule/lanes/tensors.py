@@ -1,4 +1,4 @@
-"""The lanes form on torch tensors, on any device: the same program, one operation at a time."""
+"""A rule over lanes as operations on torch tensors: on any device, with nothing to compile."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TensorStepper:
             low += size
             given = {**hypers, **self.scalar_slots[k], "t": clock, "p": p[part], "g": g[part]}
             given |= {n: v[part] for n, v in self.states.items()}
-            found = {n: v for n, v in _evaluated(program, given, self.dtype).items() if v is not None}
+            found = _evaluated(program, given, self.dtype)
             self.scalar_slots[k] |= {n: v for n, v in found.items() if n in self.scalar_slots[k]}
             targets = {n: p if n == "p" else self.states[n] for n in found if n not in self.scalar_slots[k]}
             # A new state may be an old one, so all are there before the first is written.
@@ -56,8 +56,8 @@ class TensorStepper:
                 target[part] = new[name]
 
 
-def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Any]:
-    """The program's outputs, by name; None for a slot that the variant does not use."""
+def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The program's outputs, by name, without slots that the variant does not use."""
     values: dict[Node, Any] = {}
 
     def operand(node: Node, arg: Any) -> Any:
@@ -87,4 +87,4 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
         with computing_in(torch.float64 if node.kind is Kind.SCALAR else dtype):
             values[node] = whole(OPERATIONS[node.op].call(*args))
     outputs = program.graph.outputs.items()
-    return {n: None if v is None else values[v] if isinstance(v, Node) else whole(v) for n, v in outputs}
+    return {n: values[v] if isinstance(v, Node) else whole(v) for n, v in outputs if v is not None}

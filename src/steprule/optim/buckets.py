@@ -16,7 +16,7 @@ from steprule.compiler.split import Program, measuring
 from steprule.compiler.target import Chunks, Kernel
 from steprule.compiler.variant import Switches, variant
 from steprule.optim.backends import TARGETS
-from steprule.optim.recipe import Begun, Recipe
+from steprule.optim.computation import Begun, Computation
 from steprule.optim.signature import DTYPES, Columns, lies_as, shard
 from steprule.rules.parts import gradient_norm
 from steprule.rules.rule import Rule
@@ -153,7 +153,7 @@ class Bucket:
 
 
 def buckets_for(
-    recipe: Recipe, columns: Columns, begun: Sequence[Begun], targets: Sequence[str], looked_at: Any
+    computation: Computation, columns: Columns, begun: Sequence[Begun], targets: Sequence[str], looked_at: Any
 ) -> list[Bucket]:
     """The buckets of the parameters that kernels step; `columns` are p, g, the slots [columns][tensors]."""
     members: dict[Alike, list[int]] = {}
@@ -166,20 +166,25 @@ def buckets_for(
         params = [shard(columns[0][k]) for k in ks]
         where = ALL if len(members) == 1 else np.array(ks)
         laid_otherwise = [i for i, k in enumerate(ks) if not lies_as(shard(columns[1][k]), params[i])]
-        found.append(_bucket(recipe, alike, params, where, laid_otherwise, looked_at))
+        found.append(_bucket(computation, alike, params, where, laid_otherwise, looked_at))
     return found
 
 
 def _bucket(
-    recipe: Recipe, alike: Alike, params: Sequence[Tensor], where: Any, laid_otherwise: list[int], looked_at: Any
+    computation: Computation,
+    alike: Alike,
+    params: Sequence[Tensor],
+    where: Any,
+    laid_otherwise: list[int],
+    looked_at: Any,
 ) -> Bucket:
-    names = ["p", "g", *(s.name for s in recipe.slots)]
+    names = ["p", "g", *(s.name for s in computation.slots)]
     dtypes = {name: DTYPES[dtype] for name, dtype in zip(names, alike.dtypes, strict=True)}
-    program = recipe.variant.program(alike.absent, zero_grad=recipe.writes_g)
+    program = computation.variant.program(alike.absent, zero_grad=computation.writes_g)
     own = tuple(dtypes[name] for name in program.columns)
     kernel, norm = kernel_for(program, own, alike.target), None
-    if recipe.clips:
-        norm = kernel_for(norm_program_for(recipe.rule, recipe.switches), own[:2], alike.target)
+    if computation.clips:
+        norm = kernel_for(norm_program_for(computation.rule, computation.switches), own[:2], alike.target)
     rows = [names.index(name) for name in program.columns]
     return Bucket(
         kernel=kernel,

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from steprule.optim import one_by_one
 from steprule.optim.buckets import Bucket, buckets_for
+from steprule.optim.computation import Computation, shares_gradients
 from steprule.optim.memory import meeting, overlapping
-from steprule.optim.recipe import Recipe, shares_gradients
 from steprule.optim.scan import look_for
 from steprule.optim.settings import Settings, Stepped, beyond_torch
 from steprule.optim.signature import CHANGED, MOVED, SAME, Look, Subjects
@@ -77,17 +77,17 @@ class GroupPlan:
         groups = [optimizer.param_groups[k] for k in where]
         self.where, self.settings = where, settings
         """Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only."""
-        self.recipe = recipe = Recipe(optimizer, where, settings[0])
-        self.clips, self.zeroes = recipe.clips, recipe.zeroes
+        self.computation = computation = Computation(optimizer, where, settings[0])
+        self.clips, self.zeroes = computation.clips, computation.zeroes
         self.counts = _counts(groups)
         self.group_of = np.repeat(np.arange(len(groups)), self.counts)
         """[members]: the group of each, among those of this plan."""
         members = self.members_of(optimizer.param_groups)
         grads = [p.grad for p in members]  # read once: another thread may drop one
-        self.parted = recipe.part(optimizer.state, members, grads)
+        self.parted = computation.part(optimizer.state, members, grads)
         self.others, self.places = self.parted.others, self.parted.places
         if self.others:
-            recipe.refuse(type(optimizer).__name__, optimizer.state, [members[m] for m in self.others])
+            computation.refuse(type(optimizer).__name__, optimizer.state, [members[m] for m in self.others])
 
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
@@ -99,7 +99,7 @@ class GroupPlan:
         """Whether the next step needs another plan."""
         self.groups = self.group_of[self.places] if len(where) > 1 else None
         """[places]: the group of each parameter that kernels step; None where there is but one."""
-        self.rows = {name: row for row, name in enumerate(recipe.starts)}
+        self.rows = {name: row for row, name in enumerate(computation.starts)}
         """Where each state of one number stands in the look's `values`."""
         if self.places:
             try:
@@ -111,32 +111,32 @@ class GroupPlan:
 
     def _begin(self, optimizer: Stepped, members: list[Tensor], all_grads: Sequence[Tensor | None]) -> None:
         """Begin the states that are missing, look at all that kernels step, and make the buckets."""
-        recipe, places = self.recipe, self.places
+        computation, places = self.computation, self.places
         params: list[Tensor] = [members[m] for m in places]
         grads: list[Any] = [all_grads[m] for m in places]
         begun = []
         for p, m in zip(params, places, strict=True):
-            state = optimizer.state[p] if recipe.names else {}
-            begun.append(recipe.begin(p, state, self.settings[self.group_of[m]].hypers))
+            state = optimizer.state[p] if computation.names else {}
+            begun.append(computation.begin(p, state, self.settings[self.group_of[m]].hypers))
             self.pending += begun[-1].pending
         self.once = any(own.absent for own in begun)
-        slots = [[own.slots[k] for own in begun] for k in range(len(recipe.slots))]
-        numbers = [[own.numbers[k] for own in begun] for k in range(len(recipe.starts))]
+        slots = [[own.slots[k] for own in begun] for k in range(len(computation.slots))]
+        numbers = [[own.numbers[k] for own in begun] for k in range(len(computation.starts))]
         subjects = Subjects(
             members=members,
             places=places,
             resting=self.parted.resting,
             states=optimizer.state,
             columns=[params, grads, *slots, *numbers],
-            names=recipe.names,
+            names=computation.names,
             numbers=len(numbers),
-            writes_g=recipe.writes_g,
+            writes_g=computation.writes_g,
         )
         self.look = look_for(subjects)
-        self.written = np.array([c != 1 or recipe.writes_g for c in range(len(subjects.columns))])
+        self.written = np.array([c != 1 or computation.writes_g for c in range(len(subjects.columns))])
         """[columns]: which the step writes."""
         self.buckets = buckets_for(
-            recipe, [params, grads, *slots], begun, self.parted.targets, looked_at=self.look.addresses
+            computation, [params, grads, *slots], begun, self.parted.targets, looked_at=self.look.addresses
         )
         self._copy_gradients(params, grads)
 
@@ -159,8 +159,8 @@ class GroupPlan:
 
     def prepare(self, optimizer: Stepped, groups: Groups) -> bool:
         """Whether all that its kernels rely on holds; its addresses are then this step's. Nothing is written."""
-        recipe, look = self.recipe, self.look
-        if self.once or recipe.backend is not optimizer.backend:
+        computation, look = self.computation, self.look
+        if self.once or computation.backend is not optimizer.backend:
             return False
         assert look is not None
         members = self.members_of(groups)
@@ -168,7 +168,7 @@ class GroupPlan:
         self.moved = found != SAME or bool(self.others)
         if found == CHANGED or (found == MOVED and overlapping(look.addresses, look.lengths, self.written)):
             return False
-        if self.zeroes and shares_gradients(optimizer, self.where) != recipe.zeroes_late:
+        if self.zeroes and shares_gradients(optimizer, self.where) != computation.zeroes_late:
             return False
         if self.parted.strange and any([members[m].grad is not None for m in self.parted.strange]):
             return False
@@ -187,10 +187,10 @@ class GroupPlan:
             if grad is None:
                 return False
             # One that a kernel can step now, as where a gradient was lazy only once, comes back into a bucket.
-            if m not in self.parted.together and self.recipe.target_of(states, members[m], grad) is not None:
+            if m not in self.parted.together and self.computation.target_of(states, members[m], grad) is not None:
                 return False
         params = [members[m] for m in self.others]
-        ranges = self.recipe.ranges(states, params, [p.grad for p in params])
+        ranges = self.computation.ranges(states, params, [p.grad for p in params])
         addresses = np.concatenate([look.addresses, ranges[:, :, 0].T], axis=1)
         lengths = np.concatenate([look.lengths, ranges[:, :, 1].T], axis=1)
         return not any(k < len(self.places) for k in overlapping(addresses, lengths, self.written))
@@ -209,7 +209,7 @@ class GroupPlan:
         """Where all that it steps lies: addresses, bytes, and whether it writes there; each [ranges]."""
         members = self.members_of(groups)
         others = [members[m] for m in self.others]
-        beside = self.recipe.ranges(optimizer.state, others, [p.grad for p in others])
+        beside = self.computation.ranges(optimizer.state, others, [p.grad for p in others])
         columns = beside.shape[1]
         starts, sizes = beside[:, :, 0].ravel(), beside[:, :, 1].ravel()
         written = np.tile(np.arange(columns) != 1, len(others))
@@ -225,7 +225,7 @@ class GroupPlan:
         """The sums of the squares of the gradients, one per bucket and one per parameter beside them."""
         hypers = [settings.hypers for settings in self.settings]
         found = [bucket.square(hypers, self.groups) for bucket in self.buckets]
-        members, rule = self.members_of(groups), self.recipe.rule
+        members, rule = self.members_of(groups), self.computation.rule
         with torch.no_grad():
             found += [one_by_one.square_of(rule, members[m], hypers[self.group_of[m]]) for m in self.others]
         return found
@@ -237,7 +237,7 @@ class GroupPlan:
         values, rows = self.look.values, self.rows
         if "step" in rows:
             values[rows["step"]] += 1
-        known = {to: values[rows[n]] for n, to in self.recipe.needed.items()}
+        known = {to: values[rows[n]] for n, to in self.computation.needed.items()}
         hypers = [settings.hypers for settings in self.settings]
         for bucket in self.buckets:
             for name, value in bucket.tabulate(hypers, self.groups, known).items():
@@ -245,19 +245,19 @@ class GroupPlan:
 
     def step_others(self, optimizer: Stepped, groups: Groups, norm: Any) -> None:
         """Step the parameters that no kernel may touch; `norm` as for `launch`."""
-        members, recipe = self.members_of(groups), self.recipe
+        members, computation = self.members_of(groups), self.computation
         for j, (k, settings) in enumerate(zip(self.where, self.settings, strict=True)):
             params = [members[m] for m in self.others if self.group_of[m] == j]
             if not params:
                 continue
-            if recipe.by_torch:
+            if computation.by_torch:
                 with one_by_one.unscaled(params, self.settings[0].scale):
                     one_by_one.step_by_torch(optimizer, groups[k], params)
                 continue
             hypers = {**settings.hypers, "grad_norm": float(norm)} if self.clips else settings.hypers
             with torch.no_grad():
                 for p in params:
-                    one_by_one.step_by_rule(optimizer, p, recipe.used, hypers)
+                    one_by_one.step_by_rule(optimizer, p, computation.used, hypers)
 
     def launch(self, optimizer: Stepped, groups: Groups, norm: Any) -> None:
         """Update what kernels step, after `tabulate`; `norm` is that of all gradients, where a group clips by it."""
@@ -270,7 +270,7 @@ class GroupPlan:
             numbers = {name: values[rows[name], bucket.where] for name in bucket.kernel.program.numbers}
             for name, value in bucket.launch({"grad_norm": norm, **numbers}).items():
                 values[rows[name], bucket.where] = value
-            if self.zeroes and bucket.laid_otherwise and not self.recipe.zeroes_late:
+            if self.zeroes and bucket.laid_otherwise and not self.computation.zeroes_late:
                 members = self.members_of(groups)
                 _zero([members[m] for m in np.asarray(self.places)[bucket.where]])
         self.look.finish()
@@ -281,7 +281,7 @@ class GroupPlan:
     def zero(self, groups: Groups) -> None:
         """Zero the gradients that no kernel has zeroed: of parameters beside them, and those that another plan has read."""
         members = self.members_of(groups)
-        _zero(members if self.recipe.zeroes_late else [members[m] for m in self.others])
+        _zero(members if self.computation.zeroes_late else [members[m] for m in self.others])
 
     def release(self) -> None:
         """Let go what was kept alive since the look."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from steprule.atomic import write_aside
 from steprule.errors import InputError
+from steprule.lanes.choose import Compile
 from steprule.problems.problem import Problem
 from steprule.problems.scoring import check_metrics
 from steprule.provenance import hardware
@@ -24,7 +25,6 @@ from steprule.races.runner import EngineName, Progress
 from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
 from steprule.races.store import BLOCKS, SPEC, Store, read_spec
 from steprule.schedules import Given
-from steprule.sweeps.entry import Compile
 from steprule.sweeps.estimate import Estimate
 from steprule.trainable import Optimizable
 

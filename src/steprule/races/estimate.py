@@ -15,7 +15,8 @@ from steprule.races.runner import remaining, workers_for
 from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.races.work import alone
-from steprule.sweeps.estimate import Cost, Estimate, Some, cost_of, is_long, steps_of, work_of
+from steprule.sweeps.cost import TrainingCost, cost_of, steps_of
+from steprule.sweeps.estimate import AlikeTrainings, Estimate, is_long, work_of
 
 SIZES = ((64, 5, 12), (48, 5, 12), (32, 5, 10), (24, 4, 10), (16, 4, 8), (12, 3, 8), (8, 3, 6), (6, 2, 4), (4, 2, 3))
 """Trials, studies and fresh seeds of races, each smaller than the one before it."""
@@ -55,14 +56,14 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
     )
 
 
-def _costs(spec: Spec, chains: Sequence[Chain]) -> dict[Chain, Cost]:
+def _costs(spec: Spec, chains: Sequence[Chain]) -> dict[Chain, TrainingCost]:
     alike = {(chain.problem, chain.label): chain for chain in chains}  # whatever their schedule
     costs = {key: _cost(spec, chain) for key, chain in alike.items()}
     return {chain: costs[chain.problem, chain.label] for chain in chains}
 
 
 def _estimate(
-    spec: Spec, lanes: Mapping[Chain, tuple[int, int]], costs: Mapping[Chain, Cost] | None, workers: int | None
+    spec: Spec, lanes: Mapping[Chain, tuple[int, int]], costs: Mapping[Chain, TrainingCost] | None, workers: int | None
 ) -> Estimate:
     parts = {chain: _some(spec, chain, missing) for chain, (missing, _) in lanes.items() if missing}
     count = workers_for(spec, sum(p.trainings for p in parts.values())) if workers is None else workers
@@ -86,11 +87,11 @@ def _estimate(
     )
 
 
-def _some(spec: Spec, chain: Chain, trainings: int) -> Some:
+def _some(spec: Spec, chain: Chain, trainings: int) -> AlikeTrainings:
     task, plan, runner = spec.problem(chain.problem), spec.plans[chain.problem], spec.runner(chain.label)
     engine = plan.engine if runner.is_rule else "one by one"
     size = {"epochs": plan.epochs, "batch_size": plan.batch_size}
-    return Some(trainings, steps_of(task, **size), work_of(task, **size), engine, partial(_cost, spec, chain))
+    return AlikeTrainings(trainings, steps_of(task, **size), work_of(task, **size), engine, partial(_cost, spec, chain))
 
 
 def _serial(spec: Spec, chain: Chain, seconds: float, lanes: int, workers: int) -> float:
@@ -99,7 +100,7 @@ def _serial(spec: Spec, chain: Chain, seconds: float, lanes: int, workers: int) 
     return seconds * -(-blocks // workers) / blocks
 
 
-def _cost(spec: Spec, chain: Chain) -> Cost:
+def _cost(spec: Spec, chain: Chain) -> TrainingCost:
     plan, runner, task = spec.plans[chain.problem], spec.runner(chain.label), spec.problem(chain.problem)
     lanes = min(spec.studies * spec.trials, spec.block(task.name, runner.label))
     how: dict[str, Any] = {"batch_size": plan.batch_size, "engine": plan.engine, "device": spec.device}

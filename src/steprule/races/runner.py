@@ -18,14 +18,15 @@ from steprule import extras
 from steprule.counts import whole
 from steprule.errors import InputError, StepruleError, unknown_name
 from steprule.hyper import Search
-from steprule.lanes import train as engines
+from steprule.lanes import kernel
+from steprule.lanes.model import blank
 from steprule.problems.problem import Problem
 from steprule.provenance import cores, memory_held, memory_left
 from steprule.races import work
 from steprule.races.protocol import Block, Chain, Lanes, Phase, blocks_of, chains_of, confirmed, next_phase
 from steprule.races.spec import Runner, Spec
 from steprule.races.store import Store
-from steprule.sweeps.estimate import held_by, steps_of
+from steprule.sweeps.cost import held_by, steps_of
 
 EngineName = Literal["local", "ray"]
 ENGINES = ("local", "ray")
@@ -196,7 +197,7 @@ def engine_of(
             executor = loky.ProcessPoolExecutor(max_workers=count, initializer=work.begin, initargs=given)
         taking = executor
         printed = [p.name for p in spec.problems if spec.plans[p.name].engine == "kernel"]
-        for part, name in product(engines.PARTS, printed):
+        for part, name in product(kernel.PARTS, printed):
             taking.submit(work.build, name, part)
         yield lambda block: taking.submit(work.train_here, block), 2 * count
     except BaseException as error:
@@ -250,7 +251,7 @@ def workers_for(spec: Spec, lanes: int) -> int:
         plan = spec.plans[task.name]
         steps = steps_of(task, plan.epochs, plan.batch_size)
         slow = 1_000 if plan.engine == "one by one" or not all(r.is_rule for r in spec.runners) else 1
-        costs.append(slow * steps * sum(p.numel() for p in engines.blank(task).parameters()))
+        costs.append(slow * steps * sum(p.numel() for p in blank(task).parameters()))
     if spec.device != "cpu" or lanes * float(np.mean(costs)) < SMALL:
         return 1
     left, most = memory_left(), max(1, cores() // max(plan.threads for plan in spec.plans.values()))

@@ -19,7 +19,9 @@ from steprule import rules as catalogue
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
-from steprule.lanes.train import Engine, blank
+from steprule.lanes.choose import Compile, choose
+from steprule.lanes.model import blank
+from steprule.lanes.records import Engine
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.provenance import check_device, versions
@@ -30,9 +32,9 @@ from steprule.rules.rule import Rule
 from steprule.schedules import Given, Schedule
 from steprule.schedules import one_or_more as schedules_of
 from steprule.steppers import is_large
-from steprule.sweeps.entry import Compile, choose
 from steprule.sweeps.estimate import LONG, work_of
 from steprule.trainable import Optimizable, Trainable, one_or_more
+from steprule.training.recipe import Recipe
 
 PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
 """Of a race that names none."""
@@ -255,7 +257,8 @@ def spec_of(
         plan = {"epochs": epochs or task.epochs, "batch_size": task.batch_size_for(batch_size)}
         rule = next((r.what for r in runners if r.is_rule), None)
         lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(planned)
-        engine: Engine = choose(task, rule, lanes, plan, compile, device)[0] if rule is not None else "one by one"
+        recipe = Recipe(plan["epochs"], plan["batch_size"], device=device)
+        engine: Engine = "one by one" if rule is None else choose(task, rule, lanes, recipe, compile).engine
         block = max(1, min(BLOCK, LONG // work_of(task, **plan)))
         threads = torch.get_num_threads() if is_large(blank(task)) and engine == "one by one" else 1
         plans[task.name] = Plan(**plan, engine=engine, block=block, threads=threads)

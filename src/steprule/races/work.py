@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from steprule.compiler.threads import one_thread
 from steprule.identity import by_value
-from steprule.lanes import train as engines
+from steprule.lanes import kernel
 from steprule.lanes.one_by_one import one_by_one
+from steprule.lanes.records import WINDOWS, Lanes, bound, by_variant
+from steprule.lanes.train import train_lanes
 from steprule.orphans import end_with
 from steprule.problems import catalogue as problems
 from steprule.races.partial import Partial
@@ -26,7 +28,7 @@ from steprule.races.spec import Plan, Runner, Spec
 from steprule.races.store import Store, partial_of
 from steprule.rules.parts import for_training
 from steprule.schedules import Schedule
-from steprule.sweeps.entry import bound
+from steprule.training.recipe import Recipe
 
 Array = NDArray[Any]
 RESULTS = ("train", "validation", "test", "initial", "died_at", "curve", "metrics")
@@ -72,27 +74,20 @@ def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float
     task = problems.get(package.problems[block.chain.problem])
     found: dict[str, Array] = {n: np.empty(len(lanes)) for n in RESULTS[:-2]}
     found["died_at"] = np.zeros(len(lanes), dtype=np.int64)
-    found["curve"] = np.empty((len(lanes), engines.WINDOWS))
+    found["curve"] = np.empty((len(lanes), WINDOWS))
     found["metrics"] = np.empty((len(lanes), len(task.metric_columns)))
-    how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size}
-    how["schedule"] = package.schedules[block.chain.schedule]
+    recipe = Recipe(plan.epochs, plan.batch_size, package.schedules[block.chain.schedule], package.device)
     given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
     with alone(plan.threads):
         if runner.is_rule and plan.engine != "one by one":
             rule = for_training(runner.what)
-            full = bound(rule, given, len(lanes))
-            parts = [
-                (part, engines.train_lanes(
-                    task, rule, {n: v[part] for n, v in full.items()}, lanes.seed[part], engine=plan.engine,
-                    device=package.device, **how,
-                ))
-                for part in engines.groups(rule, full)
-            ]  # fmt: skip
+            full = Lanes(bound(rule, given, len(lanes)), lanes.seed)
+            rows = by_variant(rule, full.hypers)
+            parts = [(part, train_lanes(task, rule, full.take(part), recipe, plan.engine)) for part in rows]
         else:
-            rows = np.arange(len(lanes))
             keeper = Partial(partial_of(Path(package.folder), block), package.race) if package.folder else None
-            how |= {"device": package.device, "keeper": keeper}
-            parts = [(rows, one_by_one(task, runner.what, given, rows, lanes.seed, **how))]
+            outcome = one_by_one(task, runner.what, Lanes(given, lanes.seed), recipe, keeper)
+            parts = [(np.arange(len(lanes)), outcome)]
     for part, outcome in parts:
         for name, values in found.items():
             values[part] = getattr(outcome, name)
@@ -110,12 +105,12 @@ def train_here(block: Block) -> tuple[dict[str, Array], float]:
     return train_block(_of_this_worker(), block)
 
 
-def build(problem: str, part: int) -> None:
+def build(problem: str, part: kernel.Part) -> None:
     """Build one of the kernels of a problem, so that workers share that work and do not all do the same first."""
     package = _of_this_worker()
     task, plan = problems.get(package.problems[problem]), package.plans[problem]
     with alone():
-        engines.build(task, plan.batch_size, part)
+        kernel.build(task, plan.batch_size, part)
 
 
 _own: list[bytes] = []

@@ -1,21 +1,24 @@
-"""Draw hyperparameter points, and write a sweep's lanes to a file."""
+"""The points of a sweep: drawn, or as they are given, with the recipe by which each trains."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from steprule import extras
-from steprule.atomic import write_aside
+from steprule import extras, schedules
 from steprule.counts import whole
-from steprule.errors import InputError
+from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
-from steprule.sweeps.entry import Sweep
+from steprule.lanes.records import Array
+from steprule.problems.problem import Problem
+from steprule.rules.rule import Rule
+from steprule.schedules import Schedule, WarmUp
+from steprule.trainable import Trainable
+from steprule.training.recipe import Recipe
 
 
 def sobol(ranges: Mapping[str, Search], count: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
@@ -33,35 +36,85 @@ def sobol(ranges: Mapping[str, Search], count: int, seed: int = 0) -> dict[str, 
     return {n: np.array([s.at(share) for share in shares[:, k]]) for k, (n, s) in enumerate(ranges.items())}
 
 
-def save(sweep: Sweep, path: Path) -> None:
-    """Write every lane, by the ending: a row a lane (.parquet), or the record (.json).
+@dataclass(frozen=True)
+class Points:
+    """What differs from point to point."""
 
-    Raises `InputError` for another ending, `OutputError` where the file cannot be written.
+    hypers: dict[str, Array]
+    """As they were given, by name, [points]."""
+    recipes: list[Recipe]
+    """Of each point."""
+
+    def __len__(self) -> int:
+        return len(self.recipes)
+
+    def point(self, k: int) -> dict[str, Any]:
+        """The hyperparameters of one point, as plain values."""
+        return {n: v[k].item() for n, v in self.hypers.items()}
+
+
+def points_of(
+    task: Problem, what: Any, hypers: Mapping[str, ArrayLike], plan: Mapping[str, Any], device: str
+) -> Points:
+    """The points from one value for all of them, or one each, of every hyperparameter and of `plan`: schedule, epochs, batch_size.
+
+    Raises `StepruleError` for what does not fit.
     """
-    if path.suffix not in (".parquet", ".json"):
-        raise InputError(str(path), expected="a name that ends in .parquet or .json", got=repr(path.suffix))
-    with write_aside(path) as aside:
-        if path.suffix == ".json":
-            aside.write_text(json.dumps(sweep.to_dict(), indent=1, allow_nan=False) + "\n")
-        else:
-            _write_parquet(sweep, aside)
+    where = Trainable.of(what).name
+    given = {n: _array(f"{where}: {n}", v) for n, v in _each_beta(hypers, what).items()}
+    lengths = {n: len(a) for n, a in given.items() if a.ndim}
+    lengths |= {n: len(v) for n, v in plan.items() if not _is_one(v)}
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{n}: {c}" for n, c in lengths.items())
+        hint = "One value per point: np.meshgrid(...) and ravel() give all combinations."
+        raise InputError(f"{where}: hypers", expected="arrays of one length", got=got, hint=hint)
+    count = next(iter(lengths.values()), 1)
+    each = {n: _each(n, v, count) for n, v in plan.items()}
+    for size in set(each["batch_size"]):
+        task.batch_size_for(size)
+    rows = list(zip(each["epochs"], each["batch_size"], each["schedule"], strict=True))
+    recipes = {row: Recipe(*row, device) for row in dict.fromkeys(rows)}
+    hypers_of = {n: np.broadcast_to(v, (count,)).copy() for n, v in given.items()}
+    return Points(hypers_of, [recipes[row] for row in rows])
 
 
-def _write_parquet(sweep: Sweep, path: Path) -> None:
-    """A row per lane, with what it is of in the file's metadata."""
-    with extras.needed():
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+def _array(where: str, value: ArrayLike) -> Array:
+    """An array of one dimension, or of none for what is the same for all points."""
+    array = np.asarray(value)
+    if array.ndim > 1 or array.size == 0 or array.dtype.kind not in "bifU":
+        expected = "a number or a choice, or an array of one dimension"
+        raise InputTypeError(where, expected=expected, got=repr(value)[:60])
+    return array
 
-    points, seeds = sweep.train.shape
-    columns: dict[str, Any] = {n: np.repeat(v, seeds) for n, v in sweep.hypers.items()}
-    columns["seed"] = np.tile(sweep.seeds, points)
-    for name in ("train", "validation", "test", "died_at", "diverged"):
-        columns[name] = getattr(sweep, name).ravel()
-    columns |= {f"{part} {n}": v.ravel() for part, own in sweep.metrics.items() for n, v in own.items()}
-    columns["curve"] = list(sweep.curve.reshape(points * seeds, -1))
-    for name in ("schedule", "epochs", "batch_size"):
-        columns[name] = np.repeat(np.broadcast_to(getattr(sweep, name), (points,)), seeds)
-    what = {"optimizer": sweep.optimizer, "problem": sweep.problem, "engine": sweep.engine}
-    plan = {"versions": dict(sweep.versions)}
-    pq.write_table(pa.table(columns, metadata={"steprule.sweep": json.dumps({**what, **plan})}), path)
+
+def _each(name: str, given: Any, points: int) -> list[Any]:
+    """A schedule, a number of epochs or a batch size for each point."""
+    values = [_plain(v) for v in ([given] * points if _is_one(given) else given)]
+    if name == "schedule":
+        return [schedules.get(v) for v in values]
+    for one in dict.fromkeys(values):
+        if isinstance(one, bool) or not isinstance(one, int) or one < 1:
+            raise InputError(name, expected="a whole number, 1 or more", got=repr(one))
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's or torch's as one of Python's."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _is_one(value: Any) -> bool:
+    """One value for all points, and no sequence of them."""
+    return isinstance(value, str | int | float | np.generic | Schedule | WarmUp) or callable(value)
+
+
+def _each_beta(hypers: Mapping[str, Any], what: Any) -> dict[str, Any]:
+    """`betas` as beta1, beta2 and so on, for a rule that has them."""
+    found = dict(hypers)
+    if isinstance(what, Rule) and what.betas and "betas" in found:
+        betas = found.pop("betas")
+        if not isinstance(betas, tuple | list) or len(betas) != len(what.betas):
+            expected = f"{len(what.betas)} numbers, or arrays by the name of each"
+            raise InputTypeError(f"{what.name}: betas", expected=expected, got=repr(betas)[:60])
+        found |= zip(what.betas, betas, strict=True)
+    return found

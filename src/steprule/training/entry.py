@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from steprule.problems import catalogue as problems
 from steprule.problems import scoring
 from steprule.problems.problem import Problem
 from steprule.provenance import check_device, versions
-from steprule.steppers import Way
 from steprule.trainable import Optimizable, Trainable
+from steprule.training.recipe import Recipe
 from steprule.training.record import Run
-from steprule.training.under_way import Recipe, Training
+from steprule.training.under_way import Training
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
@@ -67,18 +68,19 @@ def train(
     size = task.batch_size_for(batch_size)
     planned = schedules.get(schedule)
     who = Trainable.of(rule)
-    where = check_device(device)
+    check_device(device)
     scoring.check_metrics(task)
-    recipe = Recipe(task, who, hypers, seed, epochs, size, planned, where)
-    return who.in_some_way(lambda way: _trained(recipe, way, log))
+    recipe = Recipe(epochs, size, planned, device)
+    begin = partial(Training, task, who, hypers, seed, recipe)
+    return who.in_some_way(lambda way: _trained(begin(way), who.name, recipe, log))
 
 
-def _trained(recipe: Recipe, way: Way, log: Log | None) -> Run:
-    training = Training(recipe, way)
+def _trained(training: Training, name: str, recipe: Recipe, log: Log | None) -> Run:
+    task = training.task
     samples, losses, seconds = [0], [training.measured()], 0.0
     if log:
         log(0, {"loss": losses[0]})
-    every, total = _between_points(training), recipe.epochs * recipe.task.samples
+    every, total = _between_points(training), recipe.epochs * task.samples
     with training.seeded():
         for step, (before, seen, took, batch_loss) in enumerate(training.steps(), 1):
             seconds += took
@@ -91,9 +93,9 @@ def _trained(recipe: Recipe, way: Way, log: Log | None) -> Run:
                 log(step, numbers)
     model = training.model
     return Run(
-        optimizer=recipe.who.name,
-        problem=recipe.task.name,
-        seed=recipe.seed,
+        optimizer=name,
+        problem=task.name,
+        seed=training.seed,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         schedule=recipe.schedule.name,
@@ -105,7 +107,7 @@ def _trained(recipe: Recipe, way: Way, log: Log | None) -> Run:
         buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
         versions=versions(),
         metrics=training.scored(),
-        held_out={part: training.measured(part) for part in recipe.task.parts if part != "train"},
+        held_out={part: training.measured(part) for part in task.parts if part != "train"},
     )
 
 

@@ -7,14 +7,12 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from steprule import schedules
 from steprule.alone import Drawn, drawing
 from steprule.alone import seed as begin_anew
 from steprule.foreign import refusal
@@ -24,34 +22,23 @@ from steprule.problems.problem import Problem
 from steprule.problems.source import Source, stream
 from steprule.steppers import DivergedError, Way
 from steprule.trainable import Trainable
+from steprule.training.recipe import Recipe
 
 TRIED = 12  # steps that a copy takes beside its training: more than what wrappers wait for, as a Lookahead's five
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What decides a training, but for the way in which its optimizer is called."""
-
-    task: Problem
-    who: Trainable
-    hypers: Mapping[str, Any]
-    seed: int
-    epochs: int
-    batch_size: int
-    schedule: schedules.Schedule
-    device: torch.device
 
 
 class Training:
     """A training under way: a fresh model, what steps it, called in this `way`, and the batches of a seed."""
 
-    def __init__(self, recipe: Recipe, way: Way) -> None:
-        self.task, self.seed, self.device = recipe.task, recipe.seed, recipe.device
+    def __init__(
+        self, task: Problem, who: Trainable, hypers: Mapping[str, Any], seed: int, recipe: Recipe, way: Way
+    ) -> None:
+        self.task, self.seed, self.device = task, seed, torch.device(recipe.device)
         self.epochs, self.batch_size = recipe.epochs, recipe.batch_size
         self.facts = facts_of(self.task)
         self.model = self.task.initial_model(self.seed).to(self.device)
         self.data = self.task.parts["train"].on(self.device)
-        self.factors = recipe.schedule.factors(self.epochs * self.task.parts["train"].steps(self.batch_size))
+        self.factors = recipe.schedule.factors(recipe.steps(task))
         """What multiplies the learning rate, a factor per step."""
         self.scales = recipe.schedule.name != "constant"
         self.done = 0
@@ -64,7 +51,7 @@ class Training:
         self.cards = [self.device] if self.device.type == "cuda" else []
         with drawing(self.cards):
             begin_anew(stream(self.seed, 2))
-            self.stepper = recipe.who.stepper(self.model, recipe.hypers, way)
+            self.stepper = who.stepper(self.model, hypers, way)
             self.drawn = Drawn.now()
 
     @contextmanager

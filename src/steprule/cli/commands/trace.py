@@ -106,6 +106,8 @@ def _rate(path: Trace) -> str:
         return "-"
     best = " best" if path.tuned and not path.rose else ""
     return f"{path.hypers['lr']:.4g}{best}"
+
+
 def _told_apart(walked: Sequence[Trace], typed: Sequence[str]) -> list[Trace]:
     """The paths, of which those of different rules of one name say which rule was typed."""
     ways = {path.rule: {t for p, t in zip(walked, typed, strict=True) if p.rule == path.rule} for path in walked}

@@ -23,7 +23,8 @@ from steprule.races.as_given.results import Row, in_words, summarise
 from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, TUTORIAL, Entry
 from steprule.races.difference import warn_of_unknown
 from steprule.schedules import Given, Schedule
-from steprule.sweeps.estimate import Estimate, Some, cost_of, estimate, steps_of, work_of
+from steprule.sweeps.cost import cost_of, steps_of
+from steprule.sweeps.estimate import AlikeTrainings, Estimate, estimate, work_of
 from steprule.trainable import Optimizable, Trainable, one_or_more
 from steprule.training import train
 
@@ -181,7 +182,7 @@ def _estimate(
         how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one"}
         cost = partial(cost_of, task, Trainable.of(entry.optimizer).what, entry.hypers, 1, 1, **how)
         steps, work = steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size)
-        parts.append(Some(labels[entry.label], steps, work, "one by one", cost))
+        parts.append(AlikeTrainings(labels[entry.label], steps, work, "one by one", cost))
     return estimate(parts, kept, measure=measure)
 
 

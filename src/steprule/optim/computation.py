@@ -54,7 +54,7 @@ class Parted:
     """Those without a gradient whose type only Python can ask."""
 
 
-class Recipe:
+class Computation:
     """What groups that differ in numbers only have in common: the variant of the rule, its program, its slots. It holds no tensor."""
 
     def __init__(self, optimizer: Stepped, where: tuple[int, ...], settings: Settings) -> None:

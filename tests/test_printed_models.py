@@ -1,0 +1,115 @@
+"""What is printed of a model has torch's loss and gradients, run as plain Python; what is not is refused by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tolerances import LANE_GRADIENT
+from torch import Tensor, nn
+from torch.nn import functional
+
+from steprule.lanes.model import NotPrintable, traced
+from steprule.lanes.step import printed
+from steprule.problems.problem import Problem
+
+PRINTED: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "sin": torch.sin, "log": lambda h: torch.log(h.abs() + 1),
+    "root": lambda h: (h * h + 1).sqrt(), "cube": lambda h: h**3, "one minus": lambda h: 1 - h, "over": lambda h: h / (1 + h * h),
+    "mean of a row": lambda h: h - h.mean(1, keepdim=True), "mean of all": lambda h: h - h.mean(), "sum of a column": lambda h: h + h.sum(0),
+    "transposed": lambda h: h.t().contiguous().t(), "cut anew": lambda h: h.reshape(-1, 2, 3).transpose(1, 2).reshape(-1, 6),
+    "log softmax": lambda h: functional.log_softmax(h, -1), "expanded": lambda h: h.unsqueeze(1).expand(-1, 3, -1).sum(1),
+    "outer": lambda h: (h[:, :, None] * h[:, None, :]).sum(2), "gram": lambda h: (h @ h.t()) @ h, "detached": lambda h: h.detach() * h,
+    "whole": lambda h: h * h.sum(), "nothing": lambda h: h * 0,
+}  # fmt: skip
+REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "half": (lambda h: h.half().float(), "aten._to_copy.default in torch.float16"),
+    "a sum in double": (lambda h: h - h.sum(1, keepdim=True, dtype=torch.float64).float(), "in torch.float64"),
+    "alpha": (lambda h: torch.add(h, h, alpha=3), "add with alpha"),
+    "alpha of a number": (lambda h: torch.rsub(h, 2, alpha=3), "rsub with alpha"),
+    "a power": (lambda h: (h * h + 1) ** 1.5, "aten.pow.Tensor_Scalar"),
+    "softmax": (lambda h: functional.softmax(h, 1), "aten._softmax.default"),
+    "over samples": (lambda h: functional.log_softmax(h, 0), "log_softmax other than"),
+    "in place": (lambda h: h.add_(1), "aten.add_.Tensor"),
+    "by the data": (lambda h: h if float(h.sum()) > 0 else -h, "data-dependent control flow"),
+}
+
+
+class Around(nn.Module):
+    """Two layers around a function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.first, self.last = function, nn.Linear(5, 6), nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))  # type: ignore[no-any-return]
+
+
+def problem(function: Callable[[Tensor], Tensor]) -> Problem:
+    x = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
+    return Problem("around", "", x, x[:, :1] * 2, lambda: Around(function), functional.mse_loss)
+
+
+def as_python(text: str) -> Any:
+    """The printed function without Numba, and with numpy's exp and tanh."""
+    text = re.sub(r"from steprule.*", "exp_, tanh_ = np.exp, np.tanh", text)
+    names: dict[str, Any] = {}
+    exec(text.replace("from numba import njit", "def njit(*a, **k): return lambda f: f"), names)
+    return names["block"]
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_printed_gradients_are_torchs(name: str) -> None:
+    task = problem(PRINTED[name])
+    model = task.initial_model(0)
+    source = printed(traced(task, model, 7), width=1)
+    p = torch.cat([q.detach().reshape(-1, 1) for q in model.parameters()]).numpy()
+    g, loss = np.full_like(p, np.nan), np.full(1, np.nan, dtype=np.float32)
+    s, u = (
+        np.full((source.lane_rows, 1), np.nan, dtype=np.float32),
+        np.full(source.shared_rows, np.nan, dtype=np.float32),
+    )
+    as_python(source.text)(p, g, task.features.reshape(-1, 1).numpy(), task.targets.reshape(-1, 1).numpy(), loss, s, u)
+    wanted = task.loss(model(task.features), task.targets)
+    gradients = torch.autograd.grad(wanted, list(model.parameters()))
+    flat = torch.cat([v.reshape(-1) for v in gradients]).numpy()
+    assert loss[0] == pytest.approx(wanted.item(), rel=LANE_GRADIENT)
+    assert np.abs(g[:, 0] - flat).max() <= LANE_GRADIENT * np.abs(flat).max()
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_printed_is_named(name: str) -> None:
+    function, reason = REFUSED[name]
+    task = problem(function)
+    with pytest.raises(NotPrintable, match=re.escape(reason)):
+        printed(traced(task, task.initial_model(0), 7))
+
+
+@pytest.mark.parametrize(
+    ("loss", "embedding", "reason"),
+    [
+        (lambda y, c: functional.cross_entropy(y, c, ignore_index=7), {}, "nll_loss other than"),
+        (functional.cross_entropy, {"scale_grad_by_freq": True}, "an embedding whose gradient is scaled"),
+        (functional.cross_entropy, {"padding_idx": 0}, "an embedding with padding"),
+    ],
+)
+def test_losses_of_classes_and_embeddings_that_have_no_kernel(loss: Any, embedding: Any, reason: str) -> None:
+    letters = torch.arange(60).reshape(20, 3) % 5
+    model = lambda: nn.Sequential(nn.Embedding(5, 2, **embedding), nn.Flatten(), nn.Linear(6, 4))  # noqa: E731
+    task = Problem("letters", "", letters, letters[:, 0] % 4, model, loss, batch_size=10)
+    with pytest.raises(NotPrintable, match=reason):
+        printed(traced(task, task.initial_model(0), 10))
+
+
+def test_a_step_is_printed_alike_in_every_order_of_memory() -> None:
+    """Rows of scratch are given back in the order of the graph, not of addresses: the compiled kernel of another process serves."""
+    task, texts = problem(PRINTED["outer"]), set()
+    for _ in range(8):
+        texts.add(printed(traced(task, task.initial_model(0), 7)).text)
+    assert len(texts) == 1
