@@ -1,12 +1,14 @@
-"""What beginners forget, in a line: an import, the step number."""
+"""What beginners forget, in a line: an import, a package, the step number."""
 
 from __future__ import annotations
 
-from steprule import hyper, maths
+from steprule import extras, hyper, maths
 
 
 def missing_import(error: BaseException) -> str:
-    """The line that is missing, where an error is that a name is not defined; empty where we know of none."""
+    """The line that is missing, where an error is that a name is not defined, or a package not installed; empty where we know of none."""
+    if isinstance(error, ModuleNotFoundError):
+        return extras.how_to_get(error.name or "")
     name = getattr(error, "name", "") if isinstance(error, NameError) else ""
     if name == "t":
         return "The step number is an argument: write t behind the star, without a default."
