@@ -8,6 +8,7 @@ import warnings
 from functools import cache
 from typing import Any, Literal
 
+from steprule import extras
 from steprule.compiler.cache import interpreting
 from steprule.compiler.target import Compiler
 from steprule.errors import InputError
@@ -66,9 +67,11 @@ def form_for(backend: str, device: str) -> Form | None:
     except ImportError as error:
         if backend == form:
             raise InputError(
-                f"backend {form!r}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
+                f"backend {form!r}", expected=f"{form} installed", got=str(error), hint=extras.how_to_get(form)
             ) from error
-        _warn(f"steprule runs its eager form, which is slow: {form} cannot be imported ({error}). pip install {form}")
+        _warn(
+            f"steprule runs its eager form, which is slow: {form} cannot be imported ({error}). {extras.how_to_get(form)}"
+        )
         return None
     return form
 

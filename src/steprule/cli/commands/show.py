@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from steprule import extras
 from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import JsonOption, RuleArgument, SetOption
@@ -96,14 +97,9 @@ def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
 def _kernel_source(graph: Any, form: str) -> str:
     """The kernel for float32, Numba's parallel one, as it stands in the cache folder."""
     from steprule.compiler.split import split
-    from steprule.errors import InputError
     from steprule.optim.backends import compiler_of
 
-    try:
+    with extras.needed():
         compiler = compiler_of("triton" if form == "triton" else "numba")
-    except ImportError as error:
-        raise InputError(
-            f"show --as {form}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
-        ) from error
     program = split(graph)
     return compiler.source_of(program, ["float32"] * len(program.columns), "float32")
