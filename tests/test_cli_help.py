@@ -95,7 +95,10 @@ def test_problems_and_surfaces_are_listed(capsys: pytest.CaptureFixture[str]) ->
     assert [r["name"] for r in records] == [n for n in catalogue.names() if n not in surfaces.names()]
     for record in records:
         assert re.search(rf"^{record['name']} +{record['samples']['train']} ", listed, re.MULTILINE)
-        assert catalogue.get(record["name"]).summary == record["summary"]
+        found = catalogue.get(record["name"])
+        assert found.summary == record["summary"]
+        assert {part: data.samples for part, data in found.parts.items()} == record["samples"]
+        assert (found.batch_size, found.epochs) == (record["batch_size"], record["epochs"])
     listed, records = printed(capsys, "surfaces"), json.loads(printed(capsys, "surfaces", "--json"))
     assert [r["name"] for r in records] == list(surfaces.names())
     point = [0.7, -1.3]

@@ -11,6 +11,7 @@ import pytest
 
 from steprule import races
 from steprule.cli import main
+from steprule.errors import MissingPackageError
 from steprule.races import on_ray
 
 ray = pytest.importorskip("ray")
@@ -48,7 +49,7 @@ def test_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install 'steprule\[ray\]'"), on_ray.cluster(b"", None):
+    with pytest.raises(MissingPackageError, match=r'pip install "steprule\[ray\]"'), on_ray.cluster(b"", None):
         pass
 
 

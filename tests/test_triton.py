@@ -212,7 +212,7 @@ def test_a_backend_by_name_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputError, match="expected parameters on an NVIDIA GPU, got one on cpu"):
         optim.Adam([p], backend="triton").step()
     monkeypatch.setitem(sys.modules, "steprule.compiler.triton_gpu", None)
-    with pytest.raises(InputError, match="pip install triton"):
+    with pytest.raises(InputError, match=r'pip install "steprule\[gpu\]"'):
         target_for("triton", "cuda")
     target_for.cache_clear()
     with pytest.warns(RuntimeWarning, match="eager form, which is slow: triton cannot be imported"):

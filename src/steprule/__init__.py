@@ -84,7 +84,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'steprule' has no attribute {name!r}")
     with extras.needed():
         module = import_module(f"steprule.{_LATER[name] or name}")
-    return getattr(module, name) if _LATER[name] else module
+        return getattr(module, name) if _LATER[name] else module
 
 
 def __dir__() -> list[str]:

@@ -28,19 +28,22 @@ def needed() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise told(error) from error
+        found = missing(error)
+        if found is None:
+            raise
+        raise found from error
 
 
-def told(error: ModuleNotFoundError) -> ImportError:
-    """The error as one of ours, where it is for a package that we know; any other stays as it is.
+def missing(error: ModuleNotFoundError) -> MissingPackageError | None:
+    """The error as one of ours, where a package is missing that we know; None for any other.
 
-    >>> print(told(ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow.csv")))
+    >>> print(missing(ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow.csv")))
     package pyarrow: expected it installed, got ModuleNotFoundError. pip install "steprule[race]"
     """
     package = (error.name or "").partition(".")[0]
     command = how_to_get(package)
     if not command:
-        return error
+        return None
     return MissingPackageError(f"package {package}", expected="it installed", got=type(error).__name__, hint=command)
 
 

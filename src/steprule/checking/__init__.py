@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from steprule import extras
+
 if TYPE_CHECKING:
     from steprule.checking.battery import check as check
     from steprule.checking.marking import Sheet as Sheet
@@ -33,4 +35,5 @@ __all__ = ["Item", "Parting", "Report", "Sheet", "check", "mark", "which"]
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'steprule.checking' has no attribute {name!r}")
-    return getattr(import_module(f"steprule.checking.{_LATER[name]}"), name)
+    with extras.needed():
+        return getattr(import_module(f"steprule.checking.{_LATER[name]}"), name)

@@ -48,8 +48,8 @@ def _run(args: Sequence[str] | None) -> int:
     except StepruleError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:
-        found = extras.told(error)
-        if found is error:
+        found = extras.missing(error)
+        if found is None:
             raise
         return _fail(str(found))
     except (BrokenPipeError, SystemExit) as error:

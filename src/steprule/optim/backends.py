@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from steprule import extras
 from steprule.compiler.cache import interpreting
 from steprule.compiler.target import Kernel
 from steprule.errors import InputError
@@ -72,7 +73,7 @@ def target_for(backend: str, device: str) -> str | None:
     try:
         TARGETS[found].load()
     except ImportError as error:
-        hint = f"pip install {found}"
+        hint = extras.how_to_get(found)
         if backend == found:
             raise InputError(f"backend {found!r}", expected=f"{found} installed", got=str(error), hint=hint) from error
         _warn(f"steprule runs its eager form, which is slow: {found} cannot be imported ({error}). {hint}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 from steprule.errors import InputError, unknown_name
-from steprule.play import luck, network
 
 PLAYGROUND = "surfaces"
-OTHERS: Mapping[str, Callable[[Path], None]] = {"luck": luck.write, "network": network.write}
-"""What writes each."""
+OTHERS = ("luck", "network")
+"""Each is written by the module of its name, which is imported for it alone: they train, so they need torch."""
 
 
 def writer_of(page: str, playgrounds: Mapping[str, object]) -> Callable[[Path], None] | None:
@@ -26,4 +26,5 @@ def writer_of(page: str, playgrounds: Mapping[str, object]) -> Callable[[Path], 
         raise unknown_name("page", page, [PLAYGROUND, *OTHERS], hint=hint)
     if given := [f"--{name}" for name, value in playgrounds.items() if value]:
         raise InputError(f"the page {page}", expected="--out alone", got=", ".join(given))
-    return OTHERS[page]
+    writer: Callable[[Path], None] = import_module(f"steprule.play.{page}").write
+    return writer

@@ -81,7 +81,7 @@ def race(
         epochs: passes over the data; the problem's own if not given.
         batch_size: samples a step; the problem's own if not given.
         compile: as in `steprule.sweep`.
-        engine: "local", or "ray" (needs `pip install steprule[ray]`); `address` is the Ray cluster's.
+        engine: "local", or "ray" (needs `pip install "steprule[ray]"`); `address` is the Ray cluster's.
         workers: processes of the local engine; all cores if not given and worth it.
         shard: (i, n): only the i-th of n parts, from 0; `merge` puts the folders together.
         device: where to train, as torch names it; kernels run on the CPU.

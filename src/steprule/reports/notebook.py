@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import singledispatch
 from html import escape
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,12 @@ import numpy as np
 from steprule import extras
 from steprule.compiler import anatomy, formula
 from steprule.compiler.variant import variant_of
+from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
 from steprule.paths import Trace
-from steprule.races import Race
-from steprule.races.as_given import Comparison
-from steprule.races.verdict import in_words
-from steprule.reports import race_charts, themed, training_charts
-from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, one_surface, paths, stack
-from steprule.reports.race_charts import LOOK
+from steprule.reports import themed, training_charts
+from steprule.reports.panels import WIDTH, Panel, address, curves, heights, one_surface, paths, stack
 from steprule.reports.style import style_of
 from steprule.reports.walked import ground, note, what_is_compared
 from steprule.rules.parts import for_training
@@ -37,12 +35,8 @@ from steprule.training import Run
 from steprule.tutorial.rules import with_numbers
 
 with extras.needed():
-    import matplotlib as mpl
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-NARROW = 3.6
-"""Inches of a picture of one panel in small type: as wide as a phone its type can be read."""
 LONGEST_TITLE = 46
 LARGEST_SVG = 250_000  # bytes
 
@@ -148,7 +142,7 @@ def html(result: Any) -> str:
         image = _image(_figure(result, [result]))
     except StepruleError:
         image = ""
-    words = "\n".join(in_words(result)) if isinstance(result, Race) and result.whole else result.in_words()
+    words = _races().words(result) if _is_of_races(result) else result.in_words()
     below = _best_points(result) if isinstance(result, Sweep) else ""
     return f"{image}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
 
@@ -202,8 +196,22 @@ def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
     return f'<img style="{look}" alt="{escape(said)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 
+def _is_of_races(result: Any) -> bool:
+    return isinstance(result, Shown) and type(result).__module__.startswith("steprule.races")
+
+
+def _races() -> ModuleType:
+    """What draws a race, which needs more packages than a path."""
+    from steprule.reports import race_cells
+
+    return race_cells
+
+
 @singledispatch
 def _figure(result: Any, results: Sequence[Any]) -> Figure:
+    if _is_of_races(result):
+        drawn: Figure = _races().figure(result)
+        return drawn
     expected = "traces, runs, a sweep, a race, a comparison or rules"
     raise InputTypeError("a picture", expected=expected, got=type(result).__name__)
 
@@ -268,58 +276,4 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
     axes.grid(alpha=0.3)
     if len(results) > 1:
         axes.legend(frameon=False)
-    return figure
-
-
-@_figure.register
-def _(result: Race, results: Sequence[Race]) -> Figure:
-    if not result.whole:
-        hint = "Merge all shards: steprule.races.merge."
-        raise InputError("a picture of a race", expected="a whole race", got="one shard of several", hint=hint)
-    drawn = race_charts.standings(result)
-    if len(drawn.axes) == 1:
-        drawn.set_size_inches(NARROW, drawn.get_figheight())
-    return drawn
-
-
-@_figure.register
-def _(result: Comparison, results: Sequence[Comparison]) -> Figure:
-    """Every seed's final loss, the middle 95 % of them, and the book's figures."""
-    rows = result.rows[::-1]
-    with mpl.rc_context({**LOOK, **TEXT}):
-        figure = Figure(figsize=(WIDTH, 1.3 + 0.4 * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        for height, row in enumerate(rows):
-            style = style_of(row.method)
-            losses = np.array([run.final_loss for (label, _), run in result.runs.items() if label == row.label])
-            lift = height + 0.28 * np.sin(np.arange(len(losses)) * 2.4)
-            filled = "none" if row.form == "class" else style.colour
-            first = (
-                {"seed": "one seed", "bar": "middle 95 % of the seeds", "book": "printed by the book"}
-                if not height
-                else {}
-            )
-            axes.plot(losses, lift, style.marker, ms=4.5, color=style.colour, mfc=filled, label=first.get("seed"))
-            if len(result.seeds) > 1:
-                axes.plot(
-                    [row.low, row.high], [height, height], color=style.colour, lw=3, alpha=0.6, label=first.get("bar")
-                )
-            if row.book:
-                axes.plot(
-                    row.book,
-                    [height] * len(row.book),
-                    "D",
-                    ms=9,
-                    color="#FFD700",
-                    mec="black",
-                    zorder=5,
-                    label=first.get("book"),
-                )
-        if result.floor is not None:
-            axes.axvline(result.floor, color="black", linestyle=":", linewidth=1, label=result.floor_name)
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set(xlabel=f"final training loss, {len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''} each")
-        axes.grid(alpha=0.3, axis="x")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, borderpad=0)
     return figure

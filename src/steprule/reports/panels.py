@@ -18,8 +18,7 @@ from numpy.typing import ArrayLike
 from steprule import extras, rules
 from steprule.errors import InputError
 from steprule.paths import Trace
-from steprule.reports.race_charts import LOOK
-from steprule.reports.style import STYLES, Style, style_of
+from steprule.reports.style import LOOK, STYLES, Style, style_of
 from steprule.reports.ticks import as_power
 from steprule.reports.walked import HIGHEST, above_minimum, grid, view, within
 from steprule.rules.parts import composed

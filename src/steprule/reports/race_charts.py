@@ -11,7 +11,7 @@ import numpy as np
 from steprule import extras
 from steprule.races import Cell, Race
 from steprule.races.spec import MULTIPLES
-from steprule.reports.style import Style, style_of
+from steprule.reports.style import LOOK, Style, style_of
 
 with extras.needed():
     import matplotlib as mpl
@@ -19,11 +19,6 @@ with extras.needed():
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-LOOK: Any = {
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
-    "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "steprule", "axes.spines.top": False,
-    "axes.spines.right": False, "axes.titlesize": 9.5, "axes.titleweight": "bold", "legend.frameon": False,
-}  # fmt: skip
 BANDS = 3
 """Competitors whose spread is drawn; all of them would hide each other."""
 

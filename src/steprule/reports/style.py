@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from steprule import rules
 
@@ -80,6 +81,13 @@ DARK = {
 }
 """What each colour of the light picture becomes in the dark: as far from the dark ground as it is from white. Black is the
 page's own ink."""
+
+LOOK: Any = {
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+    "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "steprule", "axes.spines.top": False,
+    "axes.spines.right": False, "axes.titlesize": 9.5, "axes.titleweight": "bold", "legend.frameon": False,
+}  # fmt: skip
+"""What matplotlib is told for every figure."""
 
 _DASHES = ("-", "--", "-.", (0, (5, 1.2, 1, 1.2)), _LONG)
 _MARKERS = "X<>pPoDsv^"

@@ -11,8 +11,7 @@ import re
 import warnings
 
 from steprule import extras
-from steprule.reports.race_charts import LOOK
-from steprule.reports.style import DARK
+from steprule.reports.style import DARK, LOOK
 
 with extras.needed():
     import matplotlib as mpl

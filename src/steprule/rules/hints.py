@@ -1,4 +1,4 @@
-"""What beginners forget, in a line: an import, the step number."""
+"""What beginners forget, in a line: an import, a package, the step number."""
 
 from __future__ import annotations
 

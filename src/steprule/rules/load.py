@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from steprule.errors import InputError, InputTypeError, RuleError, StepruleError, unknown_name
+from steprule import extras
+from steprule.errors import InputError, InputTypeError, MissingPackageError, RuleError, StepruleError, unknown_name
 from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
 from steprule.rules.rule import Rule
@@ -155,7 +156,10 @@ def _line_in(path: Path, error: BaseException) -> int | str:
 
 def _module_by_name(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with extras.needed():
+            return importlib.import_module(name)
+    except MissingPackageError:
+        raise
     except ImportError as error:
         raise InputError(
             f"module {name}",

@@ -71,6 +71,7 @@ def surface_of(text: str) -> Surface:
     return Surface(text, expression, ((float(best[0]), float(best[1])),), WINDOW, _start(bare))
 
 
+@np.errstate(all="ignore")
 def _bottom(surface: Surface, point: Array) -> Array:
     """The lowest point of the hollow that `point` lies in: Newton's steps, each shortened until it goes down."""
     (low, high), damping = WINDOW[0], 1e-6

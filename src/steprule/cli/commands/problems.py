@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from steprule.cli.arguments import JsonOption
@@ -18,16 +19,15 @@ def problems(json: JsonOption = False) -> None:
     """
     from steprule.cli import output
     from steprule.cli.tables import table
-    from steprule.problems.catalogue import embedded
+    from steprule.problems.names import EMBEDDED, USUAL
 
     heads = ("problem", "train", "validation", "test", "batch", "epochs", "what it is")
     records, rows = [], []
-    for p in embedded():
-        samples = {part: data.samples for part, data in p.parts.items()}
-        usual = {"batch_size": p.batch_size, "epochs": p.epochs}
-        records.append({"name": p.name, "summary": p.summary, "samples": samples, **usual})
-        counts = [str(samples.get(part, "-")) for part in ("train", "validation", "test")]
-        rows.append([p.name, *counts, str(p.batch_size), str(p.epochs), p.summary])
+    for name, summary in EMBEDDED.items():
+        usual = USUAL[name]
+        records.append({"name": name, "summary": summary, **asdict(usual)})
+        parts = [str(usual.samples.get(part, "-")) for part in ("train", "validation", "test")]
+        rows.append([name, *parts, str(usual.batch_size), str(usual.epochs), summary])
     if json:
         output.as_json(records)
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steprule import extras
 from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import JsonOption, RuleArgument, SetOption
@@ -118,14 +119,9 @@ def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
 def _kernel_source(graph: Graph, form: str) -> str:
     """The float32 kernel as it stands in the cache folder; of Numba's two, the parallel one."""
     from steprule.compiler.split import split
-    from steprule.errors import InputError
     from steprule.optim.backends import TARGETS
 
-    try:
+    with extras.needed():
         kernel = TARGETS[form].load()
-    except ImportError as error:
-        raise InputError(
-            f"show --as {form}", expected=f"{form} installed", got=str(error), hint=f"pip install {form}"
-        ) from error
     program = split(graph)
     return kernel.of(program, dict.fromkeys(program.columns, "float32")).source()
