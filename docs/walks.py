@@ -55,12 +55,14 @@ def recorded(run: Callable[[], Any], rooms: tuple[str, ...], until: str = "", so
         return ""
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call" or frame.f_code in opened or stays[-1:] == [until]:
+        if event != "call" or frame.f_code in opened:
             return
         opened.add(frame.f_code)
         for file in (file_of(frame.f_back), file_of(frame)):
             if file and stays[-1:] != [file]:
                 stays.append(file)
+        if stays[-1:] == [until]:
+            sys.setprofile(None)
 
     sys.setprofile(profile)
     try:

@@ -69,27 +69,6 @@ def train(optimizer: Any, steps: int = 1, start: int = 0) -> None:
         optimizer.step()
 
 
-def apart(found: Any, wanted: Any) -> float:
-    """The largest difference relative to the largest element; nan and inf must stand at the same places."""
-    a, b = torch.as_tensor(found).detach(), torch.as_tensor(wanted).detach()
-    assert a.shape == b.shape, (a.shape, b.shape)
-    a, b = (x.to(torch.complex128 if x.is_complex() else torch.float64) for x in (a, b))
-    if not a.numel():
-        return 0.0
-    special = ~(a.isfinite() & b.isfinite())
-    if special.any():
-        assert torch.equal(a[special].nan_to_num(12345.0), b[special].nan_to_num(12345.0)), (found, wanted)
-        a, b = a.masked_fill(special, 0), b.masked_fill(special, 0)
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
-
-
-def states_apart(found: Any, wanted: Any) -> float:
-    """The largest difference of two `optimizer.state[p]`, whose keys must agree; what is None counts as absent."""
-    a, b = ({k: v for k, v in s.items() if v is not None} for s in (found, wanted))
-    assert set(a) == set(b)
-    return max([apart(v, b[k]) for k, v in a.items()], default=0.0)
-
-
 def tensors(state: Any) -> dict[str, Tensor]:
     return {k: v for k, v in state.items() if isinstance(v, Tensor)}
 

@@ -67,7 +67,7 @@ class Guards:
             for where, words in (("before", whole[:WIDTH]), ("behind", whole[-WIDTH:]))
             if not bool((words == WORD).all())
         ]
-        return found + [w for w, now, then in self._still if not torch.equal(now.nan_to_num(), then.nan_to_num())]
+        return found + [w for w, now, then in self._still if not ((now == then) | (now.isnan() & then.isnan())).all()]
 
 
 @dataclass

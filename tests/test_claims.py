@@ -15,6 +15,7 @@ from claimed import NAN_RULE, SMALL, Gauss, _classes, _row, _verdict
 from pretended import pretended, problem
 from scipy import stats
 from sized import sized
+from tolerances import QUANTILES, ROUNDED32
 from torch import nn
 
 import steprule
@@ -53,19 +54,19 @@ def test_negative_losses_are_compared_by_differences() -> None:
     (cell,) = race.cells
     first, second = cell.standings
     assert (first.label, second.label) == ("a", "b")
-    assert (first.loss, second.loss) == pytest.approx((a.mean(), b.mean()))
+    assert (first.loss, second.loss) == pytest.approx((a.mean(), b.mean()), rel=ROUNDED32)
     fall = -4.0 - a.mean()
-    assert cell.scale.fall == pytest.approx(fall)
+    assert cell.scale.fall == pytest.approx(fall, rel=ROUNDED32)
     (pair,) = cell.pairs
-    assert pair.percent == pytest.approx([100 * v / fall for v in _by_hand(a, b)])
-    assert pair.turned.percent[0] == pytest.approx(-pair.percent[0])
+    assert pair.percent == pytest.approx([100 * v / fall for v in _by_hand(a, b)], rel=ROUNDED32)
+    assert pair.turned.percent[0] == pytest.approx(-pair.percent[0], rel=ROUNDED32)
     low, high = _by_hand(np.zeros_like(a), a)[1:]
-    assert (first.low, first.high) == pytest.approx((low, high), rel=1e-6)
+    assert (first.low, first.high) == pytest.approx((low, high), rel=QUANTILES)
     assert "a has the lowest test loss, -4." in _verdict(race)
     assert f"b {pair.percent[0]:+.1f} % of the fall" in _verdict(race)
     assert "fall from -4, before the first step, to -4.4" in _verdict(race)
     found = json.loads(json.dumps(race.to_dict(), allow_nan=False))["cells"][0]
-    assert (found["compared_by"], found["fall"]) == ("difference", pytest.approx(fall))
+    assert (found["compared_by"], found["fall"]) == ("difference", pytest.approx(fall, rel=ROUNDED32))
 
 
 @pytest.mark.parametrize("shift", [-5.0, -500.0])
@@ -76,7 +77,7 @@ def test_a_shifted_loss_has_the_same_verdicts(shift: float) -> None:
     one, two = (pretended({n: y + s for n, y in ends.items()}, initial=1.0 + s) for s in (-5.0, shift))
     for p, q in zip(one.cells[0].pairs, two.cells[0].pairs, strict=True):
         assert (p.first, p.second, p.verdict()) == (q.first, q.second, q.verdict())
-        assert p.percent == pytest.approx(q.percent, rel=1e-6)
+        assert p.percent == pytest.approx(q.percent, rel=QUANTILES)
     assert {"real"} < {p.verdict() for p in one.cells[0].pairs}
 
 
@@ -85,9 +86,9 @@ def test_positive_losses_are_compared_by_ratios() -> None:
     a, b = (m * np.exp(0.1 * rng.standard_normal((4, 6))) for m in (0.2, 0.5))
     (cell,) = pretended({"a": a, "b": b}).cells
     assert cell.scale.ratios
-    assert cell.standings[0].loss == pytest.approx(np.exp(np.log(a).mean()))
+    assert cell.standings[0].loss == pytest.approx(np.exp(np.log(a).mean()), rel=ROUNDED32)
     estimate, low, high = _by_hand(np.log(a), np.log(b))
-    assert cell.pairs[0].percent == pytest.approx([100 * math.expm1(v) for v in (estimate, low, high)])
+    assert cell.pairs[0].percent == pytest.approx([100 * math.expm1(v) for v in (estimate, low, high)], rel=ROUNDED32)
 
 
 @pytest.mark.parametrize("worst", [-1e-9, 0.0])
@@ -96,7 +97,7 @@ def test_one_loss_of_nothing_decides_the_scale(worst: float) -> None:
     ends = np.full((3, 4), 0.25)
     ends[1, 2] = worst
     race = pretended({"a": ends, "b": np.full((3, 4), 0.5)})
-    assert race.cells[0].standings[0].loss == pytest.approx(ends.mean())
+    assert race.cells[0].standings[0].loss == pytest.approx(ends.mean(), rel=ROUNDED32)
     kept = pretended({"a": ends, "b": np.full((3, 4), 0.5)}, task=problem(floor=0.0))
     assert kept.cells[0].scale.ratios
     assert "below 1e-06 of the loss before the first step count as that: a" in _verdict(kept)
@@ -148,7 +149,7 @@ one = steprule.Problem("one", "one", x[:60], y[:60], lambda: nn.Linear(6, 2), la
         own = [r for r in table if r["role"] == "winner" and r["rule"] == standing["label"]]
         assert len(own) == 6
         kept = [r["test"] if math.isfinite(r["train"]) and r["train"] <= r["initial"] else r["initial"] for r in own]
-        assert standing["loss"] == pytest.approx(np.mean(kept))
+        assert standing["loss"] == pytest.approx(np.mean(kept), rel=ROUNDED32)
     assert main([*typed, "--on", "mine.py:one", "--out", "one"]) == 0
     said_ = capsys.readouterr()
     assert "nobody learnt anything, so nothing is compared" in said_.out
@@ -247,11 +248,11 @@ def test_what_was_measured_is_named_everywhere(splits: str, judged: str, chosen:
     )
     last = race.chain("classes", "linear", cell.standings[0].label)[-1]
     own = last.results[cell.measure.split][last.lanes.role == "winner"]
-    assert cell.standings[0].loss == pytest.approx(np.exp(np.log(own).mean()))
+    assert cell.standings[0].loss == pytest.approx(np.exp(np.log(own).mean()), rel=ROUNDED32)
     best = race.best_of_k("classes", "linear", "sgd")
     tuned = race.chain("classes", "linear", "sgd")[-2]
     chosen_lane = int(np.argmin(tuned.scores[:6]))
-    assert np.exp(best[0, -1]) == pytest.approx(tuned.results[cell.measure.split][chosen_lane])
+    assert np.exp(best[0, -1]) == pytest.approx(tuned.results[cell.measure.split][chosen_lane], rel=ROUNDED32)
 
 
 def test_problems_that_measure_differently() -> None:

@@ -14,6 +14,7 @@ from annotated_types import Ge
 from claimed import NAN_RULE, SMALL, Gauss, _verdict
 from pretended import pretended, problem
 from thinning import thinned
+from tolerances import PRINTED_ONE_DECIMAL, SAID_THREE_DIGITS
 
 import steprule
 from steprule import paths, races, rules
@@ -46,7 +47,7 @@ def test_an_untuned_rule_that_beats_all_is_named() -> None:
     paid = re.search(r"Tuning did not pay here for: b \(untuned (-\d+\.\d) % \[(-\d+\.\d), (-\d+\.\d)\]\)\.", words)
     assert paid
     ratio = np.exp((np.log(plain["b"]) - np.log(ends["b"]).mean(axis=0)).mean())
-    assert float(paid[1]) == pytest.approx(100 * (ratio - 1), abs=0.051)
+    assert float(paid[1]) == pytest.approx(100 * (ratio - 1), abs=PRINTED_ONE_DECIMAL)
     assert float(paid[2]) < float(paid[1]) < float(paid[3]) < 0
     found = race.to_dict()["cells"][0]["untuned"]
     assert {u["first"]: (u["verdict"], u["below_all_tuned"]) for u in found}["b"] == ("real", True)
@@ -215,8 +216,8 @@ def test_a_setting_that_is_said_can_be_set(name: str) -> None:
             for digits in (3, 4, 6):
                 text = said(value, digits, rule.hyper(hyper))
                 found = rule.hyper(hyper).parse(text, name)
-                assert found == pytest.approx(value, rel=0.006)
-                assert 1 - found == pytest.approx(1 - value, rel=0.006)
+                assert found == pytest.approx(value, rel=SAID_THREE_DIGITS)
+                assert 1 - found == pytest.approx(1 - value, rel=SAID_THREE_DIGITS)
 
 
 NARROW: Any = Annotated[float, Ge(0.123456), Search(0.12345678, 0.1234999)]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tolerances import FORMULA
 from typer.main import get_command
 
 from steprule.cli import main
@@ -105,7 +106,7 @@ def test_problems_and_surfaces_are_listed(capsys: pytest.CaptureFixture[str]) ->
     for record in records:
         assert re.search(rf"^{record['name']} ", listed, re.MULTILINE)
         typed = surfaces.get(record["formula"])  # what is shown can be typed
-        assert typed.value(point) == pytest.approx(surfaces.get(record["name"]).value(point), rel=1e-12)
+        assert typed.value(point) == pytest.approx(surfaces.get(record["name"]).value(point), rel=FORMULA)
 
 
 def test_a_files_rules(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:

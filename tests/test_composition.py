@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from compare import all_apart, apart
 from thinning import thinned
-from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_RUN, CLASS_FLOAT64
+from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_RUN, CLASS_FLOAT64, ROUNDED32, SUMMED64
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -36,16 +37,13 @@ def gradients(t: int, dtype: torch.dtype) -> list[Tensor]:
     return [torch.randn(s, generator=generator, dtype=torch.float64).to(dtype) for s in SHAPES]
 
 
-def far(a: Tensor, b: Tensor) -> float:
-    a, b = a.detach().double(), b.detach().double()
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-300)) if a.numel() else 0.0
-
-
 def both(
     name: str, dtype: torch.dtype, *, backend: str, value: float, norm: float, ema: float, zero: bool, steps: int = 6
-) -> tuple[list[float], list[float]]:
+) -> tuple[float, float]:
     """How far parameters and averages end from those of torch's functions called one after the other."""
-    settings = SETTINGS.get(name, {"lr": 0.01})
+    settings = {"lr": 0.01, **SETTINGS.get(name, {})}
+    if dtype is torch.float16:
+        settings["eps"] = 1e-3  # torch's 1e-8 is zero there, and divides zero by zero
     p, q = parameters(dtype), parameters(dtype)
     ours = getattr(optim, name)(
         [{"params": p[:2]}, {"params": p[2:], "lr": 0.02}],
@@ -74,8 +72,8 @@ def both(
     averages = list(averaged.parameters()) if averaged is not None else []
     assert all(("ema" in ours.state[x]) == bool(ema) for x in p)
     return (
-        [far(x, y) for x, y in zip(p, q, strict=True)],
-        [far(ours.state[x]["ema"], y) for x, y in zip(p, averages, strict=False)],
+        all_apart(p, q),
+        all_apart([ours.state[x]["ema"] for x in p] if ema else [], averages),
     )
 
 
@@ -83,8 +81,8 @@ def both(
 @pytest.mark.parametrize("name", thinned(CLASSES, 3))
 def test_all_parts_equal_torchs_functions(name: str, backend: str, float64_default: None) -> None:
     at, averages = both(name, torch.float64, backend=backend, value=0.9, norm=3.0, ema=0.7, zero=True)
-    assert max(at) <= CLASS_FLOAT64
-    assert max(averages) <= CLASS_FLOAT64
+    assert at <= CLASS_FLOAT64
+    assert averages <= CLASS_FLOAT64
 
 
 @pytest.mark.parametrize("backend", FORMS)
@@ -95,7 +93,7 @@ def test_each_combination(
     value: float, norm: float, ema: float, zero: bool, backend: str, float64_default: None
 ) -> None:
     at, averages = both("AdamW", torch.float64, backend=backend, value=value, norm=norm, ema=ema, zero=zero)
-    assert max([*at, *averages]) <= CLASS_FLOAT64
+    assert max(at, averages) <= CLASS_FLOAT64
 
 
 @pytest.mark.parametrize(
@@ -104,7 +102,7 @@ def test_each_combination(
 )
 def test_other_dtypes(dtype: torch.dtype, within: float) -> None:
     at, averages = both("RMSprop", dtype, backend="numba", value=0.9, norm=3.0, ema=0.7, zero=True, steps=3)
-    assert max([*at, *averages]) <= within
+    assert max(at, averages) <= within
 
 
 def test_a_norm_within_the_bound_changes_no_bit() -> None:
@@ -122,7 +120,7 @@ def test_only_groups_that_clip_are_counted_and_clipped() -> None:
     optimizer = optim.SGD([{"params": [x], "clip_norm": 1.0}, {"params": [y]}], lr=1.0)
     x.grad, y.grad = torch.tensor([3.0, 4.0]), torch.tensor([30.0, 40.0])
     optimizer.step()
-    assert torch.allclose(x.detach(), torch.tensor([-0.6, -0.8]))
+    assert torch.allclose(x.detach(), torch.tensor([-0.6, -0.8]), rtol=ROUNDED32, atol=0)
     assert torch.equal(y.detach(), torch.tensor([-30.0, -40.0]))
 
 
@@ -135,7 +133,7 @@ def test_a_gradient_that_is_not_finite_clips_as_torchs(bad: float) -> None:
     optim.SGD([p], lr=1.0, clip_norm=1.0).step()
     torch.optim.SGD([q], lr=1.0).step()
     assert torch.equal(p.isnan(), q.isnan())
-    assert torch.allclose(p, q, equal_nan=True)
+    assert torch.allclose(p, q, equal_nan=True, rtol=ROUNDED32, atol=0)
 
 
 @pytest.mark.parametrize("name", thinned(["lamb", "lion", "lars", "rmsprop_eps_inside"], 3))
@@ -152,7 +150,7 @@ def test_rules_that_torch_has_not_compose_too(name: str, float64_default: None) 
                 x.grad = g
             optimizer.step()
         ends.append([*p, *(optimizer.state[x]["ema"] for x in p)])
-    assert max(far(a, b) for a, b in zip(*ends, strict=True)) <= CLASS_FLOAT64
+    assert all_apart(*ends) <= CLASS_FLOAT64
 
 
 def test_a_users_own_name_for_a_part_wins() -> None:
@@ -164,7 +162,7 @@ def test_a_users_own_name_for_a_part_wins() -> None:
     p = torch.zeros(1, requires_grad=True)
     p.grad = torch.tensor([5.0])
     optim.from_rule(clipped)([p]).step()
-    assert p.item() == pytest.approx(-0.2)
+    assert p.item() == pytest.approx(-0.2, rel=ROUNDED32)
 
 
 def scaled_run(make: Any, *, clip: float, bad_step: int = 3) -> tuple[list[Tensor], list[float]]:
@@ -198,7 +196,7 @@ def test_grad_scaler(clip: float, backend: str) -> None:
     ours, scales = scaled_run(ours_of, clip=clip)
     theirs, wanted = scaled_run(lambda p: torch.optim.Adam(p, lr=0.01), clip=clip)
     assert scales == wanted
-    assert max(far(a, b) for a, b in zip(ours, theirs, strict=True)) <= CLASS_FLOAT32_RUN
+    assert all_apart(ours, theirs) <= CLASS_FLOAT32_RUN
 
 
 def test_grad_scaler_after_the_users_own_unscale() -> None:
@@ -216,7 +214,7 @@ def test_grad_scaler_after_the_users_own_unscale() -> None:
             scaler.step(optimizer)
             scaler.update()
         ends.append(p.detach())
-    assert far(*ends) <= CLASS_FLOAT32_RUN
+    assert apart(*ends) <= CLASS_FLOAT32_RUN
 
 
 def test_a_skipped_step_still_zeroes() -> None:
@@ -246,7 +244,7 @@ def test_grad_scaler_with_a_step_of_torchs_own() -> None:
             scaler.step(optimizer)
             scaler.update()
         ends.append(table.weight.detach())
-    assert far(*ends) <= CLASS_FLOAT32_RUN
+    assert apart(*ends) <= CLASS_FLOAT32_RUN
 
 
 def test_the_average_is_swapped_in_and_out() -> None:
@@ -384,7 +382,7 @@ def test_complex_parameters_are_clipped_by_their_norm() -> None:
     torch.nn.utils.clip_grad_norm_([q], 1.0)
     optim.SGD([p], lr=1.0, clip_norm=1.0, zero_grad=True).step()
     torch.optim.SGD([q], lr=1.0).step()
-    assert torch.allclose(p, q, rtol=1e-12)
+    assert torch.allclose(p, q, rtol=SUMMED64, atol=0)
     assert p.grad is not None
     assert not p.grad.any()
 
@@ -414,14 +412,14 @@ def test_sparse_gradients_refuse_what_torch_has_not() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         optim.SGD([p], lr=0.1).step()
-    assert torch.allclose(p.detach(), torch.tensor([1.0, 0.8, 1.0]))
+    assert torch.allclose(p.detach(), torch.tensor([1.0, 0.8, 1.0]), rtol=ROUNDED32, atol=0)
 
 
 def test_decoupled_decay_in_a_class_that_torch_gives_none() -> None:
     p = torch.full((2,), 2.0, requires_grad=True)
     p.grad = torch.zeros(2)
     optim.SGD([p], lr=0.1, weight_decay=0.5, decoupled_weight_decay=True).step()
-    assert torch.allclose(p.detach(), torch.full((2,), 1.9))
+    assert torch.allclose(p.detach(), torch.full((2,), 1.9), rtol=ROUNDED32, atol=0)
 
 
 def test_the_same_bits_serial_and_parallel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from contract import apart, make, only_ours, optim, tensors
+from compare import apart
+from contract import make, only_ours, optim, tensors
 from tolerances import CLASS_FLOAT32_FEW_STEPS
 from torch import nn
 

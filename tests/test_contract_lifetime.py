@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from contract import LARGE, NAMES, REFERENCE, apart, feed, in_fresh, make, only_ours, optim, parameter, resident, train
+from compare import apart
+from contract import LARGE, NAMES, REFERENCE, feed, in_fresh, make, only_ours, optim, parameter, resident, train
 from thinning import thinned
 from tolerances import CLASS_FLOAT32_RUN, RESIDENT_SHARE
 from torch import Tensor, nn

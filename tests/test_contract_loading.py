@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from contract import NAMES, apart, in_fresh, make, only_ours, optim, parameter, peak, resident, tensors, train
+from compare import apart
+from contract import NAMES, in_fresh, make, only_ours, optim, parameter, peak, resident, tensors, train
 from thinning import thinned
 from tolerances import CLASS_FLOAT32_FEW_STEPS, CLONE_SHARE
 from torch import nn

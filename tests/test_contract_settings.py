@@ -9,19 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contract import (
-    NAMES,
-    REFERENCE,
-    SETTINGS,
-    apart,
-    in_child,
-    make,
-    only_ours,
-    optim,
-    parameter,
-    states_apart,
-    train,
-)
+from compare import apart, states_apart
+from contract import NAMES, REFERENCE, SETTINGS, in_child, make, only_ours, optim, parameter, train
 from thinning import thinned
 from tolerances import CLASS_FLOAT32_FEW_STEPS
 from torch import nn

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from tolerances import PRINTED_SIX_DECIMALS
+from tolerances import PRINTED_SIX_DECIMALS, ROUNDED32, SUMMED32
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -255,7 +255,7 @@ def test_the_cells_of_the_other_sections_run(capsys: pytest.CaptureFixture[str])
             exec(cell, scope)
             plt.close("all")
     assert scope["after"] < 0.25 < 0.49 < scope["before"]
-    assert np.allclose(scope["loader"].dataset[7][0], d2l.get_data_ch7()[0][7], atol=1e-5)
+    assert np.allclose(scope["loader"].dataset[7][0], d2l.get_data_ch7()[0][7], atol=SUMMED32, rtol=0)
     assert len(scope["rates"]) == 2
     walk, *trainings = capsys.readouterr().out.splitlines()
     found = re.fullmatch(r"epoch 50, x1 (-?\d\.\d{6}), x2 (-?\d\.\d{6})", walk)
@@ -333,8 +333,8 @@ def test_what_is_trained_is_the_tutorials(capsys: pytest.CaptureFixture[str]) ->
         errors = (X @ w + b - y[:, None]).detach()
         told.append(float((errors**2).mean() / 2))
         assert given is states
-        assert torch.allclose(w.grad, X.T @ errors / rows, atol=1e-6)
-        assert torch.allclose(b.grad, errors.mean(0), atol=1e-6)
+        assert torch.allclose(w.grad, X.T @ errors / rows, atol=ROUNDED32, rtol=0)
+        assert torch.allclose(b.grad, errors.mean(0), atol=ROUNDED32, rtol=0)
         if len(told) == 1:
             assert 0.001 < w.abs().max().item() < 0.05
             assert b.item() == 0
@@ -343,18 +343,18 @@ def test_what_is_trained_is_the_tutorials(capsys: pytest.CaptureFixture[str]) ->
                 p -= hyperparams["lr"] * p.grad
 
     seconds, losses = d2l.train_ch11(trainer, states, {"lr": 0.3}, whole, 5, num_epochs=40)
-    assert np.allclose(losses[:-1], told[1:], rtol=1e-5)
+    assert np.allclose(losses[:-1], told[1:], rtol=SUMMED32, atol=0)
     assert len(seconds) == 40
     gradients.clear()
     d2l.train_concise_ch11(Recorded, {"lr": 0.15}, whole, num_epochs=40)
     for w, b, by_w, by_b in gradients:
         errors = X @ w.T + b - y[:, None]
-        assert torch.allclose(by_w, 2 * errors.T @ X / rows, atol=1e-6)
-        assert torch.allclose(by_b, 2 * errors.mean(0), atol=1e-6)
+        assert torch.allclose(by_w, 2 * errors.T @ X / rows, atol=ROUNDED32, rtol=0)
+        assert torch.allclose(by_b, 2 * errors.mean(0), atol=ROUNDED32, rtol=0)
     printed = re.findall(r"loss: (\S+),", capsys.readouterr().out)
     assert printed == [f"{losses[-1]:.3f}"] * 2  # both have come to the same
     assert d2l.evaluate_loss(lambda X: d2l.linreg(X, torch.zeros(5, 1), torch.zeros(1)), whole, d2l.squared_loss) == (
-        pytest.approx(0.49325897, rel=1e-6)
+        pytest.approx(0.49325897, rel=ROUNDED32)
     )
     (axes,) = plt.gcf().axes
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 40), (0.22, 0.35))

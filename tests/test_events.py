@@ -18,9 +18,10 @@ import pytest
 import torch
 from allowances import TORCH_DIES, TORCH_WRONG, WITHIN_ONE_PARAMETER
 from beside import Death, server
+from compare import Comparison
 from events import CANCELLING, COMPLEX, EVENTS
 from peers import BY_NAME, OTHER_SIDES, PEERS, Peer
-from seen import Comparison, Moment, Record, moment, step
+from seen import Moment, Record, moment, step
 from surroundings import Guards, Place, Surroundings
 from torch import Tensor
 

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from chromium_page import needs_chromium, opened
 from plain_training import plain_loss
 from playwright.sync_api import Browser, Page
-from tolerances import PRINTED_NETWORK, STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
+from tolerances import PRINTED_NETWORK, PRINTED_THREE_DIGITS, STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
 
 from steprule.cli import main
 from steprule.play import luck
@@ -115,7 +115,7 @@ def test_equal_tuning(browser: Browser, file: Path, complaints: list[str], capsy
     for k, rate in enumerate(page.evaluate("parts[1].runs.map((r) => r.hypers.lr)")):
         script = "([k, seed]) => DATA.rates.map((lr) => lossOf(parts[1].runs[k], {...parts[1].runs[k].hypers, lr}, seed, orderOf(seed)))"
         trials = page.evaluate(script, [k, tuning])
-        assert rate == pytest.approx(page.evaluate("DATA.rates")[int(np.argmin(trials))], rel=0.005)
+        assert rate == pytest.approx(page.evaluate("DATA.rates")[int(np.argmin(trials))], rel=PRINTED_THREE_DIGITS)
     fresh = page.evaluate("parts[1].strip.rows[0].dots.map((d) => d.seed)")
     assert fresh == list(range(luck.SEEDS, 2 * luck.SEEDS))
     assert not np.array_equal(*seen), "another tuning, other rates"

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 from thinning import thinned
-from tolerances import MAGNITUDES, SHAKEN
+from tolerances import MAGNITUDES, SHAKEN, TABLE_OF_LOW
 from torch import Tensor
 
 from steprule import optim
@@ -281,9 +281,11 @@ def test_where_torchs_forms_part(
         return p.item()
 
     for form, wanted in theirs.items():
-        assert last(getattr(torch.optim, name), **FORMS[form]) == pytest.approx(wanted, rel=1e-3, nan_ok=True), why
+        assert last(getattr(torch.optim, name), **FORMS[form]) == pytest.approx(
+            wanted, rel=TABLE_OF_LOW, nan_ok=True
+        ), why
     for backend, wanted in mine.items():
-        assert last(getattr(optim, name), backend=backend) == pytest.approx(wanted, rel=1e-3, nan_ok=True), why
+        assert last(getattr(optim, name), backend=backend) == pytest.approx(wanted, rel=TABLE_OF_LOW, nan_ok=True), why
 
 
 @pytest.mark.parametrize("backend", ["numba", pytest.param("eager", marks=pytest.mark.long)])

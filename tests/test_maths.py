@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tolerances import MATHS_FLOAT64
 
 from steprule import maths, rule
 from steprule.arithmetic import Real, integer_power
@@ -79,7 +80,7 @@ def same(got: float, wanted: float, *, zero_sign: bool = True) -> bool:
         return math.isnan(got)
     if wanted == 0 and zero_sign:
         return got == 0 and math.copysign(1, got) == math.copysign(1, wanted)
-    return got == wanted or math.isclose(got, wanted, rel_tol=4e-16)
+    return got == wanted or math.isclose(got, wanted, rel_tol=MATHS_FLOAT64)
 
 
 def on_each_kind(body: Any, *values: float) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from by_path import ROOT, module_at
+from compare import close
 from tolerances import MICRORULE
 from torch import nn
 
@@ -55,12 +56,6 @@ def test_every_rule_is_here_and_every_hyperparameter_away_from_its_default() -> 
         assert all(given[name] != defaults[name] for name in given), rule.__name__
 
 
-def close(ours: Any, theirs: Any) -> bool:
-    """To `MICRORULE`, relative to 1 or to the number itself."""
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    return bool(np.isfinite(theirs).all() and (abs(ours - theirs) <= MICRORULE * np.maximum(1, abs(theirs))).all())
-
-
 @pytest.mark.parametrize("name", AWAY)
 def test_paths_are_the_packages(name: str) -> None:
     """Every point of 30 steps on every surface, and on the file's own with the settings that it prints."""
@@ -74,11 +69,11 @@ def test_paths_are_the_packages(name: str) -> None:
         ours = list(MICRO.descend(rule, list(surface.start), [function] * 30, **given))
         path = steprule.trace(theirs, surface, steps=30, **(renamed or given))
         assert np.ptp(path.points, axis=0).min() > 1e-4, (name, surface.name, "it moved")
-        assert close(ours, path.points), (name, surface.name)
+        assert close(ours, path.points, MICRORULE), (name, surface.name)
     shown, _ = MICRO.SETTINGS[rule]
     ours = list(MICRO.descend(rule, [-5.0, -2.0], [MICRO.ravine] * 20, **shown))
     known = {"momentum" if n == "mu" else n: v for n, v in {**defaults_of(rule), **shown}.items()}
-    assert close(ours, steprule.trace(theirs, "quadratic", steps=20, **known).points)
+    assert close(ours, steprule.trace(theirs, "quadratic", steps=20, **known).points, MICRORULE)
 
 
 class Shuffled:
@@ -131,10 +126,10 @@ def test_trainings_are_the_packages(name: str, rows: list[tuple[list[float], flo
     ]
     *_, last = MICRO.descend(rule, [*data.weights, 0.0], losses, **given)
     weight, bias = run.parameters
-    assert close(last, [*weight.ravel(), *bias])
+    assert close(last, [*weight.ravel(), *bias], MICRORULE)
     curve = MICRO.train(rule, given, rows, 3)
     x, y = (torch.tensor(values, dtype=torch.float64) for values in zip(*((x[:5], y) for x, y in rows), strict=True))
-    assert close(curve[-1], float(half_mse(x @ torch.tensor(weight[0]) + torch.tensor(bias), y)))
+    assert close(curve[-1], float(half_mse(x @ torch.tensor(weight[0]) + torch.tensor(bias), y)), MICRORULE)
     assert curve[-1] < curve[0]
 
 

@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from chromium_page import needs_chromium, opened
 from plain_training import plain_loss
 from playwright.sync_api import Browser, Page
-from tolerances import PRINTED_NETWORK, TRAIN_RULE_AGAINST_CLASS
+from tolerances import PAGE_AGAINST_TRAIN, PRINTED_NETWORK, ROUNDED32
 
 from steprule import rules
 from steprule.cli import main
@@ -88,8 +88,8 @@ def test_the_command_is_the_training(
     typed = str(page.text_content("#command")).split()
     assert main([*typed[1:], "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert page.evaluate("lives[2].loss") == pytest.approx(told["final_loss"], rel=10 * TRAIN_RULE_AGAINST_CLASS)
-    assert told["losses"][0] == pytest.approx(page.evaluate("lives[2].losses[0]"), rel=1e-6)
+    assert page.evaluate("lives[2].loss") == pytest.approx(told["final_loss"], rel=PAGE_AGAINST_TRAIN)
+    assert told["losses"][0] == pytest.approx(page.evaluate("lives[2].losses[0]"), rel=ROUNDED32)
     raced = str(page.text_content("#race-command")).split()
     assert raced == ["steprule", "race", "sgd", "adagrad", "--on", "airfoil-mlp"]
     assert raced[-1] in problems.names()

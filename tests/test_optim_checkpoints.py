@@ -8,13 +8,14 @@ import pickle
 
 import pytest
 import torch
+from compare import all_apart, same_states
 from grid import COUNTERPARTS, Counterpart
 from tolerances import (
     TORCH_FLOAT64,
     TORCH_NADAM_FLOAT32_PRODUCT,
 )
 from torch import nn
-from twins import NAMES, differences, ours, parameters, run, same_states
+from twins import NAMES, ours, parameters, run
 
 from steprule import optim
 
@@ -39,7 +40,7 @@ def test_a_checkpoint_moves_in_mid_run(case: Counterpart, first: str, float64_de
         run([optimizer, alone], range(1 + 15 * k, 16 + 15 * k))
         saved = io.BytesIO()
         torch.save(optimizer.state_dict(), saved)
-    assert differences(params, alone.param_groups[0]["params"]) <= TORCH_FLOAT64
+    assert all_apart(params, alone.param_groups[0]["params"]) <= TORCH_FLOAT64
     same_states(optimizer, alone, TORCH_FLOAT64)
 
 
@@ -135,4 +136,4 @@ def test_named_parameters_and_their_checkpoints(case: Counterpart, float64_defau
             state = io.BytesIO()
             torch.save(optimizer.state_dict(), state)
         ends.append([p.detach() for p in model.parameters()])
-    assert differences(*ends) <= TORCH_NADAM_FLOAT32_PRODUCT
+    assert all_apart(*ends) <= TORCH_NADAM_FLOAT32_PRODUCT

@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import (
-    CLASS_FLOAT32_RUN,
-    CLASS_FLOAT64,
-)
+from compare import all_apart
+from tolerances import CLASS_FLOAT32_RUN, CLASS_FLOAT64, ROUNDED32, SUMMED32
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from twins import differences
 
 import steprule
 from steprule import optim, rules
@@ -49,7 +46,7 @@ def test_groups_schedulers_hooks_closures_and_accumulation() -> None:
     for name in ("SGD", "Adam", "RMSprop", "RAdam"):
         a, calls = train(getattr(optim, name))
         b, _ = train(getattr(torch.optim, name))
-        assert differences(a, b) <= CLASS_FLOAT32_RUN
+        assert all_apart(a, b) <= CLASS_FLOAT32_RUN
         assert calls == ["before", "after"] * 15
 
 
@@ -97,7 +94,7 @@ def test_schedulers(name: str, make: Any, float64_default: None) -> None:
                 *([float(p.detach().sum())] if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) else [])
             )
         ends.append(p.detach())
-    assert differences([ends[0]], [ends[1]]) <= CLASS_FLOAT64
+    assert all_apart([ends[0]], [ends[1]]) <= CLASS_FLOAT64
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own, of its version and machine
@@ -120,7 +117,7 @@ def test_inside_torch_compile() -> None:
         for _ in range(5):
             step()
         ends.append(model.weight.detach())
-    assert torch.allclose(ends[0], ends[1], rtol=1e-6)
+    assert torch.allclose(ends[0], ends[1], rtol=ROUNDED32, atol=0)
 
 
 def test_tied_parameters_move_once() -> None:
@@ -134,7 +131,7 @@ def test_tied_parameters_move_once() -> None:
         b(a(torch.ones(2, 3))).sum().backward()
         before = a.weight.detach().clone()
         optimizer.step()
-        assert (before - a.weight).abs().max().item() == pytest.approx(0.1, rel=1e-4)
+        assert (before - a.weight).abs().max().item() == pytest.approx(0.1, rel=SUMMED32)
 
 
 def test_grad_scaler() -> None:
@@ -151,7 +148,7 @@ def test_grad_scaler() -> None:
             scaler.update()
         return model.weight.detach()
 
-    assert torch.allclose(train(optim.Adam), train(torch.optim.Adam), rtol=1e-5)
+    assert torch.allclose(train(optim.Adam), train(torch.optim.Adam), rtol=SUMMED32, atol=0)
     assert not train(optim.Adam).isnan().any()
 
 
@@ -184,7 +181,7 @@ def test_from_rule_and_the_constructors_errors() -> None:
     p.grad = torch.ones(2)
     optimizer.step()
     wanted, _, *_ = (*rules.rmsprop_eps_inside(1.0, 1.1, 0.0, lr=0.1), None)
-    assert p[0].item() == pytest.approx(wanted, rel=1e-6)
+    assert p[0].item() == pytest.approx(wanted, rel=ROUNDED32)
     assert list(optimizer.state[p]) == ["step", "square_avg"]
     for bad, words in (({"lr": -1}, "lr"), ({"lrr": 1}, "Did you mean 'lr'"), ({"alpha": 1.0}, "alpha")):
         with pytest.raises(ValueError, match=words):
@@ -250,7 +247,7 @@ def test_a_rule_that_uses_the_names_of_parts(rule: rules.Rule, backend: str) -> 
         p.grad = torch.full((3,), 0.01 * k)
         optimizer.step()
         wanted = rule(wanted[0], 0.01 * k, *wanted[1:])
-        assert p.detach() == pytest.approx(wanted[0], rel=1e-5)
+        assert p.detach() == pytest.approx(wanted[0], rel=SUMMED32)
     if rule is borrowing:
         with (
             pytest.raises(InputError, match="ema_weights: expected an average of the weights"),
@@ -274,7 +271,7 @@ def test_clip_norm_measures_by_the_parts_that_the_rule_has() -> None:
         p = torch.zeros(4, requires_grad=True)
         p.grad = torch.full((4,), 5.0)
         optim.from_rule(own)([p], clip_norm=1.0, backend=backend).step()
-        assert p.detach() == pytest.approx(-0.1 * 0.5 + 1e-3, rel=1e-5)
+        assert p.detach() == pytest.approx(-0.1 * 0.5 + 1e-3, rel=SUMMED32)
 
 
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "maximize", "eps"])

@@ -11,7 +11,7 @@ import pytest
 from chromium_page import needs_chromium
 from playground import address_of, go, reopen, settle, state
 from playwright.sync_api import Browser, Page
-from tolerances import BROWSER_PATH, PRINTED_FIVE_DIGITS
+from tolerances import BROWSER_PATH, PRINTED_FIVE_DIGITS, ROUNDED64, VIEW_IN_ADDRESS, WHOLE_PIXELS
 
 import steprule
 from steprule.play.words import CHINESE
@@ -40,27 +40,27 @@ def test_zoom_and_pan(page: Page, browser: Browser, file: Path) -> None:
     page.mouse.wheel(0, -100)
     page.keyboard.up("Control")
     page.wait_for_function("([before]) => viewOf(model)[0][0] !== before", arg=[fitted[0, 0]])
-    assert np.ptp(view(), axis=1) == pytest.approx(np.ptp(fitted, axis=1) * np.exp(-0.5))
+    assert np.ptp(view(), axis=1) == pytest.approx(np.ptp(fitted, axis=1) * np.exp(-0.5), rel=ROUNDED64)
     assert page.evaluate("model.frame.from(300, 200)") == pytest.approx(
-        under, abs=2e-3
+        under, abs=WHOLE_PIXELS
     )  # the mouse stands on whole pixels
     before, start = view(), page.evaluate("model.state.start")
     page.mouse.down()
     page.mouse.move(at[0] + 60, at[1] - 40, steps=3)
     page.mouse.up()
     moved = view() - before
-    assert moved[:, 0] == pytest.approx(moved[:, 1])
+    assert moved[:, 0] == pytest.approx(moved[:, 1], rel=ROUNDED64)
     assert moved[0, 0] < 0
     assert moved[1, 0] < 0
     assert page.evaluate("model.state.start") == start, "a drag is no click"
     kept = view()
     reopen(page, address_of(page))
-    assert view() == pytest.approx(kept, rel=1e-4)
+    assert view() == pytest.approx(kept, rel=VIEW_IN_ADDRESS)
     page.click("#farther")
     assert (np.ptp(view(), axis=1) > np.ptp(kept, axis=1)).all()
     for _ in range(40):
         page.click("#closer")
-    assert np.ptp(view(), axis=1) == pytest.approx(1e-4 * np.ptp(whole, axis=1)), "and no nearer"
+    assert np.ptp(view(), axis=1) == pytest.approx(1e-4 * np.ptp(whole, axis=1), rel=ROUNDED64), "and no nearer"
     assert page.evaluate("document.querySelectorAll('#zoom button:disabled').length") == 0
     page.click("#whole")
     assert np.array_equal(view(), whole)

@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from chromium_page import needs_chromium
 from playground import RULES, SEEN, SHORT, go, settle
 from playwright.sync_api import Browser, Page
+from tolerances import WHOLE_PIXELS
 
 from steprule import play, rules
 from steprule.play.stories import STORIES, Story
@@ -118,7 +119,7 @@ def test_by_touch(browser: Browser, file: Path) -> None:
     moved = page.evaluate("model.state.start")
     expected = page.evaluate("([x, y]) => { const b = $('plane').getBoundingClientRect(); return model.frame.from(x - b.left, y - b.top); }",
                              [x + 100, y - 80])  # fmt: skip
-    assert moved == pytest.approx(expected, abs=1e-3)
+    assert moved == pytest.approx(expected, abs=WHOLE_PIXELS)
     assert page.evaluate("scrollY") == scrolled
     context.close()
 

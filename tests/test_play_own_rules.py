@@ -10,6 +10,7 @@ import pytest
 from chromium_page import needs_chromium
 from playground import address_of, go, reopen, state
 from playwright.sync_api import Browser
+from tolerances import ROUNDED64
 
 import steprule
 from steprule import paths, play, rules
@@ -38,7 +39,7 @@ def test_a_rule_of_ones_own(browser: Browser, in_folder: Path, capsys: pytest.Ca
     reopen(page, Path("page.html").absolute().as_uri())
     assert page.evaluate("model.state.entries.map((e) => e.rule)") == ["mine", "adam"]
     assert page.evaluate("model.state.entries[0].hypers.lr") == pytest.approx(
-        paths.best_rate(rules.resolve("mine.py:mine"))
+        paths.best_rate(rules.resolve("mine.py:mine")), rel=ROUNDED64
     )
     assert page.locator("#legend").text_content().startswith("mine")  # type: ignore[union-attr]
     page.close()

@@ -12,6 +12,7 @@ import pytest
 from chromium_page import needs_chromium
 from playground import SEEN, SHORT, address_of, go, reopen, settle, state
 from playwright.sync_api import Browser, Page
+from tolerances import PRINTED_TWO_DECIMALS, ROUNDED32, STANDS_STILL, STORY, STORY_ABOUT, STORY_ROUND, VIEW_IN_ADDRESS
 
 import steprule
 from steprule import rules
@@ -102,22 +103,22 @@ def test_stories_say_the_truth() -> None:
     assert 2000 < plain.values[-1] / momentum.values[-1] < 2500
     outside, inside = told["epsilon"]
     assert np.hypot(*outside.points[10]) < 0.05, "almost at the star"
-    assert inside.points[10, 0] == pytest.approx(-0.2, abs=0.005)
+    assert inside.points[10, 0] == pytest.approx(-0.2, abs=PRINTED_TWO_DECIMALS)
     assert np.abs(inside.points[1] - inside.points[0])[0] < np.abs(outside.points[1] - outside.points[0])[0]
     rates = [np.abs(np.diff(path.points[:, 1]) / (4 * path.points[:-1, 1])) for path in (outside, inside)]
     assert rates[0].max() > 0.5
     assert rates[1].max() < 0.1 / 0.05**0.5 < 0.45
     assert np.abs(outside.points[20:, 1]).max() > 0.05
-    assert np.abs(inside.points[20:, 1]).max() < 1e-8
+    assert np.abs(inside.points[20:, 1]).max() < STANDS_STILL
     small, large = told["adadelta-starts"]
-    assert np.abs(small.points[1] - (-5, -2)) == pytest.approx([0.00316] * 2, rel=0.01)
-    assert np.abs(large.points[1] - (-5, -2)) == pytest.approx([0.1] * 2, rel=0.01)
+    assert np.abs(small.points[1] - (-5, -2)) == pytest.approx([0.00316] * 2, rel=STORY)
+    assert np.abs(large.points[1] - (-5, -2)) == pytest.approx([0.1] * 2, rel=STORY)
     assert np.hypot(*large.points[100]) < 0.06
-    assert np.abs(large.points[150:, 1]).max() == pytest.approx(0.1, abs=0.02)
+    assert np.abs(large.points[150:, 1]).max() == pytest.approx(0.1, abs=STORY_ROUND)
     corrected, raw = told["bias-correction"]
-    assert np.abs(np.diff(corrected.points[:11], axis=0)) == pytest.approx(0.1, rel=0.08)
+    assert np.abs(np.diff(corrected.points[:11], axis=0)) == pytest.approx(0.1, rel=STORY_ABOUT)
     steps = np.abs(np.diff(raw.points, axis=0))
-    assert steps[0] == pytest.approx([0.1 * 0.1 / 0.001**0.5] * 2, rel=1e-6)
+    assert steps[0] == pytest.approx([0.1 * 0.1 / 0.001**0.5] * 2, rel=ROUNDED32)
     assert (steps[:3] > 0.3).all()
     assert (steps[:3] < 0.5).all()
     assert raw.values[10] < corrected.values[10], "long steps happen to pay"
@@ -125,14 +126,14 @@ def test_stories_say_the_truth() -> None:
     assert 0.05 < np.hypot(*adam.points[20]) < 0.2
     assert np.hypot(*adam.points[150]) > 0.05
     assert amsgrad.values[20] > adam.values[20], "behind"
-    assert amsgrad.values[-20:].max() < 1e-8
+    assert amsgrad.values[-20:].max() < STANDS_STILL
     assert adam.values[-20:].max() > 0.01
     rising = np.abs(np.diff(amsgrad.points[20:100, 0]) / (0.2 * amsgrad.points[20:99, 0]))
     assert np.ptp(rising) < 0.01 * rising[0], "AMSGrad's step size does not rise in x"
     descent, heavy, divided, moved = told["saddle"]
     assert divided.points[5, 1] > 1.3
     assert abs(descent.points[25, 1]) < 0.15 < 0.9 < abs(moved.points[25, 1])
-    assert descent.points[20:40, 1] / descent.points[19:39, 1] == pytest.approx(1.1, abs=0.01)
+    assert descent.points[20:40, 1] / descent.points[19:39, 1] == pytest.approx(1.1, abs=STORY)
     assert [int(np.argmax(np.abs(path.points[:, 1]) > 1)) for path in (descent, heavy, moved, divided)] == [
         52,
         19,
@@ -237,7 +238,7 @@ def test_in_a_story(page: Page) -> None:
     kept = page.evaluate("[viewOf(model), model.state.at]")
     reopen(page, address_of(page))
     assert page.evaluate("model.state.at") == kept[1] == 99
-    assert np.array(page.evaluate("viewOf(model)")) == pytest.approx(np.array(kept[0]), rel=1e-3)
+    assert np.array(page.evaluate("viewOf(model)")) == pytest.approx(np.array(kept[0]), rel=VIEW_IN_ADDRESS)
     # A change leaves the story, and shows the whole path.
     go(page, "story=ravine")
     page.press("#start", "ArrowRight")

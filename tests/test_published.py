@@ -15,6 +15,7 @@ import published_adaptive
 import published_steps
 import pytest
 import torch
+from compare import apart
 from drawn_forms import failing, failing_forms
 from drawn_walks import Case, case_of
 from published import Published
@@ -67,12 +68,6 @@ def by_rule(one: Published, hypers: Mapping[str, Any], walk: Walk) -> Iterator[t
         yield params, states
 
 
-def distance(mine: Any, theirs: torch.Tensor) -> float:
-    """Relative to the largest element of theirs; not a number counts as far."""
-    found = (torch.as_tensor(mine, dtype=torch.float64) - theirs.detach()).abs().max().item()
-    return found / max(theirs.abs().max().item(), 1e-300) if found == found else float("inf")
-
-
 @EACH
 @pytest.mark.parametrize("steps", [STEPS, pytest.param(MANY_STEPS, marks=pytest.mark.long)])
 def test_it_is_its_reference(one: Published, steps: int, float64_default: None) -> None:
@@ -90,12 +85,12 @@ def compare(one: Published, hypers: Mapping[str, Any], walk: Walk) -> None:
             p.grad = g.clone()  # the reference may write to it
         optimizer.step()
         for mine, p, state in zip(params, theirs, states, strict=True):
-            assert distance(mine, p) <= one.tolerance, f"p after step {t}"
+            assert apart(mine, p) <= one.tolerance, f"p after step {t}"
             kept = {n: v for n, v in optimizer.state[p].items() if n in state and isinstance(v, torch.Tensor)}
             for name, value in kept.items():
                 # A state that the rule begins later than the reference, at None, is nothing there yet.
                 if state[name] is not None:
-                    assert distance(state[name], value) <= one.tolerance, f"{name} after step {t}"
+                    assert apart(state[name], value) <= one.tolerance, f"{name} after step {t}"
 
 
 def is_seen(one: Published, walk: Walk, changed: Mapping[str, Any]) -> bool:
@@ -105,7 +100,7 @@ def is_seen(one: Published, walk: Walk, changed: Mapping[str, Any]) -> bool:
         pairs = list(zip(params, their_params, strict=True))
         for state, theirs in zip(states, their_states, strict=True):
             pairs += [(v, theirs[n]) for n, v in state.items() if isinstance(v, torch.Tensor)]
-        if max(distance(a, b) for a, b in pairs) > 100 * one.tolerance:
+        if max(apart(a, b) for a, b in pairs) > 100 * one.tolerance:
             return True
     return False
 

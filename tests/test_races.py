@@ -19,7 +19,7 @@ import pytest
 import torch
 from sized import sized
 from thinning import thinned
-from tolerances import LANE_AGAINST_SOLO
+from tolerances import LANE_AGAINST_SOLO, ROUNDED32
 from torch import nn
 
 import steprule
@@ -88,16 +88,19 @@ def test_winners_are_chosen_by_validation_and_judged_on_fresh_seeds(tiny: races.
             assert (last.lanes.trial[own] == tuned.lanes.trial[best]).all()
         standing = next(s for s in tiny.cell(problem, schedule).standings if s.label == rule)
         y = np.log(last.results["test"][last.lanes.role == "winner"])
-        assert standing.loss == pytest.approx(np.exp(y.mean()))
+        assert standing.loss == pytest.approx(np.exp(y.mean()), rel=ROUNDED32)
 
 
 def test_a_lane_is_a_training_of_that_rule(tiny: races.Race) -> None:
     last = tiny.chain("airfoil-linear", "linear", "adam")[-1]
+    compared = 0
     for k in (0, 5, 13, 20, 28):
         own = {n: float(v[k]) for n, v in last.lanes.hypers.items()}
         run = steprule.train("adam", "airfoil-linear", int(last.lanes.seed[k]), 1, 10, schedule="linear", **own)
-        if np.isfinite(run.final_loss) and run.final_loss < 10:
+        if run.final_loss < 10:
+            compared += 1
             assert last.results["train"][k] == pytest.approx(run.final_loss, rel=LANE_AGAINST_SOLO)
+    assert compared > 2, "the others diverged, where rounding decides"
 
 
 def test_the_range_moves_until_the_best_is_interior() -> None:
@@ -113,7 +116,7 @@ def test_the_range_moves_until_the_best_is_interior() -> None:
     *tuned, _ = result.chain("airfoil-linear", "constant", "small_steps")
     assert len(tuned) > 1
     assert tuned[0].space["lr"] == Search(1e-5, 10.0)
-    assert tuned[1].space["lr"].high == pytest.approx(1000.0)
+    assert tuned[1].space["lr"].high == pytest.approx(1000.0, rel=ROUNDED32)
     assert result.cells[0].standings[0].lr > 10
     assert result.cells[0].standings[0].moved == len(tuned) - 1
 
@@ -132,7 +135,7 @@ def test_classes_with_a_declared_space() -> None:
     own = found[0].lanes
     run = steprule.train(torch.optim.Adam, "airfoil-linear", 0, 1, 10, schedule="linear", amsgrad=True,
                          lr=float(own.hypers["lr"][1]), eps=float(own.hypers["eps"][1]))  # fmt: skip
-    assert found[0].results["train"][1] == pytest.approx(run.final_loss, rel=1e-6)
+    assert found[0].results["train"][1] == pytest.approx(run.final_loss, rel=ROUNDED32)
     assert {s.label for s in result.cells[0].standings} == {"sgd", "torch's", "torch.optim.Adagrad"}
 
 
@@ -155,10 +158,12 @@ def test_other_peoples_optimizers_on_ones_own_model() -> None:
     losses = {s.label: s.loss for s in result.cells[0].standings}
     assert set(losses) == {"adam", "sgd", "schedule-free AdamW", "AdaBelief"}
     assert all(np.isfinite(v) for v in losses.values())
-    assert (
-        "cannot be told apart" in " ".join(races.in_words(result)).lower()
-        or "really above" in " ".join(races.in_words(result)).lower()
-    )
+    (cell,) = result.cells
+    words = races.in_words(result)[0]
+    above = {pair.second for pair in cell.pairs if pair.first == cell.standings[0].label and pair.verdict() == "real"}
+    assert "has the lowest test loss" in words
+    assert ("Cannot be told apart" in words) is (len(above) < 3)
+    assert {label for label in losses if f"{label} +" in words} == above
 
 
 def test_words(tiny: races.Race) -> None:

@@ -24,9 +24,10 @@ import pytest
 import torch
 from allowances import MEMORY_SHARED, TORCH_DIES, WITHIN_ONE_PARAMETER
 from beside import server
+from compare import Comparison
 from events import EVENTS
 from peers import PEERS, Peer
-from seen import Comparison, Moment, Record, moment, seen
+from seen import Moment, Record, moment, seen
 from surroundings import Guards, Place, Surroundings
 from torch import Tensor
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sized import sized
+from tolerances import ROUNDED32
 
 from steprule.cli import main
 from steprule.training import train
@@ -61,7 +62,7 @@ def test_as_given_it_reaches_rules_and_classes(raced: Any) -> None:
     found, err = raced("sgd", "torch.optim.SGD", "mine.py:make", "--set", "lr=0.05", *AS_GIVEN)
     wanted = sum(train("torch.optim.SGD", seed=s, epochs=1, lr=0.05).final_loss for s in range(2)) / 2
     for label in ("sgd", "torch.optim.SGD", "make"):
-        assert mean(label, found) == pytest.approx(wanted, rel=1e-6)
+        assert mean(label, found) == pytest.approx(wanted, rel=ROUNDED32)
     assert err == ""
 
 

@@ -14,7 +14,7 @@ import pytest
 import sympy
 from PIL import Image
 from thinning import thinned
-from tolerances import FINITE_DIFFERENCES, FORMULA, PRINTED_SIX_DECIMALS
+from tolerances import FINITE_DIFFERENCES, FORMULA, PRINTED_SIX_DECIMALS, ROUNDED64, SUMMED64
 
 import steprule
 from steprule import paths, rules
@@ -54,10 +54,12 @@ def test_minima_start_and_window(surface: Surface) -> None:
         assert y0 < point[1] < y1
     x, y = np.meshgrid(np.linspace(x0, x1, 301), np.linspace(y0, y1, 301))
     everywhere = surface.value(np.stack([x, y], axis=-1))
-    assert surface.minimum <= everywhere.min() + 1e-12
+    assert surface.minimum <= everywhere.min() + SUMMED64
     for point in surface.minima:
-        assert surface.value(point) == pytest.approx(surface.minimum, abs=1e-12)
-        assert np.abs(surface.gradient(point)).max() < 1e-12 * max(1.0, np.abs(surface.gradient(surface.start)).max())
+        assert surface.value(point) == pytest.approx(surface.minimum, abs=SUMMED64)
+        assert np.abs(surface.gradient(point)).max() < SUMMED64 * max(
+            1.0, np.abs(surface.gradient(surface.start)).max()
+        )
     assert surface.latex
     assert surfaces.get(surface.name.replace("_", "-").upper()) is surface
 
@@ -272,7 +274,7 @@ def test_an_animations_legend_covers_no_axis(five: list[paths.Trace]) -> None:
 def test_contours_are_spaced_in_the_logarithm() -> None:
     levels = walked.log_levels(np.geomspace(1e-3, 1e3, 1000).reshape(20, 50), 0.0)
     ratios = levels[1:] / levels[:-1]
-    assert np.allclose(ratios, ratios[0])
+    assert np.allclose(ratios, ratios[0], rtol=ROUNDED64, atol=0)
 
 
 def test_one_colour_a_family_everywhere() -> None:

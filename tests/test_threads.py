@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tolerances import CPU_SECONDS_PER_SECOND
+from tolerances import CPU_SECONDS_PER_SECOND, SUMMED32
 
 LARGE = 400_000
 """Elements, of which 65,536 are enough for the parallel form."""
@@ -330,7 +330,7 @@ def test_children_of_multiprocessing(method: str, parallel: bool, tmp_path: Path
     program.write_text(STARTED.replace("METHOD", repr(method)))
     parallel_there, value = printed_by(start([str(program)])).split()
     assert parallel_there == str(parallel)
-    assert float(value) == pytest.approx(0.9, abs=1e-4)
+    assert float(value) == pytest.approx(0.9, abs=SUMMED32)
 
 
 @forks

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from compare import apart
 from grid import CASES, COUNTERPARTS, IDS, Counterpart
 from thinning import thinned
 from tolerances import TORCH_FLOAT64, TORCH_NADAM_FLOAT32_PRODUCT
@@ -17,12 +18,6 @@ from steprule.rules.parts import composed
 
 STEPS = 100
 SHAPES = [(3, 5), (7,), (), (1, 1)]
-
-
-def largest_difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Relative to the larger of the two tensors' largest element, so an element near zero does not decide."""
-    scale = max(a.abs().max().item(), b.abs().max().item(), 1e-300)
-    return ((a - b).abs().max() / scale).item()
 
 
 def run_both(
@@ -53,7 +48,7 @@ def run_both(
         for k, p in enumerate(ours):
             g = curvature[k] * p + torch.sin(5 * p) + wobble[k]
             ours[k], states[k] = step(rule, p, g, states[k], t, hypers)
-            assert largest_difference(ours[k], theirs[k].detach()) <= tolerance, f"p after step {t}"
+            assert apart(ours[k], theirs[k].detach()) <= tolerance, f"p after step {t}"
             for slot in rule.slots:
                 reference = optimizer.state[theirs[k]].get(slot.name)
                 mine = states[k][slot.name]
@@ -61,9 +56,9 @@ def run_both(
                     f"{slot.name} after step {t}: ours {mine}, torch's {reference}"
                 )
                 if mine is not None:
-                    assert (
-                        largest_difference(torch.as_tensor(mine, dtype=torch.float64), reference.double()) <= tolerance
-                    ), f"{slot.name} after step {t}"
+                    assert apart(torch.as_tensor(mine, dtype=torch.float64), reference.double()) <= tolerance, (
+                        f"{slot.name} after step {t}"
+                    )
 
 
 @pytest.mark.parametrize(("case", "settings"), thinned(CASES, 5, IDS))

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from thinning import thinned
-from tolerances import STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
+from tolerances import (
+    PRINTED_EIGHT_DECIMALS,
+    PRINTED_FIVE_DECIMALS,
+    PRINTED_SIX_DIGITS,
+    PRINTED_TWO_DECIMALS,
+    SPREAD_OF_STARTS,
+    STANDARD_ERRORS,
+    TRAIN_RULE_AGAINST_CLASS,
+)
 
 import steprule
 from steprule.problems import airfoil, catalogue
@@ -31,10 +39,10 @@ def test_the_data() -> None:
     data = airfoil.load()
     assert data.shape == (airfoil.ROWS, len(airfoil.COLUMNS))
     for column, (low, high, mean, sd) in zip(data.T, STATISTICS, strict=True):
-        assert column.min() == pytest.approx(low, rel=1e-6)
-        assert column.max() == pytest.approx(high, rel=1e-6)
-        assert column.mean() == pytest.approx(mean, rel=5e-6)
-        assert column.std() == pytest.approx(sd, rel=5e-6)
+        assert column.min() == pytest.approx(low, rel=PRINTED_SIX_DIGITS)
+        assert column.max() == pytest.approx(high, rel=PRINTED_SIX_DIGITS)
+        assert column.mean() == pytest.approx(mean, rel=PRINTED_SIX_DIGITS)
+        assert column.std() == pytest.approx(sd, rel=PRINTED_SIX_DIGITS)
 
 
 def test_the_tutorials_preprocessing_and_floor() -> None:
@@ -42,12 +50,14 @@ def test_the_tutorials_preprocessing_and_floor() -> None:
     assert features.shape == (1500, 5)
     assert labels.shape == (1500,)
     assert features.dtype == labels.dtype == np.float32
-    assert airfoil.least_squares_floor() == pytest.approx(0.24168796, abs=5e-9)
-    assert np.mean(labels.astype(np.float64) ** 2) / 2 == pytest.approx(0.49325897, abs=5e-8)
+    assert airfoil.least_squares_floor() == pytest.approx(0.24168796, abs=PRINTED_EIGHT_DECIMALS)
+    assert np.mean(labels.astype(np.float64) ** 2) / 2 == pytest.approx(0.49325897, abs=PRINTED_EIGHT_DECIMALS)
     with_bias = np.column_stack([features.astype(np.float64), np.ones(1500)])
     weights = np.linalg.lstsq(with_bias, labels, rcond=None)[0]
-    assert weights == pytest.approx([-0.58318, -0.36551, -0.48433, 0.22387, -0.27133, 0.00196], abs=6e-6)
-    assert np.linalg.cond(with_bias.T @ with_bias) == pytest.approx(12.08, abs=0.005)
+    assert weights == pytest.approx(
+        [-0.58318, -0.36551, -0.48433, 0.22387, -0.27133, 0.00196], abs=PRINTED_FIVE_DECIMALS
+    )
+    assert np.linalg.cond(with_bias.T @ with_bias) == pytest.approx(12.08, abs=PRINTED_TWO_DECIMALS)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -130,9 +140,11 @@ def test_the_tutorials_starts() -> None:
     task = catalogue.get("airfoil")
     formula = [task.initial_model(s).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
     theirs = [by_class().initial_model(s).weight.detach().numpy() for s in range(200)]  # type: ignore[union-attr,operator]
-    assert np.std(formula) == pytest.approx(0.01, rel=0.1)
+    assert np.std(formula) == pytest.approx(0.01, rel=SPREAD_OF_STARTS)
     assert np.max(np.abs(theirs)) <= 1 / math.sqrt(5)
-    assert np.std(theirs) == pytest.approx(1 / math.sqrt(15), rel=0.1)  # uniform on [-1/sqrt(5), 1/sqrt(5)]
+    assert np.std(theirs) == pytest.approx(
+        1 / math.sqrt(15), rel=SPREAD_OF_STARTS
+    )  # uniform on [-1/sqrt(5), 1/sqrt(5)]
     same = task.initial_model(3), task.initial_model(3)
     assert torch.equal(same[0].weight, same[1].weight)  # type: ignore[arg-type]
 

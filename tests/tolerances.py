@@ -157,3 +157,83 @@ DRAWN_FLOAT16 = 40 * 2.0**-12
 # microrule.py against the package, float64, relative to 1 or to the number: thirty steps on a surface or 300 in a training, each
 # rounded differently by a few ulp (2.2e-16).
 MICRORULE = 1e-12
+
+# A few operations in float64 in another order, as a formula worked out by hand beside the one that is tested: some ulp of 2.2e-16.
+ROUNDED64 = 1e-13
+
+# float64 sums of hundreds of numbers in another order, or functions of two libraries, which differ in the last bits.
+SUMMED64 = 1e-12
+
+# A whole run in float64: some hundred steps, each rounded differently by a few ulp.
+RUN64 = 1e-10
+
+# A few operations in float32 in another order, as one step beside the same by hand: some ulp of 1.2e-7.
+ROUNDED32 = 1e-6
+
+# float32 sums over a data set in other pieces, metrics of a model, or some steps, each rounded differently by an ulp of 1.2e-7.
+SUMMED32 = 1e-5
+
+# A function of a rule on floats beside the C library's: two ulp of 2.2e-16.
+MATHS_FLOAT64 = 4e-16
+
+# Losses and metrics of a lane on a held-out part beside a plain loop, float32: eight steps of a small model, and the part's sum.
+HELD_OUT = 5e-5
+
+# A rule beside torch's class in a plain loop over one model, float32, weights and buffers: eight steps, each rounded by an ulp.
+RULE_AGAINST_LOOP = 2e-6
+
+# The network's page computes in float64 what `train` computes in float32, over a whole training.
+PAGE_AGAINST_TRAIN = 10 * TRAIN_RULE_AGAINST_CLASS
+
+# torch's schedulers multiply the rate of the step before, once a step; a factor here is computed from the step's number.
+TORCHS_SCHEDULES = 1e-9
+
+# Quantiles of Student's distribution by two ways of scipy's: its iteration ends there.
+QUANTILES = 1e-6
+
+# bfloat16 and float16 states of a rule that sums, over three steps: a rounding of 2^-8 at each store.
+SUMS_LOW = 1e-2
+
+# The table of where torch's forms part names values of float16 and bfloat16 with three digits.
+TABLE_OF_LOW = 1e-3
+
+# What a state of bfloat16 begins with lies within half an ulp, 2^-9, of the number that is said.
+BEGINNING = 4e-3
+
+# The same tanh from Triton's interpreter and from torch, ulp of the dtype: exp(2x), a sum and a division.
+TRITON_TANH_ULP = 8
+
+# A number as it is printed: half of its last digit.
+PRINTED_ONE_DECIMAL = 0.05 + 1e-3  # and what the number is rounded by before it is a percentage
+PRINTED_TWO_DECIMALS = 0.005
+PRINTED_FIVE_DECIMALS = 6e-6  # from weights that are solved for in float64, and printed elsewhere from another solver
+PRINTED_EIGHT_DECIMALS = 5e-8  # of a mean of float32 labels
+PRINTED_SIX_DIGITS = 5e-6
+PRINTED_THREE_DIGITS = 0.005
+SAID_THREE_DIGITS = 0.006  # of a number or of 1 minus it, whichever says more
+
+# A point of the picture under a mouse that stands on whole pixels.
+WHOLE_PIXELS = 2e-3
+
+# A view as an address keeps it: five digits.
+VIEW_IN_ADDRESS = 1e-4
+
+# Numbers that a story says in its sentence, with two digits; what it calls about so; and a circle's radius.
+STORY = 0.01
+STORY_ABOUT = 0.08
+STORY_ROUND = 0.02
+
+# What stands still at a minimum that it has reached.
+STANDS_STILL = 1e-8
+
+# The mean of twelve batch losses, of batches that do not move, beside the loss of all samples.
+MEAN_OF_BATCHES = 0.02
+
+# A time found between two measured ones.
+INTERPOLATED = 1e-3
+
+# A hundred Sobol points on their own scale: how far their mean lies from the middle, in powers of ten.
+SPREAD_EVENLY = 0.05
+
+# The spread of 200 seeds' first weights beside the one that the book states: sampling alone gives some per cent.
+SPREAD_OF_STARTS = 0.1

@@ -32,26 +32,6 @@ def set_gradients(params: list[Tensor], t: int, centre: float = 0.0) -> None:
         p.grad = x + 0.3 * torch.sin(5 * x) + 0.1 * noise
 
 
-def differences(a: list[Tensor], b: list[Tensor]) -> float:
-    return max(
-        ((x - y).abs().max() / torch.maximum(x.abs().max(), y.abs().max()).clamp(min=1e-300)).item()
-        for x, y in zip(a, b, strict=True)
-        if x.numel()
-    )
-
-
-def same_states(a: torch.optim.Optimizer, b: torch.optim.Optimizer, tolerance: float) -> None:
-    for p, q in zip(a.param_groups[0]["params"], b.param_groups[0]["params"], strict=True):
-        mine, theirs = a.state[p], b.state[q]
-        assert {k for k, v in mine.items() if v is not None} == {k for k, v in theirs.items() if v is not None}
-        for name, value in theirs.items():
-            if value is None or not value.numel():
-                continue
-            assert mine[name].dtype == value.dtype, name
-            assert mine[name].shape == value.shape, name
-            assert differences([mine[name].double()], [value.double()]) <= tolerance, name
-
-
 def run(optimizers: list[torch.optim.Optimizer], steps: range) -> None:
     for t in steps:
         for optimizer in optimizers:
