@@ -70,7 +70,7 @@ def draw(found: dict[str, Any]) -> Figure:
         axes.grid(axis="x", which="both", color="#EEEEEE", lw=0.6)
         axes.set_axisbelow(True)
         axes.set_title(workload, fontsize=10, loc="left")
-        axes.set_xlabel("ms a step, lower is better", fontsize=8)
+        axes.set_xlabel("ms per step, lower is better", fontsize=8)
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(grid.flat)[len(panels) :]:
