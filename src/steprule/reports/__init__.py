@@ -1,1 +1,1 @@
-"""What a reader sees: style.py (one colour a rule), paths.py (pictures of paths), charts.py and html.py (the page of a race)."""
+"""Pictures and pages of results: paths, trainings, sweeps, races, benches, and the cells of a notebook."""

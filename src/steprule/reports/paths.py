@@ -24,10 +24,10 @@ from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Point, Surface
 
 FORMATS = (".png", ".svg", ".gif", ".html", ".json")
-LOWEST = 1e-16  # what is nearer to the minimum is drawn here: a logarithmic axis has no zero
-HIGHEST = 1e3  # times the start: what diverges leaves the axis here, so that the others can be read
-GRID = 240  # points a side from which contours are drawn
-FRAMES = 60  # of a GIF at most, so that long paths stay small files
+LOWEST = 1e-16  # values nearer to the minimum are drawn here, since a logarithmic axis has no zero
+HIGHEST = 1e3  # times the start: a path that diverges leaves the axis here, so that the others can be read
+GRID = 240  # points per side from which contours are drawn
+FRAMES = 60  # the most frames of a GIF, so that long paths stay small files
 
 
 def save(traces: Sequence[Trace], path: Path) -> None:
@@ -83,11 +83,14 @@ def grid(surface: Surface, part: tuple[Point, Point], count: int = GRID) -> tupl
 
 
 def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
-    """What the legend says of a path: its learning rate, what is not at its default or tells it from its like, and its fate."""
+    """The legend's words on a path: its learning rate, other settings that tell it from others, and how it ends."""
     usual = composed(rules.resolve(trace.of or trace.rule)).defaults
     like = [other.hypers for other in among if (other.label or other.rule) == (trace.label or trace.rule)]
-    said = {n: v for n, v in trace.hypers.items() if n == "lr" or v != usual[n] or any(h.get(n) != v for h in like)}
-    shown = [f"{n} {in_words(v, 3)}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()]
+    shown = []
+    for name, value in trace.hypers.items():
+        differs = value != usual[name] or any(other.get(name) != value for other in like)
+        if name == "lr" or differs:
+            shown.append(_setting(name, value))
     text = "  ".join([trace.label or trace.rule, ", ".join(shown)]).strip()
     if trace.at_end:
         text += f" ({trace.at_end})"
@@ -98,8 +101,15 @@ def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
     return f"{text}  (leaves the picture at step {int(np.argmax(outside))})" if outside.any() else text
 
 
+def _setting(name: str, value: float | bool) -> str:
+    """A setting in words: "lr 0.1", "amsgrad", "nesterov off"."""
+    if isinstance(value, bool):
+        return name if value else f"{name} off"
+    return f"{name} {in_words(value, 3)}"
+
+
 def above_minimum(trace: Trace, surface: Surface) -> Array:
-    """f - f* at each step, what is below `LOWEST` brought there; nan after a divergence."""
+    """f - f* at each step, at least `LOWEST`; nan after a divergence."""
     height = trace.values - surface.minimum
     return np.where(np.isfinite(height), np.maximum(height, LOWEST), np.nan)
 
@@ -156,13 +166,13 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
 
 
 def ground(trace: Trace) -> str:
-    """Where it walked, in words: the surface, and its noise where there is any."""
+    """The surface of a path in words, with its noise where there is any."""
     noise = f", gradient noise {trace.noise:g}, seed {trace.seed}" if trace.noise else ""
     return f"{trace.surface.replace('_', ' ')}{noise}"
 
 
 def within(heights: Array, top: float) -> Array:
-    """Heights up to the first above `top`, which is brought there; nan from then on."""
+    """Heights up to the first one above `top`, which becomes `top`; nan after it."""
     over = np.flatnonzero(~(heights <= top))
     if not len(over):
         return heights
@@ -173,9 +183,9 @@ def within(heights: Array, top: float) -> Array:
 
 
 def view(traces: Sequence[Trace], surface: Surface) -> tuple[Point, Point]:
-    """The part of the window that paths, start and minima take, with a margin; all of it where a path leaves it."""
+    """The part of the window that holds paths, start and minima, with a margin; the whole window where a path leaves it."""
     (x0, x1), (y0, y1) = surface.window
-    points = np.concatenate([*(t.points for t in traces), surface.minima])
+    points = np.concatenate([t.points for t in traces] + [np.asarray(surface.minima)])
     if not ((points >= (x0, y0)) & (points <= (x1, y1))).all():
         return surface.window
     low, high = points.min(axis=0), points.max(axis=0)
@@ -219,17 +229,18 @@ def _show_until(artists: list[tuple[Line2D, Line2D, Line2D, Trace, Array]], step
 
 
 def _lay_out(figure: Figure) -> None:
-    """Place axes and legend now and leave them so: an animation need not do it again for each frame."""
+    """Place axes and legend once, so that an animation need not do it again for each frame."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def what_is_compared(traces: Sequence[Trace]) -> str:
-    """How the learning rates came about; where they were given, what is drawn."""
+    """How the learning rates were chosen; where they were given, the quantities drawn."""
+    each = "each " if len(traces) > 1 else ""
     if all(t.tuned and not t.cautions for t in traces):
-        return "each at its best learning rate here" if len(traces) > 1 else "at its best learning rate here"
+        return f"{each}at its best learning rate here"
     if all(t.tuned for t in traces):
-        return f"{'each ' if len(traces) > 1 else ''}at the best learning rate of those tried"
+        return f"{each}at the best learning rate of those tried"
     return "value against step"
 
 
