@@ -1,4 +1,4 @@
-"""Turns errors of other people's code into one line each, with the user's own file and line where it was involved."""
+"""Turns errors of other people's code into one line each, with the user's own file and line where possible."""
 
 from __future__ import annotations
 

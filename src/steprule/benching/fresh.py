@@ -1,4 +1,4 @@
-"""Measures a process's first step, with an empty and a warm cache of kernels, and the extra memory of later steps.
+"""Measures a process's first step, with an empty and a warm cache of kernels, and later steps' extra memory.
 
 Each is measured in a fresh process, imports apart. Extra memory is that beyond parameters, gradients and states.
 """

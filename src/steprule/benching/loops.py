@@ -1,4 +1,4 @@
-"""Times whole training iterations, forward, backward and step, since a faster step is only a part of a faster training."""
+"""Times whole training iterations (forward, backward and step), since a step is only a part of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walks the Triton form in a process whose Triton interprets: `python -m steprule.checking.by_triton CASES WALKS`."""
+"""Walks the Triton form in a process whose Triton interprets: `-m steprule.checking.by_triton CASES WALKS`."""
 
 from __future__ import annotations
 

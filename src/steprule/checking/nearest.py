@@ -1,4 +1,4 @@
-"""Finds the known rule with the same walk: every catalogue rule, its variants and its slips beside a stranger's walk."""
+"""Finds the known rule that walks like a stranger, among every catalogue rule, its variants and its slips."""
 
 from __future__ import annotations
 

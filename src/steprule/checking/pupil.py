@@ -1,6 +1,7 @@
-"""Compares one pupil's file with the reference in its own process: `python -m steprule.checking.pupil FILE REFERENCE ANSWER`.
+"""Compares one pupil's file with the reference, in a process of its own.
 
-A file may loop for ever, print, or exit; marking.py reads the answer where there is one. Needs no torch.
+`python -m steprule.checking.pupil FILE REFERENCE ANSWER`. A file may loop for ever, print, or exit; marking.py reads the answer where there
+is one. Needs no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arrays, tensors and models by value; numpy and torch are not imported, only asked where somebody else has imported them."""
+"""Digests of arrays, tensors and models by value; numpy and torch are used only where already imported."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A page that shows how much of a ranking is luck: it trains the tutorial's model with 200 seeds beside the book's figures.
+"""A page that shows how much of a ranking is luck, by training the tutorial's model with 200 seeds.
 
-Then it asks again with equal tuning, and ends at the command that answers: `steprule race`.
+The book's figures stand among the dots. Then the page asks again with equal tuning, and ends at the command that answers: `steprule race`.
 """
 
 from __future__ import annotations

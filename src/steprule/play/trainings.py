@@ -1,4 +1,4 @@
-"""The data with which a page trains by itself: samples, each seed's first weights and order, rules' steps per tensor.
+"""The data with which a page trains by itself: samples, first weights and orders by seed, rules' steps.
 
 A seed means the same as elsewhere: the page's training with seed 7 is `steprule.train(..., seed=7)`, computed in float64.
 """

@@ -1,4 +1,4 @@
-"""Pictures of paths: the surface with everyone's way over it, and how the value fell; PNG, SVG, animated GIF, JSON."""
+"""Pictures of paths over their surface, and of the value as it falls: PNG, SVG, animated GIF, JSON."""
 
 from __future__ import annotations
 

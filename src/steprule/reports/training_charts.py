@@ -1,4 +1,4 @@
-"""The pictures of a training, the loss against the samples seen, and of a sweep, the loss against what was varied."""
+"""The pictures of a training (loss against samples seen) and of a sweep (loss against what was varied)."""
 
 from __future__ import annotations
 
