@@ -85,7 +85,7 @@ def test_one_in_place_of_another(optimizer: Any, peer: Any, names: tuple[str, st
 def test_what_is_said(quick: None) -> None:
     found = benching.swap(None, "mine.py:mine")
     low = replace(found, saved=0.031, interval=(0.025, 0.036), milliseconds={found.peer: 40.0, found.optimizer: 38.8})
-    assert low.verdict == "Swapping saves 3.1 % of this training [2.5, 3.6]: 1.24 of 40 ms an iteration."
+    assert low.verdict == "Swapping saves 3.1 % of this training [2.5, 3.6]: 1.24 of 40 ms per iteration."
     dear = replace(found, saved=-0.05, interval=(-0.06, -0.02))
     assert dear.verdict == "Swapping costs 5.0 % of this training [-6.0, -2.0]: stay with torch.optim.AdamW."
     for saved, interval in ((0.004, (-0.002, 0.009)), (0.02, (-0.01, 0.05)), (0.005, (0.001, 0.03))):
@@ -99,7 +99,7 @@ def test_on_the_command_line(quick: None, capsys: pytest.CaptureFixture[str]) ->
     assert found["verdict"].endswith(".")
     assert main(["bench", "adam", "sgd", "--on", "mine.py:mine"]) == 0
     told = capsys.readouterr().out
-    assert told.count("ms an iteration, ") == 4
+    assert told.count("ms per iteration, ") == 4
 
 
 @pytest.mark.parametrize(

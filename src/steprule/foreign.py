@@ -1,4 +1,4 @@
-"""Other people's code: what it takes, and its errors in one line each, with the user's own file and line."""
+"""Turns errors of other people's code into one line each, with the user's own file and line where possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench: whole steps against torch's, what a process pays once, whole training iterations."""
+"""The bench times whole steps against torch's, a process's first step, and whole training iterations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from steprule.benching.fresh import Once, once
 from steprule.benching.loops import MODELS, Iteration, iterations
 from steprule.benching.own import Swap, swap
-from steprule.benching.steps import QUICK, WORKLOADS, Result, Workload, bench, chain, contender, machine
+from steprule.benching.steps import QUICK, WORKLOADS, Result, Workload, bench, chain, contender, machine, silent
 from steprule.errors import InputError
 from steprule.trainable import Optimizable
 
@@ -38,15 +38,19 @@ def report(
     quick: bool = False,
     compiled: bool = False,
     device: str = "cpu",
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
-    """Everything that `steprule bench` says, as plain values: `machine`, `steps`, `once`, `iterations`.
+    """All results of `steprule bench` as plain values: `machine`, `steps`, `once`, `iterations`.
 
-    `names`: torch's classes or any RULE; without, all classes for the steps and Adam and RMSprop for the rest. What a process pays
-    once and whole iterations are of classes that torch has. Raises `UnknownNameError`, `InputError` where there is no such device.
+    `names`: torch's classes or any RULE; if not given, all classes that torch has for the steps, Adam and RMSprop for the rest. The first
+    step and whole iterations are timed only for classes that torch has.
+
+    Raises `UnknownNameError`, and `InputError` for a device that this machine lacks.
     """
     _check_device(device)
-    few = [one.name for one in map(contender, names) if one.theirs] if names else ["Adam", "RMSprop"]
+    few = ["Adam", "RMSprop"]
+    if names:
+        few = [one.name for one in map(contender, names) if one.theirs]
     steps = bench(names, QUICK if quick else WORKLOADS, device=device, compiled=compiled, progress=progress)
     found: dict[str, Any] = {"machine": machine(device), "steps": steps, "once": [], "iterations": []}
     if not quick:

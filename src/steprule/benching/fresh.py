@@ -1,7 +1,6 @@
-"""What a process pays once: the first step, and the memory that a later step takes.
+"""Measures a process's first step, with an empty and a warm cache of kernels, and later steps' extra memory.
 
-The first step is taken with an empty cache of kernels and with a warm one. The memory is that beyond parameters, gradients and states.
-Each is measured in a fresh process, imports apart.
+Each is measured in a fresh process, imports apart. Extra memory is that beyond parameters, gradients and states.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steprule.benching.steps import LAYERS, MANY, Workload, torchs, torchs_forms
+from steprule.benching.steps import LAYERS, MANY, Workload, silent, torchs, torchs_forms
 from steprule.errors import StepruleError
 
 _CHILD = """
@@ -71,11 +70,11 @@ class Once:
     cold_seconds: float
     """The first step with an empty cache of kernels."""
     warm_seconds: float
-    """The first step of another process, with what the first one left in the cache."""
+    """The first step of another process, which finds the first one's kernels in the cache."""
     import_seconds: float
-    """What is imported before it, beside torch: steprule and, for ours, all of Numba that a kernel needs."""
+    """Importing steprule and, for ours, the parts of Numba that a kernel needs; torch is not counted."""
     extra_bytes: int | None
-    """The highest resident size over three later steps beyond that before them; None where the system does not tell."""
+    """The highest resident size over three later steps minus that before them; None where the system does not tell."""
 
 
 def once(
@@ -83,31 +82,38 @@ def once(
     *,
     workloads: Sequence[Workload] = (MANY, LAYERS),
     compiled: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = silent,
 ) -> list[Once]:
-    """The first step and the extra memory of each form of these classes, each in its own processes."""
+    """The first step and the extra memory of each form of these classes, each form in its own processes."""
     found = []
     for workload in workloads:
         for one in map(torchs, names):
-            name, theirs = one.name, one.theirs
-            assert theirs is not None
-            forms = {"steprule": {}, **torchs_forms(theirs), **({"torch.compile": {}} if compiled else {})}
+            assert one.theirs is not None
+            forms = {"steprule": {}, **torchs_forms(one.theirs)}
+            if compiled:
+                forms["torch.compile"] = {}
             for form, flags in forms.items():
-                progress(f"{name}, {form}, in a fresh process")
-                with tempfile.TemporaryDirectory() as folder:
-                    cold, warm = (_child(name, form, workload, flags, Path(folder)) for _ in range(2))
-                found.append(Once(name, form, workload.name, cold[0], warm[0], warm[2], warm[1]))
+                progress(f"{one.name}, {form}, in a fresh process")
+                found.append(_once(one.name, form, workload, flags))
     return found
+
+
+def _once(name: str, form: str, workload: Workload, flags: dict[str, bool]) -> Once:
+    with tempfile.TemporaryDirectory() as folder:
+        cold, _, _ = _child(name, form, workload, flags, Path(folder))
+        warm, extra, imports = _child(name, form, workload, flags, Path(folder))
+    return Once(name, form, workload.name, cold, warm, imports, extra)
 
 
 def _child(
     name: str, form: str, workload: Workload, flags: dict[str, bool], folder: Path
 ) -> tuple[float, int | None, float]:
+    """Seconds of the first step, extra bytes and seconds of imports, in a fresh process."""
     env = {
         **os.environ,
         "STEPRULE_CACHE": str(folder / "kernels"),
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        # glibc: what is freed goes back to the system, so that the highest size is what was in use at once.
+        # glibc gives freed memory back to the system, so that the highest size is that of memory in use.
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "65536",
     }

@@ -1,4 +1,4 @@
-"""Whole training iterations, forward, backward and step: a step ratio is not a training ratio, so here are both."""
+"""Times whole training iterations (forward, backward and step), since a step is only a part of a training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from steprule.benching.steps import Contender, torchs, torchs_forms
+from steprule.benching.steps import Contender, silent, torchs, torchs_forms
 
 
 class _Block(nn.Module):
@@ -27,7 +28,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.relu(self.norms[0](self.first(x)))
-        return functional.relu(self.norms[1](self.second(y)) + self.short(x))
+        z = self.norms[1](self.second(y))
+        return functional.relu(z + self.short(x))
 
 
 def _resnet() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
@@ -76,20 +78,20 @@ class Iteration:
     model: str
     parameters: int
     milliseconds: dict[str, float]
-    """A whole iteration, median over rounds, by form."""
+    """A whole iteration by form, median over rounds."""
     share: dict[str, float]
-    """The step's part of it."""
+    """The step's part of the iteration by form."""
     ratio: float
-    """torch's default iteration over ours, median of the rounds' ratios."""
+    """torch's default iteration divided by ours, median of the rounds' ratios."""
     best_ratio: float
-    """torch's best form of the iteration over ours."""
+    """The smallest such ratio among torch's forms."""
 
 
 def iterations(
     names: Sequence[str] = ("Adam", "RMSprop"),
     *,
     rounds: int = 9,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = silent,
 ) -> list[Iteration]:
     """Time whole iterations of a ResNet-like and a GPT-like model, each form in turn on its own copy of the model."""
     results = []
@@ -124,10 +126,7 @@ def _measure(one: Contender, label: str, make: Callable[[], Any], rounds: int) -
             if k >= 2:  # the first two warm up
                 whole[form].append(end - began)
                 share[form].append((end - middle) / (end - began))
-    ratios = {
-        form: statistics.median(b / a for a, b in zip(whole["steprule"], times, strict=True))
-        for form, times in whole.items()
-    }
+    ratios = {form: float(np.median(np.divide(times, whole["steprule"]))) for form, times in whole.items()}
     return Iteration(
         optimizer=one.name,
         model=label,

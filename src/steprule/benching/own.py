@@ -1,4 +1,4 @@
-"""What a swap of the optimizer saves in one's own training: whole iterations with both, in turn."""
+"""Measures how much of one's own training a swap of the optimizer saves, by whole iterations with both in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from steprule.alone import drawing, seed
-from steprule.benching.steps import contender, median_interval
+from steprule.benching.steps import contender, median_interval, silent
 from steprule.display import Shown, size
 from steprule.foreign import refusal
 from steprule.held import most_held
@@ -22,11 +22,11 @@ from steprule.problems.source import stream
 from steprule.trainable import Optimizable, Trainable
 
 ROUNDS = (7, 201)
-"""Rounds, at least and at most."""
+"""The fewest and the most rounds."""
 ENOUGH = 6.0
-"""Seconds of rounds that are enough."""
+"""Rounds end after this many seconds."""
 WORTH = 0.01
-"""The share of a training from which a swap is worth it."""
+"""A swap is worth it from this share of a training on."""
 PEER = "torch.optim.AdamW"
 
 
@@ -40,17 +40,17 @@ class Swap(Shown):
     optimizer: str
     peer: str
     milliseconds: dict[str, float]
-    """An iteration, forward, backward and step, by optimizer: median over rounds."""
+    """A whole iteration by optimizer, median over rounds."""
     step_milliseconds: dict[str, float]
-    """The step alone."""
+    """The step alone by optimizer, median over rounds."""
     share: float
     """The step's part of the peer's iteration."""
     saved: float
-    """What the swap saves of the peer's iteration: median of the rounds' differences of the steps, as a share of its median iteration."""
+    """The share of the peer's iteration that the swap saves: the median difference of the steps over the median iteration."""
     interval: tuple[float, float]
-    """The bootstrap's 95 % of that."""
+    """The bootstrap's 95 % interval of `saved`."""
     extra_bytes: dict[str, int]
-    """What a step holds at one time beside parameters, gradients and states, by optimizer."""
+    """The bytes that a step holds at one time beside parameters, gradients and states, by optimizer."""
     rounds: int
     threads: int
 
@@ -61,46 +61,44 @@ class Swap(Shown):
         within = f"[{100 * low:.1f}, {100 * high:.1f}]"
         whole = self.milliseconds[self.peer]
         if low >= WORTH:
-            return (
-                f"Swapping saves {100 * self.saved:.1f} % of this training {within}: "
-                f"{self.saved * whole:.3g} of {whole:.3g} ms an iteration."
-            )
+            time = f"{self.saved * whole:.3g} of {whole:.3g} ms per iteration"
+            return f"Swapping saves {100 * self.saved:.1f} % of this training {within}: {time}."
         if high <= -WORTH:
             return f"Swapping costs {-100 * self.saved:.1f} % of this training {within}: stay with {self.peer}."
         saving = f"swapping saves {100 * self.saved:.1f} % {within} of it"
         return f"Not worth it here: the step is {100 * self.share:.1f} % of an iteration, and {saving}."
 
     def in_words(self) -> str:
-        """What was measured, and the sentence."""
+        """The measurements in words, and the verdict."""
         model = f"{self.problem}: {self.parameters:,} parameters, batch {self.batch_size}"
-        head = f"{model}; {self.rounds} rounds in turn, {self.threads} threads"
-        sides = [
-            f"    {name}: {self.milliseconds[name]:.4g} ms an iteration, {self.step_milliseconds[name]:.3g} ms of it the step, "
-            f"which holds {size(self.extra_bytes[name])} more"
-            for name in (self.peer, self.optimizer)
-        ]
-        return "\n".join([head, *sides, self.verdict])
+        lines = [f"{model}; {self.rounds} rounds in turn, {self.threads} threads"]
+        for name in (self.peer, self.optimizer):
+            times = (
+                f"{self.milliseconds[name]:.4g} ms per iteration, {self.step_milliseconds[name]:.3g} ms of it the step"
+            )
+            lines.append(f"    {name}: {times}, which holds {size(self.extra_bytes[name])} more")
+        return "\n".join([*lines, self.verdict])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, with the sentence."""
+        """The measurements as plain values, with the verdict."""
         return {**asdict(self), "verdict": self.verdict}
 
 
 def swap(
     optimizer: Optimizable | None = None, problem: str | Problem = "airfoil", *, peer: Optimizable | None = None,
-    batch_size: int | None = None, progress: Callable[[str], None] = lambda text: None,
+    batch_size: int | None = None, progress: Callable[[str], None] = silent,
 ) -> Swap:  # fmt: skip
-    """Time training iterations of `problem` with `peer` and with our class of `optimizer`, in turn, each on its own copy of the model.
+    """Time training iterations of `problem` with `peer` and with our class of `optimizer` in turn, each on its own copy of the model.
 
     Args:
-        optimizer: one of torch's classes that we have, or any RULE; without, the peer's.
+        optimizer: one of torch's classes that we have, or any RULE; the peer's if not given.
         problem: a problem, its name, or `file.py:name`.
-        peer: whatever trains, a rule by its compiled class; without, torch's class of that name, or AdamW where torch has none.
-        batch_size: samples a step; the problem's own if not given.
-        progress: called with what is measured.
+        peer: whatever trains, a rule by its compiled class; if not given, torch's class of the same name, or AdamW where torch has none.
+        batch_size: samples per step; the problem's own if not given.
+        progress: called with a word about what is being measured.
 
     Raises:
-        StepruleError: an unknown name, a model that fails.
+        StepruleError: an unknown name, or a model that fails.
     """
     task = problems.get(problem)
     samples = task.batch_size_for(batch_size)
@@ -119,15 +117,18 @@ def swap(
     whole: dict[str, list[float]] = {name: [] for name in sides}
     step: dict[str, list[float]] = {name: [] for name in sides}
     began = time.perf_counter()
-    for k in range(ROUNDS[1]):
-        for name in list(sides) if k % 2 else list(sides)[::-1]:
+    fewest, most = ROUNDS
+    order = list(sides)
+    for k in range(most):
+        order.reverse()
+        for name in order:
             forward, own = sides[name].iterate()
             whole[name].append(forward + own)
             step[name].append(own)
-        if k + 1 >= ROUNDS[0] and time.perf_counter() - began > ENOUGH:
+        if k + 1 >= fewest and time.perf_counter() - began > ENOUGH:
             break
     median = statistics.median(whole["theirs"])
-    # By the steps: forward and backward are the same for both, and their noise is larger than what is looked for.
+    # Only the steps are compared: forward and backward are the same for both, and their noise is larger than the difference.
     saved = [(a - b) / median for a, b in zip(step["theirs"], step["ours"], strict=True)]
     return Swap(
         problem=task.name,
@@ -167,7 +168,7 @@ class _Side:
             epoch += 1
 
     def warm_up(self) -> None:
-        """Build what is built once; then see what a step holds."""
+        """Take steps until all is built, then measure the memory of a step."""
         for _ in range(3):
             self.iterate()
         self._backward()

@@ -1,9 +1,9 @@
-"""Whole `step()` calls of a class against every form that torch has, in turn, on the same tensors.
+"""Times whole `step()` calls of a class and of every form that torch has, in turn, on equal tensors.
 
-A rule that torch does not have is timed against its own function on torch's tensors, as one would write it by hand.
+A rule that torch lacks is timed against its own function on torch's tensors, as one would write it by hand.
 
-Each round times every form once; figures are medians over rounds, ratios medians of the rounds' ratios, intervals the
-bootstrap's 95 % of that median. Warm-up and compilation come before the rounds. A form that updated nothing is refused.
+Each round times every form once. Times are medians over rounds, ratios medians of the rounds' ratios, intervals the bootstrap's 95 % of
+that median. Warm-up and compilation come before the rounds. A form that updated nothing is refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Workload:
 
     @property
     def elements(self) -> int:
-        """How many numbers are updated."""
+        """The number of elements that a step updates."""
         return sum(math.prod(shape) for shape in self.shapes)
 
 
@@ -65,10 +65,16 @@ FORMS: dict[str, dict[str, Any]] = {
     "fused": {"fused": True},
 }
 SETTINGS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}}
-"""Settings of a class in the bench; the others run at their defaults."""
+"""Settings of a class in the bench; other classes run at their defaults."""
 CHAIN = "AdamW + clip by norm + EMA + zero"
 FUNCTION = "function"
-"""The form of a rule that torch lacks: a loop over the parameters that calls the author's function on their tensors."""
+"""The other form of a rule that torch lacks: a loop over the parameters that calls the author's function on their tensors."""
+Make = Callable[[list[Tensor]], Callable[[], Any]]
+"""Makes a form's step for these parameters."""
+
+
+def silent(text: str) -> None:
+    """A progress that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +95,22 @@ class Result:
     workload: str
     elements: int
     microseconds: dict[str, float]
-    """Median of a whole step, by form; "steprule" is ours. torch.compile's is ours times its ratio."""
+    """Median time of a whole step by form; "steprule" is ours. That of torch.compile is ours times its ratio."""
     ratios: dict[str, float]
-    """Median over rounds of the other's time over ours, by form: above 1, ours is faster."""
+    """Median over rounds of the form's time divided by ours: above 1, ours is faster."""
     intervals: dict[str, tuple[float, float]]
-    """The bootstrap's 95 % of that median."""
+    """The bootstrap's 95 % interval of each ratio."""
     host_microseconds: dict[str, float]
-    """A step on as many tensors of one element each: what Python and the launch cost, whatever the sizes."""
+    """A step on as many tensors of one element each: the cost of Python and the launch, whatever the sizes."""
     parity: float
     """The largest difference from the others' parameters after all rounds, relative to a tensor's largest element."""
     bytes_moved: int
-    """What a step must read and write: p, g and the states once, p and the states back."""
+    """The bytes that a step must read and write: it reads p, g and the states, and writes p and the states."""
     gigabytes_a_second: float
     share_of_bandwidth: float | None
-    """Ours, of what a kernel that only moves the same bytes reaches, in the same rounds."""
+    """Our speed as a share of that of a kernel that only moves the same bytes, in the same rounds."""
     first_step_seconds: dict[str, float]
-    """By form: compilation, or reading its cache, included; in a process that has stepped before."""
+    """The first step by form, with compilation or reading its cache, in a process that has stepped before."""
 
 
 def bench(
@@ -113,13 +119,13 @@ def bench(
     *,
     device: str = "cpu",
     compiled: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = silent,
 ) -> list[Result]:
-    """Time each class on each workload: torch's classes by name, or any RULE; without names, all that torch has too.
+    """Time each class on each workload: torch's classes by name, or any RULE; all classes that torch has too if no names are given.
 
-    `compiled` adds `torch.compile` of torch's step to workloads of more than a million elements in at most 100 tensors: its
-    compilation takes minutes where there are more (`once` has the figures). It comes in rounds of its own, with ours
-    beside it, after all others: once dynamo is there every call of a Python function takes longer, torch's and ours.
+    `compiled` adds torch's step by `torch.compile` to workloads of more than a million elements in at most 100 tensors: with more tensors
+    its compilation takes minutes (`once` has the figures). It runs after all others, in rounds of its own beside ours: once dynamo is
+    loaded, every call of a Python function takes longer, torch's and ours.
     """
     chosen = [contender(name) for name in names or torchs_classes().values()]
     pairs = [(one, workload) for workload in workloads for one in chosen]
@@ -163,7 +169,7 @@ def chain(workload: Workload = LAYERS, *, device: str = "cpu") -> Result:
     def ours(params: list[Tensor]) -> Callable[[], Any]:
         return optim.AdamW(params, lr=1e-3, clip_norm=1.0, ema_decay=0.999, zero_grad=True).step
 
-    sides: dict[str, Callable[[list[Tensor]], Callable[[], Any]]] = {
+    sides: dict[str, Make] = {
         "steprule": ours,
         "in a row": lambda p: theirs(p, to_none=False),
         "in a row, grads to None": lambda p: theirs(p, to_none=True),
@@ -173,7 +179,7 @@ def chain(workload: Workload = LAYERS, *, device: str = "cpu") -> Result:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What the figures depend on."""
+    """The machine, versions and date that the figures depend on."""
     from steprule.provenance import hardware
 
     found = {**versions(), "hardware": hardware(), "date": time.strftime("%Y-%m-%d")}
@@ -222,15 +228,18 @@ def torchs_forms(theirs: type[torch.optim.Optimizer]) -> dict[str, dict[str, Any
 
 def _of_class(one: Contender, workload: Workload, device: str, *, compiled: bool) -> Result:
     settings, ours, theirs = SETTINGS.get(one.name, {}), one.ours, one.theirs
-    sides: dict[str, Callable[[list[Tensor]], Callable[[], Any]]] = {"steprule": lambda p: ours(p, **settings).step}
+    sides: dict[str, Make] = {"steprule": lambda p: ours(p, **settings).step}
     if theirs is None:
         sides[FUNCTION] = lambda p: _by_hand(one.rule, p)
     elif compiled:
-        torch.compiler.reset()  # all steps share torch's wrapper: after eight it would give up and run as they are
+        torch.compiler.reset()  # all steps share torch's wrapper, which gives up compiling after eight of them
         sides["torch.compile"] = lambda p: torch.compile(theirs(p, **settings).step)
     else:
-        for form, flags in torchs_forms(theirs).items():
-            sides[form] = lambda p, flags=flags: theirs(p, **settings, **flags).step  # type: ignore[misc]
+
+        def made_with(flags: dict[str, Any]) -> Make:
+            return lambda p: theirs(p, **settings, **flags).step
+
+        sides |= {form: made_with(flags) for form, flags in torchs_forms(theirs).items()}
     program = variant_of(ours.rule, {**ours.rule.defaults, **settings}).program()
     return _measured(one.name, workload, sides, len(program.columns), len(program.stores), device)
 
@@ -238,10 +247,12 @@ def _of_class(one: Contender, workload: Workload, device: str, *, compiled: bool
 def _by_hand(rule: Rule, params: Sequence[Tensor]) -> Callable[[], None]:
     """The step as one would write it in torch: a loop, the function, a copy."""
     used = variant_of(rule, rule.defaults).slots
-    slots: list[list[Any]] = [
-        [start(s, p.detach(), rule.defaults) if s.name in used and not s.absent_at_first else None for s in rule.slots]
-        for p in params
-    ]
+
+    def beginning(p: Tensor) -> list[Any]:
+        starting = [s.name in used and not s.absent_at_first for s in rule.slots]
+        return [start(s, p.detach(), rule.defaults) if on else None for s, on in zip(rule.slots, starting, strict=True)]
+
+    slots = [beginning(p) for p in params]
     t = 0
 
     @torch.no_grad()
@@ -251,8 +262,9 @@ def _by_hand(rule: Rule, params: Sequence[Tensor]) -> Callable[[], None]:
         hypers = {**rule.defaults, **({"t": float(t)} if rule.takes_t else {})}
         for k, p in enumerate(params):
             result = rule.function(p, p.grad, *slots[k], **hypers)
-            new, *slots[k] = result if isinstance(result, tuple) else (result,)
-            p.copy_(new)
+            results = result if isinstance(result, tuple) else (result,)
+            p.copy_(results[0])
+            slots[k] = list(results[1:])
 
     return step
 
@@ -260,7 +272,7 @@ def _by_hand(rule: Rule, params: Sequence[Tensor]) -> Callable[[], None]:
 def _measured(
     name: str,
     workload: Workload,
-    sides: Mapping[str, Callable[[list[Tensor]], Callable[[], Any]]],
+    sides: Mapping[str, Make],
     reads: int,
     writes: int,
     device: str,
@@ -280,7 +292,8 @@ def _measured(
     ratios = {form: np.divide(times[form], times["steprule"]) for form in runners if form != "steprule"}
     ours = statistics.median(times["steprule"])
     moved = 4 * workload.elements * (reads + writes)
-    large = workload.elements > 1_000_000
+    large = workload.elements > 1_000_000  # a smaller one stays in the cache, and memory does not limit it
+    share = float(np.median(np.divide(times["move"], times["steprule"])))
     return Result(
         optimizer=name,
         workload=workload.name,
@@ -292,7 +305,7 @@ def _measured(
         parity=max(runners["steprule"].far_from(r) for form, r in runners.items() if form != "steprule"),
         bytes_moved=moved,
         gigabytes_a_second=moved / ours / 1e9,
-        share_of_bandwidth=float(np.median(np.divide(times["move"], times["steprule"]))) if large else None,
+        share_of_bandwidth=share if large else None,
         first_step_seconds=first,
     )
 
@@ -301,11 +314,9 @@ WARM_UP = 3
 """Rounds of tiny steps before the clock counts."""
 
 
-def _host(
-    sides: Mapping[str, Callable[[list[Tensor]], Callable[[], Any]]], workload: Workload, device: str
-) -> dict[str, float]:
-    small = Workload("one element each", tuple((1,) for _ in workload.shapes), 51, workload.fresh)
-    # torch.compile would compile again, for minutes: its host time is not asked for.
+def _host(sides: Mapping[str, Make], workload: Workload, device: str) -> dict[str, float]:
+    small = Workload("one element each", ((1,),) * len(workload.shapes), 51, workload.fresh)
+    # torch.compile would compile again for minutes, so its host time is not measured.
     runners = {form: _Runner(make, small, device) for form, make in sides.items() if form != "torch.compile"}
     times: dict[str, list[float]] = {form: [] for form in runners}
     for round_ in range(WARM_UP + small.rounds):
@@ -326,7 +337,7 @@ def median_interval(ratios: Any) -> tuple[float, float]:
 class _Runner:
     """One side, on its own copy of the workload."""
 
-    def __init__(self, make: Callable[[list[Tensor]], Callable[[], Any]], workload: Workload, device: str) -> None:
+    def __init__(self, make: Make, workload: Workload, device: str) -> None:
         generator = torch.Generator().manual_seed(0)
 
         def drawn(scale: float) -> list[Tensor]:
@@ -335,7 +346,7 @@ class _Runner:
         self.params = [p.requires_grad_() for p in drawn(1.0)]
         self.start = [p.detach()[..., :1].clone() for p in self.params[:8]]
         self.grads = [drawn(0.01) for _ in range(2 if workload.fresh else 1)]
-        # What zeroes its gradients gets them back before each step; a copy is kept only there.
+        # A step that zeroes its gradients gets them back before the next; only then a copy is kept.
         self.kept: list[Tensor] | None = None
         self._wait: Callable[[], Any] = torch.cuda.synchronize if device != "cpu" else lambda: None
         self._step = make(self.params)
@@ -366,13 +377,14 @@ class _Runner:
         return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs)
 
     def refuse_if_still(self, form: str) -> None:
-        """A step that updates nothing is fast, and worth nothing."""
-        if all(torch.equal(p.detach()[..., :1], old) for p, old in zip(self.params, self.start, strict=False)):
+        """Raise `InputError` where the steps changed no parameter: such a step is fast and worth nothing."""
+        now = [p.detach()[..., :1] for p in self.params[:8]]
+        if all(map(torch.equal, now, self.start)):
             raise InputError(f"bench, {form}", expected="parameters that changed", got="the same as at the start")
 
 
 def _mover(reads: int, writes: int, workload: Workload, device: str) -> Callable[[], float]:
-    """What only reads and writes as many bytes: on the CPU in tensors of the same shapes, in the same chunks."""
+    """A step that only reads and writes as many bytes; on the CPU in tensors of the same shapes and in the same chunks."""
     if device != "cpu":
         half = torch.zeros(2, (reads + writes) * workload.elements // 2, device=device)
 
@@ -396,7 +408,7 @@ def _mover(reads: int, writes: int, workload: Workload, device: str) -> Callable
         began = time.perf_counter()
         kernel(addresses, chunks)
         seconds = time.perf_counter() - began
-        assert columns
+        assert columns  # they must live as long as their addresses are used
         return seconds
 
     return move

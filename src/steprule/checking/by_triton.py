@@ -1,7 +1,4 @@
-"""The Triton form's walks, in a process of its own whose Triton interprets.
-
-python -m steprule.checking.by_triton CASES WALKS
-"""
+"""Walks the Triton form in a process whose Triton interprets: `-m steprule.checking.by_triton CASES WALKS`."""
 
 from __future__ import annotations
 

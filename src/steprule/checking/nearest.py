@@ -1,4 +1,4 @@
-"""Which known rule it is: a stranger's probe walk beside those of every rule, variant and slip."""
+"""Finds the known rule that walks like a stranger, among every catalogue rule, its variants and its slips."""
 
 from __future__ import annotations
 

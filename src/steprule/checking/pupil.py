@@ -1,8 +1,7 @@
-"""One pupil's file beside the reference, in a process of its own.
+"""Compares one pupil's file with the reference, in a process of its own.
 
-    python -m steprule.checking.pupil FILE REFERENCE ANSWER
-
-A file may loop for ever, print, or exit; marking.py reads the answer where there is one. Needs no torch.
+`python -m steprule.checking.pupil FILE REFERENCE ANSWER`. A file may loop for ever, print, or exit; marking.py reads the answer where there
+is one. Needs no torch.
 """
 
 from __future__ import annotations

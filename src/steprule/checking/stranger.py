@@ -1,4 +1,4 @@
-"""Something that steps and is not known: a rule, an optimizer class or a factory, with its numbers and its walks."""
+"""A stranger is a rule, an optimizer class or a factory that is not known yet, with its numbers and walks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few steps of a rule in every form: function, class and kernel, lanes, Triton, JavaScript.
+"""Walks a few steps in every form: the author's function, class, kernels, lanes, Triton, JavaScript.
 
 A form takes all cases at once and gives a walk for each, or None where a case has no such form. A form that cannot run here raises
 `NotRunError` with the reason.

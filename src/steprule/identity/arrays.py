@@ -1,4 +1,4 @@
-"""Arrays, tensors and models by value; neither numpy nor torch is imported for it."""
+"""Digests of arrays, tensors and models by value; numpy and torch are used only where already imported."""
 
 from __future__ import annotations
 

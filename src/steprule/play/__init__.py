@@ -1,6 +1,6 @@
-"""The playground: one page that walks rules over surfaces in the browser, by the code that the compiler prints.
+"""The playground is a page that walks rules over surfaces in the browser, by the code that the compiler prints.
 
-The page itself lies in page/, in reading order `FILES`. Everything goes into one file that opens offline.
+page/ holds the page itself, in reading order `FILES`. Everything goes into one file that opens offline.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ NO_LINKS: Mapping[str, str] = {}
 def page(
     own: Sequence[tuple[str, Rule]] = (), links: Mapping[str, str] = NO_LINKS, opening: str = "", embed: bool = False
 ) -> str:
-    """The page as text, with rules of one's own, (how to say it, rule), beside the catalogue's.
+    """The page as text.
 
-    `links` is where the page finds the `lesson`, the `docs` and how a `race` is run, where it stands beside them. `opening`
-    is the state that it opens with where its address has none: `story=ravine`, or what stands behind the # of a permalink.
-    Without it rules of one's own are shown first, and the first story where there are none. `embed` shows the picture with
-    its story alone, as a slide or a frame of another page wants it.
+    Args:
+        own: rules of one's own beside the catalogue's, as pairs (RULE as it was typed, rule).
+        links: where the page finds the `lesson`, the `docs` and how a `race` is run, where it stands beside them.
+        opening: the state in which the page opens if its address has none: `story=ravine`, or the part of a permalink after #. If not
+            given, the page opens with the rules of one's own, or with the first story.
+        embed: show only the picture and its story, for a slide or a frame of another page.
     """
     return one_file("page", ["style"], FILES, data(own, links, opening, embed))
 
@@ -58,7 +60,7 @@ def write(
     opening: str = "",
     embed: bool = False,
 ) -> None:
-    """Write the page. Raises `OutputError` where it cannot, `RuleError` for a rule that breaks the contract."""
+    """Write the page. Raises `OutputError` where it cannot be written, `RuleError` for a rule that breaks the contract."""
     text = page(own, links, opening, embed)
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

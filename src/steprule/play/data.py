@@ -1,4 +1,4 @@
-"""What the playground's page knows: rules as JavaScript, formulas, surfaces, noise, stories."""
+"""The page's data: each rule's steps as JavaScript, its hyperparameters and formulas; surfaces; noise; stories."""
 
 from __future__ import annotations
 
@@ -33,104 +33,122 @@ from steprule.tutorial.rules import adam_uncorrected
 
 MOST_STEPS = 500
 MOST_RULES = 8
-"""In one picture."""
+"""The most rules in one picture."""
 SEEDS = 10
-"""How many seeds' noise lies in the page: numpy's own draws, so that a path with noise is the same in Python."""
+"""The page holds the noise of this many seeds: numpy's own draws, so that a path with noise is the same in Python."""
 LEFT_OUT = ("maximize",)
-"""Hyperparameters without a control: a surface is walked down."""
+"""Hyperparameters without a control, since a surface is walked down."""
 
 
 def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str, embed: bool) -> str:
     """All of it as JavaScript: `const DATA` and the functions `STEPS` and `SURFACES`.
 
-    `opening` is the state with which the page opens, as its address writes it; without it, rules of one's own beside Adam.
+    `opening` is the state in which the page opens, as its address writes it; if empty, rules of one's own beside Adam.
     """
-    known = [(r.name, r) for r in rules.CATALOGUE.values()]
-    known.append(("steprule.tutorial.rules:adam_uncorrected", adam_uncorrected))
-    steps: list[str] = []
-    about: dict[str, Any] = {}
     maths = Maths()
-
-    def enter(key: str, spec: str, rule: Rule, look: str, title: str) -> str:
-        about[key] = {**_about(rule, look), "spec": spec, "title": title}
-        steps.append(f"{json.dumps(key)}: {{{', '.join(_variants(rule, about[key], maths))}}}")
-        return key
-
-    for spec, rule in known:
-        enter(rule.name, spec, rule, rule.name, title_of(rule.name))
-    keys = [
-        rule.name
-        if rule in rules.CATALOGUE.values()
-        else enter(_free_key(rule.name, spec, about), spec, rule, spec, _title(rule.name, spec, about))
-        for spec, rule in own
-    ]
-    walks = []
-    for s in surfaces.SURFACES.values():
-        value, gradient = s.javascript()
-        walks.append(f"{s.name}: {{value: {value}, gradient: {gradient}}}")
-    noise = np.stack([np.random.default_rng(k).standard_normal((MOST_STEPS, 2)) for k in range(SEEDS)])
-    known_data = {
-        "rules": about,
+    entered = _Rules(maths)
+    for rule in rules.CATALOGUE.values():
+        entered.enter(rule.name, rule.name, rule, rule.name, title_of(rule.name))
+    name = adam_uncorrected.name
+    entered.enter(name, f"steprule.tutorial.rules:{name}", adam_uncorrected, name, title_of(name))
+    shown = {entered.key_of(spec, rule): rule for spec, rule in own}
+    known = {
+        "rules": entered.about,
         "surfaces": {s.name: _surface(s, maths) for s in surfaces.SURFACES.values()},
         "formula": {"window": WINDOW, "start": START},
         "stories": [asdict(story) for story in STORIES],
         "chinese": CHINESE,
         "links": dict(links),
-        "opening": opening or _beside_adam(keys, [rule for _, rule in own]),
+        "opening": opening or _beside_adam(shown),
         "embed": embed,
         "rates": LR_GRID.tolist(),
         "mostSteps": MOST_STEPS,
         "mostRules": MOST_RULES,
         "maths": maths.drawn,
-        "noise": base64.b64encode(noise.astype("<f8").tobytes()).decode(),
+        "noise": _noise(),
     }
-    printed, stepping, walking = (
-        json.dumps(known_data, ensure_ascii=False, allow_nan=False),
-        ",\n".join(steps),
-        ",\n".join(walks),
-    )
+    printed = json.dumps(known, ensure_ascii=False, allow_nan=False)
+    steps, walks = ",\n".join(entered.steps), ",\n".join(map(_walk, surfaces.SURFACES.values()))
     return "\n".join(
         [
             f"const DATA = {printed};",
             javascript.POWER,
-            f"const STEPS = {{\n{stepping}\n}};",
+            f"const STEPS = {{\n{steps}\n}};",
             elementary.javascript(),
-            f"const SURFACES = {{\n{walking}\n}};",
+            f"const SURFACES = {{\n{walks}\n}};",
         ]
     )
 
 
-def _free_key(name: str, spec: str, taken: Mapping[str, Any]) -> str:
-    """What an address calls a rule of one's own: its name, without what an address or JavaScript would read otherwise.
+class _Rules:
+    """The rules of the page: `about` says what each is, by its key, and `steps` holds its functions."""
 
-    Where another rule has that name, its file's name follows.
+    def __init__(self, maths: Maths) -> None:
+        self.maths = maths
+        self.about: dict[str, Any] = {}
+        self.steps: list[str] = []
+
+    def enter(self, key: str, spec: str, rule: Rule, look: str, title: str) -> None:
+        """Add a rule: `spec` is how to type it, `look` the name whose style it has."""
+        self.about[key] = {**_about(rule, look), "spec": spec, "title": title}
+        variants = ", ".join(_variants(rule, self.about[key], self.maths))
+        self.steps.append(f"{json.dumps(key)}: {{{variants}}}")
+
+    def key_of(self, spec: str, rule: Rule) -> str:
+        """The key of a rule, which is added where it is not the catalogue's."""
+        if rule in rules.CATALOGUE.values():
+            return rule.name
+        key = _free_key(rule.name, spec, self.about)
+        self.enter(key, spec, rule, spec, _title(rule.name, spec, self.about))
+        return key
+
+
+def _free_key(name: str, spec: str, taken: Mapping[str, Any]) -> str:
+    """The name by which an address calls a rule of one's own, in letters that an address and JavaScript read as they are.
+
+    Where another rule has that name, the name of the file follows.
     """
     plain = re.sub(r"\W", "_", name)
     if plain not in taken and plain != "__proto__":
         return plain
-    file = re.sub(r"\W", "_", PurePath(spec.rpartition(":")[0]).stem)
-    return f"{plain}_{file}" if file and f"{plain}_{file}" not in taken else f"{plain}_{len(taken)}"
+    file, _, _ = spec.rpartition(":")
+    stem = re.sub(r"\W", "_", PurePath(file).stem)
+    with_file = f"{plain}_{stem}"
+    return with_file if stem and with_file not in taken else f"{plain}_{len(taken)}"
 
 
 def _title(name: str, spec: str, known: Mapping[str, Mapping[str, Any]]) -> str:
-    """Its name; with where it is from, where another rule of the page has that name."""
+    """The rule's name, with its place where another rule of the page has that name."""
     titles = {about["title"].lower() for about in known.values()}
     return f"{name} ({spec})" if name.lower() in titles or name in known else name
 
 
-def _beside_adam(keys: Sequence[str], own: Sequence[Rule]) -> str:
-    """The state that shows rules of one's own first: each at its best learning rate on the page's first surface, and Adam."""
+def _beside_adam(own: Mapping[str, Rule]) -> str:
+    """The state that shows rules of one's own, each at its best learning rate on the page's first surface, and Adam last."""
     if not own:
         return ""
-    pairs = dict(zip(keys, own, strict=True)) | {"adam": rules.get("adam")}
-    first = [*list(pairs.items())[: MOST_RULES - 1], ("adam", pairs["adam"])]
-    parts = [f"rule={quote(key)}{_best(rule)}" for key, rule in dict(first).items()]
+    adam = own.get("adam", rules.get("adam"))
+    others = [(key, rule) for key, rule in own.items() if key != "adam"]
+    shown = [*others[: MOST_RULES - 1], ("adam", adam)]
+    parts = [f"rule={quote(key)}{_best(rule)}" for key, rule in shown]
     return "&".join([*parts, "surface=quadratic", "start=-5,-2", "steps=20"])
 
 
 def _best(rule: Rule) -> str:
     best = best_rate(rule, "quadratic", steps=20) if "lr" in composed(rule).defaults else None
     return "" if best is None else f",lr={best:.4g}"
+
+
+def _noise() -> str:
+    """The noise of each seed, [seeds, steps, 2], as float64 in base64."""
+    drawn = [np.random.default_rng(seed).standard_normal((MOST_STEPS, 2)) for seed in range(SEEDS)]
+    return base64.b64encode(np.stack(drawn).astype("<f8").tobytes()).decode()
+
+
+def _walk(surface: Surface) -> str:
+    """A surface's value and gradient as JavaScript."""
+    value, gradient = surface.javascript()
+    return f"{surface.name}: {{value: {value}, gradient: {gradient}}}"
 
 
 def _about(rule: Rule, look: str) -> dict[str, Any]:
@@ -147,7 +165,7 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
 
 
 def _is_fixed(hyper: Hyper) -> bool:
-    """Whether the page leaves it at its default: it has sliders and boxes, and no field for whole numbers and choices."""
+    """Whether the page leaves it at its default: the page has sliders and boxes, but no field for whole numbers and choices."""
     return hyper.name in LEFT_OUT or (hyper.is_plain and not hyper.is_flag)
 
 
@@ -163,12 +181,18 @@ def _hyper(hyper: Hyper) -> dict[str, Any]:
         "low": search.low if search else None,
         "high": search.high if search else None,
         "scale": search.scale if search else None,
-        "bounds": [[type(b).__name__, float(getattr(b, type(b).__name__.lower()))] for b in hyper.bounds],
+        "bounds": [_bound(b) for b in hyper.bounds],
     }
 
 
+def _bound(bound: Any) -> list[str | float]:
+    """A bound's kind and number: ["Lt", 1.0]."""
+    kind = type(bound).__name__
+    return [kind, float(getattr(bound, kind.lower()))]
+
+
 def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
-    """Each variant's functions as JavaScript, one a stage, by its switches; their rows go into `about`."""
+    """Each variant's functions as JavaScript, one per stage, by its switches; their rows go into `about`."""
     whole = composed(rule)
     for switches in whole.variants():
         fixed = {h.name: h.default for h in whole.hypers if _is_fixed(h) and h.switches}
@@ -176,7 +200,8 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
             continue
         variant = variant_of(whole, {**whole.defaults, **switches})
         graphs = [variant.graph(absent) for absent in variant.stages]
-        key = "".join(str(int(bool(v))) for n, v in switches.items() if n not in fixed)
+        digits = ["1" if value else "0" for name, value in switches.items() if name not in fixed]
+        key = "".join(digits)
         about["variants"][key] = {
             "stages": [_rows(graph, maths) for graph in graphs],
             "where": _where(variant.graph(), maths),

@@ -1,8 +1,7 @@
-"""A small dense network from a description of a line: its loss and gradient as Python and as JavaScript.
+"""A small dense network from its layers' sizes: its loss and gradient as Python and as JavaScript.
 
-The description is the layers' sizes. From it comes one list of loops and assignments, whose expressions mean the same in both
-languages; it is written twice, operation by operation in the same order. Layers between the first and the last apply tanh; the loss is
-half the mean squared error of one output.
+The sizes give one list of loops and assignments, whose expressions mean the same in both languages; it is written twice, operation by
+operation in the same order. Layers between the first and the last apply tanh; the loss is half the mean squared error of one output.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any, NamedTuple
 
 
 class Tensor(NamedTuple):
-    """A weight or a bias: where it begins among the parameters, and its shape as torch has it, (out, in) or (out,)."""
+    """A weight or a bias: its place among the parameters, and its shape as torch has it, (out, in) or (out,)."""
 
     start: int
     shape: tuple[int, ...]
 
     @property
     def size(self) -> int:
-        """How many numbers."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
@@ -30,14 +29,14 @@ class Tensor(NamedTuple):
 class Network:
     """Dense layers of these sizes, inputs first: (5, 1) is linear regression on five features, (5, 16, 1) has 16 tanh units.
 
-    Parameters stand in one array, a layer's weight [out, in] by rows, then its bias: torch's order for `nn.Linear` after `nn.Linear`.
+    Parameters stand in one array: per layer the weight [out, in] by rows, then the bias. This is torch's order for several `nn.Linear`.
     """
 
     sizes: tuple[int, ...]
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Of every layer the weight, then the bias.
+        """Per layer the weight, then the bias.
 
         >>> [t.start for t in Network((5, 16, 1)).tensors]
         [0, 80, 96, 112]
@@ -50,12 +49,12 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained."""
+        """The number of parameters."""
         return sum(t.size for t in self.tensors)
 
     @property
     def units(self) -> int:
-        """How many units all layers but the inputs have."""
+        """The number of units in all layers but the inputs."""
         return sum(self.sizes[1:])
 
 
@@ -79,39 +78,81 @@ ARGUMENTS = {
     "loss": "p, x, y, rows, start, count, a, total",
     "gradient": "p, x, y, rows, start, count, a, total, d, g",
 }
-"""Of both functions. `p` are the parameters; `x` the features, a sample after the other; `y` the targets; the samples meant are `count`
-of `rows`, from `start`. They write `a`, what every unit gives (`units` numbers), `total[0]`, the loss, and the gradient also `d`, the
-loss's derivative by every unit (`units`), and `g`, by every parameter."""
+"""The arguments of both functions. They read the parameters `p`, the features `x`, one sample after the other, the targets `y`, and the
+`count` numbers of samples in `rows` from `start` on. They write every unit's output to `a` [units] and the loss to `total[0]`; the gradient
+also writes the loss's derivatives by every unit to `d` [units] and by every parameter to `g`."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer as the functions address it."""
+
+    inputs: int
+    units: int
+    weight: int
+    """The place of its weight among the parameters."""
+    bias: int
+    """The place of its bias among the parameters."""
+    at: int
+    """The place of its first unit in `a` and `d`."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it reads the features, not another layer's units."""
+        return self.at == 0
+
+    @property
+    def entry(self) -> str:
+        """The place of the weight from input j to unit i."""
+        return f"[{self.weight} + i * {self.inputs} + j]"
+
+    @property
+    def fed(self) -> str:
+        """Its input j."""
+        return f"x[rows[start + k] * {self.inputs} + j]" if self.is_first else f"a[{self.at - self.inputs} + j]"
+
+    def forward(self, *, is_last: bool) -> _Each:
+        """The units from the inputs."""
+        unit = f"a[{self.at} + i]"
+        product = _Set(unit, f"p{self.entry} * {self.fed}", adds=True)
+        body: _Lines = [_Set(unit, f"p[{self.bias} + i]"), _Each("j", self.inputs, [product])]
+        if not is_last:
+            body.append(_Set(unit, f"tanh({unit})"))
+        return _Each("i", self.units, body)
+
+    def backward(self) -> _Lines:
+        """The derivatives by its parameters and by the layer that feeds it, from those by its units."""
+        own, fed = f"d[{self.at} + i]", f"d[{self.at - self.inputs} + j]"
+        inner = [_Set(f"g{self.entry}", f"{own} * {self.fed}", adds=True)]
+        if not self.is_first:
+            inner.append(_Set(fed, f"p{self.entry} * {own}", adds=True))
+        units = _Each("i", self.units, [_Set(f"g[{self.bias} + i]", own, adds=True), _Each("j", self.inputs, inner)])
+        if self.is_first:
+            return [units]
+        clear = _Each("j", self.inputs, [_Set(fed, "0")])
+        through_tanh = _Each("j", self.inputs, [_Set(fed, f"{fed} * (1 - {self.fed} * {self.fed})")])
+        return [clear, units, through_tanh]
+
+
+def _layers(net: Network) -> list[_Layer]:
+    found: list[_Layer] = []
+    at = 0
+    for k, (inputs, units) in enumerate(pairwise(net.sizes)):
+        weight, bias = net.tensors[2 * k : 2 * k + 2]
+        found.append(_Layer(inputs, units, weight.start, bias.start, at))
+        at += units
+    return found
 
 
 def _functions(net: Network) -> dict[str, _Lines]:
-    """What each function does."""
-    inputs, last = net.sizes[0], net.units - 1
-    layers = []
-    for k, (before, after) in enumerate(pairwise(net.sizes)):
-        weight, bias = net.tensors[2 * k : 2 * k + 2]
-        fed = f"x[rows[start + k] * {inputs} + j]" if k == 0 else f"a[{sum(net.sizes[1:k])} + j]"
-        layers.append((before, after, weight.start, bias.start, sum(net.sizes[1 : k + 1]), fed))
+    """The loops and assignments of each function."""
+    layers, last = _layers(net), net.units - 1
     error = f"(a[{last}] - y[rows[start + k]])"
-    forward: _Lines = []
-    for before, after, weight_, bias_, at, fed in layers:
-        unit = f"a[{at} + i]"
-        product = _Set(unit, f"p[{weight_} + i * {before} + j] * {fed}", adds=True)
-        curved = [] if at == last else [_Set(unit, f"tanh({unit})")]
-        forward.append(_Each("i", after, [_Set(unit, f"p[{bias_} + i]"), _Each("j", before, [product]), *curved]))
+    forward: _Lines = [layer.forward(is_last=layer is layers[-1]) for layer in layers]
     forward.append(_Set("total[0]", f"{error} * {error} / 2 / count", adds=True))
     backward: _Lines = [_Set(f"d[{last}]", f"{error} / count")]
-    for before, after, weight_, bias_, at, fed in reversed(layers):
-        own, behind, feeding = f"d[{at} + i]", f"d[{at - before} + j]", f"a[{at - before} + j]"
-        entry = f"[{weight_} + i * {before} + j]"
-        inner = [_Set(f"g{entry}", f"{own} * {fed}", adds=True)]
-        first = weight_ == 0
-        if not first:
-            inner.append(_Set(behind, f"p{entry} * {own}", adds=True))
-            backward.append(_Each("j", before, [_Set(behind, "0")]))
-        backward.append(_Each("i", after, [_Set(f"g[{bias_} + i]", own, adds=True), _Each("j", before, inner)]))
-        if not first:
-            backward.append(_Each("j", before, [_Set(behind, f"{behind} * (1 - {feeding} * {feeding})")]))
+    for layer in reversed(layers):
+        backward += layer.backward()
     nothing = _Set("total[0]", "0")
     clear = _Each("i", net.parameters, [_Set("g[i]", "0")])
     return {
@@ -133,12 +174,13 @@ def python(net: Network) -> dict[str, Callable[..., None]]:
 
     known: dict[str, Any] = {"tanh": math.tanh}
     for name, lines in _functions(net).items():
-        exec("\n".join([f"def {name}({ARGUMENTS[name]}):", *written(lines, 1)]), known)
+        body = "\n".join(written(lines, 1))
+        exec(f"def {name}({ARGUMENTS[name]}):\n{body}", known)
     return {name: known[name] for name in ARGUMENTS}
 
 
 def javascript(net: Network) -> str:
-    """The same as JavaScript: a declaration of the object NETWORK, with its sizes beside the functions."""
+    """The two functions and the sizes as a JavaScript declaration of the object NETWORK."""
 
     def written(lines: _Lines | Sequence[_Set | _Each]) -> Iterator[str]:
         for line in lines:
@@ -148,10 +190,10 @@ def javascript(net: Network) -> str:
             else:
                 yield f"{line.target} {'+=' if line.adds else '='} {line.value};"
 
-    functions = [
-        f"{name}({ARGUMENTS[name]}) {{\n{chr(10).join(written(lines))}\n}}" for name, lines in _functions(net).items()
-    ]
     tensors = ", ".join(f"[{t.start}, {t.start + t.size}]" for t in net.tensors)
-    facts = f"inputs: {net.sizes[0]}, units: {net.units}, parameters: {net.parameters}, tensors: [{tensors}]"
-    body = ",\n".join([facts, *functions])
+    members = [f"inputs: {net.sizes[0]}, units: {net.units}, parameters: {net.parameters}, tensors: [{tensors}]"]
+    for name, lines in _functions(net).items():
+        code = "\n".join(written(lines))
+        members.append(f"{name}({ARGUMENTS[name]}) {{\n{code}\n}}")
+    body = ",\n".join(members)
     return f"const NETWORK = (() => {{\nconst {{ tanh }} = Math;\nreturn {{\n{body}\n}}; }})();"

@@ -1,6 +1,6 @@
-"""The page on luck: the tutorial's model with 200 seeds, and the book's figures among them.
+"""A page that shows how much of a ranking is luck, by training the tutorial's model with 200 seeds.
 
-Then it asks again with equal tuning, and ends at the command that answers: `steprule race`.
+The book's figures stand among the dots. Then the page asks again with equal tuning, and ends at the command that answers: `steprule race`.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ SCRIPTS = ("words", "pen", "frame", "training", "strip", "summary", "luck")
 """The page's scripts, in reading order."""
 
 SEEDS = 200
-"""Of each button; the second takes those behind the first's."""
+"""The seeds of each button; the second button takes those after the first's."""
 TUNINGS = 10
-"""How often the tuning can be repeated: seeds behind all others."""
+"""The tuning can be repeated this often, each time with a seed after all others."""
 TRIALS = 16
-"""Learning rates that each rule tries, evenly on a logarithmic grid over the range of a race."""
+"""The learning rates that each rule tries, evenly on a logarithmic grid over the range of a race."""
 NETWORK = Network((len(airfoil.COLUMNS) - 1, 1))
 """Linear regression."""
 RUNS = tuple(e for e in TUTORIAL if e.book and (e.form == "formula" or e.method == "AdaDelta"))
-"""The book's four from the formula, and the one class whose figure does not come out."""
+"""The book's four runs from the formula, and the one class whose printed figure is not reproduced."""
 NO_LINKS: Mapping[str, str] = {}
 
 
 def rule_of(entry: Entry) -> Rule:
-    """The rule that a run of the tutorial steps by; of a class of torch's, the catalogue's with its defaults."""
+    """The rule of a run of the tutorial; for one of torch's classes, the catalogue's rule with its defaults."""
     return rules.resolve(str(entry.optimizer).removeprefix("torch.optim.").lower())
 
 
 def page(links: Mapping[str, str] = NO_LINKS) -> str:
     """The page as text: one file without network.
 
-    `links` is where it finds the playground (`play`), the lesson (`lesson`), the documentation (`docs`) and how a race is run
+    `links` says where the page finds the playground (`play`), the lesson (`lesson`), the documentation (`docs`) and how a race is run
     (`race`), where it stands beside them.
     """
     tuned = [e for e in RUNS if e.form == "formula"]
@@ -84,7 +84,7 @@ def page(links: Mapping[str, str] = NO_LINKS) -> str:
 def _run(entry: Entry) -> dict[str, Any]:
     rule = rule_of(entry)
     about = trainings.run(rule, entry.hypers)
-    told = {n: about["hypers"][n] for n in entry.hypers} if "lr" not in entry.hypers else {"lr": entry.hypers["lr"]}
+    told = {"lr": entry.hypers["lr"]} if "lr" in entry.hypers else {n: about["hypers"][n] for n in entry.hypers}
     return {
         **about,
         "label": entry.label,

@@ -1,7 +1,7 @@
-"""A network to watch: a page on which a small network trains on airfoil data by several rules at once.
+"""A page on which a small network trains on airfoil data by several rules at once.
 
-The bridge from two dimensions to a model: the loss of each rule as it falls, the curve that each has learned so far, a slider for
-every learning rate and for the batch size.
+It leads from two dimensions to a model: it shows the loss of each rule as it falls and the curve that each has learned so far, with a
+slider for every learning rate and for the batch size.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ BATCHES = (1, 2, 5, 10, 20, 50, 100, 300, 1500)
 RATES = tuple(float(f"{10 ** (k / 12):.3g}") for k in range(-48, 13))
 """The places of a learning rate's slider: twelve per decade from 1e-4 to 10."""
 WINGS = 8
-"""How many wings can be looked at: each was measured at several frequencies, all else the same."""
+"""The number of wings to choose from; each was measured at several frequencies, with all else the same."""
 NO_LINKS: Mapping[str, str] = {}
 
 
 class Runner(NamedTuple):
-    """A rule that can train, with the learning rate that its slider begins at."""
+    """A rule that can train, with the learning rate at which its slider begins."""
 
     name: str
     rule: str
@@ -54,8 +54,8 @@ class Runner(NamedTuple):
     """Whether it trains when the page opens."""
 
 
-# Of the rates 1e-4, 3e-4, 1e-3 and so on the one that ends lowest with seed 0, or the next below it, so that most of the batch sizes
-# can be tried without divergence.
+# Each rate is the one of 1e-4, 3e-4, 1e-3 and so on that ends lowest with seed 0, or the next below it, so that most batch sizes can be
+# tried without divergence.
 RUNNERS = (
     Runner("sgd", "sgd", 0.1),
     Runner("momentum", "sgd", 0.01, {"momentum": 0.9}, shown=False),
@@ -67,7 +67,7 @@ RUNNERS = (
 
 
 def task() -> Problem:
-    """What the page trains, for Python and for commands: `steprule train adam --on steprule.play.network:task`.
+    """The page's problem, for Python and for commands: `steprule train adam --on steprule.play.network:task`.
 
     A network of five inputs, 16 tanh units and one output on the tutorial's 1,500 rows of airfoil data; half the mean squared error.
     """
@@ -88,7 +88,7 @@ def task() -> Problem:
 def page(links: Mapping[str, str] = NO_LINKS) -> str:
     """The page as text: one file without network.
 
-    `links` is where it finds the playground (`play`), the page on luck (`luck`), the documentation (`docs`) and how a race is run
+    `links` says where the page finds the playground (`play`), the page on luck (`luck`), the documentation (`docs`) and how a race is run
     (`race`), where it stands beside them.
     """
     trained, measured = task(), airfoil.load()
@@ -134,12 +134,16 @@ def _run(runner: Runner) -> dict[str, Any]:
 
 
 def _wings(measured: airfoil.Array) -> list[list[int]]:
-    """Row numbers of some experiments, by frequency: all columns between the first and the last are the same."""
+    """Row numbers of some experiments by frequency; within one, all columns between the first and the last are the same."""
     _, which, counts = np.unique(measured[:, 1:-1], axis=0, return_inverse=True, return_counts=True)
-    long = np.flatnonzero(counts >= np.sort(counts)[-len(counts) // 2])
-    chosen = long[np.linspace(0, len(long) - 1, WINGS).round().astype(int)]
-    found = [np.flatnonzero(which.ravel() == k) for k in chosen]
-    return [rows[np.argsort(measured[rows, 0])].tolist() for rows in found]
+    median = np.sort(counts)[-len(counts) // 2]
+    long = np.flatnonzero(counts >= median)
+    places = np.linspace(0, len(long) - 1, WINGS).round().astype(int)
+    wings = []
+    for experiment in long[places]:
+        rows = np.flatnonzero(which.ravel() == experiment)
+        wings.append(rows[np.argsort(measured[rows, 0])].tolist())
+    return wings
 
 
 def write(path: Path, links: Mapping[str, str] = NO_LINKS) -> None:

@@ -1,4 +1,4 @@
-"""The page with a network in Simplified Chinese: a table from its English."""
+"""The network page in Simplified Chinese: a table from its English, beside those of the other two pages."""
 
 from __future__ import annotations
 

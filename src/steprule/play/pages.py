@@ -14,10 +14,10 @@ OTHERS = ("luck", "network")
 
 
 def writer_of(page: str, playgrounds: Mapping[str, object]) -> Callable[[Path], None] | None:
-    """What writes a page; None for the playground.
+    """The function that writes a page; None for the playground.
 
-    `playgrounds` is what was given by options that only the playground has. Raises `UnknownNameError` for a page that is not there,
-    `InputError` where another page is given one of those options.
+    `playgrounds` holds the values of options that only the playground has. Raises `UnknownNameError` for an unknown page, `InputError`
+    where one of those options is given for another page.
     """
     if page == PLAYGROUND:
         return None

@@ -1,6 +1,6 @@
-"""What is worth seeing first, as stories: a question with places to click, then steps that play by themselves.
+"""The playground's stories: a question with places to click, then scenes that play by themselves.
 
-A story's numbers are not typed twice: which place is right follows from the path, and a test holds each sentence against it.
+Which place is right follows from the path, so no number is typed twice; a test holds each sentence against the path.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from steprule.errors import unknown_name
 
 View = tuple[tuple[float, float], tuple[float, float]]
-"""The part of the plane that is shown: ((x from, x to), (y from, y to))."""
+"""A part of the plane: ((x from, x to), (y from, y to))."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """One answer to a story's question: a place in the plane, and what being there means."""
+    """One answer to a story's question: a place in the plane, and words for it."""
 
     at: tuple[float, float]
     words: str
@@ -23,30 +23,30 @@ class Place:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is shown up to a step of the paths: one sentence, the paths that are not drawn, the part of the plane."""
+    """The picture up to a step of the paths: one sentence, the paths that are not drawn, the part of the plane."""
 
     at: int
     words: str
     hidden: tuple[int, ...] = ()
     view: View | None = None
     begins: int | None = None
-    """The step from which it plays; that of the scene before, if not set."""
+    """The step from which it plays; the last step of the scene before if not given."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """A state of the page, as its address writes it; a question about one path; and what happened, scene by scene."""
+    """A state of the page, as its address writes it, a question about one path, and the scenes that answer it."""
 
     name: str
     title: str
     state: str
     labels: tuple[str, ...]
-    """What the paths are called in the picture."""
+    """The names of the paths in the picture."""
     question: Scene
     subject: int
-    """Whose path the question is about."""
+    """The number of the path that the question is about."""
     asked: int
-    """Where that path is after how many steps: there the right place is the nearest one."""
+    """The right place is the nearest one to that path after this many steps."""
     places: tuple[Place, ...]
     scenes: tuple[Scene, ...]
 

@@ -1,6 +1,6 @@
-"""What a page needs to train by itself: samples, first weights, the order of a seed, rules' steps.
+"""The data with which a page trains by itself: samples, first weights and orders by seed, rules' steps.
 
-A seed is the same as elsewhere: the page's training with seed 7 is `steprule.train(..., seed=7)`, computed in float64.
+A seed means the same as elsewhere: the page's training with seed 7 is `steprule.train(..., seed=7)`, computed in float64.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn.utils import parameters_to_vector
 
 from steprule.compiler import javascript
 from steprule.compiler.variant import variant_of
@@ -22,24 +24,24 @@ from steprule.problems.source import stream
 from steprule.rules.rule import Rule
 
 MOST_BITS = 2**32
-"""torch's generator takes that much of a seed."""
+"""torch's generator takes a seed modulo this number."""
 
 
 def samples(task: Problem) -> dict[str, Any]:
-    """The data that a problem trains on, [samples, features + 1], the target last, as float32 in base64."""
-    rows = np.column_stack([np.asarray(task.features), np.asarray(task.targets).reshape(task.samples)])
+    """A problem's training data, [samples, features + 1], the target last, as float32 in base64."""
+    targets = np.asarray(task.targets).reshape(task.samples)
+    rows = np.column_stack([np.asarray(task.features), targets])
     return {"samples": task.samples, "rows": packed(rows)}
 
 
 def beginnings(task: Problem, seeds: int) -> str:
     """The first parameters of seeds 0, 1 and so on, [seeds, parameters], as float32 in base64."""
-    models = (task.initial_model(seed) for seed in range(seeds))
-    flat = [np.concatenate([p.detach().numpy().ravel() for p in model.parameters()]) for model in models]
-    return packed(np.stack(flat))
+    flat = [parameters_to_vector(task.initial_model(seed).parameters()) for seed in range(seeds)]
+    return packed(torch.stack(flat).detach().numpy())
 
 
 def streams(seeds: int) -> list[int]:
-    """With what torch's generator begins that draws the orders of seeds 0, 1 and so on."""
+    """The seeds of torch's generator that give the orders of samples for seeds 0, 1 and so on."""
     return [stream(seed, 1) % MOST_BITS for seed in range(seeds)]
 
 
@@ -50,7 +52,7 @@ def packed(numbers: Any) -> str:
 
 
 def run(rule: Rule, hypers: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page knows of a rule at some settings: its numbers, and how its states start."""
+    """A rule at some settings as the page needs it: its numbers, and how its states start."""
     bound = rule.bind(hypers)
     variant = variant_of(rule, bound)
     used = variant.slots - variant.first_absent
@@ -59,12 +61,15 @@ def run(rule: Rule, hypers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def code(net: Network, runs: Sequence[tuple[str, Rule, Mapping[str, Any]]]) -> str:
-    """The network, and `STEPS`: by a run's key, for each tensor, the functions of its stages."""
+    """The network, and `STEPS`: by a run's key the functions of its stages, per tensor."""
     printed = []
     for key, rule, hypers in runs:
         variant = variant_of(rule, rule.bind(hypers))
         graphs = [variant.graph(absent) for absent in variant.stages]
-        tensors = ", ".join(f"[{', '.join(function(g, t.size) for g in graphs)}]" for t in net.tensors)
-        printed.append(f"{json.dumps(key)}: [{tensors}]")
+        tensors = []
+        for tensor in net.tensors:
+            stages = ", ".join(function(graph, tensor.size) for graph in graphs)
+            tensors.append(f"[{stages}]")
+        printed.append(f"{json.dumps(key)}: [{', '.join(tensors)}]")
     steps = ",\n".join(printed)
     return "\n".join([javascript.POWER, dense_javascript(net), f"const STEPS = {{\n{steps}\n}};"])

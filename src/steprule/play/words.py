@@ -96,7 +96,7 @@ CHINESE = {
     "Start: x {0}, y {1}. Drag it, or move it with the arrow keys.": "起点：x {0}，y {1}。可拖动，或用方向键移动。",
     "Step": "步",
     "Steps": "步数",
-    "Steps a second": "每秒步数",
+    "Steps per second": "每秒步数",
     "Surface": "曲面",
     "Take it with you": "带走",
     "The path": "路径",

@@ -1,1 +1,1 @@
-"""What a reader sees: pictures of paths, trainings and sweeps, the page of a race, a notebook's cells."""
+"""Pictures and pages of results: paths, trainings, sweeps, races, benches, and the cells of a notebook."""

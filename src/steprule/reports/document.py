@@ -1,4 +1,4 @@
-"""What all pages share: the frame, sections, formulas as MathML, and the style sheet."""
+"""The parts that all pages share: the frame, sections, formulas as MathML, and the style sheet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from steprule.compiler import formula
+from steprule.compiler.graph import Graph
 from steprule.compiler.variant import variant_of
 from steprule.reports.mathml import mathml
 from steprule.rules.parts import for_training
@@ -25,50 +26,50 @@ def document(title: str, body: str, script: str = "") -> str:
 
 
 def font() -> bytes:
-    """The formulas' font as WOFF2: a browser stretches roots, hats and braces by its table of mathematics."""
+    """The formulas' font as WOFF2; its table of mathematics lets a browser stretch roots, hats and braces."""
     return (resources.files("steprule.reports") / "fonts" / "rule-math.woff2").read_bytes()
 
 
 def font_face() -> str:
-    """The same as a rule of a style sheet, with the font in it; `math{font-family:"Rule Math",math}` uses it."""
+    """The font as a rule of a style sheet; `math{font-family:"Rule Math",math}` uses it."""
     data = base64.b64encode(font()).decode()
     return f'@font-face{{font-family:"Rule Math";src:url(data:font/woff2;base64,{data}) format("woff2")}}'
 
 
 def section(title: str, body: str, caption: str = "") -> str:
-    """A part of a page: heading, body, a caption under it; nothing where there is no body."""
+    """A part of a page: heading, body and a caption under it; empty where the body is empty."""
     shown = f'<p class="caption">{caption}</p>' if caption else ""
     return f"<section><h2>{escape(title)}</h2>{body}{shown}</section>" if body else ""
 
 
 def facts(rows: Mapping[str, str]) -> str:
-    """A list of names and values; what is empty is left out."""
+    """A list of names and values; an empty value is left out with its name."""
     shown = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items() if v)
     return f'<dl class="facts">{shown}</dl>'
 
 
 def formulas(entries: Iterable[tuple[str, Rule, Mapping[str, Any]]]) -> str:
-    """A card for each formula: of (title, rule, hyperparameters)."""
-    cards, seen = [], set()
+    """One card per formula, for entries (title, rule, hyperparameters)."""
+    cards: dict[tuple[str, ...], str] = {}
     for title, rule, hypers in entries:
         whole = for_training(rule)
-        bound = whole.bind(hypers)
-        graph = variant_of(whole, bound).graph()
-        lines = formula.latex(graph)
-        if (key := tuple(lines)) in seen:
-            continue
-        seen.add(key)
-        shown = "".join(f"<div>{mathml(line)}</div>" for line in lines)
-        legend = "".join(
-            f"<dt>{mathml(letter)}</dt><dd><code>{escape(name)}</code> {escape(meaning)}</dd>"
-            for letter, name, meaning in formula.where(graph)
-        )
-        paper = f'<p class="caption">{escape(str(rule.paper))}</p>' if rule.paper else ""
-        name = f"{title}: {rule.name}" if title != rule.name else title
-        letters = f"<details><summary>Letters</summary><dl>{legend}</dl></details>"
-        maths = f'<div class="maths">{shown}</div>'
-        cards.append(f'<div class="card"><h3>{escape(name)}</h3>{maths}{letters}{paper}</div>')
-    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+        graph = variant_of(whole, whole.bind(hypers)).graph()
+        lines = tuple(formula.latex(graph))
+        if lines not in cards:
+            cards[lines] = _formula_card(title, rule, graph, lines)
+    return f'<div class="cards">{"".join(cards.values())}</div>' if cards else ""
+
+
+def _formula_card(title: str, rule: Rule, graph: Graph, lines: Sequence[str]) -> str:
+    shown = "".join(f"<div>{mathml(line)}</div>" for line in lines)
+    legend = ""
+    for letter, name, meaning in formula.where(graph):
+        legend += f"<dt>{mathml(letter)}</dt><dd><code>{escape(name)}</code> {escape(meaning)}</dd>"
+    paper = f'<p class="caption">{escape(str(rule.paper))}</p>' if rule.paper else ""
+    name = f"{title}: {rule.name}" if title != rule.name else title
+    letters = f"<details><summary>Letters</summary><dl>{legend}</dl></details>"
+    maths = f'<div class="maths">{shown}</div>'
+    return f'<div class="card"><h3>{escape(name)}</h3>{maths}{letters}{paper}</div>'
 
 
 def spans(seeds: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
-"""What a notebook's cell shows: results as pictures, rules as formulas, a step taken apart as a table.
+"""Shows results in notebooks: results as pictures, rules as formulas, a step taken apart as a table.
 
-`show(a, b, ...)` puts results of one kind into one picture; a result alone shows itself. Formulas and tables are Markdown
-with LaTeX, which every notebook draws, trusted or not; pictures are SVG.
+`show(a, b, ...)` draws results of one kind in one picture; a single result shows itself. Formulas and tables are Markdown with LaTeX,
+which every notebook draws, trusted or not; pictures are SVG.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LARGEST_SVG = 250_000  # bytes
 
 
 class Picture:
-    """HTML that a notebook shows; `svg` is the picture in it, where there is one."""
+    """HTML that a notebook shows; `svg` holds its picture, if any."""
 
     def __init__(self, html: str, words: str, svg: str = "") -> None:
         self.html, self.words, self.svg = html, words, svg
@@ -55,7 +55,7 @@ class Picture:
 
 
 class Text:
-    """Markdown that a notebook shows; `latex` is the formula in it, where there is one."""
+    """Markdown that a notebook shows; `latex` holds its formula, if any."""
 
     def __init__(self, markdown: str, words: str, latex: str = "") -> None:
         self.markdown, self.words, self.latex = markdown, words, latex
@@ -73,15 +73,15 @@ class Text:
 def show(*results: Any, says: str = "", **settings: Any) -> Picture | Text:
     """Results of one kind in one picture: traces on a surface, runs on a problem; or a rule's formula.
 
-    `settings` choose a rule's variant, as `show(rules.sgd, momentum=0.5)`; what chooses none is written as its number, and a
-    factor 1 is not written: `show(rules.adadelta, lr=1)`. `says` is what a picture tells who cannot see it; what each result
-    says first, if empty.
+    `settings` choose a rule's variant, as in `show(rules.sgd, momentum=0.5)`; a setting that chooses no variant is written as its number,
+    and a factor 1 is left out: `show(rules.adadelta, lr=1)`. `says` describes the picture to readers who cannot see it; the first line of
+    each result if empty.
 
     >>> import steprule
     >>> show(steprule.trace("sgd", lr=0.4), steprule.trace("adam", lr=0.4)).svg[:4]
     '<svg'
 
-    Raises `InputTypeError` where there is nothing, or things of several kinds, or settings for what is no rule.
+    Raises `InputTypeError` for nothing, for results of several kinds, and for settings without a rule.
     """
     kinds = {type(r) for r in results}
     if len(kinds) != 1:
@@ -89,22 +89,23 @@ def show(*results: Any, says: str = "", **settings: Any) -> Picture | Text:
         raise InputTypeError("show", expected="results of one kind", got=got)
     first = results[0]
     if settings and not isinstance(first, Rule):
-        raise InputTypeError(
-            "show", expected="settings for a rule alone", got=f"{settings} for a {type(first).__name__}"
-        )
+        got = f"{settings} for a {type(first).__name__}"
+        raise InputTypeError("show", expected="settings for a rule alone", got=got)
     if isinstance(first, Rule):
         written = [_written(rule, settings) for rule in results]
-        return Text(*("\n\n".join(parts) for parts in zip(*written, strict=True)))
-    words = "\n".join(repr(r) for r in results)
-    return _picture(_figure(first, results), says or "; ".join(repr(r).splitlines()[0] for r in results), words)
+        markdown, words, latex = map("\n\n".join, zip(*written, strict=True))
+        return Text(markdown, words, latex)
+    reprs = [repr(result) for result in results]
+    first_lines = [text.splitlines()[0] for text in reprs]
+    return _picture(_figure(first, results), says or "; ".join(first_lines), "\n".join(reprs))
 
 
 def figure(*panels: Panel, says: str, playground: str = "") -> Picture:
     """Panels of `steprule.reports.panels` as one picture.
 
     Args:
-        says: what is to be seen, for who cannot see it.
-        playground: where the playground's page lies; under the picture stands a link to it in the state of the paths drawn.
+        says: a description for readers who cannot see the picture.
+        playground: the address of the playground's page; a link under the picture opens it in the state of these paths.
 
     Raises `InputError` where there is no panel.
     """
@@ -117,27 +118,25 @@ def figure(*panels: Panel, says: str, playground: str = "") -> Picture:
 
 
 def _written(rule: Rule, settings: Any) -> tuple[str, str, str]:
-    """A rule's formula: (Markdown with its letters and paper, the code's names, LaTeX)."""
+    """A rule's formula as Markdown with letters and paper, as text in the code's names, and as LaTeX."""
     whole = for_training(rule)
     bound = whole.bind(settings)
     numbers = {n: bound[n] for n in settings if n in bound and not whole.setting(n).switches}
     graph = variant_of(with_numbers(whole, numbers), bound).graph()
-    lines = " \\\\\n".join(re.sub(r" (=|\\leftarrow) ", r" &\1 ", line, count=1) for line in formula.latex(graph))
+    aligned = [re.sub(r" (=|\\leftarrow) ", r" &\1 ", line, count=1) for line in formula.latex(graph)]
+    lines = " \\\\\n".join(aligned)
     latex = f"$$\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n$$"
     rows = [f"| ${letter}$ | `{name}` | {meaning} |" for letter, name, meaning in formula.where(graph)]
     letters = "\n".join(["| letter | in code | meaning |", "|---|---|---|", *rows])
-    # A step without a state is older than the paper that its variants come from.
-    states = any(s.name in graph.inputs for s in rule.slots)
-    paper = (
-        f"\n\n[{rule.paper.title}]({rule.paper.url}). {rule.paper.authors}, {rule.paper.year}"
-        if rule.paper and states
-        else ""
-    )
+    paper = ""
+    # A variant without a state, as plain descent, is older than the paper of the rule.
+    if rule.paper and any(s.name in graph.inputs for s in rule.slots):
+        paper = f"\n\n[{rule.paper.title}]({rule.paper.url}). {rule.paper.authors}, {rule.paper.year}"
     return f"{latex}\n\n{letters}{paper}", formula.text(graph), latex
 
 
 def html(result: Any) -> str:
-    """A result as a notebook's cell shows it: its picture, where it has one, and under it its words."""
+    """A result as a notebook's cell shows it: its picture, if it has one, and its words below."""
     try:
         image = _image(_figure(result, [result]))
     except StepruleError:
@@ -148,9 +147,9 @@ def html(result: Any) -> str:
 
 
 def drawn(result: Any) -> Figure:
-    """One result as a matplotlib figure; of a training and of a sweep the picture that `--out` draws.
+    """One result as a matplotlib figure; for a training and a sweep the picture that `--out` draws.
 
-    Raises `InputError` where there is nothing to draw, `InputTypeError` for what has no picture.
+    Raises `InputError` where there is nothing to draw, `InputTypeError` for a result without a picture.
     """
     return training_charts.of_run(result) if isinstance(result, Run) else _figure(result, [result])
 
@@ -159,8 +158,10 @@ def _best_points(sweep: Sweep) -> str:
     heads = "".join(f"<th>{escape(n)}</th>" for n in (*sweep.hypers, sweep.chosen_by))
     rows = []
     for k in sweep.order[:5]:
-        numbers = (*(said(v[k].item()) for v in sweep.hypers.values()), f"{sweep.scores[k].mean():.5g}")
-        rows.append(f"<tr>{''.join(f'<td>{v}</td>' for v in numbers)}</tr>")
+        numbers = [said(values[k].item()) for values in sweep.hypers.values()]
+        numbers.append(f"{sweep.scores[k].mean():.5g}")
+        cells = "".join(f"<td>{number}</td>" for number in numbers)
+        rows.append(f"<tr>{cells}</tr>")
     return f"<table><caption>The best points</caption><tr>{heads}</tr>{''.join(rows)}</table>" if rows else ""
 
 
@@ -175,8 +176,10 @@ def apart(trace: Trace, step: int) -> Text:
         cells = [f"{v:.6g}" for v in np.atleast_1d(value)]
         letter = before[name] if name in before else after[name.removeprefix("new ")]
         letter = letter.replace("|", r"\vert ").replace(r"\\vert", r"\Vert")  # a bar ends a table's cell
-        lines.append(f"| ${letter}$ | `{name}` | {' | '.join(cells if len(cells) == 2 else [*cells, ''])} |")
         words.append(f"{name:24s} {'  '.join(f'{c:>12s}' for c in cells)}")
+        if len(cells) == 1:  # one number for x and y
+            cells.append("")
+        lines.append(f"| ${letter}$ | `{name}` | {' | '.join(cells)} |")
     return Text("\n".join(lines), "\n".join(words))
 
 
@@ -186,14 +189,15 @@ def _picture(drawn: Figure, said: str, words: str, below: str = "") -> Picture:
 
 
 def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
-    # As an image: a notebook that is not trusted shows no SVG element. What is too large as SVG is smaller as pixels.
+    # As an image, since an untrusted notebook shows no SVG element; a figure that is too large as SVG is smaller as pixels.
     data, kind = (svg or themed.svg(drawn, said)).encode(), "svg+xml"
     if len(data) > LARGEST_SVG:
         buffer = io.BytesIO()
         drawn.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
         data, kind = buffer.getvalue(), "png"
     look = f"width:100%;max-width:{96 * max(WIDTH, drawn.get_figwidth()):.0f}px"
-    return f'<img style="{look}" alt="{escape(said)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return f'<img style="{look}" alt="{escape(said)}" src="{source}">'
 
 
 def _is_of_races(result: Any) -> bool:
@@ -227,23 +231,20 @@ def _(result: Trace, results: Sequence[Trace]) -> Figure:
 
 @_figure.register
 def _(result: Run, results: Sequence[Run]) -> Figure:
-    lines = {
-        f"{', '.join([run.optimizer, *_set_apart(run, results)])}, at the end {run.final_loss:#.5g}": (
-            run.samples,
-            run.losses,
-        )
-        for run in results
-    }
+    lines = {}
+    for run in results:
+        name = ", ".join([run.optimizer, *_set_apart(run, results)])
+        lines[f"{name}, at the end {run.final_loss:#.5g}"] = (run.samples, run.losses)
     return stack(curves("loss on all training samples", lines, x="samples seen", height=2.2))
 
 
 def _cut(title: str) -> str:
-    """A title as long as a figure is wide."""
+    """A title that fits the width of a figure."""
     return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
 
 
 def _set_apart(run: Run, results: Sequence[Run]) -> list[str]:
-    """What tells a run from the others of its optimizer."""
+    """The settings that tell a run from others of its optimizer."""
     alike = [dict(r.hypers, seed=r.seed) for r in results if r.optimizer == run.optimizer]
     own = dict(run.hypers, seed=run.seed)
     return [f"{n} {v}" for n, v in own.items() if any(other.get(n) != v for other in alike)]

@@ -1,6 +1,6 @@
 """Figures that teach: panels one above the other, as wide as a phone, under one legend.
 
-`stack(paths({...}), curves("what is drawn", {...}))`: what is drawn is computed where the reader sees it.
+`stack(paths({...}), curves("title", {...}))` draws what the reader has just seen computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from steprule import extras, rules
 from steprule.errors import InputError
 from steprule.paths import Trace
 from steprule.reports.style import LOOK, STYLES, Style, style_of
-from steprule.reports.ticks import as_power
 from steprule.reports.walked import HIGHEST, above_minimum, grid, view, within
 from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces
@@ -32,29 +31,29 @@ with extras.needed():
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 WIDTH = 5.0
-"""Inches: 360 of the picture's points, about a phone's width, so that its text has there the size that it has here."""
+"""Inches: 360 of the picture's points, about a phone's width, so that text on a phone has the size given here."""
 TEXT: Any = {
     "font.size": 11.5, "axes.titlesize": 11.5, "axes.titleweight": "normal", "axes.titlelocation": "left", "axes.linewidth": 0.8,
     "grid.linewidth": 0.6, "legend.fontsize": 11.5, "text.parse_math": False,
 }  # fmt: skip
 METHODS = {"gradient descent": "sgd"}
-"""What a method is called, where its style goes by another name."""
+"""Methods whose style goes by another name."""
 PARTS = {"running sum": "momentum"}
-"""Of which method a quantity is a part: it has that method's style."""
+"""Quantities that are part of a method, and so have its style."""
 OTHERS = (
     Style("#000000", "-", "o"),
     Style("#000000", (0, (5, 2)), "s"),
     Style("#000000", ":", "^"),
     Style("#000000", "-.", "D"),
 )
-"""The styles of what is no method, in order: a colour says which method it is, and nothing else."""
+"""The styles, in order, of lines that are not methods: a method's colour stands for that method alone."""
 LONGEST_IN_TWO = 22
-"""Characters of a label where the legend has two columns."""
+"""The legend has two columns where no label has more characters."""
 GRID = 90
 SCRIBBLE = 20
-"""How many times as long as the box around it a way is that fills the box."""
+"""A path that is this many times as long as its box's diagonal fills the box."""
 COUNTS = ("step", "sample", "steps back")
-"""What lies along in whole numbers."""
+"""Quantities along x that are whole numbers."""
 Styles = Mapping[str, Style]
 
 
@@ -70,7 +69,7 @@ class Panel:
 
 
 def stack(*panels: Panel) -> Figure:
-    """The panels one above the other, and above them the legend of all. Raises `InputError` where there is none."""
+    """The panels one above the other under one legend. Raises `InputError` where there is no panel."""
     if not panels:
         raise InputError("a figure", expected="one panel or more", got="none")
     labels = list(dict.fromkeys(label for panel in panels for label in panel.labels))
@@ -87,7 +86,7 @@ def stack(*panels: Panel) -> Figure:
         handles: dict[str, Any] = {}
         for axes in grid_:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-                # A line that is thin in one panel is shown as it is in another.
+                # The legend shows a line as it is in the panel where it is widest.
                 if label not in handles or handle.get_linewidth() > handles[label].get_linewidth():
                     handles[label] = handle
         columns = 2 if max(map(len, handles), default=0) <= LONGEST_IN_TWO else 1
@@ -98,9 +97,9 @@ def stack(*panels: Panel) -> Figure:
 
 
 def paths(walks: Mapping[str, Trace], *, title: str = "", height: float = 2.6) -> Panel:
-    """The ways of `walks`, each under its label, over the contours of their surface, with start, end and minimum.
+    """The paths of `walks`, each with its label, over the contours of their surface, with start, end and minimum.
 
-    A way that goes to and fro many times lies beneath the others and is thin, for it would bury them.
+    A path that goes to and fro many times is thin and lies beneath the others, which it would hide.
     """
     surface, traces = one_surface(walks.values()), list(walks.values())
 
@@ -111,16 +110,22 @@ def paths(walks: Mapping[str, Trace], *, title: str = "", height: float = 2.6) -
             axes.contour(x, y, f, levels=levels, colors="#b0b0b0", linewidths=0.7)
         many = max(t.steps for t in traces) > 60
         for k, (label, walked) in enumerate(walks.items()):
-            look, width = styles[label], (1.5 + 0.7 * (len(walks) - 1 - k)) * (0.8 if many else 1.0)
-            scribble = many and _scribbles(walked.points)
-            axes.plot(*walked.points.T, color=look.colour, ls="-" if scribble else look.dash, lw=0.6 if scribble else width,
-                      label=label, marker="" if many else look.marker, ms=4, zorder=2.5 if scribble else 3)  # fmt: skip
-            axes.plot(*walked.points[-1:].T, "o", color=look.colour, ms=8, mec="#ffffff", zorder=5)
-        axes.plot(*traces[0].points[0], "o", mfc="none", mec="black", ms=9, mew=1.8, label="start", ls="none", zorder=6)
+            look = styles[label]
+            x, y = walked.points.T
+            if many and _scribbles(walked.points):
+                shape: dict[str, Any] = {"ls": "-", "lw": 0.6, "zorder": 2.5}
+            else:
+                width = 1.5 + 0.7 * (len(walks) - 1 - k)  # where paths coincide, the earlier one shows beside the later
+                shape = {"ls": look.dash, "lw": 0.8 * width if many else width, "zorder": 3}
+            axes.plot(x, y, color=look.colour, label=label, marker="" if many else look.marker, ms=4, **shape)
+            axes.plot(x[-1:], y[-1:], "o", color=look.colour, ms=8, mec="#ffffff", zorder=5)
+        x0, y0 = traces[0].points[0]
+        axes.plot(x0, y0, "o", mfc="none", mec="black", ms=9, mew=1.8, label="start", ls="none", zorder=6)
         axes.plot([], [], "o", color="black", ms=7, label="end", ls="none")
-        stars = np.array(surface.minima)
+        stars = np.array(surface.minima).reshape(-1, 2)
         if len(stars):  # above the ends, which would cover it
-            axes.plot(*stars.T, "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none", zorder=5.5)
+            axes.plot(stars[:, 0], stars[:, 1], "*", color="#FFD700", mec="black", ms=16, label="minimum", ls="none",
+                      zorder=5.5)  # fmt: skip
         axes.set(xlim=part[0], ylim=part[1], xlabel="x", title=title)
         axes.set_ylabel("y", rotation=0, va="center", labelpad=8)
 
@@ -141,19 +146,18 @@ def curves(
     """Lines against the step, counted from 1, or against x where a line is a pair (x, y).
 
     Args:
-        title: what is drawn, with its unit where it has one.
-        lines: under each label y, or (x, y).
-        x: what lies along.
+        title: the quantity, with its unit where it has one.
+        lines: by label y, or (x, y).
+        x: the quantity along x.
         log: the logarithmic axes, "x", "y" or "xy".
-        guides: thin lines, laws and limits, each with its label at its last point: beside it where the line is upright, below it where the
-            line falls, above it elsewhere.
+        guides: thin lines, laws and limits, each with its label at its last point: beside an upright line, below a falling one, above any
+            other.
         marks: whether each point has its mark.
-        ticks: the numbers on the upward axis, where those it would choose miss one that matters.
+        ticks: the numbers on the y axis, where the usual ones miss one that matters.
         height: inches.
 
-    Raises `InputError` for a line that is no such numbers.
+    Raises `InputError` for a line that is not numbers of these shapes.
     """
-
     if set(log) - {"x", "y"}:
         raise InputError("log", expected='"", "x", "y" or "xy"', got=repr(log))
     pairs = {label: _pair(label, line) for label, line in lines.items()}
@@ -163,42 +167,17 @@ def curves(
         for k, (label, (along, up)) in enumerate(pairs.items()):
             look = styles[label]
             # Where lines coincide, the earlier, wider one shows at the border of the later.
-            width = 1.6 + (0.8 if k == 0 and len(lines) > 1 else 0.0)
-            axes.plot(
-                along,
-                up,
-                color=look.colour,
-                ls=look.dash,
-                lw=width,
-                label=label,
-                marker=look.marker if marks else "",
-                ms=4,
-            )
+            width = 2.4 if k == 0 and len(lines) > 1 else 1.6
+            marker = look.marker if marks else ""
+            axes.plot(along, up, color=look.colour, ls=look.dash, lw=width, label=label, marker=marker, ms=4)
         for label, (along, up) in laws.items():
-            axes.plot(along, up, color="#777777", lw=1.4, ls=(0, (4, 2)), zorder=1)
-            upright = along[0] == along[-1]
-            below = up[-1] < up[0] and not upright
-            away = (4, 0) if upright else (0, -3 if below else 3)
-            axes.annotate(
-                label,
-                (along[-1], up[-1]),
-                xytext=away,
-                textcoords="offset points",
-                ha="right" if along[-1] > along[0] else "left",
-                va="top" if below else "bottom",
-            )
-        for side, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
-            if side in log:
-                getattr(axes, f"set_{side}scale")("log")
-                axis.set_major_locator(LogLocator(numticks=5, subs=(1.0, 3.0) if _decades(axis) < 2 else (1.0,)))
-                axis.set_minor_formatter(NullFormatter())
-                axis.set_major_formatter(FuncFormatter(lambda value, _: as_power(value)))
-            else:
-                axis.set_major_locator(MaxNLocator(5, integer=side == "x" and x in COUNTS))
+            _draw_guide(axes, label, along, up)
+        _scale_axis(axes.xaxis, axes.set_xscale, logarithmic="x" in log, whole=x in COUNTS)
+        _scale_axis(axes.yaxis, axes.set_yscale, logarithmic="y" in log, whole=False)
         if len(ticks):
             axes.set_yticks(ticks)
         if laws:
-            axes.margins(y=0.3)  # room for what is written on them
+            axes.margins(y=0.3)  # room for the guides' labels
         axes.set_title(title)
         axes.set_xlabel(x)
         axes.grid(alpha=0.3)
@@ -206,12 +185,37 @@ def curves(
     return Panel(draw, list(lines), height)
 
 
+def _draw_guide(axes: Any, label: str, along: Array, up: Array) -> None:
+    """A thin line with its label at the last point."""
+    axes.plot(along, up, color="#777777", lw=1.4, ls=(0, (4, 2)), zorder=1)
+    where: dict[str, Any] = {"xytext": (0, 3), "va": "bottom"}
+    if along[0] == along[-1]:
+        where = {"xytext": (4, 0), "va": "bottom"}
+    elif up[-1] < up[0]:
+        where = {"xytext": (0, -3), "va": "top"}
+    side = "right" if along[-1] > along[0] else "left"
+    axes.annotate(label, (along[-1], up[-1]), textcoords="offset points", ha=side, **where)
+
+
+def _scale_axis(axis: Any, set_scale: Any, *, logarithmic: bool, whole: bool) -> None:
+    """Few plain numbers on an axis; whole ones where it counts."""
+    if not logarithmic:
+        axis.set_major_locator(MaxNLocator(5, integer=whole))
+        return
+    set_scale("log")
+    low, high = axis.get_view_interval()
+    narrow = high / low < 100
+    axis.set_major_locator(LogLocator(numticks=5, subs=(1.0, 3.0) if narrow else (1.0,)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(_plain))
+
+
 def heights(walks: Mapping[str, Trace], *, title: str = "value above the minimum", height: float = 1.75) -> Panel:
-    """The value above the least one at each step, on a logarithmic axis."""
+    """The value above the minimum at each step, on a logarithmic axis."""
     ground = one_surface(walks.values())
     above = {label: above_minimum(t, ground) for label, t in walks.items()}
-    top = HIGHEST * max(height_[0] for height_ in above.values())
-    lines = {label: (np.arange(len(height_)), within(height_, top)) for label, height_ in above.items()}
+    top = HIGHEST * max(values[0] for values in above.values())
+    lines = {label: (np.arange(len(values)), within(values, top)) for label, values in above.items()}
     return replace(curves(title, lines, log="y", height=height), traces=list(walks.values()))
 
 
@@ -248,20 +252,23 @@ def address(traces: Sequence[Trace]) -> str:
 def _levels(values: Array, least: float) -> Array:
     """A few contours between the least value and the highest in view, equally far apart in the logarithm."""
     above = values[np.isfinite(values) & (values > least)] - least
-    return np.asarray(least + above.max() * np.geomspace(1 / 500, 1, 9) if len(above) else [])
+    if not len(above):
+        return np.array([])
+    return np.asarray(least + above.max() * np.geomspace(1 / 500, 1, 9))
 
 
 def _scribbles(points: Array) -> bool:
-    """Whether a way is so much longer than the box around it that it fills the box."""
+    """Whether a path is so much longer than the box around it that it fills the box."""
     steady = points[np.isfinite(points).all(axis=1)]
     length = np.linalg.norm(np.diff(steady, axis=0), axis=1).sum()
     return bool(length > SCRIBBLE * np.linalg.norm(np.ptp(steady, axis=0)))
 
 
 def _styles(labels: Sequence[str]) -> dict[str, Style]:
-    """A method's own style, by the label's first word: "AdaGrad, lr 0.4" is AdaGrad's. A part of a method has that method's.
+    """A style per label: that of the method that the label's first word names, as in "AdaGrad, lr 0.4".
 
-    What is no method has one of `OTHERS`, and so has the second of a method, in dashes, for the two may coincide.
+    A part of a method has that method's style. Other labels have one of `OTHERS`; so has a method's second label, in dashes, since the two
+    lines may coincide.
     """
     found: dict[str, Style] = {}
     own = {label: _own_style(label) for label in labels}
@@ -295,21 +302,32 @@ def one_surface(traces: Iterable[Trace]) -> Surface:
 
 
 def _pair(label: str, line: Any) -> tuple[Array, Array]:
-    """x and y of a line: y alone lies at 1, 2, 3 and so on."""
-    x, y = (np.asarray(part, dtype=float) for part in (line if isinstance(line, tuple) else (None, line)))
-    if x.ndim == 0:
+    """x and y of a line; where only y is given, x is 1, 2, 3 and so on."""
+    if isinstance(line, tuple):
+        x, y = np.asarray(line[0], dtype=float), np.asarray(line[1], dtype=float)
+    else:
+        y = np.asarray(line, dtype=float)
         x = np.arange(1, y.size + 1, dtype=float)
     if x.ndim != 1 or x.shape != y.shape:
-        got = f"{list(y.shape)}" if x.ndim == 0 else f"{list(x.shape)} and {list(y.shape)}"
+        got = f"{list(x.shape)} and {list(y.shape)}"
         raise InputError(f"line {label!r}", expected="numbers y [n], or a pair (x, y) of [n] each", got=got)
     return x, y
 
 
-def _decades(axis: Any) -> float:
-    low, high = axis.get_view_interval()
-    return float(np.log10(high / low))
-
-
 def _whole(value: float | bool) -> str:
-    """A number by all its digits, true or false."""
-    return str(value).lower() if isinstance(value, bool) else repr(float(value)).removesuffix(".0")
+    """A number with all its digits, or true or false."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(float(value)).removesuffix(".0")
+
+
+def _plain(value: float, _: int) -> str:
+    """A power of ten as people write it: 0.01, 1000, and 10⁻⁸ where that is shorter.
+
+    >>> _plain(100.0, 0), _plain(0.01, 0), _plain(1e-8, 0)
+    ('100', '0.01', '10⁻⁸')
+    """
+    if value <= 0 or 1e-3 <= value <= 3e4:
+        return f"{value:g}"
+    power = round(np.log10(value))
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,4 +1,4 @@
-"""Paths as files: PNG, SVG, animated GIF, an HTML page, JSON."""
+"""Pictures of paths over their surface, and of the value as it falls: PNG, SVG, animated GIF, JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figure of a bench: the time of a step in each form, beside the limit that memory sets."""
+"""The figure of a bench: the time of a step per class, workload and form, beside the limit of memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMS = {
     "torch.compile": ("#CC79A7", "P", "torch.compile of torch's step"),
     "function": ("#0072B2", "X", "the rule's own function on tensors"),
     "in a row": ("#0072B2", "v", "torch, one function after the other"),
-    "in a row, grads to None": ("#56B4E9", "<", "the same, gradients set to None"),
+    "in a row, grads to None": ("#56B4E9", "<", "torch, in a row, gradients set to None"),
 }
 
 
@@ -41,7 +41,7 @@ def save(found: dict[str, Any], folder: Path) -> None:
 
 
 def draw(found: dict[str, Any]) -> Figure:
-    """A panel a workload: a row a class, a mark a form, on a logarithmic axis of milliseconds."""
+    """One panel per workload, one row per class, one mark per form, on a logarithmic axis of milliseconds."""
     panels: dict[str, list[dict[str, Any]]] = {}
     for row in found["steps"]:
         panels.setdefault(row["workload"], []).append(row)
@@ -72,7 +72,7 @@ def draw(found: dict[str, Any]) -> Figure:
         axes.grid(axis="x", which="both", color="#EEEEEE", lw=0.6)
         axes.set_axisbelow(True)
         axes.set_title(workload, fontsize=10, loc="left")
-        axes.set_xlabel("ms a step, lower is better", fontsize=8)
+        axes.set_xlabel("ms per step, lower is better", fontsize=8)
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(grid.flat)[len(panels) :]:

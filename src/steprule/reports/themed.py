@@ -1,7 +1,6 @@
-"""A figure as SVG for a page that is light or dark: real text, and colours that follow the page.
+"""A figure as SVG for light and dark pages: real text, no background, colours that follow the reader's scheme.
 
-The picture keeps its meaning alone, as an image, and inside a page: `light-dark()` follows the image's own scheme there and
-the page's here.
+As an image of its own the picture follows the image's scheme by `light-dark()`, inside a page the page's.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ _ALONE = "<style>svg:root{color-scheme:light dark;color:light-dark(#1b1b1b,#ecec
 
 
 def svg(figure: Figure, said: str = "") -> str:
-    """The figure as one <svg> element, `said` for who cannot see it; the same figure gives the same text."""
+    """The figure as one <svg> element, with `said` for readers who cannot see it; the same figure gives the same text."""
     buffer = io.StringIO()
     with mpl.rc_context({**LOOK, "savefig.facecolor": "none"}), warnings.catch_warnings():
-        # The reader's font draws the text, whatever this machine's lacks.
+        # The reader's font draws the text, so glyphs that this machine's font lacks do not matter.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -38,7 +37,7 @@ def svg(figure: Figure, said: str = "") -> str:
     used = set(re.findall(r"#([^\")]+)[\")]", text))
     text = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", text)
     label = said.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    width, height = (float(re.search(rf'{side}="([\d.]+)pt"', text)[1]) for side in ("width", "height"))  # type: ignore[index]
+    width, height = _points(text, "width"), _points(text, "height")
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}"'
         f' width="{width:g}" height="{height:g}" fill="currentColor" role="img" aria-label="{label}">{_ALONE}'
@@ -46,10 +45,16 @@ def svg(figure: Figure, said: str = "") -> str:
     return head + text[text.index(">") + 1 :].strip()
 
 
+def _points(svg: str, side: str) -> float:
+    return float(re.findall(rf'{side}="([\d.]+)pt"', svg)[0])
+
+
 def _followed(found: re.Match[str]) -> str:
     what, colour = found[1], found[2]
     if colour == "#000000":
         return f"{what}: currentColor"
     dark = DARK.get(colour, colour)
+    if dark == colour:
+        return found[0]
     # A browser without light-dark() keeps the first.
-    return f"{what}: {colour}; {what}: light-dark({colour}, {dark})" if dark != colour else found[0]
+    return f"{what}: {colour}; {what}: light-dark({colour}, {dark})"

@@ -1,4 +1,4 @@
-"""The picture of a training, and of a sweep: the loss against the samples seen, and against what was varied."""
+"""The pictures of a training (loss against samples seen) and of a sweep (loss against what was varied)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ with extras.needed():
 
 PICTURES = (".png", ".svg")
 WIDE = 30.0
-"""The ratio of the largest to the least loss from which their axis is logarithmic."""
+"""The axis of losses is logarithmic where the largest is more than this many times the least."""
 BEST = "#D55E00"
 Array = NDArray[Any]
 
 
 def check_ending(path: Path, more: tuple[str, ...] = ()) -> None:
-    """Raise `InputError` for a name that ends neither as a picture nor as one of `more`: before the work, not after it."""
+    """Raise `InputError`, before any work, for a name that ends neither as a picture nor as one of `more`."""
     endings = (*more, *PICTURES)
     if path.suffix.lower() not in endings:
         expected = f"a name that ends in {', '.join(endings[:-1])} or {endings[-1]}"
@@ -91,11 +91,10 @@ def of_sweep(sweep: Sweep) -> Figure:
             _map(figure, sweep, across)
         else:
             figure = Figure(figsize=(max(6.0, 3.6 * len(across)), 3.9), layout="constrained")
-            for k, (axes, name) in enumerate(
-                zip(figure.subplots(1, len(across), squeeze=False)[0], across, strict=True)
-            ):
+            row = figure.subplots(1, len(across), squeeze=False)[0]
+            for axes, name in zip(row, across, strict=True):
                 _against(axes, sweep, name, alone=len(across) == 1)
-                axes.set_ylabel(_loss_name(sweep) if k == 0 else "")
+            row[0].set_ylabel(_loss_name(sweep))
         figure.suptitle(title, fontsize=10.5, fontweight="bold")
         credit = credits_of([sweep.problem])
         figure.legend(
@@ -111,7 +110,7 @@ def varied(hypers: Mapping[str, Array]) -> list[str]:
 
 
 def check_varied(hypers: Mapping[str, Array]) -> None:
-    """Raise `InputError` where no number differs from point to point, so that there is nothing to draw: before the work, not after it."""
+    """Raise `InputError`, before any work, where no number differs from point to point, so that there is nothing to draw."""
     if not varied(hypers):
         raise InputError("a picture of a sweep", expected="a number that varies", got="none")
 
@@ -121,7 +120,7 @@ def _loss_name(sweep: Sweep) -> str:
 
 
 def _against(axes: Any, sweep: Sweep, name: str, *, alone: bool) -> None:
-    """Means as marks, joined where this alone was varied; the seeds' range; what diverged at the upper edge; the best."""
+    """Means as marks, joined where only this was varied; the range of the seeds; diverged points at the upper edge; the best."""
     x, shown = _along(axes.xaxis, axes.set_xscale, name, sweep.hypers[name])
     scores = sweep.scores
     lived = np.isfinite(scores).all(axis=1)
@@ -149,10 +148,8 @@ def _against(axes: Any, sweep: Sweep, name: str, *, alone: bool) -> None:
 
 def _map(figure: Figure, sweep: Sweep, varied: list[str]) -> None:
     axes = figure.subplots()
-    (x, across), (y, up) = (
-        _along(axis, scale, n, sweep.hypers[n])
-        for axis, scale, n in zip((axes.xaxis, axes.yaxis), (axes.set_xscale, axes.set_yscale), varied, strict=True)
-    )
+    x, across = _along(axes.xaxis, axes.set_xscale, varied[0], sweep.hypers[varied[0]])
+    y, up = _along(axes.yaxis, axes.set_yscale, varied[1], sweep.hypers[varied[1]])
     means = sweep.scores.mean(axis=1)
     lived = np.isfinite(means)
     if lived.any():
@@ -173,7 +170,7 @@ def _map(figure: Figure, sweep: Sweep, varied: list[str]) -> None:
 
 
 def _along(axis: Any, set_scale: Any, name: str, values: Array) -> tuple[Array, Any]:
-    """Where the values lie on the axis, and how one is told. The axis is the one along which they lie most evenly."""
+    """The values' places on the axis, and a function that says one. The scale is the one on which they lie most evenly."""
     found = values.astype(np.float64)
     ways = {name: found}
     if found.min() > 0:
@@ -191,13 +188,13 @@ def _along(axis: Any, set_scale: Any, name: str, values: Array) -> tuple[Array, 
 
 
 def _unevenness(values: Array) -> float:
-    """How far their distribution is from the uniform one between their ends, 0 to 1."""
+    """The distance of their distribution from the uniform one between their ends, 0 to 1."""
     share = np.unique((values - values.min()) / (values.max() - values.min()))
     return float(np.abs(share - np.linspace(0, 1, len(share))).max())
 
 
 def _loss_axis(axes: Any, losses: Array) -> None:
-    """Logarithmic where the losses are wide; plain numbers at its ticks."""
+    """Make the axis logarithmic where the losses spread wide, with plain numbers at its ticks."""
     finite = losses[np.isfinite(losses)]
     if len(finite) and finite.min() > 0 and finite.max() / finite.min() > WIDE:
         axes.set_yscale("log")

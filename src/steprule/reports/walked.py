@@ -12,9 +12,9 @@ from steprule.paths import Trace
 from steprule.rules.parts import composed
 from steprule.surfaces.surface import Array, Point, Surface
 
-LOWEST = 1e-16  # what is nearer to the minimum is drawn here: a logarithmic axis has no zero
-HIGHEST = 1e3  # times the start: what diverges leaves the axis here, so that the others can be read
-GRID = 240  # points a side from which contours are drawn
+LOWEST = 1e-16  # values nearer to the minimum are drawn here, since a logarithmic axis has no zero
+HIGHEST = 1e3  # times the start: a path that diverges leaves the axis here, so that the others can be read
+GRID = 240  # points per side from which contours are drawn
 
 
 def log_levels(values: Array, least: float, count: int = 16) -> Array:

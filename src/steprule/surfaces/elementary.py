@@ -1,4 +1,4 @@
-"""sin, cos and exp by sums and products alone, so that numpy and every browser give the same bits on every machine.
+"""sin, cos and exp by sums and products alone, so that numpy and browsers give the same bits everywhere.
 
 Libraries differ in the last place, and numpy differs with the processor. Near a stationary point a gradient's terms cancel, and only
 that place is left; a rule that divides by the gradient's size makes a whole step of it, and paths part. Sums, products and `floor`

@@ -1,7 +1,7 @@
 // The page at work: every control changes the state, every change of the state draws.
 const $ = (id) => document.getElementById(id);
 let model = null; // {state, ground, walks, looks, labels; hidden, guess, goesOn: of a story; coarse: while the part shown changes}
-let playing = false, stopMap = null, mapTimer = null, addressTimer = null, map = null, cross = null, pending = false;
+let stopMap = null, mapTimer = null, addressTimer = null, map = null, cross = null, pending = false;
 
 // Open what stands behind the # of an address.
 function open(text) {
@@ -101,6 +101,7 @@ function draw() {
   const k = drawAnatomy($("anatomy"), walks[state.chosen], state.at);
   $("anatomy-step").textContent = t("step {0}", k);
   drawTheMap();
+  showMotion();
   // Not at each frame: browsers count how often an address is written, and refuse.
   clearTimeout(addressTimer);
   addressTimer = setTimeout(() => history.replaceState(null, "", `#${writeState(model.state)}`), 150);
@@ -148,15 +149,22 @@ function takeCross() {
   edited();
 }
 
-// Whatever moves by itself.
+// End whatever moves by itself.
 function stop() {
   halt();
-  playing = model.goesOn = false;
-  $("play").textContent = t("Play");
+  model.goesOn = false;
+  showMotion();
+}
+
+// The buttons say Pause while a path or a story moves, and between the scenes of a story that goes on.
+function showMotion() {
+  $("play").textContent = stopMotion ? t("Pause") : t("Play");
+  const story = storyOf(model.state);
+  if (story) $("tell").textContent = tellWord(story, model.state.story.scene);
 }
 
 function play() {
-  if (playing) return stop(), moved();
+  if (stopMotion) return stop(), moved();
   playAt(Number($("speed").value));
 }
 
@@ -164,13 +172,12 @@ function play() {
 function playAt(speed) {
   stop();
   const { state } = model, first = state.at >= state.steps ? 0 : state.at, left = state.steps - first;
-  playing = true;
-  $("play").textContent = t("Pause");
   const frame = (share) => {
     state.at = first + Math.floor(share * left);
     moved();
   };
   stopMotion = animate(left / speed, frame, () => (stop(), moved()));
+  showMotion();
 }
 
 function show(at) {

@@ -87,6 +87,13 @@ function verdictOf(story, scene) {
   return model.guess === right ? t("Your guess was {0}: right.", said(right)) : t("Your guess was {0}; it is {1}.", said(model.guess), said(right));
 }
 
+// What the button below a story's sentence does next.
+function tellWord(story, scene) {
+  if (model.goesOn) return t("Pause");
+  if (scene === 0) return t("Show me");
+  return scene < story.scenes.length ? t("Go on") : t("Again");
+}
+
 // The words and buttons of the story that is told, or of none.
 function showStory() {
   const { state } = model, story = storyOf(state), scene = state.story?.scene ?? 0;
@@ -108,7 +115,7 @@ function showStory() {
     if (k === scene) button.setAttribute("aria-current", "step");
     else button.removeAttribute("aria-current");
   }
-  $("tell").textContent = model.goesOn ? t("Pause") : scene === 0 ? t("Show me") : scene < story.scenes.length ? t("Go on") : t("Again");
+  showMotion();
   story.places.forEach(({ words }, k) => {
     if (scene && model.guess !== k) return;
     const there = $("places").querySelector(`[data-place="${k}"]`), button = there ?? document.createElement("button");
