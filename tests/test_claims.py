@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,11 +27,12 @@ from steprule import paths, races, rules
 from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Rate, Search, said
-from steprule.races import as_given, spaces, statistics
+from steprule.races import spaces, statistics
+from steprule.races.setting import in_words as settings_in_words
 from steprule.reports import paths as pictures
 from steprule.reports import race_charts, race_page
-from steprule.reports.html import page as as_given_page
 from steprule.surfaces import catalogue as surfaces
+from steprule.tutorial.settings import TUTORIAL, figures_of
 
 SMALL: dict[str, Any] = {"trials": 6, "seeds": 3, "fresh": 4, "schedules": ["linear"], "workers": 1, "compile": False}
 Gauss = np.random.default_rng
@@ -368,24 +370,25 @@ def test_a_rule_of_nan_on_the_command_line(in_folder: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["parting"]["ours"] == "nan"
 
 
-def _row(label: str, mean: float, low: float, high: float, *, diverged: int = 0, seeds: int = 20) -> as_given.Row:
-    return as_given.Row(label, label, "formula", seeds, mean, 0.1, low, high, 0.1, diverged, {}, (), ())
+def _row(label: str, mean: float, low: float, high: float, *, diverged: int = 0, seeds: int = 20) -> races.Setting:
+    finals = np.full(seeds, mean)
+    return races.Setting("p", "constant", label, "sgd", True, mean, 0.1, low, high, 0.1, diverged, {}, finals)
 
 
 def test_as_given_compares_no_survivors() -> None:
     fine, fair = _row("fine", 0.2, 0.1, 0.3), _row("fair", 0.4, 0.35, 0.5)
     lucky = _row("lucky", 0.1, 0.05, np.inf, diverged=10)
     dead = _row("dead", np.nan, np.inf, np.inf, diverged=20)
-    words = as_given.in_words([fine, fair, lucky, dead])
+    words = settings_in_words([fine, fair, lucky, dead])
     assert "The lowest mean training loss is 0.20000 (fine), the highest 0.40000 (fair)" in words
     assert "lucky with 10 of 20 seeds (the others' mean, 0.10000, is compared with nothing)" in words
     assert "dead with 20 of 20 seeds" in words
-    assert "fine alone diverged with no seed, so there is nothing to compare it with" in as_given.in_words([fine, dead])
-    assert "nothing is ranked" in as_given.in_words([lucky, dead])
-    assert "Diverged" not in as_given.in_words([fine, fair])
+    assert "fine alone diverged with no seed, so there is nothing to compare it with" in settings_in_words([fine, dead])
+    assert "nothing is ranked" in settings_in_words([lucky, dead])
+    assert "Diverged" not in settings_in_words([fine, fair])
     one = [_row("fine", 0.2, 0.2, 0.2, seeds=1), _row("fair", 0.4, 0.4, 0.4, seeds=1)]
-    assert "One seed tells nothing" in as_given.in_words(one)
-    assert "lead" not in as_given.in_words(one)
+    assert "One seed tells nothing" in settings_in_words(one)
+    assert "lead" not in settings_in_words(one)
     assert one[0].middle == "-"
 
 
@@ -512,19 +515,20 @@ def test_other_hyperparameters_at_the_end() -> None:
 
 def test_an_end_of_the_domain_is_no_end_of_the_range() -> None:
     """No momentum is 0, and nothing lies below it."""
-    from steprule.races.protocol import Phase, at_ends, next_phase
     from steprule.races.spec import spec_of
 
     rival = races.Competitor("sgd", {"momentum": Search(0.0, 0.99, "complement")}, {"lr": 0.1}, label="a")
     spec = spec_of([rival], problem(), trials=32, seeds=3, fresh=2, schedules=["linear"], compile=False)
-    following = next_phase(spec, races.Chain("made up", "linear", "a"), [])
-    assert following
-    name, space, lanes = following
+    (tuned, entrant), chain = (spec.protocol, spec.entrants[0]), races.Chain("made up", "linear", "a")
+    assert isinstance(tuned, races.Tuned)
+    planned = tuned.following(chain, entrant, [])
+    assert planned
+    space, lanes = planned.space, planned.lanes
     for towards, expected in ((0.0, {}), (1.0, {"momentum": "highest"})):
         loss = np.abs(np.array([space["momentum"].share(v) for v in lanes.hypers["momentum"]]) - towards)
         results = dict.fromkeys(("train", "validation", "test"), loss)
         plain = {"initial": np.full(len(lanes), 2.0), "died_at": np.zeros(len(lanes), dtype=np.int64)}
-        assert at_ends(spec, spec.runners[0], Phase(name, space, lanes, {**results, **plain})) == expected
+        assert tuned.at_ends(entrant, races.Phase(planned.name, space, lanes, {**results, **plain})) == expected
 
 
 @pytest.mark.parametrize("low", [1e-6, 1e-2])
@@ -581,21 +585,24 @@ def test_a_path_that_diverges_at_every_rate(in_folder: Path, capsys: pytest.Capt
 
 @pytest.mark.long
 def test_the_books_figures_are_its_own_runs() -> None:
-    def books(**more: Any) -> int:
-        result = as_given.compare(seeds=1, **more)
-        count = sum(len(row.book) for row in result.rows)
-        assert ("printed by the book" in as_given_page(result)) is bool(count)
+    runs = [run.competitor for run in TUTORIAL]
+
+    def books(rules: Any = runs, problem: str = "airfoil", **more: Any) -> int:
+        result = races.race(rules, problem, trials=0, seeds=1, workers=1, **more)
+        count = sum(len(figures_of(result, own)) for own in result.settings)
+        page = race_page.page(result)
+        assert ("printed by the book" in page) is bool(count)
+        assert "<b>outside" not in page  # one seed has no spread
         return count
 
     assert books() == 12
-    assert books(problems="airfoil-linear") == 0
+    assert books(problem="airfoil-linear") == 0
     assert books(epochs=1) == 0
     assert books(batch_size=50) == 0
-    assert books(rules=as_given.TUTORIAL, problems="airfoil-linear") == 0
-    assert {row.book_inside for row in as_given.compare(seeds=1).rows} == {()}
-    assert "<b>outside" not in as_given_page(as_given.compare(seeds=1))
-    mine = as_given.Entry("mine", "sgd", {"lr": 0.1}, book=(0.3,))
-    assert as_given.compare([mine], "airfoil-linear", seeds=1).rows[0].book == (0.3,)
+    assert books(schedules="cosine") == 0
+    assert books([replace(runs[4], hypers={"lr": 0.2, "eps": 1e-6})]) == 0
+    assert books([replace(runs[5], model=None)]) == 0
+    assert books([runs[4]]) == 2
 
 
 # Numbers that can be used.

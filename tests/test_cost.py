@@ -31,7 +31,7 @@ RACE = ["race", "adam", "sgd", "--on", "airfoil-linear", *sized(4, 2, 3, "linear
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measures less."""
-    monkeypatch.setattr(sweeps.cost, "ENOUGH", 0.01)
+    monkeypatch.setattr(sweeps.estimate, "ENOUGH", 0.01)
 
 
 def line(count: int = 120, width: int = 3) -> steprule.Problem:
@@ -117,7 +117,7 @@ def test_a_sweep_of_a_large_model_fits_into_memory() -> None:
 
 
 def test_fewer_workers_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = races.racing.spec_of("sgd", "airfoil-mlp", compile=False)
+    spec = races.spec.spec_of("sgd", "airfoil-mlp", compile=False)
     monkeypatch.setattr(running, "cores", lambda: 8)
     monkeypatch.setattr(running, "memory_left", lambda: None)
     assert running.workers_for(spec, 1_000_000) == 8
@@ -194,8 +194,8 @@ def test_hours_are_asked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(told, "HOURS", 1e-9)
-    for module in (races.cost, sweeps.cost):
-        monkeypatch.setattr(module, "is_long", lambda parts: True)
+    for module in ("steprule.races.estimates", "steprule.sweeps.estimate"):
+        monkeypatch.setattr(f"{module}.is_long", lambda parts: True)
     assert main(RACE) == 2
     error = capsys.readouterr().err
     for words in ("race: 60 trainings", "expected --yes, for it takes hours", "--budget"):
@@ -227,7 +227,7 @@ def test_the_largest_race_within_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     how: dict[str, Any] = {**asked, "schedules": ["linear"]}
     assert races.within(1e6, who, "airfoil-linear", **how) == asked
     monkeypatch.setattr(
-        "steprule.races.estimate.cost_of", lambda *a, **k: steprule.sweeps.estimate.Cost(0.0, 0.01, 0.0, 1000)
+        "steprule.races.estimates.cost_of", lambda *a, **k: steprule.sweeps.estimate.Cost(0.0, 0.01, 0.0, 1000)
     )
     steps = 2 * 91  # epochs and batches
     found = races.within(150 * steps * 0.01 * 2, who, "airfoil-linear", **how, workers=1)

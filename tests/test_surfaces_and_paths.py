@@ -203,7 +203,6 @@ def test_pictures_in_every_format(five: list[paths.Trace], tmp_path: Path) -> No
         assert picture.size[0] > 1000
     with Image.open(tmp_path / "paths.gif") as animation:
         assert getattr(animation, "n_frames", 1) > 20
-    assert "plotly-graph-div" in (tmp_path / "paths.html").read_text()
     svg = (tmp_path / "paths.svg").read_text()
     assert svg.lstrip().startswith("<?xml")
     points = json.loads((tmp_path / "paths.json").read_text())
@@ -279,7 +278,6 @@ def test_one_colour_a_family_everywhere() -> None:
     looks = [(style_of(r).colour, style_of(r).dash) for r in rules.names() if not r.endswith("inside")]
     assert len(set(looks)) == len(looks)
     assert style_of("mine") == style_of("mine")
-    assert style_of("mine").plotly_marker
 
 
 def test_a_surface_of_ones_own_symbols() -> None:

@@ -13,9 +13,8 @@ from tolerances import STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
 
 import steprule
 from steprule.problems import airfoil, problem
-from steprule.races.as_given import TUTORIAL
 from steprule.training import train
-from steprule.tutorial import by_class
+from steprule.tutorial import TUTORIAL, by_class
 
 STATISTICS = [  # min, max, mean, sd (ddof 0) of each column, as printed in the data's description
     (200, 20000, 2886.38, 3151.52),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -17,8 +17,9 @@ from steprule import rules
 from steprule.compiler import anatomy, formula, javascript
 from steprule.compiler.graph import Graph
 from steprule.compiler.variant import variant_of
+from steprule.errors import InputError
 from steprule.hyper import Hyper
-from steprule.paths import LR_GRID, best_rate
+from steprule.paths import LR_GRID, Trace, best_rate
 from steprule.play.stories import STORIES
 from steprule.play.words import CHINESE
 from steprule.reports.document import mathml
@@ -38,6 +39,11 @@ SEEDS = 10
 """How many seeds' noise lies in the page: numpy's own draws, so that a path with noise is the same in Python."""
 LEFT_OUT = ("maximize",)
 """Hyperparameters without a control: a surface is walked down."""
+KNOWN = (
+    *((r.name, r) for r in rules.CATALOGUE.values()),
+    ("steprule.tutorial.rules:adam_uncorrected", adam_uncorrected),
+)
+"""The rules of every page, (how to say it, rule)."""
 
 
 def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str, embed: bool) -> str:
@@ -45,25 +51,20 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
 
     `opening` is the state with which the page opens, as its address writes it; without it, rules of one's own beside Adam.
     """
-    known = [(r.name, r) for r in rules.CATALOGUE.values()]
-    known.append(("steprule.tutorial.rules:adam_uncorrected", adam_uncorrected))
     steps: list[str] = []
     about: dict[str, Any] = {}
     maths = Maths()
 
-    def enter(key: str, spec: str, rule: Rule, look: str, title: str) -> str:
+    def enter(key: str, spec: str, rule: Rule, look: str, title: str) -> None:
         about[key] = {**_about(rule, look), "spec": spec, "title": title}
         steps.append(f"{json.dumps(key)}: {{{', '.join(_variants(rule, about[key], maths))}}}")
-        return key
 
-    for spec, rule in known:
+    for spec, rule in KNOWN:
         enter(rule.name, spec, rule, rule.name, title_of(rule.name))
-    keys = [
-        rule.name
-        if rule in rules.CATALOGUE.values()
-        else enter(_free_key(rule.name, spec, about), spec, rule, spec, _title(rule.name, spec, about))
-        for spec, rule in own
-    ]
+    keys = keys_of(own)
+    for key, (spec, rule) in zip(keys, own, strict=True):
+        if key not in about:
+            enter(key, spec, rule, spec, _title(rule.name, spec, about))
     walks = []
     for s in surfaces.SURFACES.values():
         value, gradient = s.javascript()
@@ -100,7 +101,41 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
     )
 
 
-def _free_key(name: str, spec: str, taken: Mapping[str, Any]) -> str:
+def keys_of(own: Sequence[tuple[str, Rule]]) -> list[str]:
+    """What the page calls each of these rules, (how to say it, rule): a catalogue's rule by its name, one said twice the same."""
+    said: dict[str, str] = {}
+    taken = {rule.name for _, rule in KNOWN}
+    for spec, rule in own:
+        if rule in rules.CATALOGUE.values():
+            said[spec] = rule.name
+        elif spec not in said:
+            said[spec] = _free_key(rule.name, spec, taken)
+            taken.add(said[spec])
+    return [said[spec] for spec, _ in own]
+
+
+def check_shown(own: Sequence[tuple[str, Rule]], traces: Sequence[Trace]) -> None:
+    """Raises `InputError` for paths that the page cannot walk: too many, too long, other noise, settings without a control."""
+    first = traces[0]
+    seeds = first.seed + 1 if first.noise else 1
+    limits = {
+        "rules": (len(traces), MOST_RULES),
+        "steps": (first.steps, MOST_STEPS),
+        "seeds with noise": (seeds, SEEDS),
+    }
+    for what, (count, most) in limits.items():
+        if count > most:
+            hint = "A picture shows more: .svg, .png or .gif."
+            raise InputError(f"{what} of a page", expected=f"{most} or fewer", got=f"{count}", hint=hint)
+    for walked, (spec, rule) in zip(traces, own, strict=True):
+        for hyper in composed(rule).hypers:
+            value = walked.hypers.get(hyper.name, hyper.default)
+            if _is_fixed(hyper) and value != hyper.default:
+                got = f"{hyper.name}={value}, for which it has no control"
+                raise InputError(f"{spec} on a page", expected="what the page can set", got=got)
+
+
+def _free_key(name: str, spec: str, taken: Collection[str]) -> str:
     """What an address calls a rule of one's own: its name, without what an address or JavaScript would read otherwise.
 
     Where another rule has that name, its file's name follows.

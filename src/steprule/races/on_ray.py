@@ -1,4 +1,4 @@
-"""The engine on a Ray cluster; the only file that imports ray. Tasks are those of the local engine, blocks of lanes.
+"""The engine on a Ray cluster, whose tasks are blocks as the local engine's are; the only file that imports ray.
 
 Ray runs a task again whose worker or node has died; what it cannot bring back, the next run of the same command does.
 """
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from steprule.errors import InputError
-from steprule.races.protocol import Block
+from steprule.races.chain import Block
 from steprule.races.work import Package, train_block, unpacked
 
 if TYPE_CHECKING:

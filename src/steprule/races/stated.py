@@ -1,6 +1,8 @@
-"""What decides a race's results, as plain values: a problem by its data, weights and code, a schedule of one's own by its code and
-its factors, a competitor by its code, its defaults and what it makes. What a reader understands stands first, then digests; in this
-order a difference is named."""
+"""What decides a race's results, as plain values: its problems, own schedules and competitors.
+
+A problem is stated by its data, weights and code, a schedule of one's own by its code and its factors, a competitor by its code, its
+defaults and what it makes. What a reader understands stands first, then digests; in this order a difference is named.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +34,30 @@ MEASURED = 1_000
 
 def of_problem(task: Problem) -> dict[str, Any]:
     """A problem. Raises `InputError` where its model cannot be run on its own data."""
+    found: dict[str, Any] = {f"{_DATA[part]} data": _data_of(task, part) for part in PARTS}
+    model = of_model(task)
+    found["model"] = model.pop("model")
+    if task.training_step:
+        found["training_step"] = of_code(task.training_step, "its training step")
+    else:
+        found["loss"] = of_code(task.loss, "its loss")
+    if task.metrics:
+        found["metrics"] = {n: of_code(m, f"its metric {n}") for n, m in task.metrics.items()}
+    return {**found, **model}
+
+
+def of_model(task: Problem) -> dict[str, Any]:
+    """A problem's model: its code, its first weights, and its loss with them."""
     model = task.initial_model(0)
     weights = _weights_of(model)
     if weights != _weights_of(task.initial_model(0)):
         weights = unknown("its first weights: others each time the model is made")
-    found: dict[str, Any] = {
-        **{f"{_DATA[part]} data": _data_of(task, part) for part in PARTS},
+    return {
         "model": of_code(task.model, "its model"),
-        **({} if task.training_step else {"loss": of_code(task.loss, "its loss")}),
-        **({"training_step": of_code(task.training_step, "its training step")} if task.training_step else {}),
-        **({"metrics": {n: of_code(m, f"its metric {n}") for n, m in task.metrics.items()}} if task.metrics else {}),
         "first weights": weights,
         "first model": identity(model, "its model"),
+        "first loss": _first_loss(task, model),
     }
-    return {**found, "first loss": _first_loss(task, model)}
 
 
 _DATA = {"train": "training", "validation": "validation", "test": "test"}

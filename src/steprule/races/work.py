@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from steprule.compiler.threads import one_thread
 from steprule.identity import by_value
@@ -20,16 +19,22 @@ from steprule.lanes import train as engines
 from steprule.lanes.one_by_one import one_by_one
 from steprule.orphans import end_with
 from steprule.problems import problem as problems
+from steprule.problems import scoring
+from steprule.problems.problem import Problem
+from steprule.races.chain import Array, Block
+from steprule.races.competitor import Entrant
 from steprule.races.partial import Partial
-from steprule.races.protocol import Block
-from steprule.races.spec import Plan, Runner, Spec
+from steprule.races.spec import Spec, TrainingConfig
 from steprule.races.store import Store, partial_of
 from steprule.rules.parts import for_training
 from steprule.schedules import Schedule
 from steprule.sweeps.entry import bound
+from steprule.training import train
 
-Array = NDArray[Any]
-RESULTS = ("train", "validation", "test", "initial", "died_at", "curve", "metrics")
+Results = dict[str, Array]
+"""Of a block, [lanes] each: train, validation, test, initial, died_at, curve, metrics; where they are watched also seconds, samples,
+losses."""
+FOUND = tuple(f.name for f in fields(engines.Outcome))
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,12 @@ class Package:
     """What a worker needs to know of a race: problems by name, where they are embedded; rules, models and functions by value."""
 
     problems: Mapping[str, Any]
-    runners: Mapping[str, Runner]
+    entrants: Mapping[str, Entrant]
     schedules: Mapping[str, Schedule]
-    plans: Mapping[str, Plan]
+    configs: Mapping[str, TrainingConfig]
     device: str
+    watches: bool
+    """Whether each training is measured along its way."""
     race: str
     """The race's digest."""
     folder: str | None
@@ -49,10 +56,17 @@ class Package:
 
 def package_of(spec: Spec, store: Store, *, shared: bool = True) -> Package:
     """What a worker needs that shares this machine's disk, or does not."""
-    named = {p.name: p.name if p.name in problems.names() else p for p in spec.problems}
-    planned = {s.name: s for s in spec.schedules}
     folder = str(store.folder.absolute()) if store.folder is not None and shared else None
-    return Package(named, {r.label: r for r in spec.runners}, planned, spec.plans, spec.device, store.digest, folder)
+    return Package(
+        problems={p.name: p.name if p.name in problems.names() else p for p in spec.problems},
+        entrants={e.label: e for e in spec.entrants},
+        schedules={s.name: s for s in spec.schedules},
+        configs=spec.configs,
+        device=spec.device,
+        watches=spec.protocol.watches,
+        race=store.digest,
+        folder=folder,
+    )
 
 
 def packed(spec: Spec, store: Store, *, shared: bool = True) -> bytes:
@@ -65,38 +79,81 @@ def unpacked(package: bytes) -> Package:
     return by_value.loads(package)  # type: ignore[no-any-return]
 
 
-def train_block(package: Package, block: Block) -> tuple[dict[str, Array], float]:
-    """The results of a block, [lanes], and the seconds that it took."""
+def train_block(package: Package, block: Block) -> tuple[Results, float]:
+    """The results of a block, and the seconds that it took."""
     began = time.perf_counter()
-    lanes, plan, runner = block.lanes, package.plans[block.chain.problem], package.runners[block.chain.label]
-    task = problems.get(package.problems[block.chain.problem])
-    found: dict[str, Array] = {n: np.empty(len(lanes)) for n in RESULTS[:-2]}
-    found["died_at"] = np.zeros(len(lanes), dtype=np.int64)
-    found["curve"] = np.empty((len(lanes), engines.WINDOWS))
-    found["metrics"] = np.empty((len(lanes), len(task.metric_columns)))
-    how: dict[str, Any] = {"epochs": plan.epochs, "batch_size": plan.batch_size}
+    config, entrant = package.configs[block.chain.problem], package.entrants[block.chain.label]
+    task = entrant.trains(problems.get(package.problems[block.chain.problem]))
+    how: dict[str, Any] = {"epochs": config.epochs, "batch_size": config.batch_size, "device": package.device}
     how["schedule"] = package.schedules[block.chain.schedule]
-    given = {**lanes.hypers, **{n: np.full(len(lanes), v) for n, v in runner.fixed.items()}}
-    with alone(plan.threads):
-        if runner.is_rule and plan.engine != "one by one":
-            rule = for_training(runner.what)
-            full = bound(rule, given, len(lanes))
-            parts = [
-                (part, engines.train_lanes(
-                    task, rule, {n: v[part] for n, v in full.items()}, lanes.seed[part], engine=plan.engine,
-                    device=package.device, **how,
-                ))
-                for part in engines.groups(rule, full)
-            ]  # fmt: skip
+    with alone(config.threads):
+        if package.watches:
+            found = _watched(task, entrant, block, how)
+        elif entrant.is_rule and config.engine != "one by one":
+            found = _together(task, entrant, block, {**how, "engine": config.engine})
         else:
-            rows = np.arange(len(lanes))
             keeper = Partial(partial_of(Path(package.folder), block), package.race) if package.folder else None
-            how |= {"device": package.device, "keeper": keeper}
-            parts = [(rows, one_by_one(task, runner.what, given, rows, lanes.seed, **how))]
-    for part, outcome in parts:
-        for name, values in found.items():
-            values[part] = getattr(outcome, name)
+            found = _one_by_one(task, entrant, block, {**how, "keeper": keeper})
     return found, time.perf_counter() - began
+
+
+def _together(task: Problem, entrant: Entrant, block: Block, how: Mapping[str, Any]) -> Results:
+    """Lanes of a rule that are trained together, those of one variant at a time."""
+    lanes, rule = block.lanes, for_training(entrant.what)
+    full = bound(rule, _given(entrant, block), len(lanes))
+    found: Results = {}
+    for part in engines.groups(rule, full):
+        own = {n: v[part] for n, v in full.items()}
+        outcome = engines.train_lanes(task, rule, own, lanes.seed[part], **how)
+        for name in FOUND:
+            values = getattr(outcome, name)
+            found.setdefault(name, np.empty((len(lanes), *values.shape[1:]), dtype=values.dtype))[part] = values
+    return found
+
+
+def _one_by_one(task: Problem, entrant: Entrant, block: Block, how: Mapping[str, Any]) -> Results:
+    """Lanes that are trained one after the other."""
+    rows = np.arange(len(block.lanes))
+    outcome = one_by_one(task, entrant.what, _given(entrant, block), rows, block.lanes.seed, **how)
+    return {name: getattr(outcome, name) for name in FOUND}
+
+
+def _given(entrant: Entrant, block: Block) -> dict[str, Array]:
+    """What is searched and what is set, [lanes] each."""
+    return {**block.lanes.hypers, **{n: np.full(len(block.lanes), v) for n, v in entrant.fixed.items()}}
+
+
+def _watched(task: Problem, entrant: Entrant, block: Block, how: Mapping[str, Any]) -> Results:
+    """Lanes that are trained by `steprule.train`, which measures the loss on all training samples along the way."""
+    lanes = block.lanes
+    hypers = [{n: v[k].item() for n, v in lanes.hypers.items()} for k in range(len(lanes))]
+    rows = [_watched_once(task, entrant, int(s), {**how, **h}) for s, h in zip(lanes.seed, hypers, strict=True)]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _watched_once(task: Problem, entrant: Entrant, seed: int, how: Mapping[str, Any]) -> dict[str, Any]:
+    batches: list[float] = []
+
+    def log(step: int, numbers: Mapping[str, float]) -> None:
+        if step:
+            batches.append(numbers["batch_loss"])
+        else:
+            batches.clear()  # a training that begins again, in another way
+
+    run = train(entrant.what, task, seed, log=log, **{**how, **entrant.fixed})
+    bad = np.flatnonzero(~np.isfinite(batches))
+    return {
+        "train": run.final_loss,
+        "validation": np.nan,
+        "test": np.nan,
+        "initial": run.losses[0],
+        "died_at": int(bad[0]) + 1 if len(bad) else 0,
+        "curve": engines.curve_of(np.array(batches)),
+        "metrics": scoring.row_of(task, run.metrics),
+        "seconds": run.seconds,
+        "samples": run.samples,
+        "losses": run.losses,
+    }
 
 
 def begin(parent: int, package: bytes) -> None:
@@ -105,7 +162,7 @@ def begin(parent: int, package: bytes) -> None:
     _own[:] = [package]
 
 
-def train_here(block: Block) -> tuple[dict[str, Array], float]:
+def train_here(block: Block) -> tuple[Results, float]:
     """`train_block` in such a worker."""
     return train_block(_of_this_worker(), block)
 
@@ -113,9 +170,9 @@ def train_here(block: Block) -> tuple[dict[str, Array], float]:
 def build(problem: str, part: int) -> None:
     """Build one of the kernels of a problem, so that workers share that work and do not all do the same first."""
     package = _of_this_worker()
-    task, plan = problems.get(package.problems[problem]), package.plans[problem]
+    task, config = problems.get(package.problems[problem]), package.configs[problem]
     with alone():
-        engines.build(task, plan.batch_size, part)
+        engines.build(task, config.batch_size, part)
 
 
 _own: list[bytes] = []
@@ -129,8 +186,11 @@ def _of_this_worker() -> Package:
 
 @contextmanager
 def alone(use: int = 1) -> Iterator[None]:
-    """torch and the kernels on this thread, or on so many, for a sum over more threads has other bits; and what is too small for a
-    float's exponent is 0: lanes with wild settings are full of it, and a processor needs a hundred times as long for it."""
+    """torch and the kernels on this thread, or on so many, for a sum over more threads has other bits.
+
+    What is too small for a float's exponent is 0: lanes with wild settings are full of it, and a processor needs a hundred times as
+    long for it.
+    """
     threads, flushing = torch.get_num_threads(), float(torch.tensor(1e-308, dtype=torch.float64) * 0.1) == 0.0
     torch.set_num_threads(use)
     torch.set_flush_denormal(True)

@@ -25,13 +25,12 @@ from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
 from steprule.paths import Trace
 from steprule.races import Race
-from steprule.races.as_given import Comparison
 from steprule.races.verdict import in_words
-from steprule.reports import race_charts, themed, training_charts
-from steprule.reports.panels import TEXT, WIDTH, Panel, address, curves, heights, paths, stack
+from steprule.reports import race_charts, setting_charts, themed, training_charts
+from steprule.reports.address import address
+from steprule.reports.panels import TEXT, WIDTH, Panel, curves, heights, paths, stack
 from steprule.reports.paths import ground, note, what_is_compared
-from steprule.reports.race_charts import LOOK
-from steprule.reports.style import style_of
+from steprule.reports.style import LOOK, style_of
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces
@@ -202,7 +201,7 @@ def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
 
 @singledispatch
 def _figure(result: Any, results: Sequence[Any]) -> Figure:
-    expected = "traces, runs, a sweep, a race, a comparison or rules"
+    expected = "traces, runs, a sweep, a race or rules"
     raise InputTypeError("a picture", expected=expected, got=type(result).__name__)
 
 
@@ -273,50 +272,22 @@ def _(result: Race, results: Sequence[Race]) -> Figure:
     if not result.whole:
         hint = "Merge all shards: steprule.races.merge."
         raise InputError("a picture of a race", expected="a whole race", got="one shard of several", hint=hint)
+    if not result.is_tuned:
+        return _seeds(result)
     drawn = race_charts.standings(result)
     if len(drawn.axes) == 1:
         drawn.set_size_inches(NARROW, drawn.get_figheight())
     return drawn
 
 
-@_figure.register
-def _(result: Comparison, results: Sequence[Comparison]) -> Figure:
-    """Every seed's final loss, the middle 95 % of them, and the book's figures."""
-    rows = result.rows[::-1]
+def _seeds(race: Race) -> Figure:
+    """Every seed's final loss as wide as a phone, of the first problem and schedule."""
+    settings = next(iter(race.tables.values()))
     with mpl.rc_context({**LOOK, **TEXT}):
-        figure = Figure(figsize=(WIDTH, 1.3 + 0.4 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.4 * len(settings)), layout="constrained")
         axes = figure.subplots()
-        for height, row in enumerate(rows):
-            style = style_of(row.method)
-            losses = np.array([run.final_loss for (label, _), run in result.runs.items() if label == row.label])
-            lift = height + 0.28 * np.sin(np.arange(len(losses)) * 2.4)
-            filled = "none" if row.form == "class" else style.colour
-            first = (
-                {"seed": "one seed", "bar": "middle 95 % of the seeds", "book": "printed by the book"}
-                if not height
-                else {}
-            )
-            axes.plot(losses, lift, style.marker, ms=4.5, color=style.colour, mfc=filled, label=first.get("seed"))
-            if len(result.seeds) > 1:
-                axes.plot(
-                    [row.low, row.high], [height, height], color=style.colour, lw=3, alpha=0.6, label=first.get("bar")
-                )
-            if row.book:
-                axes.plot(
-                    row.book,
-                    [height] * len(row.book),
-                    "D",
-                    ms=9,
-                    color="#FFD700",
-                    mec="black",
-                    zorder=5,
-                    label=first.get("book"),
-                )
-        if result.floor is not None:
-            axes.axvline(result.floor, color="black", linestyle=":", linewidth=1, label=result.floor_name)
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        setting_charts.draw_seeds(axes, race, settings, size=4.5)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set(xlabel=f"final training loss, {len(result.seeds)} seed{'s' if len(result.seeds) > 1 else ''} each")
-        axes.grid(alpha=0.3, axis="x")
+        axes.set(xlabel=f"final training loss, {settings[0].seeds} seed{'s' if settings[0].seeds > 1 else ''} each")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, borderpad=0)
     return figure

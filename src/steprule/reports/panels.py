@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote
 
 import matplotlib as mpl
 import numpy as np
@@ -19,13 +18,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from steprule import rules
 from steprule.errors import InputError
 from steprule.paths import Trace
 from steprule.reports.paths import HIGHEST, above_minimum, grid, view, within
-from steprule.reports.race_charts import LOOK
-from steprule.reports.style import STYLES, Style, style_of
-from steprule.rules.parts import composed
+from steprule.reports.style import LOOK, STYLES, Style, style_of
 from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Surface
 
@@ -213,36 +209,6 @@ def heights(walks: Mapping[str, Trace], *, title: str = "value above the minimum
     return replace(curves(title, lines, log="y", height=height), traces=list(walks.values()))
 
 
-def address(traces: Sequence[Trace]) -> str:
-    """The state in which the playground shows these very paths, as its address writes it.
-
-    >>> from steprule import trace
-    >>> address([trace("sgd", lr=0.4)])
-    'rule=sgd,lr=0.4&surface=quadratic&start=-5,-2&steps=20'
-
-    Raises `InputError` for paths that no one state of the page shows.
-    """
-    first = traces[0]
-    ground = surfaces.get(first.surface)
-    alike = {(t.surface, *t.points[0], t.steps, t.noise, t.seed if t.noise else 0) for t in traces}
-    if len(alike) > 1:
-        expected = "paths on one surface with one start, number of steps, noise and seed"
-        raise InputError("the playground's state", expected=expected, got=f"{len(alike)} kinds")
-    parts = []
-    for walked in traces:
-        usual = composed(rules.resolve(walked.of or walked.rule)).defaults
-        own = [f"{n}={_whole(v)}" for n, v in walked.hypers.items() if v != usual[n]]
-        parts.append(f"rule={','.join([walked.rule, *own])}")
-    name = quote(first.surface, safe="()*,") if first.surface not in surfaces.SURFACES else first.surface
-    start = ",".join(_whole(v) for v in first.points[0])
-    parts += [f"surface={name}", f"start={start}", f"steps={first.steps}"]
-    if first.noise != ground.noise:
-        parts.append(f"noise={_whole(first.noise)}")
-    if first.seed and first.noise:
-        parts.append(f"seed={first.seed}")
-    return "&".join(parts)
-
-
 def _levels(values: Array, least: float) -> Array:
     """A few contours between the least value and the highest in view, equally far apart in the logarithm."""
     above = values[np.isfinite(values) & (values > least)] - least
@@ -305,11 +271,6 @@ def _pair(label: str, line: Any) -> tuple[Array, Array]:
 def _decades(axis: Any) -> float:
     low, high = axis.get_view_interval()
     return float(np.log10(high / low))
-
-
-def _whole(value: float | bool) -> str:
-    """A number by all its digits, true or false."""
-    return str(value).lower() if isinstance(value, bool) else repr(float(value)).removesuffix(".0")
 
 
 def _plain(value: float, _: int) -> str:

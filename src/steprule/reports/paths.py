@@ -1,4 +1,4 @@
-"""Pictures of paths: the surface with everyone's way over it, and how the value fell; PNG, SVG, animated GIF, JSON."""
+"""Pictures of paths: the surface with everyone's way over it, and how the value fell, as PNG, SVG, GIF or JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Point, Surface
 
-FORMATS = (".png", ".svg", ".gif", ".html", ".json")
+FORMATS = (".png", ".svg", ".gif", ".json")
 LOWEST = 1e-16  # what is nearer to the minimum is drawn here: a logarithmic axis has no zero
 HIGHEST = 1e3  # times the start: what diverges leaves the axis here, so that the others can be read
 GRID = 240  # points a side from which contours are drawn
@@ -37,13 +37,10 @@ def save(traces: Sequence[Trace], path: Path) -> None:
     """
     ending = path.suffix.lower()
     if ending not in FORMATS:
-        raise InputError(f"{path}", expected="a name that ends in " + ", ".join(FORMATS), got=repr(path.suffix))
+        expected, hint = "a name that ends in " + ", ".join(FORMATS), "steprule trace --out x.html writes a page."
+        raise InputError(f"{path}", expected=expected, got=repr(path.suffix), hint=hint)
     with write_aside(path) as aside:
-        if ending == ".html":
-            from steprule.reports.html import paths_page  # plotly, which the other formats need not load
-
-            aside.write_text(paths_page(traces), encoding="utf-8")
-        elif ending == ".json":
+        if ending == ".json":
             aside.write_text(json.dumps([t.to_dict() for t in traces], indent=1, allow_nan=False) + "\n")
         elif ending == ".gif":
             figure, artists = _draw(traces)

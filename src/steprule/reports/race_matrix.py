@@ -7,13 +7,13 @@ from html import escape
 from itertools import groupby
 
 from steprule.races import Cell, Race
-from steprule.races.results import interval
+from steprule.races.cell import interval
 from steprule.races.verdict import rounded
 
 
 def matrix(race: Race) -> str:
     """The table as HTML. Competitors keep one order in every column: that of their mean rank."""
-    ranks = {r.label: 0 for r in race.spec.runners}
+    ranks = {e.label: 0 for e in race.spec.entrants}
     for cell in race.cells:
         for rank, standing in enumerate(cell.standings):
             ranks[standing.label] += rank

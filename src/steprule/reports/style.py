@@ -1,4 +1,4 @@
-"""One look for every picture: the same rule has the same colour everywhere, told apart without colour too.
+"""One look for every picture: the same rule has the same colour everywhere, and is told apart without colour too.
 
 Colours are Okabe and Ito's, safe for the common kinds of colour blindness, with three of Tol's where eight are too few;
 dashes and markers differ as well, for print and for grey.
@@ -9,30 +9,23 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+LOOK: Any = {
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+    "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "steprule", "axes.spines.top": False,
+    "axes.spines.right": False, "axes.titlesize": 9.5, "axes.titleweight": "bold", "legend.frameon": False,
+}  # fmt: skip
+"""Of every figure, as matplotlib names it. The same figure gives the same SVG."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one rule is drawn. `dash` is matplotlib's; `plotly_dash` and `plotly_marker` are plotly's words for the same."""
+    """How one rule is drawn, in matplotlib's words."""
 
     colour: str
     dash: str | tuple[int, tuple[float, ...]] = "-"
     marker: str = "o"
-
-    @property
-    def plotly_dash(self) -> str:
-        """The dash in plotly's words."""
-        if isinstance(self.dash, str):
-            return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[self.dash]
-        return ",".join(f"{2 * length}px" for length in self.dash[1])
-
-    @property
-    def plotly_marker(self) -> str:
-        """The marker in plotly's words."""
-        words = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross"}
-        return {**words, "X": "x", "<": "triangle-left", ">": "triangle-right", "p": "pentagon"}.get(
-            self.marker, "circle"
-        )
 
 
 _LONG = (0, (8, 3))

@@ -13,7 +13,7 @@ import warnings
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from steprule.reports.race_charts import LOOK
+from steprule.reports.style import LOOK
 
 DARK = {
     "#0072b2": "#56b4e9",
@@ -39,6 +39,13 @@ DARK = {
 }
 """What each colour of the light picture becomes in the dark: as far from the dark ground as it is from white. Black is the
 page's own ink."""
+
+
+def followed(colour: str) -> str:
+    """A colour as a style sheet follows the reader's scheme with it."""
+    dark = DARK.get(colour.lower(), colour)
+    return f"light-dark({colour},{dark})" if dark != colour else colour
+
 
 _ALONE = "<style>svg:root{color-scheme:light dark;color:light-dark(#1b1b1b,#ececec);font-family:system-ui,sans-serif}</style>"
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from steprule.atomic import write_aside
 from steprule.errors import InputError
 from steprule.hyper import said
-from steprule.reports.race_charts import LOOK
-from steprule.reports.style import style_of
+from steprule.reports.style import LOOK, style_of
 from steprule.sweeps import Sweep
 from steprule.training import Run
 

@@ -466,8 +466,6 @@ def choose(
         except NotBatchable as error:
             reason = f"no kernel for {error}"
     try:
-        hypers = {h.name: np.full(1, h.default) for h in for_training(rule).hypers}
-        engines.train_lanes(_few(task, size), for_training(rule), hypers, [0], epochs=1, batch_size=size, engine="vmap")
         engines.check_lanes(task, size, together=True)
     except NotBatchable as error:
         return "one by one", f"the model cannot be batched: {error}"
