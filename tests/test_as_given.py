@@ -296,6 +296,7 @@ class UntilGood:
     most: int
     searches = False
     watches = True
+    first_seed = 0
 
     @property
     def size(self) -> int:
@@ -306,10 +307,8 @@ class UntilGood:
         if count >= self.most or (done and done[-1].results["train"].min() < self.below):
             return None
         none = np.full(2, -1)
-        return Planned(f"look-{len(done)}", {}, Lanes(np.full(2, "given"), none, none, np.arange(count, count + 2), {}))
-
-    def to_come(self, entrant: Any, phase: str) -> int:
-        return self.most - 2 * (1 + int(phase.removeprefix("look-")))
+        lanes = Lanes(np.full(2, "given"), none, none, np.arange(count, count + 2), {})
+        return Planned(f"look-{len(done)}", {}, lanes, to_come=self.most - count - 2)
 
     def spare(self, entrant: Any) -> int:
         return 0

@@ -75,6 +75,8 @@ class Planned:
     space: Mapping[str, Search]
     """What was searched; {} where nothing was."""
     lanes: Lanes
+    to_come: int = 0
+    """How many trainings of the chain are expected to follow these, for estimates."""
     grows: bool = False
     """Whether a later race in the same folder may have more lanes here. Each lane is then a block of its own, of its seed's number."""
 

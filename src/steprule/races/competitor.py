@@ -12,7 +12,7 @@ from torch import nn
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.problems.problem import Problem
-from steprule.races import spaces, stated
+from steprule.races import spaces
 from steprule.rules.load import load_object
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
@@ -86,15 +86,6 @@ class Entrant:
         """The problem with this entrant's own model, where it has one."""
         return task if self.model is None else _with_model(task, self.model)
 
-    def to_dict(self, task: Problem) -> dict[str, Any]:
-        """What decides its results, as plain values; `task` lends a class its first parameters."""
-        own = self.trains(task)
-        middle = {n: s.at(0.5) for n, s in self.space.items()}
-        shown = self.shown if self.is_rule else {}
-        found = stated.of_optimizer(self.what, self.fixed, own, shown=shown, searched=middle)
-        found["space"] = {n: [s.low, s.high, s.scale] for n, s in self.space.items()}
-        return found if self.model is None else {**found, **stated.of_model(own)}
-
 
 @lru_cache(maxsize=256)
 def _with_model(task: Problem, model: Callable[[], nn.Module]) -> Problem:
@@ -113,9 +104,10 @@ def entrant_of(given: Optimizable | Competitor, *, searches: bool = True) -> Ent
             raise InputTypeError(f"{label}: {name}", expected="a Search(low, high)", got=repr(range_))
     if own.model is not None and not callable(own.model):
         raise InputTypeError(f"{label}: model", expected="a function that makes one", got=repr(own.model))
+    if not searches:
+        own = replace(own, space={})
     space, fixed = _of_rule(what, own) if isinstance(what, Rule) else _of_class(what, own, label)
-    searched = {n: s for n, s in space.items() if n not in fixed}
-    return Entrant(label, what, searched if searches else {}, fixed, own.model)
+    return Entrant(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed, own.model)
 
 
 def usual_space(what: Any) -> Mapping[str, Search]:
@@ -133,7 +125,11 @@ def _of_rule(what: Rule, own: Competitor) -> tuple[Mapping[str, Search], dict[st
     known = {h.name: h for h in rule.hypers}
     bound = rule.bind(own.hypers)
     named = {n for given in own.hypers for n in (rule.betas if given == "betas" else [given])}
-    space = spaces.space_of(what) if own.space is None else spaces.widened(own.space, known)
+    space: Mapping[str, Search] = {}
+    if own.space is None:
+        space = spaces.space_of(what)
+    elif own.space:
+        space = spaces.widened(own.space, known)
     return space, {n: bound[n] for n in bound if n in named}
 
 
@@ -146,4 +142,4 @@ def _of_class(what: Any, own: Competitor, label: str) -> tuple[Mapping[str, Sear
         if name not in parameters and not takes_any:
             expected = "one of its arguments: " + ", ".join(parameters)
             raise InputError(f"{label}: {name}", expected=expected, got=repr(name))
-    return spaces.of_class(declared), dict(own.hypers)
+    return spaces.of_class(declared) if declared else {}, dict(own.hypers)

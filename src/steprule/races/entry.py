@@ -19,7 +19,7 @@ from steprule.races.estimates import within as sizes_within
 from steprule.races.measure import check_first_loss
 from steprule.races.results import Race
 from steprule.races.runner import EngineName, Progress, Shard
-from steprule.races.spec import Problems, Rules, Seeds, Settings, Spec, check_names, spec_of
+from steprule.races.spec import Problems, Rules, Seeds, Settings, Spec, spec_from, spec_of
 from steprule.races.store import BLOCKS, SPEC, Store, read_spec
 from steprule.sizes import MATTERS, TRIALS
 from steprule.sweeps.estimate import Estimate
@@ -91,20 +91,18 @@ def race(
     (1, ['adam', 'sgd'])
     """
     began = time.perf_counter()
-    check_names(settings, RaceSettings)
     shard, matters = settings.get("shard"), settings.get("matters", MATTERS)
     if not matters >= 0:
         raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
     index, count = shard or (0, 1)
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
-    spec = spec_of(rules, problems, trials, seeds, **_of(Settings, settings))
+    spec = spec_from(rules, problems, trials, seeds, settings, RaceSettings)
     if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
         hint = "No shard could be told to be of this race; run it whole."
         raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
     _check(spec)
-    store = Store(Path(out) if out is not None else None, spec)
-    with store.locked("" if shard is None else f"-{index}-of-{count}"):
+    with Store.opened(out, spec, "" if shard is None else f"-{index}-of-{count}") as store:
         if told := settings.get("told"):
             told(estimate_of(spec, store, settings.get("workers"), (index, count), measure=False))
         if before := settings.get("before"):
@@ -177,8 +175,7 @@ def merge(
     """
     began = time.perf_counter()
     spec = spec_of(rules, problems, trials, seeds, **settings)
-    store = Store(Path(out), spec)
-    with store.locked():
+    with Store.opened(out, spec) as store:
         for folder in map(Path, folders):
             refuse_another(folder, read_spec(folder), store.spec, hint="")
             for path in sorted((folder / BLOCKS).glob("*.parquet")):
@@ -192,16 +189,11 @@ def merge(
     return _race(spec, found, matters, began, table)
 
 
-def _of(kind: type, settings: RaceSettings) -> Any:
-    """Those of the settings that are of this kind."""
-    return {n: v for n, v in settings.items() if n in kind.__annotations__}
-
-
 def _check(spec: Spec) -> None:
     """Raises `InputError` where a problem cannot be raced: a first loss that is not finite, a metric that fails."""
     for task in spec.problems:
         for own in dict.fromkeys(entrant.trains(task) for entrant in spec.entrants):
-            check_first_loss(own, spec.first_seed)
+            check_first_loss(own, spec.protocol.first_seed)
             check_metrics(own)
 
 

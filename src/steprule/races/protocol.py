@@ -53,11 +53,12 @@ class Protocol(typing.Protocol):
     def size(self) -> int:
         """Trainings per chain, about. It decides whether compiling the model pays, and with it last bits."""
 
+    @property
+    def first_seed(self) -> int:
+        """The seed of the first training."""
+
     def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
         """What the chain trains after these phases; None when it is at its end."""
-
-    def to_come(self, entrant: Entrant, phase: str) -> int:
-        """How many trainings are expected to follow a phase of that name, for estimates."""
 
     def spare(self, entrant: Entrant) -> int:
         """How many trainings there may be beyond those that are expected."""
@@ -82,6 +83,11 @@ class AsGiven:
         """As `Protocol` says."""
         return len(self.seeds)
 
+    @property
+    def first_seed(self) -> int:
+        """As `Protocol` says."""
+        return self.seeds[0]
+
     def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
         """All seeds at once."""
         if done:
@@ -90,10 +96,6 @@ class AsGiven:
         return Planned(
             "given", {}, Lanes(np.full(len(none), "given"), none, none, np.array(self.seeds), {}), grows=True
         )
-
-    def to_come(self, entrant: Entrant, phase: str) -> int:
-        """As `Protocol` says."""
-        return 0
 
     def spare(self, entrant: Entrant) -> int:
         """As `Protocol` says."""
@@ -150,19 +152,17 @@ class Tuned:
     def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
         """The first tuning, a tuning in a range that moved, the confirmation."""
         if not done:
-            return self._tuning(chain, dict(entrant.space), 0)
+            return self._tuning(chain, entrant, entrant.space, 0)
         if done[-1].name == "confirm":
             return None
         space = dict(done[-1].space)
         if shift := self._shift(done):
             space["lr"] = spaces.moved(space["lr"], shift)
-            return self._tuning(chain, space, len(done))
+            return self._tuning(chain, entrant, space, len(done))
         return Planned("confirm", space, self._confirmation(entrant, done[-1]))
 
-    def to_come(self, entrant: Entrant, phase: str) -> int:
-        """Behind a tuning the last phase: winners, the default, learning rates around."""
-        if phase == "confirm":
-            return 0
+    def _last(self, entrant: Entrant) -> int:
+        """How many trainings the last phase has: winners, the default, learning rates around."""
         default = self.fresh if set(entrant.defaults) == set(entrant.space) else 0
         rates = len(MULTIPLES) * self.around if "lr" in entrant.space else 0
         return self.studies * self.fresh + default + rates
@@ -204,7 +204,7 @@ class Tuned:
                 found[name] = end
         return found
 
-    def _tuning(self, chain: Chain, space: Mapping[str, Search], window: int) -> Planned:
+    def _tuning(self, chain: Chain, entrant: Entrant, space: Mapping[str, Search], window: int) -> Planned:
         drawn = []
         for seed in self.study_seeds:
             text = f"{chain.key} {seed} {window}"
@@ -214,7 +214,8 @@ class Tuned:
         studies = np.repeat(np.arange(self.studies), self.trials)
         trials = np.tile(np.arange(self.trials), self.studies)
         seeds = np.array(self.study_seeds)[studies]
-        return Planned(f"tune-{window}", space, Lanes(np.full(len(studies), "trial"), studies, trials, seeds, hypers))
+        lanes = Lanes(np.full(len(studies), "trial"), studies, trials, seeds, hypers)
+        return Planned(f"tune-{window}", space, lanes, to_come=self._last(entrant))
 
     def _shift(self, done: Sequence[Phase]) -> float:
         """By how many decades the range of the learning rate has to move: 0 where the best of most studies is interior."""

@@ -67,13 +67,13 @@ class _Chain:
         self.done.append(Phase(self.planned.name, self.planned.space, self.planned.lanes, whole))
         return True
 
-    def expected(self, spec: Spec) -> int:
+    @property
+    def expected(self) -> int:
         """How many lanes it has, as far as that is known now."""
         if self.planned is None:
             return sum(len(phase.lanes) for phase in self.done)
         before = [p for p in self.done if p.name != self.planned.name]
-        to_come = spec.protocol.to_come(self.entrant, self.planned.name)
-        return sum(len(phase.lanes) for phase in before) + len(self.planned.lanes) + to_come
+        return sum(len(phase.lanes) for phase in before) + len(self.planned.lanes) + self.planned.to_come
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def run(
     queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
     pending: dict[Future[Any], tuple[_Chain, Block]] = {}
     if queue:
-        left = sum(c.expected(spec) for c in chains) - going.kept
+        left = sum(c.expected for c in chains) - going.kept
         with engine_of(spec, store, engine, workers, address, left) as (submit, slots):
             while queue or pending:
                 while queue and len(pending) < slots:
@@ -113,7 +113,7 @@ def run(
                 for future in ready:
                     going.keep(*pending.pop(future), *future.result())
                 if progress:
-                    progress(going.kept + going.trained, sum(c.expected(spec) for c in chains), "race")
+                    progress(going.kept + going.trained, sum(c.expected for c in chains), "race")
     return Outcome({c.chain: c.done for c in chains}, going.trained, going.kept, going.seconds)
 
 
@@ -174,7 +174,7 @@ def remaining(spec: Spec, store: Store, shard: Shard = (0, 1)) -> dict[Chain, tu
                 else:
                     missing += len(block.lanes)
         if missing and chain.planned:
-            missing += spec.protocol.to_come(chain.entrant, chain.planned.name)
+            missing += chain.planned.to_come
         found[chain.chain] = missing, kept
     return found
 

@@ -25,7 +25,7 @@ from steprule.schedules import one_or_more as schedules_of
 from steprule.sizes import FRESH, STUDIES, TRIALS
 from steprule.steppers import is_large
 from steprule.sweeps.entry import Compile, choose
-from steprule.sweeps.estimate import LONG, steps_of, work_of
+from steprule.sweeps.estimate import LONG, work_of
 from steprule.training import Optimizable, batch_size_of, check_device, one_or_more, seeds_of, versions
 
 PROBLEMS, BOTH = ("airfoil-linear", "airfoil-mlp", "digits-softmax"), ("constant", "linear")
@@ -107,12 +107,6 @@ class Spec:
         """By problem the columns of its metrics: "test accuracy"."""
         return {p.name: [f"{part} {name}" for part, name in p.metric_columns] for p in self.problems}
 
-    @property
-    def first_seed(self) -> int:
-        """The seed of the first training."""
-        first = self.protocol.following(self.chains[0], self.entrants[0], [])
-        return int(first.lanes.seed[0]) if first is not None else 0
-
     def problem(self, name: str) -> Problem:
         """The problem of that name."""
         return next(p for p in self.problems if p.name == name)
@@ -128,28 +122,17 @@ class Spec:
 
     @cached_property
     def stated(self) -> dict[str, Any]:
-        """All that decides the results, as it will be read back from JSON; what a user sets stands before what follows from it.
-
-        Once, before anything is trained: what is trained can change its own code's surroundings.
-        """
-        named, steps = {}, {}
-        for task in self.problems:
-            config = self.configs[task.name]
-            steps[task.name] = steps_of(task, config.epochs, config.batch_size)
-            named[task.name] = {
-                "epochs": config.epochs,
-                "batch_size": config.batch_size,
-                **stated.of_problem(task),
-            }
-        functions = stated.of_schedules(self.schedules, steps)
+        """All that decides the results, as it will be read back from JSON; what a user sets stands before what follows from it."""
+        how = {n: {"epochs": c.epochs, "batch_size": c.batch_size} for n, c in self.configs.items()}
+        parts = stated.of_race(self.problems, how, self.schedules, self.entrants)
         found = {
             **self.protocol.to_dict(),
             "schedules": self.schedule_names,
-            **({"functions": functions} if functions else {}),
+            **({"functions": parts.functions} if parts.functions else {}),
             "device": self.device,
             "versions": versions(),
-            "problems": named,
-            "competitors": {e.label: e.to_dict(self.problems[0]) for e in self.entrants},
+            "problems": parts.problems,
+            "competitors": parts.competitors,
             "block": BLOCK,
             "blocks one by one": {n: c.block for n, c in self.configs.items()},
             "engines": {n: c.engine for n, c in self.configs.items()},
@@ -162,7 +145,13 @@ def spec_of(
     rules: Rules, on: Problems, trials: int = TRIALS, seeds: Seeds = None, **settings: Unpack[Settings]
 ) -> Spec:
     """The race of these arguments. Raises `StepruleError` where one does not fit."""
-    check_names(settings, Settings)
+    return spec_from(rules, on, trials, seeds, settings, Settings)
+
+
+def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: Settings, known: type) -> Spec:
+    """The same from settings of a `known` kind, some of which may be of no concern here."""
+    if unknown := next((n for n in settings if n not in known.__annotations__), None):
+        raise unknown_name("setting of a race", unknown, known.__annotations__)
     protocol = _protocol(trials, seeds, settings)
     tuned = isinstance(protocol, Tuned)
     tasks = _problems((PROBLEMS if tuned else ALONE) if on is None else on)
@@ -185,14 +174,9 @@ def spec_of(
     device = settings.get("device", "cpu")
     check_device(device)
     configs = {task.name: _config(task, entrants, protocol, len(planned), settings) for task in tasks}
-    return Spec(tasks, planned, entrants, protocol, configs, device)
-
-
-def check_names(settings: Mapping[str, object], known: type) -> None:
-    """Raises `UnknownNameError` for a keyword that a race does not have."""
-    names = known.__annotations__
-    if unknown := next((n for n in settings if n not in names), None):
-        raise unknown_name("setting of a race", unknown, names)
+    spec = Spec(tasks, planned, entrants, protocol, configs, device)
+    spec.stated  # noqa: B018  (now: what is trained can change its own code's surroundings)
+    return spec
 
 
 def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:

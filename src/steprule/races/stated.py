@@ -7,7 +7,8 @@ defaults and what it makes. What a reader understands stands first, then digests
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,15 +22,39 @@ from steprule.identity import identify, identity, unknown
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import PARTS, Problem
 from steprule.problems.source import stream
+from steprule.races.competitor import Entrant
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule
+from steprule.sweeps.estimate import steps_of
 from steprule.training import name_of
 
 MADE_OF = "made of"
 """Beside a digest: the places behind it, by which a difference is named. They decide nothing themselves."""
 MEASURED = 1_000
 """Samples on which a problem's first loss is taken."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a race is made of, each by name."""
+
+    problems: Mapping[str, Any]
+    functions: Mapping[str, Any]
+    """Schedules of one's own."""
+    competitors: Mapping[str, Any]
+
+
+def of_race(
+    tasks: Sequence[Problem], how: Mapping[str, Mapping[str, int]], planned: Iterable[Schedule], entrants: Iterable[Entrant]
+) -> Parts:  # fmt: skip
+    """The parts of a race; `how` has the epochs and the batch size of each problem."""
+    steps = {task.name: steps_of(task, **how[task.name]) for task in tasks}
+    return Parts(
+        problems={task.name: {**how[task.name], **of_problem(task)} for task in tasks},
+        functions=of_schedules(planned, steps),
+        competitors={entrant.label: of_entrant(entrant, tasks[0]) for entrant in entrants},
+    )
 
 
 def of_problem(task: Problem) -> dict[str, Any]:
@@ -68,31 +93,23 @@ def _data_of(task: Problem, part: str) -> Any:
     return task.parts[part].stated(what) if part in task.parts else identity(None, what)
 
 
-def of_optimizer(
-    what: Any,
-    fixed: Mapping[str, Any],
-    task: Problem,
-    *,
-    shown: Mapping[str, Any],
-    searched: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """A rule, or what makes an optimizer.
-
-    `fixed` is what is set. `shown` are the hyperparameters of a rule's formula for readers. `searched` has a value of each that is
-    searched, with which a class can be called; `task` lends it its first parameters.
-    """
+def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
+    """A competitor: a rule, or what makes an optimizer. `task` lends a class its first parameters."""
+    what, fixed, own = entrant.what, entrant.fixed, entrant.trains(task)
+    searched = {n: s.at(0.5) for n, s in entrant.space.items()}  # with which a class can be called
     defaults = for_training(what).settings if isinstance(what, Rule) else _defaults(what)
-    still = {n: v for n, v in {**defaults, **fixed}.items() if n not in (searched or {})}
+    still = {n: v for n, v in {**defaults, **fixed}.items() if n not in searched}
     found: dict[str, Any] = {"optimizer": name_of(what)}
     found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
-        found["formula"] = formula.text(variant_of(for_training(what), shown).graph())
+        found["formula"] = formula.text(variant_of(for_training(what), entrant.shown).graph())
     found["code"] = of_code(what, name_of(what))
     if not isinstance(what, Rule):
-        found["made"] = _made(what, {**(searched or {}), **fixed}, task)
-    return found
+        found["made"] = _made(what, {**searched, **fixed}, own)
+    found["space"] = {n: [s.low, s.high, s.scale] for n, s in entrant.space.items()}
+    return found if entrant.model is None else {**found, **of_model(own)}
 
 
 def of_schedules(planned: Iterable[Schedule], steps: Mapping[str, int]) -> dict[str, Any]:

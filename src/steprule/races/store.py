@@ -55,6 +55,14 @@ class Store:
         self.digest = hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()[:16]
         self.memory: dict[str, tuple[dict[str, Array], float]] = {}
 
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: str | Path | None, spec: Spec, part: str = "") -> Iterator[Store]:
+        """The store of a race, which nobody else may use meanwhile. Raises as `locked`."""
+        store = cls(Path(folder) if folder is not None else None, spec)
+        with store.locked(part):
+            yield store
+
     @contextmanager
     def locked(self, part: str = "") -> Iterator[None]:
         """Hold the folder, or a shard's part of it, against other processes.
