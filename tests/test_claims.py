@@ -23,7 +23,7 @@ from thinning import thinned
 from torch import nn
 
 import steprule
-from steprule import paths, races, rules
+from steprule import paths, play, races, rules
 from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Rate, Search, said
@@ -659,7 +659,7 @@ def test_a_formula_begins_where_it_is_finite(formula: str, tmp_path: Path) -> No
     if path.tuned:
         assert path.diverged_at is None
     pictures.save([path], tmp_path / "a.png")
-    pictures.save([path], tmp_path / "a.html")
+    play.write_paths(tmp_path / "a.html", [path], [("sgd", rules.get("sgd"))])
 
 
 def test_an_ordinary_formula_begins_where_it_did() -> None:
