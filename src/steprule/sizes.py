@@ -1,4 +1,4 @@
-"""How large a race is where nothing else is said, for Python and for a command line that loads nothing for it."""
+"""How large a race is where nothing else is said; a command line loads nothing more for it."""
 
 TRIALS = 64
 """Trainings per study."""

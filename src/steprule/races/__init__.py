@@ -1,4 +1,4 @@
-"""Which optimizer, after the same tuning effort, and how sure are we: the protocol, its engines and its statistics."""
+"""Which optimizer, after the same tuning effort, and how sure: the race, its protocols and its statistics."""
 
 from steprule.races.cell import Cell, Pair, Standing
 from steprule.races.chain import Chain, Lanes, Phase, Planned

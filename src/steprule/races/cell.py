@@ -1,4 +1,4 @@
-"""What a tuned race says of one problem with one schedule: who stands where, and which differences are real."""
+"""What a tuned race says of one problem with one schedule: who stands where, and what is real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a race is made of: for each problem, schedule and competitor a chain of phases, each of lanes, trained in blocks."""
+"""What a race is made of: per problem, schedule and competitor a chain of phases, trained in blocks of lanes."""
 
 from __future__ import annotations
 

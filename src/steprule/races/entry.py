@@ -1,4 +1,4 @@
-"""`steprule.race`: tune everyone alike, confirm on fresh seeds, and say which differences are real; or compare as given."""
+"""`steprule.race`: tune alike, confirm on fresh seeds, say what is real; or compare settings as given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a race will take, before it starts: its trainings are counted, and a few steps of each kind are measured."""
+"""What a race will take: its trainings are counted, and a few steps of each kind are measured."""
 
 from __future__ import annotations
 

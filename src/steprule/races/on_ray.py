@@ -1,4 +1,4 @@
-"""The engine on a Ray cluster, whose tasks are blocks as the local engine's are; the only file that imports ray.
+"""The engine on a Ray cluster, whose tasks are blocks; the only file that imports ray.
 
 Ray runs a task again whose worker or node has died; what it cannot bring back, the next run of the same command does.
 """

@@ -1,4 +1,4 @@
-"""What a race trains next, from what is done: the contract of a protocol, the tuned race, and settings as given."""
+"""What a race trains next, from what is done: the contract, the tuned race, and settings as given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came out of a race: for each problem and schedule who stands where, or how far each setting spreads."""
+"""What came out of a race: who stands where per problem and schedule, or how far each setting spreads."""
 
 from __future__ import annotations
 

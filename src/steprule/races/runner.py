@@ -1,4 +1,4 @@
-"""Run a race: hand out blocks, keep what comes back, and ask the protocol what follows, to the end of every chain."""
+"""Run a race: hand out blocks, keep what comes back, ask the protocol what follows, until all is done."""
 
 from __future__ import annotations
 

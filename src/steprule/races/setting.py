@@ -1,4 +1,4 @@
-"""What a race of settings as given says: of each setting the mean and the spread over seeds, and a verdict in words."""
+"""Settings as given: of each the mean and the spread over its seeds, and the verdict in words."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Where a race looks for each competitor's hyperparameters. The ranges are the race's, by the kind of number, and no wider
-or narrower for the one than for the other: whoever knows where the best setting lies gains nothing by saying so."""
+"""Where a race looks for each competitor's hyperparameters: ranges by the kind of number, the same for all.
+
+They are no wider or narrower for one competitor than for another: whoever knows where the best setting lies gains nothing by saying so.
+"""
 
 from __future__ import annotations
 

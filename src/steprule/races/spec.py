@@ -1,4 +1,4 @@
-"""What a race is before it runs: entrants, problems, schedules and a protocol. A value that decides every bit of the result."""
+"""A race before it runs: entrants, problems, schedules, protocol; they decide every bit of its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a race: `race.json`, one file per finished block, and one table at the end; nothing is ever half-written."""
+"""The folder of a race: `race.json`, a file per finished block, one table; nothing is half-written."""
 
 from __future__ import annotations
 

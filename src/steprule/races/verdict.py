@@ -1,4 +1,4 @@
-"""A race in words: who cannot be told apart, which differences are real and how large, and what they do not say."""
+"""A race in words: what cannot be told apart, what is real and how large, and what that does not say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train one block: what every engine calls, wherever it runs. One thread, so that the bits are the same everywhere."""
+"""Train one block, wherever it runs: what every engine calls, on one thread for the same bits everywhere."""
 
 from __future__ import annotations
 

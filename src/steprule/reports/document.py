@@ -1,4 +1,4 @@
-"""What all pages share: the frame, sections, formulas as MathML, which browsers draw themselves, and the style sheet."""
+"""What all pages share: frame, parts, formulas as MathML, which browsers draw themselves, style sheet."""
 
 from __future__ import annotations
 

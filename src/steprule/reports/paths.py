@@ -1,4 +1,4 @@
-"""Pictures of paths: the surface with everyone's way over it, and how the value fell, as PNG, SVG, GIF or JSON."""
+"""Pictures of paths: everyone's way over the surface, and how the value fell; PNG, SVG, GIF, JSON."""
 
 from __future__ import annotations
 

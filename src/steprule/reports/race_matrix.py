@@ -1,4 +1,4 @@
-"""A race at one look: a row per competitor, a column per problem and schedule, how far each is above the lowest."""
+"""A race at one look: a row per competitor, a column per problem and schedule, per cent above the lowest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a race: one self-contained HTML file, its figures as SVG beside it. Every name a user chose is escaped."""
+"""The page of a race as one HTML file, its figures as SVG beside it; users' names are escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of settings as given: every seed's final loss, how the losses fall, and the path of each rule."""
+"""The figures of settings as given: every seed's final loss, how losses fall, and each rule's path."""
 
 from __future__ import annotations
 

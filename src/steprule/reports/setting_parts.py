@@ -1,4 +1,4 @@
-"""The parts of the page of settings as given: tables with the book's figures, figures, paths; every user's name is escaped."""
+"""The parts of the page of settings as given: tables with the book's figures, charts, paths."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def parts(race: Race) -> Iterator[Part]:
         yield Part(f"Result{of}", _table(race, settings), _reading_the_table(race, problem))
         dots, curves = setting_charts.spreads(race, settings), setting_charts.curves(race, settings)
         title = "How far one seed is from another"
-        yield Part.drawn(f"{title}{of}", f"seeds{_file(name)}", themed.svg(dots), _reading_the_dots(race, settings))
+        yield Part.drawn(f"{title}{of}", f"seeds{_file(name)}", themed.svg(dots, compact=True), _reading_the_dots(race, settings))
         if "losses" in next(iter(race.phases.values()))[0].results:
             said = _reading_the_curves(race, problem)
-            yield Part.drawn(f"How the loss falls{of}", f"curves{_file(name)}", themed.svg(curves), said)
+            yield Part.drawn(f"How the loss falls{of}", f"curves{_file(name)}", themed.svg(curves, compact=True), said)
     if walked := setting_charts.paths_of(race):
         surface = surfaces.get(setting_charts.SURFACE)
         named = {note(t, surface, walked): t for t in walked}
-        svg = themed.svg(stack(paths(named), heights(named)))
+        svg = themed.svg(stack(paths(named), heights(named)), compact=True)
         yield Part.drawn("The path each takes", "paths", svg, _reading_the_paths(race, walked), narrow=True)
 
 

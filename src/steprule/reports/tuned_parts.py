@@ -1,4 +1,4 @@
-"""The parts of a tuned race's page: the table at one look, figures, verdicts, tables, pairs; every user's name is escaped."""
+"""The parts of a tuned race's page: figures, verdicts, tables, and all pairs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _count(number: int, one: str, many: str = "") -> str:
 def parts(race: Race) -> Iterator[Part]:
     """The parts in reading order, without what every race's page has."""
     first, *others = (
-        Part.drawn(title, name, themed.svg(draw(race)), escape(caption(race)))
+        Part.drawn(title, name, themed.svg(draw(race), compact=True), escape(caption(race)))
         for name, (title, draw, caption) in FIGURES.items()
     )
     yield first

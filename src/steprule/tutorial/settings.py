@@ -1,4 +1,4 @@
-"""The tutorial's runs, paths and figures: settings that its chapters state, with the final losses that its editions print."""
+"""The tutorial's runs, paths and figures: its settings, and the final losses that its editions print."""
 
 from __future__ import annotations
 
