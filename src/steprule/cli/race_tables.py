@@ -81,7 +81,9 @@ def _rows(cell: races.Cell) -> list[Sequence[str]]:
     best = cell.standings[0].label
     for s in cell.standings:
         word = "lowest" if s.label == best else _against(cell, best, s.label)
-        gone = f"{s.diverged:.0%} diverged" if s.diverged >= 0.005 else "some diverged" if s.diverged else ""
+        gone = "some diverged" if s.diverged else ""
+        if s.diverged >= 0.005:
+            gone = f"{s.diverged:.0%} diverged"
         rows.append(
             (
                 s.label,

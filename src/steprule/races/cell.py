@@ -63,7 +63,9 @@ class Pair:
 
     def verdict(self, error_rate: float = 1 - CONFIDENCE) -> str:
         """real, same (the difference is smaller than what matters) or open."""
-        return "real" if self.p_real < error_rate else "same" if self.p_same < error_rate else "open"
+        if self.p_real < error_rate:
+            return "real"
+        return "same" if self.p_same < error_rate else "open"
 
     @property
     def percent(self) -> tuple[float, float | None, float | None]:

@@ -154,7 +154,8 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
         raise unknown_name("setting of a race", unknown, known.__annotations__)
     protocol = _protocol(trials, seeds, settings)
     tuned = isinstance(protocol, Tuned)
-    tasks = _problems((PROBLEMS if tuned else ALONE) if on is None else on)
+    usual = PROBLEMS if tuned else ALONE
+    tasks = _problems(usual if on is None else on)
     entrants = tuple(
         entrant_of(given, searches=protocol.searches)
         for given in (catalogue.names() if rules is None else one_or_more(rules))

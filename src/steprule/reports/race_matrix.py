@@ -46,9 +46,8 @@ def _entry(cell: Cell, label: str) -> str:
     pair = pair if pair.second == label else pair.turned
     percent, low, high = pair.percent
     kind = {"real": "real above", "same": "same", "open": "open"}[pair.verdict()]
-    within = (
-        f" <small>{interval(low, high, '+.3g' if abs(high or 0) > 1e4 else '+.0f')}</small>" if low is not None else ""
-    )
+    digits = "+.3g" if abs(high or 0) > 1e4 else "+.0f"
+    within = f" <small>{interval(low, high, digits)}</small>" if low is not None else ""
     shown = f"{rounded(percent)} %{within}" if math.isfinite(percent) else "–"
     return f'<td class="{kind}">{shown}</td>'
 

@@ -27,7 +27,9 @@ def parts(race: Race) -> Iterator[Part]:
         yield Part(f"Result{of}", _table(race, settings), _reading_the_table(race, problem))
         dots, curves = setting_charts.spreads(race, settings), setting_charts.curves(race, settings)
         title = "How far one seed is from another"
-        yield Part.drawn(f"{title}{of}", f"seeds{_file(name)}", themed.svg(dots, compact=True), _reading_the_dots(race, settings))
+        yield Part.drawn(
+            f"{title}{of}", f"seeds{_file(name)}", themed.svg(dots, compact=True), _reading_the_dots(race, settings)
+        )
         if "losses" in next(iter(race.phases.values()))[0].results:
             said = _reading_the_curves(race, problem)
             yield Part.drawn(f"How the loss falls{of}", f"curves{_file(name)}", themed.svg(curves, compact=True), said)

@@ -195,7 +195,8 @@ def _pairs(cell: Cell) -> str:
             own = pair if pair.second == row else pair.turned
             percent, low, high = own.percent
             verdict = own.verdict()
-            kind = f"real {'above' if percent > 0 else 'below'}" if verdict == "real" else verdict
+            side = " above" if percent > 0 else " below"
+            kind = verdict + side if verdict == "real" else verdict
             within = f"95 % {interval(low, high, '+.1f')} %{cell.scale.of}" if low is not None else "no interval"
             text = f"p = {own.p_real:.2g} (Holm); {within}"
             cells.append(f'<td class="{kind}" title="{text}">{_percent(percent)}</td>')
