@@ -317,6 +317,11 @@ class UntilGood:
         return {"below": self.below, "most": self.most}
 
 
+class Other(UntilGood):
+    def spare(self, entrant: Any) -> int:
+        return 2
+
+
 def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     who = [Competitor("adam", hypers={"lr": lr}, label=label) for label, lr in (("fast", 0.05), ("slow", 1e-5))]
     seen: list[tuple[int, int]] = []
@@ -334,6 +339,8 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     assert "slow" in race_page.page(again)
     with pytest.raises(InputError, match=r"differs in below: expected 0\.2, got 0\.26"):
         races.race(who, "airfoil", protocol=UntilGood(0.2, 6), **how)
+    with pytest.raises(InputError, match="differs in protocol"):
+        races.race(who, "airfoil", protocol=Other(0.26, 6), **how)
 
 
 def test_no_two_ways_to_size_a_race(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

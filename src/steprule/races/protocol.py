@@ -34,7 +34,7 @@ class Protocol(typing.Protocol):
     A race asks `following` for the next phase of a chain, trains its lanes in blocks, and asks again with that phase among what is
     done, until there is none. So what a protocol returns may depend on its own numbers, the chain, the entrant and the results
     so far, and on nothing else: the same race must give the same lanes after an interruption and on every machine. It is a value,
-    a frozen dataclass say, that pickles.
+    a frozen dataclass say. Every phase of a chain has a name of its own, from which its files are named.
 
     A race whose protocol is a `Tuned` is read as one: winners are compared on fresh seeds. Every other race is read as settings
     as given: of each entrant the spread of its trainings over their seeds. `steprule.race(..., protocol=mine)` runs one's own.

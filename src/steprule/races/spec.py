@@ -125,8 +125,10 @@ class Spec:
         """All that decides the results, as it will be read back from JSON; what a user sets stands before what follows from it."""
         how = {n: {"epochs": c.epochs, "batch_size": c.batch_size} for n, c in self.configs.items()}
         parts = stated.of_race(self.problems, how, self.schedules, self.entrants)
+        own = type(self.protocol) not in (Tuned, AsGiven)
         found = {
             **self.protocol.to_dict(),
+            **({"protocol": stated.of_code(type(self.protocol), "its protocol")} if own else {}),
             "schedules": self.schedule_names,
             **({"functions": parts.functions} if parts.functions else {}),
             "device": self.device,
