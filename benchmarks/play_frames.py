@@ -1,9 +1,8 @@
-"""The playground's times in headless Chromium: first picture, a frame of eight rules with 500 steps, the map, and plotly's frame.
+"""The playground's times in headless Chromium: first picture, a frame of eight rules with 500 steps, the map.
 
     python benchmarks/play_frames.py [--out FILE]
 
-A frame is one whole redraw after a move of the start (walks, plane, three charts, the step taken apart), in turn with what a
-drawing library needs for the plane's eight paths alone: plotly's `restyle`, over its own contours of the same grid.
+A frame is one whole redraw after a move of the start: walks, plane, three charts, the step taken apart.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
-from plotly.offline import get_plotlyjs
 
 from steprule import play
 from steprule.provenance import hardware, versions
@@ -36,12 +34,6 @@ OURS = """() => { const began = performance.now();
   model.state.start = [-1.5 + Math.random() / 10, 2];
   clearTimeout(mapTimer); changed(); clearTimeout(mapTimer); draw();
   return performance.now() - began; }"""
-PLOTLY = """() => { const began = performance.now();
-  return Plotly.restyle('theirs', {x: model.walks.map((w) => w.points.map((p) => p[0] + Math.random() / 100)), y: model.walks.map((w) => w.points.map((p) => p[1]))},
-    model.walks.map((_, k) => k + 1)).then(() => performance.now() - began); }"""
-BUILD = """() => { const e = document.createElement('div'); e.id = 'theirs'; e.style = 'width:700px;height:520px'; document.body.append(e);
-  const g = model.ground.grid, z = Array.from({length: g.rows}, (_, j) => Array.from(g.f.slice(j * g.columns, (j + 1) * g.columns), (v) => Math.log10(v + 1e-9)));
-  return Plotly.newPlot(e, [{type: 'contour', z}, ...model.walks.map((w) => ({type: 'scatter', mode: 'lines', x: w.points.map((p) => p[0]), y: w.points.map((p) => p[1])}))]).then(() => null); }"""
 
 
 def main() -> None:
@@ -74,19 +66,9 @@ def main() -> None:
         found["first_picture_ms"] = statistics.median(firsts)
         found |= {f"map_500_steps_seconds_{name}": statistics.median(seconds) for name, seconds in maps.items()}
         found["played_frames_a_second"] = _played(page)
-        page.add_script_tag(content=get_plotlyjs())
-        page.evaluate(BUILD)
-        ours, theirs = [], []
-        for round_ in range(40):
-            a, b = float(page.evaluate(OURS)), float(page.evaluate(PLOTLY))
-            if round_ >= 5:  # the first warm the engine up
-                ours.append(a)
-                theirs.append(b)
-        found["frame_ms"], found["frame_ms_slowest_tenth"] = (
-            statistics.median(ours),
-            statistics.quantiles(ours, n=10)[-1],
-        )
-        found["plotly_restyle_ms"] = statistics.median(theirs)
+        frames = [float(page.evaluate(OURS)) for _ in range(40)][5:]  # the first warm the engine up
+        found["frame_ms"] = statistics.median(frames)
+        found["frame_ms_slowest_tenth"] = statistics.quantiles(frames, n=10)[-1]
         found["chromium"] = browser.version
         browser.close()
     for name, value in found.items():

@@ -16,9 +16,9 @@ from concurrent.futures import wait
 from pathlib import Path
 
 from steprule.provenance import hardware, versions
-from steprule.races.protocol import blocks_of, chains_of, next_phase
 from steprule.races.runner import engine_of
 from steprule.races.spec import spec_of
+from steprule.races.store import Store
 
 
 def main() -> None:
@@ -27,20 +27,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    spec = spec_of(
-        ["sgd", "adam", "rmsprop", "lion"], "airfoil-mlp", trials=512, seeds=2, fresh=1, schedules=("constant", "linear"),
-        epochs=None, batch_size=None, compile=True, device="cpu",
-    )  # fmt: skip
-    blocks = [b for c in chains_of(spec) for b in blocks_of(c, "tune-0", next_phase(spec, c, [])[2])]
+    rules, schedules = ["sgd", "adam", "rmsprop", "lion"], ("constant", "linear")
+    spec = spec_of(rules, "airfoil-mlp", 512, 2, fresh=1, schedules=schedules, compile=True)
+    store, blocks = Store(None, spec), []
+    for chain in spec.chains:
+        planned = spec.protocol.following(chain, spec.entrant(chain.label), [])
+        assert planned is not None
+        blocks += planned.blocks(chain, spec.block(chain.problem, chain.label))
     lanes = sum(len(b.lanes) for b in blocks)
     cores = len(os.sched_getaffinity(0))
     seconds: dict[str, list[float]] = {"local": [], "ray": []}
     began = time.perf_counter()
-    with engine_of(spec, "local", cores, None, lanes) as (local, _):
+    with engine_of(spec, store, "local", cores, None, lanes) as (local, _):
         wait([local(b) for b in blocks])
         starts = {"local": time.perf_counter() - began}
         began = time.perf_counter()
-        with engine_of(spec, "ray", None, None, lanes) as (ray, _):
+        with engine_of(spec, store, "ray", None, None, lanes) as (ray, _):
             wait([ray(b) for b in blocks])
             starts["ray"] = time.perf_counter() - began
             for _ in range(options.rounds):

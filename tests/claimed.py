@@ -10,7 +10,6 @@ from torch import nn
 
 import steprule
 from steprule import races
-from steprule.races import as_given
 
 SMALL: dict[str, Any] = {"trials": 6, "seeds": 3, "fresh": 4, "schedules": ["linear"], "workers": 1, "compile": False}
 Gauss = np.random.default_rng
@@ -40,5 +39,6 @@ def _classes(loss: Any = nn.functional.cross_entropy, splits: str = "validation 
     return steprule.Problem(name, "two classes", x[:60], y[:60], lambda: nn.Linear(6, 2), loss, epochs=1, **held)
 
 
-def _row(label: str, mean: float, low: float, high: float, *, diverged: int = 0, seeds: int = 20) -> as_given.Row:
-    return as_given.Row(label, label, "formula", seeds, mean, 0.1, low, high, 0.1, diverged, {}, (), ())
+def _row(label: str, mean: float, low: float, high: float, *, diverged: int = 0, seeds: int = 20) -> races.Setting:
+    finals = np.full(seeds, mean)
+    return races.Setting("p", "constant", label, "sgd", True, mean, 0.1, low, high, 0.1, diverged, {}, finals)

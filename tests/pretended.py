@@ -13,7 +13,7 @@ from torch import nn
 from steprule import races
 from steprule.hyper import Search
 from steprule.problems.problem import Problem
-from steprule.races.protocol import Chain, Lanes, Phase, next_phase
+from steprule.races.chain import Chain, Lanes, Phase
 from steprule.races.results import Race
 from steprule.races.spec import spec_of
 
@@ -44,13 +44,13 @@ def pretended(
     studies, fresh = next(iter(losses.values())).shape
     on = task or problem()
     rivals = [races.Competitor("sgd", {"lr": Search(1e-5, 10)}, label=label) for label in ends]
-    spec = spec_of(rivals, on, trials=trials, seeds=studies, fresh=fresh, schedules=schedules, compile=False)
+    spec = spec_of(rivals, on, trials, studies, fresh=fresh, schedules=schedules, compile=False)
     phases: dict[Chain, list[Phase]] = {}
     for schedule in schedules:
         for label, end in losses.items():
             chain, done = Chain(on.name, schedule, label), []
-            while following := next_phase(spec, chain, done):
-                name, space, lanes = following
+            while planned := spec.protocol.following(chain, spec.entrant(label), done):
+                name, space, lanes = planned.name, planned.space, planned.lanes
                 away = np.abs(np.array([space["lr"].share(v) for v in lanes.hypers["lr"]]) - at)
                 best = float(np.nanmin(end)) if np.isfinite(end).any() else np.nan
                 tried = best + (initial - best) * away

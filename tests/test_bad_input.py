@@ -19,7 +19,7 @@ import steprule
 from steprule import errors, rules
 from steprule.cli import main
 from steprule.problems import airfoil
-from steprule.races.as_given import Entry, compare
+from steprule.races import Competitor
 from steprule.training import train
 
 COMMAND = [sys.executable, "-m", "steprule"]
@@ -89,7 +89,10 @@ LINES = {
     "start not finite": (["trace", "sgd", "--start=nan,1"], ["start", "two finite numbers"]),
     "no steps": (["trace", "sgd", "--steps", "0"], ["steps", "1 to 1,000,000", "got 0"]),
     "steps of no number": (["trace", "sgd", "--steps", "x"], ["--steps", "x"]),
-    "ending": (["trace", "sgd", "--out", "paths.bmp"], ["paths.bmp", ".png, .svg, .gif, .html, .json", "'.bmp'"]),
+    "ending": (
+        ["trace", "sgd", "--out", "paths.bmp"],
+        ["paths.bmp", ".png, .svg, .gif, .json", "trace --out x.html", "'.bmp'"],
+    ),
     "form": (["show", "adam", "--as", "latx"], ["unknown form", "Did you mean 'latex'?"]),
     "seeds": (["race", "--trials", "0", "--seeds", "0"], ["seeds", "1 or more", "got 0"]),
     "seed": (["train", "sgd", "--seed", "-1"], ["seed", "0 or more"]),
@@ -367,7 +370,7 @@ def test_a_full_disk_under_a_race(in_folder: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1
         assert "No space left" in done.stderr
-        assert [p.name for p in disk.iterdir()] == ["results.parquet"]  # the page of 5 MB did not fit, the results did
+        assert not (disk / "report.html").exists()  # the page did not fit, the results did
         assert pq.read_table(disk / "results.parquet").num_rows == 1
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
@@ -384,12 +387,9 @@ def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
 ) -> None:
     command = [*COMMAND, "race", "--trials", "0", "sgd", "adam", "--out", "out", "--seeds"]
     process = subprocess.Popen([*command, "400"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    results = Path("out/results.parquet")
-    rows = 0
     for _ in range(600):
         time.sleep(0.1)
-        rows = pq.read_table(results).num_rows if results.exists() else 0
-        if rows >= 4:
+        if len(list(Path("out").glob("blocks/[!.]*.parquet"))) >= 4:
             break
     os.kill(process.pid, sent)
     try:
@@ -397,28 +397,27 @@ def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
     finally:
         process.kill()
     assert process.returncode == code
-    assert rows >= 4
     if sent is signal.SIGINT:
         assert err.strip().splitlines()[-1] == "steprule: interrupted; what was finished is kept."
-        assert [p.name for p in Path("out").iterdir()] == ["results.parquet"]
-    kept = pq.read_table(results).to_pylist()
-    assert len(kept) >= rows
-    seeds = 1 + max(row["seed"] for row in kept)
+    kept = {path.name: path.read_bytes() for path in Path("out").glob("blocks/[!.]*.parquet")}
+    assert len(kept) >= 4
+    seeds = 1 + max(int(name[-14:-8]) for name in kept)
     done = subprocess.run([*command, str(seeds + 1), "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    after = {(row["label"], row["seed"]): row for row in pq.read_table(results).to_pylist()}
-    assert len(after) == 2 * (seeds + 1)
-    for row in kept:  # not run again: the same to the last digit, the seconds too
-        assert after[row["label"], row["seed"]] == row
+    assert json.loads(done.stdout)["kept"] == len(kept)
+    assert pq.read_table("out/results.parquet").num_rows == 2 * (seeds + 1)
+    for name, block in kept.items():  # not run again: the same to the last digit, the seconds too
+        assert Path("out/blocks", name).read_bytes() == block
 
 
 def test_a_race_that_went_on_equals_one_that_was_not_interrupted(tmp_path: Path) -> None:
-    compare(["sgd", "adam"], seeds=2, out=tmp_path)
-    in_two = compare(["sgd", "adam"], seeds=4, out=tmp_path)
-    at_once = compare(["sgd", "adam"], seeds=4)
+    who = ["sgd", "adam"]
+    steprule.race(who, trials=0, seeds=2, out=tmp_path)
+    in_two = steprule.race(who, trials=0, seeds=4, out=tmp_path)
+    at_once = steprule.race(who, trials=0, seeds=4)
     assert in_two.kept == 4
-    for key, run in at_once.runs.items():
-        assert np.array_equal(run.losses, in_two.runs[key].losses)
+    for chain, (phase,) in at_once.phases.items():
+        assert np.array_equal(phase.results["losses"], in_two.phases[chain][0].results["losses"])
 
 
 def test_divergence_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -426,10 +425,9 @@ def test_divergence_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "diverged" in capsys.readouterr().out
     assert main(["trace", "sgd", "--surface", "rosenbrock", "--set", "lr=1"]) == 0
     assert "diverged" in capsys.readouterr().out
-    race = compare([Entry("wild", "sgd", {"lr": 1e6})], seeds=2)
-    (row,) = race.rows
-    assert row.diverged == 2
-    assert row.to_dict()["mean"] is None
+    race = steprule.race([Competitor("sgd", hypers={"lr": 1e6}, label="wild")], trials=0, seeds=2)
+    assert race.settings[0].diverged == 2
+    assert race.to_dict()["settings"][0]["mean"] is None
 
 
 def test_a_file_that_prints_leaves_json_alone(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

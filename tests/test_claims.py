@@ -22,7 +22,7 @@ import steprule
 from steprule import races
 from steprule.cli import main
 from steprule.errors import InputError
-from steprule.races import as_given
+from steprule.races.setting import in_words as settings_in_words
 from steprule.reports import race_charts, race_page
 
 # Losses of 0 and less.
@@ -329,16 +329,16 @@ def test_as_given_compares_no_survivors() -> None:
     fine, fair = _row("fine", 0.2, 0.1, 0.3), _row("fair", 0.4, 0.35, 0.5)
     lucky = _row("lucky", 0.1, 0.05, np.inf, diverged=10)
     dead = _row("dead", np.nan, np.inf, np.inf, diverged=20)
-    words = as_given.in_words([fine, fair, lucky, dead])
+    words = settings_in_words([fine, fair, lucky, dead])
     assert "The lowest mean training loss is 0.20000 (fine), the highest 0.40000 (fair)" in words
     assert "lucky with 10 of 20 seeds (the others' mean, 0.10000, is compared with nothing)" in words
     assert "dead with 20 of 20 seeds" in words
-    assert "fine alone diverged with no seed, so there is nothing to compare it with" in as_given.in_words([fine, dead])
-    assert "nothing is ranked" in as_given.in_words([lucky, dead])
-    assert "Diverged" not in as_given.in_words([fine, fair])
+    assert "fine alone diverged with no seed, so there is nothing to compare it with" in settings_in_words([fine, dead])
+    assert "nothing is ranked" in settings_in_words([lucky, dead])
+    assert "Diverged" not in settings_in_words([fine, fair])
     one = [_row("fine", 0.2, 0.2, 0.2, seeds=1), _row("fair", 0.4, 0.4, 0.4, seeds=1)]
-    assert "One seed tells nothing" in as_given.in_words(one)
-    assert "lead" not in as_given.in_words(one)
+    assert "One seed tells nothing" in settings_in_words(one)
+    assert "lead" not in settings_in_words(one)
     assert one[0].middle == "-"
 
 

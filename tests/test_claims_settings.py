@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,15 +18,15 @@ from thinning import thinned
 from tolerances import PRINTED_ONE_DECIMAL, SAID_THREE_DIGITS
 
 import steprule
-from steprule import paths, races, rules
+from steprule import paths, play, races, rules
 from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Rate, Search, said
-from steprule.races import as_given, spaces, statistics
+from steprule.races import spaces, statistics
 from steprule.reports import path_figure, race_page
 from steprule.reports import paths as pictures
-from steprule.reports.html import page as as_given_page
 from steprule.surfaces import catalogue as surfaces
+from steprule.tutorial.settings import TUTORIAL, figures_of
 
 # The untuned.
 
@@ -116,19 +117,20 @@ def test_other_hyperparameters_at_the_end() -> None:
 
 def test_an_end_of_the_domain_is_no_end_of_the_range() -> None:
     """No momentum is 0, and nothing lies below it."""
-    from steprule.races.protocol import Phase, at_ends, next_phase
     from steprule.races.spec import spec_of
 
     rival = races.Competitor("sgd", {"momentum": Search(0.0, 0.99, "complement")}, {"lr": 0.1}, label="a")
     spec = spec_of([rival], problem(), trials=32, seeds=3, fresh=2, schedules=["linear"], compile=False)
-    following = next_phase(spec, races.Chain("made up", "linear", "a"), [])
-    assert following
-    name, space, lanes = following
+    (tuned, entrant), chain = (spec.protocol, spec.entrants[0]), races.Chain("made up", "linear", "a")
+    assert isinstance(tuned, races.Tuned)
+    planned = tuned.following(chain, entrant, [])
+    assert planned
+    space, lanes = planned.space, planned.lanes
     for towards, expected in ((0.0, {}), (1.0, {"momentum": "highest"})):
         loss = np.abs(np.array([space["momentum"].share(v) for v in lanes.hypers["momentum"]]) - towards)
         results = dict.fromkeys(("train", "validation", "test"), loss)
         plain = {"initial": np.full(len(lanes), 2.0), "died_at": np.zeros(len(lanes), dtype=np.int64)}
-        assert at_ends(spec, spec.runners[0], Phase(name, space, lanes, {**results, **plain})) == expected
+        assert tuned.at_ends(entrant, races.Phase(planned.name, space, lanes, {**results, **plain})) == expected
 
 
 @pytest.mark.parametrize("low", [1e-6, 1e-2])
@@ -185,21 +187,24 @@ def test_a_path_that_diverges_at_every_rate(in_folder: Path, capsys: pytest.Capt
 
 @pytest.mark.long
 def test_the_books_figures_are_its_own_runs() -> None:
-    def books(**more: Any) -> int:
-        result = as_given.compare(seeds=1, **more)
-        count = sum(len(row.book) for row in result.rows)
-        assert ("printed by the book" in as_given_page(result)) is bool(count)
+    runs = [run.competitor for run in TUTORIAL]
+
+    def books(rules: Any = runs, problem: str = "airfoil", **more: Any) -> int:
+        result = races.race(rules, problem, trials=0, seeds=1, workers=1, **more)
+        count = sum(len(figures_of(result, own)) for own in result.settings)
+        page = race_page.page(result)
+        assert ("printed by the book" in page) is bool(count)
+        assert "<b>outside" not in page  # one seed has no spread
         return count
 
     assert books() == 12
-    assert books(problems="airfoil-linear") == 0
+    assert books(problem="airfoil-linear") == 0
     assert books(epochs=1) == 0
     assert books(batch_size=50) == 0
-    assert books(rules=as_given.TUTORIAL, problems="airfoil-linear") == 0
-    assert {row.book_inside for row in as_given.compare(seeds=1).rows} == {()}
-    assert "<b>outside" not in as_given_page(as_given.compare(seeds=1))
-    mine = as_given.Entry("mine", "sgd", {"lr": 0.1}, book=(0.3,))
-    assert as_given.compare([mine], "airfoil-linear", seeds=1).rows[0].book == (0.3,)
+    assert books(schedules="cosine") == 0
+    assert books([replace(runs[4], hypers={"lr": 0.2, "eps": 1e-6})]) == 0
+    assert books([replace(runs[5], model=None)]) == 0
+    assert books([runs[4]]) == 2
 
 
 # Numbers that can be used.
@@ -256,7 +261,7 @@ def test_a_formula_begins_where_it_is_finite(formula: str, tmp_path: Path) -> No
     if path.tuned:
         assert path.diverged_at is None
     pictures.save([path], tmp_path / "a.png")
-    pictures.save([path], tmp_path / "a.html")
+    play.write_paths(tmp_path / "a.html", [path], [("sgd", rules.get("sgd"))])
 
 
 def test_an_ordinary_formula_begins_where_it_did() -> None:

@@ -35,7 +35,7 @@ RACE = ["race", "adam", "sgd", "--on", "airfoil-linear", *sized(4, 2, 3, "linear
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measures less."""
-    monkeypatch.setattr(sweeps.cost, "ENOUGH", 0.01)
+    monkeypatch.setattr(sweeps.estimate, "ENOUGH", 0.01)
 
 
 def line(count: int = 120, width: int = 3) -> steprule.Problem:
@@ -231,7 +231,7 @@ def test_the_largest_race_within_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     how: dict[str, Any] = {**asked, "schedules": ["linear"]}
     assert races.within(1e6, who, "airfoil-linear", **how) == asked
     cost = TrainingCost(0.0, 0.01, 0.0, 1000)
-    monkeypatch.setattr(import_module("steprule.races.estimate"), "cost_of", lambda *a, **k: cost)
+    monkeypatch.setattr(import_module("steprule.races.estimates"), "cost_of", lambda *a, **k: cost)
     steps = 2 * 91  # epochs and batches
     found = races.within(150 * steps * 0.01 * 2, who, "airfoil-linear", **how, workers=1)
     whole = races.estimate(who, "airfoil-linear", **{**how, **found}, workers=1)

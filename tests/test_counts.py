@@ -17,7 +17,6 @@ from steprule import sweeps
 from steprule.cli import main
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
-from steprule.races import as_given
 
 RACE: dict[str, Any] = {
     "problems": "airfoil-linear",
@@ -44,8 +43,8 @@ CALLS: dict[str, tuple[Callable[[Any], Any], int]] = {
     "sweep seeds": (lambda n: steprule.sweep("adam", "airfoil-linear", {"lr": [0.1]}, n, compile=False).train.tolist(), 3),
     "sweep epochs": (lambda n: steprule.sweep("adam", "airfoil-linear", {"lr": [0.1]}, epochs=n, compile=False).train.tolist(), 1),
     "sobol": (lambda n: sweeps.sobol({"lr": Search(0.1, 1)}, n)["lr"].tolist(), 4),
-    "as given seeds": (lambda n: [r.mean for r in as_given.compare(["sgd"], seeds=n, epochs=1).rows], 2),
-    "as given epochs": (lambda n: [r.mean for r in as_given.compare(["sgd"], seeds=1, epochs=n).rows], 1),
+    "as given seeds": (lambda n: [s.mean for s in steprule.race(["sgd"], trials=0, seeds=n, epochs=1).settings], 2),
+    "as given epochs": (lambda n: [s.mean for s in steprule.race(["sgd"], trials=0, seeds=1, epochs=n).settings], 1),
     **{f"race {name}": (lambda n, name=name: raced(**{name: n}), 2) for name in ("trials", "seeds", "fresh", "first_seed", "epochs", "workers")},
 }  # fmt: skip
 

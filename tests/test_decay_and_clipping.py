@@ -148,7 +148,7 @@ def test_a_race_searches_them_for_any_rule(compile: bool) -> None:
         lanes = found.chain("airfoil-linear", "linear", standing.label)[-1].lanes
         solo = steprule.train(
             bare if standing.label == "bare" else "adam", "airfoil-linear", int(lanes.seed[0]), 1,
-            found.spec.plans["airfoil-linear"].batch_size, schedule="linear", decoupled_weight_decay=True,
+            found.spec.configs["airfoil-linear"].batch_size, schedule="linear", decoupled_weight_decay=True,
             **{n: float(v[0]) for n, v in lanes.hypers.items()},
         )  # fmt: skip
         assert found.chain("airfoil-linear", "linear", standing.label)[-1].results["train"][0] == pytest.approx(
@@ -165,7 +165,7 @@ def spaces_of(typed: list[str]) -> dict[str, set[str]]:
     for word in words:
         options[word].append(next(words)) if word in options else names.append(word)
     spec = spec_of(_competitors(names, options["--set"], options["--vary"]), "airfoil-linear", compile=False)
-    return {r.label: {f"{n} {s.low:g} {s.high:g} {s.scale}" for n, s in r.space.items()} for r in spec.runners}
+    return {r.label: {f"{n} {s.low:g} {s.high:g} {s.scale}" for n, s in r.space.items()} for r in spec.entrants}
 
 
 def test_vary_adds_to_what_is_searched(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "steprule"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL = {package for packages in extras.EXTRAS.values() for package in packages}
-ELSEWHERE = {"plotly", "latex2mathml", "pandas", "PIL"}
+ELSEWHERE = {"latex2mathml", "pandas", "PIL"}
 WITHOUT = {
     "no torch": OPTIONAL | ELSEWHERE | {"torch", "numba", "llvmlite", "filelock"},
     "core": OPTIONAL | ELSEWHERE,
@@ -247,7 +247,7 @@ def test_one_place_knows_which_package_an_extra_brings() -> None:
     brought = {extra: names(PROJECT["optional-dependencies"][extra]) for extra in extras.EXTRAS}
     for extra, packages in extras.EXTRAS.items():
         assert brought[extra] - {"steprule"} - ELSEWHERE == set(packages)
-    beside = {"llvmlite", "IPython", "matplotlib_inline", "plotly"}  # numba's, a notebook's own, and one that leaves
+    beside = {"llvmlite", "IPython", "matplotlib_inline"}  # numba's, and a notebook's own
     assert imported() <= {*extras.CORE, *OPTIONAL, *beside}
 
 

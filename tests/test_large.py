@@ -20,7 +20,7 @@ from steprule.lanes.one_by_one import one_by_one
 from steprule.lanes.records import Lanes
 from steprule.problems.source import batches
 from steprule.races import partial
-from steprule.races.entry import spec_of
+from steprule.races.spec import spec_of
 from steprule.steppers import LARGE, LargeStepper, RuleStepper, stepper_of
 from steprule.trainable import Trainable
 from steprule.training import under_way
@@ -80,7 +80,7 @@ def test_lanes_of_a_large_model_go_one_by_one_on_all_cores() -> None:
     found = steprule.sweep("adam", wide(), {"lr": [1e-3, 1e-2]}, epochs=1)
     assert found.engine.startswith("one by one: a model of a million parameters")
     spec = spec_of("adam", [wide(), "airfoil-linear"])
-    assert {n: p.threads for n, p in spec.plans.items()} == {"wide": torch.get_num_threads(), "airfoil-linear": 1}
+    assert {n: p.threads for n, p in spec.configs.items()} == {"wide": torch.get_num_threads(), "airfoil-linear": 1}
     assert spec.block("wide", "adam") < spec.block("airfoil-linear", "adam")
 
 

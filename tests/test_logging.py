@@ -16,7 +16,6 @@ import steprule
 from steprule.cli import main
 from steprule.problems import catalogue as problems
 from steprule.problems.source import batches
-from steprule.races import as_given
 
 
 def told(what: Any, **how: Any) -> tuple[steprule.Run, list[tuple[int, dict[str, float]]]]:
@@ -77,7 +76,7 @@ def test_a_problems_own_epochs_and_batch_size_count(capsys: pytest.CaptureFixtur
     assert run.final_loss == pytest.approx(
         steprule.sweep("sgd", mine, {"lr": [0.001]}, compile=False).train[0, 0], rel=SUMMED32
     )
-    assert run.final_loss == as_given.compare("sgd", mine, 1).runs["sgd", 0].final_loss
+    assert run.final_loss == steprule.race("sgd", mine, trials=0, seeds=1).settings[0].finals[0]
     assert main(["train", "sgd", "--on", "digits-softmax"]) == 0
     assert "5 epochs, batch 50, seed 0" in capsys.readouterr().out
     assert (steprule.train("sgd").epochs, steprule.train("sgd").batch_size) == (2, 10)

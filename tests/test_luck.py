@@ -23,6 +23,7 @@ from steprule.play.words import CHINESE as PLAYGROUNDS
 from steprule.problems import airfoil
 from steprule.problems import catalogue as problems
 from steprule.problems.source import batches
+from steprule.races.competitor import entrant_of
 
 pytestmark = needs_chromium
 # Mean and standard deviation of 2,000 seeds, as docs and lesson have them.
@@ -62,7 +63,7 @@ def test_a_training_in_the_page_is_the_packages(
     for k, entry in enumerate(luck.RUNS):
         for seed, more in ((7, {}), (199, {"lr": 0.003})):
             hypers = {**luck.rule_of(entry).bind(entry.hypers), **more}
-            task = entry.trains(problems.get(luck.BOOKS))
+            task = entrant_of(entry.competitor).trains(problems.get(luck.BOOKS))
             ours = plain_loss(task, luck.rule_of(entry), hypers, seed, passes=passes, size=size)
             assert page.evaluate(script, [k, seed, more]) == pytest.approx(ours, rel=PRINTED_NETWORK), entry.label
     press(page, 0)

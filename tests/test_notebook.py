@@ -17,12 +17,13 @@ from steprule import display, rules
 from steprule.display import sparkline
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import Rate
-from steprule.races.as_given import TUTORIAL, compare
 from steprule.reports import notebook
+from steprule.reports.address import address
 from steprule.reports.notebook import apart, figure, show
-from steprule.reports.panels import address, curves, heights, paths
+from steprule.reports.panels import curves, heights, paths
 from steprule.reports.style import DARK
 from steprule.rules.parts import composed
+from steprule.tutorial import TUTORIAL
 
 WAVE = torch.linspace(-1, 1, 60)[:, None]
 
@@ -42,7 +43,10 @@ def test_every_result_shows_itself(race: steprule.Race) -> None:
         (steprule.trace("adam", lr=0.2), "adam on quadratic, 20 steps: lr=0.2"),
         (steprule.train("adam", lr=0.01), "adam on airfoil: loss 0.49"),
         (steprule.sweep("adam", hypers={"lr": np.geomspace(1e-4, 10, 40)}), "adam on airfoil: 40 points x 1 seeds"),
-        (compare(TUTORIAL[4:6], seeds=3), "The lowest mean training loss"),
+        (
+            steprule.race([run.competitor for run in TUTORIAL[4:6]], trials=0, seeds=3),
+            "Race of 2 on 1 problems: 6 trainings\n    The lowest mean training loss",
+        ),
         (race, "Race of 2 on 1 problems"),
     ]
     for result, words in found:

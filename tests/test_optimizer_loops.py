@@ -21,7 +21,6 @@ from steprule.errors import InputError
 from steprule.problems import catalogue as problems
 from steprule.problems.facts import facts_of
 from steprule.problems.source import batches, stream
-from steprule.races import as_given
 from steprule.steppers import WAYS, ClassStepper
 
 po = pytest.importorskip("pytorch_optimizer")
@@ -417,7 +416,7 @@ def test_what_cannot_step_is_refused_in_one_line(name: str, entry: str) -> None:
         "train": lambda: steprule.train(make, ON, epochs=1),
         "sweep": lambda: steprule.sweep(make, ON, {}, epochs=1),
         "race": lambda: steprule.race([make, "sgd"], ON, seeds=2, epochs=1, **small),
-        "as given": lambda: as_given.compare([make, "sgd"], ON, seeds=2, epochs=1),
+        "as given": lambda: steprule.race([make, "sgd"], ON, trials=0, seeds=2, epochs=1, workers=1),
     }
     with pytest.raises((InputError, steprule.errors.InputTypeError), match=line) as caught:
         calls[entry]()

@@ -23,7 +23,7 @@ from steprule.cli import main
 from steprule.errors import StepruleError
 from steprule.problems.options import ARRAY_DEFAULTS, DEFAULTS, ArrayOptions, Options
 from steprule.problems.source import batches, stream
-from steprule.races import as_given
+from steprule.races import Competitor
 
 F = nn.functional
 DRAWN = np.random.default_rng(0)
@@ -297,8 +297,8 @@ def test_a_race_on_a_strangers_file(name: str, in_folder: Path) -> None:
 
 def test_settings_as_given(in_folder: Path) -> None:
     Path("own.py").write_text(STRANGER)
-    entry = as_given.Entry("mine", torch.optim.SGD, {"lr": 0.1})
-    (first,), (again,) = (as_given.compare(entry, "own.py:arrays", 2, "run", epochs=1).rows for _ in range(2))
+    mine = Competitor(torch.optim.SGD, hypers={"lr": 0.1}, label="mine")
+    first, again = (steprule.race(mine, "own.py:arrays", 0, 2, "run", epochs=1).settings[0] for _ in range(2))
     assert first == again
     runs = [
         steprule.train(torch.optim.SGD, "own.py:arrays", seed, 1, lr=0.1).metrics["test"]["accuracy"] for seed in (0, 1)

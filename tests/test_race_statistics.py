@@ -224,7 +224,7 @@ def test_a_narrowed_space_is_widened() -> None:
     space = races.spec.spec_of(  # type: ignore[attr-defined]
         [NARROWED], "airfoil-linear", trials=1, seeds=1, fresh=1, schedules=["linear"], epochs=None, batch_size=None,
         compile=False, device="cpu",
-    ).runners[0].space  # fmt: skip
+    ).entrants[0].space  # fmt: skip
     assert (space["lr"].low, space["lr"].high) == (1e-5, 10.0)
     assert space["beta1"] == Search(0.5, 0.999, "complement")
     assert space["eps"].high / space["eps"].low == pytest.approx(1e4, rel=ROUNDED64)

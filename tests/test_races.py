@@ -30,9 +30,8 @@ from steprule.hyper import Search
 from steprule.problems import airfoil, digits, letters
 from steprule.problems.credits import credits_of
 from steprule.problems.problem import Problem
-from steprule.races import protocol as plan
+from steprule.races import chain, store
 from steprule.races import runner as running
-from steprule.races import store
 from steprule.reports import race_page
 
 TINY: dict[str, Any] = {"trials": 8, "seeds": 3, "fresh": 4, "epochs": 1, "workers": 1}
@@ -221,7 +220,7 @@ def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:
         assert f"{label} wins {won.count(label)} of 4 comparisons" in said
     table = text[text.index('class="pairs matrix"') :]
     rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table[: table.index("</table>")])
-    assert {label for label, _ in rows} == {r.label for r in tiny.spec.runners}
+    assert {label for label, _ in rows} == {r.label for r in tiny.spec.entrants}
     for label, entries in rows:
         for cell, (kind, shown) in zip(
             tiny.cells, re.findall(r'<td class="(.*?)".*?>(.*?)</td>', entries), strict=True
@@ -459,7 +458,7 @@ class _Dying:
         self.packed, self.begin, self.build, self.train_here = real.packed, real.begin, real.build, _die
 
 
-def _die(block: plan.Block) -> Any:
+def _die(block: chain.Block) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -520,7 +519,7 @@ theirs = Competitor(torch.optim.Adagrad, {"lr": Search(1e-4, 1)}, label="theirs"
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--trials", "-1"], "trials: expected 1 or more"),
+        (["--trials", "-1"], "trials: expected 0 or more"),
         (["--fresh", "0"], "fresh: expected 1 or more"),
         (["--epochs", "0"], "epochs: expected 1 or more"),
         (["--on", "airfoil-linar"], "Did you mean 'airfoil-linear'?"),

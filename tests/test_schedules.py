@@ -24,7 +24,6 @@ from steprule import schedules
 from steprule.cli import main
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.problems import catalogue as problems
-from steprule.races import as_given
 from steprule.races.spec import spec_of
 from steprule.races.store import Store
 from steprule.races.work import packed
@@ -356,7 +355,7 @@ def test_workers_get_functions_by_value(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(FILE.format(floor=0.1))
     spec = spec_of(["sgd"], "airfoil-linear", schedules=[f"warmup(0.2)+{file}:falls", "one_cycle"], compile=False)
-    told = packed(spec, Store(None, spec.stated, spec.metric_columns))
+    told = packed(spec, Store(None, spec))
     read = "import sys; from steprule.races.work import unpacked; p = unpacked(sys.stdin.buffer.read())"
     script = f"{read}; print([s.factors(9) for s in p.schedules.values()])"
     file.unlink()
@@ -380,16 +379,20 @@ def test_a_function_that_is_another_each_time_is_never_the_same_race() -> None:
     assert "functions" not in spec_of(["sgd"], "airfoil-linear", schedules=["cosine"], compile=False).stated
 
 
-def test_settings_as_given_take_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = as_given.compare(["sgd", "torch.optim.SGD"], "airfoil-linear", 2, tmp_path, epochs=1, schedule="cosine")
-    runs = [found.runs[label, 1].final_loss for label in ("sgd", "torch.optim.SGD")]
+def test_settings_as_given_take_them_too(tmp_path: Path) -> None:
+    who: Any = ["sgd", "torch.optim.SGD"]
+    how: dict[str, Any] = {"trials": 0, "seeds": 2, "epochs": 1}
+    found = steprule.race(who, "airfoil-linear", out=tmp_path / "a", schedules="cosine", **how)
+    runs = [s.finals[1] for s in found.settings]
     expected = steprule.train("sgd", "airfoil-linear", 1, 1, schedule="cosine").final_loss
     assert runs[0] == expected
     assert runs[1] == pytest.approx(expected, rel=TRAIN_RULE_AGAINST_CLASS)
-    again = as_given.compare(["sgd", "torch.optim.SGD"], "airfoil-linear", 2, tmp_path, epochs=1, schedule=cosine())
+    again = steprule.race(who, "airfoil-linear", out=tmp_path / "a", schedules=cosine(), **how)
     assert again.kept == 4
-    assert again.runs["sgd", 1].schedule == "cosine"
-    with pytest.raises(InputError, match="differs in schedule: expected none, got 'cosine'"):
-        as_given.compare(["sgd", "torch.optim.SGD"], "airfoil-linear", 2, tmp_path, epochs=1)
-    assert main(["race", "sgd", "--trials", "0", "--seeds", "1", "--schedule", "cosine", "--schedule", "linear"]) == 2
-    assert "--schedule: expected one with --trials 0, got cosine and linear" in capsys.readouterr().err
+    with pytest.raises(InputError, match="differs in schedules: expected constant, got cosine"):
+        steprule.race(who, "airfoil-linear", out=tmp_path / "a", **how)
+    both = steprule.race(who, "airfoil-linear", schedules=["constant", "cosine"], **how)
+    assert list(both.tables) == [("airfoil-linear", "constant"), ("airfoil-linear", "cosine")]
+    assert [s.finals.tolist() for s in both.tables["airfoil-linear", "cosine"]] == [
+        s.finals.tolist() for s in found.settings
+    ]

@@ -65,7 +65,7 @@ OF_CLASSES = [
 def test_a_class_is_searched_where_its_user_says(make: Any, space: dict[str, Search]) -> None:
     own = Competitor(make, space, label="mine")
     result = race([own, "sgd"], "airfoil-linear", trials=4, seeds=2, fresh=2, schedules=["linear"], epochs=1)
-    found = result.spec.runner("mine").space
+    found = result.spec.entrant("mine").space
     assert found == {n: spaces.RATE if n == "lr" else s for n, s in space.items()}
     for name, values in result.chain("airfoil-linear", "linear", "mine")[0].lanes.hypers.items():
         assert values.min() >= found[name].low
@@ -88,8 +88,8 @@ def bounded(
 
 
 def test_a_rules_ranges_widen_within_its_bounds() -> None:
-    (runner,) = spec_of([bounded], "airfoil-linear", schedules=["linear"]).runners
-    space = runner.space
+    (entrant,) = spec_of([bounded], "airfoil-linear", schedules=["linear"]).entrants
+    space = entrant.space
     assert space["share"].low > 0.6
     assert space["share"].high < 0.9
     assert space["scale"] == Search(math.nextafter(0.01, 1), 2.0)

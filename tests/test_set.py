@@ -55,7 +55,7 @@ def raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def mean(label: str, found: Any) -> float:
-    return float(next(row["mean"] for row in found["rows"] if row["label"] == label))
+    return float(next(row["mean"] for row in found["settings"] if row["label"] == label))
 
 
 def test_as_given_it_reaches_rules_and_classes(raced: Any) -> None:
@@ -69,7 +69,7 @@ def test_as_given_it_reaches_rules_and_classes(raced: Any) -> None:
 def test_as_given_one_is_set_by_name(raced: Any) -> None:
     args = ["--set", "torch.optim.SGD.lr=0.05", "--set", "make.momentum=0.5", "--set", "sgd.lr=0.02"]
     found, err = raced("sgd", "torch.optim.SGD", "mine.py:make", *args, *AS_GIVEN)
-    entries = {e["label"]: e["set"] for e in found["spec"]["entries"]}
+    entries = {label: own["set"] for label, own in found["spec"]["competitors"].items()}
     assert (entries["torch.optim.SGD"]["lr"], entries["torch.optim.SGD"]["momentum"]) == (0.05, 0)
     assert entries["make"] == {"lr": 0.01, "momentum": 0.5}
     assert entries["sgd"]["lr"] == 0.02
@@ -78,7 +78,7 @@ def test_as_given_one_is_set_by_name(raced: Any) -> None:
 
 def test_who_has_it_not_is_named(raced: Any) -> None:
     found, err = raced("sgd", "adam", "torch.optim.Adam", "torch.optim.SGD", "--set", "momentum=0.5", *AS_GIVEN)
-    entries = {e["label"]: e["set"] for e in found["spec"]["entries"]}
+    entries = {label: own["set"] for label, own in found["spec"]["competitors"].items()}
     assert entries["torch.optim.SGD"]["momentum"] == 0.5
     assert entries["sgd"]["momentum"] == 0.5
     assert "momentum" not in entries["torch.optim.Adam"]
@@ -124,8 +124,6 @@ def test_a_name_that_nobody_has_is_refused(raced: Any, how: list[str]) -> None:
 def test_a_pupils_adam_beside_ours(raced: Any, how: list[str]) -> None:
     """Two of one name are told apart by what was typed, and can be set by that."""
     found, _ = raced("adam", "mine.py:adam", "--set", "mine.py:adam.lr=0.2", *how)
-    spec = found["spec"]
-    labels = spec["competitors"] if "competitors" in spec else [e["label"] for e in spec["entries"]]
-    assert set(labels) == {"adam", "mine.py:adam"}
+    assert set(found["spec"]["competitors"]) == {"adam", "mine.py:adam"}
     _, err = raced("adam", "adam", *how, code=2)
     assert "'adam' twice" in err

@@ -20,7 +20,7 @@ from steprule.compiler.folder import folder
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.lanes import kernel
-from steprule.races import Competitor, as_given
+from steprule.races import Competitor
 
 VARIABLES = ("STEPRULE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA", "HOME")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="homes as POSIX has them")
@@ -167,19 +167,19 @@ SMALL: dict[str, Any] = {"trials": 2, "seeds": 2, "fresh": 2, "epochs": 1}
 )
 def test_one_alone_races(one: Any) -> None:
     result = steprule.race(one, "airfoil-linear", schedules="linear", **SMALL)
-    assert len(result.spec.runners) == 1
+    assert len(result.spec.entrants) == 1
     assert [schedule.name for schedule in result.spec.schedules] == ["linear"]
 
 
 def test_one_alone_as_given() -> None:
-    assert [r.label for r in as_given.compare("sgd", seeds=2, epochs=1).rows] == ["sgd"]
-    assert [r.label for r in as_given.compare(torch.optim.SGD, seeds=2, epochs=1).rows] == ["torch.optim.SGD"]
+    for one, label in (("sgd", "sgd"), (torch.optim.SGD, "torch.optim.SGD")):
+        assert [s.label for s in steprule.race(one, trials=0, seeds=2, epochs=1).settings] == [label]
 
 
 def test_what_cannot_be_a_list_of_competitors() -> None:
     for call in (
         lambda: steprule.race(3, "airfoil-linear"),  # type: ignore[arg-type]
-        lambda: as_given.compare(3),  # type: ignore[arg-type]
+        lambda: steprule.race(3, trials=0),  # type: ignore[arg-type]
         lambda: steprule.race(["adam"], 5),  # type: ignore[arg-type]
         lambda: steprule.race(["adam"], "airfoil-linear", schedules="linaer", **SMALL),
     ):

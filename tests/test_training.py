@@ -21,9 +21,8 @@ from tolerances import (
 
 import steprule
 from steprule.problems import airfoil, catalogue
-from steprule.races.as_given import TUTORIAL
 from steprule.training import train
-from steprule.tutorial import by_class
+from steprule.tutorial import TUTORIAL, by_class
 
 STATISTICS = [  # min, max, mean, sd (ddof 0) of each column, as printed in the data's description
     (200, 20000, 2886.38, 3151.52),

@@ -14,7 +14,6 @@ from steprule import benching, optim, paths, rules
 from steprule.benching import own
 from steprule.cli import main
 from steprule.errors import InputTypeError, StepruleError
-from steprule.races import as_given
 from steprule.races.spec import spec_of
 from steprule.rules.load import load_object
 from steprule.trainable import Trainable
@@ -154,9 +153,9 @@ def of(way: str) -> Any:
 FUNCTIONS: dict[str, Callable[[Any], str]] = {
     "train": lambda one: steprule.train(one, epochs=1).optimizer,
     "sweep": lambda one: steprule.sweep(one, epochs=1, compile=False).optimizer,
-    "race": lambda one: spec_of([one], "airfoil-linear", trials=1, seeds=1, fresh=1).runners[0].label,
-    "race of one": lambda one: spec_of(one, "airfoil-linear", trials=1, seeds=1, fresh=1).runners[0].label,
-    "compare": lambda one: as_given.compare(one, seeds=1, epochs=1).entries[0].label,
+    "race": lambda one: spec_of([one], "airfoil-linear", trials=1, seeds=1, fresh=1).entrants[0].label,
+    "race of one": lambda one: spec_of(one, "airfoil-linear", trials=1, seeds=1, fresh=1).entrants[0].label,
+    "as given": lambda one: spec_of(one, "airfoil-linear", trials=0, seeds=1).entrants[0].label,
     "trainable": lambda one: Trainable.of(one).name,
     "trainable again": lambda one: Trainable.of(Trainable.of(one)).name,
     "peer": lambda one: benching.swap("sgd", "airfoil-linear", peer=one).peer,

@@ -79,10 +79,11 @@ DRAWN = {
     "above 1 it runs away": "超过 1 就会跑掉",
     "above 0.5 y runs away": "超过 0.5，y 就会跑掉",
     # points of a comparison, of a race
-    "one seed": "一个种子",
+    "formula, one seed": "公式，一个种子",
+    "class, one seed": "类，一个种子",
     "middle 95 % of the seeds": "中间 95 % 的种子",
     "printed by the book": "书上印出的数",
-    "least-squares floor": "最小二乘的下限",
+    "least-squares floor, {}": "最小二乘的下限，{}",
     "airfoil-linear": "翼型，线性模型",
     "linear": "线性下降的学习率",
     "linear learning rate": "线性下降的学习率",

@@ -18,9 +18,9 @@ import torch
 
 import steprule
 from steprule import rules
-from steprule.races.as_given import TUTORIAL, compare
 from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import curves, paths
+from steprule.tutorial import TUTORIAL
 
 walked = steprule.trace("sgd", lr=0.4)
 t = np.arange(21)
@@ -109,18 +109,14 @@ assert np.allclose(ours.losses, theirs.losses, rtol=2e-5)
 # 批次和初始权重是随机的。二十个种子显示最终损失仅因此会移动多少。请记住这个宽度：如果两个方法各只跑一个种子，
 # 比它更小的差距说明不了任何问题。
 # %%
+sgd = [run.competitor for run in TUTORIAL if run.method == "SGD"]
 show(
-    twenty := compare([run for run in TUTORIAL if run.method == "SGD"], seeds=20),
+    twenty := steprule.race(sgd, "airfoil", trials=0, seeds=20),
     says="The final losses of twenty seeds spread over about 0.008, by formula and by class.",
 )
 # %% [fact]
-for row in twenty.rows:
-    ends = [
-        run.final_loss
-        for (label, _), run in twenty.runs.items()
-        if label == row.label
-    ]
-    assert 0.005 < np.ptp(ends) < 0.011, np.ptp(ends)
+for setting in twenty.settings:
+    assert 0.005 < np.ptp(setting.finals) < 0.011, np.ptp(setting.finals)
 # %% [en]
 # ## Exercises
 #

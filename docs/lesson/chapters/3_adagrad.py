@@ -19,9 +19,9 @@ import torch
 
 import steprule
 from steprule import rules
-from steprule.races.as_given import TUTORIAL, compare
 from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import curves, paths
+from steprule.tutorial import TUTORIAL
 
 settings = {"lr": 0.4, "steps": 500, "noise": 1.0, "seed": 1}
 walks = {
@@ -189,11 +189,9 @@ assert np.allclose(ours.losses, theirs.losses, rtol=1e-4)
 # %% [zh]
 # 菱形是书上印出的数，各只有一个种子。它们落在种子的散布之内，所以书上看起来的“公式与类之间的差距”并不是差距。
 # %%
+adagrads = [run.competitor for run in TUTORIAL if run.method == "AdaGrad"]
 show(
-    compare(
-        [run for run in TUTORIAL if run.method == "AdaGrad"],
-        seeds=20,
-    ),
+    steprule.race(adagrads, "airfoil", trials=0, seeds=20),
     says="The final losses of twenty seeds, by formula and by class, overlap; the book's figures lie among them.",
 )
 # %% [en]

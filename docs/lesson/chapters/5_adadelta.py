@@ -20,9 +20,10 @@ import torch
 
 import steprule
 from steprule import rules
-from steprule.races.as_given import TORCHS, TUTORIAL, Entry, compare
+from steprule.races import Competitor
 from steprule.reports.notebook import apart, figure, show
 from steprule.reports.panels import curves, heights
+from steprule.tutorial import TORCHS, TUTORIAL
 
 CHANGE = 60
 
@@ -195,30 +196,19 @@ apart(creeps, 1)
 # 书上公式写法的结果在两个版本里是 0.2465 和 0.2437，PyTorch 的类是 0.2421，比两者都低。而二十个种子显示类并不是最好的，它远远落后。
 # 书上的那个数大约每一万个种子才出现三次。
 # %%
-twenty = compare([run for run in TUTORIAL if run.method == "AdaDelta"], seeds=20)
+adadeltas = [run.competitor for run in TUTORIAL if run.method == "AdaDelta"]
+twenty = steprule.race(adadeltas, "airfoil", trials=0, seeds=20)
 show(
     twenty,
     says="By formula all twenty seeds end near 0.244; by class they are spread from 0.24 to 0.34, and the book's figure lies below them all.",
 )
 # %% [fact]
-formula, theirs = twenty.rows
+formula, theirs = twenty.settings
 assert formula.mean < 0.245 < 0.27 < theirs.mean
-assert theirs.book == (0.242104,)
-ends = [
-    run.final_loss
-    for (label, _), run in twenty.runs.items()
-    if label == theirs.label
-]
-assert 0.242104 < min(ends) < 0.25
-assert 0.33 < max(ends) < 0.36
-assert (
-    min(
-        run.final_loss
-        for (label, _), run in twenty.runs.items()
-        if label == theirs.label
-    )
-    > 0.2421
-)
+(printed,) = (run.book for run in TUTORIAL if run.label == theirs.label)
+assert printed == (0.242104,)
+assert 0.242104 < min(theirs.finals) < 0.25
+assert 0.33 < max(theirs.finals) < 0.36
 # %% [en]
 # Why is the class slow? It differs from the formula in **two** things: epsilon ($10^{-6}$ against $10^{-5}$) and the initial weights
 # (`nn.Linear`'s own against nearly zero). A gap may be attributed only after varying one thing at a time:
@@ -228,23 +218,26 @@ assert (
 # %%
 small, larger = {"rho": 0.9, "eps": 1e-6}, {"rho": 0.9, "eps": 1e-5}
 theirs = torch.optim.Adadelta
-four = compare(
+far = {"model": TORCHS}
+four = steprule.race(
     [
-        Entry("near zero, eps 1e-5", "adadelta", larger, "AdaDelta"),
-        Entry("near zero, eps 1e-6", "adadelta", small, "AdaDelta"),
-        Entry("nn.Linear, eps 1e-5", theirs, larger, "AdaDelta", model=TORCHS),
-        Entry("nn.Linear, eps 1e-6", theirs, small, "AdaDelta", model=TORCHS),
+        Competitor("adadelta", hypers=larger, label="near zero, eps 1e-5"),
+        Competitor("adadelta", hypers=small, label="near zero, eps 1e-6"),
+        Competitor(theirs, hypers=larger, label="nn.Linear, eps 1e-5", **far),
+        Competitor(theirs, hypers=small, label="nn.Linear, eps 1e-6", **far),
     ],
+    "airfoil",
+    trials=0,
     seeds=40,
 )
-for row in four.rows:
-    print(f"{row.label:24s} {row.mean:.4f} +- {row.sd:.4f}")
+for setting in four.settings:
+    print(f"{setting.label:24s} {setting.mean:.4f} +- {setting.sd:.4f}")
 show(
     four,
     says="Three of the four settings end below 0.26; nn.Linear's weights with epsilon 1e-6 end far above, with a wide spread.",
 )
 # %% [fact]
-means = {row.label: row.mean for row in four.rows}
+means = {setting.label: setting.mean for setting in four.settings}
 both = means["nn.Linear, eps 1e-6"] - means["near zero, eps 1e-5"]
 eps_alone = means["near zero, eps 1e-6"] - means["near zero, eps 1e-5"]
 init_alone = means["nn.Linear, eps 1e-5"] - means["near zero, eps 1e-5"]

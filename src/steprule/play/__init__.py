@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from steprule.atomic import write_aside
-from steprule.play.data import data
+from steprule.paths import Trace
+from steprule.play.data import check_shown, data, keys_of
 from steprule.play.one_file import one_file
+from steprule.reports.address import address
 from steprule.rules.rule import Rule
 
 FILES = (
@@ -64,3 +66,12 @@ def write(
     text = page(own, links, opening, embed)
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def write_paths(path: Path, traces: Sequence[Trace], own: Sequence[tuple[str, Rule]]) -> None:
+    """Write the page, opened in the state of these paths; `own` is each path's rule, (how to say it, rule).
+
+    Raises `OutputError` where it cannot, `InputError` for paths that the page cannot walk.
+    """
+    check_shown(own, traces)
+    write(path, own, opening=address(traces, keys_of(own)))

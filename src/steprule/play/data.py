@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -17,8 +17,9 @@ from steprule import rules
 from steprule.compiler import anatomy, formula, javascript
 from steprule.compiler.graph import Graph
 from steprule.compiler.variant import variant_of
+from steprule.errors import InputError
 from steprule.hyper import Hyper
-from steprule.paths import LR_GRID, best_rate
+from steprule.paths import LR_GRID, Trace, best_rate
 from steprule.play.stories import STORIES
 from steprule.play.words import CHINESE
 from steprule.reports.mathml import mathml
@@ -37,7 +38,12 @@ MOST_RULES = 8
 SEEDS = 10
 """The page holds the noise of this many seeds: numpy's own draws, so that a path with noise is the same in Python."""
 LEFT_OUT = ("maximize",)
-"""Hyperparameters without a control, since a surface is walked down."""
+"""Hyperparameters without a control: a surface is walked down."""
+KNOWN = (
+    *((r.name, r) for r in rules.CATALOGUE.values()),
+    ("steprule.tutorial.rules:adam_uncorrected", adam_uncorrected),
+)
+"""The rules of every page, (how to say it, rule)."""
 
 
 def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str, embed: bool) -> str:
@@ -47,11 +53,13 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
     """
     maths = Maths()
     entered = _Rules(maths)
-    for rule in rules.CATALOGUE.values():
-        entered.enter(rule.name, rule.name, rule, rule.name, title_of(rule.name))
-    name = adam_uncorrected.name
-    entered.enter(name, f"steprule.tutorial.rules:{name}", adam_uncorrected, name, title_of(name))
-    shown = {entered.key_of(spec, rule): rule for spec, rule in own}
+    for spec, rule in KNOWN:
+        entered.enter(rule.name, spec, rule, rule.name, title_of(rule.name))
+    shown: dict[str, Rule] = {}
+    for key, (spec, rule) in zip(keys_of(own), own, strict=True):
+        shown[key] = rule
+        if key not in entered.about:
+            entered.enter(key, spec, rule, spec, _title(rule.name, spec, entered.about))
     known = {
         "rules": entered.about,
         "surfaces": {s.name: _surface(s, maths) for s in surfaces.SURFACES.values()},
@@ -94,16 +102,42 @@ class _Rules:
         variants = ", ".join(_variants(rule, self.about[key], self.maths))
         self.steps.append(f"{json.dumps(key)}: {{{variants}}}")
 
-    def key_of(self, spec: str, rule: Rule) -> str:
-        """The key of a rule, which is added where it is not the catalogue's."""
+
+def keys_of(own: Sequence[tuple[str, Rule]]) -> list[str]:
+    """What the page calls each of these rules, (how to say it, rule): a catalogue's rule by its name, one said twice the same."""
+    said: dict[str, str] = {}
+    taken = {rule.name for _, rule in KNOWN}
+    for spec, rule in own:
         if rule in rules.CATALOGUE.values():
-            return rule.name
-        key = _free_key(rule.name, spec, self.about)
-        self.enter(key, spec, rule, spec, _title(rule.name, spec, self.about))
-        return key
+            said[spec] = rule.name
+        elif spec not in said:
+            said[spec] = _free_key(rule.name, spec, taken)
+            taken.add(said[spec])
+    return [said[spec] for spec, _ in own]
 
 
-def _free_key(name: str, spec: str, taken: Mapping[str, Any]) -> str:
+def check_shown(own: Sequence[tuple[str, Rule]], traces: Sequence[Trace]) -> None:
+    """Raises `InputError` for paths that the page cannot walk: too many, too long, other noise, settings without a control."""
+    first = traces[0]
+    seeds = first.seed + 1 if first.noise else 1
+    limits = {
+        "rules": (len(traces), MOST_RULES),
+        "steps": (first.steps, MOST_STEPS),
+        "seeds with noise": (seeds, SEEDS),
+    }
+    for what, (count, most) in limits.items():
+        if count > most:
+            hint = "A picture shows more: .svg, .png or .gif."
+            raise InputError(f"{what} of a page", expected=f"{most} or fewer", got=f"{count}", hint=hint)
+    for walked, (spec, rule) in zip(traces, own, strict=True):
+        for hyper in composed(rule).hypers:
+            value = walked.hypers.get(hyper.name, hyper.default)
+            if _is_fixed(hyper) and value != hyper.default:
+                got = f"{hyper.name}={value}, for which it has no control"
+                raise InputError(f"{spec} on a page", expected="what the page can set", got=got)
+
+
+def _free_key(name: str, spec: str, taken: Collection[str]) -> str:
     """The name by which an address calls a rule of one's own, in letters that an address and JavaScript read as they are.
 
     Where another rule has that name, the name of the file follows.

@@ -18,11 +18,10 @@ from steprule.play.luck_chinese import CHINESE
 from steprule.play.one_file import one_file
 from steprule.problems import airfoil
 from steprule.problems import catalogue as problems
-from steprule.races.as_given import TUTORIAL, Entry
-from steprule.races.as_given.spec import BOOKS, BOOKS_SETTINGS, by_class
 from steprule.races.spaces import RATE
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule
+from steprule.tutorial.settings import BOOKS, BOOKS_SETTINGS, TUTORIAL, BookRun, by_class
 
 STYLES = ("style", "luck")
 SCRIPTS = ("words", "pen", "frame", "training", "strip", "summary", "luck")
@@ -41,9 +40,9 @@ RUNS = tuple(e for e in TUTORIAL if e.book and (e.form == "formula" or e.method 
 NO_LINKS: Mapping[str, str] = {}
 
 
-def rule_of(entry: Entry) -> Rule:
+def rule_of(entry: BookRun) -> Rule:
     """The rule of a run of the tutorial; for one of torch's classes, the catalogue's rule with its defaults."""
-    return rules.resolve(str(entry.optimizer).removeprefix("torch.optim.").lower())
+    return rules.resolve(entry.optimizer.removeprefix("torch.optim.").lower())
 
 
 def page(links: Mapping[str, str] = NO_LINKS) -> str:
@@ -74,14 +73,14 @@ def page(links: Mapping[str, str] = NO_LINKS) -> str:
         "runs": [_run(e) for e in RUNS],
         "tuned": [e.label for e in tuned],
         "rates": [RATE.at(k / (TRIALS - 1)) for k in range(TRIALS)],
-        "command": f"steprule race {' '.join(str(e.optimizer) for e in tuned)} --on airfoil-linear",
+        "command": f"steprule race {' '.join(e.optimizer for e in tuned)} --on airfoil-linear",
     }
     code = trainings.code(NETWORK, [(e.label, rule_of(e), e.hypers) for e in RUNS])
     data = f"const DATA = {json.dumps(known, ensure_ascii=False, allow_nan=False)};\n{code}"
     return one_file("luck", STYLES, SCRIPTS, data)
 
 
-def _run(entry: Entry) -> dict[str, Any]:
+def _run(entry: BookRun) -> dict[str, Any]:
     rule = rule_of(entry)
     about = trainings.run(rule, entry.hypers)
     told = {"lr": entry.hypers["lr"]} if "lr" in entry.hypers else {n: about["hypers"][n] for n in entry.hypers}
@@ -96,7 +95,7 @@ def _run(entry: Entry) -> dict[str, Any]:
         "told": told,
         "problem": "" if entry.model is None else "steprule.tutorial:by_class",
         "given": dict(entry.hypers),
-        "optimizer": str(entry.optimizer),
+        "optimizer": entry.optimizer,
     }
 
 

@@ -1,16 +1,17 @@
-"""Which optimizer, after the same tuning effort, and how sure: the protocol, engines and statistics.
+"""Which optimizer, after the same tuning effort, and how sure: the race, its protocols and its statistics."""
 
-`as_given/` compares settings as given, without tuning.
-"""
-
+from steprule.races.cell import Cell, Pair, Standing
+from steprule.races.chain import Chain, Lanes, Phase, Planned
+from steprule.races.competitor import Competitor
 from steprule.races.difference import CannotGoOn
-from steprule.races.entry import estimate, merge, race, within
-from steprule.races.protocol import Chain, Lanes, Phase
-from steprule.races.results import Cell, Pair, Race, Standing
-from steprule.races.spec import Competitor
+from steprule.races.entry import RaceSettings, estimate, merge, race, within
+from steprule.races.protocol import AsGiven, Protocol, Tuned
+from steprule.races.results import Race
+from steprule.races.setting import Setting
 from steprule.races.verdict import headline, in_words
 
 __all__ = [
+    "AsGiven",
     "CannotGoOn",
     "Cell",
     "Chain",
@@ -18,8 +19,13 @@ __all__ = [
     "Lanes",
     "Pair",
     "Phase",
+    "Planned",
+    "Protocol",
     "Race",
+    "RaceSettings",
+    "Setting",
     "Standing",
+    "Tuned",
     "estimate",
     "headline",
     "in_words",

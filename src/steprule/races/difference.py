@@ -100,7 +100,9 @@ def _is_digest(value: Any) -> bool:
 
 
 def _inside(where: str, key: str) -> str:
-    return where if key in ("identity", "code") else f"{where}.{key}" if where else key
+    if key in ("identity", "code"):
+        return where
+    return f"{where}.{key}" if where else key
 
 
 def _short(value: Any) -> str:

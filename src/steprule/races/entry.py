@@ -1,61 +1,62 @@
-"""`steprule.race`: tune everyone alike, confirm on fresh seeds, and say which differences are real."""
+"""`steprule.race`: tune alike, confirm on fresh seeds, say what is real; or compare settings as given."""
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from steprule.atomic import write_aside
 from steprule.errors import InputError
-from steprule.lanes.choose import Compile
-from steprule.problems.problem import Problem
 from steprule.problems.scoring import check_metrics
 from steprule.provenance import hardware
-from steprule.races import runner as running
+from steprule.races import runner
 from steprule.races.difference import refuse_another, unknowns_in
-from steprule.races.estimate import estimate_of
-from steprule.races.estimate import within as sizes_within
+from steprule.races.estimates import estimate_of
+from steprule.races.estimates import within as sizes_within
 from steprule.races.measure import check_first_loss
 from steprule.races.results import Race
-from steprule.races.runner import EngineName, Progress
-from steprule.races.spec import BOTH, FRESH, STUDIES, TRIALS, Competitor, Spec, spec_of
+from steprule.races.runner import EngineName, Progress, Shard
+from steprule.races.spec import Problems, Rules, Seeds, Settings, Spec, spec_from, spec_of
 from steprule.races.store import BLOCKS, SPEC, Store, read_spec
-from steprule.schedules import Given
+from steprule.sizes import MATTERS, TRIALS
 from steprule.sweeps.estimate import Estimate
-from steprule.trainable import Optimizable
 
-MATTERS = 0.01
-"""The smallest difference of losses that matters: one per cent."""
+
+class RaceSettings(Settings, total=False):
+    """What `steprule.race` may be told by keyword: what decides its results, and how it runs. Each may be left out."""
+
+    matters: float
+    """The smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by differences, as a share of
+    the fall from the loss before the first step to the lowest competitor's. 0.01."""
+    engine: EngineName
+    """"local", or "ray" (needs `pip install steprule[ray]`)."""
+    workers: int | None
+    """Processes of the local engine; all cores if not given and worth it."""
+    address: str | None
+    """Of the Ray cluster; one is started here if not given."""
+    shard: Shard | None
+    """(i, n): only the i-th of n parts, from 0; `merge` puts the folders together."""
+    progress: Progress | None
+    """Called with (lanes done, lanes in all, what); ranges that move add some."""
+    before: Callable[[], None]
+    """Called once the folder is held, before anything is trained."""
+    told: Callable[[Estimate], None] | None
+    """Called with what it will take, before anything is trained; what it raises ends the race. Seconds and memory are measured where
+    the race is long."""
 
 
 def race(
-    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None = None,
-    problems: Sequence[str | Problem] | str | Problem | None = None,
+    rules: Rules = None,
+    problems: Problems = None,
     trials: int = TRIALS,
-    seeds: int = STUDIES,
+    seeds: Seeds = None,
     out: str | Path | None = None,
-    *,
-    fresh: int = FRESH,
-    schedules: Sequence[Given] | Given = BOTH,
-    matters: float = MATTERS,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    compile: Compile = "auto",
-    engine: EngineName = "local",
-    workers: int | None = None,
-    address: str | None = None,
-    shard: tuple[int, int] | None = None,
-    device: str = "cpu",
-    first_seed: int = 0,
-    progress: Progress | None = None,
-    before: Callable[[], None] = lambda: None,
-    told: Callable[[Estimate], None] | None = None,
+    **settings: Unpack[RaceSettings],
 ) -> Race:
-    """Race `rules` on `problems` after the same tuning effort.
+    """Race `rules` on `problems` after the same tuning effort; with `trials=0` as they are given.
 
     Each competitor is tuned `seeds` times, in independent studies: each study trains `trials` Sobol points of the
     competitor's space with one seed, the same for all competitors, and chooses by the validation loss; by the training loss
@@ -67,29 +68,18 @@ def race(
     Intervals hold the luck of both tunings and of the seeds; Holm's method keeps the chance of any wrong "real" difference
     on a problem with a schedule at 5 %.
 
+    With `trials=0` nothing is tuned: each competitor trains at its settings with each seed, measured along the way as
+    `steprule.train` does, and `Race.settings` has the spread of each. This ranks settings, not optimizers.
+
     Args:
         rules: rules, Optimizer classes, factories or `Competitor`s, or one of them; None for the whole catalogue.
-        problems: problems or their names; None for airfoil-linear, airfoil-mlp and digits-softmax.
-        trials: trainings of a study, 1 or more.
-        seeds: studies, 1 or more; from 2 on, with 2 or more fresh seeds, differences can be told from luck.
+        problems: problems or their names; None for airfoil-linear, airfoil-mlp and digits-softmax; for airfoil with `trials=0`.
+        trials: trainings of a study; 0 for settings as given.
+        seeds: studies, 1 or more (5); from 2 on, with 2 or more fresh seeds, differences can be told from luck. With `trials=0`
+            how many seeds, from 0, or the seeds themselves (20).
         out: a folder. Finished blocks land there and are not trained again, so a race that was interrupted goes on, and
-            gives the same bits. None keeps everything in memory.
-        fresh: seeds of the comparison, 1 or more.
-        schedules: of the learning rate, one or several, as in `steprule.train`.
-        matters: the smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by
-            differences, as a share of the fall from the loss before the first step to the lowest competitor's.
-        epochs: passes over the data; the problem's own if not given.
-        batch_size: samples a step; the problem's own if not given.
-        compile: as in `steprule.sweep`.
-        engine: "local", or "ray" (needs `pip install "steprule[ray]"`); `address` is the Ray cluster's.
-        workers: processes of the local engine; all cores if not given and worth it.
-        shard: (i, n): only the i-th of n parts, from 0; `merge` puts the folders together.
-        device: where to train, as torch names it; kernels run on the CPU.
-        first_seed: of the studies' and the fresh seeds; with seeds that do not overlap two races are independent.
-        progress: called with (lanes done, lanes in all, what); ranges that move add some.
-        before: called once the folder is held, before anything is trained.
-        told: called with what it will take, before anything is trained; what it raises ends the race. Seconds and memory are
-            measured where the race is long.
+            gives the same bits; with `trials=0` more seeds add to it. None keeps everything in memory.
+        settings: see `steprule.races.RaceSettings`.
 
     Raises:
         StepruleError: an unknown name, a value out of bounds; a loss that is not finite before the first step; a folder with
@@ -101,41 +91,38 @@ def race(
     (1, ['adam', 'sgd'])
     """
     began = time.perf_counter()
+    shard, matters = settings.get("shard"), settings.get("matters", MATTERS)
     if not matters >= 0:
         raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
     index, count = shard or (0, 1)
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
-    spec = spec_of(
-        rules, problems, trials=trials, seeds=seeds, fresh=fresh, schedules=schedules, epochs=epochs,
-        batch_size=batch_size, compile=compile, device=device, first_seed=first_seed,
-    )  # fmt: skip
+    spec = spec_from(rules, problems, trials, seeds, settings, RaceSettings)
     if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
         hint = "No shard could be told to be of this race; run it whole."
         raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
-    for task in spec.problems:
-        check_first_loss(task, first_seed)
-        check_metrics(task)
-    store = Store(Path(out) if out is not None else None, spec.stated, spec.metric_columns)
-    with store.locked("" if shard is None else f"-{index}-of-{count}"):
-        if told is not None:
-            told(estimate_of(spec, store, workers, (index, count), measure=False))
-        before()
-        found = running.run(
-            spec, store, engine=engine, workers=workers, address=address, shard=(index, count), progress=progress
-        )
+    _check(spec)
+    with Store.opened(out, spec, "" if shard is None else f"-{index}-of-{count}") as store:
+        if told := settings.get("told"):
+            told(estimate_of(spec, store, settings.get("workers"), (index, count), measure=False))
+        if before := settings.get("before"):
+            before()
+        how: dict[str, Any] = {n: v for n, v in settings.items() if n in ("engine", "workers", "address", "progress")}
+        found = runner.run(spec, store, shard=(index, count), **how)
         table = store.write_table(found.phases) if count == 1 else None
     return _race(spec, found, matters, began, table)
 
 
 def estimate(
-    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None = None,
-    problems: Sequence[str | Problem] | str | Problem | None = None,
+    rules: Rules = None,
+    problems: Problems = None,
+    trials: int = TRIALS,
+    seeds: Seeds = None,
     *,
     out: str | Path | None = None,
     workers: int | None = None,
-    shard: tuple[int, int] | None = None,
-    **settings: object,
+    shard: Shard | None = None,
+    **settings: Unpack[Settings],
 ) -> Estimate:
     """What a race of these arguments will take on this machine: trainings, steps, seconds, memory, measured on a few steps.
 
@@ -146,54 +133,49 @@ def estimate(
     >>> estimate(["sgd", "adam"], "airfoil-linear", trials=8, seeds=2, fresh=5, schedules=["linear"]).trainings
     88
     """
-    spec = spec_of(rules, problems, **_known(settings, "estimate"))
-    for task in spec.problems:
-        check_first_loss(task, spec.first_seed)
+    spec = spec_of(rules, problems, trials, seeds, **settings)
+    _check(spec)
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / SPEC).exists():
         refuse_another(folder, read_spec(folder), spec.stated)
-    return estimate_of(spec, Store(folder, spec.stated, spec.metric_columns), workers, shard or (0, 1))
+    return estimate_of(spec, Store(folder, spec), workers, shard or (0, 1))
 
 
 def within(
     seconds: float,
-    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None = None,
-    problems: Sequence[str | Problem] | str | Problem | None = None,
+    rules: Rules = None,
+    problems: Problems = None,
+    trials: int = TRIALS,
+    seeds: Seeds = None,
     *,
     workers: int | None = None,
-    **settings: object,
+    **settings: Unpack[Settings],
 ) -> dict[str, int]:
     """The `trials`, `seeds` and `fresh` of the largest race, no larger than asked for, that takes about `seconds` here.
 
     Raises `InputError` where the smallest race takes longer; otherwise as `race` does.
     """
-    return sizes_within(seconds, spec_of(rules, problems, **_known(settings, "within")), workers)
-
-
-def _known(settings: Mapping[str, object], where: str) -> dict[str, Any]:
-    known = [p for p in inspect.signature(spec_of).parameters if p not in ("rules", "on")]
-    if unknown := set(settings) - set(known):
-        raise InputError(where, expected="one of " + ", ".join(known), got=unknown.pop())
-    return dict(settings)
+    return sizes_within(seconds, spec_of(rules, problems, trials, seeds, **settings), workers)
 
 
 def merge(
     folders: Sequence[str | Path],
     out: str | Path,
-    rules: Sequence[Optimizable | Competitor] | None = None,
-    problems: Sequence[str | Problem] | str | Problem | None = None,
+    rules: Rules = None,
+    problems: Problems = None,
+    trials: int = TRIALS,
+    seeds: Seeds = None,
     *,
     matters: float = MATTERS,
-    **settings: object,
+    **settings: Unpack[Settings],
 ) -> Race:
     """Put the folders of shards together in `out`, and the race that they make; arguments are those of `race`.
 
     Raises `StepruleError` where a folder holds another race, or a part is missing.
     """
     began = time.perf_counter()
-    spec = spec_of(rules, problems, **_known(settings, "merge"))
-    store = Store(Path(out), spec.stated, spec.metric_columns)
-    with store.locked():
+    spec = spec_of(rules, problems, trials, seeds, **settings)
+    with Store.opened(out, spec) as store:
         for folder in map(Path, folders):
             refuse_another(folder, read_spec(folder), store.spec, hint="")
             for path in sorted((folder / BLOCKS).glob("*.parquet")):
@@ -202,12 +184,20 @@ def merge(
                     continue
                 with write_aside(target) as aside:
                     shutil.copyfile(path, aside)
-        found = running.run(spec, store, train=False)
+        found = runner.run(spec, store, train=False)
         table = store.write_table(found.phases)
     return _race(spec, found, matters, began, table)
 
 
-def _race(spec: Spec, found: running.Outcome, matters: float, began: float, table: Path | None) -> Race:
+def _check(spec: Spec) -> None:
+    """Raises `InputError` where a problem cannot be raced: a first loss that is not finite, a metric that fails."""
+    for task in spec.problems:
+        for own in dict.fromkeys(entrant.trains(task) for entrant in spec.entrants):
+            check_first_loss(own, spec.protocol.first_seed)
+            check_metrics(own)
+
+
+def _race(spec: Spec, found: runner.Outcome, matters: float, began: float, table: Path | None) -> Race:
     return Race(
         spec=spec,
         phases=found.phases,

@@ -1,4 +1,4 @@
-"""What a race measures on a problem, and on which scale it compares, in the words used everywhere."""
+"""What a race measures on a problem, and on which scale it compares, with the words for both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine on a Ray cluster, whose tasks are blocks of lanes; the only file that imports ray.
+"""The engine on a Ray cluster, whose tasks are blocks; the only file that imports ray.
 
 Ray runs a task again whose worker or node has died; what it cannot bring back, the next run of the same command does.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from steprule import extras
 from steprule.errors import InputError
-from steprule.races.protocol import Block
+from steprule.races.chain import Block
 from steprule.races.work import Package, train_block, unpacked
 
 if TYPE_CHECKING:

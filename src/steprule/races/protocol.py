@@ -1,14 +1,10 @@
-"""The protocol as lanes: what is trained first, and what follows from its results.
-
-For a problem, a schedule and a competitor, a *chain*: tune, in independent studies of Sobol points, each with a seed of its
-own; where the best learning rates lie at an end of their range, move the range and tune again; then train the winners, the
-default and a row of learning rates on fresh seeds.
-"""
+"""What a race trains next, from what is done: the contract, the tuned race, and settings as given."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,215 +14,256 @@ from numpy.typing import NDArray
 
 from steprule.hyper import Search
 from steprule.races import spaces
-from steprule.races.spec import MULTIPLES, Runner, Spec
+from steprule.races.chain import Array, Chain, Lanes, Phase, Planned
+from steprule.races.competitor import Entrant
 from steprule.rules.parts import for_training
+from steprule.sizes import FRESH, SEEDS, STUDIES, TRIALS
 from steprule.sweeps.points import sobol
 
-Array = NDArray[Any]
+MULTIPLES = 10.0 ** np.arange(-1.5, 1.51, 0.25)
+"""Of the winner's learning rate, to see how much it matters."""
+AROUND = 5
+"""Fresh seeds of those, at most."""
 MOVES = 3
 """How often a range may move."""
 
 
-@dataclass(frozen=True)
-class Chain:
-    """One competitor on one problem with one schedule."""
+class Protocol(typing.Protocol):
+    """What decides all that a race trains, chain by chain.
 
-    problem: str
-    schedule: str
-    label: str
+    A race asks `following` for the next phase of a chain, trains its lanes in blocks, and asks again with that phase among what is
+    done, until there is none. So what a protocol returns may depend on its own numbers, the chain, the entrant and the results
+    so far, and on nothing else: the same race must give the same lanes after an interruption and on every machine. It is a value,
+    a frozen dataclass say. Every phase of a chain has a name of its own, from which its files are named.
 
-    @property
-    def key(self) -> str:
-        """A name for files and for random numbers: not of the order in which competitors are named."""
-        digest = hashlib.sha256("\0".join([self.problem, self.schedule, self.label]).encode()).hexdigest()[:12]
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in self.label)[:40]
-        return f"{plain}-{digest}"
-
-
-@dataclass(frozen=True)
-class Lanes:
-    """Trainings to be made: [lanes] everywhere."""
-
-    role: NDArray[np.str_]
-    """trial, winner, default or rate."""
-    study: NDArray[np.int64]
-    trial: NDArray[np.int64]
-    """Which Sobol point; for `rate`, which multiple of the winner's learning rate."""
-    seed: NDArray[np.int64]
-    hypers: Mapping[str, Array]
-    """Those that are searched."""
-
-    def __len__(self) -> int:
-        return len(self.seed)
-
-    def part(self, low: int, high: int) -> Lanes:
-        """Some of them."""
-        rows = slice(low, high)
-        cut = {n: v[rows] for n, v in self.hypers.items()}
-        return Lanes(self.role[rows], self.study[rows], self.trial[rows], self.seed[rows], cut)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Lanes whose results land together."""
-
-    chain: Chain
-    phase: str
-    number: int
-    lanes: Lanes
+    A race whose protocol is a `Tuned` is read as one: winners are compared on fresh seeds. Every other race is read as settings
+    as given: of each entrant the spread of its trainings over their seeds. `steprule.race(..., protocol=mine)` runs one's own.
+    """
 
     @property
-    def name(self) -> str:
-        """The name of its file."""
-        return f"{self.chain.key}-{self.phase}-{self.number:06d}"
+    def searches(self) -> bool:
+        """Whether the competitors' spaces are searched. Where they are not, entrants have none."""
+
+    @property
+    def watches(self) -> bool:
+        """Whether each training is measured along its way, as `steprule.train` does, one after the other: results then have a
+        curve of the loss on all training samples and the seconds of the steps."""
+
+    @property
+    def size(self) -> int:
+        """Trainings per chain, about. It decides whether compiling the model pays, and with it last bits."""
+
+    @property
+    def first_seed(self) -> int:
+        """The seed of the first training."""
+
+    def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
+        """What the chain trains after these phases; None when it is at its end."""
+
+    def spare(self, entrant: Entrant) -> int:
+        """How many trainings there may be beyond those that are expected."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What decides the results, as plain values: races in one folder must agree in it."""
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A finished part of a chain: its lanes and what became of them."""
+class AsGiven:
+    """Every entrant at its settings, once per seed: it shows how wide one setting's spread is.
 
-    name: str
-    space: Mapping[str, Search]
-    lanes: Lanes
-    results: Mapping[str, Array]
-    """train, validation, test, initial [lanes], died_at [lanes], curve [lanes, windows], metrics [lanes, columns]."""
+    It does not tune, so it ranks settings, not optimizers. Seeds may be added in the same folder.
+    """
 
-    @property
-    def diverged(self) -> NDArray[np.bool_]:
-        """Lanes that died, or ended above where they began."""
-        with np.errstate(invalid="ignore"):
-            ended_lower = self.results["train"] <= self.results["initial"]
-        return (self.results["died_at"] > 0) | ~ended_lower
+    seeds: tuple[int, ...] = tuple(range(SEEDS))
+    searches = False
+    watches = True
 
     @property
-    def scores(self) -> Array:
-        """What is chosen by: the validation loss, or the training loss where nothing is held out; inf where it diverged."""
-        held = self.results["validation"]
-        chosen = self.results["train"] if np.isnan(held).all() else held
-        return np.where(self.diverged | ~np.isfinite(chosen), np.inf, chosen)
+    def size(self) -> int:
+        """As `Protocol` says."""
+        return len(self.seeds)
+
+    @property
+    def first_seed(self) -> int:
+        """As `Protocol` says."""
+        return self.seeds[0]
+
+    def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
+        """All seeds at once."""
+        if done:
+            return None
+        none = np.full(len(self.seeds), -1)
+        return Planned(
+            "given", {}, Lanes(np.full(len(none), "given"), none, none, np.array(self.seeds), {}), grows=True
+        )
+
+    def spare(self, entrant: Entrant) -> int:
+        """As `Protocol` says."""
+        return 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without the seeds, which may be added."""
+        return {"trials": 0}
 
 
-def chains_of(spec: Spec) -> list[Chain]:
-    """Every chain of a race."""
-    return [Chain(p.name, s, r.label) for p in spec.problems for s in spec.schedule_names for r in spec.runners]
+@dataclass(frozen=True)
+class Tuned:
+    """Tune, in independent studies of Sobol points, each with a seed of its own; then compare the winners on fresh seeds.
 
+    Where the best learning rates lie at an end of their range, the range moves and they tune again. Beside the winners the default
+    and a row of learning rates train on fresh seeds.
+    """
 
-def next_phase(spec: Spec, chain: Chain, done: Sequence[Phase]) -> tuple[str, dict[str, Search], Lanes] | None:
-    """The name, the space and the lanes of what follows; None when the chain is at its end."""
-    runner = spec.runner(chain.label)
-    if not done:
-        return "tune-0", dict(runner.space), _trials(spec, chain, runner, dict(runner.space), 0)
-    if done[-1].name == "confirm":
-        return None
-    space = dict(done[-1].space)
-    if shift := _shift(spec, done):
-        space["lr"] = spaces.moved(space["lr"], shift)
-        return f"tune-{len(done)}", space, _trials(spec, chain, runner, space, len(done))
-    return "confirm", space, _confirmation(spec, runner, done[-1])
+    trials: int = TRIALS
+    """Trainings of one study: one seed each study, and Sobol points of its own."""
+    studies: int = STUDIES
+    """Independent repetitions of the tuning."""
+    fresh: int = FRESH
+    """Seeds that no study saw, on which winners are compared."""
+    first_seed: int = 0
+    searches = True
+    watches = False
 
+    @property
+    def size(self) -> int:
+        """As `Protocol` says."""
+        return (self.trials + self.fresh) * self.studies
 
-def blocks_of(spec: Spec, chain: Chain, phase: str, lanes: Lanes) -> list[Block]:
-    """The lanes in blocks."""
-    size = spec.block(chain.problem, chain.label)
-    cuts = range(0, max(len(lanes), 1), size)
-    return [Block(chain, phase, k, lanes.part(low, low + size)) for k, low in enumerate(cuts)]
+    @property
+    def tells_luck(self) -> bool:
+        """Whether luck can be told from differences: from two studies and two fresh seeds on."""
+        return self.studies > 1 and self.fresh > 1
 
+    @property
+    def around(self) -> int:
+        """The fresh seeds on which multiples of the winner's learning rate are trained: no more trainings than the tuning."""
+        return min(AROUND, self.fresh, max(1, self.studies * self.trials // len(MULTIPLES)))
 
-def winners(spec: Spec, tuned: Phase) -> NDArray[np.int64]:
-    """The lane with the best score of each study."""
-    scores = tuned.scores.reshape(spec.studies, spec.trials)
-    return np.asarray(np.arange(spec.studies) * spec.trials + np.argmin(scores, axis=1))
+    @property
+    def study_seeds(self) -> range:
+        """The seed of each study."""
+        return range(self.first_seed, self.first_seed + self.studies)
 
+    @property
+    def fresh_seeds(self) -> range:
+        """The seeds behind those of the studies."""
+        return range(self.study_seeds.stop, self.study_seeds.stop + self.fresh)
 
-def recommended(spec: Spec, tuned: Phase) -> int:
-    """The winner in the middle: of the studies' winners the one with the median learning rate."""
-    own = winners(spec, tuned)
-    if "lr" not in tuned.lanes.hypers:
-        return int(own[0])
-    return int(own[np.argsort(tuned.lanes.hypers["lr"][own], kind="stable")[len(own) // 2]])
+    def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
+        """The first tuning, a tuning in a range that moved, the confirmation."""
+        if not done:
+            return self._tuning(chain, entrant, entrant.space, 0)
+        if done[-1].name == "confirm":
+            return None
+        space = dict(done[-1].space)
+        if shift := self._shift(done):
+            space["lr"] = spaces.moved(space["lr"], shift)
+            return self._tuning(chain, entrant, space, len(done))
+        return Planned("confirm", space, self._confirmation(entrant, done[-1]))
 
+    def _last(self, entrant: Entrant) -> int:
+        """How many trainings the last phase has: winners, the default, learning rates around."""
+        default = self.fresh if set(entrant.defaults) == set(entrant.space) else 0
+        rates = len(MULTIPLES) * self.around if "lr" in entrant.space else 0
+        return self.studies * self.fresh + default + rates
 
-def _trials(spec: Spec, chain: Chain, runner: Runner, space: Mapping[str, Search], window: int) -> Lanes:
-    drawn = []
-    for study in range(spec.studies):
-        text = f"{chain.key} {spec.study_seeds[study]} {window}"
-        scramble = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-        drawn.append(sobol(space, spec.trials, scramble))
-    hypers = {n: np.concatenate([d[n] for d in drawn]) for n in space}
-    studies = np.repeat(np.arange(spec.studies), spec.trials)
-    trials = np.tile(np.arange(spec.trials), spec.studies)
-    return Lanes(np.full(len(studies), "trial"), studies, trials, np.array(spec.study_seeds)[studies], hypers)
+    def spare(self, entrant: Entrant) -> int:
+        """The tunings in ranges that move."""
+        return MOVES * self.studies * self.trials if "lr" in entrant.space else 0
 
+    def to_dict(self) -> dict[str, Any]:
+        """As `Protocol` says."""
+        return {
+            "trials": self.trials,
+            "seeds": self.studies,
+            "fresh": self.fresh,
+            "first_seed": self.first_seed,
+            "seeds of each multiple of the winner's lr": self.around,
+        }
 
-def _shift(spec: Spec, done: Sequence[Phase]) -> float:
-    """By how many decades the range of the learning rate has to move: 0 where the best of most studies is interior."""
-    tuned = done[-1]
-    if "lr" not in tuned.space or len(done) > MOVES:
-        return 0.0
-    if not len(_living(spec, tuned)):
-        return -spaces.SHIFT  # nothing lives: smaller steps
-    end = _end(spec, tuned, "lr")
-    return {"lowest": -spaces.SHIFT, "highest": spaces.SHIFT}.get(end, 0.0)
+    def winners(self, tuned: Phase) -> NDArray[np.int64]:
+        """The lane with the best score of each study."""
+        scores = tuned.scores.reshape(self.studies, self.trials)
+        return np.asarray(np.arange(self.studies) * self.trials + np.argmin(scores, axis=1))
 
+    def recommended(self, tuned: Phase) -> int:
+        """The winner in the middle: of the studies' winners the one with the median learning rate."""
+        own = self.winners(tuned)
+        if "lr" not in tuned.lanes.hypers:
+            return int(own[0])
+        return int(own[np.argsort(tuned.lanes.hypers["lr"][own], kind="stable")[len(own) // 2]])
 
-def _living(spec: Spec, tuned: Phase) -> NDArray[np.int64]:
-    """The lanes of the studies' winners that did not diverge."""
-    own = winners(spec, tuned)
-    return np.asarray(own[np.isfinite(tuned.scores[own])])
+    def at_ends(self, entrant: Entrant, tuned: Phase) -> dict[str, str]:
+        """By name at which end of its range the best of most studies lies, where it lies at one, and numbers lie beyond it."""
+        found = {}
+        for name, range_ in tuned.space.items():
+            low, high = for_training(entrant.what).hyper(name).limits if entrant.is_rule else (-math.inf, math.inf)
+            end = self._end(tuned, name)
+            bounded = {"lowest": math.isclose(range_.low, low), "highest": math.isclose(range_.high, high)}
+            if end and not bounded[end]:
+                found[name] = end
+        return found
 
+    def _tuning(self, chain: Chain, entrant: Entrant, space: Mapping[str, Search], window: int) -> Planned:
+        drawn = []
+        for seed in self.study_seeds:
+            text = f"{chain.key} {seed} {window}"
+            scramble = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+            drawn.append(sobol(space, self.trials, scramble))
+        hypers = {n: np.concatenate([d[n] for d in drawn]) for n in space}
+        studies = np.repeat(np.arange(self.studies), self.trials)
+        trials = np.tile(np.arange(self.trials), self.studies)
+        seeds = np.array(self.study_seeds)[studies]
+        lanes = Lanes(np.full(len(studies), "trial"), studies, trials, seeds, hypers)
+        return Planned(f"tune-{window}", space, lanes, to_come=self._last(entrant))
 
-def _end(spec: Spec, tuned: Phase, name: str) -> str:
-    """At which end of its range the best of most studies lies: "lowest", "highest", or "" where it is interior."""
-    values = tuned.lanes.hypers[name][_living(spec, tuned)]
-    share = np.array([tuned.space[name].share(float(v)) for v in values])
-    if not len(share):
-        return ""
-    if np.mean(share < spaces.EDGE) > 0.5:
-        return "lowest"
-    return "highest" if np.mean(share > 1 - spaces.EDGE) > 0.5 else ""
+    def _shift(self, done: Sequence[Phase]) -> float:
+        """By how many decades the range of the learning rate has to move: 0 where the best of most studies is interior."""
+        tuned = done[-1]
+        if "lr" not in tuned.space or len(done) > MOVES:
+            return 0.0
+        if not len(self._living(tuned)):
+            return -spaces.SHIFT  # nothing lives: smaller steps
+        end = self._end(tuned, "lr")
+        return {"lowest": -spaces.SHIFT, "highest": spaces.SHIFT}.get(end, 0.0)
 
+    def _living(self, tuned: Phase) -> NDArray[np.int64]:
+        """The lanes of the studies' winners that did not diverge."""
+        own = self.winners(tuned)
+        return np.asarray(own[np.isfinite(tuned.scores[own])])
 
-def at_ends(spec: Spec, runner: Runner, tuned: Phase) -> dict[str, str]:
-    """By name at which end of its range the best of most studies lies, where it lies at one, and numbers lie beyond it."""
-    found = {}
-    for name, range_ in tuned.space.items():
-        low, high = for_training(runner.what).hyper(name).limits if runner.is_rule else (-math.inf, math.inf)
-        end = _end(spec, tuned, name)
-        bounded = {"lowest": math.isclose(range_.low, low), "highest": math.isclose(range_.high, high)}
-        if end and not bounded[end]:
-            found[name] = end
-    return found
+    def _end(self, tuned: Phase, name: str) -> str:
+        """At which end of its range the best of most studies lies: "lowest", "highest", or "" where it is interior."""
+        values = tuned.lanes.hypers[name][self._living(tuned)]
+        share = np.array([tuned.space[name].share(float(v)) for v in values])
+        if not len(share):
+            return ""
+        if np.mean(share < spaces.EDGE) > 0.5:
+            return "lowest"
+        return "highest" if np.mean(share > 1 - spaces.EDGE) > 0.5 else ""
 
+    def _confirmation(self, entrant: Entrant, tuned: Phase) -> Lanes:
+        fresh = np.array(self.fresh_seeds)
+        parts: list[Lanes] = []
 
-def confirmed(spec: Spec, runner: Runner) -> int:
-    """How many lanes the last phase has: winners, the default, learning rates around."""
-    default = spec.fresh if set(runner.defaults) == set(runner.space) else 0
-    rates = len(MULTIPLES) * spec.around if "lr" in runner.space else 0
-    return spec.studies * spec.fresh + default + rates
+        def add(role: str, study: int, trial: int, hypers: Mapping[str, float], seeds: Array) -> None:
+            count = len(seeds)
+            rows = {n: np.full(count, float(hypers[n])) for n in entrant.space}
+            parts.append(Lanes(np.full(count, role), np.full(count, study), np.full(count, trial), seeds, rows))
 
-
-def _confirmation(spec: Spec, runner: Runner, tuned: Phase) -> Lanes:
-    fresh = np.array(spec.fresh_seeds)
-    parts = []
-
-    def add(role: str, study: int, trial: int, hypers: Mapping[str, float], seeds: NDArray[np.int64]) -> None:
-        count = len(seeds)
-        rows = {n: np.full(count, float(hypers[n])) for n in runner.space}
-        parts.append(Lanes(np.full(count, role), np.full(count, study), np.full(count, trial), seeds, rows))
-
-    for study, lane in enumerate(winners(spec, tuned)):
-        own = {n: v[lane] for n, v in tuned.lanes.hypers.items()}
-        add("winner", study, int(tuned.lanes.trial[lane]), own, fresh)
-    if set(runner.defaults) == set(runner.space):
-        add("default", -1, -1, runner.defaults, fresh)
-    if "lr" in runner.space:
-        middle = {n: v[recommended(spec, tuned)] for n, v in tuned.lanes.hypers.items()}
-        for k, multiple in enumerate(MULTIPLES):
-            add("rate", -1, k, {**middle, "lr": middle["lr"] * multiple}, fresh[: spec.around])
-    return Lanes(
-        role=np.concatenate([p.role for p in parts]),
-        study=np.concatenate([p.study for p in parts]),
-        trial=np.concatenate([p.trial for p in parts]),
-        seed=np.concatenate([p.seed for p in parts]),
-        hypers={n: np.concatenate([p.hypers[n] for p in parts]) for n in runner.space},
-    )
+        for study, lane in enumerate(self.winners(tuned)):
+            own = {n: v[lane] for n, v in tuned.lanes.hypers.items()}
+            add("winner", study, int(tuned.lanes.trial[lane]), own, fresh)
+        if set(entrant.defaults) == set(entrant.space):
+            add("default", -1, -1, entrant.defaults, fresh)
+        if "lr" in entrant.space:
+            middle = {n: v[self.recommended(tuned)] for n, v in tuned.lanes.hypers.items()}
+            for k, multiple in enumerate(MULTIPLES):
+                add("rate", -1, k, {**middle, "lr": middle["lr"] * multiple}, fresh[: self.around])
+        return Lanes(
+            role=np.concatenate([p.role for p in parts]),
+            study=np.concatenate([p.study for p in parts]),
+            trial=np.concatenate([p.trial for p in parts]),
+            seed=np.concatenate([p.seed for p in parts]),
+            hypers={n: np.concatenate([p.hypers[n] for p in parts]) for n in entrant.space},
+        )

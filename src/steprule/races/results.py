@@ -1,4 +1,4 @@
-"""What came out of a race: for each problem and schedule who stands where, and which differences are real."""
+"""What came out of a race: who stands where per problem and schedule, or how far each setting spreads."""
 
 from __future__ import annotations
 
@@ -16,142 +16,15 @@ from numpy.typing import NDArray
 from steprule.display import Shown
 from steprule.errors import InputError
 from steprule.races import statistics
+from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned, record
+from steprule.races.chain import Chain, Phase
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
-from steprule.races.protocol import Chain, Phase, at_ends, chains_of, recommended, winners
-from steprule.races.spec import MULTIPLES, Spec
+from steprule.races.protocol import MULTIPLES, Tuned
+from steprule.races.setting import Setting, in_words, setting_of
+from steprule.races.spec import Spec
 from steprule.races.statistics import Difference
 
 Array = NDArray[Any]
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One competitor on one problem with one schedule; losses are those that the cell measures, from fresh seeds."""
-
-    label: str
-    loss: float
-    """Mean over studies and fresh seeds, after tuning: geometric where the cell compares ratios, else arithmetic."""
-    low: float | None
-    high: float | None
-    """Its 95 % interval, the luck of tuning and of seeds in it; None where one study or one fresh seed cannot tell."""
-    default: float | None
-    """The same with nothing tuned; None where there is no default."""
-    lr: float | None
-    """The median of the studies' winners."""
-    hypers: Mapping[str, float]
-    """The winner in the middle, to begin with."""
-    diverged_trials: float
-    """Share of the trials that ended above where they began, or not finite."""
-    diverged: float
-    """The same of the winners' runs on fresh seeds."""
-    learnt: bool
-    """Whether any of those ended below where it began."""
-    to_target: float
-    """The median share of the training after which the loss is below the cell's target; inf if most miss it."""
-    missed: float
-    """Share of the runs that miss it."""
-    good_decades: float | None
-    """Over how many decades of the learning rate the loss is within a tenth of its best; a lower bound from a grid."""
-    moved: int
-    """How often the range of the learning rate moved."""
-    metrics: Mapping[str, float]
-    """The problem's metrics on the samples that judge: each the mean over the winners' runs on fresh seeds, without those of no number."""
-    at_end: Mapping[str, str]
-    """Hyperparameters whose best lies at an end of its range in most studies, after all moves: "lowest" or "highest"."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two that are compared in a cell: the second's outcome minus the first's."""
-
-    first: str
-    second: str
-    difference: Difference
-    scale: Scale
-    p_real: float
-    """Holm's adjusted p-value of "they differ by no more than what matters", over the cell's pairs."""
-    p_same: float
-    """The same of "they differ by at least what matters"."""
-
-    def verdict(self, error_rate: float = 1 - CONFIDENCE) -> str:
-        """real, same (the difference is smaller than what matters) or open."""
-        return "real" if self.p_real < error_rate else "same" if self.p_same < error_rate else "open"
-
-    @property
-    def percent(self) -> tuple[float, float | None, float | None]:
-        """By how much the second's loss is above the first's, in per cent of what the cell compares by, and the 95 %
-        interval, unadjusted; None where its ends are not known."""
-        estimate = self.scale.percent(self.difference.estimate)
-        if not self.difference.known or not self.scale.tells:
-            return estimate, None, None
-        low, high = self.difference.interval(CONFIDENCE)
-        return estimate, self.scale.percent(low), self.scale.percent(high)
-
-    @property
-    def turned(self) -> Pair:
-        """The first against the second."""
-        return replace(
-            self, first=self.second, second=self.first,
-            difference=replace(self.difference, estimate=-self.difference.estimate),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Untuned:
-    """A competitor at its own defaults, on the same fresh seeds."""
-
-    pair: Pair
-    """Against itself tuned, which is the first; corrected over all of the cell that have defaults."""
-    p_lowest: float
-    """Holm's adjusted p-value of "some tuned competitor ends no higher"; 1 where one does."""
-
-    @property
-    def label(self) -> str:
-        """Whose defaults they are."""
-        return self.pair.first
-
-    @property
-    def lowest(self) -> bool:
-        """Whether it is really lower than every tuned competitor."""
-        return self.p_lowest < 1 - CONFIDENCE
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A problem with a schedule."""
-
-    problem: str
-    schedule: str
-    measure: Measure
-    """Which loss judges, and which one chose."""
-    scale: Scale
-    """How losses are compared."""
-    standings: tuple[Standing, ...]
-    """The lowest loss first."""
-    pairs: tuple[Pair, ...]
-    """Every two, in the order of the standings: the second never stands before the first."""
-    untuned: tuple[Untuned, ...]
-    """Those that have defaults for all that is searched, in the order of the standings."""
-    target: float
-    """The training loss at which the middle competitor ends; what `to_target` counts to. inf where that one learnt nothing."""
-    initial: float
-    """The mean training loss before the first step."""
-
-    @property
-    def tells(self) -> bool:
-        """Whether there is anything to compare: somebody learnt, and there is a scale."""
-        return self.scale.tells and any(s.learnt for s in self.standings)
-
-    def pair(self, a: str, b: str) -> Pair:
-        """The pair of two labels."""
-        return next(p for p in self.pairs if {p.first, p.second} == {a, b})
-
-    @property
-    def level_with_best(self) -> list[str]:
-        """Who cannot be told apart from the lowest loss, that one included."""
-        best = self.standings[0].label
-        return [best, *(p.second for p in self.pairs if p.first == best and p.verdict() != "real")]
 
 
 @dataclass(frozen=True, repr=False)
@@ -173,24 +46,53 @@ class Race(Shown):
     results: Path | None
 
     def in_words(self) -> str:
-        """Who is lowest in each cell, and who cannot be told apart from it."""
-        spec = self.spec
-        lines = [f"Race of {len(spec.runners)} on {len(spec.problems)} problems: {self.lanes:,} trainings"]
+        """Who is lowest in each cell and who cannot be told apart from it, or how far settings spread."""
         if not self.whole:
-            return lines[0] + ", one shard of several: steprule race merge puts them together"
-        for cell in self.cells:
-            best = cell.standings[0]
-            level = len(cell.level_with_best) - 1
-            within = f" {interval(best.low, best.high, '.5g')}" if best.low is not None else ""
-            ending = f"{level} of {len(cell.standings) - 1} others cannot be told apart from it"
-            if len(cell.standings) < 2:
-                ending = "nobody to compare it with"
-            if not cell.tells:
-                ending = "nobody learnt anything"
-            lines.append(
-                f"    {cell.problem}, {cell.schedule}, {cell.measure.loss}: {best.label} {best.loss:.5g}{within}; {ending}"
-            )
-        return "\n".join(lines)
+            return f"{self._head}, one shard of several: steprule race merge puts them together"
+        if self.is_tuned:
+            return "\n    ".join([self._head, *(cell.in_words() for cell in self.cells)])
+        return "\n    ".join([self._head, *(in_words(own) for own in self.tables.values())])
+
+    @property
+    def _head(self) -> str:
+        spec = self.spec
+        return f"Race of {len(spec.entrants)} on {len(spec.problems)} problems: {self.lanes:,} trainings"
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether everyone was tuned and compared on fresh seeds; else settings were compared as given."""
+        return isinstance(self.spec.protocol, Tuned)
+
+    @property
+    def tuning(self) -> Tuned:
+        """How everyone was tuned. Raises `InputError` where settings were compared as given."""
+        if not isinstance(self.spec.protocol, Tuned):
+            raise InputError("race", expected="one that tuned", got="settings as given", hint="See Race.settings.")
+        return self.spec.protocol
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """Of settings as given the mean and the spread of each, on each problem with each schedule; empty in a tuned race."""
+        if self.is_tuned:
+            return ()
+        self._check_whole()
+        return tuple(
+            setting_of(c, self.spec.entrant(c.label), self.spec.problem(c.problem), self.phases[c])
+            for c in self.spec.chains
+        )
+
+    @property
+    def tables(self) -> dict[tuple[str, str], list[Setting]]:
+        """The same by problem and schedule."""
+        found: dict[tuple[str, str], list[Setting]] = {}
+        for setting in self.settings:
+            found.setdefault((setting.problem, setting.schedule), []).append(setting)
+        return found
+
+    def _check_whole(self) -> None:
+        if not self.whole:
+            hint = "steprule race merge puts the folders of all shards together."
+            raise InputError("race", expected="every shard's results", got="those of one", hint=hint)
 
     @property
     def threshold(self) -> str:
@@ -200,12 +102,12 @@ class Race(Shown):
     @property
     def tells_luck(self) -> bool:
         """Whether luck can be told from differences: from two studies and two fresh seeds on."""
-        return self.spec.studies > 1 and self.spec.fresh > 1
+        return self.tuning.tells_luck
 
     @property
     def whole(self) -> bool:
         """Whether all of it is here, and not a shard alone."""
-        return len(self.phases) == len(chains_of(self.spec))
+        return len(self.phases) == len(self.spec.chains)
 
     @property
     def lanes(self) -> int:
@@ -227,7 +129,7 @@ class Race(Shown):
 
     def _scale(self, problem: str, schedule: str) -> Scale:
         split = self.measures[problem].split
-        own = [self.phases.get(Chain(problem, schedule, r.label)) for r in self.spec.runners]
+        own = [self.phases.get(Chain(problem, schedule, e.label)) for e in self.spec.entrants]
         parts = [phase for done in own if done for phase in done[-2:]]
         losses = [phase.results[split][~phase.diverged] for phase in parts]
         initial = [phase.results["initial"] for phase in parts]
@@ -245,7 +147,7 @@ class Race(Shown):
     def outcomes(self, problem: str, schedule: str, label: str) -> Array:
         """The outcome of every study's winner on every fresh seed, [studies, seeds]: the logarithm of the loss that judges,
         or where the cell compares differences the loss itself."""
-        return self._of(problem, schedule, label, "winner").reshape(self.spec.studies, self.spec.fresh)
+        return self._of(problem, schedule, label, "winner").reshape(self.tuning.studies, self.tuning.fresh)
 
     def losses(self, problem: str, schedule: str, label: str) -> Array:
         """The same as losses; who diverged counts with the loss before the first step."""
@@ -266,10 +168,10 @@ class Race(Shown):
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every problem with every schedule."""
-        if not self.whole:
-            hint = "steprule race merge puts the folders of all shards together."
-            raise InputError("race", expected="every shard's results", got="those of one", hint=hint)
+        """Every problem with every schedule of a tuned race; empty where settings were compared as given."""
+        if not self.is_tuned:
+            return ()
+        self._check_whole()
         return tuple(self._cell(p.name, s) for p in self.spec.problems for s in self.spec.schedule_names)
 
     def cell(self, problem: str, schedule: str) -> Cell:
@@ -277,7 +179,7 @@ class Race(Shown):
         return next(c for c in self.cells if (c.problem, c.schedule) == (problem, schedule))
 
     def _cell(self, problem: str, schedule: str) -> Cell:
-        labels = [r.label for r in self.spec.runners]
+        labels = [e.label for e in self.spec.entrants]
         curves = {label: self._winners_curves(problem, schedule, label) for label in labels}
         with np.errstate(invalid="ignore"):
             ends = np.array([np.median(c[:, -1]) for c in curves.values()])
@@ -344,8 +246,8 @@ class Race(Shown):
         low, high = own_mean.interval(CONFIDENCE)
         default = self._of(problem, schedule, label, "default")
         rows = last.lanes.role == "winner"
-        own = winners(self.spec, tuned)
-        middle = {n: float(v[recommended(self.spec, tuned)]) for n, v in tuned.lanes.hypers.items()}
+        own = self.tuning.winners(tuned)
+        middle = {n: float(v[self.tuning.recommended(tuned)]) for n, v in tuned.lanes.hypers.items()}
         below = curves <= target
         reached = below.any(axis=1) & math.isfinite(target)
         at = np.where(reached, (below.argmax(axis=1) + 1) / curves.shape[1], np.inf)
@@ -367,7 +269,7 @@ class Race(Shown):
             good_decades=self._good_decades(problem, schedule, label),
             moved=len(done) - 2,
             metrics=self._metrics(problem, last),
-            at_end=at_ends(self.spec, self.spec.runner(label), tuned),
+            at_end=self.tuning.at_ends(self.spec.entrant(label), tuned),
         )
 
     def _metrics(self, problem: str, last: Phase) -> dict[str, float]:
@@ -402,14 +304,14 @@ class Race(Shown):
         """For each study the expected outcome of the best of k trials, k = 1 ... trials, on the study's own seed, [studies, k]."""
         tuned = self.chain(problem, schedule, label)[-2]
         held, scale = tuned.results[self.measures[problem].split], self._scales[problem, schedule]
-        y = scale.outcomes(held, tuned.results["initial"], tuned.diverged).reshape(self.spec.studies, -1)
+        y = scale.outcomes(held, tuned.results["initial"], tuned.diverged).reshape(self.tuning.studies, -1)
         return np.array([statistics.best_of_k(s, v) for s, v in zip(tuned.scores.reshape(y.shape), y, strict=True)])
 
     @cached_property
     def agreement(self) -> dict[str, tuple[float, float, float]]:
         """For each schedule how far the problems rank alike: Kendall's tau and its interval. {} for one problem or two rules,
         and where one study or one fresh seed has no interval; without schedules of which some problem tells nothing."""
-        labels = [r.label for r in self.spec.runners]
+        labels = [e.label for e in self.spec.entrants]
         if len(self.spec.problems) < 2 or len(labels) < 3 or not self.tells_luck:
             return {}
         names = [p.name for p in self.spec.problems]
@@ -421,21 +323,31 @@ class Race(Shown):
     def profile(self) -> tuple[Array, Array]:
         """Performance profiles of the steps to the target over all cells: ratios, and [competitors, ratios]."""
         at = [
-            [next(s.to_target for s in c.standings if s.label == r.label) for c in self.cells]
-            for r in self.spec.runners
+            [next(s.to_target for s in c.standings if s.label == e.label) for c in self.cells]
+            for e in self.spec.entrants
         ]
         return statistics.profile(np.array(at))
 
     def to_dict(self) -> dict[str, Any]:
         """The tables and what they were made with, as plain values; what is not finite is None."""
+        found = {
+            "spec": self.spec.stated,
+            **(self._comparisons() if self.is_tuned else self._settings()),
+            "lanes": self.lanes,
+            "trained": self.trained,
+            "kept": self.kept,
+            "seconds": self.seconds,
+            "train_seconds": self.train_seconds,
+            "hardware": self.hardware,
+            "results": str(self.results) if self.results else None,
+        }
+        return _plain(found)  # type: ignore[no-any-return]
 
-        def plain(value: Any) -> Any:
-            if isinstance(value, float):
-                return value if math.isfinite(value) else None
-            if isinstance(value, Mapping):
-                return {k: plain(v) for k, v in value.items()}
-            return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+    def _settings(self) -> dict[str, Any]:
+        seeds = next(iter(self.phases.values()))[0].lanes.seed.tolist()
+        return {"seeds": seeds, "loss": "train", "settings": [s.to_dict() for s in self.settings]}
 
+    def _comparisons(self) -> dict[str, Any]:
         cells = []
         for cell in self.cells:
             about = {
@@ -448,31 +360,16 @@ class Race(Shown):
                 "target": cell.target,
             }
             standings = [vars(s) for s in cell.standings]
-            untuned = [{**_record(u.pair), "below_all_tuned": u.lowest} for u in cell.untuned]
-            pairs = [_record(p) for p in cell.pairs]
+            untuned = [{**record(u.pair), "below_all_tuned": u.lowest} for u in cell.untuned]
+            pairs = [record(p) for p in cell.pairs]
             cells.append({**about, "standings": standings, "pairs": pairs, "untuned": untuned})
-        found = {
-            "spec": self.spec.stated,
-            "matters": self.matters,
-            "cells": cells,
-            "agreement": self.agreement,
-            "lanes": self.lanes,
-            "trained": self.trained,
-            "kept": self.kept,
-            "seconds": self.seconds,
-            "train_seconds": self.train_seconds,
-            "hardware": self.hardware,
-            "results": str(self.results) if self.results else None,
-        }
-        return plain(found)  # type: ignore[no-any-return]
+        return {"matters": self.matters, "cells": cells, "agreement": self.agreement}
 
 
-def interval(low: float | None, high: float | None, form: str = ".4g", unknown: str = "-") -> str:
-    """An interval in words, [0.1, 0.2]; `unknown` where its ends are not known."""
-    return unknown if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
-
-
-def _record(pair: Pair) -> dict[str, Any]:
-    percent, *ends = pair.percent
-    about = {"first": pair.first, "second": pair.second, "percent": percent, "interval": ends}
-    return {**about, "p": pair.p_real, "verdict": pair.verdict()}
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what is not finite is None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

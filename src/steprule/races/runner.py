@@ -1,11 +1,11 @@
-"""Run a race: hand out blocks, keep what comes back, ask the plan what follows, until every chain is at its end."""
+"""Run a race: hand out blocks, keep what comes back, ask the protocol what follows, until all is done."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ import numpy as np
 from steprule import extras
 from steprule.counts import whole
 from steprule.errors import InputError, StepruleError, unknown_name
-from steprule.hyper import Search
 from steprule.lanes import kernel
 from steprule.lanes.model import blank
 from steprule.problems.problem import Problem
 from steprule.provenance import cores, memory_held, memory_left
 from steprule.races import work
-from steprule.races.protocol import Block, Chain, Lanes, Phase, blocks_of, chains_of, confirmed, next_phase
-from steprule.races.spec import Runner, Spec
+from steprule.races.chain import Block, Chain, Phase, Planned
+from steprule.races.competitor import Entrant
+from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.sweeps.cost import held_by, steps_of
 
@@ -34,6 +34,8 @@ Progress = Callable[[int, int, str], None]
 """Called with (lanes done, lanes in all, what); ranges that move add some."""
 SMALL = 20_000_000
 """Lanes x steps x parameters below which workers do not pay for their start."""
+Shard = tuple[int, int]
+"""Which part of a race, from 0, and of how many."""
 Submit = Callable[[Block], "Future[tuple[dict[str, Any], float]]"]
 
 
@@ -42,32 +44,38 @@ class _Chain:
     """A chain on its way."""
 
     chain: Chain
+    entrant: Entrant
     done: list[Phase] = field(default_factory=list)
-    name: str = ""
-    space: Mapping[str, Search] = field(default_factory=dict)
-    lanes: Lanes | None = None
+    planned: Planned | None = None
     blocks: list[Block] = field(default_factory=list)
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def begin(self, spec: Spec) -> bool:
         """Take up the next phase; False where there is none."""
-        following = next_phase(spec, self.chain, self.done)
-        if following is None:
+        self.planned = spec.protocol.following(self.chain, self.entrant, self.done)
+        if self.planned is None:
             return False
-        self.name, self.space, self.lanes = following
-        self.blocks, self.results = blocks_of(spec, self.chain, self.name, self.lanes), {}
+        self.blocks = self.planned.blocks(self.chain, spec.block(self.chain.problem, self.chain.label))
+        self.results = {}
         return True
 
     def take(self, block: Block, results: dict[str, Any]) -> bool:
         """Keep a block's results; True when the phase is whole."""
         self.results[block.number] = results
-        if len(self.results) < len(self.blocks):
+        if len(self.results) < len(self.blocks) or self.planned is None:
             return False
-        parts = [self.results[k] for k in range(len(self.blocks))]
+        parts = [self.results[b.number] for b in self.blocks]
         whole = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
-        assert self.lanes is not None
-        self.done.append(Phase(self.name, self.space, self.lanes, whole))
+        self.done.append(Phase(self.planned.name, self.planned.space, self.planned.lanes, whole))
         return True
+
+    @property
+    def expected(self) -> int:
+        """How many lanes it has, as far as that is known now."""
+        if self.planned is None:
+            return sum(len(phase.lanes) for phase in self.done)
+        before = [p for p in self.done if p.name != self.planned.name]
+        return sum(len(phase.lanes) for phase in before) + len(self.planned.lanes) + self.planned.to_come
 
 
 @dataclass(frozen=True)
@@ -85,32 +93,60 @@ class Outcome:
 
 def run(
     spec: Spec, store: Store, *, engine: EngineName = "local", workers: int | None = None, address: str | None = None,
-    shard: tuple[int, int] = (0, 1), train: bool = True, progress: Progress | None = None,
+    shard: Shard = (0, 1), train: bool = True, progress: Progress | None = None,
 ) -> Outcome:  # fmt: skip
     """Bring every chain of a shard to its end. With `train` False only what is kept is read, and a gap raises."""
-    index, count = shard
-    chains = [_Chain(c) for k, c in enumerate(chains_of(spec)) if k % count == index]
-    known = sum(spec.studies * spec.trials + confirmed(spec, spec.runner(c.chain.label)) for c in chains)
-    finished = trained = kept = 0
-    seconds = 0.0
+    chains = _chains(spec, shard)
+    going = _Going(spec, store, train)
+    for chain in chains:
+        going.take_up(chain)
+    # In an order that mixes problems and rules: workers then seldom build the same kernel at the same time.
+    queue = going.queue
+    queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
     pending: dict[Future[Any], tuple[_Chain, Block]] = {}
-    queue: list[tuple[_Chain, Block]] = []
+    if queue:
+        left = sum(c.expected for c in chains) - going.kept
+        with engine_of(spec, store, engine, workers, address, left) as (submit, slots):
+            while queue or pending:
+                while queue and len(pending) < slots:
+                    chain, block = queue.pop(0)
+                    pending[submit(block)] = chain, block
+                ready, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    going.keep(*pending.pop(future), *future.result())
+                if progress:
+                    progress(going.kept + going.trained, sum(c.expected for c in chains), "race")
+    return Outcome({c.chain: c.done for c in chains}, going.trained, going.kept, going.seconds)
 
-    def take_up(chain: _Chain) -> None:
+
+def _chains(spec: Spec, shard: Shard) -> list[_Chain]:
+    index, count = shard
+    return [_Chain(c, spec.entrant(c.label)) for k, c in enumerate(spec.chains) if k % count == index]
+
+
+@dataclass
+class _Going:
+    """A race that runs: the blocks to be trained, and what was done."""
+
+    spec: Spec
+    store: Store
+    train: bool
+    queue: list[tuple[_Chain, Block]] = field(default_factory=list)
+    trained: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+
+    def take_up(self, chain: _Chain) -> None:
         """Begin phases of a chain until one has blocks that are still to be trained."""
-        nonlocal known, finished, kept, seconds
-        while chain.begin(spec):
-            if chain.done and chain.name != "confirm":  # a range that moved
-                known += len(chain.lanes or ())
+        while chain.begin(self.spec):
             whole = False
             for block in chain.blocks:
-                if found := store.load(block):
-                    finished += len(block.lanes)
-                    kept += len(block.lanes)
-                    seconds += found[1]
+                if found := self.store.load(block):
+                    self.kept += len(block.lanes)
+                    self.seconds += found[1]
                     whole = chain.take(block, found[0])
-                elif train:
-                    queue.append((chain, block))
+                elif self.train:
+                    self.queue.append((chain, block))
                 else:
                     what = f"{chain.chain.label} on {chain.chain.problem}, {chain.chain.schedule}"
                     hint = "Run the shard that has it, or this race without --shard."
@@ -118,36 +154,19 @@ def run(
             if not whole:
                 return
 
-    for chain in chains:
-        take_up(chain)
-    # In an order that mixes problems and rules: workers then seldom build the same kernel at the same time.
-    queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
-    if queue:
-        with engine_of(spec, store, engine, workers, address, known - finished) as (submit, slots):
-            while queue or pending:
-                while queue and len(pending) < slots:
-                    chain, block = queue.pop(0)
-                    pending[submit(block)] = chain, block
-                ready, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    chain, block = pending.pop(future)
-                    results, spent = future.result()
-                    store.save(block, results, spent)
-                    finished += len(block.lanes)
-                    trained += len(block.lanes)
-                    seconds += spent
-                    if chain.take(block, results):
-                        take_up(chain)
-                if progress:
-                    progress(finished, known, "race")
-    return Outcome({c.chain: c.done for c in chains}, trained, kept, seconds)
+    def keep(self, chain: _Chain, block: Block, results: dict[str, Any], seconds: float) -> None:
+        """A block has been trained."""
+        self.store.save(block, results, seconds)
+        self.trained += len(block.lanes)
+        self.seconds += seconds
+        if chain.take(block, results):
+            self.take_up(chain)
 
 
-def remaining(spec: Spec, store: Store, shard: tuple[int, int] = (0, 1)) -> dict[Chain, tuple[int, int]]:
+def remaining(spec: Spec, store: Store, shard: Shard = (0, 1)) -> dict[Chain, tuple[int, int]]:
     """By chain how many lanes are to be trained, where no range moves any more, and how many are kept."""
-    index, count = shard
     found = {}
-    for chain in (_Chain(c) for k, c in enumerate(chains_of(spec)) if k % count == index):
+    for chain in _chains(spec, shard):
         missing = kept = 0
         while not missing and chain.begin(spec):
             for block in chain.blocks:
@@ -156,8 +175,8 @@ def remaining(spec: Spec, store: Store, shard: tuple[int, int] = (0, 1)) -> dict
                     chain.take(block, results[0])
                 else:
                     missing += len(block.lanes)
-        if missing and chain.name != "confirm":
-            missing += confirmed(spec, spec.runner(chain.chain.label))
+        if missing and chain.planned:
+            missing += chain.planned.to_come
         found[chain.chain] = missing, kept
     return found
 
@@ -187,28 +206,33 @@ def engine_of(
         package = work.package_of(spec, store)
         yield lambda block: _finished(work.train_block(package, block)), 1
         return
+    with _processes(count, sent) as executor:
+        printed = [p.name for p in spec.problems if spec.configs[p.name].engine == "kernel"]
+        for part, problem in product(kernel.PARTS, printed):
+            executor.submit(work.build, problem, part)
+        yield lambda block: executor.submit(work.train_here, block), 2 * count
+
+
+@contextmanager
+def _processes(count: int, package: bytes) -> Iterator[Executor]:
+    """So many processes that have the race. Raises `StepruleError` where one dies."""
     with extras.needed():
         import loky
 
     executor: Executor | None = None
     try:
-        given = os.getpid(), sent
+        given = os.getpid(), package
         with _without_hangup():  # loky's own helper starts here, and must outlive a terminal to clean up
             executor = loky.ProcessPoolExecutor(max_workers=count, initializer=work.begin, initargs=given)
-        taking = executor
-        printed = [p.name for p in spec.problems if spec.plans[p.name].engine == "kernel"]
-        for part, name in product(kernel.PARTS, printed):
-            taking.submit(work.build, name, part)
-        yield lambda block: taking.submit(work.train_here, block), 2 * count
+        yield executor
     except BaseException as error:
         if executor is not None:
             executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
             executor = None
         if isinstance(error, loky.process_executor.BrokenProcessPool):
             hint = "Run the same command: it goes on from the blocks that are finished."
-            raise StepruleError(
-                "a worker died", expected="it to finish its block", got=str(error).splitlines()[0], hint=hint
-            ) from error
+            got = str(error).splitlines()[0]
+            raise StepruleError("a worker died", expected="it to finish its block", got=got, hint=hint) from error
         raise
     finally:
         if executor is not None:
@@ -248,21 +272,21 @@ def workers_for(spec: Spec, lanes: int) -> int:
     """All cores where the work is worth their start, which takes seconds, as far as memory goes and trainings do not take them all."""
     costs = []
     for task in spec.problems:
-        plan = spec.plans[task.name]
-        steps = steps_of(task, plan.epochs, plan.batch_size)
-        slow = 1_000 if plan.engine == "one by one" or not all(r.is_rule for r in spec.runners) else 1
+        config = spec.configs[task.name]
+        steps = steps_of(task, config.epochs, config.batch_size)
+        slow = 1_000 if config.engine == "one by one" or not all(e.is_rule for e in spec.entrants) else 1
         costs.append(slow * steps * sum(p.numel() for p in blank(task).parameters()))
     if spec.device != "cpu" or lanes * float(np.mean(costs)) < SMALL:
         return 1
-    left, most = memory_left(), max(1, cores() // max(plan.threads for plan in spec.plans.values()))
+    left, most = memory_left(), max(1, cores() // max(config.threads for config in spec.configs.values()))
     if left is None or most == 1:
         return most
-    held = max(_held(spec, task, runner) for task in spec.problems for runner in spec.runners)
+    held = max(_held(spec, task, entrant) for task in spec.problems for entrant in spec.entrants)
     return max(1, min(most, left // (held + memory_held())))
 
 
-def _held(spec: Spec, task: Problem, runner: Runner) -> int:
-    """The bytes that a block of this runner holds at most."""
-    plan, lanes = spec.plans[task.name], spec.block(task.name, runner.label)
-    how: dict[str, Any] = {"batch_size": plan.batch_size, "engine": plan.engine, "device": spec.device}
-    return held_by(task, runner.what, runner.middle, lanes, **how)
+def _held(spec: Spec, task: Problem, entrant: Entrant) -> int:
+    """The bytes that a block of this entrant holds at most."""
+    config, lanes = spec.configs[task.name], spec.block(task.name, entrant.label)
+    how: dict[str, Any] = {"batch_size": config.batch_size, "engine": config.engine, "device": spec.device}
+    return held_by(entrant.trains(task), entrant.what, entrant.middle, lanes, **how)

@@ -1,7 +1,6 @@
-"""Where a race looks for each competitor's hyperparameters.
+"""Where a race looks for each competitor's hyperparameters: ranges by the kind of number, the same for all.
 
-The ranges are the race's, by the kind of number, and no wider or narrower for the one than for the other: whoever knows where the
-best setting lies gains nothing by saying so.
+They are no wider or narrower for one competitor than for another: whoever knows where the best setting lies gains nothing by saying so.
 """
 
 from __future__ import annotations

@@ -1,49 +1,42 @@
-"""What a race is: who runs, on which problems and schedules, with how many trials and seeds.
-
-It is a value that decides every lane, and with it every bit of the result.
-"""
+"""A race before it runs: entrants, problems, schedules, protocol; they decide every bit of its results."""
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-import numpy as np
 import torch
 
 from steprule import rules as catalogue
-from steprule.counts import whole
-from steprule.errors import InputError, InputTypeError
-from steprule.hyper import Search
+from steprule.counts import seeds_of, whole
+from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.lanes.choose import Compile, choose
 from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.provenance import check_device, versions
-from steprule.races import spaces, stated
-from steprule.rules.load import load_object
-from steprule.rules.parts import for_training
-from steprule.rules.rule import Rule
+from steprule.races import stated
+from steprule.races.chain import Chain
+from steprule.races.competitor import Competitor, Entrant, entrant_of
+from steprule.races.protocol import AsGiven, Protocol, Tuned
 from steprule.schedules import Given, Schedule
 from steprule.schedules import one_or_more as schedules_of
+from steprule.sizes import FRESH, STUDIES, TRIALS
 from steprule.steppers import is_large
 from steprule.sweeps.estimate import LONG, work_of
-from steprule.trainable import Optimizable, Trainable, one_or_more
+from steprule.trainable import Optimizable, one_or_more
 from steprule.training.recipe import Recipe
 
-PROBLEMS = ("airfoil-linear", "airfoil-mlp", "digits-softmax")
-"""Of a race that names none."""
-TRIALS, STUDIES, FRESH, BOTH = 64, 5, 30, ("constant", "linear")
-"""Of a race that says nothing else: trainings a study, studies, fresh seeds, schedules."""
-MULTIPLES = 10.0 ** np.arange(-1.5, 1.51, 0.25)
-"""Of the winner's learning rate, to see how much it matters."""
-AROUND = 5
-"""Fresh seeds of those, at most."""
+PROBLEMS, BOTH = ("airfoil-linear", "airfoil-mlp", "digits-softmax"), ("constant", "linear")
+"""Of a tuned race that names none: problems, schedules."""
+ALONE, CONSTANT = ("airfoil",), ("constant",)
+"""The same of settings as given."""
+ENGINES: tuple[Engine, ...] = ("kernel", "vmap", "one by one")
+"""The quickest first: everyone on a problem is trained by the quickest that takes all of its models."""
 HINTS = {
     "rules": "Give each a Competitor with a label of its own.",
     "schedules": 'Give functions of one name others: steprule.schedules.own(function, "name").',
@@ -51,76 +44,34 @@ HINTS = {
 """Where two have one name."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
+Rules = Sequence[Optimizable | Competitor] | Optimizable | Competitor | None
+Problems = Sequence[str | Problem] | str | Problem | None
+Seeds = int | Iterable[int] | None
+
+
+class Settings(TypedDict, total=False):
+    """What decides a race's results beside its rules, problems, trials and seeds. Each may be left out."""
+
+    fresh: int
+    """Seeds of the comparison in a tuned race, 1 or more; 30."""
+    schedules: Sequence[Given] | Given
+    """Of the learning rate, one or several, as in `steprule.train`; constant and linear, or constant where settings are as given."""
+    epochs: int | None
+    """Passes over the data; the problem's own if not given."""
+    batch_size: int | None
+    """Samples per step; the problem's own if not given."""
+    compile: Compile
+    """As in `steprule.sweep`."""
+    device: str
+    """Where to train, as torch names it; kernels run on the CPU."""
+    first_seed: int
+    """Of the studies' and the fresh seeds; with seeds that do not overlap two races are independent. 0."""
+    protocol: Protocol
+    """What the race trains, in place of trials, seeds, fresh and first_seed: see `steprule.races.Protocol`."""
 
 
 @dataclass(frozen=True)
-class Competitor:
-    """One who runs in a race: a rule as it is, or any `torch.optim.Optimizer` class or factory with what is to be searched.
-
-    >>> import torch
-    >>> Competitor(torch.optim.Adam, {"lr": Search(1e-5, 10)}, label="torch's Adam").label
-    "torch's Adam"
-    """
-
-    optimizer: Optimizable
-    space: Mapping[str, Search] | None = None
-    """By name what is searched. None: all numbers of a rule, the learning rate alone of a class. The race gives every
-    learning rate the same range and widens a rule's narrow ranges within its bounds; a class has none, so its ranges stay."""
-    hypers: Mapping[str, Any] = field(default_factory=dict)
-    """What is set and not searched."""
-    label: str = ""
-    """The name in the results; the optimizer's own if not given."""
-
-
-@dataclass(frozen=True)
-class Runner:
-    """A competitor as the race takes it."""
-
-    label: str
-    what: Any
-    """The rule, or what makes the optimizer."""
-    space: Mapping[str, Search]
-    fixed: Mapping[str, Any]
-
-    @property
-    def is_rule(self) -> bool:
-        """Whether it can be trained by the thousand, or one by one."""
-        return isinstance(self.what, Rule)
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The hyperparameters of one who tunes nothing, those that are searched."""
-        if isinstance(self.what, Rule):
-            return {n: v for n, v in for_training(self.what).defaults.items() if n in self.space}
-        found = {n: p.default for n, p in inspect.signature(self.what).parameters.items()}
-        return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        """Hyperparameters under which a rule's formula is the one that is raced: what is searched is switched on."""
-        rule = for_training(self.what)
-        on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
-        bound = rule.bind({**on, **self.fixed})
-        return {n: bound[n] for n in rule.settings}
-
-    @property
-    def middle(self) -> dict[str, Any]:
-        """Hyperparameters in the middle of what is searched."""
-        found = {n: s.at(0.5) for n, s in self.space.items()}
-        known = {h.name: h for h in for_training(self.what).hypers} if self.is_rule else {}
-        whole = {n: round(v) for n, v in found.items() if n in known and known[n].is_whole}
-        return {**found, **whole, **self.fixed}
-
-    def to_dict(self, task: Problem) -> dict[str, Any]:
-        """What decides its results, as plain values; `task` lends a class its first parameters."""
-        middle = {n: s.at(0.5) for n, s in self.space.items()}
-        shown = self.shown if self.is_rule else {}
-        found = stated.of_optimizer(self.what, self.fixed, task, shown=shown, searched=middle)
-        return {**found, "space": {n: [s.low, s.high, s.scale] for n, s in self.space.items()}}
-
-
-@dataclass(frozen=True)
-class Plan:
+class TrainingConfig:
     """How a problem is trained."""
 
     epochs: int
@@ -138,36 +89,21 @@ class Spec:
 
     problems: tuple[Problem, ...]
     schedules: tuple[Schedule, ...]
-    runners: tuple[Runner, ...]
-    trials: int
-    """Trainings of one study: one seed each study, and Sobol points of its own."""
-    studies: int
-    """Independent repetitions of the tuning."""
-    fresh: int
-    """Seeds that no study saw, on which winners are compared."""
-    plans: Mapping[str, Plan]
+    entrants: tuple[Entrant, ...]
+    protocol: Protocol
+    configs: Mapping[str, TrainingConfig]
+    """By problem."""
     device: str = "cpu"
-    first_seed: int = 0
+
+    @property
+    def chains(self) -> list[Chain]:
+        """Every chain of the race."""
+        return [Chain(p.name, s, e.label) for p in self.problems for s in self.schedule_names for e in self.entrants]
 
     def block(self, problem: str, label: str) -> int:
-        """How many lanes of a runner on a problem land together."""
-        plan = self.plans[problem]
-        return BLOCK if self.runner(label).is_rule and plan.engine != "one by one" else plan.block
-
-    @property
-    def around(self) -> int:
-        """The fresh seeds on which multiples of the winner's learning rate are trained: no more trainings than the tuning."""
-        return min(AROUND, self.fresh, max(1, self.studies * self.trials // len(MULTIPLES)))
-
-    @property
-    def study_seeds(self) -> range:
-        """The seed of each study."""
-        return range(self.first_seed, self.first_seed + self.studies)
-
-    @property
-    def fresh_seeds(self) -> range:
-        """The seeds behind those of the studies."""
-        return range(self.study_seeds.stop, self.study_seeds.stop + self.fresh)
+        """How many lanes of an entrant on a problem land together."""
+        config = self.configs[problem]
+        return BLOCK if self.entrant(label).is_rule and config.engine != "one by one" else config.block
 
     @property
     def metric_columns(self) -> dict[str, list[str]]:
@@ -183,65 +119,55 @@ class Spec:
         """How the schedules are spelled."""
         return tuple(s.name for s in self.schedules)
 
-    def runner(self, label: str) -> Runner:
-        """The runner of that label."""
-        return next(r for r in self.runners if r.label == label)
+    def entrant(self, label: str) -> Entrant:
+        """The entrant of that label."""
+        return next(e for e in self.entrants if e.label == label)
 
     @cached_property
     def stated(self) -> dict[str, Any]:
-        """All that decides the results, as it will be read back from JSON; what a user sets stands before what follows from it.
-
-        Once, before anything is trained: what is trained can change its own code's surroundings.
-        """
-        problems, steps = {}, {}
-        for task in self.problems:
-            plan = self.plans[task.name]
-            steps[task.name] = plan.epochs * -(-task.samples // plan.batch_size)
-            how = {"epochs": plan.epochs, "batch_size": plan.batch_size}
-            problems[task.name] = {**how, **stated.of_problem(task)}
-        return json.loads(  # type: ignore[no-any-return]
-            json.dumps(
-                {
-                    "trials": self.trials,
-                    "seeds": self.studies,
-                    "fresh": self.fresh,
-                    "first_seed": self.first_seed,
-                    "schedules": self.schedule_names,
-                    **({"functions": own} if (own := stated.of_schedules(self.schedules, steps)) else {}),
-                    "device": self.device,
-                    "versions": versions(),
-                    "problems": problems,
-                    "competitors": {r.label: r.to_dict(self.problems[0]) for r in self.runners},
-                    "block": BLOCK,
-                    "blocks one by one": {n: p.block for n, p in self.plans.items()},
-                    "seeds of each multiple of the winner's lr": self.around,
-                    "engines": {n: p.engine for n, p in self.plans.items()},
-                    "threads of torch": {n: p.threads for n, p in self.plans.items()},
-                }
-            )
-        )
+        """All that decides the results, as it will be read back from JSON; what a user sets stands before what follows from it."""
+        how = {n: {"epochs": c.epochs, "batch_size": c.batch_size} for n, c in self.configs.items()}
+        parts = stated.of_race(self.problems, how, self.schedules, self.entrants)
+        own = type(self.protocol) not in (Tuned, AsGiven)
+        found = {
+            **self.protocol.to_dict(),
+            **({"protocol": stated.of_code(type(self.protocol), "its protocol")} if own else {}),
+            "schedules": self.schedule_names,
+            **({"functions": parts.functions} if parts.functions else {}),
+            "device": self.device,
+            "versions": versions(),
+            "problems": parts.problems,
+            "competitors": parts.competitors,
+            "block": BLOCK,
+            "blocks one by one": {n: c.block for n, c in self.configs.items()},
+            "engines": {n: c.engine for n, c in self.configs.items()},
+            "threads of torch": {n: c.threads for n, c in self.configs.items()},
+        }
+        return json.loads(json.dumps(found))  # type: ignore[no-any-return]
 
 
 def spec_of(
-    rules: Sequence[Optimizable | Competitor] | Optimizable | Competitor | None, on: Sequence[str | Problem] | str | Problem | None, *,
-    trials: int = TRIALS, seeds: int = STUDIES, fresh: int = FRESH, schedules: Sequence[Given] | Given = BOTH,
-    epochs: int | None = None, batch_size: int | None = None, compile: Compile = "auto", device: str = "cpu",
-    first_seed: int = 0,
-) -> Spec:  # fmt: skip
+    rules: Rules, on: Problems, trials: int = TRIALS, seeds: Seeds = None, **settings: Unpack[Settings]
+) -> Spec:
     """The race of these arguments. Raises `StepruleError` where one does not fit."""
-    trials, seeds, fresh = whole("trials", trials, 1), whole("seeds", seeds, 1), whole("fresh", fresh, 1)
-    first_seed = whole("first_seed", first_seed, 0)
-    epochs = None if epochs is None else whole("epochs", epochs, 1)
-    batch_size = None if batch_size is None else whole("batch_size", batch_size, 1)
-    one = on is None or isinstance(on, str | Problem) or not isinstance(on, Iterable)
-    given: tuple[Any, ...] = PROBLEMS if on is None else (on,) if one else tuple(on)  # type: ignore[arg-type]
-    if not given or not all(isinstance(p, str | Problem) for p in given):
-        raise InputTypeError("problems", expected="problems or their names", got=repr(on))
-    tasks = tuple(problems.get(p) for p in given)
-    runners = tuple(_runner(c) for c in (catalogue.names() if rules is None else one_or_more(rules)))
-    planned = schedules_of(schedules)
+    return spec_from(rules, on, trials, seeds, settings, Settings)
+
+
+def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: Settings, known: type) -> Spec:
+    """The same from settings of a `known` kind, some of which may be of no concern here."""
+    if unknown := next((n for n in settings if n not in known.__annotations__), None):
+        raise unknown_name("setting of a race", unknown, known.__annotations__)
+    protocol = _protocol(trials, seeds, settings)
+    tuned = isinstance(protocol, Tuned)
+    usual = PROBLEMS if tuned else ALONE
+    tasks = _problems(usual if on is None else on)
+    entrants = tuple(
+        entrant_of(given, searches=protocol.searches)
+        for given in (catalogue.names() if rules is None else one_or_more(rules))
+    )
+    planned = schedules_of(settings.get("schedules", BOTH if tuned else CONSTANT))
     named = {
-        "rules": [r.label for r in runners],
+        "rules": [e.label for e in entrants],
         "problems": [t.name for t in tasks],
         "schedules": [s.name for s in planned],
     }
@@ -251,50 +177,59 @@ def spec_of(
         if twice := {n for n in names if names.count(n) > 1}:
             hint = HINTS.get(kind, "")
             raise InputError(kind, expected="each once", got=f"{twice.pop()!r} twice", hint=hint)
+    device = settings.get("device", "cpu")
     check_device(device)
-    plans = {}
-    for task in tasks:
-        plan = {"epochs": epochs or task.epochs, "batch_size": task.batch_size_for(batch_size)}
-        rule = next((r.what for r in runners if r.is_rule), None)
-        lanes = sum(r.is_rule for r in runners) * (trials + fresh) * seeds * len(planned)
-        recipe = Recipe(plan["epochs"], plan["batch_size"], device=device)
-        engine: Engine = "one by one" if rule is None else choose(task, rule, lanes, recipe, compile).engine
-        block = max(1, min(BLOCK, LONG // work_of(task, **plan)))
-        threads = torch.get_num_threads() if is_large(blank(task)) and engine == "one by one" else 1
-        plans[task.name] = Plan(**plan, engine=engine, block=block, threads=threads)
-    return Spec(tasks, planned, runners, trials, seeds, fresh, plans, device, first_seed)
+    configs = {task.name: _config(task, entrants, protocol, len(planned), settings) for task in tasks}
+    spec = Spec(tasks, planned, entrants, protocol, configs, device)
+    spec.stated  # noqa: B018  (now: what is trained can change its own code's surroundings)
+    return spec
 
 
-def usual_space(what: Any) -> Mapping[str, Search]:
-    """What is searched of a competitor that names nothing: all numbers of a rule, as declared; of a class the learning rate alone."""
-    if isinstance(what, Rule):
-        return spaces.declared(what)
-    return {"lr": spaces.RATE} if "lr" in inspect.signature(what).parameters else {}
+def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
+    """The protocol: one's own, settings as given where there are no trials, or else the tuned race."""
+    own, sizes = settings.get("protocol"), [n for n in ("fresh", "first_seed") if n in settings]
+    if own is not None:
+        if sizes or seeds is not None:
+            raise InputError("protocol", expected="one without sizes beside it", got=", ".join([*sizes, "seeds"]))
+        return own
+    if whole("trials", trials, 0) == 0:
+        if sizes:
+            raise InputError(sizes[0], expected="a race that tunes", got="trials 0")
+        return AsGiven() if seeds is None else AsGiven(seeds_of(seeds))
+    if isinstance(seeds, Iterable):
+        raise InputTypeError("seeds", expected="how many studies", got=repr(seeds))
+    return Tuned(
+        trials=trials,
+        studies=whole("seeds", STUDIES if seeds is None else seeds, 1),
+        fresh=whole("fresh", settings.get("fresh", FRESH), 1),
+        first_seed=whole("first_seed", settings.get("first_seed", 0), 0),
+    )
 
 
-def _runner(given: Optimizable | Competitor) -> Runner:
-    found = load_object(given, kind="optimizer") if isinstance(given, str) and ":" in given else given
-    own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
-    who = Trainable.of(own.optimizer)
-    what, label = who.what, own.label or who.name
-    for name, range_ in (own.space or {}).items():
-        if not isinstance(range_, Search):
-            raise InputTypeError(f"{label}: {name}", expected="a Search(low, high)", got=repr(range_))
-    if isinstance(what, Rule):
-        rule = for_training(what)
-        for name in {**(own.space or {}), **own.hypers}:
-            rule.setting(name)  # raises where the rule has none of that name
-        known = {h.name: h for h in rule.hypers}
-        space = spaces.space_of(what) if own.space is None else spaces.widened(own.space, known)
-        fixed = {n: known[n].validate(v, rule.name) for n, v in own.hypers.items()}
-    else:
-        parameters = inspect.signature(what).parameters
-        declared = usual_space(what) if own.space is None else own.space
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        for name in {**declared, **own.hypers}:
-            if name not in parameters and not takes_any:
-                raise InputError(
-                    f"{label}: {name}", expected="one of its arguments: " + ", ".join(parameters), got=repr(name)
-                )
-        space, fixed = spaces.of_class(declared), dict(own.hypers)
-    return Runner(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed)
+def _problems(on: Any) -> tuple[Problem, ...]:
+    one = isinstance(on, str | Problem) or not isinstance(on, Iterable)
+    given = (on,) if one else tuple(on)
+    if not given or not all(isinstance(p, str | Problem) for p in given):
+        raise InputTypeError("problems", expected="problems or their names", got=repr(on))
+    return tuple(problems.get(p) for p in given)
+
+
+def _config(
+    task: Problem, entrants: Sequence[Entrant], protocol: Protocol, schedules: int, settings: Settings
+) -> TrainingConfig:
+    """How a problem is trained: known from its models, and nothing is trained for it."""
+    epochs = settings.get("epochs")
+    epochs = task.epochs if epochs is None else whole("epochs", epochs, 1)
+    plan = {"epochs": epochs, "batch_size": task.batch_size_for(settings.get("batch_size"))}
+    rules = [e for e in entrants if e.is_rule]
+    engine: Engine = "one by one"
+    if rules and not protocol.watches:
+        lanes, compiled = len(rules) * protocol.size * schedules, settings.get("compile", "auto")
+        recipe = Recipe(epochs, plan["batch_size"], device=settings.get("device", "cpu"))
+        models = {e.trains(task): e for e in rules}
+        found = [choose(own, e.what, lanes, recipe, compiled).engine for own, e in models.items()]
+        engine = max(found, key=ENGINES.index)
+    large = any(is_large(blank(e.trains(task))) for e in entrants)
+    threads = torch.get_num_threads() if large and engine == "one by one" else 1
+    block = max(1, min(BLOCK, LONG // max(work_of(e.trains(task), **plan) for e in entrants)))
+    return TrainingConfig(**plan, engine=engine, block=block, threads=threads)

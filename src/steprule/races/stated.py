@@ -1,13 +1,14 @@
-"""What decides a race's results, as plain values.
+"""What decides a race's results, as plain values: its problems, own schedules and competitors.
 
-A problem counts by its data, weights and code, a schedule of one's own by its code and its factors, a competitor by its code, its
+A problem is stated by its data, weights and code, a schedule of one's own by its code and its factors, a competitor by its code, its
 defaults and what it makes. What a reader understands stands first, then digests; in this order a difference is named.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,9 +22,11 @@ from steprule.identity import identify, identity, unknown
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS, stream
+from steprule.races.competitor import Entrant
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule
+from steprule.sweeps.cost import steps_of
 from steprule.trainable import Trainable
 
 MADE_OF = "made of"
@@ -32,22 +35,54 @@ MEASURED = 1_000
 """Samples on which a problem's first loss is taken."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a race is made of, each by name."""
+
+    problems: Mapping[str, Any]
+    functions: Mapping[str, Any]
+    """Schedules of one's own."""
+    competitors: Mapping[str, Any]
+
+
+def of_race(
+    tasks: Sequence[Problem], how: Mapping[str, Mapping[str, int]], planned: Iterable[Schedule], entrants: Iterable[Entrant]
+) -> Parts:  # fmt: skip
+    """The parts of a race; `how` has the epochs and the batch size of each problem."""
+    steps = {task.name: steps_of(task, **how[task.name]) for task in tasks}
+    return Parts(
+        problems={task.name: {**how[task.name], **of_problem(task)} for task in tasks},
+        functions=of_schedules(planned, steps),
+        competitors={entrant.label: of_entrant(entrant, tasks[0]) for entrant in entrants},
+    )
+
+
 def of_problem(task: Problem) -> dict[str, Any]:
     """A problem. Raises `InputError` where its model cannot be run on its own data."""
+    found: dict[str, Any] = {f"{_DATA[part]} data": _data_of(task, part) for part in PARTS}
+    model = of_model(task)
+    found["model"] = model.pop("model")
+    if task.training_step:
+        found["training_step"] = of_code(task.training_step, "its training step")
+    else:
+        found["loss"] = of_code(task.loss, "its loss")
+    if task.metrics:
+        found["metrics"] = {n: of_code(m, f"its metric {n}") for n, m in task.metrics.items()}
+    return {**found, **model}
+
+
+def of_model(task: Problem) -> dict[str, Any]:
+    """A problem's model: its code, its first weights, and its loss with them."""
     model = task.initial_model(0)
     weights = _weights_of(model)
     if weights != _weights_of(task.initial_model(0)):
         weights = unknown("its first weights: others each time the model is made")
-    found: dict[str, Any] = {
-        **{f"{_DATA[part]} data": _data_of(task, part) for part in PARTS},
+    return {
         "model": of_code(task.model, "its model"),
-        **({} if task.training_step else {"loss": of_code(task.loss, "its loss")}),
-        **({"training_step": of_code(task.training_step, "its training step")} if task.training_step else {}),
-        **({"metrics": {n: of_code(m, f"its metric {n}") for n, m in task.metrics.items()}} if task.metrics else {}),
         "first weights": weights,
         "first model": identity(model, "its model"),
+        "first loss": _first_loss(task, model),
     }
-    return {**found, "first loss": _first_loss(task, model)}
 
 
 _DATA = {"train": "training", "validation": "validation", "test": "test"}
@@ -58,31 +93,23 @@ def _data_of(task: Problem, part: str) -> Any:
     return task.parts[part].stated(what) if part in task.parts else identity(None, what)
 
 
-def of_optimizer(
-    what: Any,
-    fixed: Mapping[str, Any],
-    task: Problem,
-    *,
-    shown: Mapping[str, Any],
-    searched: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """A rule, or what makes an optimizer.
-
-    `fixed` is what is set. `shown` are the hyperparameters of a rule's formula for readers. `searched` has a value of each that is
-    searched, with which a class can be called; `task` lends it its first parameters.
-    """
+def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
+    """A competitor: a rule, or what makes an optimizer. `task` lends a class its first parameters."""
+    what, fixed, own = entrant.what, entrant.fixed, entrant.trains(task)
+    searched = {n: s.at(0.5) for n, s in entrant.space.items()}  # with which a class can be called
     defaults = for_training(what).settings if isinstance(what, Rule) else _defaults(what)
-    still = {n: v for n, v in {**defaults, **fixed}.items() if n not in (searched or {})}
+    still = {n: v for n, v in {**defaults, **fixed}.items() if n not in searched}
     found: dict[str, Any] = {"optimizer": Trainable.of(what).name}
     found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
-        found["formula"] = formula.text(variant_of(for_training(what), shown).graph())
+        found["formula"] = formula.text(variant_of(for_training(what), entrant.shown).graph())
     found["code"] = of_code(what, Trainable.of(what).name)
     if not isinstance(what, Rule):
-        found["made"] = _made(what, {**(searched or {}), **fixed}, task)
-    return found
+        found["made"] = _made(what, {**searched, **fixed}, own)
+    found["space"] = {n: [s.low, s.high, s.scale] for n, s in entrant.space.items()}
+    return found if entrant.model is None else {**found, **of_model(own)}
 
 
 def of_schedules(planned: Iterable[Schedule], steps: Mapping[str, int]) -> dict[str, Any]:

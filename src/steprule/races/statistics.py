@@ -1,4 +1,4 @@
-"""The statistics of a race, on plain arrays of losses or of their logarithms.
+"""The statistics of a race on plain arrays of outcomes, which are logarithms of losses, or losses.
 
 Of logarithms the differences are ratios. An outcome array is [studies, seeds]: each study tuned anew, with Sobol points and a seed of
 its own, and its winner was trained on every fresh seed. Studies of two competitors are independent, fresh seeds are the same for both.

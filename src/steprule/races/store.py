@@ -1,4 +1,4 @@
-"""The folder of a race: `race.json`, a file per finished block, and one table at the end."""
+"""The folder of a race: `race.json`, a file per finished block, one table; nothing is half-written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from steprule import extras
 from steprule.atomic import write_aside
 from steprule.errors import DataError, InputError, OutputError
+from steprule.races.chain import Block, Chain, Phase
 from steprule.races.difference import ELSEWHERE, refuse_another, warn_of_unknown
 from steprule.races.partial import Partial
-from steprule.races.protocol import Block, Chain, Phase
+from steprule.races.spec import Spec
 
 with extras.needed():
     import pyarrow as pa
@@ -41,17 +42,29 @@ SCHEMA = pa.schema(
         ("curve", pa.list_(pa.float64())),
     ]
 )
+LANES = ("role", "study", "trial", "seed", "hypers")
+"""What is known of a training before it is made."""
+WATCHED = pa.schema([("seconds", pa.float64()), ("samples", pa.list_(pa.int64())), ("losses", pa.list_(pa.float64()))])
+"""Of trainings that were measured along their way: the seconds of the steps, and the curve of the loss on all training samples."""
 _BLOCK = b"steprule.block"
 
 
 class Store:
     """The folder, or with None the memory of this process."""
 
-    def __init__(self, folder: Path | None, spec: Mapping[str, Any], metrics: Mapping[str, Sequence[str]]) -> None:
-        """`metrics` names by problem the columns of its metrics."""
-        self.folder, self.spec, self.metrics = folder, dict(spec), metrics
+    def __init__(self, folder: Path | None, spec: Spec) -> None:
+        self.folder, self.spec, self.metrics = folder, spec.stated, spec.metric_columns
+        self.shared = pa.schema([*SCHEMA, *(WATCHED if spec.protocol.watches else [])])
         self.digest = hashlib.sha256(json.dumps(self.spec, sort_keys=True).encode()).hexdigest()[:16]
         self.memory: dict[str, tuple[dict[str, Array], float]] = {}
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: str | Path | None, spec: Spec, part: str = "") -> Iterator[Store]:
+        """The store of a race, which nobody else may use meanwhile. Raises as `locked`."""
+        store = cls(Path(folder) if folder is not None else None, spec)
+        with store.locked(part):
+            yield store
 
     @contextmanager
     def locked(self, part: str = "") -> Iterator[None]:
@@ -141,8 +154,7 @@ class Store:
             raise DataError(
                 str(path), expected=expected, got=f"block {about['block']} of race {about['race']}", hint=hint
             )
-        found = {n: table[n].to_numpy() for n in ("train", "validation", "test", "initial", "died_at")}
-        found["curve"] = np.array(table["curve"].to_pylist())
+        found = {n: _column(table[n]) for n in self.shared.names if n not in LANES}
         measured = [table[n].to_numpy() for n in self.metrics[block.chain.problem]]
         found["metrics"] = np.stack(measured, axis=1) if measured else np.empty((len(table), 0))
         return found, float(about["seconds"])
@@ -156,7 +168,7 @@ class Store:
         schema = pa.schema(
             [
                 *((n, pa.string()) for n in ("problem", "schedule", "rule", "phase")),
-                *SCHEMA,
+                *self.shared,
                 ("diverged", pa.bool_()),
                 *((n, pa.float64()) for n in every),
             ],
@@ -165,25 +177,24 @@ class Store:
         with write_aside(path) as aside, pq.ParquetWriter(aside, schema) as writer:
             for chain, done in phases.items():
                 for phase in done:
-                    block = Block(chain, phase.name, 0, phase.lanes)
+                    block = Block(chain, phase.name, 0, phase.lanes, "")
                     table = self._columns(block, phase.results)
                     texts = (chain.problem, chain.schedule, chain.label, phase.name)
                     first = [pa.array([t] * len(table), pa.string()) for t in texts]
                     none = pa.nulls(len(table), pa.float64())  # of a metric that another problem has
                     last = [table[n] if n in table.column_names else none for n in every]
-                    shared = [table[n] for n in SCHEMA.names]
+                    shared = [table[n] for n in self.shared.names]
                     writer.write_table(pa.table([*first, *shared, pa.array(phase.diverged), *last], schema=schema))
         return path
 
     def _schema(self, block: Block) -> pa.Schema:
-        return pa.schema([*SCHEMA, *((n, pa.float64()) for n in self.metrics[block.chain.problem])])
+        return pa.schema([*self.shared, *((n, pa.float64()) for n in self.metrics[block.chain.problem])])
 
     def _columns(self, block: Block, results: Mapping[str, Array]) -> pa.Table:
-        lanes = block.lanes
-        columns: dict[str, Any] = {n: getattr(lanes, n) for n in ("role", "study", "trial", "seed")}
-        columns |= {"hypers": _hypers(block), **{n: v for n, v in results.items() if n not in ("curve", "metrics")}}
+        columns: dict[str, Any] = {n: getattr(block.lanes, n) for n in LANES if n != "hypers"}
+        columns |= {n: list(v) if v.ndim == 2 else v for n, v in results.items() if n != "metrics"}
         columns |= zip(self.metrics[block.chain.problem], results["metrics"].T, strict=True)
-        return pa.table({**columns, "curve": list(results["curve"])}, schema=self._schema(block))
+        return pa.table({**columns, "hypers": _hypers(block)}, schema=self._schema(block))
 
 
 def partial_of(folder: Path, block: Block) -> Path:
@@ -202,6 +213,11 @@ def read_spec(folder: Path) -> dict[str, Any]:
         got = "none" if not path.exists() else "a file that is damaged"
         raise DataError(str(path), expected="the spec of a race", got=got, hint=ELSEWHERE) from error
     return found
+
+
+def _column(column: pa.ChunkedArray) -> Array:
+    """A column as an array; one of lists of one length is [lanes, length]."""
+    return np.array(column.to_pylist()) if pa.types.is_list(column.type) else column.to_numpy()
 
 
 def _hypers(block: Block) -> list[str]:

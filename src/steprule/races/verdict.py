@@ -1,4 +1,4 @@
-"""A race in words: who cannot be told apart, which differences are real and how large, and what they do not say."""
+"""A race in words: what cannot be told apart, what is real and how large, and what that does not say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from steprule.hyper import said
-from steprule.races.results import CONFIDENCE, Cell, Pair, Race, Untuned, interval
+from steprule.races.cell import CONFIDENCE, Cell, Pair, Untuned, interval
+from steprule.races.results import Race
+from steprule.races.setting import in_words as settings_in_words
 from steprule.races.statistics import LEAST
 
 ERROR = 1 - CONFIDENCE
@@ -17,16 +19,20 @@ NOT_ADVICE = (
 
 
 def in_words(race: Race) -> list[str]:
-    """The verdicts: a paragraph a cell, then what holds for all."""
+    """The verdicts: one paragraph per problem and schedule, then what holds for all."""
+    if not race.is_tuned:
+        return _of_settings(race)
     return [*(of_cell(race, cell) for cell in race.cells), *_agreement(race), NOT_ADVICE]
 
 
 def headline(race: Race) -> str:
     """The whole race in a few sentences: who is really above the lowest, where and by how much, and how sure that is."""
+    if not race.is_tuned:
+        return " ".join(_of_settings(race))
     if len(race.cells) == 1:
         return " ".join(_order(race, race.cells[0]))
-    if len(race.spec.runners) == 1:
-        return f"{race.spec.runners[0].label} ran alone: there is nobody to compare it with."
+    if len(race.spec.entrants) == 1:
+        return f"{race.spec.entrants[0].label} ran alone: there is nobody to compare it with."
     told = [cell for cell in race.cells if cell.tells]
     if not told:
         return "Nobody learnt anything on any problem, so nothing is compared."
@@ -57,6 +63,15 @@ def headline(race: Race) -> str:
     return f"{first} Really above the lowest, by more than {race.threshold}: {worse}.{nothing} {sure}"
 
 
+def _of_settings(race: Race) -> list[str]:
+    """Of settings as given; with where it was, where there are several problems or schedules."""
+    words = {
+        f"{problem}, {schedule} learning rate: ": settings_in_words(own)
+        for (problem, schedule), own in race.tables.items()
+    }
+    return [text if len(words) == 1 else where + text for where, text in words.items()]
+
+
 def _span(pairs: Sequence[Pair]) -> str:
     """From the smallest to the largest, of each way to compare."""
     spans = []
@@ -74,10 +89,10 @@ def rounded(percent: float) -> str:
 
 def of_cell(race: Race, cell: Cell) -> str:
     """One problem with one schedule."""
-    plan = race.spec.plans[cell.problem]
+    config = race.spec.configs[cell.problem]
     where = (
-        f"{cell.problem}, batch {plan.batch_size}, {plan.epochs} epochs, {cell.schedule} learning rate, best of "
-        f"{race.spec.trials} trials"
+        f"{cell.problem}, batch {config.batch_size}, {config.epochs} epochs, {cell.schedule} learning rate, best of "
+        f"{race.tuning.trials} trials"
     )
     parts = (_order, _diverged, _tuning, _at_ends, _scale, _caution)
     return f"{where}: " + " ".join(text for part in parts for text in part(race, cell) if text)
@@ -102,7 +117,7 @@ def _order(race: Race, cell: Cell) -> Iterator[str]:
     if not race.tells_luck:
         few = (
             "study cannot tell the luck of tuning"
-            if race.spec.studies < 2
+            if race.tuning.studies < 2
             else "fresh seed cannot tell the luck of seeds"
         )
         yield f"One {few} from a difference: nothing is called real."
@@ -128,7 +143,7 @@ def _order(race: Race, cell: Cell) -> Iterator[str]:
 
 def _diverged(race: Race, cell: Cell) -> Iterator[str]:
     """Whose fresh runs diverged: their losses are not what they ended at."""
-    runs = race.spec.studies * race.spec.fresh
+    runs = race.tuning.studies * race.tuning.fresh
     gone = [f"{s.label} in {round(s.diverged * runs)} of {runs} fresh runs" for s in cell.standings if s.diverged]
     if gone:
         yield f"Diverged, which counts as the loss before the first step: {_listed(gone)}."

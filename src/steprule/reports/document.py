@@ -1,9 +1,10 @@
-"""The parts that all pages share: the frame, sections, formulas as MathML, and the style sheet."""
+"""What all pages share: frame, parts, formulas as MathML, which browsers draw themselves, style sheet."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
 from typing import Any
@@ -16,10 +17,31 @@ from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
 
-def document(title: str, body: str, script: str = "") -> str:
+@dataclass(frozen=True)
+class Part:
+    """A part of a page: what stands under its heading, with a caption below."""
+
+    title: str
+    body: str
+    """HTML."""
+    caption: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """By name, without its ending, the SVG of each figure in it."""
+
+    @classmethod
+    def drawn(cls, title: str, name: str, svg: str, caption: str, *, narrow: bool = False) -> Part:
+        """A part that is one figure; a `narrow` one is as wide as a phone."""
+        kind = "figure narrow" if narrow else "figure"
+        return cls(title, f'<div class="{kind}">{svg}</div>', caption, {name: svg})
+
+    def html(self) -> str:
+        """The part, as text."""
+        return section(self.title, self.body, self.caption)
+
+
+def document(title: str, body: str) -> str:
     """A whole page, as text."""
-    code = f"<script>{script}</script>" if script else ""
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">{code}'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     face = font_face() if "<math" in body else ""
     head = f"<head><title>{escape(title)}</title>{head}<style>{face}{_CSS}</style></head>"
     return f'<!doctype html>\n<html lang="en">{head}<body><main>{body}</main></body></html>\n'
@@ -80,36 +102,40 @@ def spans(seeds: Sequence[int]) -> str:
 
 
 _CSS = """
-:root{color-scheme:light}
-body{font:16px/1.55 system-ui,sans-serif;color:#1b1b1b;background:#fff;margin:0}
+:root{color-scheme:light dark;--ink:#1b1b1b;--ground:#fff;--quiet:#555;--line:#ddd}
+@media(prefers-color-scheme:dark){:root{--ink:#ececec;--ground:#16181d;--quiet:#b3b3b3;--line:#3c4046}}
+body{font:16px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--ground);margin:0}
 main{max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.7rem;line-height:1.2}h2{font-size:1.25rem;margin:2.2rem 0 .6rem}h3{font-size:1rem;margin:0 0 .4rem}
-.lede{font-size:1.08rem;max-width:46rem}.caption{color:#555;overflow-wrap:anywhere;font-size:.88rem;max-width:48rem}
+.lede{font-size:1.08rem;max-width:46rem}.caption{color:var(--quiet);overflow-wrap:anywhere;font-size:.88rem;max-width:48rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
-code{white-space:nowrap}th,td{padding:.32rem .6rem;text-align:right;border-bottom:1px solid #e3e3e3;white-space:nowrap}
-th:first-child,td:last-child{text-align:left}thead th{color:#555;font-weight:600}
+code{white-space:nowrap}th,td{padding:.32rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th:first-child,td:last-child{text-align:left}thead th{color:var(--quiet);font-weight:600}
 .swatch{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.5em}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr));gap:1rem}
-.card{border:1px solid #ddd;border-radius:8px;padding:.9rem 1rem;overflow-x:auto}
+.card{border:1px solid var(--line);border-radius:8px;padding:.9rem 1rem;overflow-x:auto}
 .maths div{margin:.35rem 0}math{font-family:"Rule Math",math;font-size:1.12rem}math mtd[columnalign=left]{text-align:left}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem .9rem;margin:.5rem 0;font-size:.92rem}
-dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:#555}
+dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:var(--quiet)}
 @media(max-width:560px){.matrix td,.matrix th{padding:.2rem .3rem;font-size:.76rem}
 .matrix th:first-child{overflow-wrap:break-word;white-space:normal;min-width:5.6rem;max-width:6.6rem}.matrix small{display:none}}
 @media(max-width:560px){.facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}}
 .figure{overflow-x:auto}.figure svg{min-width:820px;width:100%;height:auto}
+.narrow svg{min-width:0;max-width:480px}
 .pairs td,.pairs th{padding:.18rem .35rem;font-size:.8rem;text-align:center}.pairs th:first-child{text-align:left}
-.real{color:#fff}.below{background:#0072B2}.above{background:#A34A00}.same{background:#d9e8d9}
+.real{color:#fff}.below{background:#0072B2}.above{background:#A34A00}.same{background:#d9e8d9;color:#1b1b1b}
 .matrix{width:auto;margin:.4rem 0}.matrix td,.matrix th{font-size:.9rem;padding:.22rem .7rem}.matrix thead th{border:0}
-.open{color:#555}.matrix small{font-size:.72rem;opacity:.85}.matrix .lowest{font-weight:700;outline:2px solid #1b1b1b;outline-offset:-2px}
+.open{color:var(--quiet)}.matrix small{font-size:.72rem;opacity:.85}
+.matrix .lowest{font-weight:700;outline:2px solid var(--ink);outline-offset:-2px}
 .keys{display:flex;flex-wrap:wrap;gap:.3rem .8rem;align-items:center;max-width:none}
-.key{padding:.05rem .5rem;border-radius:4px;border:1px solid #ccc}
-.mark{padding:.1rem .45rem;border-radius:4px;white-space:nowrap;justify-self:start}.no{background:#e3e3e3}
+.key{padding:.05rem .5rem;border-radius:4px;border:1px solid var(--line)}
+.mark{padding:.1rem .45rem;border-radius:4px;white-space:nowrap;justify-self:start}.no{background:#e3e3e3;color:#1b1b1b}
 td.words,th.words{text-align:left}.wide-words{white-space:normal;min-width:14rem}
 .stack th:first-child{overflow-wrap:anywhere;white-space:normal;min-width:8rem}
-.stack td.words{white-space:normal}th code{font-weight:400;color:#555}
-@media(max-width:560px){.stack thead{display:none}.stack tr{display:block;padding:.5rem 0;border-bottom:1px solid #ccc}
+.stack td.words{white-space:normal}th code{font-weight:400;color:var(--quiet)}
+@media(max-width:560px){.stack thead{display:none}.stack tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}
 .stack td,.stack th{display:grid;grid-template-columns:7.5rem 1fr;text-align:left;border:0;padding:.15rem .3rem;white-space:normal}
-.stack th,.stack td{overflow-wrap:anywhere}.stack td:empty{display:none}.stack [data-head]::before{content:attr(data-head);color:#555}}
+.stack th,.stack td{overflow-wrap:anywhere}.stack td:empty{display:none}
+.stack [data-head]::before{content:attr(data-head);color:var(--quiet)}}
 @media print{section{break-inside:avoid}}
 """

@@ -25,7 +25,8 @@ from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
 from steprule.paths import Trace
 from steprule.reports import themed, training_charts
-from steprule.reports.panels import WIDTH, Panel, address, curves, heights, one_surface, paths, stack
+from steprule.reports.address import address
+from steprule.reports.panels import WIDTH, Panel, curves, heights, one_surface, paths, stack
 from steprule.reports.style import style_of
 from steprule.reports.walked import ground, note, what_is_compared
 from steprule.rules.parts import for_training
@@ -216,7 +217,7 @@ def _figure(result: Any, results: Sequence[Any]) -> Figure:
     if _is_of_races(result):
         drawn: Figure = _races().figure(result)
         return drawn
-    expected = "traces, runs, a sweep, a race, a comparison or rules"
+    expected = "traces, runs, a sweep, a race or rules"
     raise InputTypeError("a picture", expected=expected, got=type(result).__name__)
 
 

@@ -10,18 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from steprule import extras, rules
+from steprule import extras
 from steprule.errors import InputError
 from steprule.paths import Trace
 from steprule.reports.style import LOOK, STYLES, Style, style_of
 from steprule.reports.walked import HIGHEST, above_minimum, grid, view, within
-from steprule.rules.parts import composed
-from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces.surface import Array, Surface
 
 with extras.needed():
@@ -219,36 +216,6 @@ def heights(walks: Mapping[str, Trace], *, title: str = "value above the minimum
     return replace(curves(title, lines, log="y", height=height), traces=list(walks.values()))
 
 
-def address(traces: Sequence[Trace]) -> str:
-    """The state in which the playground shows these very paths, as its address writes it.
-
-    >>> from steprule import trace
-    >>> address([trace("sgd", lr=0.4)])
-    'rule=sgd,lr=0.4&surface=quadratic&start=-5,-2&steps=20'
-
-    Raises `InputError` for paths that no one state of the page shows.
-    """
-    first = traces[0]
-    alike = {(t.ground, *t.points[0], t.steps, t.noise, t.seed if t.noise else 0) for t in traces}
-    if len(alike) > 1:
-        expected = "paths on one surface with one start, number of steps, noise and seed"
-        raise InputError("the playground's state", expected=expected, got=f"{len(alike)} kinds")
-    parts = []
-    for walked in traces:
-        usual = composed(rules.resolve(walked.of or walked.rule)).defaults
-        own = [f"{n}={_whole(v)}" for n, v in walked.hypers.items() if v != usual[n]]
-        parts.append(f"rule={','.join([walked.rule, *own])}")
-    known = first.surface in surfaces.SURFACES and not first.on
-    name = first.surface if known else quote(first.ground.formula if first.on else first.surface, safe="()*,")
-    start = ",".join(_whole(v) for v in first.points[0])
-    parts += [f"surface={name}", f"start={start}", f"steps={first.steps}"]
-    if first.noise != (first.ground.noise if known else 0.0):
-        parts.append(f"noise={_whole(first.noise)}")
-    if first.seed and first.noise:
-        parts.append(f"seed={first.seed}")
-    return "&".join(parts)
-
-
 def _levels(values: Array, least: float) -> Array:
     """A few contours between the least value and the highest in view, equally far apart in the logarithm."""
     above = values[np.isfinite(values) & (values > least)] - least
@@ -312,13 +279,6 @@ def _pair(label: str, line: Any) -> tuple[Array, Array]:
         got = f"{list(x.shape)} and {list(y.shape)}"
         raise InputError(f"line {label!r}", expected="numbers y [n], or a pair (x, y) of [n] each", got=got)
     return x, y
-
-
-def _whole(value: float | bool) -> str:
-    """A number with all its digits, or true or false."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return repr(float(value)).removesuffix(".0")
 
 
 def _plain(value: float, _: int) -> str:

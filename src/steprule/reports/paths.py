@@ -1,4 +1,4 @@
-"""Pictures of paths over their surface, and of the value as it falls: PNG, SVG, animated GIF, JSON."""
+"""Pictures of paths: everyone's way over the surface, and how the value fell; PNG, SVG, GIF, JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from steprule.errors import InputError
 from steprule.paths import Trace
 from steprule.reports.path_svg import svg
 
-FORMATS = (".png", ".svg", ".gif", ".html", ".json")
+FORMATS = (".png", ".svg", ".gif", ".json")
 
 
 def save(traces: Sequence[Trace], path: Path) -> None:
@@ -22,13 +22,10 @@ def save(traces: Sequence[Trace], path: Path) -> None:
     """
     ending = path.suffix.lower()
     if ending not in FORMATS:
-        raise InputError(f"{path}", expected="a name that ends in " + ", ".join(FORMATS), got=repr(path.suffix))
+        expected, hint = "a name that ends in " + ", ".join(FORMATS), "steprule trace --out x.html writes a page."
+        raise InputError(f"{path}", expected=expected, got=repr(path.suffix), hint=hint)
     with write_aside(path) as aside:
-        if ending == ".html":
-            from steprule.reports.html import paths_page
-
-            aside.write_text(paths_page(traces), encoding="utf-8")
-        elif ending == ".json":
+        if ending == ".json":
             aside.write_text(json.dumps([t.to_dict() for t in traces], indent=1, allow_nan=False) + "\n")
         elif ending == ".svg":
             aside.write_text(svg(traces), encoding="utf-8")

@@ -1,8 +1,7 @@
-"""The figures of a race by matplotlib, as SVG for its page and as files."""
+"""The figures of a tuned race, for its page and as files: one panel per problem and schedule."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from steprule import extras
 from steprule.races import Cell, Race
-from steprule.races.spec import MULTIPLES
+from steprule.races.protocol import MULTIPLES
 from steprule.reports.style import LOOK, Style, style_of
 
 with extras.needed():
@@ -23,18 +22,9 @@ BANDS = 3
 """Competitors whose spread is drawn; all of them would hide each other."""
 
 
-def svg(figure: Figure) -> str:
-    """The figure as one <svg> element; the same figure gives the same text."""
-    with mpl.rc_context(LOOK):
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "steprule"})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
 def standings(race: Race) -> Figure:
     """Every fresh run's loss, the mean after tuning with its 95 % interval, and the same with nothing tuned."""
-    count = len(race.spec.runners)
+    count = len(race.spec.entrants)
 
     def draw(axes: Any, cell: Cell) -> None:
         level, inside = cell.level_with_best, []
@@ -49,7 +39,7 @@ def standings(race: Race) -> Figure:
             if s.default is not None:
                 axes.plot(s.default, height, style.marker, mfc="white", mec=style.colour, mew=1.2, ms=5.5)
             inside += [s.loss, *np.percentile(runs, [1, 97]), s.loss if s.default is None else s.default]
-        axes.set_yticks(range(count), [_short(s.label) for s in reversed(cell.standings)])
+        axes.set_yticks(range(count), [short(s.label) for s in reversed(cell.standings)])
         for tick, s in zip(axes.get_yticklabels(), reversed(cell.standings), strict=True):
             tick.set_fontweight("bold" if s.label in level else "normal")
         _scale(axes, "x", inside, logarithmic=cell.scale.ratios)
@@ -70,11 +60,11 @@ def best_of_k(race: Race) -> Figure:
     """What the best of k trials is worth, for every k."""
 
     def draw(axes: Any, cell: Cell) -> None:
-        k, shown = np.arange(1, race.spec.trials + 1), []
+        k, shown = np.arange(1, race.tuning.trials + 1), []
         for s in cell.standings:
             style = style_of(s.label)
             loss = cell.scale.loss(race.best_of_k(cell.problem, cell.schedule, s.label).mean(axis=0))
-            axes.plot(k, loss, **_line(style, max(1, len(k) // 6)))
+            axes.plot(k, loss, **line(style, max(1, len(k) // 6)))
             shown += list(loss)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -98,7 +88,7 @@ def curves(race: Race) -> Figure:
             low, middle, high = np.percentile(np.minimum(losses, above), [25, 50, 75], axis=0, method="nearest")
             if rank < BANDS:
                 axes.fill_between(share, low, high, color=style.colour, alpha=0.18, lw=0)
-            axes.plot(share, middle, **_line(style, 6))
+            axes.plot(share, middle, **line(style, 6))
             shown += [loss for loss in middle if loss <= cell.initial]
         if np.isfinite(cell.target):
             axes.axhline(cell.target, color="black", lw=0.8, ls=(0, (2, 2)))
@@ -119,7 +109,7 @@ def sensitivity(race: Race) -> Figure:
             means = race.sensitivity(cell.problem, cell.schedule, s.label)
             if means is None:
                 continue
-            axes.plot(s.hypers["lr"] * MULTIPLES, cell.scale.loss(means), **_line(style_of(s.label), 3))
+            axes.plot(s.hypers["lr"] * MULTIPLES, cell.scale.loss(means), **line(style_of(s.label), 3))
             shown += [float(cell.scale.loss(means.min())), float(cell.scale.loss(np.percentile(means, 60)))]
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(numticks=8))
@@ -138,9 +128,9 @@ def profiles(race: Race) -> Figure:
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.add_subplot()
         end = max(1.6, float(taus[-1]) * 1.1)
-        for runner, share in zip(race.spec.runners, shares, strict=True):
-            style = style_of(runner.label)
-            axes.plot([*taus, end], [*share * 100, share[-1] * 100], drawstyle="steps-post", **_line(style, 1))
+        for entrant, share in zip(race.spec.entrants, shares, strict=True):
+            style = style_of(entrant.label)
+            axes.plot([*taus, end], [*share * 100, share[-1] * 100], drawstyle="steps-post", **line(style, 1))
         axes.set_xlabel("τ: steps to the target, over the fewest of anyone")
         axes.set_ylabel("% of problems and schedules")
         axes.set_xlim(0.98, end)
@@ -195,7 +185,7 @@ def _panels(
                 axes.set_visible(False)
             for k, (axes, cell) in enumerate(zip(line, own, strict=False)):
                 draw(axes, cell)
-                axes.set_title(f"{_short(cell.problem)}, {cell.schedule}")
+                axes.set_title(f"{short(cell.problem)}, {cell.schedule}")
                 axes.set_xlabel(x(cell))
                 if k == 0 or y(cell) != y(own[0]):
                     axes.set_ylabel(y(cell))
@@ -203,22 +193,27 @@ def _panels(
     return figure
 
 
-def _line(style: Style, every: int) -> dict[str, Any]:
+def line(style: Style, every: int) -> dict[str, Any]:
+    """How a rule's line is drawn, with a mark at every so many points."""
     return {"color": style.colour, "ls": style.dash, "marker": style.marker, "ms": 3.5, "lw": 1.4, "markevery": every}
 
 
 def _names(race: Race) -> list[Line2D]:
-    return [Line2D([], [], label=_short(r.label), **_line(style_of(r.label), 1)) for r in race.spec.runners]
+    return [Line2D([], [], label=short(e.label), **line(style_of(e.label), 1)) for e in race.spec.entrants]
 
 
 def _plain_ticks(axis: Any) -> None:
     low, high = axis.get_view_interval()
-    subs = (1,) if high > 300 * low else (1, 2, 5) if high > 6 * low else (1, 1.5, 2, 3, 4, 5, 7)
+    subs: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7)
+    if high > 6 * low:
+        subs = (1, 2, 5)
+    if high > 300 * low:
+        subs = (1,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.3g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """A name as a label: not too long, and no mathematics to matplotlib."""
     return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")

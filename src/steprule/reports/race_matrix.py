@@ -1,4 +1,4 @@
-"""A race at one look: a row per competitor, a column per problem and schedule, how far each is above the lowest."""
+"""A race at one look: a row per competitor, a column per problem and schedule, per cent above the lowest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from html import escape
 from itertools import groupby
 
 from steprule.races import Cell, Race
-from steprule.races.results import interval
+from steprule.races.cell import interval
 from steprule.races.verdict import rounded
 
 
 def matrix(race: Race) -> str:
     """The table as HTML. Competitors keep one order in every column: that of their mean rank."""
-    ranks = {r.label: 0 for r in race.spec.runners}
+    ranks = {e.label: 0 for e in race.spec.entrants}
     for cell in race.cells:
         for rank, standing in enumerate(cell.standings):
             ranks[standing.label] += rank
@@ -46,9 +46,8 @@ def _entry(cell: Cell, label: str) -> str:
     pair = pair if pair.second == label else pair.turned
     percent, low, high = pair.percent
     kind = {"real": "real above", "same": "same", "open": "open"}[pair.verdict()]
-    within = (
-        f" <small>{interval(low, high, '+.3g' if abs(high or 0) > 1e4 else '+.0f')}</small>" if low is not None else ""
-    )
+    digits = "+.3g" if abs(high or 0) > 1e4 else "+.0f"
+    within = f" <small>{interval(low, high, digits)}</small>" if low is not None else ""
     shown = f"{rounded(percent)} %{within}" if math.isfinite(percent) else "–"
     return f'<td class="{kind}">{shown}</td>'
 

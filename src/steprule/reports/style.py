@@ -1,4 +1,4 @@
-"""One look for every picture: the same rule has the same colour everywhere, told apart without colour too.
+"""One look for every picture: the same rule has the same colour everywhere, and is told apart without colour too.
 
 Colours are Okabe and Ito's, safe for the common kinds of colour blindness, with three of Tol's where eight are too few;
 dashes and markers differ as well, for print and for grey.
@@ -17,26 +17,11 @@ from steprule import rules
 
 @dataclass(frozen=True)
 class Style:
-    """How one rule is drawn. `dash` is matplotlib's; `plotly_dash` and `plotly_marker` are plotly's words for the same."""
+    """How one rule is drawn, in matplotlib's words."""
 
     colour: str
     dash: str | tuple[int, tuple[float, ...]] = "-"
     marker: str = "o"
-
-    @property
-    def plotly_dash(self) -> str:
-        """The dash in plotly's words."""
-        if isinstance(self.dash, str):
-            return {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}[self.dash]
-        return ",".join(f"{2 * length}px" for length in self.dash[1])
-
-    @property
-    def plotly_marker(self) -> str:
-        """The marker in plotly's words."""
-        words = {"o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "D": "diamond", "P": "cross"}
-        return {**words, "X": "x", "<": "triangle-left", ">": "triangle-right", "p": "pentagon"}.get(
-            self.marker, "circle"
-        )
 
 
 _LONG = (0, (8, 3))

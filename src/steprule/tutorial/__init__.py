@@ -1,4 +1,4 @@
-"""The tutorial's home: its rules that teach, and its own helper names (d2l).
+"""The tutorial's home: its settings and figures, rules that teach, and its own helper names (d2l).
 
 `steprule train torch.optim.Adam --on steprule.tutorial:by_class` trains as its cells with torch's classes do.
 """
@@ -9,12 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steprule.races.as_given.spec import by_class as by_class
+    from steprule.tutorial.settings import TORCHS as TORCHS
+    from steprule.tutorial.settings import TUTORIAL as TUTORIAL
+    from steprule.tutorial.settings import by_class as by_class
 
-__all__ = ["by_class"]
+__all__ = ["TORCHS", "TUTORIAL", "by_class"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "by_class":
+    # Rules that teach are drawn where there is no torch, which the settings need.
+    if name not in __all__:
         raise AttributeError(f"module 'steprule.tutorial' has no attribute {name!r}")
-    return import_module("steprule.races.as_given.spec").by_class
+    return getattr(import_module("steprule.tutorial.settings"), name)

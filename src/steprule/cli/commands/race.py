@@ -23,6 +23,7 @@ from steprule.cli.arguments import (
     number,
     whole,
 )
+from steprule.sizes import FRESH, MATTERS, SEEDS, STUDIES, TRIALS
 
 
 def race(
@@ -45,12 +46,16 @@ def race(
     ] = None,
     trials: Annotated[
         int, typer.Option(help="Trainings a study; 0: settings as given, not tuned.", parser=whole, metavar="N")
-    ] = 64,
+    ] = TRIALS,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Studies, each tuned anew (5); with --trials 0 seeds (20).", parser=whole, metavar="N"),
+        typer.Option(
+            help=f"Studies, each tuned anew ({STUDIES}); with --trials 0 seeds ({SEEDS}).", parser=whole, metavar="N"
+        ),
     ] = None,
-    fresh: Annotated[int, typer.Option(help="Seeds on which winners are compared.", parser=whole, metavar="N")] = 30,
+    fresh: Annotated[
+        int | None, typer.Option(help=f"Seeds on which winners are compared ({FRESH}).", parser=whole, metavar="N")
+    ] = None,
     schedule: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,7 +77,7 @@ def race(
         typer.Option(
             help="The smallest difference that matters, as a share of the loss.", parser=number, metavar="SHARE"
         ),
-    ] = 0.01,
+    ] = MATTERS,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     engine: Annotated[
@@ -119,7 +124,7 @@ def race(
     }  # fmt: skip
     how = {"engine": engine, "address": address, "workers": workers}
     given = {k: v for k, v in asked.items() if v is not None}
-    racing.race(given, matters, how, shard, out, _typed(), json=json, dry_run=dry_run, yes=yes)
+    racing.race(racing.Typed(given, how, matters, shard, out, _typed(), json, dry_run, yes))
 
 
 def _typed() -> list[str]:

@@ -47,7 +47,10 @@ def trace(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A picture or the points: .png, .svg, .gif, .html, .json.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A picture, the points, or a page to play with: .png, .svg, .gif, .json, .html."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -60,7 +63,8 @@ def trace(
     from steprule.cli import options, output
     from steprule.rules.parts import composed
 
-    found = [composed(catalogue.resolve(r)) for r in rules]
+    resolved = [catalogue.resolve(r) for r in rules]
+    found = [composed(r) for r in resolved]
     takers = [options.walker_of(r, typed) for r, typed in zip(found, rules, strict=True)]
     hypers = options.settings_for(takers, settings or [])
     begin = options.point(start)
@@ -71,7 +75,11 @@ def trace(
         walked.append(walk(rule, surface, begin, steps, seed=seed, noise=noise, **own))
         hopeless.append(tune and "lr" in rule.defaults and not walked[-1].tuned)
     walked = _told_apart(walked, rules)
-    if out is not None:
+    if out is not None and out.suffix.lower() == ".html":
+        from steprule import play
+
+        play.write_paths(out, walked, list(zip(rules, resolved, strict=True)))
+    elif out is not None:
         from steprule.reports import paths as pictures
 
         pictures.save(walked, out)

@@ -1,4 +1,4 @@
-"""What a race will take, before it starts: its trainings are counted, and a few steps are measured."""
+"""What a race will take: its trainings are counted, and a few steps of each kind are measured."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from steprule.display import duration
 from steprule.errors import InputError
 from steprule.provenance import memory_held
-from steprule.races.protocol import MOVES, Chain
-from steprule.races.runner import remaining, workers_for
+from steprule.races.chain import Chain
+from steprule.races.protocol import Tuned
+from steprule.races.runner import Shard, remaining, workers_for
 from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.races.work import alone
@@ -23,7 +24,7 @@ SIZES = ((64, 5, 12), (48, 5, 12), (32, 5, 10), (24, 4, 10), (16, 4, 8), (12, 3,
 
 
 def estimate_of(
-    spec: Spec, store: Store, workers: int | None = None, shard: tuple[int, int] = (0, 1), *, measure: bool = True
+    spec: Spec, store: Store, workers: int | None = None, shard: Shard = (0, 1), *, measure: bool = True
 ) -> Estimate:
     """The estimate of a race, or of a shard of it. With `measure` False only what is long is measured.
 
@@ -41,12 +42,15 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
     Fresh seeds go first, then trials, then studies: of what is spent on fresh seeds beyond some ten little is gained.
     Raises `InputError` where the smallest race takes longer.
     """
-    memory = Store(None, spec.stated, spec.metric_columns)
+    tuned = spec.protocol
+    if not isinstance(tuned, Tuned):
+        raise InputError("budget", expected="a race that tunes", got="settings as given", hint="Give fewer seeds.")
+    memory = Store(None, spec)
     costs = _costs(spec, list(remaining(spec, memory)))
-    asked = spec.trials, spec.studies, spec.fresh
+    asked = tuned.trials, tuned.studies, tuned.fresh
     for sizes in (asked, *SIZES):
         trials, studies, fresh = map(min, asked, sizes)
-        smaller = replace(spec, trials=trials, studies=studies, fresh=fresh)
+        smaller = replace(spec, protocol=replace(tuned, trials=trials, studies=studies, fresh=fresh))
         found = _estimate(smaller, remaining(smaller, memory), costs, workers)
         if (found.seconds or 0.0) <= seconds:
             return {"trials": trials, "seeds": studies, "fresh": fresh}
@@ -77,32 +81,38 @@ def _estimate(
     missing = sum(part.trainings for part in parts.values())
     return Estimate(
         trainings=missing,
-        most=missing + MOVES * spec.studies * spec.trials * sum("lr" in spec.runner(c.label).space for c in parts),
+        most=missing + sum(spec.protocol.spare(spec.entrant(chain.label)) for chain in parts),
         kept=sum(kept for _, kept in lanes.values()),
         steps=sum(part.trainings * part.steps for part in parts.values()),
         seconds=seconds,
         workers=count,
-        threads=max((plan.threads for plan in spec.plans.values()), default=1),
+        threads=max((config.threads for config in spec.configs.values()), default=1),
         bytes=held,
     )
 
 
 def _some(spec: Spec, chain: Chain, trainings: int) -> AlikeTrainings:
-    task, plan, runner = spec.problem(chain.problem), spec.plans[chain.problem], spec.runner(chain.label)
-    engine = plan.engine if runner.is_rule else "one by one"
-    size = {"epochs": plan.epochs, "batch_size": plan.batch_size}
+    config, entrant = spec.configs[chain.problem], spec.entrant(chain.label)
+    task = entrant.trains(spec.problem(chain.problem))
+    engine = config.engine if entrant.is_rule else "one by one"
+    size = {"epochs": config.epochs, "batch_size": config.batch_size}
     return AlikeTrainings(trainings, steps_of(task, **size), work_of(task, **size), engine, partial(_cost, spec, chain))
 
 
 def _serial(spec: Spec, chain: Chain, seconds: float, lanes: int, workers: int) -> float:
     """The least wall time of a chain whose blocks are shared by the workers."""
-    blocks = -(-lanes // spec.block(chain.problem, chain.label))
+    first = spec.protocol.following(chain, spec.entrant(chain.label), [])
+    size = 1 if first is not None and first.grows else spec.block(chain.problem, chain.label)
+    blocks = -(-lanes // size)
     return seconds * -(-blocks // workers) / blocks
 
 
 def _cost(spec: Spec, chain: Chain) -> TrainingCost:
-    plan, runner, task = spec.plans[chain.problem], spec.runner(chain.label), spec.problem(chain.problem)
-    lanes = min(spec.studies * spec.trials, spec.block(task.name, runner.label))
-    how: dict[str, Any] = {"batch_size": plan.batch_size, "engine": plan.engine, "device": spec.device}
-    with alone(plan.threads):  # as a worker trains
-        return cost_of(task, runner.what, runner.middle, lanes, spec.studies, **how)
+    config, entrant = spec.configs[chain.problem], spec.entrant(chain.label)
+    first = spec.protocol.following(chain, entrant, [])
+    seeds = first.lanes.seed.tolist() if first is not None else [0]
+    lanes = min(len(seeds), spec.block(chain.problem, entrant.label))
+    how: dict[str, Any] = {"batch_size": config.batch_size, "engine": config.engine, "device": spec.device}
+    with alone(config.threads):  # as a worker trains
+        task = entrant.trains(spec.problem(chain.problem))
+        return cost_of(task, entrant.what, entrant.middle, lanes, len(set(seeds)), **how)

@@ -1,0 +1,167 @@
+"""What a tuned race says of one problem with one schedule: who stands where, and what is real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steprule.races.measure import Measure, Scale
+from steprule.races.statistics import Difference
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One competitor on one problem with one schedule; losses are those that the cell measures, from fresh seeds."""
+
+    label: str
+    loss: float
+    """Mean over studies and fresh seeds, after tuning: geometric where the cell compares ratios, else arithmetic."""
+    low: float | None
+    high: float | None
+    """Its 95 % interval, the luck of tuning and of seeds in it; None where one study or one fresh seed cannot tell."""
+    default: float | None
+    """The same with nothing tuned; None where there is no default."""
+    lr: float | None
+    """The median of the studies' winners."""
+    hypers: Mapping[str, float]
+    """The winner in the middle, to begin with."""
+    diverged_trials: float
+    """Share of the trials that ended above where they began, or not finite."""
+    diverged: float
+    """The same of the winners' runs on fresh seeds."""
+    learnt: bool
+    """Whether any of those ended below where it began."""
+    to_target: float
+    """The median share of the training after which the loss is below the cell's target; inf if most miss it."""
+    missed: float
+    """Share of the runs that miss it."""
+    good_decades: float | None
+    """Over how many decades of the learning rate the loss is within a tenth of its best; a lower bound from a grid."""
+    moved: int
+    """How often the range of the learning rate moved."""
+    metrics: Mapping[str, float]
+    """The problem's metrics on the samples that judge: each the mean over the winners' runs on fresh seeds, without those of no number."""
+    at_end: Mapping[str, str]
+    """Hyperparameters whose best lies at an end of its range in most studies, after all moves: "lowest" or "highest"."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two that are compared in a cell: the second's outcome minus the first's."""
+
+    first: str
+    second: str
+    difference: Difference
+    scale: Scale
+    p_real: float
+    """Holm's adjusted p-value of "they differ by no more than what matters", over the cell's pairs."""
+    p_same: float
+    """The same of "they differ by at least what matters"."""
+
+    def verdict(self, error_rate: float = 1 - CONFIDENCE) -> str:
+        """real, same (the difference is smaller than what matters) or open."""
+        if self.p_real < error_rate:
+            return "real"
+        return "same" if self.p_same < error_rate else "open"
+
+    @property
+    def percent(self) -> tuple[float, float | None, float | None]:
+        """By how much the second's loss is above the first's, in per cent of what the cell compares by, and the 95 %
+        interval, unadjusted; None where its ends are not known."""
+        estimate = self.scale.percent(self.difference.estimate)
+        if not self.difference.known or not self.scale.tells:
+            return estimate, None, None
+        low, high = self.difference.interval(CONFIDENCE)
+        return estimate, self.scale.percent(low), self.scale.percent(high)
+
+    @property
+    def turned(self) -> Pair:
+        """The first against the second."""
+        return replace(
+            self, first=self.second, second=self.first,
+            difference=replace(self.difference, estimate=-self.difference.estimate),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """A competitor at its own defaults, on the same fresh seeds."""
+
+    pair: Pair
+    """Against itself tuned, which is the first; corrected over all of the cell that have defaults."""
+    p_lowest: float
+    """Holm's adjusted p-value of "some tuned competitor ends no higher"; 1 where one does."""
+
+    @property
+    def label(self) -> str:
+        """Whose defaults they are."""
+        return self.pair.first
+
+    @property
+    def lowest(self) -> bool:
+        """Whether it is really lower than every tuned competitor."""
+        return self.p_lowest < 1 - CONFIDENCE
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A problem with a schedule."""
+
+    problem: str
+    schedule: str
+    measure: Measure
+    """Which loss judges, and which one chose."""
+    scale: Scale
+    """How losses are compared."""
+    standings: tuple[Standing, ...]
+    """The lowest loss first."""
+    pairs: tuple[Pair, ...]
+    """Every two, in the order of the standings: the second never stands before the first."""
+    untuned: tuple[Untuned, ...]
+    """Those that have defaults for all that is searched, in the order of the standings."""
+    target: float
+    """The training loss at which the middle competitor ends; what `to_target` counts to. inf where that one learnt nothing."""
+    initial: float
+    """The mean training loss before the first step."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is anything to compare: somebody learnt, and there is a scale."""
+        return self.scale.tells and any(s.learnt for s in self.standings)
+
+    def pair(self, a: str, b: str) -> Pair:
+        """The pair of two labels."""
+        return next(p for p in self.pairs if {p.first, p.second} == {a, b})
+
+    def in_words(self) -> str:
+        """Who is lowest, and who cannot be told apart from it, in a line."""
+        best, others = self.standings[0], len(self.standings) - 1
+        within = f" {interval(best.low, best.high, '.5g')}" if best.low is not None else ""
+        ending = f"{len(self.level_with_best) - 1} of {others} others cannot be told apart from it"
+        if not others:
+            ending = "nobody to compare it with"
+        if not self.tells:
+            ending = "nobody learnt anything"
+        where = f"{self.problem}, {self.schedule}, {self.measure.loss}"
+        return f"{where}: {best.label} {best.loss:.5g}{within}; {ending}"
+
+    @property
+    def level_with_best(self) -> list[str]:
+        """Who cannot be told apart from the lowest loss, that one included."""
+        best = self.standings[0].label
+        return [best, *(p.second for p in self.pairs if p.first == best and p.verdict() != "real")]
+
+
+def interval(low: float | None, high: float | None, form: str = ".4g", unknown: str = "-") -> str:
+    """An interval in words, [0.1, 0.2]; `unknown` where its ends are not known."""
+    return unknown if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def record(pair: Pair) -> dict[str, Any]:
+    """A pair as plain values."""
+    percent, low, high = pair.percent
+    about = {"first": pair.first, "second": pair.second, "percent": percent, "interval": [low, high]}
+    return {**about, "p": pair.p_real, "verdict": pair.verdict()}

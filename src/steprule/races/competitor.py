@@ -1,0 +1,145 @@
+"""Who runs in a race: a competitor as a user gives it, and the entrant that the race makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from steprule.errors import InputError, InputTypeError
+from steprule.foreign import parameters_of
+from steprule.hyper import Search
+from steprule.problems.problem import Problem
+from steprule.races import spaces
+from steprule.rules.load import load_object
+from steprule.rules.parts import for_training
+from steprule.rules.rule import Rule
+from steprule.trainable import Optimizable, Trainable
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """One who runs in a race: a rule as it is, or any `torch.optim.Optimizer` class or factory with what is to be searched.
+
+    >>> import torch
+    >>> Competitor(torch.optim.Adam, {"lr": Search(1e-5, 10)}, label="torch's Adam").label
+    "torch's Adam"
+    """
+
+    optimizer: Optimizable
+    space: Mapping[str, Search] | None = None
+    """By name what is searched. None: all numbers of a rule, the learning rate alone of a class. The race gives every
+    learning rate the same range and widens a rule's narrow ranges within its bounds; a class has none, so its ranges stay.
+    Nothing is searched where settings are compared as given."""
+    hypers: Mapping[str, Any] = field(default_factory=dict)
+    """What is set and not searched."""
+    label: str = ""
+    """The name in the results; the optimizer's own if not given."""
+    model: Callable[[], nn.Module] | None = None
+    """Makes its model in place of the problem's own: one with other first weights, say."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A competitor as the race takes it."""
+
+    label: str
+    what: Any
+    """The rule, or what makes the optimizer."""
+    space: Mapping[str, Search]
+    fixed: Mapping[str, Any]
+    model: Callable[[], nn.Module] | None = None
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether it can be trained by the thousand, or one by one."""
+        return isinstance(self.what, Rule)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The hyperparameters of one who tunes nothing, those that are searched."""
+        if isinstance(self.what, Rule):
+            return {n: v for n, v in for_training(self.what).defaults.items() if n in self.space}
+        found = {n: p.default for n, p in parameters_of(self.what).items()}
+        return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """Hyperparameters under which a rule's formula is the one that is raced: what is searched is switched on."""
+        rule = for_training(self.what)
+        on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
+        bound = rule.bind({**on, **self.fixed})
+        return {n: bound[n] for n in rule.settings}
+
+    @property
+    def middle(self) -> dict[str, Any]:
+        """Hyperparameters in the middle of what is searched."""
+        found = {n: s.at(0.5) for n, s in self.space.items()}
+        known = {h.name: h for h in for_training(self.what).hypers} if self.is_rule else {}
+        whole = {n: round(v) for n, v in found.items() if n in known and known[n].is_whole}
+        return {**found, **whole, **self.fixed}
+
+    def trains(self, task: Problem) -> Problem:
+        """The problem with this entrant's own model, where it has one."""
+        return task if self.model is None else _with_model(task, self.model)
+
+
+@lru_cache(maxsize=256)
+def _with_model(task: Problem, model: Callable[[], nn.Module]) -> Problem:
+    """One problem per model, for what is known of a problem is kept by its identity."""
+    return replace(task, model=model)
+
+
+def entrant_of(given: Optimizable | Competitor, *, searches: bool = True) -> Entrant:
+    """The entrant of a competitor; without a space where the race `searches` nothing. Raises `StepruleError`."""
+    found = load_object(given, kind="optimizer") if isinstance(given, str) and ":" in given else given
+    own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
+    who = Trainable.of(own.optimizer)
+    what, label = who.what, own.label or who.name
+    for name, range_ in (own.space or {}).items():
+        if not isinstance(range_, Search):
+            raise InputTypeError(f"{label}: {name}", expected="a Search(low, high)", got=repr(range_))
+    if own.model is not None and not callable(own.model):
+        raise InputTypeError(f"{label}: model", expected="a function that makes one", got=repr(own.model))
+    if not searches:
+        own = replace(own, space={})
+    space, fixed = _of_rule(what, own) if isinstance(what, Rule) else _of_class(what, own, label)
+    return Entrant(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed, own.model)
+
+
+def usual_space(what: Any) -> Mapping[str, Search]:
+    """What is searched of a competitor that names nothing: all numbers of a rule, as declared; of a class the learning rate alone."""
+    if isinstance(what, Rule):
+        return spaces.declared(what)
+    return {"lr": spaces.RATE} if "lr" in parameters_of(what) else {}
+
+
+def _of_rule(what: Rule, own: Competitor) -> tuple[Mapping[str, Search], dict[str, Any]]:
+    """The space and what is set of a rule."""
+    rule = for_training(what)
+    for name in own.space or {}:
+        rule.setting(name)  # raises where the rule has none of that name
+    known = {h.name: h for h in rule.hypers}
+    bound = rule.bind(own.hypers)
+    named = {n for given in own.hypers for n in (rule.betas if given == "betas" else [given])}
+    space: Mapping[str, Search] = {}
+    if own.space is None:
+        space = spaces.space_of(what)
+    elif own.space:
+        space = spaces.widened(own.space, known)
+    return space, {n: bound[n] for n in bound if n in named}
+
+
+def _of_class(what: Any, own: Competitor, label: str) -> tuple[Mapping[str, Search], dict[str, Any]]:
+    """The same of a class or a factory; one whose arguments cannot be read may take any."""
+    parameters = parameters_of(what)
+    declared = usual_space(what) if own.space is None else own.space
+    takes_any = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in {**declared, **own.hypers}:
+        if name not in parameters and not takes_any:
+            expected = "one of its arguments: " + ", ".join(parameters)
+            raise InputError(f"{label}: {name}", expected=expected, got=repr(name))
+    return spaces.of_class(declared) if declared else {}, dict(own.hypers)

@@ -1,0 +1,249 @@
+"""The parts of a tuned race's page: figures, verdicts, tables, and all pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+
+from matplotlib.figure import Figure
+
+from steprule.hyper import said
+from steprule.races import Cell, Race, in_words
+from steprule.races.cell import interval
+from steprule.races.measure import Measure
+from steprule.reports import race_charts, themed
+from steprule.reports.document import Part, spans
+from steprule.reports.style import style_of
+from steprule.rules.parts import for_training
+
+FIGURES: dict[str, tuple[str, Callable[[Race], Figure], Callable[[Race], str]]] = {
+    "standings": (
+        "Who stands where",
+        race_charts.standings,
+        lambda race: f"{_measured(race)} on seeds that no tuning saw. Bold: cannot be told apart from the lowest, or differs by"
+        f" less than what matters. {_interval(race)} Hollow: the rule's own defaults, nothing tuned.{_cautions(race)}",
+    ),
+    "best-of-k": (
+        "What tuning is worth",
+        race_charts.best_of_k,
+        lambda race: f"{_measured(race)} to be expected from the best of k trials, chosen by {_choice(race)}; mean over the"
+        " studies, each on its own seed. Where lines cross, who is ahead depends on how much one tunes.",
+    ),
+    "curves": (
+        "How the loss falls",
+        race_charts.curves,
+        lambda race: "Training loss of a batch, mean of each thirtieth of the steps; median over all winners' fresh runs, and for"
+        " the three lowest the middle half. The target is the loss at which the middle competitor ends.",
+    ),
+    "sensitivity": (
+        "How much the learning rate matters",
+        race_charts.sensitivity,
+        lambda race: f"{_measured(race)}. All else as the winner in the middle has it; mean over"
+        f" {_count(race.tuning.around, 'fresh seed')}. A wide, flat valley forgives a bad guess.",
+    ),
+    "profiles": (
+        "Over all problems",
+        race_charts.profiles,
+        lambda race: "Performance profiles (Dolan and Moré, 2002) of the steps until the training loss is below the target; a"
+        " target that most runs miss counts as never reached. Further up and left is better.",
+    ),
+}  # fmt: skip
+
+
+def _each(race: Race, word: Callable[[Measure], str]) -> str:
+    """What holds of the race's problems: once where it is the same for all, else for each."""
+    said = {name: word(measure) for name, measure in race.measures.items()}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "; ".join(f"{name}: {text}" for name, text in said.items() if text)
+
+
+def _measured(race: Race) -> str:
+    """The loss that judges, at the head of a sentence."""
+    found = _each(race, lambda measure: measure.loss)
+    return found.capitalize() if ": " not in found else f"Loss ({found})"
+
+
+def _choice(race: Race) -> str:
+    found = _each(race, lambda measure: measure.choice)
+    return found if ": " not in found else f"a loss ({found})"
+
+
+def _cautions(race: Race) -> str:
+    found = _each(race, lambda measure: measure.caution)
+    return f" {found}" if found else ""
+
+
+def _interval(race: Race) -> str:
+    if race.tells_luck:
+        return "The interval holds the luck of the tuning and of the seeds."
+    few = (
+        "study cannot tell the luck of tuning"
+        if race.tuning.studies < 2
+        else "fresh seed cannot tell the luck of seeds"
+    )
+    return f"There is no interval: one {few}."
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def parts(race: Race) -> Iterator[Part]:
+    """The parts in reading order, without what every race's page has."""
+    first, *others = (
+        Part.drawn(title, name, themed.svg(draw(race), compact=True), escape(caption(race)))
+        for name, (title, draw, caption) in FIGURES.items()
+    )
+    yield first
+    yield Part("The verdict", "".join(f"<p>{escape(text)}</p>" for text in in_words(race)))
+    yield Part("Tables", "".join(_table(race, cell) for cell in race.cells), _reading(race))
+    yield Part("Two by two", "".join(_pairs(cell) for cell in race.cells), _reading_pairs(race))
+    yield from others
+
+
+def _reading(race: Race) -> str:
+    ratios = [cell.scale.ratios for cell in race.cells]
+    mean = "geometric mean" if all(ratios) else "mean"
+    if any(ratios) and not all(ratios):
+        mean = "mean, geometric where ratios are compared,"
+    return escape(
+        f"{_measured(race)}: {mean} over all studies' winners on all fresh seeds. {_interval(race)} Untuned: the rule's own"
+        f" defaults. lr: median of the studies' winners.{_metrics(race)} Diverged: of the trials, and of the winners' runs on fresh"
+        " seeds, which then count with the loss before the first step. To target: share of the training until the loss is below the"
+        " target, median."
+        f" Good lr: over how many decades of the learning rate the loss is within {_near(ratios)} of its best."
+    )
+
+
+def _metrics(race: Race) -> str:
+    if not any(p.metrics for p in race.spec.problems):
+        return ""
+    return " Metrics: plain means over the winners' runs on fresh seeds; they judge nothing."
+
+
+def _near(ratios: Sequence[bool]) -> str:
+    if all(ratios):
+        return "10 %"
+    return "10 %, of itself or of its fall," if any(ratios) else "10 % of the fall"
+
+
+def _reading_pairs(race: Race) -> str:
+    differences = [cell for cell in race.cells if not cell.scale.ratios]
+    of = (
+        " Where a loss is 0 or less: in per cent of the fall from the loss before the first step to the lowest."
+        if differences
+        else ""
+    )
+    return escape(
+        f"By how much the row's loss is above the column's, in per cent.{of} Coloured: real, that is beyond {race.threshold} with"
+        " Holm's correction over all pairs of the table (5 % for any wrong one); green: the difference is smaller than that; plain:"
+        " cannot be told apart. A dash: nothing to compare."
+    )
+
+
+def _table(race: Race, cell: Cell) -> str:
+    heads = (
+        "",
+        cell.measure.loss,
+        "95 %",
+        "untuned",
+        "lr",
+        *(escape(f"{cell.measure.of} {name}") for name in cell.standings[0].metrics),
+        "diverged trials",
+        "diverged runs",
+        "to target",
+        "good lr, decades",
+        "a setting to begin with",
+    )
+    lines = []
+    for s in cell.standings:
+        entrant = race.spec.entrant(s.label)
+        known = {h.name: h for h in for_training(entrant.what).hypers} if entrant.is_rule else {}
+        numbers = [
+            f"{s.loss:.5g}",
+            interval(s.low, s.high, unknown="–"),
+            f"{s.default:.4g}" if s.default is not None else "–",
+            f"{s.lr:.3g}" if s.lr is not None else "–",
+            *(f"{v:.4g}" if math.isfinite(v) else "–" for v in s.metrics.values()),
+            _share(s.diverged_trials),
+            _share(s.diverged),
+            f"{s.to_target:.0%}" if s.missed < 0.5 else "missed",
+            f"{s.good_decades:.2g}" if s.good_decades is not None else "–",
+            ", ".join(f"{n}={said(v, 3, known.get(n))}" for n, v in s.hypers.items()),
+        ]
+        swatch = f'<span class="swatch" style="background:{themed.followed(style_of(s.label).colour)}"></span>'
+        cells = "".join(f"<td>{escape(n)}</td>" for n in numbers)
+        lines.append(f"<tr><th>{swatch}{escape(s.label)}</th>{cells}</tr>")
+    head = "".join(f"<th>{h}</th>" for h in heads)
+    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    return f"<h3>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</h3>{table}"
+
+
+def _pairs(cell: Cell) -> str:
+    labels = [s.label for s in cell.standings]
+    found = {(p.first, p.second): p for p in cell.pairs}
+    lines = []
+    for row in labels:
+        cells = []
+        for column in labels:
+            pair = found.get((row, column)) or found.get((column, row))
+            if pair is None:
+                cells.append("<td></td>")
+                continue
+            own = pair if pair.second == row else pair.turned
+            percent, low, high = own.percent
+            verdict = own.verdict()
+            side = " above" if percent > 0 else " below"
+            kind = verdict + side if verdict == "real" else verdict
+            within = f"95 % {interval(low, high, '+.1f')} %{cell.scale.of}" if low is not None else "no interval"
+            text = f"p = {own.p_real:.2g} (Holm); {within}"
+            cells.append(f'<td class="{kind}" title="{text}">{_percent(percent)}</td>')
+        lines.append(f"<tr><th>{escape(row)}</th>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{escape(n)}</th>" for n in labels)
+    table = f'<div class="wide"><table class="pairs"><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
+    return f"<details open><summary>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</summary>{table}</details>"
+
+
+def _share(share: float) -> str:
+    """A share in per cent, where 0 and 100 mean none and all."""
+    if share in (0, 1) or 0.005 <= share < 0.995:
+        return f"{share:.0%}"
+    return "<1%" if share < 0.5 else ">99%"
+
+
+def _percent(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    if abs(value) < 100:
+        return f"{value:+.1f}"
+    return f"{value:+.0f}" if abs(value) <= 9_999 else f"{value:+.2g}"
+
+
+def made(race: Race) -> dict[str, str]:
+    """How everyone was tuned and confirmed, for the page's last part."""
+    spec, tuning = race.spec, race.tuning
+    spaces = "; ".join(
+        f"{e.label}: " + ", ".join([*(f"{n} {said(s.low, 3)}..{said(s.high, 3)} {s.scale}" for n, s in e.space.items()),
+                                    *(f"{n}={v}" for n, v in e.fixed.items())])
+        for e in spec.entrants
+    )  # fmt: skip
+    moved = [
+        f"{s.label} on {c.problem}, {c.schedule}" + (", and its best is still at an end" if "lr" in s.at_end else "")
+        for c in race.cells for s in c.standings if s.moved
+    ]  # fmt: skip
+    at_end = [
+        f"{s.label}'s {n} ({end}) on {c.problem}, {c.schedule}"
+        for c in race.cells for s in c.standings for n, end in s.at_end.items()
+    ]  # fmt: skip
+    return {
+        "Tuning": f"{_count(tuning.studies, 'study', 'independent studies')}, seeds {spans(tuning.study_seeds)}, each"
+        f" {_count(tuning.trials, 'scrambled Sobol point')}; chosen by {_choice(race)}",
+        "Confirmation": f"every study's winner on seeds {spans(tuning.fresh_seeds)}; judged by"
+        f" {_each(race, lambda measure: 'the ' + measure.loss)}; the same weights and batches for all",
+        "Searched": spaces,
+        "Ranges moved": "; ".join(moved),
+        "Best at an end of its range": "; ".join(at_end),
+        "Smallest difference that matters": f"{race.threshold}",
+    }

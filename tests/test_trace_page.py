@@ -1,0 +1,60 @@
+"""`steprule trace --out x.html`: the playground opens with those paths, which it walks itself to the last digit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium_page import needs_chromium, opened
+from playwright.sync_api import Browser
+
+from steprule.cli import main
+
+FILE = """
+from steprule import rule
+from steprule.hyper import Rate
+
+
+@rule
+def adam(p, g, *, lr: Rate = 0.1):
+    return p - lr * g
+"""
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["sgd", "adam", "mine.py:adam", "--surface", "beale", "--steps", "40"],
+        ["adam", "--set", "betas=0.8,0.9", "--set", "amsgrad=true", "--start=-3,1.5", "--noise", "0.5", "--seed", "3"],
+        ["sgd", "--set", "momentum=0.5", "--surface", "x^2 + 3*y^2 + sin(x)", "--defaults"],
+    ],
+)
+def test_the_page_opens_with_these_paths(
+    typed: list[str], in_folder: Path, capsys: pytest.CaptureFixture[str], browser: Browser, complaints: list[str]
+) -> None:
+    Path("mine.py").write_text(FILE)
+    assert main(["trace", *typed, "--out", "page.html", "--json"]) == 0
+    walked = json.loads(capsys.readouterr().out)
+    page = opened(browser, Path("page.html").absolute(), complaints, "")
+    assert page.evaluate("model.walks.length") == len(walked)
+    assert page.text_content("#said") == ""
+    for k, ours in enumerate(walked):
+        theirs = np.array(page.evaluate(f"model.walks[{k}].points"))
+        assert np.allclose(theirs, ours["points"], rtol=1e-9, atol=1e-12), ours["rule"]
+    assert complaints == []
+    page.close()
+
+
+def test_what_the_page_cannot_walk(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, words in (
+        (["sgd", "--steps", "501"], "steps of a page: expected 500 or fewer, got 501"),
+        (["sgd"] * 9, "rules of a page: expected 8 or fewer, got 9"),
+        (["sgd", "--noise", "1", "--seed", "10"], "seeds with noise of a page: expected 10 or fewer, got 11"),
+        (["sgd", "--set", "maximize=true"], "sgd on a page: expected what the page can set, got maximize=True"),
+    ):
+        assert main(["trace", *typed, "--out", "page.html"]) == 2
+        assert words in capsys.readouterr().err
+        assert not Path("page.html").exists()
