@@ -13,6 +13,7 @@ from tolerances import STANDARD_ERRORS, TRAIN_RULE_AGAINST_CLASS
 
 import steprule
 from steprule.problems import airfoil, problem
+from steprule.races.competitor import entrant_of
 from steprule.training import train
 from steprule.tutorial import TUTORIAL, by_class
 
@@ -107,7 +108,7 @@ EIGHT = [e for e in TUTORIAL if e.label in TABLE]
 
 def means_agree(entries: Any, seeds: int, table: dict[str, tuple[float, float]], table_seeds: int) -> None:
     for entry in entries:
-        task = entry.trains(problem.get("airfoil"))
+        task = entrant_of(entry.competitor).trains(problem.get("airfoil"))
         finals = [train(entry.optimizer, task, seed=s, **entry.hypers).final_loss for s in range(seeds)]
         mean, sd = table[entry.label]
         error = sd * math.sqrt(1 / seeds + 1 / table_seeds)
