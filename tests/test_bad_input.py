@@ -99,7 +99,7 @@ LINES = {
     "epochs": (["train", "sgd", "--epochs", "0"], ["epochs", "1 or more"]),
     "batch size": (["train", "sgd", "--batch-size", "0"], ["batch_size", "1 or more"]),
     "device": (["train", "sgd", "--device", "quantum"], ["device 'quantum'", "a device that torch can use here"]),
-    "same rule twice": (["race", "--trials", "0", "adam", "adam"], ["each entry once", "'adam' twice"]),
+    "same rule twice": (["race", "--trials", "0", "adam", "adam"], ["rules: expected each once", "'adam' twice"]),
     "no file": (["show", "nowhere.py:mine"], ["nowhere.py", "nothing there"]),
     "no module": (["show", "no.such.module:mine"], ["no.such.module", "can be imported"]),
     "no name": (["show", "file.py:"], ["file.py:name"]),
@@ -245,7 +245,7 @@ def test_data_file_with_the_other_line_ends_is_the_same(tmp_path: Path) -> None:
 def test_an_output_that_is_in_the_way(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
     Path("taken").write_text("mine")
     line = refused(capsys, "race", "--trials", "0", "sgd", "--seeds", "1", "--out", "taken")
-    assert "a file that can be written" in line
+    assert "a folder that can be written" in line
     assert "--out" in line
     assert Path("taken").read_text() == "mine"
     Path("folder.png").mkdir()
@@ -261,20 +261,25 @@ def test_a_folder_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_results_that_are_none_of_ours(capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
-    results = Path("out/results.parquet")
-    assert main(["race", "--trials", "0", "sgd", "--seeds", "1", "--out", "out"]) == 0
-    whole = results.read_bytes()
-    for content, words in ((b"", "an empty file"), (whole[:200], "cut off"), (b"hello", "cut off")):
-        results.write_bytes(content)
+    command = ["race", "--trials", "0", "sgd", "--seeds", "1", "--out", "out"]
+    assert main(command) == 0
+    (block,) = Path("out/blocks").glob("*.parquet")
+    whole = block.read_bytes()
+    for content, words in ((b"", "an empty file"), (whole[:200], "damaged"), (b"hello", "damaged")):
+        block.write_bytes(content)
         capsys.readouterr()
-        assert words in refused(capsys, "race", "--trials", "0", "sgd", "--seeds", "1", "--out", "out")
-        assert results.read_bytes() == content
-    results.write_bytes(whole)
-    line = refused(capsys, "race", "--trials", "0", "sgd", "--seeds", "1", "--epochs", "3", "--out", "out")
-    assert "differs in epochs: expected 3, got 2" in line
-    line = refused(capsys, "race", "--trials", "0", "sgd", "--set", "lr=0.5", "--seeds", "1", "--out", "out")
-    assert "lr: expected 0.5, got 0.001" in line
-    assert results.read_bytes() == whole
+        assert words in refused(capsys, *command)
+        assert block.read_bytes() == content
+    block.write_bytes(whole)
+    line = refused(capsys, *command, "--epochs", "3")
+    assert "differs in problems.airfoil.epochs: expected 3, got 2" in line
+    assert "lr: expected 0.5, got 0.001" in refused(capsys, *command, "--set", "lr=0.5")
+    assert block.read_bytes() == whole
+    Path("earlier").mkdir()
+    Path("earlier/results.parquet").write_bytes(Path("out/results.parquet").read_bytes())
+    line = refused(capsys, *command[:-1], "earlier")  # as a race of an earlier version left it
+    assert "a folder with 'results.parquet'" in line
+    assert [p.name for p in Path("earlier").iterdir()] == ["results.parquet"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits on a file's size are POSIX")

@@ -198,7 +198,7 @@ def test_hours_are_asked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(told, "HOURS", 1e-9)
-    for module in ("steprule.races.estimate", "steprule.sweeps.estimate"):
+    for module in ("steprule.races.estimates", "steprule.sweeps.estimate"):
         monkeypatch.setattr(import_module(module), "is_long", lambda parts: True)
     assert main(RACE) == 2
     error = capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_a_race_searches_them_for_any_rule(compile: bool) -> None:
 
 
 def spaces_of(typed: list[str]) -> dict[str, set[str]]:
-    from steprule.cli.racing import _competitors
+    from steprule.cli.competitors import _competitors
 
     options: dict[str, list[str]] = {"--vary": [], "--set": []}
     names = []

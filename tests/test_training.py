@@ -21,6 +21,7 @@ from tolerances import (
 
 import steprule
 from steprule.problems import airfoil, catalogue
+from steprule.races.competitor import entrant_of
 from steprule.training import train
 from steprule.tutorial import TUTORIAL, by_class
 
@@ -117,7 +118,7 @@ EIGHT = [e for e in TUTORIAL if e.label in TABLE]
 
 def means_agree(entries: Any, seeds: int, table: dict[str, tuple[float, float]], table_seeds: int) -> None:
     for entry in entries:
-        task = entry.trains(catalogue.get("airfoil"))
+        task = entrant_of(entry.competitor).trains(catalogue.get("airfoil"))
         finals = [train(entry.optimizer, task, seed=s, **entry.hypers).final_loss for s in range(seeds)]
         mean, sd = table[entry.label]
         error = sd * math.sqrt(1 / seeds + 1 / table_seeds)
