@@ -1,4 +1,4 @@
-"""Paths as a matplotlib figure: the surface with everyone's way over it, and beside it how the value fell; animated, too."""
+"""Paths as a matplotlib figure, animated too: everyone's way over the surface, and how the value fell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths as an SVG picture: the surface with all ways over it, below it how the value fell; it follows the reader's light or dark.
+"""Paths as an SVG picture, light or dark as the screen: the ways over the surface, and how the value fell.
 
 It is written without a drawing library, so a class needs numpy and sympy alone. Colours are attributes, which every viewer knows; a style
 sheet changes them where the reader's screen is dark.

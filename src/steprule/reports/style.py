@@ -1,4 +1,4 @@
-"""One look for every picture: the same rule has the same colour everywhere, and is told apart without colour too.
+"""One look for every picture: a rule has the same colour everywhere, and is told apart without it too.
 
 Colours are Okabe and Ito's, safe for the common kinds of colour blindness, with three of Tol's where eight are too few;
 dashes and markers differ as well, for print and for grey.

@@ -1,4 +1,4 @@
-"""What all pictures of paths share: the part of the plane, contour levels, heights, and the words of titles and legends."""
+"""What all pictures of paths share: the part of the plane, contour levels, heights, titles, legends."""
 
 from __future__ import annotations
 
