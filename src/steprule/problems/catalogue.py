@@ -136,11 +136,6 @@ def names() -> tuple[str, ...]:
     return (*_MAKERS, *surfaces.names())
 
 
-def embedded() -> list[Problem]:
-    """The problems that train a model on data of the package: all but the surfaces."""
-    return [make() for make in _MAKERS.values()]
-
-
 def get(problem: str | Problem) -> Problem:
     """The problem of that name, or of `file.py:name`, where that is a problem or a function without arguments that gives
     one. Raises `UnknownNameError` with the nearest name."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 import torch
 
@@ -44,7 +44,7 @@ HINTS = {
 """Where two have one name."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
-Rules = Sequence[Optimizable | Competitor] | Optimizable | Competitor | None
+Rules: TypeAlias = "Sequence[Optimizable | Competitor] | Optimizable | Competitor | None"
 Problems = Sequence[str | Problem] | str | Problem | None
 Seeds = int | Iterable[int] | None
 
