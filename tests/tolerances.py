@@ -25,7 +25,7 @@ FORMS_FLOAT32 = 2e-6
 FORMS_BFLOAT16 = 2 * 2.0**-8
 FORMS_FLOAT16 = 2 * 2.0**-11
 
-# `train(init="same")`: rule against class over 300 float32 steps on airfoil, relative difference of the loss curve.
+# `train`: rule against class over 300 float32 steps on airfoil, relative difference of the loss curve.
 # Reason: 300 steps that each round differently by an ulp (1.2e-7) of weights near 0.5.
 TRAIN_RULE_AGAINST_CLASS = 2e-5
 
