@@ -49,7 +49,16 @@ CALLS: dict[str, tuple[Callable[[Any], Any], int]] = {
 }  # fmt: skip
 
 
-OPTIONAL = ("race epochs", "race workers", "sweep epochs", "train epochs", "train batch_size", "as given epochs")
+OPTIONAL = (
+    "race epochs",
+    "race workers",
+    "sweep epochs",
+    "train epochs",
+    "train batch_size",
+    "as given epochs",
+    "as given seeds",
+    "race seeds",
+)
 
 
 @pytest.mark.parametrize("name", thinned(CALLS, 4))

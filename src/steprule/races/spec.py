@@ -192,7 +192,8 @@ def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
         if sizes or seeds is not None:
             raise InputError("protocol", expected="one without sizes beside it", got=", ".join([*sizes, "seeds"]))
         return own
-    if whole("trials", trials, 0) == 0:
+    trials = whole("trials", trials, 0)
+    if trials == 0:
         if sizes:
             raise InputError(sizes[0], expected="a race that tunes", got="trials 0")
         return AsGiven() if seeds is None else AsGiven(seeds_of(seeds))
