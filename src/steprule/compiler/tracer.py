@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 from steprule.arithmetic import Real
@@ -118,8 +119,7 @@ def _taken(
         return found
 
     graph.outputs = follow([])
-    for frame in tape.frames:
-        _name_nodes(graph, frame.f_locals)
+    _name_nodes(graph, tape.frames)
     return graph
 
 
@@ -170,11 +170,16 @@ def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | 
     return found
 
 
-def _name_nodes(graph: Graph, names: Mapping[str, Any]) -> None:
-    """Give nodes the author's local names; a slot's name wins, and so does the first name of two."""
+def _name_nodes(graph: Graph, frames: list[FrameType]) -> None:
+    """Give nodes the author's local names; a slot's name wins, and so does the first name of two.
+
+    The loop stands here and not in a caller of the author's function: such a caller, whose frame the held ones hold, would hold the
+    last of them in turn, and only the garbage collector would free what a step had in hand.
+    """
     for name, output in graph.outputs.items():
         if isinstance(output, Node) and output.name is None:
             output.name = name
-    for name, value in names.items():
-        if isinstance(value, Symbol) and value._tape.graph is graph and value._node.name is None:
-            value._node.name = name
+    for frame in frames:
+        for name, value in frame.f_locals.items():
+            if isinstance(value, Symbol) and value._tape.graph is graph and value._node.name is None:
+                value._node.name = name
