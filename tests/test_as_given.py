@@ -16,7 +16,7 @@ import pytest
 import torch
 from chromium_page import needs_chromium, opened
 from playwright.sync_api import Browser
-from tolerances import ROUNDED64
+from tolerances import PRINTED_EIGHT_DECIMALS, ROUNDED64
 from torch import nn
 
 import steprule
@@ -159,7 +159,7 @@ def test_every_seed_is_a_dot_and_a_method_has_its_colour(tutorial: races.Race) -
     assert [a.get_title() for a in curves.axes] == list(dict.fromkeys(run.method for run in TUTORIAL))
     drawn = curves.axes[-1].get_lines()[0]
     assert drawn.get_ydata()[-1] == pytest.approx(
-        np.median(losses(tutorial, "Adam formula")[:, -1]) - 0.24168796, abs=1e-8
+        np.median(losses(tutorial, "Adam formula")[:, -1]) - 0.24168796, abs=PRINTED_EIGHT_DECIMALS
     )
     assert followed(style_of("AdaGrad").colour) in race_page.page(tutorial)
 
@@ -363,14 +363,13 @@ def test_no_two_ways_to_size_a_race(capsys: pytest.CaptureFixture[str], tmp_path
 
 def test_a_spec_is_known_without_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are looked at, and nothing steps."""
-    from steprule.lanes import train as lanes
     from steprule.steppers import RuleStepper
 
     def steps(*given: Any, **more: Any) -> None:
         raise AssertionError("a step")
 
-    monkeypatch.setattr(lanes, "train_lanes", steps)
-    monkeypatch.setattr("steprule.sweeps.entry.engines.train_lanes", steps)
+    for module in ("lanes.train", "races.work", "sweeps.entry"):
+        monkeypatch.setattr(f"steprule.{module}.train_lanes", steps)
     monkeypatch.setattr(RuleStepper, "step", steps)
     for compile in (False, "auto"):
         spec = races.spec.spec_of(["sgd", "adam"], None, 4, 2, fresh=2, compile=compile)  # type: ignore[attr-defined,arg-type]

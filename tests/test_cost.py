@@ -35,7 +35,7 @@ RACE = ["race", "adam", "sgd", "--on", "airfoil-linear", *sized(4, 2, 3, "linear
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measures less."""
-    monkeypatch.setattr(sweeps.estimate, "ENOUGH", 0.01)
+    monkeypatch.setattr(sweeps.cost, "ENOUGH", 0.01)
 
 
 def line(count: int = 120, width: int = 3) -> steprule.Problem:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tolerances import ROUNDED32
 
 from steprule import extras
 
@@ -72,10 +73,12 @@ def answers(installed: str, commands: list[str], folder: Path) -> dict[str, list
 def assert_says(answer: list[Any], package: str) -> None:
     """One line that names the package and the command that installs it."""
     code, _, err = answer
-    line = (
-        f"steprule: package {package}: expected it installed, got ModuleNotFoundError. {extras.how_to_get(package)}\n"
+    assert code == 2
+    assert re.fullmatch(
+        r"steprule: package \w+: expected it installed, got ModuleNotFoundError\. pip install .*\n", err
     )
-    assert (code, err) == (2, line)
+    assert package in extras.CORE or extras.how_to_get(package) in err
+    assert package in err or f"[{package}]" in err
 
 
 RUN_WITHOUT_TORCH = [
@@ -142,7 +145,8 @@ def test_public_names_without_torch(tmp_path: Path) -> None:
         "which",
     }
     for name in ("Problem", "Race", "Run", "Sweep", "optim", "race", "sweep", "train"):
-        assert found[name].endswith("pip install torch"), name
+        assert "pip install " in found[name], name
+        assert "torch" in found[name].partition("pip install")[2], name
 
 
 CORE = """
@@ -172,7 +176,7 @@ print(json.dumps({
 def test_the_core_alone(tmp_path: Path) -> None:
     """An Adam steps, trains and sweeps a grid; what needs more says which extra has it."""
     found = run("core", CORE, tmp_path)
-    assert found["step"] == pytest.approx([0.5] * 3)
+    assert found["step"] == pytest.approx([0.5] * 3, rel=ROUNDED32)
     assert found["sweep"] == "kernel"
     assert found["own"] > 0
     assert found["cell"] is None
@@ -255,4 +259,5 @@ def test_a_users_file_that_imports_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import torch\n")
     ((code, _, err),) = answers("no torch", ["show mine.py:rule"], tmp_path).values()
     assert code == 2
-    assert err == "steprule: mine.py:1: ModuleNotFoundError: No module named 'torch'. pip install torch\n"
+    assert err.startswith("steprule: mine.py:1: ModuleNotFoundError: No module named 'torch'. pip install ")
+    assert "torch" in err.partition("pip install")[2]

@@ -16,6 +16,7 @@ from steprule import play
 from steprule.play import luck, network
 from steprule.play.stories import STORIES
 from steprule.problems import catalogue as problems
+from steprule.races.competitor import entrant_of
 from steprule.surfaces import catalogue as surfaces
 
 PROGRAM = shutil.which("firefox-esr") or shutil.which("firefox")
@@ -102,7 +103,9 @@ def test_the_page_on_luck(browser: Firefox, tmp_path: Path) -> None:
     done = "new Promise((r) => { const look = () => (parts[0].losses[0].length >= 20 ? r(parts[0].losses.map((l) => l[0])) : setTimeout(look, 100)); look(); })"
     ends = browser.evaluate(done)
     ours = [
-        steprule.train(run.optimizer, run.trains(problems.get("airfoil")), seed=0, **run.hypers).final_loss
+        steprule.train(
+            run.optimizer, entrant_of(run.competitor).trains(problems.get("airfoil")), seed=0, **run.hypers
+        ).final_loss
         for run in luck.RUNS
     ]
     assert ends == pytest.approx(ours, abs=ROUNDED32)

@@ -41,7 +41,7 @@ def picture(html: str) -> tuple[str, bytes]:
 def test_every_result_shows_itself(race: steprule.Race) -> None:
     found: list[tuple[Any, str]] = [
         (steprule.trace("adam", lr=0.2), "adam on quadratic, 20 steps: lr=0.2"),
-        (steprule.train("adam", lr=0.01), "adam on airfoil: loss 0.49"),
+        (steprule.train("adam", lr=0.01), "adam on airfoil: training loss 0.49"),
         (steprule.sweep("adam", hypers={"lr": np.geomspace(1e-4, 10, 40)}), "adam on airfoil: 40 points x 1 seeds"),
         (
             steprule.race([run.competitor for run in TUTORIAL[4:6]], trials=0, seeds=3),

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from tolerances import CONTOUR, SUMMED64
 
 import steprule
 from steprule import paths
@@ -17,6 +18,7 @@ from steprule.reports.contours import curves
 from steprule.reports.path_svg import svg
 from steprule.reports.style import STYLES, outline
 from steprule.reports.ticks import powers, ticks
+from steprule.reports.walked import LOWEST
 from steprule.surfaces.catalogue import SURFACES
 
 SIDE = np.linspace(-2, 2, 201)
@@ -48,7 +50,7 @@ def test_contours_enclose_what_lies_below(values: Any, level: float, areas: list
 
 def test_points_of_a_contour_lie_on_it() -> None:
     (ring,) = curves(SIDE, SIDE, X**2 + 2 * Y**2, 1.0)
-    assert np.allclose(ring[:, 0] ** 2 + 2 * ring[:, 1] ** 2, 1.0, atol=1e-3)
+    assert np.allclose(ring[:, 0] ** 2 + 2 * ring[:, 1] ** 2, 1.0, atol=CONTOUR, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 0.3, 1.0, 7.0, 1e12])
@@ -57,8 +59,8 @@ def test_ticks_are_few_and_round(scale: float) -> None:
         found = ticks(low * scale, high * scale, 6)
         assert 2 <= len(found) <= 6
         assert low * scale <= found[0]
-        assert found[-1] <= high * scale * (1 + 1e-12)
-    assert 2 <= len(powers(1e-16 * scale, 1e3 * scale, 6)) <= 6
+        assert found[-1] <= high * scale * (1 + SUMMED64)
+    assert 2 <= len(powers(LOWEST * scale, 1e3 * scale, 6)) <= 6
 
 
 def test_every_style_has_an_outline_of_its_own() -> None:

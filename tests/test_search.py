@@ -11,8 +11,9 @@ import pytest
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from thinning import thinned
+from tolerances import ROUNDED64, SPREAD_EVENLY
 
-from steprule import rule
+from steprule import rule, sweeps
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Rate, Search
 from steprule.races import Competitor, race, spaces
@@ -98,3 +99,19 @@ def test_a_rules_ranges_widen_within_its_bounds() -> None:
     for name, search in space.items():
         for share in (0.0, 0.5, 1.0):
             bounded.hyper(name).validate(search.at(share), "bounded")
+
+
+def test_sobol_points_lie_in_their_ranges() -> None:
+    found = sweeps.sobol({"lr": Search(1e-4, 1.0), "beta1": Search(0.5, 0.999, "complement")}, 100)
+    assert all(len(v) == 100 for v in found.values())
+    assert 1e-4 <= found["lr"].min() < 2e-4 < 0.5 < found["lr"].max() <= 1.0
+    assert 0.5 <= found["beta1"].min() < 0.55 < 0.99 < found["beta1"].max() <= 0.999
+    # On its own scale each is spread evenly.
+    assert np.log10(found["lr"]).mean() == pytest.approx(-2, abs=SPREAD_EVENLY)
+
+
+def test_sobol_needs_a_point() -> None:
+    with pytest.raises(InputError, match="points"):
+        sweeps.sobol({"lr": Search(0.1, 1)}, 0)
+    assert sweeps.sobol({}, 3) == {}
+    assert math.isclose(Search(1e-2, 1).at(1.0), 1.0, rel_tol=ROUNDED64)

@@ -14,7 +14,7 @@ import pytest
 import sympy
 from PIL import Image
 from thinning import thinned
-from tolerances import FINITE_DIFFERENCES, FORMULA, PRINTED_SIX_DECIMALS, ROUNDED64, SUMMED64
+from tolerances import BOTTOM, FINITE_DIFFERENCES, FORMULA, GRID_OF_A_SURFACE, PRINTED_SIX_DECIMALS, ROUNDED64, SUMMED64
 
 import steprule
 from steprule import paths, rules
@@ -23,7 +23,7 @@ from steprule.hyper import Rate
 from steprule.maths import norm
 from steprule.reports import notebook, path_figure, walked
 from steprule.reports import paths as pictures
-from steprule.reports.panels import address
+from steprule.reports.address import address
 from steprule.reports.style import STYLES, Style, style_of, styles_of
 from steprule.surfaces import catalogue as surfaces
 from steprule.surfaces import elementary
@@ -343,11 +343,11 @@ def test_a_trace_on_a_surface_of_ones_own_shows_itself(name: str, tmp_path: Path
     for kind in pictures.FORMATS if name == "unnamed" else (".svg", ".html", ".json"):
         pictures.save([walked, paths.tuned_trace("adam", ground, steps=4)], tmp_path / f"a{kind}")
         assert (tmp_path / f"a{kind}").stat().st_size > 500
-    assert np.allclose(walked.points[1], walked.points[0] - 0.01 * walked.gradients[0], rtol=1e-12)
+    assert np.allclose(walked.points[1], walked.points[0] - 0.01 * walked.gradients[0], rtol=SUMMED64, atol=0)
     again = pickle.loads(pickle.dumps(walked))
     assert again.ground == ground
     assert np.array_equal(again.gradients, walked.gradients)
-    assert dict(walked.anatomy(1))["g"] == pytest.approx(walked.gradients[0])
+    assert dict(walked.anatomy(1))["g"] == pytest.approx(walked.gradients[0], rel=ROUNDED64)
 
 
 def test_paths_on_two_surfaces_of_one_name_are_not_one_figure() -> None:
@@ -364,8 +364,8 @@ def test_the_playground_is_told_the_formula_of_a_surface_of_ones_own() -> None:
 
 
 def test_the_least_value_of_a_surface_without_a_known_minimum() -> None:
-    assert STRANGE["without a known minimum"].minimum == pytest.approx(np.cos(3.0))
-    assert STRANGE["of one variable"].minimum == pytest.approx(0.0, abs=1e-3)
+    assert STRANGE["without a known minimum"].minimum == pytest.approx(np.cos(3.0), rel=ROUNDED64)
+    assert STRANGE["of one variable"].minimum == pytest.approx(0.0, abs=GRID_OF_A_SURFACE)
 
 
 @pytest.mark.parametrize(
@@ -402,10 +402,10 @@ def test_the_package_shows_only_what_is_its_own() -> None:
     ],
 )
 def test_the_minimum_of_a_formula(text: str, bottom: tuple[float, float]) -> None:
-    assert surfaces.get(text).minima[0] == pytest.approx(bottom, abs=1e-7)
+    assert surfaces.get(text).minima[0] == pytest.approx(bottom, abs=BOTTOM)
 
 
 def test_no_minimum_is_looked_for_in_a_pole() -> None:
     """1/x falls without end to the left of 0; what is drawn is a point of the grid."""
     ((x, y),) = surfaces.get("1/x + y^2").minima
-    assert (x, y) == pytest.approx((-0.05, 0))
+    assert (x, y) == pytest.approx((-0.05, 0), rel=ROUNDED64, abs=0)

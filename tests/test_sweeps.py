@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import re
 import subprocess
@@ -25,8 +24,6 @@ from tolerances import (
     LANE_GRADIENT,
     MEAN_OF_BATCHES,
     ROUNDED32,
-    ROUNDED64,
-    SPREAD_EVENLY,
     TANH_ULP,
 )
 from torch import Tensor, nn
@@ -503,15 +500,6 @@ def test_a_short_last_batch_stays_in_its_block() -> None:
     assert len(set(found.train.ravel())) == 1
 
 
-def test_sobol_points_lie_in_their_ranges() -> None:
-    found = sweeps.sobol({"lr": Search(1e-4, 1.0), "beta1": Search(0.5, 0.999, "complement")}, 100)
-    assert all(len(v) == 100 for v in found.values())
-    assert 1e-4 <= found["lr"].min() < 2e-4 < 0.5 < found["lr"].max() <= 1.0
-    assert 0.5 <= found["beta1"].min() < 0.55 < 0.99 < found["beta1"].max() <= 0.999
-    # On its own scale each is spread evenly.
-    assert np.log10(found["lr"]).mean() == pytest.approx(-2, abs=SPREAD_EVENLY)
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
@@ -601,10 +589,3 @@ def test_it_shows_itself() -> None:
 def _plain(p, g, *, lr: float = 0.1):  # type: ignore[no-untyped-def]
     """Gradient descent."""
     return p - lr * g
-
-
-def test_sobol_needs_a_point() -> None:
-    with pytest.raises(InputError, match="points"):
-        sweeps.sobol({"lr": Search(0.1, 1)}, 0)
-    assert sweeps.sobol({}, 3) == {}
-    assert math.isclose(Search(1e-2, 1).at(1.0), 1.0, rel_tol=ROUNDED64)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from chromium_page import needs_chromium, opened
 from playwright.sync_api import Browser
+from tolerances import BROWSER_PATH, ROUNDED64
 
 from steprule.cli import main
 
@@ -43,7 +44,7 @@ def test_the_page_opens_with_these_paths(
     assert page.text_content("#said") == ""
     for k, ours in enumerate(walked):
         theirs = np.array(page.evaluate(f"model.walks[{k}].points"))
-        assert np.allclose(theirs, ours["points"], rtol=1e-9, atol=1e-12), ours["rule"]
+        assert np.allclose(theirs, ours["points"], rtol=BROWSER_PATH, atol=ROUNDED64), ours["rule"]
     assert complaints == []
     page.close()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tolerances import ROUNDED32
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,7 +92,7 @@ print(p.tolist(), end="")
 def test_the_core(wheel: Path, tmp_path: Path) -> None:
     """An Adam steps, and what needs more says what."""
     made = environment(tmp_path, wheel, "")
-    assert json.loads(made.run("python", "-W", "error", "-c", ADAM)) == pytest.approx([0.5] * 3)
+    assert json.loads(made.run("python", "-W", "error", "-c", ADAM)) == pytest.approx([0.5] * 3, rel=ROUNDED32)
     made.run("steprule", "train", "adam", "--on", "airfoil-linear")
     made.run("steprule", "play", "--out", "page.html")
     assert "const STEPS" in (made.work / "page.html").read_text(encoding="utf-8")
@@ -110,7 +111,9 @@ def test_no_torch(wheel: Path, tmp_path: Path) -> None:
     assert "const STEPS" in (made.work / "page.html").read_text(encoding="utf-8")
     for command in ("train adam", "sweep adam", "race adam sgd", "check adam"):
         said = made.run("steprule", *command.split(), code=2)
-        assert said == "steprule: package torch: expected it installed, got ModuleNotFoundError. pip install torch\n"
+        assert said.startswith("steprule: package ")
+        assert said.count("\n") == 1
+        assert "torch" in said.partition("pip install")[2]
 
 
 @pytest.mark.long

@@ -237,3 +237,12 @@ SPREAD_EVENLY = 0.05
 
 # The spread of 200 seeds' first weights beside the one that the book states: sampling alone gives some per cent.
 SPREAD_OF_STARTS = 0.1
+
+# The least value of a surface without a known minimum, on the grid on which it is looked for: half a step, squared.
+GRID_OF_A_SURFACE = 1e-3
+
+# Where damped Newton steps end on a typed formula: the root of what float64 holds of its value, and what its curvature adds.
+BOTTOM = 1e-7
+
+# A contour of a quadratic, drawn by straight pieces across the cells of a grid of 200: their sagitta.
+CONTOUR = 1e-3

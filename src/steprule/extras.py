@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from steprule.errors import MissingPackageError
 
@@ -48,7 +49,7 @@ def missing(error: ModuleNotFoundError) -> MissingPackageError | None:
 
 
 def how_to_get(package: str) -> str:
-    """The command that installs a package of ours; "" for any other.
+    """The command that installs a package of ours, and with one of the core what else of the core is missing; "" for any other.
 
     >>> how_to_get("triton"), how_to_get("torch")
     ('pip install "steprule[gpu]"', 'pip install torch')
@@ -56,4 +57,14 @@ def how_to_get(package: str) -> str:
     for extra, packages in EXTRAS.items():
         if package in packages:
             return f'pip install "steprule[{extra}]"'
-    return f"pip install {package.replace('_', '-')}" if package in CORE else ""
+    if package not in CORE:
+        return ""
+    wanted = [name for name in CORE if name == package or _is_missing(name)]
+    return " ".join(["pip install", *wanted]).replace("_", "-")
+
+
+def _is_missing(package: str) -> bool:
+    try:
+        return find_spec(package) is None
+    except (ImportError, ValueError):  # somebody keeps it from being imported
+        return True

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-import numpy as np
 from torch import Tensor
 
 from steprule.errors import InputTypeError
 from steprule.lanes.kernel import source_of
 from steprule.lanes.model import NotPrintable, blank
-from steprule.lanes.records import Engine, Lanes
-from steprule.lanes.train import train_lanes
+from steprule.lanes.records import Engine
 from steprule.lanes.vmapped import NotBatchable, check_lanes
 from steprule.problems.facts import facts_of
 from steprule.problems.problem import Problem
-from steprule.rules.parts import for_training
-from steprule.rules.rule import Rule
 from steprule.steppers import is_large
 from steprule.training.recipe import Recipe
 
@@ -34,8 +30,8 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(task: Problem, rule: Rule, lanes: int, recipe: Recipe, compile: Compile) -> Choice:
-    """The engine for so many lanes of a rule. Raises `KernelError` where steprule fails at a kernel that it should print."""
+def choose(task: Problem, lanes: int, recipe: Recipe, compile: Compile) -> Choice:
+    """The engine for so many lanes of any rule. Raises `KernelError` where steprule fails at a kernel that it should print."""
     if compile not in (True, False, "auto"):
         raise InputTypeError("compile", expected="True, False or 'auto'", got=repr(compile))
     if reason := facts_of(task).one_by_one:
@@ -55,11 +51,6 @@ def choose(task: Problem, rule: Rule, lanes: int, recipe: Recipe, compile: Compi
         except (NotPrintable, NotBatchable) as error:
             reason = f"no kernel for {error}"
     try:
-        training_rule = for_training(rule)
-        default = {h.name: np.full(1, h.default) for h in training_rule.hypers}
-        one = Lanes(default, np.zeros(1, dtype=np.int64))
-        first = Recipe(1, recipe.batch_size)
-        train_lanes(first_samples(task, recipe.batch_size), training_rule, one, first, "vmap")
         check_lanes(task, recipe.batch_size, together=True)
     except NotBatchable as error:
         return Choice("one by one", f"the model cannot be batched: {error}")

@@ -227,8 +227,7 @@ def _config(
     if rules and not protocol.watches:
         lanes, compiled = len(rules) * protocol.size * schedules, settings.get("compile", "auto")
         recipe = Recipe(epochs, plan["batch_size"], device=settings.get("device", "cpu"))
-        models = {e.trains(task): e for e in rules}
-        found = [choose(own, e.what, lanes, recipe, compiled).engine for own, e in models.items()]
+        found = [choose(own, lanes, recipe, compiled).engine for own in dict.fromkeys(e.trains(task) for e in rules)]
         engine = max(found, key=ENGINES.index)
     large = any(is_large(blank(e.trains(task))) for e in entrants)
     threads = torch.get_num_threads() if large and engine == "one by one" else 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from steprule import hyper, maths
+from steprule import extras, hyper, maths
 
 
 def missing_import(error: BaseException) -> str:
-    """The line that is missing, where an error is that a name is not defined; empty where we know of none."""
+    """The line that is missing, where a name is not defined or a package not installed; empty where we know of none."""
     if isinstance(error, ImportError) and error.name == "steprule":
         return "In a file of the catalogue write from steprule.rules.rule import rule."
+    if isinstance(error, ModuleNotFoundError):
+        return extras.how_to_get((error.name or "").partition(".")[0])
     name = getattr(error, "name", "") if isinstance(error, NameError) else ""
     if name == "t":
         return "The step number is an argument: write t behind the star, without a default."

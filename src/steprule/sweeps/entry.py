@@ -178,7 +178,7 @@ def _work_of(task: Problem, what: Any, points: Points, seeds: tuple[int, ...], c
                 continue
             recipe.schedule.factors(steps_of(task, recipe.epochs, recipe.batch_size))
             if isinstance(what, Rule):
-                choice = choose(task, what, len(points) * len(seeds), recipe, compile)
+                choice = choose(task, len(points) * len(seeds), recipe, compile)
             groups.append(Group(members, recipe, choice))
     return Work(task, what, points, seeds, full, groups)
 
