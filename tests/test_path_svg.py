@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from tolerances import CONTOUR, SUMMED64
+from tolerances import AREA_OF_A_CONTOUR, CONTOUR, SUMMED64
 
 import steprule
 from steprule import paths
@@ -45,7 +45,7 @@ def area(ring: Any) -> float:
 )
 def test_contours_enclose_what_lies_below(values: Any, level: float, areas: list[float]) -> None:
     found = sorted(area(ring) for ring in curves(SIDE, SIDE, values, level))
-    assert found == pytest.approx(areas, rel=0.03)
+    assert found == pytest.approx(areas, rel=AREA_OF_A_CONTOUR)
 
 
 def test_points_of_a_contour_lie_on_it() -> None:

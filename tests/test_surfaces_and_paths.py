@@ -340,7 +340,7 @@ def test_a_trace_on_a_surface_of_ones_own_shows_itself(name: str, tmp_path: Path
     assert f"on {ground.name}, 4 steps" in repr(walked)
     assert "<img" in walked._repr_html_()
     assert walked.plot().axes
-    for kind in pictures.FORMATS if name == "unnamed" else (".svg", ".html", ".json"):
+    for kind in pictures.FORMATS if name == "unnamed" else (".svg", ".json"):
         pictures.save([walked, paths.tuned_trace("adam", ground, steps=4)], tmp_path / f"a{kind}")
         assert (tmp_path / f"a{kind}").stat().st_size > 500
     assert np.allclose(walked.points[1], walked.points[0] - 0.01 * walked.gradients[0], rtol=SUMMED64, atol=0)

@@ -246,3 +246,6 @@ BOTTOM = 1e-7
 
 # A contour of a quadratic, drawn by straight pieces across the cells of a grid of 200: their sagitta.
 CONTOUR = 1e-3
+
+# The area within a contour that is drawn by straight pieces, beside the exact one.
+AREA_OF_A_CONTOUR = 0.03

@@ -207,7 +207,7 @@ def _shape(path: str, place: Sequence[float] | Array, look: str = "") -> str:
 def _marks(box: _Box, points: Sequence[Point], name: str) -> str:
     """Start or minimum, at each of the points."""
     path, look = MARKS[name]
-    return "".join(_shape(path, place, look) for place in box.at(*np.array(points).T))
+    return "".join(_shape(path, place, look) for place in box.at(*np.reshape(points, (-1, 2)).T))
 
 
 def _legend(notes: Sequence[str], styles: Sequence[Style], top: float) -> tuple[str, float]:
