@@ -38,9 +38,9 @@ function tell(k, goesOn) {
   const arrive = () => {
     halt();
     Object.assign(state, { at: scene.at, view: scene.view });
+    if (model.goesOn) waitFor(readingTime(t(scene.words)), () => tell(k + 1, true)); // first, so that the buttons say Pause
     showStory();
     moved();
-    if (model.goesOn) waitFor(readingTime(t(scene.words)), () => tell(k + 1, true));
   };
   showControls();
   if (calm()) return arrive();
