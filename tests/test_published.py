@@ -77,6 +77,11 @@ def test_it_is_its_reference(one: Published, steps: int, float64_default: None) 
         compare(one, flipped(one.hypers), walk)
 
 
+def as_one(found: Any, wanted: Any) -> Any:
+    """A number of a tensor in the shape in which the reference keeps it: [] or [1]."""
+    return torch.as_tensor(found).reshape(wanted.shape) if wanted.numel() == 1 else found
+
+
 def compare(one: Published, hypers: Mapping[str, Any], walk: Walk) -> None:
     theirs = [s.clone().requires_grad_() for s in walk.starts]
     optimizer = one.reference(theirs, **hypers)
@@ -90,7 +95,7 @@ def compare(one: Published, hypers: Mapping[str, Any], walk: Walk) -> None:
             for name, value in kept.items():
                 # A state that the rule begins later than the reference, at None, is nothing there yet.
                 if state[name] is not None:
-                    assert apart(state[name], value) <= one.tolerance, f"{name} after step {t}"
+                    assert apart(as_one(state[name], value), value) <= one.tolerance, f"{name} after step {t}"
 
 
 def is_seen(one: Published, walk: Walk, changed: Mapping[str, Any]) -> bool:
