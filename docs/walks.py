@@ -1,7 +1,8 @@
 """Record which files of the package control passes through, and print the walks of docs/architecture.md.
 
 `make walks` rewrites them in the page. A walk is what a reader comes through who follows the calls and opens each function once:
-a return to a file from which another function is opened is a stay of its own.
+a return to a file from which another function is opened is a stay of its own. A function of a few lines only looks something up, and
+nobody opens it to read on.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from steprule.hyper import Rate
 
 SOURCE = Path(steprule.__file__).parent
 PAGE = Path(__file__).resolve().parent / "architecture.md"
+LOOK_UP = 5
+"""Lines, with the docstring, of a function that only looks something up."""
 
 
 class Walk(NamedTuple):
@@ -39,26 +42,45 @@ class Walk(NamedTuple):
     """The file at which the walk ends."""
 
 
-def recorded(run: Callable[[], Any], rooms: tuple[str, ...], until: str = "", source: Path = SOURCE) -> list[str]:
-    """The files below `source` that a reader comes through, one after the other."""
+def is_read(code: CodeType) -> bool:
+    """Whether a reader opens it: no comprehension, and longer than a look-up."""
+    lines = [line for _, _, line in code.co_lines() if line]
+    return code.co_name[0] != "<" and max(lines, default=0) - code.co_firstlineno >= LOOK_UP
+
+
+class Way(NamedTuple):
+    """Where a reader came."""
+
+    stays: list[str]
+    """The files, one after the other."""
+    entered: Counter[str]
+    """How often a call leads into each file from another; a return does not count."""
+
+
+def recorded(run: Callable[[], Any], rooms: tuple[str, ...], until: str = "", source: Path = SOURCE) -> Way:
+    """The files below `source` that a reader comes through."""
     above = f"{source}{os.sep}"
     stays: list[str] = []
+    entered: Counter[str] = Counter()
     opened: set[CodeType] = set()
 
     def file_of(frame: FrameType | None) -> str:
         """The file of the innermost frame that lies in the rooms and is no comprehension."""
         while frame:
             file = frame.f_code.co_filename.removeprefix(above).replace(os.sep, "/")
-            if file.startswith(rooms) and frame.f_code.co_name[0] != "<":
+            if file.startswith(rooms) and is_read(frame.f_code):
                 return file
             frame = frame.f_back
         return ""
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call" or frame.f_code in opened:
+        if event != "call" or frame.f_code in opened or not is_read(frame.f_code):
             return
         opened.add(frame.f_code)
-        for file in (file_of(frame.f_back), file_of(frame)):
+        caller, called = file_of(frame.f_back), file_of(frame)
+        if called and called != caller:
+            entered[called] += 1
+        for file in (caller, called):
             if file and stays[-1:] != [file]:
                 stays.append(file)
         if stays[-1:] == [until]:
@@ -69,7 +91,7 @@ def recorded(run: Callable[[], Any], rooms: tuple[str, ...], until: str = "", so
         run()
     finally:
         sys.setprofile(None)
-    return stays
+    return Way(stays, entered)
 
 
 def adam() -> Any:
@@ -122,35 +144,37 @@ def trace() -> Callable[[], Any]:
 
 
 def race() -> Callable[[], Any]:
-    """A race of one competitor in this process."""
+    """A race of one competitor at its settings as given, in this process."""
     import steprule.races  # unrecorded
 
-    small = {
-        "trials": 2,
-        "seeds": 1,
-        "fresh": 2,
-        "schedules": ["constant"],
-        "workers": 1,
-        "compile": False,
-        "out": "race",
-    }
-    return lambda: steprule.race(["sgd"], ["airfoil-linear"], **small)
+    return lambda: steprule.race("sgd", "airfoil", trials=0, seeds=1, epochs=1, workers=1)
+
+
+def tuned_race() -> Callable[[], Any]:
+    """The same, tuned."""
+    import steprule.races  # unrecorded
+
+    small = {"fresh": 2, "schedules": ["constant"], "workers": 1, "compile": False}
+    return lambda: steprule.race("sgd", "airfoil-linear", 2, 1, **small)
 
 
 WALKS = (
-    Walk("Adam(p).step(), the first", ("optim/", "compiler/"), first_step, stays=138, entries=26),
-    Walk("Adam(p).step(), planned", ("optim/", "compiler/"), planned_step, stays=28, entries=9),
-    Walk("a rule of one's own to its kernel", ("rules/", "optim/", "compiler/"), own_rule, stays=130, entries=25),
-    Walk("trace", ("paths.py", "surfaces/", "rules/", "compiler/"), trace, stays=27, entries=6),
-    Walk("race, to the training of its first block", ("races/",), race, stays=43, entries=11, until="races/work.py"),
+    Walk("Adam(p).step(), the first", ("optim/", "compiler/"), first_step, stays=104, entries=6),
+    Walk("Adam(p).step(), planned", ("optim/", "compiler/"), planned_step, stays=16, entries=2),
+    Walk("a rule of one's own to its kernel", ("rules/", "optim/", "compiler/"), own_rule, stays=104, entries=6),
+    Walk("trace", ("paths.py", "surfaces/", "rules/", "compiler/"), trace, stays=31, entries=2),
+    Walk(
+        "race of settings as given, to its first block", ("races/",), race, stays=24, entries=2, until="races/work.py"
+    ),
+    Walk("race that tunes, to its first block", ("races/",), tuned_race, stays=31, entries=3, until="races/work.py"),
 )
 
 
-def said(walk: Walk, stays: list[str]) -> str:
-    """A walk in the page: its files by their first entry, and how often it comes back."""
-    file, times = Counter(stays).most_common(1)[0]
-    files = " > ".join(name.removesuffix(".py") for name in dict.fromkeys(stays))
-    head = f"{walk.title}: {len(stays)} stays in {len(set(stays))} files, at most {times} in one ({file})\n"
+def said(walk: Walk, way: Way) -> str:
+    """A walk in the page: its files by their first entry, and how often calls lead into one."""
+    file, times = way.entered.most_common(1)[0]
+    files = " > ".join(name.removesuffix(".py") for name in dict.fromkeys(way.stays))
+    head = f"{walk.title}: {len(way.stays)} stays in {len(way.entered)} files, none entered more than {times} times ({file})\n"
     return head + textwrap.fill(files, 135, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from test_drawn_rules import PythonKernel
+from drawn_walks import PythonKernel
 
 from steprule import optim
 from steprule.optim import backends
