@@ -41,7 +41,7 @@ def test_a_return_counts_where_another_function_is_opened(tmp_path: Path) -> Non
     """Each function counts once, however often it is called; a comprehension is part of the function around it, and so is a look-up."""
     folder = tmp_path / "p"
     folder.mkdir()
-    read = "\n    x = 1\n    x += 1\n    x += 1\n    x += 1\n"
+    read = "\n    x = 1\n" + 4 * "    x += 1\n"
     (folder / "a.py").write_text(
         f"def f():{read}    g()\n    b.h()\n    [b.h() for _ in 'ab']\n    b.short()\n    g()\n    k()\n"
         f"def g():{read}    b.i()\ndef k():{read}"
