@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from steprule import optim, rules
+from steprule.benching.limit import mover
 from steprule.compiler.eager import start
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError, unknown_name
@@ -281,7 +282,7 @@ def _measured(
     first = {form: runner.step() for form, runner in runners.items()}
     for runner in runners.values():
         runner.step()
-    move = _mover(reads, writes, workload, device)
+    move = mover(reads, writes, workload.shapes, device)
     times: dict[str, list[float]] = {form: [] for form in [*runners, "move"]}
     for _ in range(workload.rounds):
         for form, runner in runners.items():
@@ -381,34 +382,3 @@ class _Runner:
         now = [p.detach()[..., :1] for p in self.params[:8]]
         if all(map(torch.equal, now, self.start)):
             raise InputError(f"bench, {form}", expected="parameters that changed", got="the same as at the start")
-
-
-def _mover(reads: int, writes: int, workload: Workload, device: str) -> Callable[[], float]:
-    """A step that only reads and writes as many bytes; on the CPU in tensors of the same shapes and in the same chunks."""
-    if device != "cpu":
-        half = torch.zeros(2, (reads + writes) * workload.elements // 2, device=device)
-
-        def copy() -> float:
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            half[0].copy_(half[1])
-            torch.cuda.synchronize()
-            return time.perf_counter() - began
-
-        return copy
-    from steprule.compiler import numba_cpu as cpu
-    from steprule.compiler.target import HostChunks
-
-    columns = [[torch.zeros(s) for s in workload.shapes] for _ in range(reads)]
-    addresses = np.array([[t.data_ptr() for t in column] for column in columns], dtype=np.int64)
-    chunks = HostChunks([math.prod(s) for s in workload.shapes], cpu.CHUNK)
-    kernel = cpu.mover(reads, writes)
-
-    def move() -> float:
-        began = time.perf_counter()
-        kernel(addresses, chunks)
-        seconds = time.perf_counter() - began
-        assert columns  # they must live as long as their addresses are used
-        return seconds
-
-    return move
