@@ -129,7 +129,7 @@ def test_plot(wheel: Path, tmp_path: Path) -> None:
 def test_race(wheel: Path, tmp_path: Path, extra: str) -> None:
     made = environment(tmp_path, wheel, extra)
     result = json.loads(made.run("steprule", "race", "--trials", "0", "--seeds", "2", "--json"))
-    assert len(result["rows"]) == 12
+    assert len(result["settings"]) == 12
     assert (made.work / "runs" / "airfoil" / "report.html").exists()
     assert (made.work / "runs" / "airfoil" / "results.parquet").exists()
     small = [
