@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import torch
 from chromium_page import needs_chromium, opened
 from playwright.sync_api import Browser
-from tolerances import PRINTED_EIGHT_DECIMALS, ROUNDED64, SUMMED32
+from tolerances import PRINTED_EIGHT_DECIMALS, ROUNDED32, ROUNDED64, SUMMED32
 from torch import nn
 
 import steprule
@@ -374,3 +374,65 @@ def test_a_spec_is_known_without_training(monkeypatch: pytest.MonkeyPatch) -> No
     for compile in (False, "auto"):
         spec = races.spec.spec_of(["sgd", "adam"], None, 4, 2, fresh=2, compile=compile)  # type: ignore[attr-defined,arg-type]
         assert spec.stated["engines"] == dict.fromkeys(spec.configs, "vmap")
+
+
+def test_the_tutorials_runs_on_another_problem_have_its_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells with torch's classes begin with a linear model of its own problem, which no other problem gets."""
+    command = ["race", "--trials", "0", "--seeds", "1", "--epochs", "1", "--json"]
+    for names in (["airfoil-mlp"], ["airfoil", "digits-softmax"]):
+        on = [word for name in names for word in ("--on", name)]
+        assert main([*command, *on, "--out", str(tmp_path / names[-1])]) == 0
+        found = json.loads(capsys.readouterr().out)["settings"]
+        assert len(found) == 12 * len(names)
+        for row in found:
+            alone = (
+                {"lr": 0.01} if row["label"] == "Adam class" else {"lr": 0.05} if row["label"] == "SGD class" else None
+            )
+            if alone:
+                ours = train(row["optimizer"], row["problem"], 0, 1, **alone)
+                assert row["mean"] == pytest.approx(ours.final_loss, rel=ROUNDED32), (row["label"], row["problem"])
+
+
+@dataclass(frozen=True)
+class Looks(UntilGood):
+    """Like it, but each training is only measured at its end."""
+
+    watches = False
+
+
+@dataclass(frozen=True)
+class Twice(UntilGood):
+    """Calls all its phases alike."""
+
+    def following(self, chain: races.Chain, entrant: Any, done: Sequence[races.Phase]) -> Planned | None:
+        planned = super().following(chain, entrant, done)
+        return None if planned is None else replace(planned, name="look")
+
+
+def test_protocols_that_are_none(tmp_path: Path) -> None:
+    who = [Competitor("adam", hypers={"lr": 1e-5})]
+    for wrong, says in (
+        ("tuned", "without following"),
+        (UntilGood, "UntilGood"),
+        (Twice(0.0, 6), "'look' twice"),
+        (UntilGood(0.0, 0), "a first phase of each chain"),
+    ):
+        with pytest.raises((InputError, TypeError), match=says):
+            races.race(who, "airfoil", protocol=wrong, workers=1)
+    with pytest.raises(InputError, match="seeds"):
+        races.AsGiven(())
+    with pytest.raises(InputError, match="trials"):
+        races.Tuned(trials=0)
+    with pytest.raises(InputError, match=r"got fresh$"):
+        races.race(who, "airfoil", protocol=races.AsGiven((0,)), fresh=2)
+    found = races.race(who, "airfoil", protocol=Looks(0.0, 4), workers=1)
+    assert "How far one seed is from another" in race_page.page(found)
+    assert "How the loss falls" not in race_page.page(found)
+
+
+def test_a_shard_without_a_chain_says_what_is_missing() -> None:
+    part = races.race("sgd", "airfoil-linear", trials=0, seeds=1, shard=(1, 2), workers=1)
+    with pytest.raises(InputError, match="every shard's results"):
+        part.to_dict()

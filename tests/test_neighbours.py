@@ -127,3 +127,13 @@ def test_a_missing_file_is_called_what_it_should_be(capsys: pytest.CaptureFixtur
     for args, kind in ((["show", "no.py:x"], "rule"), (["train", "sgd", "--on", "no.py:x"], "problem")):
         assert main(args) == 2
         assert f"{kind} file no.py: expected a Python file, got nothing there" in capsys.readouterr().err
+
+
+def test_a_rule_whose_file_imports_torch_first(in_folder: Path) -> None:
+    """torch.classes answers to any name; in a process that has not imported torch before."""
+    Path("with_torch.py").write_text(
+        "import torch\nfrom steprule import rule\n\n@rule\ndef mine(p, g, *, lr: float = 0.1):\n    return p - lr * g\n"
+    )
+    for command in (["which", "with_torch.py"], ["show", "with_torch.py:mine"], ["trace", "with_torch.py:mine"]):
+        done = subprocess.run([sys.executable, "-m", "steprule", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

@@ -270,3 +270,14 @@ def test_a_sweep_of_a_class_varies_what_it_takes(capsys: pytest.CaptureFixture[s
     assert "Write momentum=low..high." in capsys.readouterr().err
     assert main([*sweep, "--vary", "momentun=0..1"]) == 2
     assert "Did you mean 'momentum'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "says"), [({"paper": "Smith 2020"}, "a Paper as paper"), ({"title": 5}, "a title in words")]
+)
+def test_what_a_rule_is_told_has_its_kind(told: dict[str, Any], says: str) -> None:
+    def mine(p: Any, g: Any, *, lr: float = 0.1) -> Any:
+        return p - lr * g
+
+    with pytest.raises(steprule.errors.RuleError, match=says):
+        steprule.rule(**told)(mine)

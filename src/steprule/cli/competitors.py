@@ -31,7 +31,9 @@ def arguments(asked: Asked) -> dict[str, Any]:
         _check_as_given(asked)
     found["rules"] = _competitors(asked.get("rules"), asked.get("settings", []), asked.get("vary", []))
     if found["rules"] is None and asked["trials"] == 0:
-        found["rules"] = [run.competitor for run in TUTORIAL]
+        of_the_book = asked.get("on", [BOOKS]) == [BOOKS]  # its classes begin with another model of its problem
+        runs = [run.competitor for run in TUTORIAL]
+        found["rules"] = runs if of_the_book else [replace(run, model=None) for run in runs]
     found["problems"] = asked.get("on")
     if "schedule" in asked:
         found["schedules"] = asked["schedule"]

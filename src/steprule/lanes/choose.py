@@ -64,5 +64,4 @@ def first_samples(task: Problem, count: int) -> Problem:
 
 
 def _work(task: Problem, lanes: int, recipe: Recipe) -> int:
-    steps = recipe.epochs * -(-task.samples // recipe.batch_size)
-    return lanes * steps * sum(p.numel() for p in blank(task).parameters())
+    return lanes * recipe.steps(task) * sum(p.numel() for p in blank(task).parameters())

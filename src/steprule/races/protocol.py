@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.counts import seeds_of, whole
 from steprule.hyper import Search
 from steprule.races import spaces
 from steprule.races.chain import Array, Chain, Lanes, Phase, Planned
@@ -78,6 +79,9 @@ class AsGiven:
     searches = False
     watches = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", seeds_of(self.seeds))
+
     @property
     def size(self) -> int:
         """As `Protocol` says."""
@@ -123,6 +127,10 @@ class Tuned:
     first_seed: int = 0
     searches = True
     watches = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("trials", 1), ("studies", 1), ("fresh", 1), ("first_seed", 0)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
 
     @property
     def size(self) -> int:

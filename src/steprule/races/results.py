@@ -344,8 +344,9 @@ class Race(Shown):
         return _plain(found)  # type: ignore[no-any-return]
 
     def _settings(self) -> dict[str, Any]:
+        settings = [s.to_dict() for s in self.settings]
         seeds = next(iter(self.phases.values()))[0].lanes.seed.tolist()
-        return {"seeds": seeds, "loss": "train", "settings": [s.to_dict() for s in self.settings]}
+        return {"seeds": seeds, "loss": "train", "settings": settings}
 
     def _comparisons(self) -> dict[str, Any]:
         cells = []

@@ -54,7 +54,12 @@ class _Chain:
         """Take up the next phase; False where there is none."""
         self.planned = spec.protocol.following(self.chain, self.entrant, self.done)
         if self.planned is None:
+            if not self.done:
+                raise InputError("protocol", expected="a first phase of each chain", got="None")
             return False
+        if self.planned.name in [phase.name for phase in self.done]:
+            expected = "each phase of a chain under a name of its own"
+            raise InputError("protocol", expected=expected, got=f"{self.planned.name!r} twice")
         self.blocks = self.planned.blocks(self.chain, spec.block(self.chain.problem, self.chain.label))
         self.results = {}
         return True

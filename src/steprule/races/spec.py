@@ -189,8 +189,20 @@ def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
     """The protocol: one's own, settings as given where there are no trials, or else the tuned race."""
     own, sizes = settings.get("protocol"), [n for n in ("fresh", "first_seed") if n in settings]
     if own is not None:
+        missing = [
+            n
+            for n in ("following", "searches", "watches", "size", "first_seed", "spare", "to_dict")
+            if not hasattr(own, n)
+        ]
+        if isinstance(own, type) or missing:
+            got = repr(own) if isinstance(own, type) else f"{own!r} without {', '.join(missing)}"
+            raise InputTypeError("protocol", expected="an object as steprule.races.Protocol describes it", got=got)
         if sizes or seeds is not None:
-            raise InputError("protocol", expected="one without sizes beside it", got=", ".join([*sizes, "seeds"]))
+            raise InputError(
+                "protocol",
+                expected="one without sizes beside it",
+                got=", ".join([*sizes, *([] if seeds is None else ["seeds"])]),
+            )
         return own
     trials = whole("trials", trials, 0)
     if trials == 0:

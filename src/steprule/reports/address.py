@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from steprule import rules
 from steprule.errors import InputError
@@ -35,6 +35,8 @@ def address(traces: Sequence[Trace], names: Sequence[str] = ()) -> str:
         parts.append(f"rule={','.join([quote(name), *own])}")
     known = first.surface in surfaces.SURFACES and not first.on
     surface = first.surface if known else quote(first.ground.formula if first.on else first.surface, safe="()*,")
+    if not known:
+        surfaces.get(unquote(surface))  # raises for a formula that the page cannot read
     start = ",".join(_whole(v) for v in first.points[0])
     parts += [f"surface={surface}", f"start={start}", f"steps={first.steps}"]
     if first.noise != (first.ground.noise if known else 0.0):

@@ -25,13 +25,13 @@ def parts(race: Race) -> Iterator[Part]:
         if len(race.tables) > 1:
             of, name = f": {problem}, {schedule} learning rate", f"-{problem}-{schedule}"
         yield Part(f"Result{of}", _table(race, settings), _reading_the_table(race, problem))
-        dots, curves = setting_charts.spreads(race, settings), setting_charts.curves(race, settings)
+        dots = setting_charts.spreads(race, settings)
         title = "How far one seed is from another"
         yield Part.drawn(
             f"{title}{of}", f"seeds{_file(name)}", themed.svg(dots, compact=True), _reading_the_dots(race, settings)
         )
         if "losses" in next(iter(race.phases.values()))[0].results:
-            said = _reading_the_curves(race, problem)
+            curves, said = setting_charts.curves(race, settings), _reading_the_curves(race, problem)
             yield Part.drawn(f"How the loss falls{of}", f"curves{_file(name)}", themed.svg(curves, compact=True), said)
     if walked := setting_charts.paths_of(race):
         surface = surfaces.get(setting_charts.SURFACE)

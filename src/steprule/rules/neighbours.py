@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from steprule.identity.whose import own_file
 
@@ -57,5 +58,8 @@ def _is_users(module: ModuleType) -> bool:
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
-    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    path: Any = getattr(module, "__path__", None)
+    # torch.classes answers to any name, with something else.
+    places = list(path) if isinstance(path, list) or type(path).__name__ == "_NamespacePath" else []
+    places.append(getattr(module, "__file__", None))
     return any(isinstance(p, str) and Path(p).resolve().is_relative_to(folder) for p in places)

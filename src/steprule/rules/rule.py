@@ -183,6 +183,11 @@ def rule(
 
     def made(function: Callable[..., Any]) -> Rule:
         signature = Signature.of(function, name or function.__name__)
+        if paper is not None and not isinstance(paper, Paper):
+            hint = "Write Paper(authors, year, title, url) of steprule.rules.rule."
+            raise signature.broken("a Paper as paper", repr(paper), hint)
+        if not isinstance(title, str):
+            raise signature.broken("a title in words", repr(title), "")
         if family and family not in FAMILIES:
             raise signature.broken(
                 f"one of the families {', '.join(FAMILIES)}", family, "Leave it out for none of them."

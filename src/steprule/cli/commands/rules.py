@@ -1,4 +1,4 @@
-"""`steprule rules` lists the catalogue's rules, or those of a file."""
+"""`steprule rules` lists the catalogue's rules."""
 
 from __future__ import annotations
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from steprule.cli.options import Taker
     from steprule.sweeps import Sweep
 
+DATA = (".parquet", ".json")
+"""Endings of files that hold numbers; others are pictures."""
+
 
 def sweep(
     rule: TrainsArgument,
@@ -65,11 +68,11 @@ def sweep(
     from steprule.cli import cost, options, output
     from steprule.trainable import Trainable
 
-    if out is not None:
+    drawing = out is not None and out.suffix.lower() not in DATA
+    if out is not None and drawing:
         from steprule.reports import training_charts
 
-        training_charts.check_ending(out, (".parquet", ".json"))
-    drawing = out is not None and out.suffix.lower() in training_charts.PICTURES
+        training_charts.check_ending(out, DATA)
     who = Trainable.of(rule)
     taker = options.taker_of(who, rule)
     (fixed,) = options.settings_for([taker], settings or [])
