@@ -86,6 +86,28 @@ class OnePerTensor:
 
 
 @dataclass(frozen=True)
+class PerRow:
+    """Slot annotation: one number per row of the parameter, shape [..., rows, 1] (Adafactor's `row_var`)."""
+
+
+@dataclass(frozen=True)
+class PerColumn:
+    """Slot annotation: one number per column of the parameter, shape [..., 1, columns] (Adafactor's `col_var`)."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """Slot annotation: a square matrix as wide as the parameter has rows or columns (Shampoo's and SOAP's)."""
+
+    of: str
+    """"rows" or "columns"."""
+
+    def __post_init__(self) -> None:
+        if self.of not in ("rows", "columns"):
+            raise InputError("Square", expected="'rows' or 'columns'", got=repr(self.of))
+
+
+@dataclass(frozen=True)
 class AbsentAtFirst:
     """Slot annotation: None until the rule first returns a value for it, which the rule tests with `is None`.
 
@@ -275,10 +297,24 @@ class Slot:
     full_precision: bool = False
     first: str = ""
     """"p" or "g" where it starts at that, as the rule sees it at the slot's first step; until then it is absent."""
+    shape: str = ""
+    """Of what shape: "row" for one number per row, "column" for one per column, "rows" or "columns" for a square matrix of so
+    many rows; empty for the parameter's own."""
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides results, for `steprule.identity`: not its letter."""
-        return self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
+        found = self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
+        return (*found, self.shape) if self.shape else found
+
+    def sizes(self, seen: tuple[int, ...]) -> tuple[int, ...]:
+        """Its shape beside a parameter that the rule sees in the shape `seen`; not of one number."""
+        if not self.shape or not seen:
+            return seen
+        rows, columns = (1, *seen)[-2:]
+        of = {"row": (rows, 1), "column": (1, columns), "rows": (rows, rows), "columns": (columns, columns)}[self.shape]
+        if len(seen) == 1 and self.shape in ("row", "column"):  # a vector has one row, and no axis of rows
+            of = of[1:]
+        return (*seen[:-2], *of)
 
     @property
     def starts(self) -> str:
@@ -329,7 +365,7 @@ def slot_from(name: str, annotation: object) -> Slot:
     """The record of a positional parameter after `p, g`."""
     start: float | str = 0.0
     per_tensor = absent = full = False
-    letter = first = ""
+    letter = first = shape = ""
     for mark in _marks(annotation):
         match mark:
             case StartsAt(value) if value in FROM_THE_STEP:
@@ -342,9 +378,13 @@ def slot_from(name: str, annotation: object) -> Slot:
                 absent = True
             case FullPrecision():
                 full = True
+            case PerRow() | PerColumn():
+                shape = "row" if isinstance(mark, PerRow) else "column"
+            case Square(of):
+                shape = of
             case Letter(latex):
                 letter = latex
-    return Slot(name, start, per_tensor, absent, letter, full, first)
+    return Slot(name, start, per_tensor, absent, letter, full, first, shape)
 
 
 def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tuple[Hyper, ...]:
@@ -381,7 +421,9 @@ def said(value: Value, digits: int = 6, hyper: Hyper | None = None) -> str:
 def _marks(annotation: object) -> Any:
     """What stands in an `Annotated[...]`, or alone as the annotation; groups such as `Interval` taken apart."""
     for mark in getattr(annotation, "__metadata__", (annotation,)):
-        if isinstance(mark, GroupedMetadata):
+        if mark is PerRow or mark is PerColumn:  # they say all without brackets
+            yield mark()
+        elif isinstance(mark, GroupedMetadata):
             yield from mark
         else:
             yield mark

@@ -1,10 +1,16 @@
-"""The closed vocabulary of a rule: Python's signs and eighteen functions, the same on every kind of number.
+"""The closed vocabulary of a rule: Python's signs and twenty-seven functions, the same on every kind of number.
 
     + - * / ** < <= > >= & | ~            of each element; & | ~ of truth values
     % // == !=                            of numbers that are known before a step: hyperparameters and the step number
     sqrt exp log tanh atan2 abs sign      of each element
     minimum maximum clamp lerp where      of each element; both branches of `where` are evaluated
-    norm mean sum max min size            over the whole tensor: one number
+    bfloat16 float16                      of each element: rounded to that; cast(x, "bfloat16") is the same
+    norm mean sum max min                 over the whole tensor: one number; with axis=-1 one per row, axis=-2 one per column
+    size rows columns ndim                of the shape; a plain `if` may ask for the last three
+    @ .T                                  of matrices
+    qr eigenvectors inverse_root sort_by  of matrices
+
+A float is a matrix of one row and one column. What `axis=` leaves has one row or one column, so that it broadcasts as in numpy.
 
 All follow torch on NaN, signed zero and inf, and none raises on a value (see `arithmetic/`). A plain bool as condition
 picks in Python. Each function stands here with its row of the table (`operations.py`).
@@ -42,6 +48,10 @@ _pow = row(
     name="pow", sign="**", method="pow", strength=POWER, latex="{{{0}}}^{{{1}}}", floats=power,
     python="power({0}, {1})", numba="{0} ** {1}", triton="power({0}, {1})", javascript="power({0}, {1})",
 )(operator.pow)  # fmt: skip
+_matmul = row(
+    name="matmul", sign="@", method="matmul", strength=PRODUCT, latex=r"{0} \, {1}", of_matrices=True,
+    floats=operator.mul, numpy="matmul", torch="matmul",
+)(operator.matmul)  # fmt: skip
 _lt = row(name="lt", sign="<", method="lt", strength=COMPARISON, truth=True)(operator.lt)
 _le = row(name="le", sign="<=", method="le", strength=COMPARISON, truth=True, latex=r"{0} \le {1}")(operator.le)
 _gt = row(name="gt", sign=">", method="gt", strength=COMPARISON, truth=True)(operator.gt)
@@ -182,6 +192,63 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return (a if condition else b) if decided else apply("where", condition, a, b)
 
 
+def _bits_of(x: float, kept: int) -> float:
+    """x rounded to so many significant bits, half to even."""
+    fraction, exponent = math.frexp(x)
+    return math.ldexp(float(round(fraction * 2**kept)), exponent - kept)
+
+
+def _to_bfloat16(x: float) -> float:
+    if not math.isfinite(x) or x == 0:
+        return x
+    found = _bits_of(x, 8) if math.fabs(x) >= 2.0**-126 else round(x * 2.0**133) * 2.0**-133
+    return math.copysign(math.inf, x) if math.fabs(found) > 3.3895313892515355e38 else found
+
+
+def _to_float16(x: float) -> float:
+    if not math.isfinite(x) or x == 0:
+        return x
+    found = _bits_of(x, 11) if math.fabs(x) >= 2.0**-14 else round(x * 2.0**24) * 2.0**-24
+    return math.copysign(math.inf, x) if math.fabs(found) > 65504 else found
+
+
+def _bfloat16_of_arrays(np: Any, x: Any) -> Any:
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    rounded = ((bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return np.where(np.isnan(x), x, rounded.astype(x.dtype))
+
+
+@row(
+    latex=r"\operatorname{{bfloat16}}", floats=_to_bfloat16, numpy=_bfloat16_of_arrays,
+    torch=lambda torch, x: x.to(torch.bfloat16), numba="from_bits16(to_bits16(np.float32({0})))",
+    triton="{0}.to(tl.bfloat16).to(tl.float32)",
+)  # fmt: skip
+def bfloat16(x: Any) -> Any:
+    """x rounded to bfloat16: 8 significant bits and float32's range."""
+    return apply("bfloat16", x)
+
+
+@row(
+    latex=r"\operatorname{{float16}}", floats=_to_float16, numpy=lambda np, x: x.astype(np.float16).astype(x.dtype),
+    torch=lambda torch, x: x.to(torch.float16), numba="from_half(to_half(np.float32({0})))",
+    triton="{0}.to(tl.float16).to(tl.float32)",
+)  # fmt: skip
+def float16(x: Any) -> Any:
+    """x rounded to float16: 11 significant bits, up to 65,504."""
+    return apply("float16", x)
+
+
+def cast(x: Any, dtype: str) -> Any:
+    """x rounded to "bfloat16" or "float16"; torch computes with the result in that dtype."""
+    if dtype not in ROUNDED:
+        raise RuleError("cast of steprule.maths", expected="one of " + ", ".join(map(repr, ROUNDED)), got=repr(dtype))
+    return apply(dtype, x)
+
+
+ROUNDED = ("bfloat16", "float16")
+"""What `cast` rounds to."""
+
+
 def _of_one_tensor(name: str, others: tuple[Any, ...]) -> None:
     if others:
         hint = f"Of two, write {name}imum(a, b)."
@@ -193,42 +260,57 @@ def _of_one_tensor(name: str, others: tuple[Any, ...]) -> None:
         )
 
 
-# Reductions over the whole tensor, in float64. A float is a tensor of one element.
+# Reductions, in float64: over the whole tensor, or along an axis that stays, with one element. A float is a tensor of one.
+
+
+def _reduce(name: str, x: Any, axis: int | None) -> Any:
+    if axis is None:
+        return apply(name, x)
+    if type(axis) is not int or axis not in (-1, -2):
+        hint = "axis=-1 goes along a row and leaves one number per row, axis=-2 leaves one per column."
+        raise RuleError(f"{name} of steprule.maths: axis", expected="-1, -2 or nothing", got=repr(axis), hint=hint)
+    return apply(name, x, axis)
 
 
 @row(
     latex=r"\left\|{0}\right\|_2", torch="linalg.vector_norm",
     reduction=Reduction(lambda x: x * x, lambda total, count: sqrt(total), of_one=lambda x: abs(x)),
 )  # fmt: skip
-def norm(x: Any) -> Any:
-    """The Euclidean norm over the whole tensor."""
-    return apply("norm", x)
+def norm(x: Any, *, axis: int | None = None) -> Any:
+    """The Euclidean norm over the whole tensor; with axis=-1 of each row, with axis=-2 of each column."""
+    return _reduce("norm", x, axis)
 
 
 @row(latex=r"\operatorname{{mean}}", reduction=Reduction(lambda x: x, lambda total, count: total / count))
-def mean(x: Any) -> Any:
-    """The mean over the whole tensor."""
-    return apply("mean", x)
+def mean(x: Any, *, axis: int | None = None) -> Any:
+    """The mean over the whole tensor; with axis=-1 of each row, with axis=-2 of each column."""
+    return _reduce("mean", x, axis)
 
 
 @row(latex=r"\operatorname{{sum}}", reduction=Reduction(lambda x: x))
-def sum(x: Any) -> Any:
-    """The sum over the whole tensor."""
-    return apply("sum", x)
+def sum(x: Any, *, axis: int | None = None) -> Any:
+    """The sum over the whole tensor; with axis=-1 of each row, with axis=-2 of each column."""
+    return _reduce("sum", x, axis)
 
 
 @row(latex=r"\max", reduction=Reduction(lambda x: x, join="maximum", start=-math.inf))
-def max(x: Any, *others: Any) -> Any:
-    """The largest element of the whole tensor; nan if any is, and -inf without elements."""
+def max(x: Any, *others: Any, axis: int | None = None) -> Any:
+    """The largest element of the whole tensor, of each row (axis=-1) or of each column (axis=-2).
+
+    It is nan if any is, and -inf without elements.
+    """
     _of_one_tensor("max", others)
-    return apply("max", x)
+    return _reduce("max", x, axis)
 
 
 @row(latex=r"\min", reduction=Reduction(lambda x: x, join="minimum", start=math.inf))
-def min(x: Any, *others: Any) -> Any:
-    """The smallest element of the whole tensor; nan if any is, and inf without elements."""
+def min(x: Any, *others: Any, axis: int | None = None) -> Any:
+    """The smallest element of the whole tensor, of each row (axis=-1) or of each column (axis=-2).
+
+    It is nan if any is, and inf without elements.
+    """
     _of_one_tensor("min", others)
-    return apply("min", x)
+    return _reduce("min", x, axis)
 
 
 @row(latex=r"\operatorname{{size}}", reduction=Reduction(lambda x: x**0, of_one=lambda x: x**0))
@@ -237,11 +319,110 @@ def size(x: Any) -> Any:
     return apply("size", x)
 
 
+# Numbers of the shape.
+
+
+@row(latex=r"\operatorname{{rows}}", of_shape=lambda shape: shape[-2] if len(shape) > 1 else 1)
+def rows(x: Any) -> Any:
+    """The number of rows, the last axis but one; 1 for a vector or a number."""
+    return apply("rows", x)
+
+
+@row(latex=r"\operatorname{{columns}}", of_shape=lambda shape: shape[-1] if shape else 1)
+def columns(x: Any) -> Any:
+    """The number of columns, the last axis; 1 for a number."""
+    return apply("columns", x)
+
+
+@row(latex=r"\operatorname{{ndim}}", of_shape=len)
+def ndim(x: Any) -> Any:
+    """The number of axes: 2 for a matrix, 1 for a vector, 0 for a number."""
+    return apply("ndim", x)
+
+
+# Matrices. What a NaN or an infinity meets becomes NaN, and nothing raises.
+
+
+@row(
+    latex="{{{0}}}^{{\\top}}", of_matrices=True, floats=lambda x: x, numpy=lambda np, x: np.swapaxes(x, -1, -2),
+    torch=lambda torch, x: x.mT,
+)  # fmt: skip
+def transpose(x: Any) -> Any:
+    """The transpose; in a rule, write x.T."""
+    return apply("transpose", x)
+
+
+@row(
+    latex=r"\operatorname{{qr}}", of_matrices=True, floats=lambda x: 1.0, numpy=lambda np, x: np.linalg.qr(x)[0],
+    torch=lambda torch, x: torch.linalg.qr(x).Q,
+)  # fmt: skip
+def qr(x: Any) -> Any:
+    """Q of x = Q R, with R upper triangular: orthonormal columns that span those of x."""
+    return apply("qr", x)
+
+
+def _finite(library: Any, x: Any) -> Any:
+    """Whether all of each matrix is finite, [..., 1, 1]."""
+    return library.isfinite(x).all(-1).all(-1)[..., None, None]
+
+
+def _of_symmetric(function: Any) -> Any:
+    """A function of a symmetric matrix by its eigenvalues, ascending, and its eigenvectors; NaN where it is not finite."""
+
+    def called(library: Any, x: Any, *others: Any) -> Any:
+        finite = _finite(library, x)
+        eye = library.eye(x.shape[-1], dtype=x.dtype, **({"device": x.device} if hasattr(x, "is_cuda") else {}))
+        values, vectors = library.linalg.eigh(library.where(finite, x, eye))
+        return library.where(finite, function(library, values, vectors, *others), x * math.nan)
+
+    return called
+
+
+_descending = _of_symmetric(lambda library, values, vectors: library.flip(vectors, (-1,)))
+_root = _of_symmetric(
+    lambda library, values, vectors, k: (vectors * values[..., None, :] ** (-1.0 / k)) @ library.swapaxes(vectors, -1, -2)
+)
+
+
+@row(
+    latex=r"\operatorname{{eigenvectors}}", of_matrices=True, floats=lambda x: 1.0, numpy=_descending, torch=_descending,
+)  # fmt: skip
+def eigenvectors(x: Any) -> Any:
+    """The orthonormal eigenvectors of a symmetric matrix, as columns, that of the largest eigenvalue first."""
+    return apply("eigenvectors", x)
+
+
+@row(
+    latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=lambda x, k: power(x, -1.0 / k), numpy=_root, torch=_root,
+)  # fmt: skip
+def inverse_root(x: Any, k: Any) -> Any:
+    """x to the power -1/k, for a symmetric matrix with eigenvalues above zero: V diag(lambda^(-1/k)) V.T."""
+    return apply("inverse_root", x, k)
+
+
+def _sorted_by_numpy(np: Any, x: Any, keys: Any, axis: int) -> Any:
+    order = np.broadcast_to(np.argsort(-keys, axis=axis, kind="stable"), x.shape)
+    return np.take_along_axis(x, order, axis)
+
+
+def _sorted_by_torch(torch: Any, x: Any, keys: Any, axis: int) -> Any:
+    return torch.take_along_dim(x, torch.argsort(keys, dim=axis, descending=True, stable=True), axis)
+
+
+@row(
+    latex=r"\operatorname{{sort}}", of_matrices=True, floats=lambda x, keys, axis: x, numpy=_sorted_by_numpy,
+    torch=_sorted_by_torch,
+)  # fmt: skip
+def sort_by(x: Any, keys: Any, *, axis: int) -> Any:
+    """The columns of x (axis=-1) or its rows (axis=-2) in the order of their keys, the largest first; `keys` as `axis` leaves them."""
+    return apply("sort_by", x, keys, axis)
+
+
 OPERATIONS = TABLE
 """The table, complete."""
 NAMES = tuple(name for name, row in TABLE.items() if not row.sign)
 """Of the functions, in this order."""
-__all__ = list(NAMES)
+__all__ = [*NAMES, "cast"]
 
 
 def __dir__() -> list[str]:

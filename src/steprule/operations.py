@@ -61,6 +61,10 @@ class Operation:
     written: Mapping[str, str] = field(default_factory=dict)
     """By language, how it is written, with {0}, {1} for the operands."""
     reduction: Reduction | None = None
+    of_shape: Callable[[tuple[int, ...]], int] | None = None
+    """Of a number of the shape, as `rows`: what it is of a shape."""
+    of_matrices: bool = False
+    """Whether it takes whole matrices, as `@`, and not one element after the other."""
 
     call: Callable[..., Any] = lambda *operands: None
     """Computes it on numbers of any kind that a rule runs on."""

@@ -22,6 +22,9 @@ from steprule.operations import TABLE
 __all__ = ["Real", "Truth", "apply", "computing", "computing_in", "integer_power", "literal_power", "power", "quiet"]
 
 
+Shape = tuple[int, ...]
+
+
 def apply(name: str, *args: Any) -> Any:
     """A function of the table on numbers of any kind; a symbol records it instead."""
     for arg in args:
@@ -63,7 +66,8 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
     """The values as a rule computes with them, beside `p`, and the way back for what it returns.
 
     bfloat16 and float16 are computed in float32; the way back rounds to the dtype of `p`, once, at the store, unless it is told
-    `full`: then the dtype stays the one computed with. What is told to be of an `element` gets the shape of `p`.
+    `full`: then the dtype stays the one computed with. What is told a shape that the rule has `seen` is spread to that, and comes
+    back in its `own`.
     """
     ways = _kind_of(p).ways(p)
     token = compute_dtype.set(ways.dtype)
@@ -72,12 +76,14 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
             lifted = [Real(v) if type(v) in (float, int) else ways.lift(v) for v in values]
             taken = [v for v in lifted if not isinstance(v, float | int)]
 
-            def lowered(v: Any, full: bool = False, element: bool = False) -> Any:
-                if element and hasattr(p, "shape") and getattr(v, "shape", None) != p.shape:
-                    v = ways.spread(v)
+            def lowered(v: Any, full: bool = False, seen: Shape | None = None, own: Shape | None = None) -> Any:
+                if seen is not None and getattr(v, "shape", None) != seen:
+                    v = ways.spread(v, seen)
                 if isinstance(v, Real):
                     return float(v)
                 found = ways.back(v, full)
+                if own is not None and own != seen:
+                    found = found.reshape(own)
                 if hasattr(found, "shape"):
                     # A rule maps values to values: what it hands back is never what it was given, nor another result.
                     if any(v is one for one in taken):

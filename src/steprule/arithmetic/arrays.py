@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from steprule.arithmetic.floats import Real, Truth, Ways, compute_dtype, function_of, literal_power, plain
+from steprule.arithmetic.floats import Real, Truth, Ways, compute_dtype, function_of, literal_power, not_a_matrix, plain
 from steprule.operations import TABLE, Operation, Reduction
 
 _LOGICAL = {np.bitwise_and, np.bitwise_or, np.invert}
@@ -20,9 +20,16 @@ class Elements(np.ndarray):
     def __pow__(self, exponent: Any, modulo: None = None) -> Any:
         return literal_power(self, exponent, pow=lambda a, b: np.power(a, plain(b)), sqrt=np.sqrt)
 
+    @property
+    def T(self) -> Any:  # noqa: N802  # as numpy calls it
+        """The transpose of a matrix."""
+        return run(TABLE["transpose"], (self,))
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """numpy's own function, on plain arrays."""
         fit = _truth if ufunc in _LOGICAL else _number
+        if ufunc is np.matmul:
+            _check_matrices("@", inputs)
         found = getattr(ufunc, method)(*map(fit, inputs), **options)
         return found.view(Elements) if isinstance(found, np.ndarray) else found
 
@@ -31,8 +38,12 @@ def run(row: Operation, args: Sequence[Any]) -> Any:
     """The value of one operation on arrays."""
     if row.body and not row.numpy:
         return row.body(*args)
+    if row.of_shape:
+        return row.of_shape(args[0].shape)
     if row.reduction:
-        return _reduced(row, args[0])
+        return _reduced(row, *args)
+    if row.of_matrices:
+        return _of_matrices(row, args)
     fitted = [_truth(x) if k in row.truths else _typed(x, args) for k, x in enumerate(args)]
     return np.asarray(function_of(np, row, row.numpy)(*fitted)).view(Elements)
 
@@ -51,9 +62,9 @@ def ways(p: Any) -> Ways:
             return v
         return np.asarray(v, dtype=dtype if full else p.dtype).reshape(v.shape if p.ndim else ())
 
-    def spread(v: Any) -> Any:
+    def spread(v: Any, shape: tuple[int, ...]) -> Any:
         # -0 adds nothing to a zero of either sign.
-        return np.full(p.shape or (1,), -0.0, dtype) + np.asarray(v, dtype)
+        return np.full(shape or (1,), -0.0, dtype) + np.asarray(v, dtype)
 
     return Ways(partial(np.errstate, all="ignore"), dtype, lift, back, spread)
 
@@ -80,9 +91,25 @@ def _typed(x: Any, args: Sequence[Any]) -> Any:
     return np.asarray(x, dtype=like or compute_dtype.get())
 
 
-def _reduced(row: Operation, x: Any) -> Any:
+def _reduced(row: Operation, x: Any, axis: int | None = None) -> Any:
     """In float64, as kernels do; kept as an array, for a numpy scalar would promote what it meets."""
     of, x = cast(Reduction, row.reduction), _number(x)
+    if axis is not None and x.ndim < -axis:
+        raise not_a_matrix(row.name, x.shape, axis=True)
     parts = of.each(x.astype(np.float64).view(Elements))
-    total = getattr(np, TABLE[of.join].over)(parts.view(np.ndarray), keepdims=True, initial=of.start)
-    return np.asarray(of.end(total.view(Elements), float(x.size)), dtype=x.dtype).view(Elements)
+    count = float(x.size if axis is None else x.shape[axis])
+    total = getattr(np, TABLE[of.join].over)(parts.view(np.ndarray), axis=axis, keepdims=True, initial=of.start)
+    return np.asarray(of.end(total.view(Elements), count), dtype=x.dtype).view(Elements)
+
+
+def _of_matrices(row: Operation, args: Sequence[Any]) -> Any:
+    """A function of whole matrices, in their dtype."""
+    _check_matrices(row.name, args[:1])
+    fitted = [x.view(np.ndarray) if isinstance(x, Elements) else x for x in args]
+    return np.asarray(function_of(np, row, row.numpy)(*fitted)).view(Elements)
+
+
+def _check_matrices(name: str, args: Sequence[Any]) -> None:
+    for x in args:
+        if np.ndim(x) != 2:
+            raise not_a_matrix(name, np.shape(x))

@@ -11,6 +11,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, cast
 
+from steprule.errors import InputError
 from steprule.operations import TABLE, Operation
 
 # The dtype in which the rule at work computes: a `where` of two plain numbers has no tensor to take it from.
@@ -29,8 +30,8 @@ class Ways:
     """A value that is no plain number, as the rule computes with it."""
     back: Callable[[Any, bool], Any] = lambda value, full: value
     """A result in the dtype of the parameter, or, where it is told `full`, in the one computed with."""
-    spread: Callable[[Any], Any] = lambda value: value
-    """A result in the shape of the parameter."""
+    spread: Callable[[Any, tuple[int, ...]], Any] = lambda value, shape: value
+    """A result in a shape, the parameter's mostly."""
 
 
 HIGHEST_PRODUCT = 64  # a literal exponent up to this is a product; beyond it `pow` is as exact and shorter
@@ -95,6 +96,18 @@ class Real(float):
 
     def __rpow__(self, other: Any, modulo: None = None) -> Any:
         return Real(power(other, self)) if isinstance(other, float | int) else other ** float(self)
+
+    # A number is a matrix of one row and one column.
+
+    def __matmul__(self, other: Any) -> Any:
+        return self * other if isinstance(other, float | int) else NotImplemented
+
+    __rmatmul__ = __matmul__
+
+    @property
+    def T(self) -> Real:  # noqa: N802  # as numpy and torch call it
+        """The transpose: the number itself."""
+        return self
 
     def __neg__(self) -> Real:
         return Real(-float(self))
@@ -198,8 +211,12 @@ def power(a: float, b: float) -> float:
 
 def run(row: Operation, args: Sequence[Any]) -> Any:
     """The value of one operation on Python floats."""
+    if row.of_shape is not None:
+        return row.of_shape(())
     if row.floats is not None:
         return _real(quiet(row.floats)(*args))
+    if row.reduction:
+        args = args[:1]  # a number along an axis is itself
     body = row.reduction.of_one if row.reduction else cast(Callable[..., Any], row.body)
     return body(*map(_real, args))
 
@@ -225,6 +242,14 @@ def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _real(x: Any) -> Any:
     return Real(x) if type(x) in (float, int) else x
+
+
+def not_a_matrix(name: str, shape: tuple[int, ...], axis: bool = False) -> InputError:
+    """The error for what takes matrices and met another tensor."""
+    sizes = " x ".join(map(str, shape)) or "one number"
+    what, expected = (f"{name} along axis=-2", "two axes") if axis else (f"{name} of tensors", "a matrix, of two axes")
+    hint = "Test ndim(p) first; or write @rule(as_matrix=True), which sees every tensor as a matrix."
+    return InputError(what, expected=expected, got=f"{sizes} ({len(shape)} axes)", hint=hint)
 
 
 def function_of(library: Any, row: Operation, column: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch.overrides import TorchFunctionMode
 
-from steprule.arithmetic.floats import Truth, Ways, compute_dtype, function_of, integer_power, is_product
+from steprule.arithmetic.floats import Truth, Ways, compute_dtype, function_of, integer_power, is_product, not_a_matrix
 from steprule.operations import TABLE, Operation, Reduction
 
 
@@ -31,6 +31,8 @@ def _of_signs() -> tuple[frozenset[Any], frozenset[Any]]:
 
 
 _POWERS = _named("pow", "__pow__")
+_PRODUCTS = _named("matmul", "__matmul__", "__rmatmul__")
+_TRANSPOSE = torch.Tensor.T.__get__  # type: ignore[attr-defined]
 
 
 class Products(TorchFunctionMode):
@@ -46,6 +48,10 @@ class Products(TorchFunctionMode):
             args = tuple(map(_number, args))
         elif func in self._on_truths:
             args = tuple(bool(x) if isinstance(x, Truth) else x for x in args)
+        if func in _PRODUCTS:
+            _check_matrices("@", args)
+        elif func == _TRANSPOSE:
+            return run(TABLE["transpose"], args)
         if func in _POWERS and is_product(args[1]) and args[1] != 0:
             return integer_power(args[0], int(args[1]))
         return func(*args, **(kwargs or {}))
@@ -55,8 +61,13 @@ def run(row: Operation, args: Sequence[Any]) -> Any:
     """The value of one operation on tensors."""
     if row.body and not row.torch:
         return row.body(*args)
+    if row.of_shape:
+        return row.of_shape(tuple(args[0].shape))
     if row.reduction:
-        return _reduced(row, _number(args[0]))
+        return _reduced(row, _number(args[0]), *args[1:])
+    if row.of_matrices:
+        _check_matrices(row.name, args[:1])
+        return function_of(torch, row, row.torch)(*args)
     like = _number(next(x for x in args if isinstance(x, torch.Tensor)))
     fitted = (_truth(x, like) if k in row.truths else _typed(x, like) for k, x in enumerate(args))
     return function_of(torch, row, row.torch)(*fitted)
@@ -72,19 +83,22 @@ def ways(p: Any) -> Ways:
     def back(v: Any, full: bool) -> Any:
         return v.to(dtype if full else p.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
 
-    def spread(v: Any) -> Any:
+    def spread(v: Any, shape: tuple[int, ...]) -> Any:
         # -0 adds nothing to a zero of either sign.
-        return torch.full_like(p, -0.0, dtype=dtype, requires_grad=False) + v
+        if shape == p.shape:
+            return torch.full_like(p, -0.0, dtype=dtype, requires_grad=False) + v
+        return p.new_full(shape, -0.0, dtype=dtype, requires_grad=False) + v
 
     return Ways(Products, dtype, lift, back, spread)
 
 
-def reduced_over(row: Operation, x: Any, dim: int) -> Any:
+def reduced_over(row: Operation, x: Any, dim: int, *, keepdim: bool = False) -> Any:
     """A reduction of a tensor along a dimension, in its dtype."""
     of = cast(Reduction, row.reduction)
     parts, count = of.each(x), x.shape[dim]
-    total = getattr(torch, TABLE[of.join].over)(parts, dim) if count else parts.sum(dim) + of.start
-    return of.end(total, float(count))
+    join = getattr(torch, TABLE[of.join].over) if count else torch.sum
+    total = join(parts, dim, keepdim=keepdim)
+    return of.end(total if count else total + of.start, float(count))
 
 
 def _number(x: Any) -> Any:
@@ -103,9 +117,19 @@ def _typed(x: Any, like: Any) -> Any:
     return x if isinstance(x, torch.Tensor) else torch.tensor(float(x), dtype=like.dtype, device=like.device)
 
 
-def _reduced(row: Operation, x: Any) -> Any:
+def _reduced(row: Operation, x: Any, axis: int | None = None) -> Any:
     """In float64, where the device has it: the squares of 1e20 are beyond float32, their root is not."""
     wide = x if x.device.type == "mps" else x.to(torch.float64)
+    if axis is not None:
+        if x.dim() < -axis:
+            raise not_a_matrix(row.name, tuple(x.shape), axis=True)
+        return reduced_over(row, wide, axis, keepdim=True).to(x.dtype)
     if row.torch:
         return function_of(torch, row, row.torch)(wide).to(x.dtype)
     return reduced_over(row, wide.reshape(-1), 0).to(x.dtype)
+
+
+def _check_matrices(name: str, args: Sequence[Any]) -> None:
+    for x in args:
+        if not isinstance(x, torch.Tensor) or x.dim() != 2:
+            raise not_a_matrix(name, tuple(getattr(x, "shape", ())))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import CodeType
@@ -24,7 +25,7 @@ from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.hyper import Hyper, Slot
 from steprule.rules.contract import Signature
 
-FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise")
+FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise", "matrix")
 """The families of the catalogue, simplest first. A rule of no family stands behind them."""
 
 
@@ -65,6 +66,8 @@ class Rule:
     """Its name as people write it; empty where that is `name`."""
     family: str = ""
     """One of `FAMILIES`: where the catalogue lists it."""
+    as_matrix: bool = False
+    """Whether it sees every tensor as a matrix: of more than two axes as [first, product of the others], a vector as one row."""
     codes: tuple[CodeType, ...] = field(default=(), repr=False)
     """The code of the author's functions: their local names name the quantities, their lines stand in errors."""
 
@@ -84,19 +87,53 @@ class Rule:
             )
         slots = (*slots, *(None for _ in self.slots[len(slots) :]))
         values = {**self.defaults, **hypers}
+        own = tuple(p.shape) if hasattr(p, "shape") else None
+        seen = None if own is None else self.seen(own)
         with computing(p, [p, g, *slots, *values.values()]) as (lifted, back):
             numbers = dict(zip(values, lifted[2 + len(slots) :], strict=True))
             numbers |= {h.name: values[h.name] for h in self.hypers if h.is_plain}
-            result = self.function(*lifted[: 2 + len(slots)], **numbers)
+            given = lifted[: 2 + len(slots)]
+            if seen != own:
+                given = [self._as_seen(k, v, seen) for k, v in enumerate(given)]
+            result = self.function(*given, **numbers)
             if not isinstance(result, tuple):
-                return back(result, element=True)
-            single = {k for k, s in enumerate(self.slots, start=1) if s.per_tensor}
-            full = single | {k for k, s in enumerate(self.slots, start=1) if s.full_precision}
-            return tuple(back(v, k in full, v is not None and k not in single) for k, v in enumerate(result))
+                return back(result, seen=seen, own=own)
+            found = [back(result[0], seen=seen, own=own)] if result else []
+            for slot, value in zip(self.slots, result[1:], strict=False):
+                full = slot.per_tensor or slot.full_precision
+                if value is None or slot.per_tensor or seen is None:
+                    found.append(back(value, full))
+                else:
+                    sizes = slot.sizes(seen)
+                    found.append(back(value, full, sizes, sizes if slot.shape else own))
+            # One result too many or too few is the contract's to name.
+            return (*found, *(back(v) for v in result[1 + len(self.slots) :]))
+
+    def _as_seen(self, k: int, value: Any, seen: tuple[int, ...] | None) -> Any:
+        """The k-th argument, p or g or a slot, as the rule sees it."""
+        slot = self.slots[k - 2] if k > 1 else None
+        if value is None or (slot is not None and (slot.per_tensor or slot.shape)):
+            return value
+        return value.reshape(seen)
+
+    def seen(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in which the rule sees a parameter of this shape.
+
+        >>> from dataclasses import replace
+        >>> from steprule import rules
+        >>> replace(rules.adam, as_matrix=True).seen((8, 3, 5, 5))
+        (8, 75)
+        """
+        if not self.as_matrix:
+            return tuple(shape)
+        if len(shape) < 2:
+            return (1, *shape) if shape else (1, 1)
+        return (shape[0], math.prod(shape[1:]))
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides its steps, for `steprule.identity`: not its name, and nothing that is said of it."""
-        return self.function, self.slots, self.hypers, self.takes_t
+        found = self.function, self.slots, self.hypers, self.takes_t
+        return (*found, "as_matrix") if self.as_matrix else found
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -164,7 +201,12 @@ class Rule:
 def rule(function: Callable[..., Any], /) -> Rule: ...
 @overload
 def rule(
-    *, name: str | None = None, title: str = "", family: str = "", paper: Paper | None = None
+    *,
+    name: str | None = None,
+    title: str = "",
+    family: str = "",
+    paper: Paper | None = None,
+    as_matrix: bool = False,
 ) -> Callable[[Callable[..., Any]], Rule]: ...
 def rule(
     function: Callable[..., Any] | None = None,
@@ -174,10 +216,12 @@ def rule(
     title: str = "",
     family: str = "",
     paper: Paper | None = None,
+    as_matrix: bool = False,
 ) -> Rule | Callable[[Callable[..., Any]], Rule]:
     """Make a `Rule` of a function; `@rule` or `@rule(name=..., title=..., family=..., paper=...)`.
 
-    `title` is the name as people write it, `family` one of `FAMILIES`: by it the catalogue is ordered. Raises `RuleError`, with
+    `title` is the name as people write it, `family` one of `FAMILIES`: by it the catalogue is ordered. `as_matrix`: the rule sees
+    every tensor as a matrix, see `Rule.as_matrix`. Raises `RuleError`, with
     the author's file and line, where the signature breaks the contract.
     """
 
@@ -203,6 +247,7 @@ def rule(
             paper=paper,
             title=title,
             family=family,
+            as_matrix=as_matrix,
             codes=(function.__code__,),
         )
 
