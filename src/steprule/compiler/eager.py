@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from steprule.compiler import pages
-from steprule.compiler.variant import variant_of
+from steprule.compiler.variant import needs_shape, switches_of, variant_of
+from steprule.errors import InputTypeError
 from steprule.hyper import Slot
 from steprule.rules.rule import Rule
 
@@ -22,13 +23,15 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     this step, from 1. `hypers`: all of the rule's, as `Rule.bind` gives them.
     """
     if _is_complex(p):
+        if needs_shape(rule, switches_of(rule, hypers)):
+            raise InputTypeError(f"{rule.name}", expected="real parameters: it asks for their shape", got="complex ones")
         return _by_parts(rule, p, g, state, t, hypers)
-    used = variant_of(rule, hypers).slots
+    used = variant_of(rule, hypers, tuple(getattr(p, "shape", ()))).slots
     slots = []
     for slot in rule.slots:
         value = state.get(slot.name) if slot.name in used else None
         if value is None and slot.name in used and not slot.absent_at_first:
-            value = start(slot, p, hypers)
+            value = start(slot, p, hypers, rule)
         slots.append(value)
     given = {**hypers, "t": float(t)} if rule.takes_t else dict(hypers)
     result = rule(p, g, *slots, **given)
@@ -61,10 +64,16 @@ def _by_parts(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mappin
     return torch.view_as_complex(new_p), {name: whole(name, value) for name, value in new.items()}
 
 
-def start(slot: Slot, p: Any, hypers: Mapping[str, Any]) -> Any:
-    """The value of a slot before the first step."""
+def start(slot: Slot, p: Any, hypers: Mapping[str, Any], rule: Rule | None = None) -> Any:
+    """The value of a slot before the first step; `rule` says how it sees p, where that matters."""
     value = start_number(slot, hypers)
-    return value if slot.per_tensor else _filled(p, value, full=slot.full_precision)
+    if slot.per_tensor:
+        return value
+    like = p
+    if slot.shape and hasattr(p, "shape"):
+        sizes = slot.sizes(rule.seen(tuple(p.shape)) if rule else tuple(p.shape))
+        like = p.new_empty(sizes) if hasattr(p, "new_empty") else sys.modules["numpy"].empty(sizes, p.dtype)
+    return _filled(like, value, full=slot.full_precision)
 
 
 def start_number(slot: Slot, hypers: Mapping[str, Any]) -> Any:

@@ -46,8 +46,8 @@ class _Folder:
         if node.kind is Kind.ELEMENT and op == "mul":
             args = self._gather(args)
         if node.kind is Kind.ELEMENT and op == "lerp" and _is_scalar(args[2]):
-            op, args = "add", self._from_the_nearer_end(*args)
-        return self._add(Node(op, args, node.kind, node.name, node.truth))
+            op, args = "add", self._from_the_nearer_end(node, *args)
+        return self._add(replace(node, op=op, args=args))
 
     def _gather(self, args: tuple[Arg, ...]) -> tuple[Arg, ...]:
         """scalar * (scalar * x) as (scalar * scalar) * x, where nobody else needs the inner product."""
@@ -57,13 +57,14 @@ class _Folder:
         inner, y = x.args if _is_factor(x.args[0]) else x.args[::-1]
         return (self._scalar("mul", factor, inner), y) if _is_factor(inner) else args
 
-    def _from_the_nearer_end(self, a: Arg, b: Arg, weight: Arg) -> tuple[Node, Node]:
+    def _from_the_nearer_end(self, node: Node, a: Arg, b: Arg, weight: Arg) -> tuple[Node, Node]:
         """lerp(a, b, weight) as the end to start from and what is added to it."""
         near = self._scalar("lt", self._scalar("abs", weight), 0.5)
         share = self._scalar("where", near, weight, self._scalar("sub", weight, 1.0))
-        end = self._add(Node("where", (near, a, b), Kind.ELEMENT))
-        way = self._add(Node("sub", (b, a), Kind.ELEMENT))
-        return end, self._add(Node("mul", (share, way), Kind.ELEMENT))
+        like = replace(node, name=None)
+        end = self._add(replace(like, op="where", args=(near, a, b)))
+        way = self._add(replace(like, op="sub", args=(b, a)))
+        return end, self._add(replace(like, op="mul", args=(share, way)))
 
     def _scalar(self, op: str, *args: Arg) -> Node:
         key = (op, *(x if isinstance(x, Node) else repr(x) for x in args))

@@ -15,6 +15,10 @@ from steprule.hyper import Value
 from steprule.rules.rule import Rule
 
 
+Dims = tuple[str, ...]
+"""The axes of an array, by name (shapes.py)."""
+
+
 class Kind(StrEnum):
     """How often a node is computed: once a step, once a tensor, or once an element."""
 
@@ -33,10 +37,22 @@ class Node:
     name: str | None = None
     truth: bool = False
     """Whether it is a truth value (a comparison), not a number."""
+    dims: Dims | None = None
+    """The axes of an array; None for a number, and where the rule asks for no shape."""
+    dtype: str = ""
+    """The dtype that it was cast to; empty for the one computed in."""
 
     def __repr__(self) -> str:
         shown = ", ".join(a.name or f"<{a.op}>" if isinstance(a, Node) else repr(a) for a in self.args)
         return f"{self.name or '_'} = {self.op}({shown})"
+
+
+@dataclass(eq=False)
+class Way:
+    """One way through a rule: what its ifs on numbers of the step were told, and what comes out."""
+
+    answers: Mapping[Node, bool]
+    outputs: dict[str, Node | float | None]
 
 
 @dataclass(eq=False)
@@ -53,6 +69,15 @@ class Graph:
     """Whether the rule calls one, be it of a number that is one already."""
     outputs: dict[str, Node | float | None] = field(default_factory=dict)
     """The new p and each new slot; None for a slot that stays absent."""
+    sizes: Mapping[str, int] | None = None
+    """Of the axes, where the rule asks for shapes: the graph is of tensors of one shape, as the rule sees them."""
+    ways: list[Way] = field(default_factory=list)
+    """Where it asks for shapes: each way through its ifs on numbers of the step. `outputs` merges them."""
+
+    @property
+    def values_of_shape(self) -> dict[str, float]:
+        """The numbers of the shape that go into a step."""
+        return {f"{name}(p)": float(n) for name, n in (self.sizes or {}).items() if name != "1"}
 
     @property
     def live(self) -> list[Node]:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from steprule.arithmetic import Truth
-from steprule.compiler.graph import Graph, Kind, Node
+from steprule.arithmetic import Real, Truth, apply
+from steprule.compiler.graph import Dims, Graph, Kind, Node
 from steprule.compiler.implied import implied
 from steprule.compiler.refusals import refuse
-from steprule.maths import OPERATIONS
+from steprule.compiler.shapes import ShapeNeededError, Shapes
+from steprule.maths import OPERATIONS, ROUNDED
 from steprule.operations import takes_signs
 
 _KEEPS = "A rule keeps nothing between calls, as in a global or a list: what it keeps are states, which it returns."
@@ -46,9 +47,11 @@ class Symbol:
             return self._truth
         node = self._node
         named = f"{node.name!r}" if node.name else "a computed value"
-        if node.op == "input" and node.kind is Kind.SCALAR:
+        if node.op == "input" and node.kind is Kind.SCALAR and self._tape.of_shape(node) is None:
             expected = "a flag, a whole number (int), or a number annotated as off at zero"
             refuse(f"an `if` on {named}", expected, "Annotate it so, or use where(condition, a, b).")
+        if (known := self._tape.of_shape(node)) is not None:
+            return bool(known)
         if node.kind is not Kind.SCALAR:
             got = f"an `if` on {named}, which differs from element to element or from tensor to tensor"
             refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
@@ -64,6 +67,11 @@ class Symbol:
         refuse(
             "a symbol looked up in a set or a dict", "comparisons", "Write if t in (1, 3), or where(t == 2, a, b), say."
         )
+
+    @property
+    def T(self) -> Symbol:  # noqa: N802  # as numpy and torch call it
+        """The transpose of a matrix."""
+        return self._tape.add("transpose", self)
 
     def __pos__(self) -> Symbol:
         return self._tape.add("where", self, 1.0, 0.0) if self._node.truth else self
@@ -113,7 +121,6 @@ class Symbol:
         """torch asks the class, not the symbol."""
         refuse("a function of torch on a symbol", "a function of steprule.maths", _VOCABULARY)
 
-    __matmul__ = __rmatmul__ = _outside("@")
     __lshift__ = __rlshift__ = _outside("<<")
     __rshift__ = __rrshift__ = _outside(">>")
     __divmod__ = __rdivmod__ = _outside("divmod")
@@ -145,8 +152,8 @@ MOST_WAYS = 64
 class Tape:
     """Records nodes; the same operation on the same arguments is one node."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, shapes: Shapes | None = None) -> None:
+        self.graph, self.shapes = graph, shapes
         self.answers: list[bool] = []
         """What the first ifs of a run are told; the others are told True."""
         self.decided: dict[Node, bool] = {}
@@ -155,10 +162,21 @@ class Tape:
         self.frames: list[FrameType] = []
         """The author's functions at work; a frame that is held keeps its local names after the return."""
 
-    def input(self, name: str, kind: Kind, *, truth: bool | None = None) -> Symbol:
+    def input(self, name: str, kind: Kind, *, truth: bool | None = None, dims: Dims | None = None) -> Symbol:
         """What goes into a step; `truth` is what an `if` on it is told, where it may be asked so."""
-        node = self.graph.inputs[name] = Node("input", (), kind, name)
+        node = self.graph.inputs[name] = Node("input", (), kind, name, dims=dims)
         return Symbol(self, node, truth=truth)
+
+    def of_shape(self, node: Node | float) -> float | None:
+        """The value of what numbers of the shape alone decide; None of another."""
+        if not isinstance(node, Node):
+            return node
+        if node.op == "input":
+            return self.graph.values_of_shape.get(node.name or "")
+        if node.kind is not Kind.SCALAR:
+            return None
+        args = [self.of_shape(a) for a in node.args]
+        return None if any(a is None for a in args) else float(OPERATIONS[node.op].call(*map(Real, args)))
 
     def add(self, op: str, *args: Any) -> Symbol:
         """The symbol of an operation, recorded where it is new."""
@@ -166,18 +184,67 @@ class Tape:
         self._fit_truths(op, plain)
         key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain))
         if key not in self.seen:
-            row, kind = OPERATIONS[op], _kind_of(plain)
+            row = OPERATIONS[op]
+            if self.shapes is None:
+                if row.of_shape or row.of_matrices or (row.reduction and len(plain) > 1):
+                    raise ShapeNeededError
+            elif row.of_shape or op == "size":
+                return self._number_of_shape(op, plain[0], self.shapes)
+            kind = _kind_of(plain)
             if row.of_the_step and kind is not Kind.SCALAR:
                 _refuse_of_elements(op)
+            if row.of_matrices and kind is not Kind.ELEMENT:
+                found = apply(op, *(1.0 if isinstance(a, Node) else a for a in plain))
+                return found if op in ("qr", "eigenvectors") else self._of_numbers(op, plain)  # type: ignore[no-any-return]
+            dims = self._dims_of(op, plain, kind)
             if row.reduction:
                 self.graph.asks_for_reductions = True
                 if kind is not Kind.ELEMENT:
                     return row.reduction.of_one(Symbol(self, plain[0]) if isinstance(plain[0], Node) else plain[0])  # type: ignore[no-any-return]
-                kind = Kind.REDUCTION
+                if dims is None:  # of a vector, along its only axis, or of the rows' own numbers
+                    kind, plain = Kind.REDUCTION, plain[:1]
             self._hold_frame()
-            node = self.seen[key] = Node(op, tuple(plain), kind, truth=row.truth)
+            node = Node(op, tuple(plain), kind, truth=row.truth, dims=dims, dtype=_dtype_of(op, plain))
+            self.seen[key] = node
             self.graph.nodes.append(node)
         return Symbol(self, self.seen[key])
+
+    def _dims_of(self, op: str, args: Sequence[Any], kind: Kind) -> Dims | None:
+        """The axes of an operation on these; None for a number."""
+        if self.shapes is None or kind is not Kind.ELEMENT:
+            return None
+        arrays = [a.dims or () for a in args if isinstance(a, Node) and a.kind is Kind.ELEMENT]
+        row = OPERATIONS[op]
+        if row.reduction:
+            left = self.shapes.reduced(op, arrays[0], args[1]) if len(args) > 1 else ()
+            return None if set(left) <= {"1"} else left
+        if row.of_matrices:
+            # What a matrix meets must be one too, but for the root's number and the axis.
+            if op == "matmul" and len(arrays) < 2:
+                refuse("@ of a matrix and a number", "two matrices", "A number times a matrix is x * y.")
+            return self.shapes.of_matrices(op, arrays[:2] if op == "matmul" else arrays[:1])
+        return self.shapes.broadcast(OPERATIONS[op].sign or op, arrays)
+
+    def _number_of_shape(self, op: str, of: Any, shapes: Shapes) -> Any:
+        """rows, columns, ndim or size: a number that is known when the step begins, so that graphs of many sizes are alike."""
+        dims = of.dims or () if isinstance(of, Node) and of.kind is Kind.ELEMENT else ()
+        if op == "ndim":
+            return len(dims)
+        names = {"rows": dims[-2:-1], "columns": dims[-1:], "size": dims}[op]
+        found: Any = 1
+        for name in names:
+            if name != "1":
+                known = self.graph.inputs.get(f"{name}(p)")
+                symbol = Symbol(self, known) if known else self.input(f"{name}(p)", Kind.SCALAR)
+                found = symbol if found == 1 else found * symbol
+        return found
+
+    def _of_numbers(self, op: str, args: Sequence[Any]) -> Any:
+        """A function of matrices of numbers, each a matrix of one row and one column."""
+        shown = [Symbol(self, a) if isinstance(a, Node) else a for a in args]
+        return {"matmul": lambda: shown[0] * shown[1], "inverse_root": lambda: shown[0] ** (-1.0 / shown[1])}.get(
+            op, lambda: shown[0]
+        )()
 
     def _operand(self, op: str, arg: Any) -> Node | float | int | bool:
         """An argument as a node or a plain number."""
@@ -243,6 +310,14 @@ def _kind_of(args: Sequence[Node | float | int | bool]) -> Kind:
     """How often an operation on these is computed: as often as that of them which is computed most often."""
     kinds = {a.kind for a in args if isinstance(a, Node)}
     return next((kind for kind in (Kind.ELEMENT, Kind.REDUCTION) if kind in kinds), Kind.SCALAR)
+
+
+def _dtype_of(op: str, args: Sequence[Any]) -> str:
+    """The dtype of a result, as torch: that of a cast goes on where nothing of the computing dtype comes in."""
+    if op in ROUNDED:
+        return op
+    found = {a.dtype for a in args if isinstance(a, Node) and a.kind is Kind.ELEMENT}
+    return found.pop() if len(found) == 1 and not OPERATIONS[op].truth else ""
 
 
 def _refuse_of_elements(op: str) -> NoReturn:

@@ -7,12 +7,16 @@ from types import FrameType
 from typing import Any
 
 from steprule.arithmetic import Real
-from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.graph import Graph, Kind, Node, Way
 from steprule.compiler.refusals import authors_errors, none_refused, refuse
+from steprule.compiler.shapes import ShapeNeededError, Shapes
 from steprule.compiler.symbols import MOST_WAYS, Symbol, Tape
 from steprule.errors import RuleError
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
+
+
+Shape = tuple[int, ...]
 
 
 def trace(
@@ -21,29 +25,30 @@ def trace(
     *,
     absent: frozenset[str] = frozenset(),
     reduced: frozenset[str] = frozenset(),
+    shape: tuple[int, ...] | None = None,
 ) -> Graph:
     """The graph of one variant of a rule.
 
     `switches` gives each flag its value, and each number that is off at zero either 0 (off) or anything else (on); what it
     leaves out has its default. `absent` names the slots that are None on entry. Slots that the variant does not use are
     found by trying, and are then absent too. `reduced` names slots of one number that are known only after a reduction; more
-    are found by trying.
+    are found by trying. `shape`: of the parameter, where the rule asks for it; `ShapeNeededError` where none is given.
 
     Raises `RuleError`, with the author's file and line, where the rule breaks the contract.
     """
     switches = {h.name: (switches or {}).get(h.name, h.default) for h in rule.hypers if h.switches}
-    graph = _run(rule, switches, absent, reduced)
+    graph = _run(rule, switches, absent, reduced, shape)
     # The first steps are traced with the others: what breaks the contract there is found, and what is used there.
     unused = _unused(graph)
     missing = absent | {s.name for s in rule.slots if s.absent_at_first}
     while missing != absent:
-        earlier = _run(rule, switches, missing, reduced)
+        earlier = _run(rule, switches, missing, reduced, shape)
         unused &= _unused(earlier)
         filled = {n for n in missing - absent if earlier.outputs[n] is not None}
         if not filled:
             break
         missing -= filled
-    return _run(rule, switches, absent | unused, reduced) if unused else graph
+    return _run(rule, switches, absent | unused, reduced, shape) if unused else graph
 
 
 def _unused(graph: Graph) -> set[str]:
@@ -55,10 +60,12 @@ def _unused(graph: Graph) -> set[str]:
     return {n for n, node in slots.items() if graph.outputs[n] is node and node not in read and node not in handed_on}
 
 
-def _run(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
+def _run(
+    rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str], shape: Shape | None
+) -> Graph:
     """A trace; a slot of one number that follows from a reduction is known when that is, not when the step begins."""
     while True:
-        graph = _run_once(rule, switches, absent, reduced)
+        graph = _run_once(rule, switches, absent, reduced, shape)
         numbers = {s.name for s in rule.slots if s.per_tensor}
         found = {
             n for n, v in graph.outputs.items() if n in numbers and isinstance(v, Node) and v.kind is Kind.REDUCTION
@@ -68,15 +75,25 @@ def _run(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], redu
         reduced |= found
 
 
-def _run_once(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str]) -> Graph:
+def _run_once(
+    rule: Rule, switches: Mapping[str, Value], absent: frozenset[str], reduced: frozenset[str], shape: Shape | None
+) -> Graph:
     graph = Graph(rule, switches, absent)
-    tape = Tape(graph)
-    args = [tape.input("p", Kind.ELEMENT), tape.input("g", Kind.ELEMENT)]
-    kinds = {s.name: Kind.REDUCTION if s.name in reduced else Kind.SCALAR for s in rule.slots if s.per_tensor}
-    args += [
-        None if s.name in absent else tape.input(s.name, kinds.get(s.name, Kind.ELEMENT))  # type: ignore[misc]
-        for s in rule.slots
-    ]
+    shapes = None
+    if shape is not None:
+        shapes = Shapes(rule.seen(shape))
+        graph.sizes = shapes.sizes
+    elif rule.as_matrix or any(s.shape for s in rule.slots):
+        raise ShapeNeededError
+    tape = Tape(graph, shapes)
+    args: list[Any] = [tape.input(name, Kind.ELEMENT, dims=shapes.p if shapes else None) for name in ("p", "g")]
+    for slot in rule.slots:
+        if slot.name in absent:
+            args.append(None)
+        elif slot.per_tensor:
+            args.append(tape.input(slot.name, Kind.REDUCTION if slot.name in reduced else Kind.SCALAR))
+        else:
+            args.append(tape.input(slot.name, Kind.ELEMENT, dims=shapes.of_slot(slot.shape) if shapes else None))
     hypers: dict[str, Any] = {}
     for hyper in rule.hypers:
         if hyper.is_plain or (hyper.off_at_zero and not switches[hyper.name]):
@@ -110,8 +127,10 @@ def _taken(
             with none_refused():
                 result = rule.function(*args, **hypers)
         last = next((f.f_lineno for f in tape.frames if f.f_code is rule.codes[0]), rule.lines[1])
-        found = _results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}")
+        found = _results(graph, result, f"{rule.lines[0]}:{last}: rule {rule.name}", tape.shapes)
         path = list(tape.decided.items())
+        if tape.shapes is not None:
+            graph.ways.append(Way(dict(path), found))
         for k in reversed(range(len(answers), len(path))):
             other = follow([*(answer for _, answer in path[:k]), False])
             with authors_errors(rule, absent):
@@ -137,7 +156,7 @@ def _merged(
     return tape.add("where", *(Symbol(tape, x) if isinstance(x, Node) else x for x in (condition, a, b)))._node
 
 
-def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | None]:
+def _results(graph: Graph, result: Any, where: str, shapes: Shapes | None) -> dict[str, Node | float | None]:
     """What the author's function gave, by name."""
     rule = graph.rule
     found: dict[str, Node | float | None] = {}
@@ -166,8 +185,23 @@ def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | 
         if name in numbers and isinstance(output, Node) and output.kind is Kind.ELEMENT:
             expected, hint = f"one number a tensor as the new {name}", "Reduce it with norm, mean or sum."
             raise RuleError(where, expected=expected, got="one an element", hint=hint)
+        if shapes is not None and name not in numbers:
+            _check_dims(shapes, rule, name, output, where)
         found[name] = output
     return found
+
+
+def _check_dims(shapes: Shapes, rule: Rule, name: str, output: Node | float, where: str) -> None:
+    """What comes out must fit what went in, by broadcasting."""
+    slot = next((s for s in rule.slots if s.name == name), None)
+    wanted = shapes.of_slot(slot.shape if slot else "")
+    got = output.dims or () if isinstance(output, Node) and output.kind is Kind.ELEMENT else ()
+    padded = (*["1"] * (len(wanted) - len(got)), *got)
+    if len(got) > len(wanted) or any(g not in ("1", w) for g, w in zip(padded, wanted, strict=False)):
+        hint = "Reduce it with axis=-1 for one number per row, axis=-2 for one per column."
+        raise RuleError(
+            where, expected=f"the new {name} as {shapes.shown(wanted)}", got=shapes.shown(got), hint=hint if slot else ""
+        )
 
 
 def _name_nodes(graph: Graph, frames: list[FrameType]) -> None:

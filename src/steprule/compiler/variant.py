@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.shapes import ShapeNeededError
 from steprule.compiler.split import Program, split
 from steprule.compiler.tracer import trace
 from steprule.hyper import Value
@@ -18,6 +19,10 @@ from steprule.rules.rule import Rule
 
 NOTHING: frozenset[str] = frozenset()
 Switches = tuple[tuple[str, Value], ...]
+Shape = tuple[int, ...]
+
+SHOWN: Shape = (2, 3)
+"""The shape of a parameter where a rule that asks for one is shown: a matrix, wider than tall."""
 
 
 def switches_of(rule: Rule, hypers: Mapping[str, Any]) -> Switches:
@@ -28,13 +33,14 @@ def switches_of(rule: Rule, hypers: Mapping[str, Any]) -> Switches:
 class Variant:
     """A rule with its switches set; made by `variant`, once each."""
 
-    def __init__(self, rule: Rule, switches: Switches) -> None:
-        self.rule, self.switches = rule, switches
+    def __init__(self, rule: Rule, switches: Switches, shape: Shape | None = None) -> None:
+        self.rule, self.switches, self.shape = rule, switches, shape
+        """The shape of the parameter, where the rule asks for it."""
         self._graphs: dict[frozenset[str], Graph] = {}
         self._programs: dict[tuple[frozenset[str], bool], Program] = {}
         self._reduced = NOTHING
         """The slots of one number that follow from a reduction at any stage."""
-        self.slots = frozenset(s.name for s in rule.slots) - trace(rule, dict(switches)).absent
+        self.slots = frozenset(s.name for s in rule.slots) - trace(rule, dict(switches), shape=shape).absent
         """The slots that it uses; the others are None and not allocated."""
         self.stages = self._settle()
         """The slots that are absent on entry: at the first step, and so on to the set that stays, mostly none."""
@@ -52,7 +58,9 @@ class Variant:
     def graph(self, absent: frozenset[str] = NOTHING) -> Graph:
         """What it computes where these slots are absent on entry."""
         if absent not in self._graphs:
-            self._graphs[absent] = trace(self.rule, dict(self.switches), absent=absent, reduced=self._reduced)
+            self._graphs[absent] = trace(
+                self.rule, dict(self.switches), absent=absent, reduced=self._reduced, shape=self.shape
+            )
         return self._graphs[absent]
 
     def program(self, absent: frozenset[str] = NOTHING, *, zero_grad: bool = False) -> Program:
@@ -87,11 +95,28 @@ def _reduced(graph: Graph) -> set[str]:
 
 
 @lru_cache(maxsize=4096)
-def variant(rule: Rule, switches: Switches) -> Variant:
-    """The variant of a rule with these switches; tracing it checks the contract."""
-    return Variant(rule, switches)
+def needs_shape(rule: Rule, switches: Switches) -> bool:
+    """Whether the rule, with these switches, asks for the shape of its parameter."""
+    try:
+        trace(rule, dict(switches))
+    except ShapeNeededError:
+        return True
+    return False
 
 
-def variant_of(rule: Rule, hypers: Mapping[str, Any]) -> Variant:
+@lru_cache(maxsize=4096)
+def _variant(rule: Rule, switches: Switches, shape: Shape | None) -> Variant:
+    return Variant(rule, switches, shape)
+
+
+def variant(rule: Rule, switches: Switches, shape: Shape | None = None) -> Variant:
+    """The variant of a rule with these switches, for a parameter of this shape; tracing it checks the contract.
+
+    A rule that asks for no shape has one variant for all; one that does is shown for a matrix where none is given.
+    """
+    return _variant(rule, switches, (SHOWN if shape is None else tuple(shape)) if needs_shape(rule, switches) else None)
+
+
+def variant_of(rule: Rule, hypers: Mapping[str, Any], shape: Shape | None = None) -> Variant:
     """The variant that these hyperparameters choose."""
-    return variant(rule, switches_of(rule, hypers))
+    return variant(rule, switches_of(rule, hypers), shape)
