@@ -18,6 +18,7 @@ from typing import Any
 
 from steprule.arithmetic import Truth, apply, power
 from steprule.errors import RuleError
+from steprule.modules import public
 from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
 
 # Signs: of each the name, the sign, Python's method, how strongly it binds.
@@ -243,6 +244,4 @@ NAMES = tuple(name for name, row in TABLE.items() if not row.sign)
 """Of the functions, in this order."""
 __all__ = list(NAMES)
 
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = public(globals())

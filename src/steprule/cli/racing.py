@@ -12,6 +12,7 @@ from steprule import races
 from steprule.atomic import write_aside
 from steprule.cli import cost, output, race_tables
 from steprule.cli.competitors import Asked, arguments, folder_name, shard
+from steprule.counts import counted
 from steprule.errors import DataError, InputError
 from steprule.reports import race_page
 
@@ -73,7 +74,7 @@ def _say_shard(result: races.Race, folder: Path, typed: Typed) -> None:
     if typed.json:
         output.as_json({**done, "out": str(folder)})
         return
-    there = f"{result.lanes:,} lanes, {result.kept:,} were there already; {result.seconds:.1f} s."
+    there = f"{counted(result.lanes, 'lane')}, {result.kept:,} there already; {result.seconds:.1f} s."
     output.say(f"Shard {typed.shard}: {there}")
     output.say(f"When all are done: steprule race merge {folder} ... --out DIR")
 

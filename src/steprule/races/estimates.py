@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from steprule.counts import counted
 from steprule.display import duration
 from steprule.errors import InputError
 from steprule.provenance import memory_held
@@ -54,7 +55,7 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
         found = _estimate(smaller, remaining(smaller, memory), costs, workers)
         if (found.seconds or 0.0) <= seconds:
             return {"trials": trials, "seeds": studies, "fresh": fresh}
-    least = f"{duration(found.seconds or 0.0)} or more, for {found.trainings:,} trainings"
+    least = f"{duration(found.seconds or 0.0)} or more, for {counted(found.trainings, 'training')}"
     raise InputError(
         "budget", expected=least, got=duration(seconds), hint="Fewer rules, schedules or epochs take less."
     )

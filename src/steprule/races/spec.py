@@ -12,7 +12,7 @@ import torch
 
 from steprule import rules as catalogue
 from steprule.counts import seeds_of, whole
-from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.errors import InputError, InputTypeError, named, unknown_name
 from steprule.lanes.choose import Compile, choose
 from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
@@ -109,8 +109,8 @@ class Spec:
         return {p.name: [f"{part} {name}" for part, name in p.metric_columns] for p in self.problems}
 
     def problem(self, name: str) -> Problem:
-        """The problem of that name."""
-        return next(p for p in self.problems if p.name == name)
+        """The problem of that name. Raises `UnknownNameError`."""
+        return named("problem", name, {p.name: p for p in self.problems}, where=" of this race")
 
     @property
     def schedule_names(self) -> tuple[str, ...]:
@@ -118,8 +118,8 @@ class Spec:
         return tuple(s.name for s in self.schedules)
 
     def entrant(self, label: str) -> Entrant:
-        """The entrant of that label."""
-        return next(e for e in self.entrants if e.label == label)
+        """The entrant of that label. Raises `UnknownNameError`."""
+        return named("competitor", label, {e.label: e for e in self.entrants}, where=" of this race")
 
     @cached_property
     def stated(self) -> dict[str, Any]:
@@ -168,12 +168,12 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
     if schedules is None:
         schedules = BOTH if tuned else CONSTANT
     planned = schedules_of(schedules)
-    named = {
+    given = {
         "rules": [e.label for e in entrants],
         "problems": [t.name for t in tasks],
         "schedules": [s.name for s in planned],
     }
-    for kind, names in named.items():
+    for kind, names in given.items():
         if not names:
             raise InputError(kind, expected="at least one", got="none")
         if twice := {n for n in names if names.count(n) > 1}:

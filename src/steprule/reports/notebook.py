@@ -20,6 +20,7 @@ import numpy as np
 from steprule import extras
 from steprule.compiler import anatomy, formula
 from steprule.compiler.variant import variant_of
+from steprule.counts import counted
 from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
@@ -274,7 +275,7 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
     axes.set(xscale="log" if (values > 0).all() else "linear", yscale="log" if len(seen) and (seen > 0).all() else "linear",
              xlabel=name, ylabel=result.chosen_by)  # fmt: skip
     star = "star: best; " if any(sweep.best is not None for sweep in results) else ""
-    axes.set_title(f"{result.problem}: {result.lanes:,} trainings; {star}cross: diverged")
+    axes.set_title(f"{result.problem}: {counted(result.lanes, 'training')}; {star}cross: diverged")
     axes.grid(alpha=0.3)
     if len(results) > 1:
         axes.legend(frameon=False)

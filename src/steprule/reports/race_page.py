@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from steprule.atomic import write_aside
+from steprule.counts import counted
 from steprule.problems.credits import credits_of
 from steprule.races import Race, headline
 from steprule.reports import setting_parts, tuned_parts
@@ -57,7 +58,9 @@ def _made(race: Race, protocol: dict[str, str], command: Sequence[str]) -> dict[
     spec, plans = race.spec, []
     for task in spec.problems:
         config = spec.configs[task.name]
-        plans.append(f"{task.name}: {task.summary}; batch {config.batch_size}, {config.epochs} epochs, {config.engine}")
+        plans.append(
+            f"{task.name}: {task.summary}; batch {config.batch_size}, {counted(config.epochs, 'epoch')}, {config.engine}"
+        )
     return {
         "Problems": "; ".join(plans),
         **protocol,

@@ -15,6 +15,7 @@ import warnings
 from types import MappingProxyType
 
 from steprule.errors import unknown_name
+from steprule.modules import no_attribute, public
 from steprule.rules.catalogue import found_in
 from steprule.rules.load import catalogued, resolve_in
 from steprule.rules.rule import Paper, Rule, rule
@@ -49,9 +50,8 @@ def resolve(spec: Rule | str) -> Rule:
 def __getattr__(name: str) -> Rule:
     """What is not there. Its type says to type checkers that `steprule.rules.adam` is a Rule."""
     if name.startswith("__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    raise AttributeError(str(_FAULTS.get(name) or unknown_name("rule", name, CATALOGUE)))
+        raise no_attribute(name, None, __name__)
+    raise no_attribute(name, _FAULTS.get(name) or unknown_name("rule", name, CATALOGUE), __name__)
 
 
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = public(globals())

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from steprule.counts import whole
+from steprule.counts import counted, whole
 from steprule.display import Shown, duration, size
 from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
@@ -55,10 +55,10 @@ class Estimate(Shown):
             f" (up to {self.most:,} where ranges of learning rates have to move)" if self.most > self.trainings else ""
         )
         kept = f", {self.kept:,} are there already" if self.kept else ""
-        found = f"{_count(self.trainings, 'training')}{more}{kept}, {_count(self.steps, 'step')}"
+        found = f"{counted(self.trainings, 'training')}{more}{kept}, {counted(self.steps, 'step')}"
         if self.seconds is None or self.bytes is None:
             return found
-        where = _count(self.workers * self.threads, "core")
+        where = counted(self.workers * self.threads, "core")
         return f"{found}: about {duration(self.seconds)} on {where}, {size(self.bytes)} of memory"
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,10 +95,6 @@ def estimate(parts: Sequence[AlikeTrainings], kept: int = 0, *, measure: bool) -
     seconds = sum(c.once + c.seconds(p.trainings, p.steps) for p, c in zip(parts, costs, strict=True))
     held = max((c.held for c in costs), default=0) + memory_held()
     return Estimate(count, count, kept, steps, seconds, 1, threads, held)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def of_training(

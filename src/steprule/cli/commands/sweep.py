@@ -141,9 +141,9 @@ def _best(result: Sweep, drawn: list[str], taker: Taker, seeds: int) -> None:
 def _pace(result: Sweep, pays: float | None) -> None:
     """Print how fast it went, and from when on compiling would have paid."""
     from steprule.cli import output
+    from steprule.counts import counted
 
-    lanes = f"{result.lanes:,} lane{'s' if result.lanes > 1 else ''}"
-    pace = f"{lanes} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} per second"
+    pace = f"{counted(result.lanes, 'lane')} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} per second"
     built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
     diverged = f"{int(result.diverged.sum()):,} of {result.lanes:,} diverged"
     output.say(f"\n{pace}{built}; {result.engine}; {diverged}.")
