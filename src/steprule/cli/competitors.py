@@ -20,7 +20,7 @@ from steprule.tutorial.settings import BOOKS, TUTORIAL
 
 Asked = Mapping[str, Any]
 """What was typed, by option."""
-SAID = ("trials", "seeds", "fresh", "epochs", "batch_size", "device")
+SAID = ("trials", "seeds", "fresh", "epochs", "batch_size", "compile", "device")
 """Options that are arguments of `steprule.race` as they are."""
 
 
@@ -46,6 +46,11 @@ def _check_as_given(asked: Asked) -> None:
         raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
     if asked.get("vary"):
         raise InputError("--vary", expected="trials, which search", got="--trials 0", hint="Write --set NAME=VALUE.")
+    if "compile" in asked:
+        option = "--compile" if asked["compile"] else "--no-compile"
+        raise InputError(
+            option, expected="a race that tunes", got="--trials 0", hint="Settings as given train one by one."
+        )
     if "budget" in asked:
         raise InputError("--budget", expected="a race that tunes", got="--trials 0", hint="Give fewer --seeds.")
 

@@ -118,6 +118,7 @@ def race(
     index, count = shard or (0, 1)
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
+    runner.check_engine(settings["engine"], settings["workers"])
     if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
         hint = "No shard could be told to be of this race; run it whole."
         raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)

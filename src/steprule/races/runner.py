@@ -168,6 +168,14 @@ class _Going:
             self.take_up(chain)
 
 
+def check_engine(name: str, workers: int | None) -> None:
+    """Raises `StepruleError` for an engine or a number of workers that a race cannot have, also where nothing is left to train."""
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    if workers is not None:
+        whole("workers", workers, 1)
+
+
 def remaining(spec: Spec, store: Store, shard: Shard = (0, 1)) -> dict[Chain, tuple[int, int]]:
     """By chain how many lanes are to be trained, where no range moves any more, and how many are kept."""
     found = {}
@@ -191,15 +199,13 @@ def engine_of(
     spec: Spec, store: Store, name: str, workers: int | None, address: str | None, lanes: int
 ) -> Iterator[tuple[Submit, int]]:
     """What takes blocks, and how many it should hold at once."""
-    if name not in ENGINES:
-        raise unknown_name("engine", name, ENGINES)
     if name == "ray":
         from steprule.races.on_ray import cluster
 
         with cluster(_packed(spec, store, shared=False), address) as taken:
             yield taken
         return
-    count = whole("workers", workers, 1) if workers is not None else workers_for(spec, lanes)
+    count = workers_for(spec, lanes) if workers is None else workers
     if count > 1:
         try:
             sent = _packed(spec, store)
@@ -263,7 +269,7 @@ def _packed(spec: Spec, store: Store, *, shared: bool = True) -> bytes:
         return work.packed(spec, store, shared=shared)
     except Exception as error:
         got = (str(error).splitlines() or [type(error).__name__])[0]
-        hint = "With --workers 1 it runs in this process."
+        hint = "With one worker it runs in this process."
         raise InputError("workers", expected="what can be sent to another process", got=got, hint=hint) from error
 
 

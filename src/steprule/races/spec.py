@@ -38,10 +38,10 @@ ALONE, CONSTANT = ("airfoil",), ("constant",)
 ENGINES: tuple[Engine, ...] = ("kernel", "vmap", "one by one")
 """The quickest first: everyone on a problem is trained by the quickest that takes all of its models."""
 HINTS = {
-    "rules": "Give each a Competitor with a label of its own.",
+    "rules": "A Competitor gives one of them a label of its own; a command line takes it as file.py:name.",
     "schedules": 'Give functions of one name others: steprule.schedules.own(function, "name").',
 }
-"""Where two have one name."""
+"""Where two that differ have one name."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
 Rules: TypeAlias = "Sequence[Optimizable | Competitor] | Optimizable | Competitor | None"
@@ -168,23 +168,27 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
     if schedules is None:
         schedules = BOTH if tuned else CONSTANT
     planned = schedules_of(schedules)
-    given = {
-        "rules": [e.label for e in entrants],
-        "problems": [t.name for t in tasks],
-        "schedules": [s.name for s in planned],
-    }
-    for kind, names in given.items():
-        if not names:
-            raise InputError(kind, expected="at least one", got="none")
-        if twice := {n for n in names if names.count(n) > 1}:
-            hint = HINTS.get(kind, "")
-            raise InputError(kind, expected="each once", got=f"{twice.pop()!r} twice", hint=hint)
+    _check_once("rules", [(e.label, e) for e in entrants])
+    _check_once("problems", [(t.name, t) for t in tasks])
+    _check_once("schedules", [(s.name, s) for s in planned])
     device = settings["device"]
     check_device(device)
     configs = {task.name: _config(task, entrants, protocol, len(planned), settings) for task in tasks}
     spec = Spec(tasks, planned, entrants, protocol, configs, device)
     spec.stated  # noqa: B018  (now: what is trained can change its own code's surroundings)
     return spec
+
+
+def _check_once(kind: str, given: Sequence[tuple[str, object]]) -> None:
+    """Raises `InputError` where there is nothing, or a name stands twice."""
+    if not given:
+        raise InputError(kind, expected="at least one", got="none")
+    known: dict[str, object] = {}
+    for name, thing in given:
+        if name in known:
+            hint = "" if known[name] == thing else HINTS.get(kind, "")
+            raise InputError(kind, expected="each once", got=f"{name!r} twice", hint=hint)
+        known[name] = thing
 
 
 def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:

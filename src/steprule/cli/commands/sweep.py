@@ -11,6 +11,7 @@ import typer
 from steprule.cli import completion
 from steprule.cli.arguments import (
     BatchOption,
+    CompileOption,
     DeviceOption,
     DryRunOption,
     EpochsOption,
@@ -47,10 +48,7 @@ def sweep(
     schedule: ScheduleOption = "constant",
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
-    compiled: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the model or not; if not given, where it pays."),
-    ] = None,
+    compiled: CompileOption = None,
     device: DeviceOption = "cpu",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Every lane, .parquet or .json; or a picture, .png or .svg.")
