@@ -206,8 +206,8 @@ def test_rules_of_one_name_are_called_as_they_were_typed(in_folder: Path, capsys
     out = printed(capsys, "trace", "mine.py:adam", "adam", "--out", "both.svg")
     assert re.findall(r"^\S*adam", out, re.MULTILINE) == ["mine.py:adam", "adam"]
     assert "mine.py:adam" in Path("both.svg").read_text(encoding="utf-8")
-    alone = as_json(capsys, "trace", "mine.py:adam", "mine.py:adam")
-    assert [path["rule"] for path in alone] == ["adam", "adam"]
+    alone = as_json(capsys, "trace", "mine.py:adam")
+    assert [path["rule"] for path in alone] == ["adam"]
 
 
 def test_a_training_names_its_losses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,3 +58,12 @@ def _hint(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free some space and run the same command again; what was there before is whole."
     return "Give another place with --out."
+
+
+def as_file_name(text: str) -> str:
+    """Words as every file system takes them.
+
+    >>> as_file_name("airfoil, 0.1 µm")
+    'airfoil__0.1__m'
+    """
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in text)

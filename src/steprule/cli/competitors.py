@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from steprule import races
+from steprule.atomic import as_file_name
 from steprule.cli import options
 from steprule.errors import InputError
 from steprule.hyper import Search
@@ -116,15 +117,10 @@ def shard(text: str | None) -> tuple[int, int] | None:
 
 def folder_name(asked: Asked) -> str:
     """The same command goes on in the same folder, and another begins one of its own; settings as given have one per problem."""
-    named = "-".join(_plain(n) for n in asked.get("on", []))[:40]
+    named = "-".join(as_file_name(n) for n in asked.get("on", []))[:40]
     if asked["trials"] == 0:
         return named or BOOKS
     if asked == {"trials": TRIALS, "device": "cpu"}:
         return "race"
     digest = zlib.crc32(json.dumps(asked, sort_keys=True, default=str).encode())
     return "-".join(filter(None, ["race", named, f"{digest:08x}"]))
-
-
-def _plain(name: str) -> str:
-    """A name as a file system takes it."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)

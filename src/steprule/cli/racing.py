@@ -74,7 +74,7 @@ def _say_shard(result: races.Race, folder: Path, typed: Typed) -> None:
     if typed.json:
         output.as_json({**done, "out": str(folder)})
         return
-    there = f"{counted(result.lanes, 'lane')}, {result.kept:,} there already; {result.seconds:.1f} s."
+    there = f"{counted(result.lanes, 'lane')}, {result.kept:,} were there already; {result.seconds:.1f} s."
     output.say(f"Shard {typed.shard}: {there}")
     output.say(f"When all are done: steprule race merge {folder} ... --out DIR")
 

@@ -17,8 +17,9 @@ from steprule.races.runner import Shard, remaining, workers_for
 from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.races.work import alone
-from steprule.sweeps.cost import TrainingCost, cost_of, steps_of
+from steprule.sweeps.cost import TrainingCost, cost_of
 from steprule.sweeps.estimate import AlikeTrainings, Estimate, is_long, work_of
+from steprule.training.recipe import Recipe
 
 SIZES = ((64, 5, 12), (48, 5, 12), (32, 5, 10), (24, 4, 10), (16, 4, 8), (12, 3, 8), (8, 3, 6), (6, 2, 4), (4, 2, 3))
 """Trials, studies and fresh seeds of races, each smaller than the one before it."""
@@ -96,8 +97,9 @@ def _some(spec: Spec, chain: Chain, trainings: int) -> AlikeTrainings:
     config, entrant = spec.configs[chain.problem], spec.entrant(chain.label)
     task = entrant.trains(spec.problem(chain.problem))
     engine = config.engine if entrant.is_rule else "one by one"
-    size = {"epochs": config.epochs, "batch_size": config.batch_size}
-    return AlikeTrainings(trainings, steps_of(task, **size), work_of(task, **size), engine, partial(_cost, spec, chain))
+    size = config.epochs, config.batch_size
+    cost = partial(_cost, spec, chain)
+    return AlikeTrainings(trainings, Recipe(*size).steps(task), work_of(task, *size), engine, cost)
 
 
 def _serial(spec: Spec, chain: Chain, seconds: float, lanes: int, workers: int) -> float:

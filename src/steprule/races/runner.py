@@ -26,7 +26,8 @@ from steprule.races.chain import Block, Chain, Phase, Planned
 from steprule.races.competitor import Entrant
 from steprule.races.spec import Spec
 from steprule.races.store import Store
-from steprule.sweeps.cost import held_by, steps_of
+from steprule.sweeps.cost import held_by
+from steprule.training.recipe import Recipe
 
 EngineName = Literal["local", "ray"]
 ENGINES = ("local", "ray")
@@ -284,7 +285,7 @@ def workers_for(spec: Spec, lanes: int) -> int:
     costs = []
     for task in spec.problems:
         config = spec.configs[task.name]
-        steps = steps_of(task, config.epochs, config.batch_size)
+        steps = Recipe(config.epochs, config.batch_size).steps(task)
         slow = 1_000 if config.engine == "one by one" or not all(e.is_rule for e in spec.entrants) else 1
         costs.append(slow * steps * sum(p.numel() for p in blank(task).parameters()))
     if spec.device != "cpu" or lanes * float(np.mean(costs)) < SMALL:

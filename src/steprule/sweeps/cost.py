@@ -36,11 +36,6 @@ FEW = 32
 """Samples on which measuring a loss is timed first."""
 
 
-def steps_of(task: Problem, epochs: int, batch_size: int) -> int:
-    """The steps of one training."""
-    return epochs * task.parts["train"].steps(batch_size)
-
-
 @dataclass(frozen=True)
 class TrainingCost:
     """What a training of a problem takes in one process, measured on a few steps."""
@@ -96,7 +91,7 @@ def _behind_first_step(
     kept = []
 
     def first() -> None:
-        passes = min(PASSES, max(1, TIMED // steps_of(task, 1, batch_size)))
+        passes = min(PASSES, max(1, TIMED // Recipe(1, batch_size).steps(task)))
         kept.append(Training(task, who, hypers, 0, Recipe(passes, batch_size, device=device), way))
         with kept[0].seeded():
             next(kept[0].steps())

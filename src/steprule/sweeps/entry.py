@@ -28,7 +28,7 @@ from steprule.provenance import check_device, versions
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given
-from steprule.sweeps.cost import cost_of, steps_of
+from steprule.sweeps.cost import cost_of
 from steprule.sweeps.estimate import AlikeTrainings, Estimate, estimate, work_of
 from steprule.sweeps.points import Points, points_of
 from steprule.sweeps.result import Sweep
@@ -181,7 +181,7 @@ def _work_of(task: Problem, what: Any, points: Points, seeds: tuple[int, ...], c
             members = np.array([k for k in part if points.recipes[k] == recipe], dtype=np.int64)
             if not len(members):
                 continue
-            recipe.schedule.factors(steps_of(task, recipe.epochs, recipe.batch_size))
+            recipe.schedule.factors(recipe.steps(task))
             if isinstance(what, Rule):
                 choice = choose(task, len(points) * len(seeds), recipe, compile)
             groups.append(Group(members, recipe, choice))
@@ -199,7 +199,7 @@ def _estimate(work: Work, *, measure: bool) -> Estimate:
         how: dict[str, Any] = {"batch_size": recipe.batch_size, "engine": engine, "device": recipe.device}
         cost = partial(cost_of, work.task, work.what, hypers, lanes, seeds, **how)
         count = len(members) * len(work.seeds)
-        parts.append(AlikeTrainings(count, steps_of(work.task, *size), work_of(work.task, *size), engine, cost))
+        parts.append(AlikeTrainings(count, recipe.steps(work.task), work_of(work.task, *size), engine, cost))
     return estimate(parts, measure=measure)
 
 

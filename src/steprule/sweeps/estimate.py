@@ -15,7 +15,8 @@ from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
 from steprule.problems.problem import Problem
 from steprule.provenance import memory_held
-from steprule.sweeps.cost import TrainingCost, cost_of, steps_of
+from steprule.sweeps.cost import TrainingCost, cost_of
+from steprule.training.recipe import Recipe
 
 LONG, STEP = 1_000_000_000, 100_000
 """Parameters x steps of a long piece of work; a step of a small model is worth so many."""
@@ -25,7 +26,7 @@ GAIN = 100
 
 def work_of(task: Problem, epochs: int, batch_size: int) -> int:
     """The work of one training, by counts and not by the clock: `LONG` is some ten seconds, one by one."""
-    return steps_of(task, epochs, batch_size) * (STEP + sum(p.numel() for p in blank(task).parameters()))
+    return Recipe(epochs, batch_size).steps(task) * (STEP + sum(p.numel() for p in blank(task).parameters()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,5 +113,7 @@ def of_training(
     batch_size = task.batch_size_for(batch_size)
     how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one", "device": device}
     cost = partial(cost_of, task, what, hypers, 1, 1, **how)
-    one = AlikeTrainings(1, steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size), "one by one", cost)
+    one = AlikeTrainings(
+        1, Recipe(epochs, batch_size).steps(task), work_of(task, epochs, batch_size), "one by one", cost
+    )
     return estimate([one], measure=measure)
