@@ -23,7 +23,7 @@ from steprule.lanes.evaluate import evaluate, score
 from steprule.lanes.kernel import compute_of, our_faults, source_of
 from steprule.lanes.loop import evaluation, training
 from steprule.lanes.model import blank
-from steprule.lanes.records import WINDOWS, Array, Engine, Lanes, Outcome, curves, taken, window_of
+from steprule.lanes.records import WINDOWS, Array, Engine, Outcome, Trainings, curves, taken, window_of
 from steprule.lanes.rule import LaneRule, layout
 from steprule.lanes.step import compiled
 from steprule.lanes.tensors import TensorStepper
@@ -42,7 +42,7 @@ COPIES = {"kernel": 2, "vmap": 6}
 """Arrays of the parameters' size that an engine holds beside the states."""
 
 
-def train_lanes(task: Problem, rule: Rule, lanes: Lanes, recipe: Recipe, engine: Engine = "kernel") -> Outcome:
+def train_lanes(task: Problem, rule: Rule, lanes: Trainings, recipe: Recipe, engine: Engine = "kernel") -> Outcome:
     """Train every lane; `lanes` gives all of the rule's hyperparameters, all of one variant. Lanes that all have one seed share
     their batches, which is faster.
 

@@ -221,7 +221,7 @@ def _check(spec: Spec) -> None:
             check_metrics(own)
 
 
-def _race(spec: Spec, found: runner.Outcome, matters: float, began: float, table: Path | None) -> Race:
+def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Path | None) -> Race:
     return Race(
         spec=spec,
         phases=found.phases,

@@ -85,7 +85,7 @@ class _Chain:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ran:
     """What a run of a race did."""
 
     phases: dict[Chain, list[Phase]]
@@ -100,7 +100,7 @@ class Outcome:
 def run(
     spec: Spec, store: Store, *, engine: EngineName = "local", workers: int | None = None, address: str | None = None,
     shard: Shard = (0, 1), train: bool = True, progress: Progress | None = None,
-) -> Outcome:  # fmt: skip
+) -> Ran:  # fmt: skip
     """Bring every chain of a shard to its end. With `train` False only what is kept is read, and a gap raises."""
     chains = _chains(spec, shard)
     going = _Going(spec, store, train)
@@ -122,7 +122,7 @@ def run(
                     going.keep(*pending.pop(future), *future.result())
                 if progress:
                     progress(going.kept + going.trained, sum(c.expected for c in chains), "race")
-    return Outcome({c.chain: c.done for c in chains}, going.trained, going.kept, going.seconds)
+    return Ran({c.chain: c.done for c in chains}, going.trained, going.kept, going.seconds)
 
 
 def _chains(spec: Spec, shard: Shard) -> list[_Chain]:

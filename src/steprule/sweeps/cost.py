@@ -14,7 +14,7 @@ import torch
 from steprule.alone import drawing
 from steprule.held import most_held
 from steprule.lanes import train as engines
-from steprule.lanes.records import Engine, Lanes
+from steprule.lanes.records import Engine, Trainings
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
 from steprule.rules.parts import for_training
@@ -138,7 +138,7 @@ def _cost_of_lanes(
 
     def trained(what: Problem, count: int, epochs: int) -> float:
         each = {n: np.full(count, v) for n, v in rule.bind(hypers).items()}
-        own = Lanes(each, np.arange(count) % min(seeds, count))
+        own = Trainings(each, np.arange(count) % min(seeds, count))
         began = time.perf_counter()
         engines.train_lanes(what, rule, own, Recipe(epochs, size, device=device), engine)
         return time.perf_counter() - began

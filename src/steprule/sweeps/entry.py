@@ -18,7 +18,7 @@ from steprule.errors import unknown_name
 from steprule.keywords import shows
 from steprule.lanes.choose import Choice, Compile, choose
 from steprule.lanes.one_by_one import one_by_one
-from steprule.lanes.records import WINDOWS, Array, Lanes, Outcome, bound, by_variant, taken
+from steprule.lanes.records import WINDOWS, Array, Outcome, Trainings, bound, by_variant, taken
 from steprule.lanes.train import train_lanes
 from steprule.problems import catalogue as problems
 from steprule.problems import scoring
@@ -227,8 +227,8 @@ def _outcome(work: Work, group: Group, points: Array, seeds: Array) -> Outcome:
     """Of the lanes of these points with these seeds, [lanes] each."""
     numbers, engine = np.array(work.seeds)[seeds], group.choice.engine
     if engine == "one by one":
-        return one_by_one(work.task, work.what, Lanes(taken(work.points.hypers, points), numbers), group.recipe)
-    lanes = Lanes(taken(work.full, points), numbers)
+        return one_by_one(work.task, work.what, Trainings(taken(work.points.hypers, points), numbers), group.recipe)
+    lanes = Trainings(taken(work.full, points), numbers)
     return train_lanes(work.task, for_training(work.what), lanes, group.recipe, engine)
 
 
