@@ -13,10 +13,11 @@ function fillLists() {
   $("start").title = t("Drag the start, or move it with the arrow keys");
 }
 
-// A number as a field shows it: in full, and short enough for it.
+// A number as a field shows it: in six digits where it has more, and short enough for it. The path keeps all of them.
 function written(v) {
-  const plain = String(v), short = typeof v === "number" ? v.toExponential() : plain;
-  return plain.length > 7 && short.length < plain.length ? short : plain;
+  if (typeof v !== "number" || String(v).length <= 7) return String(v);
+  const told = Number(v.toPrecision(6)), plain = String(told), short = told.toExponential();
+  return short.length < plain.length ? short : plain;
 }
 
 // A value into a control, unless somebody is typing there.
