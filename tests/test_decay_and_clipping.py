@@ -143,6 +143,7 @@ def test_a_race_searches_them_for_any_rule(compile: bool) -> None:
     space = {"lr": Search(1e-3, 1), "weight_decay": Search(1e-4, 1), "clip_norm": Search(1e-2, 10)}
     searched = [Competitor(rule, space, {"decoupled_weight_decay": True}) for rule in (bare, "adam")]
     found = steprule.race(searched, "airfoil-linear", compile=compile, **SMALL)
+    assert len(found.cells[0].standings) == len(searched)
     for standing in found.cells[0].standings:
         assert set(standing.hypers) == set(space)
         lanes = found.chain("airfoil-linear", "linear", standing.label)[-1].lanes
