@@ -52,6 +52,12 @@ def write_aside(path: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, as `write_aside` does."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
 def _hint(error: OSError) -> str:
     import errno
 

@@ -17,11 +17,11 @@ from steprule.alone import drawing
 from steprule.checking import forms, probe, questions
 from steprule.checking.judged import Judged, go
 from steprule.checking.nearest import nearest
-from steprule.checking.parting import STEPS, numbers, parting
+from steprule.checking.parting import STEPS, parting
 from steprule.checking.questions import Answer, apart
 from steprule.checking.report import FailedError, Item, Report, in_one_line
 from steprule.checking.stranger import of_rule
-from steprule.checking.walks import Case
+from steprule.checking.walks import Case, numbers
 from steprule.compiler import eager
 from steprule.optim import buckets as planning
 from steprule.provenance import versions

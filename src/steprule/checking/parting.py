@@ -11,16 +11,12 @@ import numpy as np
 
 from steprule.checking import probe
 from steprule.checking.report import Parting
+from steprule.checking.walks import numbers
 from steprule.compiler import eager
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
 STEPS = 30  # at their defaults
-
-
-def numbers(seed: int, count: int) -> Any:
-    """Random numbers for a start or a gradient, [count]."""
-    return np.random.default_rng(seed).normal(size=count)
 
 
 def parting(ours: Rule, theirs: Rule, names: Mapping[str, str] | None = None) -> Parting | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steprule import races
-from steprule.atomic import write_aside
+from steprule.atomic import write_text
 from steprule.cli import cost, output, race_tables
 from steprule.cli.competitors import Asked, arguments, folder_name, shard
 from steprule.counts import counted
@@ -117,5 +117,4 @@ def _finish(result: races.Race, folder: Path, typed: Typed) -> None:
 
 
 def _keep(folder: Path, asked: Asked) -> None:
-    with write_aside(folder / COMMAND) as aside:
-        aside.write_text(json_.dumps(dict(asked), indent=1) + "\n", encoding="utf-8")
+    write_text(folder / COMMAND, json_.dumps(dict(asked), indent=1) + "\n")

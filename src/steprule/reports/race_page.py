@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from steprule.atomic import write_aside
+from steprule.atomic import write_aside, write_text
 from steprule.counts import counted
 from steprule.problems.credits import credits_of
 from steprule.races import Race, headline
@@ -24,8 +24,7 @@ def write(race: Race, path: Path, *, command: Sequence[str] = ()) -> list[Path]:
         files.append(path.parent / f"{name}.svg")
         with write_aside(files[-1]) as aside:
             aside.write_text('<?xml version="1.0" encoding="utf-8"?>\n' + svg, encoding="utf-8")
-    with write_aside(path) as aside:
-        aside.write_text(_page(race, parts), encoding="utf-8")
+    write_text(path, _page(race, parts))
     return files
 
 
