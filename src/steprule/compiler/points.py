@@ -35,3 +35,8 @@ def points_of(variant: Variant) -> tuple[Program, ...]:
     after = variant.stages[1:] or variant.stages
     programs = (point_program(variant, absent) for absent in after)
     return tuple(program for program in programs if program is not None)
+
+
+def reduces(variant: Variant) -> bool:
+    """Whether a step, or the point of evaluation, asks for a number over a whole tensor."""
+    return variant.reduces or any(program.graph.asks_for_reductions for program in points_of(variant))
