@@ -110,7 +110,7 @@ class Rule:
                 return p + (1 - 1 / momentum) * (z - p)
 
         The function takes p, slots of the rule by name, and keyword-only its hyperparameters, `betas`, and `t`, the number of steps
-        taken, where the rule has them. It is in the language of rules, and gives the point. A parameter that was never stepped is read at p.
+        taken, where the rule has them. It is in the language of rules, and gives the point. A parameter without a step is read at p.
 
         Raises `RuleError`, with the author's file and line, where the signature asks for what the rule does not have.
         """
@@ -142,7 +142,8 @@ class Rule:
 
         # After a step no slot is about to begin: what is None stays so.
         slots = tuple(replace(s, absent_at_first=False, first="") for s in self.slots)
-        return replace(self, function=function, slots=slots, codes=(point.code,), point=None)
+        name = f"{self.name}_evaluated"
+        return replace(self, name=name, function=function, slots=slots, codes=(point.code,), point=None)
 
     @property
     def defaults(self) -> dict[str, Any]:

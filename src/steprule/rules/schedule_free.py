@@ -24,12 +24,12 @@ RatePower = Annotated[
 ]  # fmt: skip
 
 
-def warmed(lr, warmup_steps, t):
+def warmed(lr: Any, warmup_steps: Any, t: Any) -> Any:
     """The learning rate of step t, which rises linearly at first."""
     return lr * minimum(t / maximum(warmup_steps, 1), 1)
 
 
-def share(weight, weight_sum):
+def share(weight: Any, weight_sum: Any) -> Any:
     """The step's part of the average; none while all weights are 0, as with a rate of 0."""
     return where(weight_sum > 0, weight / weight_sum, 0)
 
