@@ -91,6 +91,11 @@ def point_latex(graph: Graph) -> list[str]:
     return [*(f"{line.left} = {line.right}" for line in lines), rf"\text{{{EVALUATED}: }} {point}"]
 
 
+def point_letters(graph: Graph) -> str:
+    """The point alone in LaTeX, without words."""
+    return _point(PointPrinter(graph))[1]
+
+
 def whole(variant: Variant) -> str:
     """The formula of a variant's step, and the point at which its model is read where that is another than p."""
     point = point_graph(variant)
