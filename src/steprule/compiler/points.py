@@ -1,4 +1,4 @@
-"""The point at which a variant's model is read, as a graph and as a program: what every compiled form of it is printed from."""
+"""The point at which a variant's model is read, as a graph and a program, for every compiled form."""
 
 from __future__ import annotations
 

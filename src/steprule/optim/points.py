@@ -1,4 +1,4 @@
-"""The two points of a model: that of training is kept in the states while the parameters hold that of evaluation."""
+"""The two points of a model: training's is kept in the states while the parameters hold that of evaluation."""
 
 from __future__ import annotations
 

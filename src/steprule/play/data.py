@@ -233,7 +233,7 @@ def _bound(bound: Any) -> list[str | float]:
 
 
 def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple[str, str]]:
-    """Each variant's functions as JavaScript, one per stage, by its switches, of the steps and of the points; their rows go into `about`."""
+    """Each variant's functions as JavaScript, one per stage, by its switches: of the steps, and of the points; rows go into `about`."""
     whole = composed(rule)
     for switches in whole.variants():
         fixed = {h.name: h.default for h in whole.hypers if _is_fixed(h) and h.switches}

@@ -80,7 +80,9 @@ def within(heights: Array, top: float) -> Array:
 def view(traces: Sequence[Trace], surface: Surface) -> tuple[Point, Point]:
     """The part of the window that paths, start and minima take, with a margin; all of it where a path leaves it."""
     (x0, x1), (y0, y1) = surface.window
-    points = np.concatenate([*(p for t in traces for p in (t.points, t.evaluated)), np.reshape(surface.minima, (-1, 2))])
+    points = np.concatenate(
+        [*(p for t in traces for p in (t.points, t.evaluated)), np.reshape(surface.minima, (-1, 2))]
+    )
     if not ((points >= (x0, y0)) & (points <= (x1, y1))).all():
         return surface.window
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,4 +1,4 @@
-"""Schedule-free gradient descent: the gradient is taken near an average of fast steps, and the average is the model."""
+"""Schedule-free gradient descent: the gradient is taken near an average of fast steps, which is the model."""
 
 from typing import Annotated, Any
 
