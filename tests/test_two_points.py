@@ -14,7 +14,15 @@ import pytest
 import schedulefree
 import torch
 from compare import all_apart, apart
-from tolerances import CLASS_FLOAT32_RUN, CLASS_FLOAT64, FORMS_FLOAT64, TRAIN_RULE_AGAINST_CLASS
+from tolerances import (
+    CLASS_FLOAT32_RUN,
+    CLASS_FLOAT64,
+    FORMS_BFLOAT16,
+    FORMS_FLOAT32,
+    FORMS_FLOAT64,
+    LANE_AGAINST_SOLO,
+    TRAIN_RULE_AGAINST_CLASS,
+)
 from torch import Tensor, nn
 
 import steprule
@@ -143,7 +151,7 @@ def test_a_training_is_schedulefrees() -> None:
     runs = [steprule.train(side, "airfoil", **settings) for side in sides]
     for run in runs[1:]:
         assert apart(run.losses, runs[0].losses) < TRAIN_RULE_AGAINST_CLASS
-        assert all_apart(run.parameters, runs[0].parameters) < 10 * TRAIN_RULE_AGAINST_CLASS
+        assert all_apart(run.parameters, runs[0].parameters) < TRAIN_RULE_AGAINST_CLASS
 
 
 def test_the_parameters_of_a_run_are_those_of_its_loss() -> None:
@@ -176,7 +184,7 @@ def test_modes_are_idempotent_and_give_every_bit_back() -> None:
 
 
 def test_a_step_in_eval_mode_is_refused_before_the_closure_runs() -> None:
-    members, optimizer = begun()
+    _, optimizer = begun()
     optimizer.eval()
     with pytest.raises(RuntimeError, match=r"^ScheduleFreeAdamW\.step in eval mode: call optimizer\.train\(\) first"):
         optimizer.step(lambda: pytest.fail("the closure ran"))
@@ -252,7 +260,7 @@ def test_a_kernel_moves_as_the_authors_function_does() -> None:
             found.append(values(members))
             optimizer.train()
             assert same(values(members), before)
-        limit = {torch.float64: FORMS_FLOAT64, torch.float32: 2e-6, torch.bfloat16: 2.0**-7}[dtype]
+        limit = {torch.float64: FORMS_FLOAT64, torch.float32: FORMS_FLOAT32, torch.bfloat16: FORMS_BFLOAT16}[dtype]
         assert all_apart(*found) < limit
         assert not same(found[0], before)
 
@@ -337,9 +345,8 @@ def test_a_group_that_is_added_in_eval_mode_joins_it() -> None:
 
 def test_the_averages_of_weights_and_the_modes_do_not_mix() -> None:
     members, optimizer = begun(ema_decay=0.9)
-    with optimizer.ema_weights():
-        with pytest.raises(RuntimeError, match=r"^eval\(\) inside ema_weights"):
-            optimizer.eval()
+    with optimizer.ema_weights(), pytest.raises(RuntimeError, match=r"^eval\(\) inside ema_weights"):
+        optimizer.eval()
     optimizer.eval()
     read = values(members)
     with optimizer.ema_weights():
@@ -465,11 +472,9 @@ def test_a_slot_that_a_variant_does_not_use_is_none() -> None:
 def test_floats_by_hand() -> None:
     p, state = eager.step(rules.schedule_free_sgd, 1.0, 2.0, {}, 1, rules.schedule_free_sgd.bind({"lr": 0.1}))
     # The first step's average is z itself, and p is on it.
-    assert p == pytest.approx(0.8)
-    assert state["z"] == pytest.approx(0.8)
-    assert eager.evaluated(
-        rules.schedule_free_sgd, 1.0, {**state, "z": 0.0}, 1, rules.schedule_free_sgd.defaults
-    ) == pytest.approx(1 / 0.9)
+    assert p == state["z"] == 0.8
+    read = eager.evaluated(rules.schedule_free_sgd, 1.0, {**state, "z": 0.0}, 1, rules.schedule_free_sgd.defaults)
+    assert apart(read, 1 / 0.9) < FORMS_FLOAT64
 
 
 # What is measured.
@@ -495,10 +500,8 @@ def test_lanes_are_measured_as_a_training_is(which: Any, compiled: bool) -> None
     swept = steprule.sweep(
         which, "airfoil", {"lr": np.array(rates)}, seeds=1, epochs=1, compile=compiled, schedule="linear"
     )
-    wanted = [
-        steprule.train(which, "airfoil", lr=lr, epochs=1, schedule="linear").final_loss for lr in rates
-    ]
-    assert apart(np.ravel(swept.train), wanted) < 2e-6
+    wanted = [steprule.train(which, "airfoil", lr=lr, epochs=1, schedule="linear").final_loss for lr in rates]
+    assert apart(np.ravel(swept.train), wanted) < LANE_AGAINST_SOLO
 
 
 def test_the_formula_says_where_it_is_read() -> None:
@@ -514,4 +517,4 @@ def test_the_formula_says_where_it_is_read() -> None:
     scope: dict[str, Any] = {}
     exec("from steprule.maths import *\n" + formula.point_python(graph), scope)
     found = scope["drifting_evaluated"](1.0, 2.0, 3.0, lr=0.1, ahead=0.5, t=2.0)
-    assert found == pytest.approx(behind(1.0, 2.0, 3.0, lr=0.1, ahead=0.5, t=2.0))
+    assert found == behind(1.0, 2.0, 3.0, lr=0.1, ahead=0.5, t=2.0)

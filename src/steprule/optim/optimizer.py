@@ -257,8 +257,8 @@ class RuleOptimizer(Stepped):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch, hooks included, but states never lose precision, and two optimizers never share one.
 
-        A state keeps the dtype in which it was saved, unless its parameter's is more precise. Memory is copied at the first
-        write, and not at all where the checkpoint is gone by then.
+        A state keeps the dtype in which it was saved, unless its parameter's is more precise. Memory that torch has allocated is copied
+        at the first write, and not at all where the checkpoint is gone by then.
         """
         seen: list[dict[str, Any]] = []
 
@@ -334,7 +334,9 @@ def _loaded(value: Tensor, p: Tensor) -> Tensor:
     if alike and value.element_size() < p.element_size():
         dtype = p.dtype
     whole = value.layout is torch.strided and value.untyped_storage().nbytes() == value.numel() * value.element_size()
-    if whole and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
+    # Memory that torch.load has made has no allocator, and torch dies at the first write to what shares it.
+    own = whole and value.untyped_storage().resizable()
+    if own and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
         try:
             return torch._lazy_clone(value.detach())
         except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written
