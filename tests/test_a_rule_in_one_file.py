@@ -186,8 +186,8 @@ def test_the_order_is_stated_in_the_files() -> None:
     from steprule import rules
 
     assert [n for n in rules.names() if rules.get(n).family] == [
-        "sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam",
-        "radam", "lion", "lars", "lamb",
+        "sgd", "schedule_free_sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam",
+        "radam", "schedule_free_adamw", "schedule_free_radam", "lion", "lars", "lamb",
     ]  # fmt: skip
 
 

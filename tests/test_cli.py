@@ -46,8 +46,11 @@ def test_rules(capsys: pytest.CaptureFixture[str]) -> None:
 def test_show(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, "show", rule)
     record = as_json(capsys, "show", rule)
-    assert record["formula"]["text"].splitlines()[-1].startswith("p = ")
-    assert r"\theta_{t}" in record["formula"]["latex"][-1]
+    assert any(line.startswith("p = ") for line in record["formula"]["text"].splitlines())
+    elsewhere = rules.get(rule).point is not None
+    assert ("evaluated" in record["formula"]) == elsewhere
+    assert out.count("evaluated at: ") == (2 if elsewhere else 0), "in the code's names, and in letters"
+    assert any(r"\theta_{t}" in line for line in record["formula"]["latex"])
     for line in (*record["formula"]["text"].splitlines(), *record["formula"]["latex"]):
         assert line in out
     for hyper in rules.get(rule).hypers:

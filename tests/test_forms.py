@@ -21,7 +21,7 @@ from steprule.rules.parts import composed
 
 CASES = [(r, v) for raw in rules.CATALOGUE.values() for r in (composed(raw),) for v in r.variants()]
 IDS = [f"{r.name}-" + "-".join(f"{k}={x}" for k, x in v.items()) for r, v in CASES]
-COUNT, STEPS = 11, 4
+COUNT, STEPS = 11, 6  # RAdam trusts its second moment from the fifth or sixth step on
 
 
 def hypers_of(rule: Rule, variant: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def numbers(seed: int = 0) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def run(rule: Rule, hypers: dict[str, Any], convert: Any) -> tuple[Any, dict[str, Any]]:
-    """Four steps with given gradients, all converted to one kind of number."""
+    """Some steps with given gradients, all converted to one kind of number."""
     p, gradients = numbers()
     p, state = convert(p), {}
     for t, g in enumerate(gradients, start=1):

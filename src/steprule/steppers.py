@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -81,9 +81,22 @@ class RuleStepper:
         if "lr" in self.hypers:
             self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """As `Stepper` says."""
-        return nullcontext()
+        if self.rule.evaluation is None:
+            yield
+            return
+        kept = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            for p, state, t in zip(self.parameters, self.states, self.t, strict=True):
+                p.copy_(eager.evaluated(self.rule, p.detach(), state, t, self.now))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, weights in zip(self.parameters, kept, strict=True):
+                    p.copy_(weights)
 
 
 @dataclass(frozen=True)

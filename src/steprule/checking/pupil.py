@@ -61,7 +61,7 @@ def judged(file: Path, reference: Rule) -> dict[str, Any]:
 
 
 def _latex(rule: Rule) -> Iterator[str]:
-    yield from formula.latex(variant_of(rule, rule.bind({})).graph())
+    yield from formula.whole_latex(variant_of(rule, rule.bind({})))
 
 
 def _without_folder(text: str, file: Path) -> str:

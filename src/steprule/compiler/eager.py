@@ -39,6 +39,21 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     return new_p, {name: _number(v) if name in numbers else v for name, v in kept.items()}
 
 
+def evaluated(rule: Rule, p: Any, state: State, t: float, hypers: Mapping[str, Any]) -> Any:
+    """The point at which the model is read after step `t`: p itself where the rule states no other, or no step was taken.
+
+    All as in `step`; `state` is what the last step gave.
+    """
+    if rule.evaluation is None or t == 0:
+        return p
+    if _is_complex(p):
+        return _whole(evaluated(rule, _real(p), {n: _real(v) for n, v in state.items()}, t, hypers))
+    used = variant_of(rule, hypers).slots
+    slots = [state.get(s.name) if s.name in used else None for s in rule.slots]
+    given = {**hypers, "t": float(t)} if rule.takes_t else dict(hypers)
+    return rule.evaluation(p, p, *slots, **given)[0]
+
+
 def _is_complex(p: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(p, torch.Tensor) and p.is_complex()
@@ -46,19 +61,23 @@ def _is_complex(p: Any) -> bool:
 
 def _by_parts(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any]) -> tuple[Any, State]:
     """A complex parameter is two real ones, as in torch; its states are complex again."""
+    numbers = {s.name for s in rule.slots if s.per_tensor}
+    new_p, new = step(rule, _real(p), _real(g), {name: _real(value) for name, value in state.items()}, t, hypers)
+    # A slot of one number is no element of p, whatever its shape.
+    return _whole(new_p), {name: value if name in numbers else _whole(value) for name, value in new.items()}
+
+
+def _real(value: Any) -> Any:
     import torch
 
-    def real(value: Any) -> Any:
-        is_complex = isinstance(value, torch.Tensor) and value.is_complex()
-        return torch.view_as_real(value.resolve_conj()) if is_complex else value
+    is_complex = isinstance(value, torch.Tensor) and value.is_complex()
+    return torch.view_as_real(value.resolve_conj()) if is_complex else value
 
-    def whole(name: str, value: Any) -> Any:
-        # A slot of one number is no element of p, whatever its shape.
-        return value if name in numbers or not isinstance(value, torch.Tensor) else torch.view_as_complex(value)
 
-    numbers = {s.name for s in rule.slots if s.per_tensor}
-    new_p, new = step(rule, real(p), real(g), {name: real(value) for name, value in state.items()}, t, hypers)
-    return torch.view_as_complex(new_p), {name: whole(name, value) for name, value in new.items()}
+def _whole(value: Any) -> Any:
+    import torch
+
+    return torch.view_as_complex(value) if isinstance(value, torch.Tensor) else value
 
 
 def start(slot: Slot, p: Any, hypers: Mapping[str, Any]) -> Any:

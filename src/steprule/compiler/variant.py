@@ -45,6 +45,11 @@ class Variant:
         return self.stages[0]
 
     @property
+    def reduced(self) -> frozenset[str]:
+        """The slots of one number that are known only after a reduction."""
+        return self._reduced
+
+    @property
     def reduces(self) -> bool:
         """Whether it asks for a number over a whole tensor."""
         return any(self.graph(absent).asks_for_reductions for absent in self.stages)

@@ -2,7 +2,8 @@
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of
-the other forms; `step` is all of it. A lane that is not alive keeps its values.
+the other forms; `step` is all of it. `point` puts the point of evaluation into p, of a rule that states one. A lane that is not
+alive keeps its values.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from steprule.compiler import cache
 from steprule.compiler.graph import Kind, Node
 from steprule.compiler.lazy import lazy
+from steprule.compiler.points import points_of
 from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
 from steprule.compiler.split import Program
 from steprule.compiler.variant import Variant
@@ -44,11 +46,18 @@ class LaneRule:
     """The programs of the first steps; the last one repeats."""
     compute: str
     """float32 or float64, as the parameters are."""
+    points: tuple[Program, ...] = ()
+    """The programs of the point of evaluation behind the first steps; the last one repeats. None where the model is read at p."""
 
     @classmethod
     def of(cls, variant: Variant, compute: str) -> LaneRule:
         """Of all its stages."""
-        return cls(tuple(variant.program(absent) for absent in variant.stages), compute)
+        return cls(tuple(variant.program(absent) for absent in variant.stages), compute, points_of(variant))
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Those of the stages, then those of the points."""
+        return (*self.stages, *self.points)
 
     def stage(self, t: int) -> Program:
         """The program of step t."""
@@ -65,7 +74,7 @@ class LaneRule:
         return cache.load(f"{self.later.graph.rule.name}_lanes", text_of(self), cache.INTRINSICS, *cache.NUMBA)
 
     def _all(self, names: Callable[[Program], Iterable[str]]) -> list[str]:
-        return list(dict.fromkeys(n for program in self.stages for n in names(program)))
+        return list(dict.fromkeys(n for program in self.programs for n in names(program)))
 
     @lazy
     def states(self) -> list[str]:
@@ -99,14 +108,14 @@ class LaneRule:
     @lazy
     def kept(self) -> dict[str, int]:
         """The rows of `reduced` where those stay from step to step, behind all reductions."""
-        count = max(len(program.reductions) for program in self.stages)
+        count = max(len(program.reductions) for program in self.programs)
         return {name: count + k for k, name in enumerate(self.numbers)}
 
     @property
     def scratch(self) -> ScratchRows:
         """What a step needs beside the states."""
-        table = max(len(program.roots) for program in self.stages)
-        reductions = max(len(program.reductions) for program in self.stages)
+        table = max(len(program.roots) for program in self.programs)
+        reductions = max(len(program.reductions) for program in self.programs)
         powers = len(powers_of_t(self.later))
         return ScratchRows(max(1, table), max(1, powers), max(1, reductions + len(self.kept)))
 
@@ -137,7 +146,7 @@ def powers_of_t(program: Program) -> list[Node]:
 
 
 def text_of(rule: LaneRule) -> str:
-    """The kernel as Python source for Numba: of each stage its scalars and its passes, and `step`, which calls them."""
+    """The kernel as Python source for Numba: of each stage its scalars and its passes, and `step` and `point`, which call them."""
     c = rule.compute
     head = [
         f'"""{rule.later.graph.rule.name} over lanes: printed by steprule from the rule; {c}."""',
@@ -150,14 +159,14 @@ def text_of(rule: LaneRule) -> str:
         "",
         *_advance(rule),
     ]
-    for number, program in enumerate(rule.stages):
+    for number, program in enumerate(rule.programs):
         head += _scalars(rule, number)
         count = len(program.columns)
         for k in range(len(program.passes)):
             head.append(_LanePassPrinter(program, k, [c] * count, c, stage=number, kept=rule.kept).text())
         if program.numbers:
             head += _closing(rule, number)
-    return "\n".join([*head, *_step(rule)])
+    return "\n".join([*head, *_step(rule), *(_point(rule) if rule.points else [])])
 
 
 def step_type(compute: str) -> str:
@@ -178,18 +187,33 @@ def _step(rule: LaneRule) -> list[str]:
         lines += [
             f"            reduced[{row}, i, l] = slots[{first + k}, l]" for k, row in enumerate(rule.kept.values())
         ]
-    *first_steps, later = (_stage(rule, number) for number in range(len(rule.stages)))
-    for number, body in enumerate(first_steps):
-        word = "elif" if number else "if"
-        lines += [f"{word} t == {number + 1}.0:", *(f"    {line}" for line in body)]
-    lines += ["else:", *(f"    {line}" for line in later)] if first_steps else later
+    return _entry("step", [*lines, *_by_stage(rule, range(len(rule.stages)))])
+
+
+def _point(rule: LaneRule) -> list[str]:
+    """The function that puts the point of evaluation into p: it is called as `step` is, behind step t."""
+    return _entry("point", _by_stage(rule, range(len(rule.stages), len(rule.programs))))
+
+
+def _entry(name: str, lines: Sequence[str]) -> list[str]:
+    """A function of the type `step_type`."""
     arguments = "t, hypers, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states"
-    return ["", "@njit(STEP, **OPTIONS)", f"def step({arguments}):", *(f"    {line}" for line in lines), ""]
+    return ["", "@njit(STEP, **OPTIONS)", f"def {name}({arguments}):", *(f"    {line}" for line in lines), ""]
+
+
+def _by_stage(rule: LaneRule, numbers: Sequence[int]) -> list[str]:
+    """The stage that t is at, of these programs; the last one repeats."""
+    lines: list[str] = []
+    *first_steps, later = (_stage(rule, number) for number in numbers)
+    for k, body in enumerate(first_steps):
+        word = "elif" if k else "if"
+        lines += [f"{word} t == {k + 1}.0:", *(f"    {line}" for line in body)]
+    return [*lines, "else:", *(f"    {line}" for line in later)] if first_steps else later
 
 
 def _stage(rule: LaneRule, number: int) -> list[str]:
     """The calls of one stage: scalars, then the passes, and what each reduction comes to."""
-    program = rule.stages[number]
+    program = rule.programs[number]
     own = {"p": "p", "g": "g"} | {n: f"states[{k}]" for k, n in enumerate(rule.states)}
     columns = ", ".join(own[n] for n in program.columns)
     body = [f"scalars{number}(t, hypers, powers, slots, table)"]
@@ -248,7 +272,7 @@ class _LaneWriter(NumbaWriter):
 
 def _closing(rule: LaneRule, number: int) -> list[str]:
     """The function that brings the slots of one number that follow from reductions up to the step."""
-    program, writer = rule.stages[number], _LaneWriter(rule.compute)
+    program, writer = rule.programs[number], _LaneWriter(rule.compute)
     writer.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
     writer.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
     places = {name: f"reduced[{rule.kept[name]}, i, l]" for name in program.numbers}
@@ -263,7 +287,7 @@ def _closing(rule: LaneRule, number: int) -> list[str]:
 
 def _scalars(rule: LaneRule, number: int) -> list[str]:
     """The function that fills the table of a step: each lane's scalars."""
-    program, writer = rule.stages[number], _LaneWriter()
+    program, writer = rule.programs[number], _LaneWriter()
     given = program.graph.inputs
     # In the first steps a power is short to compute; the stage that repeats has them brought up to the step.
     powers = powers_of_t(program) if program is rule.later else []

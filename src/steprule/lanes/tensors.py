@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ class TensorStepper:
     def __init__(self, rule: LaneRule, hypers: Mapping[str, Any], sizes: Sequence[int], device: str) -> None:
         self.rule, self.device = rule, device
         # Without reductions a tensor's rows know nothing of each other: all tensors are one.
-        self.sizes = list(sizes) if any(program.reductions for program in rule.stages) else [sum(sizes)]
+        self.sizes = list(sizes) if any(program.reductions for program in rule.programs) else [sum(sizes)]
         self.dtype = getattr(torch, rule.compute)
         lanes = len(next(iter(hypers.values())))
 
@@ -37,16 +37,11 @@ class TensorStepper:
     def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:
         """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
         program = self.rule.stage(t)
-        hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
+        more = {}
         if self.rule.norm_rows:
-            hypers = {**hypers, "grad_norm": torch.linalg.vector_norm(g, dim=0, dtype=torch.float64)}
-        clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
-        low = 0
-        for k, size in enumerate(self.sizes):
-            part = slice(low, low + size)
-            low += size
-            given = {**hypers, **self.scalar_slots[k], "t": clock, "p": p[part], "g": g[part]}
-            given |= {n: v[part] for n, v in self.states.items()}
+            more["grad_norm"] = torch.linalg.vector_norm(g, dim=0, dtype=torch.float64)
+        for k, part, given in self._given(t, p, g, factor):
+            given |= more
             found = _evaluated(program, given, self.dtype)
             self.scalar_slots[k] |= {n: v for n, v in found.items() if n in self.scalar_slots[k]}
             targets = {n: p if n == "p" else self.states[n] for n in found if n not in self.scalar_slots[k]}
@@ -54,6 +49,28 @@ class TensorStepper:
             new = {n: torch.where(alive, found[n].to(self.dtype), target[part]) for n, target in targets.items()}
             for name, target in targets.items():
                 target[part] = new[name]
+
+    def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
+        """The point of evaluation behind step t, [rows, lanes]; p itself where the rule states no other, and where not `alive`."""
+        points = self.rule.points
+        if not points:
+            return p
+        found = p.clone()
+        for _, part, given in self._given(t, p, p, factor):
+            point = _evaluated(points[min(t, len(points)) - 1], given, self.dtype)["p"]
+            found[part] = torch.where(alive, point.to(self.dtype), p[part])
+        return found
+
+    def _given(self, t: int, p: Tensor, g: Tensor, factor: float) -> Iterator[tuple[int, slice, dict[str, Tensor]]]:
+        """What goes into the program of each tensor, with its place and its rows."""
+        hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
+        clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
+        low = 0
+        for k, size in enumerate(self.sizes):
+            part = slice(low, low + size)
+            low += size
+            given = {**hypers, **self.scalar_slots[k], "t": clock, "p": p[part], "g": g[part]}
+            yield k, part, given | {n: v[part] for n, v in self.states.items()}
 
 
 def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -137,7 +137,7 @@ class Trained:
     """Lanes at their end; an engine may have padded them with more of the last one."""
 
     p: Array
-    """[rows, lanes]"""
+    """[rows, lanes], as the model is evaluated."""
     sums: Array
     """The summed batch losses of each window, [windows, lanes]."""
     died_at: NDArray[np.int64]
@@ -178,10 +178,11 @@ def _by_kernel(group: Group, start: Array) -> Trained:
     parallel = may_run_parallel()
     with our_faults(f"problem {task.name}: a kernel could not be compiled"):
         train, step = training(full, parallel=parallel), rule.module.step
+        point = rule.module.point if rule.points else step
         full_block, last_block = compiled(full).block, compiled(last).block
     with PARALLEL if parallel else nullcontext():  # a forked child may have inherited the lock held
         train(
-            full_block, last_block, step, p, rows_of(rule.states), rows_of(rule.hypers),
+            full_block, last_block, step, point, int(bool(rule.points)), p, rows_of(rule.states), rows_of(rule.hypers),
             rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows, np.array(rule.norm_rows, dtype=np.int64),
             _rows(task.features), _rows(task.targets), group.order, group.seed_of[padded], group.counts, group.factors,
             group.windows, sums, died, *layout(group.sizes), width, max(full.lane_rows, last.lane_rows),
@@ -231,7 +232,7 @@ def _by_vmap(group: Group, start: Array) -> Trained:
         alive &= finite
         sums[group.windows[t - 1]] += losses
         stepper.step(t, p, gradient, alive, float(group.factors[t - 1]))
-    ended = p.cpu().numpy()
+    ended = stepper.evaluated(len(group.counts), p, alive, float(group.factors[-1])).cpu().numpy()
     return Trained(ended, sums.cpu().numpy(), died.cpu().numpy(), lambda x, y: evaluate(group.task, ended, x, y))
 
 

@@ -19,6 +19,7 @@ from steprule import rules
 from steprule.errors import RuleError, unknown_name
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
+from steprule.rules.points import Point
 from steprule.rules.rule import Rule
 
 
@@ -201,12 +202,12 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
     >>> optimizer = Slow([torch.zeros(2, requires_grad=True)], lr=0.1, weight_decay=0.01)
     """
     raw = rules.resolve(rule)
-    return _class_from(raw, name or raw.name)
+    return _class_from(raw, name or raw.name, raw.point)
 
 
 @cache
-def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
-    """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
+def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer]:
+    """One class for a rule, its point of evaluation and a name, so that an optimizer that was pickled is of its own class again."""
     _check_names(raw)
     found = equipped(raw)
     defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None}, found.betas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -14,12 +15,13 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.errors import InputError, InputTypeError
-from steprule.optim import groups
+from steprule.optim import groups, points
 from steprule.optim.backends import BACKENDS
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.settings import Stepped
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
+from steprule.rules.points import MODE
 
 BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
 
@@ -117,6 +119,8 @@ class RuleOptimizer(Stepped):
 
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
+        if "_evaluating" in self.__dict__:
+            raise RuntimeError(f"{type(self).__name__}.step in eval mode: call optimizer.train() first, then step")
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -141,6 +145,42 @@ class RuleOptimizer(Stepped):
             for p in (p for group in self.param_groups if group.get("zero_grad") for p in group["params"]):
                 if p.grad is not None:
                     p.grad.zero_()
+
+    def eval(self) -> None:
+        """Put the weights that the model is evaluated with into its parameters, where the rule states them (`Rule.evaluated`).
+
+        As for an evaluation, or to save the model; `train()` goes back. The weights of training are kept in the states meanwhile, and
+        `state_dict()` has them. Called twice, or for a rule that is read where it steps, it does nothing. A parameter that was never
+        stepped stays as it is.
+        """
+        if self.rule.evaluation is not None and "_evaluating" not in self.__dict__:
+            self._check_inside("eval()")
+            with torch.inference_mode(False), torch.no_grad():
+                points.to_evaluation(self)
+            self.__dict__["_evaluating"] = True
+
+    def train(self) -> None:
+        """Put the weights of training back into the parameters after `eval()`, bit by bit; else it does nothing."""
+        if "_evaluating" in self.__dict__:
+            self._check_inside("train()")
+            with torch.inference_mode(False), torch.no_grad():
+                points.to_training(self)
+            del self.__dict__["_evaluating"]
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """A block in `eval()` mode; behind it the optimizer is in the mode in which it was before."""
+        trains = "_evaluating" not in self.__dict__
+        self.eval()
+        try:
+            yield
+        finally:
+            if trains:
+                self.train()
+
+    def _check_inside(self, what: str) -> None:
+        if "_outside" in self.__dict__:
+            raise RuntimeError(f"{what} inside ema_weights(): leave its block first")
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
@@ -189,20 +229,36 @@ class RuleOptimizer(Stepped):
             for name in self._extras:
                 if name in old:
                     group.setdefault(name, old[name])
+        self.__dict__.pop("_evaluating", None)
+        if self.rule.evaluation is not None:
+            for group in self.param_groups:
+                group.setdefault(MODE, True)
+            if points.is_at_evaluation(self.param_groups):
+                self.__dict__["_evaluating"] = True
         for loaded in self.__dict__.pop("_loading", []):
             loaded(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """As torch, in torch's layout; what torch's constructor lacks is there only where it is on."""
-        if "_outside" in self.__dict__:
+        """As torch, in torch's layout; what torch's constructor lacks is there only where it is on.
+
+        For a rule whose model is read elsewhere than where it trains, it warns once in training: a model that is saved beside it is not
+        the one that is evaluated. Either mode is resumed as it was saved.
+        """
+        own = self.__dict__
+        if "_outside" in own:
             raise RuntimeError("state_dict() inside ema_weights(): the weights are where the averages belong")
+        if self.rule.evaluation is not None and self.state and not own.keys() & {"_evaluating", "_told"}:
+            own["_told"] = True
+            name = type(self).__name__
+            told = "the model holds the weights of training; to save those of evaluation, call optimizer.eval() first"
+            warnings.warn(f"{name}.state_dict() in train mode: {told}", UserWarning, stacklevel=2)
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch, hooks included, but states never lose precision, and two optimizers never share one.
 
-        A state keeps the dtype in which it was saved, unless its parameter's is more precise. Memory is copied at the first
-        write, and not at all where the checkpoint is gone by then.
+        A state keeps the dtype in which it was saved, unless its parameter's is more precise. Memory that torch has allocated is copied
+        at the first write, and not at all where the checkpoint is gone by then.
         """
         seen: list[dict[str, Any]] = []
 
@@ -226,6 +282,8 @@ class RuleOptimizer(Stepped):
         """As torch."""
         if isinstance(param_group, dict):
             self._check_extras(param_group)
+            if self.rule.evaluation is not None:
+                param_group[MODE] = "_evaluating" not in self.__dict__
         super().add_param_group(param_group)
 
 
@@ -276,7 +334,9 @@ def _loaded(value: Tensor, p: Tensor) -> Tensor:
     if alike and value.element_size() < p.element_size():
         dtype = p.dtype
     whole = value.layout is torch.strided and value.untyped_storage().nbytes() == value.numel() * value.element_size()
-    if whole and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
+    # Memory that torch.load has made has no allocator, and torch dies at the first write to what shares it.
+    own = whole and value.untyped_storage().resizable()
+    if own and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
         try:
             return torch._lazy_clone(value.detach())
         except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written

@@ -105,7 +105,7 @@ def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
-        found["formula"] = formula.text(variant_of(for_training(what), entrant.shown).graph())
+        found["formula"] = formula.whole(variant_of(for_training(what), entrant.shown))
     found["code"] = of_code(what, Trainable.of(what).name)
     if not isinstance(what, Rule):
         found["made"] = _made(what, {**searched, **fixed}, own)

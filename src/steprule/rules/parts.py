@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, wraps
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Lt
@@ -159,7 +159,18 @@ def _hypers_of(part: Part, settings: dict[str, float | bool]) -> tuple[dict[str,
     return own, borrowed
 
 
-@cache
+def _once(make: Callable[[Rule], Rule]) -> Callable[[Rule], Rule]:
+    """`make`, once for a rule; once more where the author has stated since where the model is read."""
+    kept = cache(lambda rule, point: make(rule))
+
+    @wraps(make)
+    def made(rule: Rule) -> Rule:
+        return kept(rule, rule.point)
+
+    return made
+
+
+@_once
 def composed(rule: Rule) -> Rule:
     """`rule` with ascent and weight decay before it, where it has them not already: what `trace` runs."""
     taken = {h.name for h in rule.hypers} | {s.name for s in rule.slots}
@@ -168,7 +179,7 @@ def composed(rule: Rule) -> Rule:
     return rule if "maximize" in taken else before(ascend, rule)
 
 
-@cache
+@_once
 def for_training(rule: Rule) -> Rule:
     """`composed(rule)` with clipping by the norm of all gradients before it: what `train`, sweeps and races run.
 
@@ -182,7 +193,7 @@ def for_training(rule: Rule) -> Rule:
     return replace(clipped, hypers=tuple(hypers))
 
 
-@cache
+@_once
 def equipped(rule: Rule) -> Rule:
     """`composed(rule)` with every part that needs more than one tensor or more than one step: what the classes run.
 

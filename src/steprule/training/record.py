@@ -32,7 +32,7 @@ class Run(Shown):
     seconds: float
     """Wall time of the training steps alone: without evaluation, set-up and imports."""
     parameters: tuple[NDArray[Any], ...] = field(repr=False)
-    """The model's parameters at the end."""
+    """The model's parameters at the end, as it is evaluated: those of `final_loss`."""
     buffers: tuple[NDArray[Any], ...] = field(repr=False, default=())
     """The model's buffers at the end, a batch norm's running means say; a stored run has neither these nor the parameters."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)

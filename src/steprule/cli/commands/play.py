@@ -52,7 +52,7 @@ def play(
     from steprule.errors import InputError
     from steprule.play import pages
 
-    if out is not None and out.suffix.lower() not in PAGES:
+    if out is not None and not out.is_dir() and out.suffix.lower() not in PAGES:
         hint = "steprule trace --out draws pictures."
         raise InputError(f"--out {out}", expected=f"a name that ends in {PAGES[0]}", got=repr(out.suffix), hint=hint)
     other = pages.writer_of(page, {"rule": rule, "story": story, "embed": embed})

@@ -110,7 +110,7 @@ def _ends(walked: list[Trace], hopeless: list[bool], steps: int) -> None:
 
     rows = []
     for path, none in zip(walked, hopeless, strict=True):
-        x, y = path.points[-1]
+        x, y = path.evaluated[-1]
         cautions = list(path.cautions)
         if none:
             cautions.append("so at every lr tried")
