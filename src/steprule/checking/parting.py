@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from steprule.checking import probe
+from steprule.checking.cases import numbers
 from steprule.checking.report import Parting
-from steprule.checking.walks import numbers
 from steprule.compiler import eager
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule

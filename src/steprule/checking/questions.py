@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from steprule.checking import probe
+from steprule.checking.cases import numbers
 from steprule.checking.judged import Judged, go
 from steprule.checking.parting import worst
 from steprule.checking.report import FailedError
 from steprule.checking.rewriting import below
-from steprule.checking.walks import float64_default, numbers
+from steprule.checking.walks import float64_default
 from steprule.compiler import eager, formula
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.tracer import trace
