@@ -2,8 +2,7 @@
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of
-the other forms; `step` is all of it. `point` puts the point of evaluation into p, of a rule that states one. A lane that is not
-alive keeps its values.
+the other forms; `step` is all of it. `point` puts the point of evaluation into p. A lane that is not alive keeps its values.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class LaneRule:
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """Those of the stages, then those of the points."""
+        """The stages', then the points'."""
         return (*self.stages, *self.points)
 
     def stage(self, t: int) -> Program:
@@ -203,8 +202,8 @@ def _entry(name: str, lines: Sequence[str]) -> list[str]:
 
 def _by_stage(rule: LaneRule, numbers: Sequence[int]) -> list[str]:
     """The stage that t is at, of these programs; the last one repeats."""
-    lines: list[str] = []
     *first_steps, later = (_stage(rule, number) for number in numbers)
+    lines = list[str]()
     for k, body in enumerate(first_steps):
         word = "elif" if k else "if"
         lines += [f"{word} t == {k + 1}.0:", *(f"    {line}" for line in body)]

@@ -100,7 +100,17 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[Drawn]]:
         artists.append(Drawn(path, end, value, track, trace, heights))
     if any(drawn.track for drawn in artists):
         plane.plot([], [], color="#6a6a6a", label=READ_AT, **FAINT)
-    begin = traces[0].points[0]
+    _draw_marks(plane, traces[0].points[0], surface)
+    plane.set_title(f"{ground(traces[0])}:  {_formula(surface)}", fontsize=_title_size(surface))
+    fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=what_is_compared(traces))
+    fall.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fall.grid(alpha=0.3)
+    figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    return figure, artists
+
+
+def _draw_marks(plane: Any, begin: Array, surface: Surface) -> None:
+    """The start and the minima."""
     plane.plot(
         *begin, "o", color="white", markeredgecolor="black", markersize=10, markeredgewidth=2, label="start", zorder=7
     )
@@ -116,12 +126,6 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[Drawn]]:
         zorder=7,
         linestyle="none",
     )
-    plane.set_title(f"{ground(traces[0])}:  {_formula(surface)}", fontsize=_title_size(surface))
-    fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=what_is_compared(traces))
-    fall.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fall.grid(alpha=0.3)
-    figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=10)
-    return figure, artists
 
 
 def _draw_surface(plane: Any, surface: Surface, part: tuple[Point, Point]) -> None:

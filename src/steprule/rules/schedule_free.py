@@ -18,7 +18,7 @@ Nearness = Annotated[
     float, Gt(0), Lt(1), Meaning("how near to the average the gradient is taken", r"\beta"), Search(0.5, 0.99, "complement")
 ]  # fmt: skip
 Warmup = Annotated[float, Ge(0), Meaning("steps in which the learning rate rises", r"T_w"), Search(1, 1e4)]
-StepPower = Annotated[float, Ge(0), Meaning("power of the step in its weight in the average"), Search(0, 2, "linear")]
+StepPower = Annotated[float, Ge(0), Meaning("power of the step in its weight in the average"), Search(0, 3, "linear")]
 RatePower = Annotated[
     float, Ge(0), Meaning("power of the largest rate in a step's weight in the average", "q"), Search(0, 2, "linear")
 ]  # fmt: skip

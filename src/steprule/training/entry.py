@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -91,7 +92,7 @@ def _trained(training: Training, name: str, recipe: Recipe, log: Log | None) -> 
                 numbers["loss"] = losses[-1]
             if log:
                 log(step, numbers)
-    with training.stepper.averaged():
+    with training.stepper.averaged() if training.alive else nullcontext():
         parameters, buffers = (
             tuple(x.detach().cpu().numpy().copy() for x in held)
             for held in (training.model.parameters(), training.model.buffers())
