@@ -234,7 +234,7 @@ def best_rate(
     begin = _checked_start(start, ground)
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
-    if variant_of(found, bound).reduces or any(s.per_tensor for s in found.slots):
+    if variant_of(found, bound).reduces or any(s.is_number for s in found.slots):
         # A norm would run over all rates at once: one path at a time.
         paths = np.stack(
             [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID], axis=1

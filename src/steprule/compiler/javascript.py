@@ -72,7 +72,7 @@ class JavaScriptPrinter(Writer):
             if node.op != "input":
                 self.names[node] = f"{node.name or node.op}_{len(self.names)}"
                 lines += self._lines(node, self.names[node])
-        numbers = {s.name for s in graph.rule.slots if s.per_tensor}
+        numbers = {s.name for s in graph.rule.slots if s.is_number}
         results = {n: self._result(v, whole=n not in numbers) for n, v in graph.outputs.items() if v is not None}
         states = ", ".join(f"{n}: {v}" for n, v in results.items() if n != "p")
         kept = ", ".join(f"{json.dumps(r.key)}: {self._result(r.node, whole=False)}" for r in anatomy.rows(graph))

@@ -128,7 +128,7 @@ def powers_of_t(program: Program) -> list[Node]:
     """The scalars base**t whose base does not change with the step: one product a step brings them up to it."""
     t = program.graph.inputs.get("t")
     scalars = [n for n in program.graph.live if n.kind is Kind.SCALAR]
-    slots = [s.name for s in program.graph.rule.slots if s.per_tensor]
+    slots = [s.name for s in program.graph.rule.slots if s.is_number]
     changing = {program.graph.inputs.get(n) for n in ("t", "lr", *slots)} - {None}  # a schedule moves the rate
     for node in scalars:
         if node.op != "input" and any(a in changing for a in node.args if isinstance(a, Node)):

@@ -56,7 +56,7 @@ def run(rule: Rule, hypers: Mapping[str, Any]) -> dict[str, Any]:
     bound = rule.bind(hypers)
     variant = variant_of(rule, bound)
     used = variant.slots - variant.first_absent
-    slots = [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in rule.slots if s.name in used]
+    slots = [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in rule.slots if s.name in used]
     return {"rule": rule.name, "hypers": bound, "slots": slots}
 
 

@@ -83,7 +83,7 @@ def _explain(rule: Rule, graph: Graph) -> None:
     if rule.slots:
         output.say()
         states = [
-            (s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element") for s in rule.slots
+            (s.name, letters.get(s.name, ""), s.starts, s.of) for s in rule.slots
         ]
         table("", ("state", "letter", "starts at", "one per"), states, left=(0, 1, 2, 3))
     if rule.paper:
