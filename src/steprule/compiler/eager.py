@@ -62,13 +62,17 @@ class One:
         return step(rule, self.p, self.g, {**self.state, **model}, self.t, self.hypers)
 
 
-def step_together(rule: Rule, ones: Sequence[One]) -> list[tuple[Any, State]]:
+def step_together(rule: Rule, ones: Sequence[One], model: State) -> list[tuple[Any, State]]:
     """One step of several tensors that are one model: as `step` of each, with totals over all of them.
 
-    A number of the model is that of the first that has one. Raises `InputError` where it would come out as several.
+    `model`, {} before the first step, has the numbers of the model by name; they are brought up to the step, and each state has them
+    too. Raises `InputError` where one would come out as several.
     """
     variants = [variant_of(rule, one.hypers) for one in ones]
-    model = _of_model(rule, ones, variants)
+    for slot in rule.slots:
+        users = [one for one, v in zip(ones, variants, strict=True) if slot.per_model and slot.name in v.slots]
+        if users:
+            model.setdefault(slot.name, start_number(slot, users[0].hypers))
     known: dict[str, float] = {}
     for places in rounds_of(v.graph(absent_of(v, one.state)) for v, one in zip(variants, ones, strict=True)):
         known |= total_parts([parts_of(rule, one, model, known) for one in ones], places)
@@ -76,8 +80,8 @@ def step_together(rule: Rule, ones: Sequence[One]) -> list[tuple[Any, State]]:
     for one in ones:
         with exchanging(known):
             found.append(one.step(rule, model))
-    for name in model:
-        one_number(rule, name, [state[name] for _, state in found])
+    for name in model.keys() if found else ():
+        model[name] = one_number(rule, name, [state[name] for _, state in found])
     return found
 
 
@@ -100,17 +104,6 @@ def total_parts(parts: Iterable[Mapping[str, float]], places: Iterable[str]) -> 
 def absent_of(variant: Variant, state: State) -> frozenset[str]:
     """The slots that are absent on entry to a step from this state."""
     return frozenset(s for s in variant.first_absent if state.get(s) is None)
-
-
-def _of_model(rule: Rule, ones: Sequence[One], variants: Sequence[Variant]) -> State:
-    """The numbers of the model that some of these use, by name."""
-    found: State = {}
-    for slot in rule.slots:
-        users = [one for one, v in zip(ones, variants, strict=True) if slot.per_model and slot.name in v.slots]
-        if users:
-            held = [one.state[slot.name] for one in ones if one.state.get(slot.name) is not None]
-            found[slot.name] = held[0] if held else start_number(slot, users[0].hypers)
-    return found
 
 
 def one_number(rule: Rule, name: str, values: Sequence[Any]) -> float:

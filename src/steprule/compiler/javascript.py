@@ -93,8 +93,10 @@ class JavaScriptPrinter(Writer):
 
     def _reduced(self, node: Node) -> str:
         """A reduction, from the first element to the last."""
-        of = OPERATIONS[node.op].reduction
+        of, part_of = OPERATIONS[node.op].reduction, node.args[0]
         assert of is not None
+        if not (isinstance(part_of, Node) and part_of.kind is Kind.ELEMENT):
+            return self.of(of.of_one, self.show(part_of))  # a total of what a tensor has one number for
         join = partial(self.of, OPERATIONS[of.join].call)
 
         def part() -> str:

@@ -68,6 +68,10 @@ class Variant:
         """The totals that it asks for there, in the order in which they can be known."""
         return rounds_of([self.graph(absent)])
 
+    def measurements(self, absent: frozenset[str] = NOTHING) -> tuple[Program, ...]:
+        """The phases before the step's own, in order."""
+        return tuple(self.measurement(absent, places) for places in self.rounds(absent))
+
     def measurement(self, absent: frozenset[str], places: frozenset[str]) -> Program:
         """The phase in which a tensor adds to the totals at these places."""
         key = absent, places

@@ -21,7 +21,6 @@ from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_numbe
 from steprule.compiler.split import Program
 from steprule.compiler.variant import Variant
 from steprule.compiler.writing import Constant, Writer, literal
-from steprule.rules.parts import clip_by_norm, has
 
 Array = NDArray[Any]
 
@@ -44,15 +43,32 @@ class LaneRule:
     """The programs of the first steps; the last one repeats."""
     compute: str
     """float32 or float64, as the parameters are."""
+    measured: tuple[tuple[Program, ...], ...]
+    """What each stage measures before its program, phase by phase, where it asks for totals over all tensors."""
 
     @classmethod
     def of(cls, variant: Variant, compute: str) -> LaneRule:
         """Of all its stages."""
-        return cls(tuple(variant.program(absent) for absent in variant.stages), compute)
+        programs = tuple(variant.program(absent) for absent in variant.stages)
+        return cls(programs, compute, tuple(variant.measurements(absent) for absent in variant.stages))
 
     def stage(self, t: int) -> Program:
         """The program of step t."""
         return self.stages[min(t, len(self.stages)) - 1]
+
+    def phases(self, t: int) -> tuple[Program, ...]:
+        """What step t measures before."""
+        return self.measured[min(t, len(self.stages)) - 1]
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether it asks for totals."""
+        return any(self.measured)
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """All of them."""
+        return (*self.stages, *(program for phases in self.measured for program in phases))
 
     @property
     def later(self) -> Program:
@@ -65,7 +81,7 @@ class LaneRule:
         return cache.load(f"{self.later.graph.rule.name}_lanes", text_of(self), cache.INTRINSICS, *cache.NUMBA)
 
     def _all(self, names: Callable[[Program], Iterable[str]]) -> list[str]:
-        return list(dict.fromkeys(n for program in self.stages for n in names(program)))
+        return list(dict.fromkeys(n for program in self.programs for n in names(program)))
 
     @lazy
     def states(self) -> list[str]:
@@ -73,18 +89,17 @@ class LaneRule:
         return [n for n in self._all(lambda program: program.columns) if n not in ("p", "g")]
 
     @lazy
+    def totals(self) -> list[str]:
+        """The totals, by place."""
+        phases = (program for phases in self.measured for program in phases)
+        return list(dict.fromkeys(place for program in phases for place in program.graph.outputs))
+
+    @lazy
     def hypers(self) -> list[str]:
-        """The hyperparameters that it reads, in the order of their rows."""
+        """The hyperparameters that it reads, in the order of their rows; and the totals, whose rows each step fills."""
         known = {"t", *(s.name for s in self.later.graph.rule.slots)}
         scalars = self._all(lambda q: [n for n, node in q.graph.inputs.items() if node.kind is Kind.SCALAR])
-        return [n for n in scalars if n not in known]
-
-    @property
-    def norm_rows(self) -> list[int]:
-        """The row of the norm of all gradients among them, which whoever steps the lanes sets before each step; none where nothing
-        is clipped by it."""
-        clips = has(self.later.graph.rule, clip_by_norm)
-        return [k for k, n in enumerate(self.hypers) if clips and n == "grad_norm"]
+        return [n for n in dict.fromkeys([*scalars, *self.totals]) if n not in known]
 
     @lazy
     def scalar_slots(self) -> list[str]:
@@ -94,25 +109,26 @@ class LaneRule:
     @lazy
     def numbers(self) -> list[str]:
         """Those that follow from reductions; their rows come behind."""
-        return self._all(lambda program: program.numbers)
+        return [n for n in self._all(lambda program: program.numbers) if n not in self.totals]
 
     @lazy
     def kept(self) -> dict[str, int]:
         """The rows of `reduced` where those stay from step to step, behind all reductions."""
-        count = max(len(program.reductions) for program in self.stages)
+        count = max(len(program.reductions) for program in self.programs)
         return {name: count + k for k, name in enumerate(self.numbers)}
 
     @property
     def scratch(self) -> ScratchRows:
         """What a step needs beside the states."""
-        table = max(len(program.roots) for program in self.stages)
-        reductions = max(len(program.reductions) for program in self.stages)
+        table = max(len(program.roots) for program in self.programs)
+        reductions = max(len(program.reductions) for program in self.programs)
         powers = len(powers_of_t(self.later))
         return ScratchRows(max(1, table), max(1, powers), max(1, reductions + len(self.kept)))
 
     def rows_of(self, names: Sequence[str], hypers: Mapping[str, Array], lanes: int) -> Array:
         """Hyperparameters, or what slots start at, as [names, lanes]."""
-        starts = {s.name: s.start for s in self.later.graph.rule.slots}
+        starts: dict[str, float | str] = {s.name: s.start for s in self.later.graph.rule.slots}
+        starts |= dict.fromkeys(self.totals, 0.0)
         values = [starts.get(n, n) for n in names]
         rows = [np.broadcast_to(hypers[v] if isinstance(v, str) else v, (lanes,)) for v in values]
         return np.array(rows, dtype=np.float64).reshape(len(rows), lanes)
@@ -129,7 +145,9 @@ def powers_of_t(program: Program) -> list[Node]:
     t = program.graph.inputs.get("t")
     scalars = [n for n in program.graph.live if n.kind is Kind.SCALAR]
     slots = [s.name for s in program.graph.rule.slots if s.is_number]
-    changing = {program.graph.inputs.get(n) for n in ("t", "lr", *slots)} - {None}  # a schedule moves the rate
+    known = set(program.graph.rule.defaults) | set(slots)
+    totals = [n for n, node in program.graph.inputs.items() if node.kind is Kind.SCALAR and n not in known]
+    changing = {program.graph.inputs.get(n) for n in ("t", "lr", *slots, *totals)} - {None}  # a schedule moves the rate
     for node in scalars:
         if node.op != "input" and any(a in changing for a in node.args if isinstance(a, Node)):
             changing.add(node)
@@ -150,13 +168,16 @@ def text_of(rule: LaneRule) -> str:
         "",
         *_advance(rule),
     ]
-    for number, program in enumerate(rule.stages):
-        head += _scalars(rule, number)
-        count = len(program.columns)
-        for k in range(len(program.passes)):
-            head.append(_LanePassPrinter(program, k, [c] * count, c, stage=number, kept=rule.kept).text())
-        if program.numbers:
-            head += _closing(rule, number)
+    for number in range(len(rule.stages)):
+        for label, program in _labelled(rule, number):
+            head += _scalars(rule, program, label)
+            count = len(program.columns)
+            for k in range(len(program.passes)):
+                head.append(_LanePassPrinter(program, k, [c] * count, c, stage=label, kept=rule.kept).text())
+            if program in rule.stages and program.numbers:
+                head += _closing(rule, program, label)
+            elif program not in rule.stages:
+                head += _adding(rule, program, label)
     return "\n".join([*head, *_step(rule)])
 
 
@@ -187,13 +208,23 @@ def _step(rule: LaneRule) -> list[str]:
     return ["", "@njit(STEP, **OPTIONS)", f"def step({arguments}):", *(f"    {line}" for line in lines), ""]
 
 
+def _labelled(rule: LaneRule, number: int) -> list[tuple[str, Program]]:
+    """The programs of a stage in their order, each with what the names of its functions bear."""
+    phases = [(f"{number}phase{k}", program) for k, program in enumerate(rule.measured[number])]
+    return [*phases, (f"{number}", rule.stages[number])]
+
+
 def _stage(rule: LaneRule, number: int) -> list[str]:
-    """The calls of one stage: scalars, then the passes, and what each reduction comes to."""
-    program = rule.stages[number]
+    """The calls of one stage: those of each phase."""
+    return [line for label, program in _labelled(rule, number) for line in _phase(rule, program, label)]
+
+
+def _phase(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The calls of one phase: scalars, then the passes, and what each reduction comes to."""
     own = {"p": "p", "g": "g"} | {n: f"states[{k}]" for k, n in enumerate(rule.states)}
     columns = ", ".join(own[n] for n in program.columns)
     body = [f"scalars{number}(t, hypers, powers, slots, table)"]
-    done = 0
+    done, places = 0, {node: rule.hypers.index(place) for place, node in program.totals.items()}
     for k, part in enumerate(program.passes):
         if not part.reductions:
             body.append(f"stage{number}pass{k}(tensors, table, reduced, alive, {columns})")
@@ -204,8 +235,14 @@ def _stage(rule: LaneRule, number: int) -> list[str]:
             value = NUMBA.of(reduction_of(node).end, f"sums[{row}, i, l]", count)
             body += ["for i in range(len(first) - 1):", "    for l in range(table.shape[1]):"]
             body.append(f"        reduced[{done}, i, l] = {value}")
+            if node in places:
+                body += ["for l in range(table.shape[1]):", f"    hypers[{places[node]}, l] = 0.0"]
+                body += ["for i in range(len(first) - 1):", "    for l in range(table.shape[1]):"]
+                body.append(f"        hypers[{places[node]}, l] += sums[{row}, i, l]")
             done += 1
-    if program.numbers:
+    if program not in rule.stages:
+        body.append(f"adding{number}(hypers, table, reduced)")
+    elif program.numbers:
         body.append(f"stage{number}closing(table, reduced, alive)")
     return body
 
@@ -246,13 +283,31 @@ class _LaneWriter(NumbaWriter):
         self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
 
 
-def _closing(rule: LaneRule, number: int) -> list[str]:
-    """The function that brings the slots of one number that follow from reductions up to the step."""
-    program, writer = rule.stages[number], _LaneWriter(rule.compute)
+def _adding(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The function that adds up over tensors what each has one number for."""
+    writer = _of_tensors(rule, program)
+    body = [writer.define(node) for node in program.closing.per_tensor]
+    rows = [rule.hypers.index(place) for place in program.numbers]
+    for row, value in zip(rows, program.numbers.values(), strict=True):
+        body += ["if i == 0:", f"    hypers[{row}, l] = 0.0", f"hypers[{row}, l] += np.float64({writer.show(value)})"]
+    loops = ["i in range(reduced.shape[1])", "l in range(table.shape[1])"]
+    return _inlined(f"adding{number}(hypers, table, reduced)", loops, body)
+
+
+def _of_tensors(rule: LaneRule, program: Program) -> _LaneWriter:
+    """What writes the numbers of a tensor."""
+    writer = _LaneWriter(rule.compute)
     writer.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
     writer.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
+    given = program.graph.inputs
+    writer.names |= {given[name]: f"reduced[{row}, i, l]" for name, row in rule.kept.items() if name in given}
+    return writer
+
+
+def _closing(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The function that brings the slots of one number that follow from reductions up to the step."""
+    writer = _of_tensors(rule, program)
     places = {name: f"reduced[{rule.kept[name]}, i, l]" for name in program.numbers}
-    writer.names |= {program.graph.inputs[name]: place for name, place in places.items()}
     body = [writer.define(node) for node in program.closing.per_tensor]
     # One may be what another was: all are read before the first is written.
     body += [f"new{k} = {writer.show(v)}" for k, v in enumerate(program.numbers.values())]
@@ -261,9 +316,9 @@ def _closing(rule: LaneRule, number: int) -> list[str]:
     return _inlined(f"stage{number}closing(table, reduced, alive)", loops, body)
 
 
-def _scalars(rule: LaneRule, number: int) -> list[str]:
-    """The function that fills the table of a step: each lane's scalars."""
-    program, writer = rule.stages[number], _LaneWriter()
+def _scalars(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The function that fills the table of a phase: each lane's scalars."""
+    writer = _LaneWriter()
     given = program.graph.inputs
     # In the first steps a power is short to compute; the stage that repeats has them brought up to the step.
     powers = powers_of_t(program) if program is rule.later else []
@@ -301,7 +356,7 @@ def _advance(rule: LaneRule) -> list[str]:
 class _LanePassPrinter(NumbaWriter, PassPrinter):
     """One pass as a Python function for Numba: rows outside, lanes inside."""
 
-    def __init__(self, *args: Any, stage: int, kept: Mapping[str, int]) -> None:
+    def __init__(self, *args: Any, stage: str, kept: Mapping[str, int]) -> None:
         self.stage, self.kept = stage, kept
         super().__init__(*args)
 
