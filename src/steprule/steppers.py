@@ -69,7 +69,8 @@ class RuleStepper:
             for k in stepped:
                 self.t[k] += 1
             ones = [
-                eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now) for k in stepped
+                eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now)
+                for k in stepped
             ]
             for k, (new_p, state) in zip(stepped, eager.step_together(self.rule, ones, self.model), strict=True):
                 self.states[k] = state

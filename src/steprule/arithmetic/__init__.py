@@ -20,7 +20,18 @@ from steprule.arithmetic.floats import Real, Truth, compute_dtype, integer_power
 from steprule.arithmetic.totals import exchanging, joined
 from steprule.operations import TABLE
 
-__all__ = ["Real", "Truth", "apply", "computing", "computing_in", "exchanging", "integer_power", "literal_power", "power", "quiet"]
+__all__ = [
+    "Real",
+    "Truth",
+    "apply",
+    "computing",
+    "computing_in",
+    "exchanging",
+    "integer_power",
+    "literal_power",
+    "power",
+    "quiet",
+]
 
 
 def apply(name: str, *args: Any) -> Any:

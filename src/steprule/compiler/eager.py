@@ -101,7 +101,7 @@ def total_parts(parts: Iterable[Mapping[str, float]], places: Iterable[str]) -> 
     return found
 
 
-def absent_of(variant: Variant, state: State) -> frozenset[str]:
+def absent_of(variant: Variant, state: Mapping[str, Any]) -> frozenset[str]:
     """The slots that are absent on entry to a step from this state."""
     return frozenset(s for s in variant.first_absent if state.get(s) is None)
 
@@ -110,7 +110,9 @@ def one_number(rule: Rule, name: str, values: Sequence[Any]) -> float:
     """The new value of a number of the model, of what each tensor gives for it. Raises `InputError` where these differ."""
     numbers = [float(v) for v in values]
     for other in numbers:
-        if not math.isclose(other, numbers[0], rel_tol=ONE_NUMBER) and not (other != other and numbers[0] != numbers[0]):
+        if not math.isclose(other, numbers[0], rel_tol=ONE_NUMBER) and not (
+            other != other and numbers[0] != numbers[0]
+        ):
             hint = "Give what it follows from the same value in all groups; count the model's steps in a slot of OnePerModel."
             expected, got = "one number for the whole model", f"{numbers[0]!r} and {other!r}"
             raise InputError(f"{rule.name}: the new {name}", expected=expected, got=got, hint=hint)

@@ -90,7 +90,9 @@ def _number(arg: Arg) -> Node | float:
 
 def _known(graph: Graph, outputs: Mapping[str, Node | float | None]) -> Graph:
     """The graph of these outputs with totals as numbers of the step that are given by place, and so what follows from them alone."""
-    whole = replace(graph, nodes=[*graph.nodes, *(n for n in outputs.values() if isinstance(n, Node))], outputs=dict(outputs))
+    whole = replace(
+        graph, nodes=[*graph.nodes, *(n for n in outputs.values() if isinstance(n, Node))], outputs=dict(outputs)
+    )
     inputs, nodes = dict(graph.inputs), []
     new: dict[Node, Node] = {}
     for node in dict.fromkeys(whole.live):

@@ -54,7 +54,6 @@ class TensorStepper:
             for name, target in targets.items():
                 target[part] = new[name]
 
-
     def _tensors(self, p: Tensor, g: Tensor) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """Each tensor's rows, and what a step takes of it."""
         low = 0

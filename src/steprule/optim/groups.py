@@ -67,7 +67,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
 def _step_all(optimizer: Stepped, plans: Sequence[GroupPlan], groups: Groups, known: Mapping[str, float]) -> None:
     """Step these, where `known` are the totals and the numbers of the model."""
     for plan in plans:
-        plan.tabulate(known)
+        plan.tabulate(optimizer, groups, known)
     if known:
         totals.check(optimizer.rule, plans)
     for plan in plans:
@@ -273,8 +273,14 @@ class GroupPlan:
         names = dict.fromkeys([*(n.name or "" for n in program.given), *(n for n in program.numbers if n in self.rows)])
         return {name: self.look.values[self.rows[name], bucket.where] for name in names}
 
-    def tabulate(self, known: Mapping[str, float]) -> None:
+    def tabulate(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Fill the tables of scalars: all that may raise comes before anything is written. `known`: totals, numbers of the model."""
+        if self.others and self.computation.of_model:
+            members, used = self.members_of(groups), self.computation.used
+            with torch.no_grad():
+                for m in self.others:
+                    own = self.settings[self.group_of[m]].hypers
+                    self._keep(one_by_one.numbers_of(optimizer, members[m], used, own, known))
         if self.look is None:
             return
         values, rows = self.look.values, self.rows
@@ -287,7 +293,12 @@ class GroupPlan:
                 if name in rows:
                     values[rows[name], bucket.where] = value
                 else:
-                    self.new_numbers.setdefault(name, []).extend(np.unique(value).tolist())
+                    self._keep({name: value})
+
+    def _keep(self, new: Mapping[str, Any]) -> None:
+        """Keep new values of numbers of the model until all tensors have told theirs."""
+        for name, value in new.items():
+            self.new_numbers.setdefault(name, []).extend(np.unique(value).tolist())
 
     def step_others(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Step the parameters that no kernel may touch."""
@@ -302,9 +313,7 @@ class GroupPlan:
                 continue
             with torch.no_grad():
                 for p in params:
-                    new = one_by_one.step_by_rule(optimizer, p, computation.used, settings.hypers, known)
-                    for name, value in new.items():
-                        self.new_numbers.setdefault(name, []).append(value)
+                    one_by_one.step_by_rule(optimizer, p, computation.used, settings.hypers, known)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:
         """Update what kernels step, after `tabulate`."""

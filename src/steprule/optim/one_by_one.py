@@ -17,8 +17,9 @@ from steprule.arithmetic import exchanging
 from steprule.compiler import eager
 from steprule.hyper import Slot
 from steprule.optim.settings import Stepped
-from steprule.optim.signature import has_own_operations, shard
+from steprule.optim.signature import has_own_operations
 from steprule.optim.states import as_numbers
+from steprule.rules.rule import Rule
 
 
 def torchs_class(cls: type) -> Any:
@@ -74,20 +75,19 @@ def resolved(t: Tensor) -> Tensor:
 
 def step_by_rule(
     optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
-) -> dict[str, float]:
+) -> None:
     """The author's function on one parameter, its results copied into the tensors that are there. `used` names the slots, `known` are
-    the totals. The new numbers of the model come back: they are all tensors', and nothing of them is written."""
+    the totals. Numbers of the model stay as they are: they are all tensors'."""
     one, state = _one(optimizer, p, used, hypers)
     with exchanging(known):
         new_p, new = one.step(optimizer.rule, {})
-    of_model = {s.name: float(new.pop(s.name)) for s in optimizer.rule.slots if s.per_model and s.name in used}
+    new = {n: v for n, v in new.items() if n not in _of_model(optimizer.rule)}
     there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
     written = [(p, new_p), *((old, new[name]) for name, old in there.items())]
     _write([*written, *([(state["step"], one.t)] if optimizer.counts_steps else [])])
     for name, value in new.items():
         if value is not None and name not in there:
             state[name] = value.clone()
-    return of_model
 
 
 def parts_of(
@@ -96,6 +96,20 @@ def parts_of(
     """What one parameter adds to each total; to those that follow from others it is right when these are known."""
     one, _ = _one(optimizer, p, used, hypers)
     return eager.parts_of(optimizer.rule, one, {}, known)
+
+
+def numbers_of(
+    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
+) -> dict[str, float]:
+    """The new numbers of the model, as one parameter gives them."""
+    one, _ = _one(optimizer, p, used, hypers)
+    with exchanging(known):
+        _, new = one.step(optimizer.rule, {})
+    return {name: float(new[name]) for name in _of_model(optimizer.rule) if name in used}
+
+
+def _of_model(rule: Rule) -> list[str]:
+    return [slot.name for slot in rule.slots if slot.per_model]
 
 
 def _one(

@@ -30,7 +30,9 @@ class Phased(Protocol):
     def graphs(self, optimizer: Stepped) -> Iterable[Graph]:
         """What its tensors compute in this step."""
 
-    def add_up(self, optimizer: Stepped, places: frozenset[str], known: Mapping[str, float]) -> list[Mapping[str, float]]:
+    def add_up(
+        self, optimizer: Stepped, places: frozenset[str], known: Mapping[str, float]
+    ) -> list[Mapping[str, float]]:
         """What its tensors add to the totals at these places."""
 
 
