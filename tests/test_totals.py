@@ -38,9 +38,9 @@ def slide(params: list[torch.Tensor], t: int) -> None:
 
 
 SETTINGS = [
-    {"beta3": 0.93, "d_coef": 0.7, "use_bias_correction": True, "growth_rate": 1.3},
-    {"beta3": 0.0, "d_coef": 1.6, "safeguard_warmup": True, "weight_decay": 0.03},
-    {"beta3": 0.9, "weight_decay": 0.03, "decoupled_weight_decay": False, "growth_rate": 2.0},
+    {"d_decay": 0.93, "d_coef": 0.7, "use_bias_correction": True, "growth_rate": 1.3},
+    {"d_decay": 0.0, "d_coef": 1.6, "safeguard_warmup": True, "weight_decay": 0.03},
+    {"d_decay": 0.9, "weight_decay": 0.03, "decoupled_weight_decay": False, "growth_rate": 2.0},
 ]
 
 
@@ -51,8 +51,8 @@ def test_prodigy_is_its_authors(settings: dict[str, Any], backend: str) -> None:
     mine, theirs = tensors(), tensors()
     common = {"lr": 0.8, "betas": (0.85, 0.97), "eps": 1e-3, "d0": 1e-3}
     own = optim.class_of("Prodigy")([{"params": mine[:2]}, {"params": mine[2:]}], **common, **settings, backend=backend)
-    named = {n: v for n, v in settings.items() if n != "decoupled_weight_decay"}
-    named |= {"beta3": settings["beta3"] or None, "growth_rate": settings.get("growth_rate") or float("inf")}
+    named = {n: v for n, v in settings.items() if n not in ("decoupled_weight_decay", "d_decay")}
+    named |= {"beta3": settings["d_decay"] or None, "growth_rate": settings.get("growth_rate") or float("inf")}
     named["decouple"] = settings.get("decoupled_weight_decay", True)
     other = peer.Prodigy([{"params": theirs[:2]}, {"params": theirs[2:]}], **common, **named)
     for t in range(1, 31):

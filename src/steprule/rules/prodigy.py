@@ -32,8 +32,12 @@ Anchor = Annotated[Any, StartsAt("p"), Letter(r"\theta_{0}")]
 Distance = Annotated[float, OnePerModel("d0"), Letter("d")]
 LargestDistance = Annotated[float, OnePerModel("d0"), Letter(r"d_{\max}")]
 Progress = Annotated[float, OnePerModel(0.0), Letter("r")]
-Beta3 = Annotated[
-    float, Ge(0), Lt(1), OffAtZero(), Meaning("decay of what the distance is estimated from; 0: the root of beta2")
+DistanceDecay = Annotated[
+    float,
+    Ge(0),
+    Lt(1),
+    OffAtZero(),
+    Meaning("decay of what the distance is estimated from; 0: the root of beta2", r"\beta_3"),
 ]
 FirstDistance = Annotated[float, Gt(0), Meaning("first estimate of the distance", "d_0"), Search(1e-8, 1e-2)]
 Coefficient = Annotated[float, Gt(0), Meaning("factor of each estimate of the distance", "c_d"), Search(0.1, 10.0)]
@@ -46,14 +50,14 @@ Decoupled = Annotated[bool, Meaning("decay beside the step, not through the grad
 @rule(title="Prodigy", family="Adam", paper=MISHCHENKO_DEFAZIO)
 def prodigy(
     p, g, s, p0: Anchor, exp_avg: FirstMoment, exp_avg_sq: SecondMoment, d: Distance, d_max: LargestDistance, d_numerator: Progress,
-    *, lr: Rate = 1.0, beta1: Decay = 0.9, beta2: Decay = 0.999, beta3: Beta3 = 0.0, eps: Epsilon = 1e-8,
+    *, lr: Rate = 1.0, beta1: Decay = 0.9, beta2: Decay = 0.999, d_decay: DistanceDecay = 0.0, eps: Epsilon = 1e-8,
     d0: FirstDistance = 1e-6, d_coef: Coefficient = 1.0, growth_rate: Growth = 0.0, use_bias_correction: Corrected = False,
     safeguard_warmup: Safeguard = False, weight_decay: WeightDecay = 0.0, decoupled_weight_decay: Decoupled = True, t,
 ):  # fmt: skip
     """Prodigy; its learning rate is a factor of the one that it finds, and is left at 1."""
     if weight_decay and not decoupled_weight_decay:
         g = g + weight_decay * p
-    keep = beta3 if beta3 else sqrt(beta2)
+    keep = d_decay if d_decay else sqrt(beta2)
     rate = d * lr
     if use_bias_correction:
         rate = rate * sqrt(1 - beta2**t) / (1 - beta1**t)
