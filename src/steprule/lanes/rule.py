@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from steprule.compiler import cache
 from steprule.compiler.graph import Kind, Node
 from steprule.compiler.lazy import lazy
-from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
+from steprule.compiler.printing import NUMBA, reduction_of
 from steprule.compiler.split import Program
 from steprule.compiler.variant import Variant
-from steprule.compiler.writing import Constant, Writer, literal
+from steprule.lanes.rule_printer import LanePassPrinter, LaneWriter
 
 Array = NDArray[Any]
 
@@ -173,7 +173,7 @@ def text_of(rule: LaneRule) -> str:
             head += _scalars(rule, program, label)
             count = len(program.columns)
             for k in range(len(program.passes)):
-                head.append(_LanePassPrinter(program, k, [c] * count, c, stage=label, kept=rule.kept).text())
+                head.append(LanePassPrinter(program, k, [c] * count, c, stage=label, kept=rule.kept).text())
             if program in rule.stages and program.numbers:
                 head += _closing(rule, program, label)
             elif program not in rule.stages:
@@ -261,26 +261,10 @@ def _inlined(signature: str, loops: Sequence[str], body: Sequence[str]) -> list[
     ]
 
 
-class _LaneWriter(NumbaWriter):
-    """Operations on numbers of one lane, in float64 unless told otherwise."""
-
-    def __init__(self, compute: str = "float64") -> None:
-        self.compute = compute
-        self.names: dict[Node, str] = {}
-
-    def show(self, arg: Node | Constant) -> str:
-        return self.names[arg] if isinstance(arg, Node) else f"np.{self.compute}({literal(arg)})"
-
-    def define(self, node: Node) -> str:
-        """The line that computes a node."""
-        expression = self.expression(node)
-        self.names[node] = f"s{len(self.names)}"
-        return f"{self.names[node]} = {expression}"
-
-    def read_hypers(self, rule: LaneRule, program: Program) -> None:
-        """The hyperparameters where each lane has them."""
-        given = program.graph.inputs
-        self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
+def _hypers_of(rule: LaneRule, program: Program) -> dict[Node, str]:
+    """The hyperparameters where each lane has them."""
+    given = program.graph.inputs
+    return {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
 
 
 def _adding(rule: LaneRule, program: Program, number: str) -> list[str]:
@@ -294,9 +278,9 @@ def _adding(rule: LaneRule, program: Program, number: str) -> list[str]:
     return _inlined(f"adding{number}(hypers, table, reduced)", loops, body)
 
 
-def _of_tensors(rule: LaneRule, program: Program) -> _LaneWriter:
+def _of_tensors(rule: LaneRule, program: Program) -> LaneWriter:
     """What writes the numbers of a tensor."""
-    writer = _LaneWriter(rule.compute)
+    writer = LaneWriter(rule.compute)
     writer.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
     writer.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
     given = program.graph.inputs
@@ -318,12 +302,12 @@ def _closing(rule: LaneRule, program: Program, number: str) -> list[str]:
 
 def _scalars(rule: LaneRule, program: Program, number: str) -> list[str]:
     """The function that fills the table of a phase: each lane's scalars."""
-    writer = _LaneWriter()
+    writer = LaneWriter()
     given = program.graph.inputs
     # In the first steps a power is short to compute; the stage that repeats has them brought up to the step.
     powers = powers_of_t(program) if program is rule.later else []
     rows = {n: k for k, n in enumerate(rule.scalar_slots)}
-    writer.read_hypers(rule, program)
+    writer.names |= _hypers_of(rule, program)
     writer.names |= {given[n]: f"slots[{k}, l]" for n, k in rows.items() if n in given}
     if "t" in given:
         writer.names[given["t"]] = "t"
@@ -338,9 +322,9 @@ def _scalars(rule: LaneRule, program: Program, number: str) -> list[str]:
 
 def _advance(rule: LaneRule) -> list[str]:
     """The function that brings the powers of t of the stage that repeats up to the step: one product each."""
-    program, writer = rule.later, _LaneWriter()
+    program, writer = rule.later, LaneWriter()
     powers = powers_of_t(program)
-    writer.read_hypers(rule, program)
+    writer.names |= _hypers_of(rule, program)
     wanted: set[Node] = set()
     left = [node.args[0] for node in powers]
     while left:
@@ -351,82 +335,3 @@ def _advance(rule: LaneRule) -> list[str]:
     body = [writer.define(n) for n in program.graph.live if n in wanted and n.op != "input"]
     body += [f"powers[{k}, l] *= {writer.show(node.args[0])}" for k, node in enumerate(powers)]
     return _inlined("advance(hypers, powers)", ["l in range(powers.shape[1])"], body)
-
-
-class _LanePassPrinter(NumbaWriter, PassPrinter):
-    """One pass as a Python function for Numba: rows outside, lanes inside."""
-
-    def __init__(self, *args: Any, stage: str, kept: Mapping[str, int]) -> None:
-        self.stage, self.kept = stage, kept
-        super().__init__(*args)
-
-    @property
-    def prefix(self) -> str:
-        return f"C{self.stage}S{self.k}"  # the stages' functions are of one module
-
-    def text(self) -> str:
-        names = ", ".join(f"{n}_column" for n in self.program.columns)
-        constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
-        body = self._storing(names) if self.last else self._reducing(names)
-        return "\n".join([*constants, "", "", *body, ""])
-
-    @property
-    def _views(self) -> list[str]:
-        """A row of each column: an index from 0 along one dimension is what LLVM makes vectors of."""
-        return [f"{n}_row = {n}_column[row]" for _, n in self.columns]
-
-    @property
-    def _scalar_views(self) -> list[str]:
-        """The same of the scalars and the reductions of tensor i, those that are used."""
-        found = [(f"r{row}", f"table[{row}]") for row in range(len(self.program.roots))]
-        rows = [*range(len(self.program.reductions)), *self.kept.values()]
-        found += [(f"d{row}", f"reduced[{row}, i]") for row in rows]
-        return [f"{n} = {view}" for n, view in found if any(f"{n}[l]" in line for line in self.whole_tensor)]
-
-    def _storing(self, names: str) -> list[str]:
-        # What a lane that is dead keeps is read before the first store, and no store hangs on a condition: behind one, LLVM 22
-        # reads a state that another has been written to.
-        loaded = [f"{n}_row_old = {n}_row[l]" for n in self.stored]
-        chosen = [f"{n}_row_new = {v} if living else {n}_row_old" for n, v in self.stored.items()]
-        stores = [f"{n}_row[l] = {n}_row_new" for n in self.stored]
-        return [
-            '@njit(inline="always")',
-            f"def stage{self.stage}pass{self.k}(tensors, table, reduced, alive, {names}):",
-            "    for row in range(len(tensors)):",
-            "        i = tensors[row]",
-            *(f"        {line}" for line in (*self._scalar_views, *self._views)),
-            "        for l in range(table.shape[1]):",
-            "            living = alive[l] != 0",
-            *(f"            {line}" for line in (*loaded, *self.whole_tensor, *self.each_element, *chosen, *stores)),
-        ]
-
-    def _reducing(self, names: str) -> list[str]:
-        nodes, values = self.part.reductions, self.summands("np.float64({})".format)
-        adding = [f"part{r} = {value}" for r, value in enumerate(values)]
-        adding += [f"total{r}[l] = {self.joined(node, f'total{r}[l]', f'part{r}')}" for r, node in enumerate(nodes)]
-        return [
-            '@njit(inline="always")',
-            f"def stage{self.stage}pass{self.k}(first, table, reduced, sums, {names}):",
-            *(f"    sums[{r}] = {np_number(reduction_of(node).start)}" for r, node in enumerate(nodes)),
-            "    for i in range(len(first) - 1):",
-            *(f"        total{r} = sums[{r}, i]" for r in range(len(values))),
-            *(f"        {line}" for line in self._scalar_views),
-            "        for row in range(first[i], first[i + 1]):",
-            *(f"            {line}" for line in self._views),
-            "            for l in range(table.shape[1]):",
-            *(f"                {line}" for line in (*self.whole_tensor, *self.each_element, *adding)),
-        ]
-
-    def load(self, name: str) -> str:
-        return f"{name}_row[l]"
-
-    @property
-    def plain(self) -> Writer:
-        return NUMBA
-
-    def root(self, row: int) -> str:
-        return f"r{row}[l]"
-
-    def reduced(self, row: int) -> str:
-        own = len(self.program.reductions)
-        return f"d{row if row < own else self.kept[self.program.given[row - own].name or '']}[l]"

@@ -7,14 +7,13 @@ the set of gradients changed, or a switch of the rule was thrown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.compiler.graph import Graph
 from steprule.optim import one_by_one, totals
 from steprule.optim.buckets import Bucket, buckets_for
 from steprule.optim.computation import Computation, shares_gradients
@@ -233,40 +232,13 @@ class GroupPlan:
 
     # Each step: what it does.
 
-    def graphs(self, optimizer: Stepped) -> Iterator[Graph]:
-        """What its tensors compute in this step."""
-        for bucket in self.buckets:
-            yield self.computation.variant.graph(bucket.alike.absent)
-        if self.others and not self.computation.by_torch:
-            members = self.members_of(optimizer.param_groups)
-            for m in self.others:
-                yield self.computation.graph_of(optimizer.state.get(members[m]) or {})
-
-    def add_up(
-        self, optimizer: Stepped, places: frozenset[str], known: Mapping[str, float]
-    ) -> list[Mapping[str, float]]:
-        """What its tensors add to the totals at these places: one record per bucket, and one per parameter beside them."""
-        found: list[Mapping[str, float]] = []
-        hypers = [{**settings.hypers, **known} for settings in self.settings]
-        for bucket in self.buckets:
-            if (measure := bucket.measuring(self.computation.variant, places)) is not None:
-                measure.tabulate(hypers, self.groups, self._numbers_of_step(1.0))
-                found.append(measure.add_up(self._numbers(measure)))
-        if self.others and not self.computation.by_torch:
-            members, computation = self.members_of(optimizer.param_groups), self.computation
-            with torch.no_grad():
-                for m in self.others:
-                    own = self.settings[self.group_of[m]].hypers
-                    found.append(one_by_one.parts_of(optimizer, members[m], computation.used, own, known))
-        return found
-
-    def _numbers_of_step(self, further: float = 0.0) -> dict[str, Any]:
+    def numbers_of_step(self, further: float = 0.0) -> dict[str, Any]:
         """What the scalars depend on, of all that are looked at: by the rule's names, the step so much further."""
         assert self.look is not None
         values, rows = self.look.values, self.rows
         return {to: values[rows[n]] + (further if n == "step" else 0.0) for n, to in self.computation.needed.items()}
 
-    def _numbers(self, bucket: Bucket) -> dict[str, Any]:
+    def reduced_numbers(self, bucket: Bucket) -> dict[str, Any]:
         """The slots of one number that follow from reductions, of a bucket's tensors."""
         assert self.look is not None
         program = bucket.kernel.program
@@ -323,7 +295,7 @@ class GroupPlan:
             optimizer._cuda_graph_capture_health_check()
         values, rows = self.look.values, self.rows
         for bucket in self.buckets:
-            numbers = self._numbers(bucket) if bucket.kernel.program.numbers else {}
+            numbers = self.reduced_numbers(bucket) if bucket.kernel.program.numbers else {}
             for name, value in bucket.launch(numbers).items():
                 values[rows[name], bucket.where] = value
             if self.zeroes and bucket.laid_otherwise and not self.computation.zeroes_late:

@@ -6,7 +6,7 @@ it, so that a parameter that joins later, or rests for a while, finds the number
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor
 from steprule.compiler import eager
 from steprule.compiler.graph import Graph
 from steprule.compiler.phases import rounds_of
+from steprule.optim import one_by_one
+from steprule.optim.buckets import Bucket
 from steprule.optim.computation import Computation
-from steprule.optim.settings import Stepped
+from steprule.optim.settings import Settings, Stepped
 from steprule.optim.states import number
 
 
@@ -24,25 +26,62 @@ class Phased(Protocol):
     """What this file asks of the plan for some groups."""
 
     computation: Computation
+    buckets: list[Bucket]
+    others: list[int]
+    settings: list[Settings]
+    group_of: Any
+    groups: Any
     new_numbers: dict[str, list[float]]
     """The new values of numbers of the model, as its tensors give them."""
 
-    def graphs(self, optimizer: Stepped) -> Iterable[Graph]:
-        """What its tensors compute in this step."""
+    def members_of(self, groups: Sequence[dict[str, Any]]) -> list[Tensor]:
+        """The parameters of its groups."""
 
-    def add_up(
-        self, optimizer: Stepped, places: frozenset[str], known: Mapping[str, float]
-    ) -> list[Mapping[str, float]]:
-        """What its tensors add to the totals at these places."""
+    def numbers_of_step(self, further: float = 0.0) -> dict[str, Any]:
+        """What the scalars depend on, of all tensors of kernels."""
+
+    def reduced_numbers(self, bucket: Bucket) -> dict[str, Any]:
+        """The slots of one number that follow from reductions."""
 
 
 def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> dict[str, float]:
     """The numbers of the model by name, and all totals of this step by place. Nothing is written."""
     known = {name: float(held) for name, held in _held(optimizer, plans).items()}
-    for places in rounds_of(graph for plan in plans for graph in plan.graphs(optimizer)):
-        parts = [own for plan in plans for own in plan.add_up(optimizer, places, known)]
+    for places in rounds_of(graph for plan in plans for graph in _graphs(optimizer, plan)):
+        parts = [own for plan in plans for own in _parts(optimizer, plan, places, known)]
         known |= eager.total_parts(parts, places)
     return known
+
+
+def _beside(optimizer: Stepped, plan: Phased) -> list[tuple[Tensor, Mapping[str, Any]]]:
+    """The parameters that the author's function steps, each with its hyperparameters."""
+    if not plan.others or plan.computation.by_torch:
+        return []
+    members = plan.members_of(optimizer.param_groups)
+    return [(members[m], plan.settings[plan.group_of[m]].hypers) for m in plan.others]
+
+
+def _graphs(optimizer: Stepped, plan: Phased) -> Iterator[Graph]:
+    """What the tensors of a plan compute in this step."""
+    for bucket in plan.buckets:
+        yield plan.computation.variant.graph(bucket.alike.absent)
+    for p, _ in _beside(optimizer, plan):
+        yield plan.computation.graph_of(optimizer.state.get(p) or {})
+
+
+def _parts(
+    optimizer: Stepped, plan: Phased, places: frozenset[str], known: Mapping[str, float]
+) -> Iterator[Mapping[str, float]]:
+    """What the tensors of a plan add to the totals at these places, in one record per bucket and one per parameter beside them."""
+    hypers = [{**settings.hypers, **known} for settings in plan.settings]
+    for bucket in plan.buckets:
+        if (measure := bucket.measuring(plan.computation.variant, places)) is not None:
+            measure.tabulate(hypers, plan.groups, plan.numbers_of_step(1.0))
+            yield measure.add_up(plan.reduced_numbers(measure))
+    used = plan.computation.used
+    with torch.no_grad():
+        beside = [one_by_one.parts_of(optimizer, p, used, own, known) for p, own in _beside(optimizer, plan)]
+    yield from beside
 
 
 def check(rule: Any, plans: Sequence[Phased]) -> None:
