@@ -114,7 +114,7 @@ SLOTS = [
     "d",
     "k",
     "let",
-    "total",
+    "totals",
     "C0",
     "inside",
     "acc",
@@ -259,6 +259,11 @@ class Drawer:
     takes_t: bool = False
     reduces: bool = False
 
+    @property
+    def reductions(self) -> list[str]:
+        """Those of any sign. A total may not stand behind an `if` on the step number."""
+        return ["norm", "mean", "sum", *([] if self.takes_t else ["total"])]
+
     def number(self) -> Part:
         value = self.draw.choice([0.5, 0.1, 2, 1, 0.9, 3.0, -0.25, 1e-3, 1.5])
         return leaf("scalar", repr(value))
@@ -314,12 +319,12 @@ class Drawer:
             return self.draw.choice(self.leaves["tensor"])
         made = Part(
             "tensor",
-            f"{self.draw.choice(['norm', 'mean', 'sum', 'max', 'min', 'size', 'total', 'total'])}({{0}})",
+            f"{self.draw.choice([*self.reductions, 'max', 'min', 'size'])}({{0}})",
             (self.element(min(depth - 1, 2)),),
         )
         if self.draw.random() < 0.15:
-            made = Part("tensor", f"{self.draw.choice(['mean', 'sum', 'total'])}({{0}})", (self.truth(1),))
-        if self.draw.random() < 0.15:
+            made = Part("tensor", f"{self.draw.choice(self.reductions[1:])}({{0}})", (self.truth(1),))
+        if "total" in self.reductions and self.draw.random() < 0.15:
             made = Part("tensor", "total({0})", (made,))
         return self.draw.choice(
             [
@@ -455,7 +460,7 @@ def _body(self: Drawer, slots: list[Slot], hypers: list[Hyper]) -> Drawn:
     absent: list[Slot] = []
     for slot in slots:
         if slot.number:
-            of_tensors = self.reduces and draw.random() < 0.6
+            of_tensors = self.reduces and not (slot.of_model and self.takes_t) and draw.random() < 0.6
             old = leaf("tensor" if of_tensors else "scalar", slot.name)
             self.leaves[old.kind].append(old)
             results[slot.name] = (old, of_tensors)

@@ -152,7 +152,7 @@ def test_the_graph_prints_the_function_it_was_traced_from(rule: Rule, variant: d
         )
         graph = trace(rule, variant, absent=absent)
         scope: dict[str, Any] = {n: getattr(maths, n) for n in maths.NAMES} | hypers | {"p": p, "g": g, "t": float(t)}
-        scope |= {s.name: torch.zeros_like(p) if not s.per_tensor else s.start for s in rule.slots if s.name in used}
+        scope |= {s.name: torch.zeros_like(p) if not s.is_number else s.start for s in rule.slots if s.name in used}
         if "initial_accumulator_value" in hypers:
             scope["sum"] = torch.full_like(p, hypers["initial_accumulator_value"])
         scope |= {n: v for n, v in now.items() if v is not None}
