@@ -103,8 +103,7 @@ def by_hand(what: Rule, lr: float) -> float:
     model = task.initial_model(0)
     params = list(model.parameters())
     states: list[list[Any]] = [
-        [None if s.absent_at_first else 0.0 if s.is_number else torch.zeros_like(p) for s in what.slots]
-        for p in params
+        [None if s.absent_at_first else 0.0 if s.is_number else torch.zeros_like(p) for s in what.slots] for p in params
     ]
     for rows in batches(len(task.features), 10, 1, 0):
         loss = task.loss(model(task.features[rows]), task.targets[rows])

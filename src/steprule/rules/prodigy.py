@@ -10,7 +10,6 @@ from steprule.hyper import (
     FirstMoment,
     Letter,
     Meaning,
-    OffAtZero,
     OnePerModel,
     Rate,
     Search,
@@ -36,12 +35,11 @@ DistanceDecay = Annotated[
     float,
     Ge(0),
     Lt(1),
-    OffAtZero(),
     Meaning("decay of what the distance is estimated from; 0: the root of beta2", r"\beta_3"),
 ]
 FirstDistance = Annotated[float, Gt(0), Meaning("first estimate of the distance", "d_0"), Search(1e-8, 1e-2)]
 Coefficient = Annotated[float, Gt(0), Meaning("factor of each estimate of the distance", "c_d"), Search(0.1, 10.0)]
-Growth = Annotated[float, Ge(0), OffAtZero(), Meaning("most that the distance grows by in a step; 0: no limit")]
+Growth = Annotated[float, Ge(0), Meaning("most that the distance grows by in a step; 0: no limit")]
 Corrected = Annotated[bool, Meaning("correct the bias of both moments")]
 Safeguard = Annotated[bool, Meaning("leave the learning rate out of the estimate, as for a warm-up")]
 Decoupled = Annotated[bool, Meaning("decay beside the step, not through the gradient")]
@@ -57,7 +55,7 @@ def prodigy(
     """Prodigy; its learning rate is a factor of the one that it finds, and is left at 1."""
     if weight_decay and not decoupled_weight_decay:
         g = g + weight_decay * p
-    keep = d_decay if d_decay else sqrt(beta2)
+    keep = where(d_decay > 0, d_decay, sqrt(beta2))
     rate = d * lr
     if use_bias_correction:
         rate = rate * sqrt(1 - beta2**t) / (1 - beta1**t)
@@ -69,7 +67,7 @@ def prodigy(
     d_hat = where(length > 0, d_coef * d_numerator / length, d)
     d_max = maximum(d_max, d_hat)
     d = where(d == d0, maximum(d, d_hat), d)
-    d = minimum(d_max, d * growth_rate) if growth_rate else d_max
+    d = where(growth_rate > 0, minimum(d_max, d * growth_rate), d_max)
     if weight_decay and decoupled_weight_decay:
         p = p * (1 - rate * weight_decay)
     return p - rate * exp_avg / (sqrt(exp_avg_sq) + d * eps), s, p0, exp_avg, exp_avg_sq, d, d_max, d_numerator
