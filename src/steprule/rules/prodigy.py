@@ -36,10 +36,13 @@ DistanceDecay = Annotated[
     Ge(0),
     Lt(1),
     Meaning("decay of what the distance is estimated from; 0: the root of beta2", r"\beta_3"),
+    Search(0.5, 0.9999, "complement"),
 ]
 FirstDistance = Annotated[float, Gt(0), Meaning("first estimate of the distance", "d_0"), Search(1e-8, 1e-2)]
 Coefficient = Annotated[float, Gt(0), Meaning("factor of each estimate of the distance", "c_d"), Search(0.1, 10.0)]
-Growth = Annotated[float, Ge(0), Meaning("most that the distance grows by in a step; 0: no limit")]
+Growth = Annotated[
+    float, Ge(0), Meaning("most that the distance grows by in a step; 0: no limit", r"\gamma"), Search(1.01, 10.0)
+]
 Corrected = Annotated[bool, Meaning("correct the bias of both moments")]
 Safeguard = Annotated[bool, Meaning("leave the learning rate out of the estimate, as for a warm-up")]
 Decoupled = Annotated[bool, Meaning("decay beside the step, not through the gradient")]
