@@ -15,7 +15,6 @@ from tolerances import FORMS_BFLOAT16, FORMS_FLOAT16, FORMS_FLOAT32, FORMS_FLOAT
 from steprule import Rule, maths, rules
 from steprule.compiler.eager import step
 from steprule.compiler.formula import text
-from steprule.compiler.graph import Kind
 from steprule.compiler.tracer import trace
 from steprule.rules.parts import composed
 

@@ -1,4 +1,4 @@
-"""Totals over an optimizer's tensors, and its numbers of the model: what all tensors must have told before any is stepped.
+"""Totals over an optimizer's tensors, and numbers of the model: what is known before any tensor is stepped.
 
 A number of the model (`OnePerModel`) is one 0-dim tensor in float64 on the CPU. The states of all parameters that have stepped share
 it, so that a parameter that joins later, or rests for a while, finds the number that is true now.
