@@ -18,6 +18,7 @@ from steprule.compiler import eager
 from steprule.errors import InputError, RuleError
 from steprule.hyper import AbsentAtFirst, Momentum, OnePerModel, OnePerTensor, Rate
 from steprule.maths import norm, size, sqrt, total, where
+from steprule.play import network, trainings
 from steprule.problems import catalogue as problems
 
 SHAPES = [(3, 5), (7,), (2, 3, 2), (1,), ()]
@@ -244,3 +245,9 @@ def test_lanes_of_both_engines_and_a_training_alone_agree() -> None:
         solo = [steprule.train(name, double, **point, **how).final_loss for point in points]
         assert np.allclose(found[0], solo, rtol=RUN64, atol=0)
         assert np.allclose(found[1], solo, rtol=RUN64, atol=0)
+
+
+def test_a_page_that_trains_refuses_totals_in_one_line() -> None:
+    """Its steps are printed per tensor."""
+    with pytest.raises(InputError, match="got prodigy, which asks for a total over all of them"):
+        trainings.code(network.NETWORK, [("Prodigy", rules.get("prodigy"), {})])

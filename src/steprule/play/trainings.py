@@ -16,6 +16,7 @@ from torch.nn.utils import parameters_to_vector
 
 from steprule.compiler import javascript
 from steprule.compiler.variant import variant_of
+from steprule.errors import InputError
 from steprule.play.data import function
 from steprule.play.dense import Network
 from steprule.play.dense import javascript as dense_javascript
@@ -66,6 +67,9 @@ def code(net: Network, runs: Sequence[tuple[str, Rule, Mapping[str, Any]]]) -> s
     for key, rule, hypers in runs:
         variant = variant_of(rule, rule.bind(hypers))
         graphs = [variant.graph(absent) for absent in variant.stages]
+        if any(map(variant.rounds, variant.stages)):
+            got = f"{rule.name}, which asks for a total over all of them"
+            raise InputError("a page that trains", expected="a rule that steps each tensor for itself", got=got)
         tensors = []
         for tensor in net.tensors:
             stages = ", ".join(function(graph, tensor.size) for graph in graphs)
