@@ -115,7 +115,7 @@ def own_norm(p, g, *, lr: Rate = 0.1, grad_norm=2.0):  # type: ignore[no-untyped
 
 
 def test_a_number_of_ones_own_by_such_a_name_is_ones_own() -> None:
-    assert "clip_norm" not in for_training(own_norm).defaults
+    assert for_training(own_norm).defaults["grad_norm"] == 2.0
     found = steprule.sweep(own_norm, "airfoil", {"lr": [0.1], "grad_norm": [2.0]}, compile=False, epochs=1)
     assert found.train[0, 0] == pytest.approx(steprule.train("sgd", epochs=1, lr=0.05).final_loss, rel=SUMMED32)
 

@@ -245,7 +245,7 @@ def best_rate(
     begin = _checked_start(start, ground)
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
-    if reduces(variant_of(found, bound)) or any(s.per_tensor for s in found.slots):
+    if reduces(variant_of(found, bound)) or any(s.is_number for s in found.slots):
         # A norm would run over all rates at once: one path at a time.
         walks = [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID]
         paths = np.stack([points for points, _ in walks], axis=1)

@@ -119,7 +119,7 @@ def _shaken(case: Case, seed: int | None) -> Walk:
     variant, found = case.variant, []
     held = starts(case)
     p: Any = numbers(0)
-    ones = {s.name for s in case.rule.slots if s.per_tensor}
+    ones = {s.name for s in case.rule.slots if s.is_number}
     for t in range(1, STEPS + 1):
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         given = {**case.hypers, **held, "p": p, "g": numbers(t), "t": float(t)}

@@ -140,7 +140,7 @@ class Formula:
         for slot in self.rule.slots:
             if slot.name in self.slots and not slot.absent_at_first:
                 state[slot.name] = eager.start(slot, p, hypers)
-        numbers = {s.name for s in self.rule.slots if s.per_tensor}
+        numbers = {s.name for s in self.rule.slots if s.is_number}
         for t, g in enumerate(gradients(), start=1):
             graph = self._stage(t, state)
             given = {**hypers, **state, "p": p, "g": g, "t": float(t)}

@@ -156,7 +156,7 @@ def _start(slot: Slot, hypers: Mapping[str, Any]) -> Any:
     if slot.absent_at_first:
         return None
     number = float(eager.start_number(slot, hypers))
-    return number if slot.per_tensor else np.full(5, number)
+    return number if slot.is_number else np.full(5, number)
 
 
 def _start_is_idle(rule: Rule, hypers: dict[str, Any], slot: Slot) -> bool:

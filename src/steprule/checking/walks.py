@@ -57,7 +57,7 @@ def _element_by_element(case: Case) -> Walk:
         return lambda array: float(array[k])
 
     walks = [walk(case, element(k)) for k in range(SIZE)]
-    ones = {s.name for s in case.rule.slots if s.per_tensor}
+    ones = {s.name for s in case.rule.slots if s.is_number}
     found = []
     for rows in zip(*walks, strict=True):  # the same step of every element
         whole: dict[str, Any] = {}

@@ -22,7 +22,8 @@ class TensorStepper:
     def __init__(self, rule: LaneRule, hypers: Mapping[str, Any], sizes: Sequence[int], device: str) -> None:
         self.rule, self.device = rule, device
         # Without reductions a tensor's rows know nothing of each other: all tensors are one.
-        self.sizes = list(sizes) if any(program.reductions for program in rule.programs) else [sum(sizes)]
+        reduces = any(program.reductions for program in rule.programs) or rule.has_phases
+        self.sizes = list(sizes) if reduces else [sum(sizes)]
         self.dtype = getattr(torch, rule.compute)
         lanes = len(next(iter(hypers.values())))
 
@@ -37,12 +38,13 @@ class TensorStepper:
     def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:
         """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
         program = self.rule.stage(t)
-        more = {}
-        if self.rule.norm_rows:
-            more["grad_norm"] = torch.linalg.vector_norm(g, dim=0, dtype=torch.float64)
-        for k, part, given in self._given(t, p, g, factor):
-            given |= more
-            found = _evaluated(program, given, self.dtype)
+        known = self._known(t, factor)
+        for phase in self.rule.phases(t):
+            parts = [_evaluated(phase, known | own, self.dtype, wide=True) for _, _, own in self._tensors(p, g)]
+            for place in phase.graph.outputs:
+                known[place] = torch.stack([own[place].to(torch.float64).expand(p.shape[1]) for own in parts]).sum(0)
+        for k, part, own in self._tensors(p, g):
+            found = _evaluated(program, known | own, self.dtype)
             self.scalar_slots[k] |= {n: v for n, v in found.items() if n in self.scalar_slots[k]}
             targets = {n: p if n == "p" else self.states[n] for n in found if n not in self.scalar_slots[k]}
             # A new state may be an old one, so all are there before the first is written.
@@ -55,26 +57,31 @@ class TensorStepper:
         points = self.rule.points
         if not points:
             return p
-        found = p.clone()
-        for _, part, given in self._given(t, p, p, factor):
-            point = _evaluated(points[min(t, len(points)) - 1], given, self.dtype)["p"]
+        found, known = p.clone(), self._known(t, factor)
+        for _, part, own in self._tensors(p, p):
+            point = _evaluated(points[min(t, len(points)) - 1], known | own, self.dtype)["p"]
             found[part] = torch.where(alive, point.to(self.dtype), p[part])
         return found
 
-    def _given(self, t: int, p: Tensor, g: Tensor, factor: float) -> Iterator[tuple[int, slice, dict[str, Tensor]]]:
-        """What goes into the program of each tensor, with its place and its rows."""
+    def _known(self, t: int, factor: float) -> dict[str, Tensor]:
+        """What all tensors have in common at step t."""
         hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
-        clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
+        return {**hypers, "t": torch.tensor(float(t), dtype=torch.float64, device=self.device)}
+
+    def _tensors(self, p: Tensor, g: Tensor) -> Iterator[tuple[int, slice, dict[str, Tensor]]]:
+        """Each tensor's place and rows, and what a step takes of it."""
         low = 0
         for k, size in enumerate(self.sizes):
             part = slice(low, low + size)
             low += size
-            given = {**hypers, **self.scalar_slots[k], "t": clock, "p": p[part], "g": g[part]}
-            yield k, part, given | {n: v[part] for n, v in self.states.items()}
+            own = {"p": p[part], "g": g[part]} | {n: v[part] for n, v in self.states.items()}
+            yield k, part, self.scalar_slots[k] | own
 
 
-def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The program's outputs, by name, without slots that the variant does not use."""
+def _evaluated(
+    program: Program, given: Mapping[str, Tensor], dtype: torch.dtype, *, wide: bool = False
+) -> dict[str, Tensor]:
+    """The program's outputs, by name, without slots that the variant does not use; the last reductions `wide` in float64."""
     values: dict[Node, Any] = {}
 
     def operand(node: Node, arg: Any) -> Any:
@@ -92,16 +99,16 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
         kind = torch.bool if isinstance(plain, bool) else torch.float64
         return torch.tensor(plain, dtype=kind, device=given["p"].device)
 
-    inputs = {node: name for name, node in program.graph.inputs.items()}
+    inputs, outputs = {node: name for name, node in program.graph.inputs.items()}, program.graph.outputs
     for node in program.graph.live:
         if node.op == "input":
             values[node] = given[inputs[node]]
             continue
         args = [operand(node, a) for a in node.args]
         if OPERATIONS[node.op].reduction:
-            values[node] = reduced_over(OPERATIONS[node.op], args[0].to(torch.float64), 0).to(dtype)
+            reduced = reduced_over(OPERATIONS[node.op], args[0].to(torch.float64), 0)
+            values[node] = reduced if wide and node in outputs.values() else reduced.to(dtype)
             continue
         with computing_in(torch.float64 if node.kind is Kind.SCALAR else dtype):
             values[node] = whole(OPERATIONS[node.op].call(*args))
-    outputs = program.graph.outputs.items()
-    return {n: values[v] if isinstance(v, Node) else whole(v) for n, v in outputs if v is not None}
+    return {n: values[v] if isinstance(v, Node) else whole(v) for n, v in outputs.items() if v is not None}

@@ -183,7 +183,7 @@ def _by_kernel(group: Group, start: Array) -> Trained:
     with PARALLEL if parallel else nullcontext():  # a forked child may have inherited the lock held
         train(
             full_block, last_block, step, point, int(bool(rule.points)), p, rows_of(rule.states), rows_of(rule.hypers),
-            rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows, np.array(rule.norm_rows, dtype=np.int64),
+            rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows,
             _rows(task.features), _rows(task.targets), group.order, group.seed_of[padded], group.counts, group.factors,
             group.windows, sums, died, *layout(group.sizes), width, max(full.lane_rows, last.lane_rows),
             max(full.shared_rows, last.shared_rows), *rule.scratch,

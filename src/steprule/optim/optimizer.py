@@ -309,7 +309,7 @@ def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
     """Put the checkpoint's own tensors where torch has cast them to their parameters' dtypes."""
     saved = [k for group in given["param_groups"] for k in group["params"]]
     own = [(p, group) for group in optimizer.param_groups for p in group["params"]]
-    numbers = {"step", *(s.name for s in optimizer.rule.slots if s.per_tensor)}
+    numbers = {"step", *(s.name for s in optimizer.rule.slots if s.is_number)}
     for k, (p, group) in zip(saved, own, strict=True):
         state = given["state"].get(k)
         if not isinstance(state, Mapping):

@@ -86,7 +86,7 @@ def to_training(optimizer: Stepped) -> None:
 
 def eager_point(rule: Rule, own: Stood) -> Any:
     """The point by the author's function: what every kernel of it is compared with."""
-    numbers = {s.name for s in rule.slots if s.per_tensor}
+    numbers = {s.name for s in rule.slots if s.is_number}
     held = {n: v for n, v in own.state.items() if isinstance(v, Tensor)}
     slots = {n: v.item() if n in numbers else resolved(v) for n, v in held.items() if n != KEPT}
     return eager.evaluated(rule, resolved(own.p.detach()), slots, own.t, own.hypers)
@@ -143,5 +143,5 @@ def _launch(rule: Rule, alike: Alike, members: Sequence[Stood]) -> None:
 
 def _known(rule: Rule, own: Stood) -> dict[str, Any]:
     """What the scalars of a point may depend on."""
-    numbers = {s.name: own.state[s.name] for s in rule.slots if s.per_tensor and own.state.get(s.name) is not None}
+    numbers = {s.name: own.state[s.name] for s in rule.slots if s.is_number and own.state.get(s.name) is not None}
     return {**own.hypers, **{n: float(v) for n, v in numbers.items()}, "t": own.t}

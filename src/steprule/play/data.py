@@ -200,7 +200,7 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
         "colour": style.colour,
         "dash": strokes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
-        "slots": [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in whole.slots],
+        "slots": [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in whole.slots],
         "variants": {},
     }
 

@@ -93,9 +93,12 @@ class Rule:
             result = self.function(*lifted[: 2 + len(slots)], **numbers)
             if not isinstance(result, tuple):
                 return back(result, element=True)
-            single = {k for k, s in enumerate(self.slots, start=1) if s.per_tensor}
+            of_model = {k for k, s in enumerate(self.slots, start=1) if s.per_model}
+            single = of_model | {k for k, s in enumerate(self.slots, start=1) if s.per_tensor}
             full = single | {k for k, s in enumerate(self.slots, start=1) if s.full_precision}
-            return tuple(back(v, k in full, v is not None and k not in single) for k, v in enumerate(result))
+            return tuple(
+                back(v, k in full, v is not None and k not in single, k in of_model) for k, v in enumerate(result)
+            )
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides its steps, for `steprule.identity`: not its name, and nothing that is said of it."""

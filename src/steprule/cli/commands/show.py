@@ -87,9 +87,7 @@ def _explain(rule: Rule, variant: Variant) -> None:
     table("", ("hyperparameter", "letter", "default", "values", "meaning"), rows, left=(0, 1, 3, 4))
     if rule.slots:
         output.say()
-        states = [
-            (s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element") for s in rule.slots
-        ]
+        states = [(s.name, letters.get(s.name, ""), s.starts, s.of) for s in rule.slots]
         table("", ("state", "letter", "starts at", "one per"), states, left=(0, 1, 2, 3))
     if rule.paper:
         output.say(f"\n{rule.paper}")
