@@ -251,3 +251,56 @@ def test_a_page_that_trains_refuses_totals_in_one_line() -> None:
     """Its steps are printed per tensor."""
     with pytest.raises(InputError, match="got prodigy, which asks for a total over all of them"):
         trainings.code(network.NETWORK, [("Prodigy", rules.get("prodigy"), {})])
+
+
+@rule
+def far_read(
+    p: Any, g: Any, m: Annotated[Any, AbsentAtFirst()], d: Annotated[Any, OnePerModel(1.0)], *, lr: Rate = 0.01
+) -> Any:
+    n = sqrt(total(g**2))
+    d = d + 0.1 * n
+    m = g if m is None else 0.9 * m + g / (1.0 + n)
+    return p - lr * d * m, m, d
+
+
+@far_read.evaluated
+def far_point(p: Any, m: Any, d: Any) -> Any:
+    return p + d * m
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba"])
+def test_a_rule_with_totals_is_read_at_its_point(backend: str) -> None:
+    params = tensors()
+    optimizer = optim.from_rule(far_read)(params, lr=0.01, backend=backend)
+    for t in range(1, 4):
+        slide(params, t)
+        optimizer.step()
+    states = [optimizer.state[p] for p in params]
+    expected = [p.detach() + float(s["d"]) * s["m"] for p, s in zip(params, states, strict=True)]
+    assert all(float(s["d"]) > 1.0 for s in states)
+    with optimizer.evaluated():
+        read = [p.detach().clone() for p in params]
+    for got, wanted in zip(read, expected, strict=True):
+        assert apart(got, wanted) <= TOTALS_FLOAT64
+
+
+@rule
+def summed_read(p: Any, g: Any, m: Any, *, lr: Rate = 0.01) -> Any:
+    return p - lr * g, m + g
+
+
+@summed_read.evaluated
+def summed_point(p: Any, m: Any) -> Any:
+    return p + m * total(m)
+
+
+@pytest.mark.parametrize("backend", ["eager", "numba"])
+def test_a_point_of_evaluation_asks_for_no_total(backend: str) -> None:
+    params = tensors()
+    optimizer = optim.from_rule(summed_read)(params, backend=backend)
+    slide(params, 1)
+    optimizer.step()
+    with pytest.raises(RuleError, match=r"summed_read\.evaluated: expected what each tensor has on its own"):
+        optimizer.eval()
+    with pytest.raises(RuleError, match="a total over all tensors"):
+        eager.evaluated(summed_read, np.ones(2), {"m": np.ones(2)}, 1, summed_read.defaults)

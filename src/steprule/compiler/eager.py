@@ -11,6 +11,7 @@ from typing import Any
 from steprule.arithmetic import exchanging
 from steprule.compiler import pages
 from steprule.compiler.phases import rounds_of
+from steprule.compiler.points import refuse_total
 from steprule.compiler.variant import Variant, variant_of
 from steprule.errors import InputError
 from steprule.hyper import Slot
@@ -59,7 +60,11 @@ def evaluated(rule: Rule, p: Any, state: State, t: float, hypers: Mapping[str, A
     used = variant_of(rule, hypers).slots
     slots = [state.get(s.name) if s.name in used else None for s in rule.slots]
     given = {**hypers, "t": float(t)} if rule.takes_t else dict(hypers)
-    return rule.evaluation(p, p, *slots, **given)[0]
+    with exchanging({}) as exchange:
+        point = rule.evaluation(p, p, *slots, **given)[0]
+    if exchange.parts:
+        refuse_total(rule)
+    return point
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NoReturn
 
 from steprule.compiler.graph import Graph
+from steprule.compiler.phases import totals_of
 from steprule.compiler.split import Program, split
 from steprule.compiler.tracer import trace
 from steprule.compiler.variant import NOTHING, Variant
+from steprule.errors import RuleError
+from steprule.rules.rule import Rule
 
 
 @lru_cache(maxsize=1024)
 def point_graph(variant: Variant, absent: frozenset[str] = NOTHING) -> Graph | None:
     """The graph whose new p is the point, and which hands the slots on; None for a rule that is read at p.
 
-    `absent`: the slots that are None after the step.
+    `absent`: the slots that are None after the step. Raises `RuleError` where the point asks for a total: it has no phases.
     """
     evaluation = variant.rule.evaluation
     if evaluation is None:
         return None
     unused = {s.name for s in variant.rule.slots} - variant.slots
-    return trace(evaluation, dict(variant.switches), absent=absent | unused, reduced=variant.reduced)
+    graph = trace(evaluation, dict(variant.switches), absent=absent | unused, reduced=variant.reduced)
+    if totals_of(graph):
+        refuse_total(variant.rule)
+    return graph
+
+
+def refuse_total(rule: Rule) -> NoReturn:
+    """Raise for a point of evaluation that asks for a total: it has no phases, and each tensor would find its own sum."""
+    file, line = (rule.evaluation or rule).lines
+    hint = "Take the total in the rule, and keep it in a slot of OnePerModel."
+    where = f"{file}:{line}: {rule.name}.evaluated"
+    raise RuleError(where, expected="what each tensor has on its own", got="a total over all tensors", hint=hint)
 
 
 @lru_cache(maxsize=1024)
