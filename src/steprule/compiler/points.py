@@ -8,26 +8,33 @@ from steprule.compiler.graph import Graph
 from steprule.compiler.split import Program, split
 from steprule.compiler.tracer import trace
 from steprule.compiler.variant import NOTHING, Variant
+from steprule.rules.rule import Rule
 
 
-@lru_cache(maxsize=1024)
 def point_graph(variant: Variant, absent: frozenset[str] = NOTHING) -> Graph | None:
     """The graph whose new p is the point, and which hands the slots on; None for a rule that is read at p.
 
     `absent`: the slots that are None after the step.
     """
-    evaluation = variant.rule.evaluation
-    if evaluation is None:
-        return None
-    unused = {s.name for s in variant.rule.slots} - variant.slots
-    return trace(evaluation, dict(variant.switches), absent=absent | unused, reduced=variant.reduced)
+    point = variant.rule.evaluation  # it may be stated, or stated anew, when the variant is known already
+    return None if point is None else _graph(variant, point, absent)
+
+
+def point_program(variant: Variant, absent: frozenset[str] = NOTHING) -> Program | None:
+    """The same, split: it stores p alone."""
+    point = variant.rule.evaluation
+    return None if point is None else _program(variant, point, absent)
 
 
 @lru_cache(maxsize=1024)
-def point_program(variant: Variant, absent: frozenset[str] = NOTHING) -> Program | None:
-    """The same, split: it stores p alone."""
-    graph = point_graph(variant, absent)
-    return None if graph is None else split(graph)
+def _graph(variant: Variant, point: Rule, absent: frozenset[str]) -> Graph:
+    unused = {s.name for s in variant.rule.slots} - variant.slots
+    return trace(point, dict(variant.switches), absent=absent | unused, reduced=variant.reduced)
+
+
+@lru_cache(maxsize=1024)
+def _program(variant: Variant, point: Rule, absent: frozenset[str]) -> Program:
+    return split(_graph(variant, point, absent))
 
 
 def points_of(variant: Variant) -> tuple[Program, ...]:

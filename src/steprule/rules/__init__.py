@@ -21,7 +21,7 @@ from steprule.rules.load import catalogued, resolve_in
 from steprule.rules.rule import Paper, Rule, rule
 
 _FOUND, _FAULTS = found_in(__name__, __path__)
-CATALOGUE = MappingProxyType(_FOUND)
+CATALOGUE = MappingProxyType({name: found.seal() for name, found in _FOUND.items()})
 
 for _fault in _FAULTS.values():
     warnings.warn(f"left out of the catalogue: {_fault}", RuntimeWarning, stacklevel=2)
