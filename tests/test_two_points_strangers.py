@@ -327,3 +327,19 @@ def test_a_checkpoint_of_another_class_is_refused_in_one_line() -> None:
         ours.load_state_dict(theirs.state_dict())
     assert "\n" not in str(caught.value)
     assert all(np.array_equal(ours.state[p][name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("form", ["python", "javascript", "numba"])
+def test_every_printed_form_has_both_points(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, count in (("schedule_free_sgd", 2), ("sgd", 1)):
+        assert main(["show", name, "--as", form]) == 0
+        sources = capsys.readouterr().out.count(
+            {"python": "def ", "javascript": "function ", "numba": "printed by"}[form]
+        )
+        assert sources == count, name
+
+
+def test_a_name_that_a_module_lacks_has_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, meant in (("torch.optim:Adm", "'Adam'"), ("schedulefree:AdamWScheduleFre", "'AdamWScheduleFree'")):
+        assert main(["which", typed]) == 2
+        assert capsys.readouterr().err.endswith(f"Did you mean {meant}?\n")
