@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from steprule import maths, optim
 from steprule.arithmetic import computing
+from steprule.checking.cases import plain
 from steprule.checking.shaking import shake
 from steprule.compiler import eager, formula, javascript
 from steprule.compiler import numba_cpu as cpu
@@ -94,14 +95,6 @@ def cases(rule: Rule, seed: int) -> Iterator[Case]:
                 hypers[name] = float(value * rng.choice([1.0, 0.7, 1.3]))
         special = k == len(variants) - 1 and not variant_of(rule, hypers).reduces
         yield case_of(rule, hypers, rng, special=bool(special))
-
-
-def plain(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, torch.Tensor):
-        value = value.detach().double().numpy()
-    return np.array(value, dtype=np.float64)
 
 
 def taken(case: Case, outputs: Mapping[str, Any], state: dict[str, Any]) -> Array:

@@ -4,8 +4,8 @@ Write the update rule once, as the paper prints it; from that one function come 
 real data and the race against other rules.
 
 >>> import steprule
->>> steprule.rules.names()[5:7]
-('adadelta', 'adam')
+>>> steprule.rules.get("adam").title, "adadelta" in steprule.rules.names()
+('Adam', True)
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ gradient that can itself be differentiated (`backward(create_graph=True)`). Whic
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -90,14 +90,19 @@ class RuleStepper:
             return
         kept = [p.detach().clone() for p in self.parameters]
         with torch.no_grad():
-            for p, state, t in zip(self.parameters, self.states, self.t, strict=True):
-                p.copy_(eager.evaluated(self.rule, p.detach(), state, t, self.now))
+            held = zip(kept, self.states, self.t, strict=True)
+            points = [eager.evaluated(self.rule, p, state, t, self.now) for p, state, t in held]
         try:
+            _put(self.parameters, points)
             yield
         finally:
-            with torch.no_grad():
-                for p, weights in zip(self.parameters, kept, strict=True):
-                    p.copy_(weights)
+            _put(self.parameters, kept)
+
+
+def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for p, value in zip(parameters, values, strict=True):
+            p.copy_(value)
 
 
 @dataclass(frozen=True)

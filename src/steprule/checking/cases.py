@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from steprule.checking.probe import POINT
 from steprule.compiler import eager
 from steprule.compiler.variant import Variant, variant_of
 from steprule.rules.rule import Rule
@@ -18,8 +19,6 @@ Array = NDArray[np.float64]
 Walk = list[dict[str, Any]]
 """Holds per step p and each slot that the variant uses, as arrays; None for a slot that is absent. Of a rule that states where its model
 is read, it holds that point too, as `POINT`."""
-
-POINT = "the point of evaluation"
 
 SIZE, STEPS = 7, 4
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from steprule.arithmetic import computing
-from steprule.checking.cases import POINT, SIZE, STEPS, Case, Walk, at, numbers, plain, starts, walk
+from steprule.checking.cases import SIZE, STEPS, Case, Walk, at, numbers, plain, starts, walk
+from steprule.checking.probe import POINT
 from steprule.checking.report import FailedError, in_one_line
 from steprule.checking.shaking import shake
 from steprule.checking.walks import FORMS, NotRunError

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from steprule.checking.cases import POINT, SIZE, STEPS, Array, Case, Walk, at, numbers, plain, starts, walk
+from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, starts, walk
+from steprule.checking.probe import POINT
 from steprule.checking.report import FailedError
 from steprule.compiler import eager, javascript, threads
 from steprule.compiler import numba_cpu as cpu

@@ -14,20 +14,13 @@ from steprule.errors import RuleError
 from steprule.rules.rule import Rule
 
 
-@lru_cache(maxsize=1024)
 def point_graph(variant: Variant, absent: frozenset[str] = NOTHING) -> Graph | None:
     """The graph whose new p is the point, and which hands the slots on; None for a rule that is read at p.
 
     `absent`: the slots that are None after the step. Raises `RuleError` where the point asks for a total: it has no phases.
     """
-    evaluation = variant.rule.evaluation
-    if evaluation is None:
-        return None
-    unused = {s.name for s in variant.rule.slots} - variant.slots
-    graph = trace(evaluation, dict(variant.switches), absent=absent | unused, reduced=variant.reduced)
-    if totals_of(graph):
-        refuse_total(variant.rule)
-    return graph
+    point = variant.rule.evaluation  # it may be stated, or stated anew, when the variant is known already
+    return None if point is None else _graph(variant, point, absent)
 
 
 def refuse_total(rule: Rule) -> NoReturn:
@@ -38,11 +31,24 @@ def refuse_total(rule: Rule) -> NoReturn:
     raise RuleError(where, expected="what each tensor has on its own", got="a total over all tensors", hint=hint)
 
 
-@lru_cache(maxsize=1024)
 def point_program(variant: Variant, absent: frozenset[str] = NOTHING) -> Program | None:
     """The same, split: it stores p alone."""
-    graph = point_graph(variant, absent)
-    return None if graph is None else split(graph)
+    point = variant.rule.evaluation
+    return None if point is None else _program(variant, point, absent)
+
+
+@lru_cache(maxsize=1024)
+def _graph(variant: Variant, point: Rule, absent: frozenset[str]) -> Graph:
+    unused = {s.name for s in variant.rule.slots} - variant.slots
+    graph = trace(point, dict(variant.switches), absent=absent | unused, reduced=variant.reduced)
+    if totals_of(graph):
+        refuse_total(variant.rule)
+    return graph
+
+
+@lru_cache(maxsize=1024)
+def _program(variant: Variant, point: Rule, absent: frozenset[str]) -> Program:
+    return split(_graph(variant, point, absent))
 
 
 def points_of(variant: Variant) -> tuple[Program, ...]:

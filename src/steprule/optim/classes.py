@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import RuleError, unknown_name
+from steprule.errors import InputError, RuleError, unknown_name
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
 from steprule.rules.points import Point
@@ -164,6 +164,15 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
         }
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
         super().__init__(params, _with_betas(bound, found.betas), **own)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch. Raises `InputError`, and loads nothing, where a group lacks a hyperparameter: another class has saved it."""
+        for group in state_dict["param_groups"]:
+            if missing := [n for n in self._defaults if n not in group and n not in self._extras]:
+                name, hint = type(self).__name__, "Only a checkpoint of this class has all that it needs."
+                expected = f"groups with {', '.join(self._defaults)}"
+                raise InputError(f"{name}.load_state_dict", expected=expected, got=f"no {missing[0]}", hint=hint)
+        super().load_state_dict(state_dict)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch; `beta1`, `beta2` and so on of a group become its `betas`."""

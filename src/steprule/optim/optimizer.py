@@ -119,11 +119,11 @@ class RuleOptimizer(Stepped):
 
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
-        if "_evaluating" in self.__dict__:
-            raise RuntimeError(f"{type(self).__name__}.step in eval mode: call optimizer.train() first, then step")
+        self._check_training()
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+            self._check_training()  # a closure that evaluates may have forgotten to go back
         own = self.__dict__
         scale = own.get("grad_scale")  # set by torch.amp.GradScaler, as is found_inf, for the time of this call
         if scale is not None:
@@ -146,6 +146,9 @@ class RuleOptimizer(Stepped):
                 if p.grad is not None:
                     p.grad.zero_()
 
+    # As a step, torch.compile leaves them out: it would write to the optimizer behind our backs.
+
+    @_disable_dynamo
     def eval(self) -> None:
         """Put the weights that the model is evaluated with into its parameters, where the rule states them (`Rule.evaluated`).
 
@@ -153,24 +156,24 @@ class RuleOptimizer(Stepped):
         `state_dict()` has them. Called twice, or for a rule that is read where it steps, it does nothing. A parameter that was never
         stepped stays as it is.
         """
-        if self.rule.evaluation is not None and "_evaluating" not in self.__dict__:
-            self._check_inside("eval()")
+        if self._may_switch("eval()") and not self._evaluates:
             with torch.inference_mode(False), torch.no_grad():
                 points.to_evaluation(self)
-            self.__dict__["_evaluating"] = True
 
+    @_disable_dynamo
     def train(self) -> None:
-        """Put the weights of training back into the parameters after `eval()`, bit by bit; else it does nothing."""
-        if "_evaluating" in self.__dict__:
-            self._check_inside("train()")
+        """Put the weights of training back into the parameters after `eval()`, bit by bit; else it does nothing.
+
+        What was written to the parameters meanwhile is gone then.
+        """
+        if self._may_switch("train()") and self._evaluates:
             with torch.inference_mode(False), torch.no_grad():
                 points.to_training(self)
-            del self.__dict__["_evaluating"]
 
     @contextmanager
     def evaluated(self) -> Iterator[None]:
         """A block in `eval()` mode; behind it the optimizer is in the mode in which it was before."""
-        trains = "_evaluating" not in self.__dict__
+        trains = not self._evaluates
         self.eval()
         try:
             yield
@@ -178,9 +181,20 @@ class RuleOptimizer(Stepped):
             if trains:
                 self.train()
 
-    def _check_inside(self, what: str) -> None:
-        if "_outside" in self.__dict__:
+    @property
+    def _evaluates(self) -> bool:
+        """Whether the parameters hold the point of evaluation."""
+        return self.rule.evaluation is not None and points.is_at_evaluation(self.param_groups)
+
+    def _check_training(self) -> None:
+        if self._evaluates:
+            raise RuntimeError(f"{type(self).__name__}.step in eval mode: call optimizer.train() first, then step")
+
+    def _may_switch(self, what: str) -> bool:
+        """Whether there are two points to switch between. Raises where neither is in the parameters."""
+        if self.rule.evaluation is not None and "_outside" in self.__dict__:
             raise RuntimeError(f"{what} inside ema_weights(): leave its block first")
+        return self.rule.evaluation is not None
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
@@ -229,12 +243,9 @@ class RuleOptimizer(Stepped):
             for name in self._extras:
                 if name in old:
                     group.setdefault(name, old[name])
-        self.__dict__.pop("_evaluating", None)
         if self.rule.evaluation is not None:
             for group in self.param_groups:
                 group.setdefault(MODE, True)
-            if points.is_at_evaluation(self.param_groups):
-                self.__dict__["_evaluating"] = True
         for loaded in self.__dict__.pop("_loading", []):
             loaded(self)
 
@@ -247,7 +258,7 @@ class RuleOptimizer(Stepped):
         own = self.__dict__
         if "_outside" in own:
             raise RuntimeError("state_dict() inside ema_weights(): the weights are where the averages belong")
-        if self.rule.evaluation is not None and self.state and not own.keys() & {"_evaluating", "_told"}:
+        if self.rule.evaluation is not None and self.state and not self._evaluates and "_told" not in own:
             own["_told"] = True
             name = type(self).__name__
             told = "the model holds the weights of training; to save those of evaluation, call optimizer.eval() first"
@@ -283,7 +294,7 @@ class RuleOptimizer(Stepped):
         if isinstance(param_group, dict):
             self._check_extras(param_group)
             if self.rule.evaluation is not None:
-                param_group[MODE] = "_evaluating" not in self.__dict__
+                param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)
 
 

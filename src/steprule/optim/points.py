@@ -16,6 +16,7 @@ from steprule.compiler.split import Program
 from steprule.compiler.variant import variant_of
 from steprule.optim.backends import target_for
 from steprule.optim.buckets import kernel_for
+from steprule.optim.memory import overlapping, ranges_of
 from steprule.optim.one_by_one import resolved
 from steprule.optim.settings import Stepped, hypers_of
 from steprule.optim.signature import DTYPES, is_dense, is_plain, lies_as, placed_alike, shard
@@ -53,35 +54,45 @@ def is_at_evaluation(groups: Sequence[Mapping[str, Any]]) -> bool:
 def to_evaluation(optimizer: Stepped) -> None:
     """Put the point of evaluation into each parameter that has stepped, and keep that of training in its state.
 
-    What may raise comes before any parameter is written.
+    Where it fails or is interrupted, each parameter holds what it held.
     """
     stood = _stood(optimizer)
     launches: dict[Alike, list[Stood]] = {}
     computed: list[tuple[Tensor, Tensor]] = []
-    for own in stood:
-        alike = _launch_of(optimizer, own)
+    shared = _sharing(optimizer.rule, stood)
+    for k, own in enumerate(stood):
+        # A point follows from what all held before: of memory that two share, no kernel may write what it reads elsewhere.
+        alike = None if k in shared else _launch_of(optimizer, own)
         if alike is not None:
             launches.setdefault(alike, []).append(own)
         else:
             computed.append((own.p, eager_point(optimizer.rule, own)))
-    kept = [own.p.detach().clone() for own in stood]
-    for alike, members in launches.items():
-        _launch(optimizer.rule, alike, members)
-    for p, point in computed:
-        p.copy_(point)
-    for own, weights in zip(stood, kept, strict=True):
-        own.state[KEPT] = weights
+    try:
+        for own in stood:
+            own.state[KEPT] = own.p.detach().clone()
+        for alike, members in launches.items():
+            _launch(optimizer.rule, alike, members)
+        for p, point in computed:
+            p.copy_(point)
+    except BaseException:
+        _put_back(optimizer)
+        raise
     for group in optimizer.param_groups:
         group[MODE] = False
 
 
 def to_training(optimizer: Stepped) -> None:
-    """Put the point of training back, bit by bit."""
+    """Put the point of training back, bit by bit, also into a parameter that was taken out of its group meanwhile."""
+    _put_back(optimizer)
     for group in optimizer.param_groups:
-        for p in group["params"]:
-            if (state := optimizer.state.get(p)) and KEPT in state:
-                p.copy_(state.pop(KEPT))
         group[MODE] = True
+
+
+def _put_back(optimizer: Stepped) -> None:
+    for p, state in optimizer.state.items():
+        if isinstance(state, dict) and KEPT in state:
+            p.copy_(state[KEPT])
+            del state[KEPT]
 
 
 def eager_point(rule: Rule, own: Stood) -> Any:
@@ -99,9 +110,17 @@ def _stood(optimizer: Stepped) -> list[Stood]:
         hypers = hypers_of(optimizer.rule, group, beyond=optimizer._extras)
         for p in group["params"]:
             state = optimizer.state.get(p)
-            if state and "step" in state and KEPT not in state and p not in found and float(state["step"]) > 0:
+            if state and "step" in state and p not in found and float(state["step"]) > 0:
                 found[p] = Stood(p, state, float(state["step"]), hypers)
     return list(found.values())
+
+
+def _sharing(rule: Rule, stood: Sequence[Stood]) -> set[int]:
+    """Which of these share memory of a parameter with another, or within themselves."""
+    names = [s.name for s in rule.slots if not s.per_tensor]
+    ranges = ranges_of([own.p for own in stood], [None] * len(stood), {own.p: own.state for own in stood}, names)
+    written = np.arange(ranges.shape[1]) == 0
+    return overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
 
 
 def _launch_of(optimizer: Stepped, own: Stood) -> Alike | None:

@@ -114,9 +114,15 @@ class Rule:
 
         The function takes p, slots of the rule by name, and keyword-only its hyperparameters, `betas`, and `t`, the number of steps
         taken, where the rule has them. It is in the language of rules, and gives the point. A parameter without a step is read at p.
+        Stated again, as in a notebook's cell, the last one counts.
 
-        Raises `RuleError`, with the author's file and line, where the signature asks for what the rule does not have.
+        Raises `RuleError`, with the author's file and line, where the signature asks for what the rule does not have, and for a rule of
+        the catalogue.
         """
+        if self.__dict__.get("_sealed"):
+            code, hint = function.__code__, "dataclasses.replace(rule, name=...) makes one of it."
+            where = f"{code.co_filename}:{code.co_firstlineno}: {self.name}.evaluated"
+            raise RuleError(where, expected="a rule of your own", got="one of the catalogue", hint=hint)
         numbers = [*self.settings, *(["betas"] if self.betas else []), *(["t"] if self.takes_t else [])]
         point = point_of(function, self.name, self.slots, numbers)
         taken = {KEPT} & {s.name for s in self.slots} | {MODE} & {h.name for h in self.hypers}
@@ -128,6 +134,11 @@ class Rule:
         object.__setattr__(self, "point", point)
         self.__dict__.pop("evaluation", None)
         return function
+
+    def seal(self) -> Rule:
+        """From now on nobody states where its model is read: a rule of the catalogue is everybody's. A copy is not sealed."""
+        self.__dict__["_sealed"] = True
+        return self
 
     @functools.cached_property
     def evaluation(self) -> Rule | None:

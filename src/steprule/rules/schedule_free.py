@@ -29,9 +29,24 @@ def warmed(lr: Any, warmup_steps: Any, t: Any) -> Any:
     return lr * minimum(t / maximum(warmup_steps, 1), 1)
 
 
-def share(weight: Any, weight_sum: Any) -> Any:
+def weight(t: Any, r: Any, lr_max: Any, weight_lr_power: Any) -> Any:
+    """The weight of step t in the average."""
+    return t**r * lr_max**weight_lr_power
+
+
+def share(w: Any, weight_sum: Any) -> Any:
     """The step's part of the average; none while all weights are 0, as with a rate of 0."""
-    return where(weight_sum > 0, weight / weight_sum, 0)
+    return where(weight_sum > 0, w / weight_sum, 0)
+
+
+def moved(p: Any, z: Any, d: Any, c: Any, gamma: Any, nearness: Any) -> tuple[Any, Any]:
+    """p and z after a step of z by gamma d that makes a part c of the average, with p the same part of the way from z to it."""
+    return lerp(p, z, c) + gamma * (nearness * (1 - c) - 1) * d, z - gamma * d
+
+
+def average(p: Any, z: Any, nearness: Any) -> Any:
+    """The average of z, which p lies a part `nearness` of the way to."""
+    return lerp(p, z, 1 - 1 / nearness)
 
 
 @rule(title="schedule-free SGD", family="gradient descent", paper=DEFAZIO)
@@ -43,15 +58,16 @@ def schedule_free_sgd(
     """Gradient descent without a schedule: p lies between the fast z and its average, at which the model is read."""
     gamma = warmed(lr, warmup_steps, t)
     lr_max = maximum(lr_max, gamma)
-    w = t**r * lr_max**weight_lr_power
+    w = weight(t, r, lr_max, weight_lr_power)
     weight_sum = weight_sum + w
     c = share(w, weight_sum)
     if weight_decay:
         g = g + weight_decay * p
-    return lerp(p, z, c) + gamma * (momentum * (1 - c) - 1) * g, z - gamma * g, lr_max, weight_sum
+    p, z = moved(p, z, g, c, gamma, momentum)
+    return p, z, lr_max, weight_sum
 
 
 @schedule_free_sgd.evaluated
 def average_of_sgd(p, z, *, momentum):
-    """The average of z, which p lies a part `momentum` of the way to."""
-    return lerp(p, z, 1 - 1 / momentum)
+    """The average of z."""
+    return average(p, z, momentum)

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from steprule.hyper import Decay, Epsilon, Meaning, Rate, SecondMoment, WeightDecay
-from steprule.maths import lerp, maximum, sqrt, where
+from steprule.maths import maximum, sqrt, where
 from steprule.rules.rule import rule
 from steprule.rules.schedule_free import (
     DEFAZIO,
@@ -14,8 +14,11 @@ from steprule.rules.schedule_free import (
     StepPower,
     Warmup,
     WeightSum,
+    average,
+    moved,
     share,
     warmed,
+    weight,
 )
 
 Silent = Annotated[bool, Meaning("stand still while the second moment is not known yet, instead of plain descent")]
@@ -30,20 +33,21 @@ def schedule_free_adamw(
     """AdamW without a schedule: p lies between the fast z and its average, at which the model is read."""
     gamma = warmed(lr, warmup_steps, t)
     lr_max = maximum(lr_max, gamma)
-    w = t**r * lr_max**weight_lr_power
+    w = weight(t, r, lr_max, weight_lr_power)
     weight_sum = weight_sum + w
     c = share(w, weight_sum)
     exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g * g
     d = g / (sqrt(exp_avg_sq) / sqrt(1 - beta2**t) + eps)
     if weight_decay:
         d = d + weight_decay * p
-    return lerp(p, z, c) + gamma * (beta1 * (1 - c) - 1) * d, z - gamma * d, exp_avg_sq, lr_max, weight_sum
+    p, z = moved(p, z, d, c, gamma, beta1)
+    return p, z, exp_avg_sq, lr_max, weight_sum
 
 
 @schedule_free_adamw.evaluated
 def average_of_adamw(p, z, *, beta1):
-    """The average of z, which p lies a part `beta1` of the way to."""
-    return lerp(p, z, 1 - 1 / beta1)
+    """The average of z."""
+    return average(p, z, beta1)
 
 
 @rule(title="schedule-free RAdam", family="Adam", paper=DEFAZIO)
@@ -58,17 +62,18 @@ def schedule_free_radam(
     rectified = sqrt((rho_t - 4) * (rho_t - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho_t))
     gamma = lr * where(rho_t > 4, rectified, 0 if silent_sgd_phase else 1)
     lr_max = maximum(lr_max, gamma)
-    w = t**r * lr_max**weight_lr_power
+    w = weight(t, r, lr_max, weight_lr_power)
     weight_sum = weight_sum + w
     c = share(w, weight_sum)
     exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g * g
     d = where(rho_t > 4, g / (sqrt(exp_avg_sq) / sqrt(1 - beta2**t) + eps), g)
     if weight_decay:
         d = d + weight_decay * p
-    return lerp(p, z, c) + gamma * (beta1 * (1 - c) - 1) * d, z - gamma * d, exp_avg_sq, lr_max, weight_sum
+    p, z = moved(p, z, d, c, gamma, beta1)
+    return p, z, exp_avg_sq, lr_max, weight_sum
 
 
 @schedule_free_radam.evaluated
 def average_of_radam(p, z, *, beta1):
-    """The average of z, which p lies a part `beta1` of the way to."""
-    return lerp(p, z, 1 - 1 / beta1)
+    """The average of z."""
+    return average(p, z, beta1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
@@ -94,7 +95,7 @@ def _explain(rule: Rule, variant: Variant) -> None:
 
 
 def _printed(variant: Variant, form: str) -> str:
-    """The rule in one form; behind it the point of evaluation where there is one, but of a kernel."""
+    """The rule in one form; behind it the point of evaluation where there is one."""
     from steprule.compiler import formula, javascript
     from steprule.compiler.points import point_graph
 
@@ -105,9 +106,8 @@ def _printed(variant: Variant, form: str) -> str:
         return "\n".join(formula.whole_latex(variant))
     if form == "python":
         return "\n\n\n".join([formula.python(graph), *([] if point is None else [formula.point_python(point)])])
-    if form == "javascript":
-        return "\n\n".join(javascript.source(own) for own in (graph, point) if own is not None)
-    return _kernel_source(graph, form)
+    printed = javascript.source if form == "javascript" else partial(_kernel_source, form=form)
+    return "\n\n".join(printed(own) for own in (graph, point) if own is not None)
 
 
 def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:

@@ -66,8 +66,8 @@ const swatchOf = (k) => `<svg width="30" height="10" aria-hidden="true"><line x1
 function showLegend() {
   const lines = model.labels.map((label, k) => (model.hidden.has(k) ? "" : swatchOf(k) + escaped(label))).filter(Boolean);
   const [x, y] = viewOf(model), near = ([a, b]) => a >= x[0] && a <= x[1] && b >= y[0] && b <= y[1];
-  const marks = [near(model.state.start) ? `○ ${t("start")}` : "", model.ground.minima.length ? `★ ${t("minimum")}` : "", `${t("low")} <span class="slope" aria-hidden="true"></span> ${t("high")}`];
-  if (model.walks.some((w, k) => w.stepper.twoPoints && !model.hidden.has(k))) marks.push(`<span class="track" aria-hidden="true"></span> ${t("where the model is read")}`);
+  const track = model.walks.some((w, k) => w.stepper.twoPoints && !model.hidden.has(k));
+  const marks = [track ? `<span class="track" aria-hidden="true"></span> ${t("where the model is read")}` : "", near(model.state.start) ? `○ ${t("start")}` : "", model.ground.minima.length ? `★ ${t("minimum")}` : "", `${t("low")} <span class="slope" aria-hidden="true"></span> ${t("high")}`];
   $("legend").innerHTML = [...lines, ...marks.filter(Boolean)].map((item) => `<li>${item}</li>`).join("");
 }
 
