@@ -236,7 +236,6 @@ import triton
 from steprule import optim
 from steprule.compiler import triton_gpu as gpu
 from steprule.compiler.variant import variant
-from steprule.optim.buckets import norm_program_for
 
 LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -266,7 +265,8 @@ for name in sys.argv[2:]:
     switches = tuple((h.name, h.name in ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled"))
         for h in rule.hypers if h.switches)
     build(variant(rule, switches).program(zero_grad=True), sys.argv[1], ":" in name)
-    build(norm_program_for(rule, switches), sys.argv[1])
+    for program in variant(rule, switches).measurements():
+        build(program, sys.argv[1])
     print(name)
 """
 

@@ -43,12 +43,7 @@ class OffAtZero:
 
 @dataclass(frozen=True)
 class Given:
-    """The number is no setting: whoever steps the rule supplies it at each step, as it does the step number.
-
-    Known when the step begins, or a `reduction` over all tensors, known after one pass over them.
-    """
-
-    reduction: bool = False
+    """The number is no setting: whoever steps the rule supplies it at each step, as it does the step number."""
 
 
 Rate = Annotated[float, Ge(0), Meaning("learning rate", r"\eta"), Search(1e-5, 10.0)]
@@ -105,6 +100,17 @@ class Square:
     def __post_init__(self) -> None:
         if self.of not in ("rows", "columns"):
             raise InputError("Square", expected="'rows' or 'columns'", got=repr(self.of))
+
+
+@dataclass(frozen=True)
+class OnePerModel:
+    """Slot annotation: one number for the whole model, in float64, starting at a number or at the hyperparameter of this name.
+
+    It may follow from hyperparameters, from the step and from totals over all tensors (Prodigy's `d`), and comes out the same
+    for each tensor.
+    """
+
+    start: float | str = 0.0
 
 
 @dataclass(frozen=True)
@@ -297,21 +303,35 @@ class Slot:
     full_precision: bool = False
     first: str = ""
     """"p" or "g" where it starts at that, as the rule sees it at the slot's first step; until then it is absent."""
+    per_model: bool = False
     shape: str = ""
     """Of what shape: "row" for one number per row, "column" for one per column, "rows" or "columns" for a square matrix of so
     many rows; empty for the parameter's own."""
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is one number, for a tensor or for the model, and not one per element."""
+        return self.per_tensor or self.per_model
+
+    @property
+    def of(self) -> str:
+        """What it has one number for."""
+        if self.per_model:
+            return "model"
+        return "tensor" if self.per_tensor else "element"
+
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides results, for `steprule.identity`: not its letter."""
-        found = self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
-        return (*found, self.shape) if self.shape else found
+        own: tuple[object, ...] = self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
+        own += ("one per model",) if self.per_model else ()
+        return (*own, self.shape) if self.shape else own
 
     def sizes(self, seen: tuple[int, ...]) -> tuple[int, ...]:
         """Its shape beside a parameter that the rule sees in the shape `seen`; not of one number."""
         if not self.shape or not seen:
             return seen
         rows, columns = (1, *seen)[-2:]
-        of = {"row": (rows, 1), "column": (1, columns), "rows": (rows, rows), "columns": (columns, columns)}[self.shape]
+        of: tuple[int, ...] = {"row": (rows, 1), "column": (1, columns), "rows": (rows, rows), "columns": (columns, columns)}[self.shape]
         if len(seen) == 1 and self.shape in ("row", "column"):  # a vector has one row, and no axis of rows
             of = of[1:]
         return (*seen[:-2], *of)
@@ -364,7 +384,7 @@ def hyper_from(name: str, default: object, annotation: object) -> Hyper:
 def slot_from(name: str, annotation: object) -> Slot:
     """The record of a positional parameter after `p, g`."""
     start: float | str = 0.0
-    per_tensor = absent = full = False
+    per_tensor = per_model = absent = full = False
     letter = first = shape = ""
     for mark in _marks(annotation):
         match mark:
@@ -374,6 +394,8 @@ def slot_from(name: str, annotation: object) -> Slot:
                 start = value if isinstance(value, str) else float(value)
             case OnePerTensor(value):
                 per_tensor, start = True, float(value)
+            case OnePerModel(value):
+                per_model, start = True, value if isinstance(value, str) else float(value)
             case AbsentAtFirst():
                 absent = True
             case FullPrecision():
@@ -384,7 +406,7 @@ def slot_from(name: str, annotation: object) -> Slot:
                 shape = of
             case Letter(latex):
                 letter = latex
-    return Slot(name, start, per_tensor, absent, letter, full, first, shape)
+    return Slot(name, start, per_tensor, absent, letter, full, first, per_model, shape)
 
 
 def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tuple[Hyper, ...]:

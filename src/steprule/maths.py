@@ -1,4 +1,4 @@
-"""The closed vocabulary of a rule: Python's signs and twenty-seven functions, the same on every kind of number.
+"""The closed vocabulary of a rule: Python's signs and twenty-eight functions, the same on every kind of number.
 
     + - * / ** < <= > >= & | ~            of each element; & | ~ of truth values
     % // == !=                            of numbers that are known before a step: hyperparameters and the step number
@@ -6,6 +6,7 @@
     minimum maximum clamp lerp where      of each element; both branches of `where` are evaluated
     bfloat16 float16                      of each element: rounded to that; cast(x, "bfloat16") is the same
     norm mean sum max min                 over the whole tensor: one number; with axis=-1 one per row, axis=-2 one per column
+    total                                 over all tensors of the model: one number, in float64
     size rows columns ndim                of the shape; a plain `if` may ask for the last three
     @ .T                                  of matrices
     qr eigenvectors inverse_root sort_by  of matrices
@@ -24,6 +25,7 @@ from typing import Any
 
 from steprule.arithmetic import Truth, apply, power
 from steprule.errors import RuleError
+from steprule.modules import public
 from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
 
 # Signs: of each the name, the sign, Python's method, how strongly it binds.
@@ -319,6 +321,15 @@ def size(x: Any) -> Any:
     return apply("size", x)
 
 
+@row(latex=r"\sum_{{\mathrm{{all}}}}", reduction=Reduction(lambda x: x), over_model=True)
+def total(x: Any) -> Any:
+    """The sum over all elements of all tensors that the optimizer steps now, in float64. A number counts once per tensor.
+
+    Called by hand it is the sum over one tensor: that is then the whole model.
+    """
+    return apply("total", x)
+
+
 # Numbers of the shape.
 
 
@@ -380,7 +391,9 @@ def _of_symmetric(function: Any) -> Any:
 
 _descending = _of_symmetric(lambda library, values, vectors: library.flip(vectors, (-1,)))
 _root = _of_symmetric(
-    lambda library, values, vectors, k: (vectors * values[..., None, :] ** (-1.0 / k)) @ library.swapaxes(vectors, -1, -2)
+    lambda library, values, vectors, k: (
+        (vectors * values[..., None, :] ** (-1.0 / k)) @ library.swapaxes(vectors, -1, -2)
+    )
 )
 
 
@@ -424,6 +437,4 @@ NAMES = tuple(name for name, row in TABLE.items() if not row.sign)
 """Of the functions, in this order."""
 __all__ = [*NAMES, "cast"]
 
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = public(globals())

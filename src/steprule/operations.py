@@ -65,6 +65,8 @@ class Operation:
     """Of a number of the shape, as `rows`: what it is of a shape."""
     of_matrices: bool = False
     """Whether it takes whole matrices, as `@`, and not one element after the other."""
+    over_model: bool = False
+    """Whether the reduction goes on over all tensors of the model: one number, in float64."""
 
     call: Callable[..., Any] = lambda *operands: None
     """Computes it on numbers of any kind that a rule runs on."""

@@ -99,7 +99,8 @@ def _reduced(row: Operation, x: Any, axis: int | None = None) -> Any:
     parts = of.each(x.astype(np.float64).view(Elements))
     count = float(x.size if axis is None else x.shape[axis])
     total = getattr(np, TABLE[of.join].over)(parts.view(np.ndarray), axis=axis, keepdims=True, initial=of.start)
-    return np.asarray(of.end(total.view(Elements), count), dtype=x.dtype).view(Elements)
+    dtype = np.float64 if row.over_model else x.dtype
+    return np.asarray(of.end(total.view(Elements), count), dtype=dtype).view(Elements)
 
 
 def _of_matrices(row: Operation, args: Sequence[Any]) -> Any:

@@ -124,9 +124,10 @@ def _reduced(row: Operation, x: Any, axis: int | None = None) -> Any:
         if x.dim() < -axis:
             raise not_a_matrix(row.name, tuple(x.shape), axis=True)
         return reduced_over(row, wide, axis, keepdim=True).to(x.dtype)
+    dtype = wide.dtype if row.over_model else x.dtype
     if row.torch:
-        return function_of(torch, row, row.torch)(wide).to(x.dtype)
-    return reduced_over(row, wide.reshape(-1), 0).to(x.dtype)
+        return function_of(torch, row, row.torch)(wide).to(dtype)
+    return reduced_over(row, wide.reshape(-1), 0).to(dtype)
 
 
 def _check_matrices(name: str, args: Sequence[Any]) -> None:

@@ -14,15 +14,15 @@ from enum import StrEnum
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
 
-
 Dims = tuple[str, ...]
 """The axes of an array, by name (shapes.py)."""
 
 
 class Kind(StrEnum):
-    """How often a node is computed: once a step, once a tensor, or once an element."""
+    """How often a node is computed: once a step, once a model when a total is known, once a tensor, or once an element."""
 
     SCALAR = "scalar"
+    MODEL = "model"
     REDUCTION = "reduction"
     ELEMENT = "element"
 
@@ -41,6 +41,8 @@ class Node:
     """The axes of an array; None for a number, and where the rule asks for no shape."""
     dtype: str = ""
     """The dtype that it was cast to; empty for the one computed in."""
+    place: str = ""
+    """Of a total, where the author asks for it: the same place in another variant is the same total."""
 
     def __repr__(self) -> str:
         shown = ", ".join(a.name or f"<{a.op}>" if isinstance(a, Node) else repr(a) for a in self.args)

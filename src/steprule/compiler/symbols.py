@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from steprule.arithmetic import Real, Truth, apply
+from steprule.arithmetic.totals import Places
 from steprule.compiler.graph import Dims, Graph, Kind, Node
 from steprule.compiler.implied import implied
 from steprule.compiler.refusals import refuse
@@ -52,6 +53,9 @@ class Symbol:
             refuse(f"an `if` on {named}", expected, "Annotate it so, or use where(condition, a, b).")
         if (known := self._tape.of_shape(node)) is not None:
             return bool(known)
+        if node.kind is Kind.MODEL:
+            got = f"an `if` on {named}, which follows from a total"
+            refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
         if node.kind is not Kind.SCALAR:
             got = f"an `if` on {named}, which differs from element to element or from tensor to tensor"
             refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
@@ -159,6 +163,8 @@ class Tape:
         self.decided: dict[Node, bool] = {}
         """What each if on a number of the step was told in this run, in order."""
         self.seen: dict[Any, Node] = {}
+        self.places = Places()
+        """Of the totals of this run."""
         self.frames: list[FrameType] = []
         """The author's functions at work; a frame that is held keeps its local names after the return."""
 
@@ -176,13 +182,15 @@ class Tape:
         if node.kind is not Kind.SCALAR:
             return None
         args = [self.of_shape(a) for a in node.args]
-        return None if any(a is None for a in args) else float(OPERATIONS[node.op].call(*map(Real, args)))
+        known = [Real(a) for a in args if a is not None]
+        return float(OPERATIONS[node.op].call(*known)) if len(known) == len(args) else None
 
     def add(self, op: str, *args: Any) -> Symbol:
         """The symbol of an operation, recorded where it is new."""
         plain = [self._operand(op, arg) for arg in args]
         self._fit_truths(op, plain)
-        key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain))
+        place = self._place_of(op) if OPERATIONS[op].over_model else ""
+        key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain), place)
         if key not in self.seen:
             row = OPERATIONS[op]
             if self.shapes is None:
@@ -191,7 +199,9 @@ class Tape:
             elif row.of_shape or op == "size":
                 return self._number_of_shape(op, plain[0], self.shapes)
             kind = _kind_of(plain)
-            if row.of_the_step and kind is not Kind.SCALAR:
+            if row.over_model:
+                kind = Kind.MODEL
+            elif row.of_the_step and kind is not Kind.SCALAR:
                 _refuse_of_elements(op)
             if row.of_matrices and kind is not Kind.ELEMENT:
                 found = apply(op, *(1.0 if isinstance(a, Node) else a for a in plain))
@@ -199,12 +209,13 @@ class Tape:
             dims = self._dims_of(op, plain, kind)
             if row.reduction:
                 self.graph.asks_for_reductions = True
+            if row.reduction and not row.over_model:
                 if kind is not Kind.ELEMENT:
                     return row.reduction.of_one(Symbol(self, plain[0]) if isinstance(plain[0], Node) else plain[0])  # type: ignore[no-any-return]
                 if dims is None:  # of a vector, along its only axis, or of the rows' own numbers
                     kind, plain = Kind.REDUCTION, plain[:1]
             self._hold_frame()
-            node = Node(op, tuple(plain), kind, truth=row.truth, dims=dims, dtype=_dtype_of(op, plain))
+            node = Node(op, tuple(plain), kind, truth=row.truth, dims=dims, dtype=_dtype_of(op, plain), place=place)
             self.seen[key] = node
             self.graph.nodes.append(node)
         return Symbol(self, self.seen[key])
@@ -241,10 +252,10 @@ class Tape:
 
     def _of_numbers(self, op: str, args: Sequence[Any]) -> Any:
         """A function of matrices of numbers, each a matrix of one row and one column."""
-        shown = [Symbol(self, a) if isinstance(a, Node) else a for a in args]
-        return {"matmul": lambda: shown[0] * shown[1], "inverse_root": lambda: shown[0] ** (-1.0 / shown[1])}.get(
-            op, lambda: shown[0]
-        )()
+        a, *others = (Symbol(self, a) if isinstance(a, Node) else a for a in args)
+        if op == "matmul":
+            return a * others[0]
+        return a ** (-1.0 / others[0]) if op == "inverse_root" else a
 
     def _operand(self, op: str, arg: Any) -> Node | float | int | bool:
         """An argument as a node or a plain number."""
@@ -267,6 +278,13 @@ class Tape:
         if type(arg) is int and abs(arg) > sys.float_info.max:
             refuse(f"a whole number of {arg.bit_length()} bits", "numbers that a float64 holds", "")
         return arg
+
+    def _place_of(self, op: str) -> str:
+        """Where the author asks for a total; there each tensor must come."""
+        if self.decided:
+            hint = "Take the total before the first `if` on t or a hyperparameter, and write where(condition, a, b) behind it."
+            refuse(f"a {op} behind an `if` on a number of the step", "one to which each tensor comes", hint)
+        return self.places.next()
 
     def decide(self, condition: Node) -> bool:
         """What an if on a number of the step is told in this run: another run goes the other way."""
@@ -309,7 +327,7 @@ class Tape:
 def _kind_of(args: Sequence[Node | float | int | bool]) -> Kind:
     """How often an operation on these is computed: as often as that of them which is computed most often."""
     kinds = {a.kind for a in args if isinstance(a, Node)}
-    return next((kind for kind in (Kind.ELEMENT, Kind.REDUCTION) if kind in kinds), Kind.SCALAR)
+    return next((kind for kind in (Kind.ELEMENT, Kind.REDUCTION, Kind.MODEL) if kind in kinds), Kind.SCALAR)
 
 
 def _dtype_of(op: str, args: Sequence[Any]) -> str:

@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from steprule.arithmetic import Real
+from steprule.arithmetic.totals import Places
 from steprule.compiler.graph import Graph, Kind, Node, Way
 from steprule.compiler.refusals import authors_errors, none_refused, refuse
 from steprule.compiler.shapes import ShapeNeededError, Shapes
@@ -14,7 +15,6 @@ from steprule.compiler.symbols import MOST_WAYS, Symbol, Tape
 from steprule.errors import RuleError
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
-
 
 Shape = tuple[int, ...]
 
@@ -90,7 +90,7 @@ def _run_once(
     for slot in rule.slots:
         if slot.name in absent:
             args.append(None)
-        elif slot.per_tensor:
+        elif slot.is_number:
             args.append(tape.input(slot.name, Kind.REDUCTION if slot.name in reduced else Kind.SCALAR))
         else:
             args.append(tape.input(slot.name, Kind.ELEMENT, dims=shapes.of_slot(slot.shape) if shapes else None))
@@ -99,8 +99,7 @@ def _run_once(
         if hyper.is_plain or (hyper.off_at_zero and not switches[hyper.name]):
             hypers[hyper.name] = switches[hyper.name] if hyper.is_plain else Real(0.0)
         else:
-            kind = Kind.REDUCTION if hyper.given is not None and hyper.given.reduction else Kind.SCALAR
-            hypers[hyper.name] = tape.input(hyper.name, kind, truth=True if hyper.off_at_zero else None)
+            hypers[hyper.name] = tape.input(hyper.name, Kind.SCALAR, truth=True if hyper.off_at_zero else None)
     if rule.takes_t:
         hypers["t"] = tape.input("t", Kind.SCALAR)
     try:
@@ -120,7 +119,7 @@ def _taken(
         """What comes out of all ways that begin with these answers, merged: by `where`, as numbers of the step decide."""
         nonlocal ways
         ways += 1
-        tape.answers, tape.decided = answers, {}
+        tape.answers, tape.decided, tape.places = answers, {}, Places()
         with authors_errors(rule, absent):
             if ways > MOST_WAYS:
                 refuse(f"more than {MOST_WAYS} ways through its ifs on numbers of the step", "fewer", "Use where.")
@@ -170,7 +169,7 @@ def _results(graph: Graph, result: Any, where: str, shapes: Shapes | None) -> di
     if len(results) != len(wanted):
         expected = f"{len(wanted)} results ({', '.join(wanted)})"
         raise RuleError(where, expected=expected, got=got, hint=hint or "Return the new p, then every slot in order.")
-    numbers = {s.name for s in rule.slots if s.per_tensor}
+    numbers = {s.name: s for s in rule.slots if s.is_number}
     for name, value in zip(wanted, results, strict=True):
         if value is None and name in graph.absent:
             found[name] = None
@@ -183,12 +182,18 @@ def _results(graph: Graph, result: Any, where: str, shapes: Shapes | None) -> di
             hint = "Use where(condition, 1.0, 0.0)."
             raise RuleError(where, expected=f"a number as the new {name}", got="a truth value", hint=hint)
         if name in numbers and isinstance(output, Node) and output.kind is Kind.ELEMENT:
-            expected, hint = f"one number a tensor as the new {name}", "Reduce it with norm, mean or sum."
-            raise RuleError(where, expected=expected, got="one an element", hint=hint)
+            of = numbers[name].of
+            expected, hint = f"one number a {of} as the new {name}", "Reduce it with norm, mean or sum."
+            raise RuleError(where, expected=expected, got="one an element", hint=hint if of == "tensor" else _TOTAL)
+        if name in numbers and numbers[name].per_model and isinstance(output, Node) and output.kind is Kind.REDUCTION:
+            raise RuleError(where, expected=f"one number a model as the new {name}", got="one a tensor", hint=_TOTAL)
         if shapes is not None and name not in numbers:
             _check_dims(shapes, rule, name, output, where)
         found[name] = output
     return found
+
+
+_TOTAL = "Write total(x): the sum over all elements of all tensors."
 
 
 def _check_dims(shapes: Shapes, rule: Rule, name: str, output: Node | float, where: str) -> None:
@@ -200,7 +205,10 @@ def _check_dims(shapes: Shapes, rule: Rule, name: str, output: Node | float, whe
     if len(got) > len(wanted) or any(g not in ("1", w) for g, w in zip(padded, wanted, strict=False)):
         hint = "Reduce it with axis=-1 for one number per row, axis=-2 for one per column."
         raise RuleError(
-            where, expected=f"the new {name} as {shapes.shown(wanted)}", got=shapes.shown(got), hint=hint if slot else ""
+            where,
+            expected=f"the new {name} as {shapes.shown(wanted)}",
+            got=shapes.shown(got),
+            hint=hint if slot else "",
         )
 
 

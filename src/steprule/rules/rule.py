@@ -16,14 +16,15 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any, overload
 
 from steprule.arithmetic import computing
-from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
 from steprule.hyper import Hyper, Slot
 from steprule.rules.contract import Signature
+from steprule.rules.points import KEPT, MODE, Point, point_of
 
 FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise", "matrix")
 """The families of the catalogue, simplest first. A rule of no family stands behind them."""
@@ -70,6 +71,8 @@ class Rule:
     """Whether it sees every tensor as a matrix: of more than two axes as [first, product of the others], a vector as one row."""
     codes: tuple[CodeType, ...] = field(default=(), repr=False)
     """The code of the author's functions: their local names name the quantities, their lines stand in errors."""
+    point: Point | None = field(default=None, repr=False)
+    """Where the model is read, if not at p; `evaluated` states it."""
 
     def __call__(self, p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         """The new p and the new slots, as a tuple; p alone where the rule has no slots and returns it so."""
@@ -100,9 +103,9 @@ class Rule:
                 return back(result, seen=seen, own=own)
             found = [back(result[0], seen=seen, own=own)] if result else []
             for slot, value in zip(self.slots, result[1:], strict=False):
-                full = slot.per_tensor or slot.full_precision
-                if value is None or slot.per_tensor or seen is None:
-                    found.append(back(value, full))
+                full = slot.is_number or slot.full_precision
+                if value is None or slot.is_number or seen is None:
+                    found.append(back(value, full, of_model=slot.per_model))
                 else:
                     sizes = slot.sizes(seen)
                     found.append(back(value, full, sizes, sizes if slot.shape else own))
@@ -112,7 +115,7 @@ class Rule:
     def _as_seen(self, k: int, value: Any, seen: tuple[int, ...] | None) -> Any:
         """The k-th argument, p or g or a slot, as the rule sees it."""
         slot = self.slots[k - 2] if k > 1 else None
-        if value is None or (slot is not None and (slot.per_tensor or slot.shape)):
+        if value is None or (slot is not None and (slot.is_number or slot.shape)):
             return value
         return value.reshape(seen)
 
@@ -132,8 +135,63 @@ class Rule:
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides its steps, for `steprule.identity`: not its name, and nothing that is said of it."""
-        found = self.function, self.slots, self.hypers, self.takes_t
-        return (*found, "as_matrix") if self.as_matrix else found
+        own: tuple[object, ...] = self.function, self.slots, self.hypers, self.takes_t
+        own += () if self.point is None else (self.point.function,)
+        return (*own, "as_matrix") if self.as_matrix else own
+
+    def evaluated(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """State where the model is read, as a decorator; the gradient is still taken at p. Gives the function back.
+
+            @schedule_free_sgd.evaluated
+            def average(p, z, *, momentum):
+                return p + (1 - 1 / momentum) * (z - p)
+
+        The function takes p, slots of the rule by name, and keyword-only its hyperparameters, `betas`, and `t`, the number of steps
+        taken, where the rule has them. It is in the language of rules, and gives the point. A parameter without a step is read at p.
+        Stated again, as in a notebook's cell, the last one counts.
+
+        Raises `RuleError`, with the author's file and line, where the signature asks for what the rule does not have, and for a rule of
+        the catalogue.
+        """
+        if self.__dict__.get("_sealed"):
+            code, hint = function.__code__, "dataclasses.replace(rule, name=...) makes one of it."
+            where = f"{code.co_filename}:{code.co_firstlineno}: {self.name}.evaluated"
+            raise RuleError(where, expected="a rule of your own", got="one of the catalogue", hint=hint)
+        numbers = [*self.settings, *(["betas"] if self.betas else []), *(["t"] if self.takes_t else [])]
+        point = point_of(function, self.name, self.slots, numbers)
+        taken = {KEPT} & {s.name for s in self.slots} | {MODE} & {h.name for h in self.hypers}
+        if taken:
+            where = "{}:{}: rule {}".format(*self.lines, self.name)
+            expected = f"no slot {KEPT} and no hyperparameter {MODE} where the model is read elsewhere"
+            raise RuleError(where, expected=expected, got=taken.pop(), hint="Call it otherwise.")
+        # The one thing about a rule that is stated behind it. What is composed with it sees it by `point`.
+        object.__setattr__(self, "point", point)
+        self.__dict__.pop("evaluation", None)
+        return function
+
+    def seal(self) -> Rule:
+        """From now on nobody states where its model is read: a rule of the catalogue is everybody's. A copy is not sealed."""
+        self.__dict__["_sealed"] = True
+        return self
+
+    @functools.cached_property
+    def evaluation(self) -> Rule | None:
+        """The point of evaluation as a rule of the same slots and hyperparameters, which it hands on: its new p is the point.
+
+        So every form of a rule is one of the point too. Called with p in the place of the gradient, which it does not read.
+        """
+        point = self.point
+        if point is None:
+            return None
+        names = [s.name for s in self.slots]
+
+        def function(p: Any, g: Any, *slots: Any, **numbers: Any) -> tuple[Any, ...]:
+            return (point.of(p, dict(zip(names, slots, strict=True)), numbers, self.betas), *slots)
+
+        # After a step no slot is about to begin: what is None stays so.
+        slots = tuple(replace(s, absent_at_first=False, first="") for s in self.slots)
+        name = f"{self.name}_evaluated"
+        return replace(self, name=name, function=function, slots=slots, codes=(point.code,), point=None)
 
     @property
     def defaults(self) -> dict[str, Any]:
