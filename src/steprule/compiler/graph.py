@@ -73,6 +73,8 @@ class Graph:
     """The new p and each new slot; None for a slot that stays absent."""
     sizes: Mapping[str, int] | None = None
     """Of the axes, where the rule asks for shapes: the graph is of tensors of one shape, as the rule sees them."""
+    dims_of: Mapping[str, Dims] = field(default_factory=dict)
+    """The axes of p, g and each slot of elements, there."""
     ways: list[Way] = field(default_factory=list)
     """Where it asks for shapes: each way through its ifs on numbers of the step. `outputs` merges them."""
 

@@ -77,11 +77,19 @@ class NumbaKernel(Kernel[HostChunks]):
             *HEAD.strip().splitlines(),
             "",
             f'SIGNATURE = "void({", ".join(types)}, float64[:, ::1])"',
+            *self.signatures(types),
             f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
             "",
         ]
-        count = len(self.program.passes)
-        return self.printed(head, [_NumbaPass(self.program, k, self.dtypes, c).text(parallel) for k in range(count)])
+        return self.printed(head, [p.text(parallel) for p in self.printers()])
+
+    def signatures(self, types: Sequence[str]) -> list[str]:
+        """Further signatures of passes; all begin with these types."""
+        return []
+
+    def printers(self) -> list[NumbaPass]:
+        """What prints each pass."""
+        return [NumbaPass(self.program, k, self.dtypes, self.compute) for k in range(len(self.program.passes))]
 
     def run(self, k: int, chunks: HostChunks, reduced: Any, partial: Any) -> None:
         """One pass: on as many threads as torch would use, or on this one where the work is small."""
@@ -104,7 +112,7 @@ class NumbaKernel(Kernel[HostChunks]):
             of_tensors[:] = of.end(total, np.asarray(chunks.sizes, dtype=np.float64))
 
 
-class _NumbaPass(NumbaWriter, PassPrinter):
+class NumbaPass(NumbaWriter, PassPrinter):
     """One pass of a program as a Python function for Numba."""
 
     def text(self, parallel: bool) -> str:
@@ -133,11 +141,8 @@ class _NumbaPass(NumbaWriter, PassPrinter):
         return lines
 
     def _storing(self) -> list[str]:
-        writing = {"bfloat16": "to_bits16(np.float32({0}))", "float16": "to_half(np.float32({0}))"}
         lines = ["for k in range(n):", *(f"    {line}" for line in self.each_element)]
-        for name, value in self.stored.items():
-            stored = writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
-            lines.append(f"    {name}_cells[k] = {stored}")
+        lines += [f"    {name}_cells[k] = {self.written(name, value)}" for name, value in self.stored.items()]
         return lines if len(lines) > 1 else ["pass"]  # a rule that hands back what it was given
 
     def _reducing(self) -> list[str]:
@@ -159,7 +164,15 @@ class _NumbaPass(NumbaWriter, PassPrinter):
         return lines
 
     def load(self, name: str) -> str:
-        element = f"{name}_{'cells' if self.last else 'block'}[k]"
+        return self.read(name, f"{name}_{'cells' if self.last else 'block'}[k]")
+
+    def written(self, name: str, value: str) -> str:
+        """A number of the maths in the dtype of a column."""
+        writing = {"bfloat16": "to_bits16(np.float32({0}))", "float16": "to_half(np.float32({0}))"}
+        return writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
+
+    def read(self, name: str, element: str) -> str:
+        """What lies in a column in the dtype of the maths."""
         reading = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
         text = reading.get(self.dtype[name], "{0}").format(element)
         return text if self.dtype[name] == self.compute else f"np.{self.compute}({text})"

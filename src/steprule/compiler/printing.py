@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from steprule.compiler.graph import Node
 from steprule.compiler.split import Pass, Program
@@ -50,7 +50,9 @@ class PassPrinter(Writer):
         self.program, self.k, self.compute = program, k, compute
         self.part: Pass = program.passes[k]
         self.last = not self.part.reductions
-        self.dtype = dict(zip(program.columns, dtypes, strict=True))
+        stored = program.stores if self.last and self.part.stores is None else self.part.stores
+        self.stores: Mapping[str, Node | Constant] = stored or {}
+        self.dtype = dict(zip(program.laid, dtypes, strict=True))
         self.names: dict[Node, str] = {}
         self.constants: dict[str, str] = {}
         self._taken: set[str] = set()
@@ -79,27 +81,31 @@ class PassPrinter(Writer):
     def reduced(self, row: int) -> str:
         """A reduction that an earlier pass left."""
 
+    def place(self, node: Node, line: str) -> None:
+        """Put the line of a quantity where it is computed: once an element."""
+        self.each_element.append(line)
+
     # What is the same in all.
 
     @property
     def columns(self) -> list[tuple[int, str]]:
         """The columns that this pass reads or writes, with their row in the table of addresses."""
-        stored = self.program.stores if self.last else {}
-        return [(k, n) for k, n in enumerate(self.program.columns) if n in self.part.loads or n in stored]
+        return [(k, n) for k, n in enumerate(self.program.laid) if n in self.part.loads or n in self.stores]
 
     def _lay_out(self) -> None:
         whole = [f"{self._new(n)} = {self.expression(n)}" for n in self.part.per_tensor]
         for name in self.part.loads:
-            self.names[self.program.graph.inputs[name]] = self._unique(name)
-            self.each_element.append(f"{self.names[self.program.graph.inputs[name]]} = {self.load(name)}")
+            node = self.program.graph.inputs[name]
+            self.names[node] = self._unique(name)
+            self.place(node, f"{self.names[node]} = {self.load(name)}")
         for node in self.part.elements:
             if node.op != "input":
                 expression = self.expression(node)
-                self.each_element.append(f"{self._new(node)} = {expression}")
+                self.place(node, f"{self._new(node)} = {expression}")
         self.results = [self.show(r.args[0]) for r in self.part.reductions]
         """The operands of this pass's reductions."""
-        self.stored = {n: self.show(v) for n, v in self.program.stores.items()} if self.last else {}
-        """What the last pass stores, by column."""
+        self.stored = {n: self.show(v) for n, v in self.stores.items()}
+        """What it stores, by column."""
         lines = []
         for row, node in enumerate(self.program.roots):
             if node in self.names:

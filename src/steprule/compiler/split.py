@@ -31,6 +31,8 @@ class Pass:
     elements: list[Node] = field(default_factory=list)
     reductions: list[Node] = field(default_factory=list)
     """Reductions that this pass computes; empty in the last."""
+    stores: Mapping[str, Node | Constant] | None = None
+    """What it writes, by column; None where only the program's last pass writes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,11 @@ class Program:
     totals: Mapping[str, Node] = field(default_factory=dict)
     """Which of the reductions go on over all tensors, by place: a program that measures has them. What tensors add to another total
     stands among its `numbers`."""
+
+    @property
+    def laid(self) -> tuple[str, ...]:
+        """The names of all columns that its passes take."""
+        return self.columns
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -109,8 +116,8 @@ def split(graph: Graph, *, zero_grad: bool = False) -> Program:
         stores["g"] = 0.0
     level: dict[Node, int] = dict.fromkeys(graph.inputs.values(), 0)
     for node in live:
-        level[node] = max((level[a] + _is_reduction(a) for a in node.args if isinstance(a, Node)), default=0)
-    reductions = sorted((n for n in live if _is_reduction(n)), key=lambda n: level[n])
+        level[node] = max((level[a] + is_reduction(a) for a in node.args if isinstance(a, Node)), default=0)
+    reductions = sorted((n for n in live if is_reduction(n)), key=lambda n: level[n])
     count = 1 + max([level[r] + 1 for r in reductions], default=0)
     passes = []
     for k in range(count):
@@ -118,14 +125,14 @@ def split(graph: Graph, *, zero_grad: bool = False) -> Program:
         targets = (
             [n for n in stores.values() if isinstance(n, Node)] if last else [r for r in reductions if level[r] == k]
         )
-        passes.append(_pass(graph, targets, [] if last else targets))
+        passes.append(pass_of(graph, targets, [] if last else targets))
     used = [a for n in live if n.kind is not Kind.SCALAR for a in n.args if isinstance(a, Node)]
     used += [n for n in stores.values() if isinstance(n, Node)]
     numbers = {n: v for n, v in outputs.items() if n in per_tensor and graph.inputs[n].kind is Kind.REDUCTION}
     used += [n for n in numbers.values() if isinstance(n, Node)]
     roots = tuple(dict.fromkeys(n for n in used if n.kind is Kind.SCALAR))
     given = tuple(n for n in graph.inputs.values() if n.kind is Kind.REDUCTION and n in used)
-    closing = _pass(graph, [n for n in numbers.values() if isinstance(n, Node)], [])
+    closing = pass_of(graph, [n for n in numbers.values() if isinstance(n, Node)], [])
     return Program(graph, roots, tuple(reductions), tuple(passes), given, numbers, closing, stores)
 
 
@@ -135,11 +142,11 @@ def measuring(program: Program) -> Program:
     totals = {n: v for n, v in results.items() if isinstance(v, Node) and v in program.reductions and v.op == "sum"}
     numbers = {n: v for n, v in results.items() if n not in totals}
     passes = tuple(p for p in program.passes if p.reductions)
-    closing = _pass(program.graph, [v for v in numbers.values() if isinstance(v, Node)], [])
+    closing = pass_of(program.graph, [v for v in numbers.values() if isinstance(v, Node)], [])
     return replace(program, passes=passes, stores={}, numbers=numbers, closing=closing, totals=totals)
 
 
-def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
+def pass_of(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
     """What one pass needs for its targets; it stops at scalars and at reductions, which earlier passes have left."""
     needed: set[Node] = set()
     todo: list[Node] = [a for r in reductions for a in r.args if isinstance(a, Node)] if reductions else list(targets)
@@ -148,19 +155,20 @@ def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:
         if node in needed or node.kind is Kind.SCALAR:
             continue
         needed.add(node)
-        if not _is_reduction(node):
+        if not is_reduction(node):
             todo += [a for a in node.args if isinstance(a, Node)]
     loads = [name for name, n in graph.inputs.items() if n in needed and n.kind is Kind.ELEMENT]
     order = [n for n in graph.nodes if n in needed]
     return Pass(
         loads=loads,
-        per_tensor=[n for n in order if n.kind is Kind.REDUCTION and not _is_reduction(n)],
+        per_tensor=[n for n in order if n.kind is Kind.REDUCTION and not is_reduction(n)],
         elements=[n for n in order if n.kind is Kind.ELEMENT],
         reductions=reductions,
     )
 
 
-def _is_reduction(node: Node) -> bool:
+def is_reduction(node: Node) -> bool:
+    """Whether it is a reduction, over a tensor or along an axis."""
     return node.op != "input" and OPERATIONS[node.op].reduction is not None
 
 

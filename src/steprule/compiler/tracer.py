@@ -83,6 +83,8 @@ def _run_once(
     if shape is not None:
         shapes = Shapes(rule.seen(shape))
         graph.sizes = shapes.sizes
+        slots = {s.name: shapes.of_slot(s.shape) for s in rule.slots if not s.is_number}
+        graph.dims_of = {"p": shapes.p, "g": shapes.p, **slots}
     elif rule.as_matrix or any(s.shape for s in rule.slots):
         raise ShapeNeededError
     tape = Tape(graph, shapes)
