@@ -153,7 +153,7 @@ class WayKernel(NumbaKernel):
         """Take a batch of tensors, which use one column of the table, through the stages."""
         count, values = len(which), table[:, which[0]].tolist()
         batch = self._batch(count)
-        addresses = np.concatenate([addresses, batch.addresses])
+        addresses = np.ascontiguousarray(np.concatenate([addresses, batch.addresses]))
         reduced = np.empty((len(self.program.reductions) + len(given), count), self.compute)
         for row, value in enumerate(given, start=len(self.program.reductions)):
             reduced[row] = value

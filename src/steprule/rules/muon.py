@@ -1,9 +1,9 @@
 """Muon: momentum whose matrix is made orthogonal, so that no direction of it is larger than another."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from steprule.hyper import Decay, Epsilon, Rate, WeightDecay, Whole
-from steprule.macros import polar
+from steprule.hyper import Decay, Epsilon, Letter, Rate, WeightDecay, Whole
+from steprule.macros import Triple, polar
 from steprule.maths import cast, columns, lerp, maximum, rows, sqrt
 from steprule.rules.rule import Paper, rule
 
@@ -14,28 +14,35 @@ JORDAN_MUON = Paper(
     "https://kellerjordan.github.io/posts/muon/",
 )
 
+Buffer = Annotated[Any, Letter("B")]
 Scale = Literal["original", "match_rms_adamw", "spectral"]
+Precision = Literal["bfloat16", "full"]
 
 
-def adjusted(p, lr, scale):
-    """The learning rate of a matrix: by its shape, in one of the ways that are published."""
-    if scale == "match_rms_adamw":  # Liu et al., 2025, https://arxiv.org/abs/2502.16982: as long as AdamW's mostly are
+def adjusted(lr: Any, p: Any, scale: str) -> Any:
+    """The learning rate of a matrix by its shape, in one of the published ways."""
+    if scale == "match_rms_adamw":  # Liu et al., 2025, https://arxiv.org/abs/2502.16982: as long as AdamW's steps mostly are
         return lr * 0.2 * sqrt(maximum(rows(p), columns(p)))
     if scale == "spectral":  # Pethick et al., 2025, https://arxiv.org/abs/2502.07529
         return lr * sqrt(rows(p) / columns(p))
-    return lr * sqrt(maximum(1, rows(p) / columns(p)))
+    return lr * sqrt(maximum(1.0, rows(p) / columns(p)))
+
+
+def orthogonal(u: Any, coefficients: Any, steps: int, eps: Any, precision: str) -> Any:
+    """The orthogonal factor of u by the same Newton-Schulz step several times; torch takes it in bfloat16."""
+    step: Triple = coefficients
+    return polar(cast(u, "bfloat16") if precision == "bfloat16" else u, [step] * steps, eps)
 
 
 @rule(title="Muon", family="matrix", paper=JORDAN_MUON, as_matrix=True)
 def muon(
-    p, g, momentum_buffer,
+    p, g, momentum_buffer: Buffer,
     *, lr: Rate = 1e-3, weight_decay: WeightDecay = 0.1, momentum: Decay = 0.95, nesterov: bool = True,
     ns_coefficients: tuple[float, ...] = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-7, ns_steps: Whole = 5,
-    adjust_lr_fn: Scale = "original", precision: Literal["bfloat16", "full"] = "bfloat16",
+    adjust_lr_fn: Scale = "original", precision: Precision = "bfloat16",
 ):  # fmt: skip
-    """Muon, as torch has it: Newton-Schulz in bfloat16, decoupled weight decay, lengths by one of the published scales."""
+    """Muon as torch has it: Newton-Schulz in bfloat16, decoupled weight decay, a step as long as the shape of the matrix says."""
     momentum_buffer = lerp(momentum_buffer, g, 1 - momentum)
     u = lerp(g, momentum_buffer, momentum) if nesterov else momentum_buffer
-    u = cast(u, "bfloat16") if precision == "bfloat16" else u
-    o = polar(u, (ns_coefficients,) * ns_steps, eps)
-    return p * (1 - lr * weight_decay) - adjusted(p, lr, adjust_lr_fn) * o, momentum_buffer
+    o = orthogonal(u, ns_coefficients, ns_steps, eps, precision)
+    return p * (1 - lr * weight_decay) - adjusted(lr, p, adjust_lr_fn) * o, momentum_buffer

@@ -1,0 +1,30 @@
+"""NorMuon: Muon with each row divided by the root of its running mean square, so that no neuron is left behind."""
+
+from steprule.hyper import Decay, Epsilon, PerRow, Rate, WeightDecay, Whole
+from steprule.maths import lerp, mean, norm, sqrt
+from steprule.rules.muon import Buffer, Precision, Scale, adjusted, orthogonal
+from steprule.rules.rule import Paper, rule
+
+LI_NORMUON = Paper(
+    "Li, Liu, Liang, Chen, Zhao",
+    2025,
+    "NorMuon: Making Muon more efficient and scalable",
+    "https://arxiv.org/abs/2510.05491",
+)
+
+
+@rule(title="NorMuon", family="matrix", paper=LI_NORMUON, as_matrix=True)
+def normuon(
+    p, g, momentum_buffer: Buffer, second_momentum_buffer: PerRow,
+    *, lr: Rate = 0.02, weight_decay: WeightDecay = 0.0, momentum: Decay = 0.95, beta2: Decay = 0.95, nesterov: bool = True,
+    ns_coefficients: tuple[float, ...] = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-10, ns_eps: Epsilon = 1e-7,
+    ns_steps: Whole = 5, adjust_lr_fn: Scale = "original", precision: Precision = "bfloat16",
+):  # fmt: skip
+    """NorMuon as its authors' code has it: what the rows are divided by leaves the norm of the whole step as it was."""
+    momentum_buffer = lerp(momentum_buffer, g, 1 - momentum)
+    u = lerp(g, momentum_buffer, momentum) if nesterov else momentum_buffer
+    o = orthogonal(u, ns_coefficients, ns_steps, ns_eps, precision)
+    second_momentum_buffer = lerp(second_momentum_buffer, mean(o**2, axis=-1), 1 - beta2)
+    n = o / (sqrt(second_momentum_buffer) + eps)
+    length = adjusted(lr, p, adjust_lr_fn) * norm(o) / (norm(n) + eps)
+    return p * (1 - lr * weight_decay) - length * n, momentum_buffer, second_momentum_buffer
