@@ -322,7 +322,14 @@ class Slot:
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides results, for `steprule.identity`: not its letter."""
-        own: tuple[object, ...] = self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
+        own: tuple[object, ...] = (
+            self.name,
+            self.start,
+            self.per_tensor,
+            self.absent_at_first,
+            self.full_precision,
+            self.first,
+        )
         own += ("one per model",) if self.per_model else ()
         return (*own, self.shape) if self.shape else own
 
@@ -331,7 +338,12 @@ class Slot:
         if not self.shape or not seen:
             return seen
         rows, columns = (1, *seen)[-2:]
-        of: tuple[int, ...] = {"row": (rows, 1), "column": (1, columns), "rows": (rows, rows), "columns": (columns, columns)}[self.shape]
+        of: tuple[int, ...] = {
+            "row": (rows, 1),
+            "column": (1, columns),
+            "rows": (rows, rows),
+            "columns": (columns, columns),
+        }[self.shape]
         if len(seen) == 1 and self.shape in ("row", "column"):  # a vector has one row, and no axis of rows
             of = of[1:]
         return (*seen[:-2], *of)

@@ -39,7 +39,7 @@ def run(row: Operation, args: Sequence[Any]) -> Any:
     if row.body and not row.numpy:
         return row.body(*args)
     if row.of_shape:
-        return row.of_shape(args[0].shape)
+        return Real(row.of_shape(args[0].shape))
     if row.reduction:
         return _reduced(row, *args)
     if row.of_matrices:

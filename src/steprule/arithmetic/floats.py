@@ -212,7 +212,7 @@ def power(a: float, b: float) -> float:
 def run(row: Operation, args: Sequence[Any]) -> Any:
     """The value of one operation on Python floats."""
     if row.of_shape is not None:
-        return row.of_shape(())
+        return Real(row.of_shape(()))
     if row.floats is not None:
         return _real(quiet(row.floats)(*args))
     if row.reduction:

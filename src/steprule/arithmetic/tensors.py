@@ -9,7 +9,16 @@ from typing import Any, cast
 import torch
 from torch.overrides import TorchFunctionMode
 
-from steprule.arithmetic.floats import Truth, Ways, compute_dtype, function_of, integer_power, is_product, not_a_matrix
+from steprule.arithmetic.floats import (
+    Real,
+    Truth,
+    Ways,
+    compute_dtype,
+    function_of,
+    integer_power,
+    is_product,
+    not_a_matrix,
+)
 from steprule.operations import TABLE, Operation, Reduction
 
 
@@ -62,7 +71,7 @@ def run(row: Operation, args: Sequence[Any]) -> Any:
     if row.body and not row.torch:
         return row.body(*args)
     if row.of_shape:
-        return row.of_shape(tuple(args[0].shape))
+        return Real(row.of_shape(tuple(args[0].shape)))
     if row.reduction:
         return _reduced(row, _number(args[0]), *args[1:])
     if row.of_matrices:

@@ -116,6 +116,7 @@ class NumbaPass(NumbaWriter, PassPrinter):
     """One pass of a program as a Python function for Numba."""
 
     def text(self, parallel: bool) -> str:
+        """The function's source."""
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
         loop = self._storing() if self.last else self._reducing()
         lines = [
@@ -164,6 +165,7 @@ class NumbaPass(NumbaWriter, PassPrinter):
         return lines
 
     def load(self, name: str) -> str:
+        """An element of a column."""
         return self.read(name, f"{name}_{'cells' if self.last else 'block'}[k]")
 
     def written(self, name: str, value: str) -> str:
@@ -179,12 +181,15 @@ class NumbaPass(NumbaWriter, PassPrinter):
 
     @property
     def plain(self) -> Writer:
+        """What writes the parts of a reduction."""
         return NUMBA
 
     def root(self, row: int) -> str:
+        """A number of the step."""
         return f"table[{row}, j]"
 
     def reduced(self, row: int) -> str:
+        """A number of the tensor."""
         return f"reduced[{row}, i]"
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.arithmetic.floats import function_of
-from steprule.compiler.numba_cpu import CHUNK, SERIAL_BELOW, NumbaKernel, NumbaPass, reduction_of
+from steprule.compiler.numba_cpu import CHUNK, SERIAL_BELOW, NumbaKernel, NumbaPass
 from steprule.compiler.numba_rows import RowsPass
+from steprule.compiler.printing import reduction_of
 from steprule.compiler.stages import COPY, Call, MatrixPass, Number, Operand, Staged, StagedProgram
 from steprule.compiler.target import Cut, HostChunks, Kernel
 from steprule.compiler.threads import allowed, parallel_form
@@ -127,7 +128,8 @@ class WayKernel(NumbaKernel):
         """The bytes of each temporary of one tensor."""
         dtypes = dict(zip(self.program.laid, self.dtypes, strict=True))
         return {
-            t.name: -(-math.prod(self.program.sizes(t.dims)) * _torch_dtype(dtypes[t.name]).itemsize // _ALIGNED) * _ALIGNED
+            t.name: -(-math.prod(self.program.sizes(t.dims)) * _torch_dtype(dtypes[t.name]).itemsize // _ALIGNED)
+            * _ALIGNED
             for t in self.program.temporaries
         }
 
@@ -193,7 +195,7 @@ class WayKernel(NumbaKernel):
                 reduced[row] = of.end(total, np.full(len(which), elements / len(which)))
         for node, own in zip(along, sums, strict=True):
             of = reduction_of(node)
-            parts = own.reshape(len(which), -1, width)
+            parts = own.reshape(len(which), len(cut.tensor) // len(which), width)
             with np.errstate(all="ignore"):
                 total = getattr(np, of.join).reduce(parts, axis=1, initial=of.start)
                 found = of.end(total, np.full(1, float(self.program.sizes(part.domain)[0])))

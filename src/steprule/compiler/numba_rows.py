@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from steprule.compiler.graph import Node
-from steprule.compiler.numba_cpu import LANES, STORAGE, NumbaPass, np_number, reduction_of
+from steprule.compiler.numba_cpu import LANES, STORAGE, NumbaPass
+from steprule.compiler.printing import np_number, reduction_of
 from steprule.compiler.stages import MatrixPass
 from steprule.compiler.target import ARGUMENTS
 
 ROW_ARGUMENTS = (*ARGUMENTS, "width", "sums")
-"""What such a pass takes: offsets and lengths are in rows; `width` is the elements of a row, `sums` [reductions by column, chunks, width]."""
+"""What such a pass takes: offsets and lengths are in rows; `width` is the elements of a row, `sums` [reductions by column, chunks,
+width]."""
 
 
 class RowsPass(NumbaPass):
@@ -19,6 +21,7 @@ class RowsPass(NumbaPass):
     part: MatrixPass
 
     def text(self, parallel: bool) -> str:
+        """The function's source."""
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
         loop = self._storing() if self.last else self._reducing()
         lines = [
@@ -129,6 +132,7 @@ class RowsPass(NumbaPass):
         return [f"whole{r} = lanes{r}[0]", f"for k in range(1, {count}):", f"    whole{r} = {joined}"]
 
     def load(self, name: str) -> str:
+        """A number of a row before its elements, any other by its place in the row."""
         kind = self._kind(name)
         if kind == "row":
             return self.read(name, f"{name}_cells[r]")

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.graph import Dims, Graph, Kind, Node, Way
 from steprule.compiler.refusals import refuse
 from steprule.compiler.split import Program, measuring, split
+from steprule.compiler.stages import UnstagedError
+from steprule.maths import OPERATIONS
 
 Arg = Node | float | int | bool
 Rounds = tuple[frozenset[str], ...]
@@ -70,6 +72,16 @@ def stepping(graph: Graph, *, zero_grad: bool = False) -> Program:
     return split(_known(graph, graph.outputs), zero_grad=zero_grad)
 
 
+def with_totals(graph: Graph) -> Graph:
+    """A graph traced for a shape, where all totals are known."""
+    if not totals_of(graph):
+        return graph
+    if len(graph.ways) > 1:
+        raise UnstagedError("a total beside an if on a number of the step")
+    known = _known(graph, graph.outputs)
+    return replace(known, ways=[Way({}, known.outputs)])
+
+
 def measurement(graph: Graph, places: Collection[str]) -> Program:
     """The phase in which tensors add to the totals at these places; those that they follow from are known. Nothing is written."""
     parts = {place: node.args[0] for place, node in totals_of(graph).items() if place in places}
@@ -77,7 +89,15 @@ def measurement(graph: Graph, places: Collection[str]) -> Program:
         place: Node("sum", (part,), Kind.REDUCTION) if _is_element(part) else _number(part)
         for place, part in parts.items()
     }
-    return measuring(split(_known(graph, sums)))
+    known = _known(graph, sums)
+    if graph.sizes is not None and any(_is_of_shapes(n, graph.dims_of["p"]) for n in known.live):
+        raise UnstagedError("a total of what is computed along an axis or of matrices")
+    return measuring(split(known))
+
+
+def _is_of_shapes(node: Node, dims: Dims) -> bool:
+    """Whether a pass without regard to rows and columns cannot compute it."""
+    return node.kind is Kind.ELEMENT and (node.dims != dims or (node.op != "input" and OPERATIONS[node.op].of_matrices))
 
 
 def _is_element(arg: Arg) -> bool:

@@ -34,7 +34,9 @@ class Shapes:
         if not shape or not self.p:
             return self.p
         rows, columns = ("1", *self.p)[-2:]
-        of: Dims = {"row": (rows, "1"), "column": ("1", columns), "rows": (rows, rows), "columns": (columns, columns)}[shape]
+        of: Dims = {"row": (rows, "1"), "column": ("1", columns), "rows": (rows, rows), "columns": (columns, columns)}[
+            shape
+        ]
         if len(self.p) == 1 and shape in ("row", "column"):
             of = of[1:]
         return (*self.p[:-2], *of)

@@ -71,6 +71,8 @@ class Program:
     def scalars(self, values: Mapping[str, Any]) -> tuple[list[float], dict[str, float]]:
         """The roots' values and the new one-number-a-tensor slots, from hyperparameters, t and such slots."""
         fast, exact = self._host
+        if self.graph.sizes is not None:
+            values = {**self.graph.values_of_shape, **values}
         try:
             return fast(values)  # type: ignore[no-any-return]
         except (ZeroDivisionError, OverflowError, ValueError):  # where Python would raise, IEEE 754 has inf or nan

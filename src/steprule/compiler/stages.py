@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from steprule.compiler.graph import Dims, Node
 from steprule.compiler.split import Pass, Program
@@ -101,10 +100,6 @@ class Staged(Program):
 
     ways: tuple[tuple[Mapping[Node, bool], StagedProgram], ...] = ()
     """What the ifs are told on each way; a way has the roots and the slots of the whole."""
-
-    def scalars(self, values: Mapping[str, Any]) -> tuple[list[float], dict[str, float]]:
-        """The roots' values and the new slots of one number; what the shape says is known."""
-        return super().scalars({**self.graph.values_of_shape, **values})
 
     def way_of(self, values: Sequence[float]) -> StagedProgram:
         """The way that the roots' values lead to."""

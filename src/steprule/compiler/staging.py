@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from steprule.compiler.calls import Turned, Wanted, base, calls_of
 from steprule.compiler.fold import fold
 from steprule.compiler.graph import Dims, Graph, Kind, Node
-from steprule.compiler.split import Program, is_reduction, pass_of
-from steprule.compiler.stages import COPY, Call, MatrixPass, Operand, Stage, Staged, StagedProgram, Temporary, UnstagedError
+from steprule.compiler.split import Pass, Program, is_reduction, pass_of
+from steprule.compiler.stages import (
+    COPY,
+    Call,
+    MatrixPass,
+    Operand,
+    Stage,
+    Staged,
+    StagedProgram,
+    Temporary,
+    UnstagedError,
+)
 from steprule.compiler.transposes import outwards
 from steprule.compiler.writing import Constant
 
@@ -26,12 +37,13 @@ def staged(graph: Graph, *, zero_grad: bool = False) -> Staged:
         raise UnstagedError("a number that follows from a reduction, behind an if on the step")
     conditions = [n for way in graph.ways for n in way.answers]
     roots = tuple(dict.fromkeys([n for way in ways for n in way.roots] + conditions))
-    numbers = {s.name: graph.outputs[s.name] for s in graph.rule.slots if s.is_number and s.name in graph.outputs}
+    outputs: dict[str, Node | float | None] = {f"root {k}": n for k, n in enumerate(roots)}
+    outputs |= {s.name: graph.outputs[s.name] for s in graph.rule.slots if s.is_number and s.name in graph.outputs}
     whole = Program(
         graph=replace(
             graph,
             nodes=[*graph.nodes, *(n for way in ways for n in way.nodes)],
-            outputs={f"root {k}": n for k, n in enumerate(roots)} | numbers,
+            outputs=outputs,
         ),
         roots=roots,
         reductions=(),
@@ -46,7 +58,7 @@ def staged(graph: Graph, *, zero_grad: bool = False) -> Staged:
     return Staged(**_fields(whole), ways=tuple(zip(told, programs, strict=True)))
 
 
-def _fields(program: Program) -> dict[str, object]:
+def _fields(program: Program) -> dict[str, Any]:
     return {f.name: getattr(program, f.name) for f in fields(program)}
 
 
@@ -120,7 +132,7 @@ class _Way:
 
     def program(self, whole: Program) -> StagedProgram:
         """Its stages; `whole` has the roots of all ways."""
-        own = {
+        own: dict[str, Any] = {
             "graph": replace(whole.graph, inputs=self.inputs),
             "reductions": tuple(self.reductions.values()),
             "passes": tuple(s for s in self.stages if isinstance(s, MatrixPass)),
@@ -177,10 +189,10 @@ class _Way:
             added = self.calls[node].added
             if added is not None and not read.get(added.node, {False}):
                 read[added.node].add(added.flipped != flips[node])
-        for node, item in self.items.items():
-            if isinstance(node, Node) and not item.is_number:
-                item.temporary = self._new(node, flips.get(node, False))
-                item.call = item.call.turn() if item.call is not None and flips.get(node) else item.call
+        for key, item in self.items.items():
+            if isinstance(key, Node) and not item.is_number:
+                item.temporary = self._new(key, flips.get(key, False))
+                item.call = item.call.turn() if item.call is not None and flips.get(key) else item.call
         for turned in refs:
             if not self.items[turned.node].is_number and flips.get(turned.node, False) != turned.flipped:
                 copy = _Item(turned.node, turned.node.dims or (), call=Wanted(COPY, (turned,)))
@@ -261,7 +273,9 @@ class _Way:
             stores={} if part.reductions else dict(zip(names, values, strict=True)),
             domain=domain,
             kinds={n: _kind(d, domain) for n, d in dims.items()},
-            filled=tuple(list(self.reductions).index(i.value) for i in own if i.is_number and isinstance(i.value, Node)),
+            filled=tuple(
+                list(self.reductions).index(i.value) for i in own if i.is_number and isinstance(i.value, Node)
+            ),
             along={v: i.temporary for v, i in zip(nodes, own, strict=False) if part.reductions and i.temporary},
         )
 
@@ -298,7 +312,7 @@ class _Way:
             made.append(known[value])
         return known[value]
 
-    def _root(self, part: object, values: list[Node | Constant]) -> None:
+    def _root(self, part: Pass, values: list[Node | Constant]) -> None:
         """Note the numbers of the step that a pass uses."""
         used = [a for n in (*part.per_tensor, *part.elements, *part.reductions) for a in n.args] + values
         self.roots.update((n, None) for n in used if isinstance(n, Node) and n.kind is Kind.SCALAR)

@@ -197,7 +197,7 @@ class Tape:
                 if row.of_shape or row.of_matrices or (row.reduction and len(plain) > 1):
                     raise ShapeNeededError
             elif row.of_shape or op == "size":
-                return self._number_of_shape(op, plain[0], self.shapes)
+                return self._number_of_shape(op, plain[0], self.shapes)  # type: ignore[no-any-return]
             kind = _kind_of(plain)
             if row.over_model:
                 kind = Kind.MODEL
@@ -252,7 +252,8 @@ class Tape:
 
     def _of_numbers(self, op: str, args: Sequence[Any]) -> Any:
         """A function of matrices of numbers, each a matrix of one row and one column."""
-        a, *others = (Symbol(self, a) if isinstance(a, Node) else a for a in args)
+        shown: list[Any] = [Symbol(self, a) if isinstance(a, Node) else a for a in args]
+        a, *others = shown
         if op == "matmul":
             return a * others[0]
         return a ** (-1.0 / others[0]) if op == "inverse_root" else a

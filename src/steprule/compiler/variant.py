@@ -7,13 +7,15 @@ A slot that is absent at first makes several graphs of a variant: one for each s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from steprule.compiler.graph import Graph, Kind, Node
-from steprule.compiler.phases import Rounds, measurement, rounds_of, stepping
+from steprule.compiler.phases import Rounds, measurement, rounds_of, stepping, with_totals
 from steprule.compiler.shapes import ShapeNeededError
 from steprule.compiler.split import Program
+from steprule.compiler.stages import UnstagedError
+from steprule.compiler.staging import staged
 from steprule.compiler.tracer import trace
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
@@ -71,11 +73,28 @@ class Variant:
         return self._graphs[absent]
 
     def program(self, absent: frozenset[str] = NOTHING, *, zero_grad: bool = False) -> Program:
-        """The same, split; where it asks for totals, the last phase, in which they are known."""
+        """The same, split; where it asks for totals, the last phase, in which they are known. Of a shape, it is `Staged`.
+
+        Raises `UnstagedError` where it has no stages.
+        """
         key = absent, zero_grad
         if key not in self._programs:
-            self._programs[key] = stepping(self.graph(absent), zero_grad=zero_grad)
+            graph = self.graph(absent)
+            stages = graph.sizes is not None
+            make = staged(with_totals(graph), zero_grad=zero_grad) if stages else stepping(graph, zero_grad=zero_grad)
+            self._programs[key] = make
         return self._programs[key]
+
+    @cached_property
+    def is_compiled(self) -> bool:
+        """Whether kernels can step it."""
+        try:
+            for absent in (*self.stages, NOTHING):
+                self.program(absent)
+                self.measurements(absent)
+        except UnstagedError:
+            return False
+        return True
 
     def rounds(self, absent: frozenset[str] = NOTHING) -> Rounds:
         """The totals that it asks for there, in the order in which they can be known."""

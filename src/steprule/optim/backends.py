@@ -21,6 +21,8 @@ class Target:
 
     device: str
     load: Callable[[], type[Kernel[Any]]]
+    of_matrices: Callable[[], type[Kernel[Any]]] | None = None
+    """Imports its kernels of rules of matrices, where it has such."""
 
 
 def _numba() -> type[Kernel[Any]]:
@@ -30,13 +32,19 @@ def _numba() -> type[Kernel[Any]]:
     return NumbaKernel
 
 
+def _numba_of_matrices() -> type[Kernel[Any]]:
+    from steprule.compiler.numba_matrix import StagedKernel
+
+    return StagedKernel
+
+
 def _triton() -> type[Kernel[Any]]:
     from steprule.compiler.triton_gpu import TritonKernel
 
     return TritonKernel
 
 
-TARGETS = {"numba": Target("cpu", _numba), "triton": Target("cuda", _triton)}
+TARGETS = {"numba": Target("cpu", _numba, _numba_of_matrices), "triton": Target("cuda", _triton)}
 """Every target by the name of what compiles it, which is its package's name too."""
 
 PLACES = {"cpu": "the CPU", "cuda": "an NVIDIA GPU"}
@@ -46,13 +54,18 @@ BACKENDS = ("auto", "eager", *TARGETS)
 """What `backend=` takes."""
 
 
-@cache
-def target_for(backend: str, device: str) -> str | None:
-    """The name of the target for tensors on a device ("cpu", "cuda", ...); None is the eager form.
+def target_for(backend: str, device: str, *, matrices: bool = False) -> str | None:
+    """The name of the target for tensors on a device ("cpu", "cuda", ...); None is the eager form. `matrices`: for a rule of those.
 
     Raises `InputError` where a backend that was asked for by name is not there, or steps no tensors of that device. Triton
     steps CPU tensors only in its interpreter (TRITON_INTERPRET=1).
     """
+    found = _target_for(backend, device)
+    return None if matrices and found is not None and TARGETS[found].of_matrices is None else found
+
+
+@cache
+def _target_for(backend: str, device: str) -> str | None:
     if backend not in BACKENDS:
         raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(backend))
     interpreted = device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.compiler.split import Program
+from steprule.compiler.stages import Staged
 from steprule.compiler.target import Chunks, Kernel
 from steprule.compiler.variant import Variant
 from steprule.optim.backends import TARGETS
@@ -30,7 +31,9 @@ ALL = slice(None)
 @lru_cache(maxsize=1024)
 def kernel_for(program: Program, dtypes: tuple[str, ...], target: str) -> Kernel[Any]:
     """The kernel; numba or triton is imported here, at the first step."""
-    return TARGETS[target].load().of(program, dict(zip(program.columns, dtypes, strict=True)))
+    row = TARGETS[target]
+    kernel = row.of_matrices() if isinstance(program, Staged) and row.of_matrices else row.load()
+    return kernel.of(program, dict(zip(program.columns, dtypes, strict=True)))
 
 
 class Alike(NamedTuple):
@@ -41,6 +44,7 @@ class Alike(NamedTuple):
     dtypes: tuple[torch.dtype, ...]
     """Of p, g and the slots."""
     absent: frozenset[str]
+    variant: Variant
 
 
 @dataclass
@@ -92,9 +96,9 @@ class Bucket:
             own[1, self.laid_otherwise] = [copied.data_ptr() for copied in self.copies]
         return own
 
-    def measuring(self, variant: Variant, places: frozenset[str]) -> Bucket | None:
+    def measuring(self, places: frozenset[str]) -> Bucket | None:
         """The same tensors, to be added up for the totals at these places; None where they have no part in them."""
-        program = variant.measurement(self.alike.absent, places)
+        program = self.alike.variant.measurement(self.alike.absent, places)
         if not program.graph.outputs:
             return None
         if places not in self.measures:
@@ -170,7 +174,13 @@ def buckets_for(
     members: dict[Alike, list[int]] = {}
     for k, (own, target) in enumerate(zip(begun, targets, strict=True)):
         p = columns[0][k]
-        alike = Alike(target, p.device, tuple(shard(column[k]).dtype for column in columns), own.absent)
+        alike = Alike(
+            target,
+            p.device,
+            tuple(shard(column[k]).dtype for column in columns),
+            own.absent,
+            computation.variant_for(p),
+        )
         members.setdefault(alike, []).append(k)
     found = []
     for alike, ks in members.items():
@@ -191,7 +201,7 @@ def _bucket(
 ) -> Bucket:
     names = ["p", "g", *(s.name for s in computation.slots)]
     dtypes = {name: DTYPES[dtype] for name, dtype in zip(names, alike.dtypes, strict=True)}
-    program = computation.variant.program(alike.absent, zero_grad=computation.writes_g)
+    program = alike.variant.program(alike.absent, zero_grad=computation.writes_g)
     own = tuple(dtypes[name] for name in program.columns)
     kernel = kernel_for(program, own, alike.target)
     rows = [names.index(name) for name in program.columns]

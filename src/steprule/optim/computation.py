@@ -12,7 +12,8 @@ from torch import Tensor
 
 from steprule.compiler import eager
 from steprule.compiler.graph import Graph
-from steprule.compiler.variant import variant
+from steprule.compiler.variant import Variant, variant
+from steprule.hyper import Slot
 from steprule.optim import one_by_one
 from steprule.optim.backends import target_for
 from steprule.optim.memory import Ranges, overlapping, ranges_of, share_memory
@@ -57,10 +58,14 @@ class Parted:
 class Computation:
     """What groups that differ in numbers only have in common: the variant of the rule, its program, its slots. It holds no tensor."""
 
-    def __init__(self, optimizer: Stepped, where: tuple[int, ...], settings: Settings) -> None:
+    def __init__(
+        self, optimizer: Stepped, where: tuple[int, ...], settings: Settings, shape: tuple[int, ...] | None = None
+    ) -> None:
+        """`shape`: of one of the parameters, where the rule asks for it; those of others have the same slots."""
         self.rule, self.backend, self.counts_steps = optimizer.rule, optimizer.backend, optimizer.counts_steps
         self.switches, self.zeroes, self.special = settings.switches, settings.zeroes, settings.special
-        self.variant = variant(self.rule, self.switches)
+        self.by_shape = shape is not None
+        self.variant = variant(self.rule, self.switches, shape)
         self.used = self.variant.slots
         self.of_model = [s for s in self.rule.slots if s.per_model and s.name in self.used]
         self.has_phases = bool(self.of_model) or any(map(self.variant.rounds, self.variant.stages))
@@ -71,16 +76,28 @@ class Computation:
         self.by_torch = may_use_torch and self.torchs is not None and not self.beyond
         # A gradient that another plan reads too is zeroed when all have read it.
         self.zeroes_late = self.zeroes and shares_gradients(optimizer, where)
-        self.program = self.variant.program(zero_grad=self.zeroes and not self.zeroes_late)
-        self.writes_g = "g" in self.program.stores
-        self.slots = [s for s in self.rule.slots if not s.is_number and s.name in self.program.columns]
+        self.is_compiled = self.variant.is_compiled
+        self.writes_g = self.is_compiled and self.zeroes and not self.zeroes_late
+        program = self.variant.program(zero_grad=self.writes_g) if self.is_compiled else None
+        self.given = bool(program and program.given)
+        self.numbers = dict(program.numbers) if program else {}
+        columns = program.columns if program else self.used
+        self.slots = [s for s in self.rule.slots if not s.is_number and s.name in columns]
         self.starts = ["step"] if self.counts_steps else []
         self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in self.used]
         self.names = (*(s.name for s in self.slots), *self.starts)
         """The keys of a state that a kernel's step reads."""
-        known = [n for n in self.starts if n not in self.program.numbers and (n != "step" or self.rule.takes_t)]
+        known = [n for n in self.starts if n not in self.numbers and (n != "step" or self.rule.takes_t)]
         self.needed = {n: "t" if n == "step" else n for n in known}
         """What the scalars depend on, of each tensor: the states' names, and the names in the rule."""
+
+    def variant_for(self, p: Tensor) -> Variant:
+        """The variant that steps a parameter."""
+        return variant(self.rule, self.switches, tuple(p.shape)) if self.by_shape else self.variant
+
+    def sizes_of(self, slot: Slot, p: Tensor) -> tuple[int, ...] | None:
+        """The shape of a slot of elements, where it is not the parameter's."""
+        return slot.sizes(self.rule.seen(tuple(p.shape))) if slot.shape else None
 
     def begin(self, p: Tensor, state: dict[str, Any], hypers: Mapping[str, Any]) -> Begun:
         """The states of a parameter; those that are missing begin."""
@@ -92,17 +109,18 @@ class Computation:
         for slot in self.slots:
             held = state.get(slot.name)
             if held is None:
-                held = begin(slot, p, hypers, absent=slot.name in absent)
+                held = begin(slot, p, hypers, absent=slot.name in absent, sizes=self.sizes_of(slot, p))
                 if slot.name not in absent:
                     state[slot.name] = held
-                elif self.variant.graph(absent).outputs[slot.name] is not None:
+                elif self.variant_for(p).graph(absent).outputs[slot.name] is not None:
                     found.pending.append((state, slot.name, held))
             found.slots.append(held)
         return found
 
-    def graph_of(self, state: Mapping[str, Any]) -> Graph:
-        """What a step from this state computes."""
-        return self.variant.graph(eager.absent_of(self.variant, state))
+    def graph_of(self, p: Tensor, state: Mapping[str, Any]) -> Graph:
+        """What a step of a parameter from this state computes."""
+        own = self.variant_for(p)
+        return own.graph(eager.absent_of(own, state))
 
     # Which parameters a kernel steps.
 
@@ -126,16 +144,16 @@ class Computation:
 
     def target_of(self, states: States, p: Tensor, g: Tensor) -> str | None:
         """The target whose kernel may step this parameter, or None."""
-        if self.special:
+        if self.special or not self.is_compiled:
             return None
-        target = target_for(self.backend, p.device.type)
-        reduces = self.variant.reduces or bool(self.program.given)
+        target = target_for(self.backend, p.device.type, matrices=self.by_shape)
+        reduces = self.variant.reduces or self.given or self.by_shape
         if target is None or (reduces and shard(p) is not p) or not placed_alike(g, p):
             return None
         whole, p, g = p, shard(p), shard(g)
         if not (is_plain(p) and is_plain(g, read=not self.zeroes) and is_dense(p)):
             return None
-        if g.shape != p.shape or g.device != p.device:
+        if g.shape != p.shape or g.device != p.device or (self.by_shape and not p.is_contiguous()):
             return None
         state = states.get(whole) if self.names else None
         begins = [s for s in self.slots if s.absent_at_first and not (state and state.get(s.name) is not None)]
@@ -144,17 +162,23 @@ class Computation:
         if not state:
             return target
         check_whole(state, [*self.starts, *(s.name for s in self.rule.slots)], self._always())
-        fits = all(self._fits(state.get(slot.name), p, whole) for slot in self.slots)
+        fits = all(self._fits(slot, state.get(slot.name), p, whole) for slot in self.slots)
         return target if fits and all(map(is_number, self._numbers(state))) else None
 
-    def _fits(self, held: Any, p: Tensor, whole: Tensor) -> bool:
+    def _fits(self, slot: Slot, held: Any, p: Tensor, whole: Tensor) -> bool:
         """Whether a kernel may step this state of a parameter, of which `p` is the part in this process."""
         if held is None:
             return True
         if not isinstance(held, Tensor) or not placed_alike(held, whole):
             return False
-        held = shard(held)
-        return is_plain(held) and held.shape == p.shape and held.device == p.device and lay_as(held, p)
+        held, sizes = shard(held), self.sizes_of(slot, p)
+        if not is_plain(held) or held.device != p.device:
+            return False
+        return (
+            held.shape == sizes and held.is_contiguous()
+            if sizes is not None
+            else held.shape == p.shape and lay_as(held, p)
+        )
 
     def _numbers(self, state: Mapping[str, Any]) -> list[Any]:
         """The states of one number that a kernel's step takes as they are: a plain number becomes a tensor first, None does not."""

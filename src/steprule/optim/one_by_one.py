@@ -126,20 +126,22 @@ def _one(
     starts |= {s.name: eager.start_number(s, hypers) for s in rule.slots if s.per_tensor and s.name in used}
     state: dict[str, Any] = optimizer.state[p] if starts or used else {}
     as_numbers(state, starts, p, as_torch=torchs_class(type(optimizer)) is not None)
-    held = {slot.name: _held(slot, state.get(slot.name), p) for slot in rule.slots}
+    held = {slot.name: _held(rule, slot, state.get(slot.name), p) for slot in rule.slots}
     t = state["step"].item() + 1.0 if counts else 1.0
     own = resolved(p.detach())
     return eager.One(own, resolved(grad.detach()).to(p.dtype), held, t, hypers), state
 
 
-def _held(slot: Slot, value: Any, p: Tensor) -> Any:
+def _held(rule: Rule, slot: Slot, value: Any, p: Tensor) -> Any:
     """A state as the author's function takes it."""
     if not isinstance(value, Tensor):
         return value
     if slot.is_number:
         return value.item()
-    if value.shape != p.shape:
-        raise RuntimeError(f"{_sizes(value, p)}: state {slot.name!r} and its parameter; is it of another model?")
+    sizes = slot.sizes(rule.seen(tuple(p.shape))) if slot.shape else p.shape
+    if value.shape != sizes:
+        like = p if sizes is p.shape else p.new_empty(sizes)
+        raise RuntimeError(f"{_sizes(value, like)}: state {slot.name!r} and its parameter; is it of another model?")
     return resolved(value)
 
 

@@ -126,7 +126,9 @@ def _sharing(rule: Rule, stood: Sequence[Stood]) -> set[int]:
 def _launch_of(optimizer: Stepped, own: Stood) -> Alike | None:
     """With which others a kernel may move a parameter; None where the author's function has to."""
     rule, p = optimizer.rule, own.p
-    variant, target = variant_of(rule, own.hypers), target_for(optimizer.backend, p.device.type)
+    variant, target = variant_of(rule, own.hypers, tuple(p.shape)), target_for(optimizer.backend, p.device.type)
+    if variant.shape is not None:
+        return None  # a rule of matrices
     absent = {s.name for s in rule.slots if s.name in variant.slots and own.state.get(s.name) is None}
     program = point_program(variant, frozenset(absent))
     if target is None or program is None or (program.reductions and shard(p) is not p):

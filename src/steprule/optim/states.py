@@ -40,9 +40,13 @@ def as_numbers(state: dict[str, Any], starts: Mapping[str, float], p: Tensor, *,
             state[name] = number(start if held is None else held, torch.float64 if finer else None)
 
 
-def begin(slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool) -> Tensor:
-    """A slot before its first step, beside `p`; where the rule itself fills it at its first use, room for that."""
+def begin(
+    slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool, sizes: tuple[int, ...] | None = None
+) -> Tensor:
+    """A slot before its first step, beside `p`, of its shape unless `sizes` says another; where the rule itself fills it at its first
+    use, room for that."""
     dtype = torch.float32 if slot.full_precision and p.element_size() < 4 else p.dtype  # complex numbers have 8 bytes
+    p = p if sizes is None else p.new_empty(sizes)
     if absent:
         return pages.empty_like(p, dtype)  # type: ignore[no-any-return]
     return pages.full_like(p, eager.start_number(slot, hypers), dtype)  # type: ignore[no-any-return]

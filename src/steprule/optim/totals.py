@@ -64,9 +64,9 @@ def _beside(optimizer: Stepped, plan: Phased) -> list[tuple[Tensor, Mapping[str,
 def _graphs(optimizer: Stepped, plan: Phased) -> Iterator[Graph]:
     """What the tensors of a plan compute in this step."""
     for bucket in plan.buckets:
-        yield plan.computation.variant.graph(bucket.alike.absent)
+        yield bucket.alike.variant.graph(bucket.alike.absent)
     for p, _ in _beside(optimizer, plan):
-        yield plan.computation.graph_of(optimizer.state.get(p) or {})
+        yield plan.computation.graph_of(p, optimizer.state.get(p) or {})
 
 
 def _parts(
@@ -75,7 +75,7 @@ def _parts(
     """What the tensors of a plan add to the totals at these places, in one record per bucket and one per parameter beside them."""
     hypers = [{**settings.hypers, **known} for settings in plan.settings]
     for bucket in plan.buckets:
-        if (measure := bucket.measuring(plan.computation.variant, places)) is not None:
+        if (measure := bucket.measuring(places)) is not None:
             measure.tabulate(hypers, plan.groups, plan.numbers_of_step(1.0))
             yield measure.add_up(plan.reduced_numbers(measure))
     used = plan.computation.used

@@ -21,7 +21,9 @@ Precision = Literal["bfloat16", "full"]
 
 def adjusted(lr: Any, p: Any, scale: str) -> Any:
     """The learning rate of a matrix by its shape, in one of the published ways."""
-    if scale == "match_rms_adamw":  # Liu et al., 2025, https://arxiv.org/abs/2502.16982: as long as AdamW's steps mostly are
+    if (
+        scale == "match_rms_adamw"
+    ):  # Liu et al., 2025, https://arxiv.org/abs/2502.16982: as long as AdamW's steps mostly are
         return lr * 0.2 * sqrt(maximum(rows(p), columns(p)))
     if scale == "spectral":  # Pethick et al., 2025, https://arxiv.org/abs/2502.07529
         return lr * sqrt(rows(p) / columns(p))

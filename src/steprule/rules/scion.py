@@ -17,7 +17,9 @@ PETHICK = Paper(
 )
 
 Ball = Literal["spectral", "sign", "row", "column", "rms"]
-Share = Annotated[float, Gt(0), Le(1), Meaning("share of the new gradient in the running one", r"\alpha"), Search(0.01, 1.0)]
+Share = Annotated[
+    float, Gt(0), Le(1), Meaning("share of the new gradient in the running one", r"\alpha"), Search(0.01, 1.0)
+]
 Radius = Annotated[float, Gt(0), Meaning("radius of the ball", r"\rho"), Search(0.1, 3000.0)]
 
 

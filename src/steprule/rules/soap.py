@@ -4,7 +4,19 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from steprule.hyper import Decay, Epsilon, FirstMoment, Letter, Meaning, Rate, Search, SecondMoment, Square, WeightDecay, Whole
+from steprule.hyper import (
+    Decay,
+    Epsilon,
+    FirstMoment,
+    Letter,
+    Meaning,
+    Rate,
+    Search,
+    SecondMoment,
+    Square,
+    WeightDecay,
+    Whole,
+)
 from steprule.macros import turned, whitening
 from steprule.maths import columns, lerp, rows, sort_by, sqrt
 from steprule.rules.rule import Paper, rule
