@@ -7,7 +7,7 @@ import inspect
 import pickle
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,8 +78,47 @@ class RAdam(RuleOptimizer, torch.optim.RAdam):
     rule = equipped(rules.get("radam"))
 
 
-_AS_TORCH = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam)}
+class Adafactor(RuleOptimizer, torch.optim.Adafactor):
+    """`torch.optim.Adafactor` by the rule `adafactor`."""
+
+    rule = equipped(rules.get("adafactor"))
+    said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {"eps": ("eps1", "eps2")}
+
+    @classmethod
+    def as_rule(cls, group: Mapping[str, Any]) -> Mapping[str, Any]:
+        """torch's `eps` is a pair, whose first is by default the dtype's own; that of the first parameter, as in torch."""
+        eps1, eps2 = group["eps"]
+        if eps1 is None:
+            eps1 = torch.finfo(group["params"][0].dtype).eps if group["params"] else cls.rule.defaults["eps1"]
+        return {**group, "eps1": eps1, "eps2": eps2}
+
+
+_AS_TORCH: dict[str, type[RuleOptimizer]] = {
+    cls.__name__.lower(): cls
+    for cls in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam, Adafactor)
+}
 """The classes that torch has, by their rules."""
+
+
+if hasattr(torch.optim, "Muon"):  # since torch 2.9; before it, `steprule.optim.Muon` is made from the rule
+
+    class Muon(RuleOptimizer, torch.optim.Muon):
+        """`torch.optim.Muon` by the rule `muon`."""
+
+        rule = equipped(rules.get("muon"))
+        counts_steps = False
+        said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {
+            "ns_coefficients": ("ns_coefficient1", "ns_coefficient2", "ns_coefficient3"),
+            "adjust_lr_fn": ("precision",),
+        }
+
+        @classmethod
+        def as_rule(cls, group: Mapping[str, Any]) -> Mapping[str, Any]:
+            """torch's coefficients are one tuple, and None is its name for the original scale. It iterates in bfloat16."""
+            numbers = dict(zip(cls.said_otherwise["ns_coefficients"], group["ns_coefficients"], strict=True))
+            return {**group, **numbers, "adjust_lr_fn": group["adjust_lr_fn"] or "original", "precision": "bfloat16"}
+
+    _AS_TORCH["muon"] = Muon
 
 
 def _class_names(rule: Rule) -> Iterator[str]:

@@ -189,7 +189,8 @@ class Computation:
         if self.torchs is None:
             return []
         off = tuple((n, False if isinstance(v, bool) else v) for n, v in self.switches)
-        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in variant(self.rule, off).slots]
+        least = variant(self.rule, off, self.variant.shape).slots
+        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in least]
         return [*(["step"] if self.counts_steps else []), *slots]
 
     def _sharing(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> set[int]:

@@ -25,7 +25,7 @@ from steprule.rules.rule import Rule
 def torchs_class(cls: type) -> Any:
     """The class of torch.optim that `cls` stands for; None for a rule that torch has not."""
     for base in cls.__mro__:
-        if base.__module__.startswith("torch.optim.") and base is not torch.optim.Optimizer:
+        if f"{base.__module__}.".startswith("torch.optim.") and base is not torch.optim.Optimizer:
             return base
     return None
 

@@ -7,6 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -64,7 +65,7 @@ class RuleOptimizer(Stepped):
         base = torchs_class(cls)
         if base is not None:
             signature = inspect.signature(base)
-            known = {*signature.parameters, "beta1", "beta2"}
+            known = {*signature.parameters, "beta1", "beta2", *chain.from_iterable(cls.said_otherwise.values())}
             cls._extras = {h.name: h.default for h in cls.rule.hypers if h.given is None and h.name not in known} | OFF
             added = {**cls._extras, "fused_unscale": False, "backend": "auto"}
             own = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in added.items()]

@@ -107,7 +107,7 @@ def _stood(optimizer: Stepped) -> list[Stood]:
     """The parameters that have stepped, each once."""
     found: dict[Tensor, Stood] = {}
     for group in optimizer.param_groups:
-        hypers = hypers_of(optimizer.rule, group, beyond=optimizer._extras)
+        hypers = hypers_of(optimizer.rule, optimizer.as_rule(group), beyond=optimizer._extras)
         for p in group["params"]:
             state = optimizer.state.get(p)
             if state and "step" in state and p not in found and float(state["step"]) > 0:

@@ -29,6 +29,13 @@ class Stepped(torch.optim.Optimizer):
     _extras: ClassVar[dict[str, Any]]
     """What torch's constructor does not take, with its defaults."""
     backend: str = "auto"
+    said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """By the key of a group, the rule's hyperparameters that torch says by it."""
+
+    @classmethod
+    def as_rule(cls, group: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A group with all that the rule takes, by the rule's names."""
+        return group
 
 
 def beyond_torch(optimizer: Stepped, group: Mapping[str, Any]) -> list[str]:
@@ -41,7 +48,8 @@ class Settings:
 
     def __init__(self, optimizer: Stepped, group: Mapping[str, Any], scale: float | None) -> None:
         self.rule, self._beyond = optimizer.rule, optimizer._extras
-        own = (*(h.name for h in self.rule.hypers), *_OF_THE_STEP)
+        own = (*(h.name for h in self.rule.hypers), *_OF_THE_STEP, *optimizer.said_otherwise)
+        self._as_rule = optimizer.as_rule
         self._keys = tuple(n for n in own if n in group)
         self._absent = frozenset(own) - set(self._keys)
         # A single key would give its value bare.
@@ -67,7 +75,7 @@ class Settings:
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
         self._values, self.scale = self._get(group)[:-1], scale
         self._fixed = all(map(_is_fixed, self._values))
-        self.hypers = hypers_of(self.rule, group, scale, self._beyond)
+        self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond)
         self.zeroes = bool(group.get("zero_grad"))
         self.special = bool(group.get("differentiable") or group.get("capturable"))
 
