@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
@@ -318,6 +318,8 @@ class Slot:
         """What it has one number for."""
         if self.per_model:
             return "model"
+        if self.shape:
+            return {"rows": "two rows", "columns": "two columns"}.get(self.shape, self.shape)
         return "tensor" if self.per_tensor else "element"
 
     def __steprule_identity__(self) -> tuple[object, ...]:
@@ -426,7 +428,8 @@ def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tupl
     of = next((a for a in get_args(annotation) if a is not ...), None)
     if not default:
         raise InputTypeError(f"hyperparameter {name}", expected="a tuple of one number or more as default", got="none")
-    return tuple(hyper_from(f"{name.removesuffix('s')}{k}", value, of) for k, value in enumerate(default, 1))
+    found = [hyper_from(f"{name.removesuffix('s')}{k}", value, of) for k, value in enumerate(default, 1)]
+    return tuple(replace(h, letter=f"{h.letter}_{{{k}}}") if h.letter else h for k, h in enumerate(found, 1))
 
 
 def each_of(annotation: object) -> Each | None:

@@ -5,7 +5,8 @@ A rule calls them as it calls `sqrt`: `from steprule.macros import polar`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from steprule.maths import columns, eigenvectors, maximum, norm, qr, rows, sort_by, sum
@@ -25,12 +26,28 @@ POLAR_EXPRESS: Sequence[Triple] = (
 """Of Polar Express (Amsel et al., 2025, https://arxiv.org/abs/2505.16932): five steps, each the best polynomial for what is left."""
 
 
+def macro(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the language that formulas print by its name; what it is stands in a line of its own."""
+
+    @wraps(function)
+    def called(x: Any, *others: Any, **keywords: Any) -> Any:
+        found = function(x, *others, **keywords)
+        note = getattr(type(x), "steprule_called", None)
+        if note is not None:
+            note(x, function.__name__, (*others, *keywords.values()), found)
+        return found
+
+    return called
+
+
+@macro
 def quintic(x: Any, a: Any, b: Any, c: Any) -> Any:
     """a x + (b G + c G G) x with G = x x.T: each singular value s becomes a s + b s^3 + c s^5."""
     gram = x @ x.T
     return a * x + (b * gram + c * gram @ gram) @ x
 
 
+@macro
 def polar(x: Any, coefficients: Sequence[Triple] = KELLER, eps: Any = 1e-7) -> Any:
     """The orthogonal factor of x by Newton-Schulz, x V diag(s) U.T -> V U.T: singular values go towards 1, vectors stay.
 

@@ -54,7 +54,8 @@ def point_python(graph: Graph) -> str:
 
 def _function(graph: Graph, arguments: Sequence[str], results: Sequence[str]) -> str:
     live, known = set(graph.live), {"p", "g", *(s.name for s in graph.rule.slots)}
-    hypers = [n for n, node in graph.inputs.items() if n not in known and node in live]
+    shape = graph.values_of_shape  # `rows(p)` is written where it is used
+    hypers = [n for n, node in graph.inputs.items() if n not in known and n not in shape and node in live]
     head = f"def {graph.rule.name}({', '.join([*arguments, *(['*', *hypers] if hypers else [])])}):"
     lines = text(graph).splitlines()
     modules = ["from steprule import maths", ""] if any("maths." in line for line in lines) else []
@@ -64,7 +65,8 @@ def _function(graph: Graph, arguments: Sequence[str], results: Sequence[str]) ->
 def latex(graph: Graph) -> list[str]:
     """The formula in LaTeX with the paper's letters, one statement an entry."""
     signs = {True: r"\leftarrow", False: "="}
-    return [f"{line.left} {signs[line.again]} {line.right}" for line in LatexPrinter(graph).lines()]
+    printer = LatexPrinter(graph)
+    return [*(f"{line.left} {signs[line.again]} {line.right}" for line in printer.lines()), *printer.definitions()]
 
 
 EVALUATED = "evaluated at"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
-from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.graph import Graph, Kind, Macro, Node
 from steprule.compiler.statements import Arg, Line, StatementPrinter
 from steprule.maths import OPERATIONS
-from steprule.operations import POWER, PRODUCT, SUM, Operation
+from steprule.operations import ATOM, POWER, PRODUCT, SUM, Operation
 
 GREEK = frozenset({
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi",
@@ -22,7 +23,9 @@ class LatexPrinter(StatementPrinter):
     before = "t-1"
     """The index of what goes in: of p and the states."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, of: tuple[Node, Macro] | None = None) -> None:
+        self.of = of
+        """Where a function of the library is defined: its result, and the function, which is written out."""
         super().__init__(graph)
         self._slot_names = {s.name for s in graph.rule.slots}
         self.changing = self._changing()
@@ -37,10 +40,54 @@ class LatexPrinter(StatementPrinter):
         for node in self.statements:
             left, name = self._left(node), self.called[node]
             while left in holder and self.is_needed(holder[left], after=node):
-                changes = left.endswith(f"_{{{self.before}}}") and (name == "p" or name in self._slot_names)
+                changes = left.endswith(f"{self.before}}}") and (name == "p" or name in self._slot_names)
                 left = _primed(self._at(name, "t") if changes else left)
             self.lefts[node] = left
             holder[left] = node
+
+    def macro(self, node: Node) -> Macro | None:
+        """The function of the library that gave a quantity; of the one that is defined here, what it is written with."""
+        if self.of is None or node is not self.of[0]:
+            return node.macro
+        return self.of[1].inner
+
+    def is_argument(self, arg: Arg) -> bool:
+        """Whether it is what the function that is defined here is called with."""
+        return self.of is not None and arg is self.of[1].of
+
+    def operands(self, node: Node) -> list[Node]:
+        """Of a function of the library only what it is called with: the rest is its own affair."""
+        macro = self.macro(node)
+        if macro is not None:
+            return [macro.of]
+        return [] if self.is_argument(node) else super().operands(node)
+
+    def show(self, arg: Arg, strength: int, *, right: bool = False) -> str:
+        """An operand; the argument of a function that is defined by its letter."""
+        return ARGUMENT if self.is_argument(arg) else super().show(arg, strength, right=right)
+
+    def expression(self, node: Node) -> str:
+        """What a node is; a function of the library by its name, with its power where it is called on its own result."""
+        called = self.macro(node)
+        if called is None:
+            return super().expression(node)
+        times = 1
+        while (before := self.macro(called.of)) is not None and called.of not in self.called and _same(before, called):
+            times, called = times + 1, before
+        power = f"^{{{times}}}" if times > 1 else ""
+        return rf"{_named(called.name)}{power}\left({self.show(called.of, 0)}\right)"
+
+    def definitions(self) -> list[str]:
+        """The functions of the library that it names, each with what it is, outer ones first."""
+        found: dict[str, str] = {}
+        todo = [(n, m) for n in self.live if (m := self.macro(n)) is not None]
+        while todo:
+            node, macro = todo.pop(0)
+            if macro.name not in found:
+                inner = LatexPrinter(replace(self.graph, outputs={"p": node}), of=(node, macro))
+                found[macro.name] = rf"{_named(macro.name)}\left({ARGUMENT}\right) = {inner.expression(node)}"
+                todo += [(n, m) for n in inner.live if (m := inner.macro(n)) is not None]
+        return list(found.values())
 
     def lines(self) -> list[Line]:
         """All statements, then the results that none defines."""
@@ -85,7 +132,7 @@ class LatexPrinter(StatementPrinter):
             inputs = node.op == "input" and (
                 node.kind is Kind.ELEMENT or node.name == "t" or node.name in self._slot_names
             )
-            if inputs or any(a in found for a in node.args if isinstance(a, Node)):
+            if inputs or any(a in found for a in self.operands(node)):
                 found.add(node)
         return found
 
@@ -96,6 +143,8 @@ class LatexPrinter(StatementPrinter):
         name = node.name or ""
         if name == "p" or name in self._slot_names:
             return self._at(name, self.before)
+        if name.endswith("(p)"):  # a number of the shape
+            return rf"{_named(name[:-3])}\left(\theta\right)"
         return "g_{t}" if name == "g" else self.letters[name]
 
     def number(self, value: float | int | bool) -> str:
@@ -110,7 +159,9 @@ class LatexPrinter(StatementPrinter):
         return rf"\left({shown}\right)"
 
     def strength(self, node: Node) -> int:
-        """A weighted mean is printed as a sum."""
+        """A weighted mean is printed as a sum, and a function of the library by its name."""
+        if self.macro(node) is not None:
+            return ATOM
         if node.op == "lerp":
             return SUM
         return super().strength(node)
@@ -136,6 +187,10 @@ class LatexPrinter(StatementPrinter):
     def operation(self, node: Node, args: tuple[Arg, ...]) -> str:
         """An operation as a paper prints it."""
         op = node.op
+        if op == "mul" and _are_arrays(args):
+            return r" \odot ".join(self.show(a, POWER) for a in args)
+        if op == "pow" and _are_arrays(args[:1]):
+            return _raised(self.show(args[0], POWER, right=True), rf"\odot {self.show(args[1], 0)}")
         if op == "mul" and (square := self.square(args)):
             return square
         if op == "mul" and (factors := [a for a in args if isinstance(a, Node) or a != 1]) and len(factors) == 1:
@@ -153,6 +208,11 @@ class LatexPrinter(StatementPrinter):
             return _raised(self.show(args[0], POWER, right=True), self.show(args[1], 0))
         if row.sign and (not row.latex or row.latex.startswith("{0}")):
             return self.infix(row, args)
+        if row.reduction and len(args) > 1:
+            along = r"_{\text{each row}}" if args[1] == -1 else r"_{\text{each column}}"
+            return self.operation(replace(node, args=args[:1]), args[:1]) + along
+        if op == "sort_by":
+            args = args[:2]
         if "{0}" in row.latex:  # which encloses its operands
             return row.latex.format(*(self.show(a, 0) for a in args))
         return rf"{row.latex.format()}\left({', '.join(self.show(a, 0) for a in args)}\right)"
@@ -182,6 +242,27 @@ class PointPrinter(LatexPrinter):
     """The point of evaluation, which is read behind the step: p and the states are those of t."""
 
     before = "t"
+
+
+ARGUMENT = "X"
+"""What the argument of a function of the library is called."""
+
+
+def _named(name: str) -> str:
+    return rf"\operatorname{{{name}}}"
+
+
+def _same(a: Macro, b: Macro) -> bool:
+    return (
+        a.name == b.name
+        and len(a.others) == len(b.others)
+        and all(x is y or x == y for x, y in zip(a.others, b.others, strict=True))
+    )
+
+
+def _are_arrays(args: tuple[Arg, ...]) -> bool:
+    """Whether all are arrays of a rule that asks for shapes."""
+    return all(isinstance(a, Node) and a.dims is not None for a in args)
 
 
 def _raised(base: str, power: str) -> str:

@@ -8,6 +8,7 @@ from steprule import maths
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.statements import Arg, Line, StatementPrinter
 from steprule.maths import OPERATIONS
+from steprule.operations import ATOM, Operation
 
 
 class TextPrinter(StatementPrinter):
@@ -69,16 +70,26 @@ class TextPrinter(StatementPrinter):
         """An operand in brackets."""
         return f"({shown})"
 
+    def function(self, row: Operation) -> str:
+        """The name by which a function is called."""
+        return f"maths.{row.name}" if row.name in self.hidden else row.name
+
     def operation(self, node: Node, args: tuple[Arg, ...]) -> str:
         """An operation in Python."""
         row, own = OPERATIONS[node.op], self.strength(node)
         if row.sign and len(args) == 1:
             return row.sign + self.show(args[0], own)
+        if node.op == "transpose":
+            return f"{self.show(args[0], ATOM)}.T"
+        if row.reduction and len(args) > 1:
+            return f"{self.function(row)}({self.show(args[0], 0)}, axis={args[1]})"
+        if node.op == "sort_by":
+            return f"{self.function(row)}({self.show(args[0], 0)}, {self.show(args[1], 0)}, axis={args[2]})"
         if node.op == "pow":
             return f"{self.show(args[0], own, right=True)}**{self.show(args[1], own)}"
         if row.sign:
             return f"{self.show(args[0], own, right=row.truth)} {row.sign} {self.show(args[1], own, right=True)}"
-        name = f"maths.{row.name}" if row.name in self.hidden else row.name
+        name = self.function(row)
         shown = [self.show(a, 0) for a in args]
         if node.op == "where" and node.kind is Kind.ELEMENT and _is_of_literals(args[0]):
             # A plain bool would pick a number where the rule has one for each element; p**0 is 1 for every element.

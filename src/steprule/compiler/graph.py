@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
@@ -27,6 +28,18 @@ class Kind(StrEnum):
     ELEMENT = "element"
 
 
+@dataclass(frozen=True, eq=False)
+class Macro:
+    """What a function of the library that is written in the language itself was called with, for formulas."""
+
+    name: str
+    of: Any
+    """What it was called with first: a `Node`, mostly."""
+    others: tuple[Any, ...]
+    inner: Macro | None = None
+    """Where the function hands on what another such function gave: that one."""
+
+
 @dataclass(eq=False)
 class Node:
     """One operation. `args` are nodes or plain numbers; an `input` has none. `name` is the author's."""
@@ -41,6 +54,8 @@ class Node:
     """The axes of an array; None for a number, and where the rule asks for no shape."""
     dtype: str = ""
     """The dtype that it was cast to; empty for the one computed in."""
+    macro: Macro | None = None
+    """Where it is the result of such a function: its name and what it was called with."""
     place: str = ""
     """Of a total, where the author asks for it: the same place in another variant is the same total."""
 

@@ -29,7 +29,7 @@ class StatementPrinter(ABC):
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.live = graph.live
+        self.live = self._live()
         self.outputs = {n: name for name, n in graph.outputs.items() if isinstance(n, Node) and n.op != "input"}
         self.called = self._called()
         self.statements = [n for n in self.live if n in self.called]
@@ -37,15 +37,30 @@ class StatementPrinter(ABC):
         self.last_use = {a: i for n, i in self.place.items() for a in self._read_by(n)}
         self.lasting = {n for n in graph.outputs.values() if isinstance(n, Node)}
 
+    def operands(self, node: Node) -> list[Node]:
+        """The nodes that its expression shows."""
+        return [a for a in node.args if isinstance(a, Node)]
+
+    def _live(self) -> list[Node]:
+        """The nodes that the results show, in order."""
+        wanted: set[Node] = set()
+        todo = [n for n in self.graph.outputs.values() if isinstance(n, Node)]
+        while todo:
+            node = todo.pop()
+            if node not in wanted:
+                wanted.add(node)
+                todo += self.operands(node)
+        return [n for n in (*self.graph.inputs.values(), *self.graph.nodes) if n in wanted]
+
     def _called(self) -> dict[Node, str]:
         """The name of each node that is a statement: an output, the author's, or long and used more than once."""
-        uses = Counter(a for n in self.live for a in n.args if isinstance(a, Node))
+        uses = Counter(a for n in self.live for a in self.operands(n))
         called: dict[Node, str] = {}
         size: dict[Node, int] = {}
         for node in self.live:
             if node.op == "input":
                 continue
-            size[node] = 1 + sum(1 if a in called else size.get(a, 1) for a in node.args if isinstance(a, Node))
+            size[node] = 1 + sum(1 if a in called else size.get(a, 1) for a in self.operands(node))
             if name := self.outputs.get(node) or node.name:
                 called[node] = name
             elif uses[node] > 1 and size[node] > LONGEST_REPEATED:
@@ -55,13 +70,13 @@ class StatementPrinter(ABC):
     def _read_by(self, statement: Node) -> set[Node]:
         """The names that a statement's expression reads: what has none is written out in it."""
         found: set[Node] = set()
-        todo = [a for a in statement.args if isinstance(a, Node)]
+        todo = self.operands(statement)
         while todo:
             node = todo.pop()
             if node.op == "input" or node in self.called:
                 found.add(node)
             else:
-                todo += [a for a in node.args if isinstance(a, Node)]
+                todo += self.operands(node)
         return found
 
     def is_needed(self, node: Node, *, after: Node) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from steprule.arithmetic import Real, Truth, apply
 from steprule.arithmetic.totals import Places
-from steprule.compiler.graph import Dims, Graph, Kind, Node
+from steprule.compiler.graph import Dims, Graph, Kind, Macro, Node
 from steprule.compiler.implied import implied
 from steprule.compiler.refusals import refuse
 from steprule.compiler.shapes import ShapeNeededError, Shapes
@@ -42,6 +42,16 @@ class Symbol:
     def steprule_apply(self, name: str, *args: Any) -> Symbol:
         """Record a function of `steprule.maths`."""
         return self._tape.add(name, *args)
+
+    def steprule_called(self, name: str, others: tuple[Any, ...], result: Any) -> None:
+        """Note that a function of the library, written in the language, gave this result for this symbol: formulas print its name."""
+        if isinstance(result, Symbol) and result._node.op != "input":
+            inner = result._node.macro
+            while inner is not None and (inner.name, inner.of) != (name, self._node):
+                inner = inner.inner
+            if inner is None:  # not yet noted, by another way through the rule
+                own = tuple(o._node if isinstance(o, Symbol) else o for o in others)
+                result._node.macro = Macro(name, self._node, own, result._node.macro)
 
     def __bool__(self) -> bool:
         if self._truth is not None:

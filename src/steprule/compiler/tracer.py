@@ -18,6 +18,9 @@ from steprule.rules.rule import Rule
 
 Shape = tuple[int, ...]
 
+SHOWN: Shape = (2, 3)
+"""The shape of a parameter where a rule that asks for one is shown: a matrix, wider than tall."""
+
 
 def trace(
     rule: Rule,
@@ -32,10 +35,25 @@ def trace(
     `switches` gives each flag its value, and each number that is off at zero either 0 (off) or anything else (on); what it
     leaves out has its default. `absent` names the slots that are None on entry. Slots that the variant does not use are
     found by trying, and are then absent too. `reduced` names slots of one number that are known only after a reduction; more
-    are found by trying. `shape`: of the parameter, where the rule asks for it; `ShapeNeededError` where none is given.
+    are found by trying. `shape`: of the parameter, where the rule asks for it; that of `SHOWN` where none is given.
 
     Raises `RuleError`, with the author's file and line, where the rule breaks the contract.
     """
+    try:
+        return traced(rule, switches, absent=absent, reduced=reduced, shape=shape)
+    except ShapeNeededError:
+        return traced(rule, switches, absent=absent, reduced=reduced, shape=SHOWN)
+
+
+def traced(
+    rule: Rule,
+    switches: Mapping[str, Value] | None,
+    *,
+    absent: frozenset[str] = frozenset(),
+    reduced: frozenset[str] = frozenset(),
+    shape: Shape | None = None,
+) -> Graph:
+    """The same; raises `ShapeNeededError` where the rule asks for a shape and none is given."""
     switches = {h.name: (switches or {}).get(h.name, h.default) for h in rule.hypers if h.switches}
     graph = _run(rule, switches, absent, reduced, shape)
     # The first steps are traced with the others: what breaks the contract there is found, and what is used there.

@@ -16,16 +16,13 @@ from steprule.compiler.shapes import ShapeNeededError
 from steprule.compiler.split import Program
 from steprule.compiler.stages import UnstagedError
 from steprule.compiler.staging import staged
-from steprule.compiler.tracer import trace
+from steprule.compiler.tracer import SHOWN, trace, traced
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
 
 NOTHING: frozenset[str] = frozenset()
 Switches = tuple[tuple[str, Value], ...]
 Shape = tuple[int, ...]
-
-SHOWN: Shape = (2, 3)
-"""The shape of a parameter where a rule that asks for one is shown: a matrix, wider than tall."""
 
 
 def switches_of(rule: Rule, hypers: Mapping[str, Any]) -> Switches:
@@ -139,7 +136,7 @@ def _reduced(graph: Graph) -> set[str]:
 def needs_shape(rule: Rule, switches: Switches) -> bool:
     """Whether the rule, with these switches, asks for the shape of its parameter."""
     try:
-        trace(rule, dict(switches))
+        traced(rule, dict(switches))
     except ShapeNeededError:
         return True
     return False

@@ -94,8 +94,7 @@ class Adafactor(RuleOptimizer, torch.optim.Adafactor):
 
 
 _AS_TORCH: dict[str, type[RuleOptimizer]] = {
-    cls.__name__.lower(): cls
-    for cls in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam, Adafactor)
+    cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam, Adafactor)
 }
 """The classes that torch has, by their rules."""
 

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from steprule.hyper import Decay, Epsilon, Letter, Rate, WeightDecay, Whole
+from annotated_types import Ge, Lt
+
+from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay, Whole
 from steprule.macros import Triple, polar
 from steprule.maths import cast, columns, lerp, maximum, rows, sqrt
 from steprule.rules.rule import Paper, rule
@@ -15,6 +17,8 @@ JORDAN_MUON = Paper(
 )
 
 Buffer = Annotated[Any, Letter("B")]
+Kept = Annotated[float, Ge(0), Lt(1), Meaning("decay of the momentum", r"\mu"), Search(0.5, 0.9999, "complement")]
+Coefficients = tuple[Annotated[float, Meaning("coefficient of Newton-Schulz", "c")], ...]
 Scale = Literal["original", "match_rms_adamw", "spectral"]
 Precision = Literal["bfloat16", "full"]
 
@@ -27,7 +31,7 @@ def adjusted(lr: Any, p: Any, scale: str) -> Any:
         return lr * 0.2 * sqrt(maximum(rows(p), columns(p)))
     if scale == "spectral":  # Pethick et al., 2025, https://arxiv.org/abs/2502.07529
         return lr * sqrt(rows(p) / columns(p))
-    return lr * sqrt(maximum(1.0, rows(p) / columns(p)))
+    return lr * sqrt(maximum(1, rows(p) / columns(p)))
 
 
 def orthogonal(u: Any, coefficients: Any, steps: int, eps: Any, precision: str) -> Any:
@@ -39,12 +43,13 @@ def orthogonal(u: Any, coefficients: Any, steps: int, eps: Any, precision: str) 
 @rule(title="Muon", family="matrix", paper=JORDAN_MUON, as_matrix=True)
 def muon(
     p, g, momentum_buffer: Buffer,
-    *, lr: Rate = 1e-3, weight_decay: WeightDecay = 0.1, momentum: Decay = 0.95, nesterov: bool = True,
-    ns_coefficients: tuple[float, ...] = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-7, ns_steps: Whole = 5,
+    *, lr: Rate = 1e-3, weight_decay: WeightDecay = 0.1, momentum: Kept = 0.95, nesterov: bool = True,
+    ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-7, ns_steps: Whole = 5,
     adjust_lr_fn: Scale = "original", precision: Precision = "bfloat16",
 ):  # fmt: skip
     """Muon as torch has it: Newton-Schulz in bfloat16, decoupled weight decay, a step as long as the shape of the matrix says."""
     momentum_buffer = lerp(momentum_buffer, g, 1 - momentum)
     u = lerp(g, momentum_buffer, momentum) if nesterov else momentum_buffer
     o = orthogonal(u, ns_coefficients, ns_steps, eps, precision)
-    return p * (1 - lr * weight_decay) - adjusted(lr, p, adjust_lr_fn) * o, momentum_buffer
+    p = p * (1 - lr * weight_decay) if weight_decay else p
+    return p - adjusted(lr, p, adjust_lr_fn) * o, momentum_buffer

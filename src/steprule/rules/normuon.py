@@ -1,8 +1,10 @@
 """NorMuon: Muon with each row divided by the root of its running mean square, so that no neuron is left behind."""
 
-from steprule.hyper import Decay, Epsilon, PerRow, Rate, WeightDecay, Whole
+from typing import Annotated, Any
+
+from steprule.hyper import Decay, Epsilon, Letter, PerRow, Rate, WeightDecay, Whole
 from steprule.maths import lerp, mean, norm, sqrt
-from steprule.rules.muon import Buffer, Precision, Scale, adjusted, orthogonal
+from steprule.rules.muon import Buffer, Coefficients, Kept, Precision, Scale, adjusted, orthogonal
 from steprule.rules.rule import Paper, rule
 
 LI_NORMUON = Paper(
@@ -12,12 +14,14 @@ LI_NORMUON = Paper(
     "https://arxiv.org/abs/2510.05491",
 )
 
+RowMoment = Annotated[Any, PerRow(), Letter("v")]
+
 
 @rule(title="NorMuon", family="matrix", paper=LI_NORMUON, as_matrix=True)
 def normuon(
-    p, g, momentum_buffer: Buffer, second_momentum_buffer: PerRow,
-    *, lr: Rate = 0.02, weight_decay: WeightDecay = 0.0, momentum: Decay = 0.95, beta2: Decay = 0.95, nesterov: bool = True,
-    ns_coefficients: tuple[float, ...] = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-10, ns_eps: Epsilon = 1e-7,
+    p, g, momentum_buffer: Buffer, second_momentum_buffer: RowMoment,
+    *, lr: Rate = 0.02, weight_decay: WeightDecay = 0.0, momentum: Kept = 0.95, beta2: Decay = 0.95, nesterov: bool = True,
+    ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-10, ns_eps: Epsilon = 1e-7,
     ns_steps: Whole = 5, adjust_lr_fn: Scale = "original", precision: Precision = "bfloat16",
 ):  # fmt: skip
     """NorMuon as its authors' code has it: what the rows are divided by leaves the norm of the whole step as it was."""
@@ -27,4 +31,5 @@ def normuon(
     second_momentum_buffer = lerp(second_momentum_buffer, mean(o**2, axis=-1), 1 - beta2)
     n = o / (sqrt(second_momentum_buffer) + eps)
     length = adjusted(lr, p, adjust_lr_fn) * norm(o) / (norm(n) + eps)
-    return p * (1 - lr * weight_decay) - length * n, momentum_buffer, second_momentum_buffer
+    p = p * (1 - lr * weight_decay) if weight_decay else p
+    return p - length * n, momentum_buffer, second_momentum_buffer

@@ -6,7 +6,7 @@ from annotated_types import Gt, Le
 
 from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay, Whole
 from steprule.maths import columns, lerp, norm, rows, sign, size, sqrt
-from steprule.rules.muon import Precision, orthogonal
+from steprule.rules.muon import Coefficients, Precision, orthogonal
 from steprule.rules.rule import Paper, rule
 
 PETHICK = Paper(
@@ -40,11 +40,14 @@ def longest(d: Any, ball: str, step: Any, eps: Any) -> Any:
 def scion(
     p, g, d: Annotated[Any, Letter("d")],
     *, lr: Rate = 1e-3, momentum: Share = 0.1, weight_decay: WeightDecay = 0.0, ball: Ball = "spectral", scale: Radius = 1.0,
-    constrained: bool = False, ns_coefficients: tuple[float, ...] = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-8,
+    constrained: bool = False, ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-8,
     ns_eps: Epsilon = 1e-7, ns_steps: Whole = 5, precision: Precision = "bfloat16",
 ):  # fmt: skip
     """Scion for one kind of layer; `constrained` keeps the parameter itself within `scale` of zero, in that norm."""
     d = lerp(d, g, momentum)
     u = longest(d, ball, lambda x: orthogonal(x, ns_coefficients, ns_steps, ns_eps, precision), eps)
-    kept = p * (1 - lr) if constrained else p * (1 - lr * weight_decay)
-    return kept - lr * scale * u, d
+    if constrained:
+        p = p * (1 - lr)
+    elif weight_decay:
+        p = p * (1 - lr * weight_decay)
+    return p - lr * scale * u, d

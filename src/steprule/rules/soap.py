@@ -30,8 +30,8 @@ VYAS = Paper(
 
 Left = Annotated[Any, Square("rows"), Letter("L")]
 Right = Annotated[Any, Square("columns"), Letter("R")]
-LeftBasis = Annotated[Any, Square("rows"), Letter("Q_L")]
-RightBasis = Annotated[Any, Square("columns"), Letter("Q_R")]
+LeftBasis = Annotated[Any, Square("rows"), Letter("Q_{L}")]
+RightBasis = Annotated[Any, Square("columns"), Letter("Q_{R}")]
 Every = Annotated[float, Ge(1), Meaning("steps from one turn of the bases to the next", "f"), Search(1, 100)]
 
 
@@ -60,7 +60,8 @@ def soap(
     u = into(exp_avg) / (sqrt(exp_avg_sq) + eps)
     u = left_basis @ u if has_left else u
     u = u @ right_basis.T if has_right else u
-    p = (p - lr * sqrt(1 - beta2 ** (t - 1)) / (1 - beta1 ** (t - 1)) * u) * (1 - lr * weight_decay)
+    p = p - lr * sqrt(1 - beta2 ** (t - 1)) / (1 - beta1 ** (t - 1)) * u
+    p = p * (1 - lr * weight_decay) if weight_decay else p
     if (t - 1) % precondition_frequency == 0:
         if has_left:
             left_basis, keys = turned(left, left_basis)
