@@ -40,7 +40,7 @@ def point_program(variant: Variant, absent: frozenset[str] = NOTHING) -> Program
 @lru_cache(maxsize=1024)
 def _graph(variant: Variant, point: Rule, absent: frozenset[str]) -> Graph:
     unused = {s.name for s in variant.rule.slots} - variant.slots
-    graph = trace(point, dict(variant.switches), absent=absent | unused, reduced=variant.reduced)
+    graph = trace(point, dict(variant.switches), absent=absent | unused, reduced=variant.reduced, shape=variant.shape)
     if totals_of(graph):
         refuse_total(variant.rule)
     return graph

@@ -134,9 +134,11 @@ def _reduced(graph: Graph) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def needs_shape(rule: Rule, switches: Switches) -> bool:
-    """Whether the rule, with these switches, asks for the shape of its parameter."""
+    """Whether the rule, with these switches, asks for the shape of its parameter, in its step or where its model is read."""
     try:
         traced(rule, dict(switches))
+        if rule.evaluation is not None:
+            traced(rule.evaluation, dict(switches))
     except ShapeNeededError:
         return True
     return False

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule.compiler.threads import PARALLEL, may_run_parallel
-from steprule.compiler.variant import variant_of
+from steprule.compiler.variant import needs_shape, switches_of, variant_of
 from steprule.lanes import vmapped
 from steprule.lanes.evaluate import evaluate, score
 from steprule.lanes.kernel import compute_of, our_faults, source_of
 from steprule.lanes.loop import evaluation, training
+from steprule.lanes.matrices import MatrixRule, MatrixStepper
 from steprule.lanes.model import blank
 from steprule.lanes.records import WINDOWS, Array, Engine, Outcome, Trainings, curves, taken, window_of
 from steprule.lanes.rule import LaneRule, layout
@@ -51,11 +53,13 @@ def train_lanes(task: Problem, rule: Rule, lanes: Trainings, recipe: Recipe, eng
     distinct, seed_of = np.unique(lanes.seeds, return_inverse=True)
     models = [task.initial_model(int(seed)) for seed in distinct]
     starts = lanes_last(models).numpy()
-    variant = variant_of(rule, {h.name: lanes.hypers[h.name][0].item() for h in rule.hypers})
+    first = {h.name: lanes.hypers[h.name][0].item() for h in rule.hypers}
+    own = rule_over_lanes(rule, first, models[0], str(starts.dtype))
+    engine = "vmap" if isinstance(own, MatrixRule) else engine  # no kernel steps matrices
     order, counts = _batches(task, recipe, distinct)
     whole = Group(
         task=task,
-        rule=LaneRule.of(variant, str(starts.dtype)),
+        rule=own,
         hypers=lanes.hypers,
         sizes=[p.numel() for p in models[0].parameters()],
         seed_of=seed_of.astype(np.int64),
@@ -74,7 +78,8 @@ def train_lanes(task: Problem, rule: Rule, lanes: Trainings, recipe: Recipe, eng
 
 def held_by(task: Problem, rule: Rule, lanes: int, batch: int, engine: Engine, device: str = "cpu") -> int:
     """The bytes that so many lanes of a rule hold at most, trained in batches of this size."""
-    own = LaneRule.of(variant_of(rule, rule.defaults), compute_of(task))
+    own = rule_over_lanes(rule, rule.defaults, blank(task), compute_of(task))
+    engine = "vmap" if isinstance(own, MatrixRule) else engine
     each = _kept_bytes(own, blank(task), engine)
     kept = min(lanes, max(1, vmapped.ROOM // each)) * each
     if engine != "vmap":
@@ -82,8 +87,17 @@ def held_by(task: Problem, rule: Rule, lanes: int, batch: int, engine: Engine, d
     return kept + min(lanes * lane_bytes(task, batch, device), vmapped.ROOM) * FREED
 
 
-def _kept_bytes(rule: LaneRule, model: nn.Module, engine: Engine) -> int:
+def rule_over_lanes(rule: Rule, hypers: Mapping[str, Any], model: nn.Module, compute: str) -> LaneRule | MatrixRule:
+    """The variant of a rule that these hyperparameters choose, over lanes of a model."""
+    if needs_shape(rule, switches_of(rule, hypers)):
+        return MatrixRule.of(rule, hypers, model, compute)
+    return LaneRule.of(variant_of(rule, hypers), compute)
+
+
+def _kept_bytes(rule: LaneRule | MatrixRule, model: nn.Module, engine: Engine) -> int:
     """What a lane keeps from step to step: its parameters, their states, and copies."""
+    if isinstance(rule, MatrixRule):
+        return sum(p.nbytes for p in model.parameters()) * COPIES[engine] + rule.kept * np.dtype(rule.compute).itemsize
     return sum(p.nbytes for p in model.parameters()) * (COPIES[engine] + len(rule.states))
 
 
@@ -103,7 +117,7 @@ class Group:
     """Lanes of one variant of a rule, and all that they train with."""
 
     task: Problem
-    rule: LaneRule
+    rule: LaneRule | MatrixRule
     hypers: Mapping[str, Array]
     sizes: list[int]
     """The numbers of each parameter of the model."""
@@ -163,6 +177,7 @@ def _trained(group: Group, starts: Array, initial: Array, engine: Engine) -> Out
 def _by_kernel(group: Group, start: Array) -> Trained:
     """Every step of every lane in one call."""
     task, rule = group.task, group.rule
+    assert isinstance(rule, LaneRule)
     whole_batch, last_batch = int(group.counts.max()), int(group.counts.min())
     full = source_of(task, whole_batch, group.own_data)
     last = source_of(task, last_batch, group.own_data, full.width)
@@ -222,7 +237,11 @@ def _rows(data: Tensor) -> Array:
 def _by_vmap(group: Group, start: Array) -> Trained:
     """A call per step, on any device: torch's vmap for the gradients, the rule as operations on tensors."""
     p = torch.from_numpy(np.ascontiguousarray(start)).to(group.device)
-    stepper = TensorStepper(group.rule, group.hypers, group.sizes, group.device)
+    stepper: TensorStepper | MatrixStepper
+    if isinstance(group.rule, MatrixRule):
+        stepper = MatrixStepper(group.rule, group.hypers, group.device)
+    else:
+        stepper = TensorStepper(group.rule, group.hypers, group.sizes, group.device)
     alive = torch.ones(p.shape[1], dtype=torch.bool, device=group.device)
     sums = torch.zeros((WINDOWS, p.shape[1]), dtype=torch.float64, device=group.device)
     died = torch.zeros(p.shape[1], dtype=torch.int64, device=group.device)

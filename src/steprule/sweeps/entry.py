@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from steprule.compiler import cache
+from steprule.compiler.variant import needs_shape, switches_of
 from steprule.counts import seeds_of
 from steprule.errors import unknown_name
 from steprule.keywords import shows
@@ -183,7 +184,10 @@ def _work_of(task: Problem, what: Any, points: Points, seeds: tuple[int, ...], c
                 continue
             recipe.schedule.factors(recipe.steps(task))
             if isinstance(what, Rule):
-                choice = choose(task, len(points) * len(seeds), recipe, compile)
+                first = {n: v[part[0]].item() for n, v in full.items()}
+                asks = needs_shape(for_training(what), switches_of(for_training(what), first))
+                unprinted = "a rule of matrices" if asks else ""
+                choice = choose(task, len(points) * len(seeds), recipe, compile, unprinted)
             groups.append(Group(members, recipe, choice))
     return Work(task, what, points, seeds, full, groups)
 
