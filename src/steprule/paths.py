@@ -16,7 +16,7 @@ from steprule import rules
 from steprule.compiler import anatomy, eager
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import reduces
-from steprule.compiler.variant import variant_of
+from steprule.compiler.variant import asks_for_shapes, variant_of
 from steprule.counts import whole
 from steprule.display import Shown, sparkline
 from steprule.errors import InputError, InputTypeError
@@ -157,8 +157,8 @@ class Trace(Shown):
                 p, g = self.points[t - 1], gradients[t - 1]
                 before, state = state, eager.step(rule, p, g, state, t, self.hypers)[1]
         absent = {s.name for s in rule.slots if s.absent_at_first and before.get(s.name) is None}
-        graph = variant_of(rule, self.hypers).graph(frozenset(absent))
-        held = {s.name: eager.start(s, p, self.hypers) for s in rule.slots} if step == 1 else before
+        graph = variant_of(rule, self.hypers, p.shape).graph(frozenset(absent))
+        held = {s.name: eager.start(s, p, self.hypers, rule) for s in rule.slots} if step == 1 else before
         return graph, {**self.hypers, **held, "p": p, "g": g, "t": float(step)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def best_rate(
     begin = _checked_start(start, ground)
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
-    if reduces(variant_of(found, bound)) or any(s.is_number for s in found.slots):
+    if reduces(variant_of(found, bound)) or asks_for_shapes(found) or any(s.is_number for s in found.slots):
         # A norm would run over all rates at once: one path at a time.
         walks = [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID]
         paths = np.stack([points for points, _ in walks], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,13 @@ def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     (0.4, 0.683773)
     """
     names = list(graph.inputs)
+    own = inputs["p"].shape if graph.sizes is not None else None
+    inputs = {**graph.values_of_shape, **inputs}
+    for name, dims in graph.dims_of.items():  # as the rule sees them
+        if name in names and (sizes := tuple((graph.sizes or {})[d] for d in dims)):
+            inputs[name] = inputs[name].reshape(sizes)
     with computing(inputs["p"], [inputs[n] for n in names]) as (lifted, back):
         known: dict[Node, Any] = dict(zip(graph.inputs.values(), lifted, strict=True))
         interpret([n for n in graph.live if n.op != "input"], known)
-        return {row.key: back(known[row.node]) for row in rows(graph)}
+        found = {row.key: back(known[row.node]) for row in rows(graph)}
+    return {k: v.reshape(own) if own and v.size == math.prod(own) else v for k, v in found.items()}

@@ -14,6 +14,7 @@ from functools import partial, reduce
 from steprule.compiler import anatomy
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.writing import Constant, Writer
+from steprule.errors import InputError
 from steprule.maths import OPERATIONS
 
 # C's pow, as torch has it: one to any power and any number to the power 0 are 1, for nan too, and minus one to infinity. And
@@ -39,13 +40,19 @@ RESERVED = frozenset({
 def source(graph: Graph, size: int | None = None) -> str:
     """A variant of a rule as a JavaScript function, for arrays of any length or, five times faster, of `size` alone.
 
-    The second kind needs `POWER` before it.
+    The second kind needs `POWER` before it. Raises `InputError` for a rule that asks for shapes.
 
     >>> from steprule import rules
     >>> from steprule.compiler.tracer import trace
     >>> print(source(trace(rules.sgd)).splitlines()[0])
     function sgd(p, g, states, hypers, t, keep) {
     """
+    if graph.sizes is not None:
+        got = f"{graph.rule.name}, which asks for the shape of a matrix"
+        hint = "The page walks a point of two numbers; `steprule trace` draws the rule's path there."
+        raise InputError(
+            "JavaScript", expected="a rule that steps each element, or reduces over all", got=got, hint=hint
+        )
     return JavaScriptPrinter(graph, size).text
 
 

@@ -144,6 +144,12 @@ def needs_shape(rule: Rule, switches: Switches) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
+def asks_for_shapes(rule: Rule) -> bool:
+    """Whether any variant of the rule asks for the shape of its parameter."""
+    return any(needs_shape(rule, switches_of(rule, {**rule.defaults, **own})) for own in rule.variants())
+
+
 @lru_cache(maxsize=4096)
 def _variant(rule: Rule, switches: Switches, shape: Shape | None) -> Variant:
     return Variant(rule, switches, shape)

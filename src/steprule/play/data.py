@@ -17,7 +17,7 @@ from steprule import rules
 from steprule.compiler import anatomy, formula, javascript
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import point_graph
-from steprule.compiler.variant import variant_of
+from steprule.compiler.variant import asks_for_shapes, variant_of
 from steprule.errors import InputError
 from steprule.hyper import Hyper
 from steprule.paths import LR_GRID, Trace, best_rate
@@ -41,10 +41,10 @@ SEEDS = 10
 LEFT_OUT = ("maximize",)
 """Hyperparameters without a control: a surface is walked down."""
 KNOWN = (
-    *((r.name, r) for r in rules.CATALOGUE.values()),
+    *((r.name, r) for r in rules.CATALOGUE.values() if not asks_for_shapes(r)),
     ("steprule.tutorial.rules:adam_uncorrected", adam_uncorrected),
 )
-"""The rules of every page, (how to say it, rule)."""
+"""The rules of every page, (how to say it, rule): all but those of matrices, for the page walks a point of two numbers."""
 
 
 def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str, embed: bool) -> str:

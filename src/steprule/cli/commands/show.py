@@ -106,6 +106,8 @@ def _printed(variant: Variant, form: str) -> str:
         return "\n".join(formula.whole_latex(variant))
     if form == "python":
         return "\n\n\n".join([formula.python(graph), *([] if point is None else [formula.point_python(point)])])
+    if graph.sizes is not None and form != "javascript":
+        return _stages_source(variant, form)
     printed = javascript.source if form == "javascript" else partial(_kernel_source, form=form)
     return "\n\n".join(printed(own) for own in (graph, point) if own is not None)
 
@@ -119,6 +121,25 @@ def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
         return
     listed.listing({f"{file}:{name}": r for name, r in found.items()})
     output.say(f"\nOne of them: steprule show {file}:{next(iter(found))}")
+
+
+def _stages_source(variant: Variant, form: str) -> str:
+    """The stages of a rule of matrices, of each way through its ifs on the step: the calls in words, then the kernels of the passes."""
+    from steprule.cli import output
+    from steprule.compiler.stages import Staged
+    from steprule.errors import InputError
+    from steprule.optim.backends import TARGETS
+
+    load = TARGETS[form].of_matrices
+    if load is None:
+        hint = "On a GPU such a rule runs as torch's own operations; --as numba shows its stages on the CPU."
+        raise InputError(f"--as {form}", expected="a rule that asks for no shape", got=variant.rule.name, hint=hint)
+    with extras.needed():
+        kernel = load()
+    program = variant.program()
+    assert isinstance(program, Staged)
+    output.note(f"For a matrix of {' x '.join(map(str, variant.shape or ()))}; another shape may take other stages.")
+    return kernel.of(program, dict.fromkeys(program.columns, "float32")).source()
 
 
 def _kernel_source(graph: Graph, form: str) -> str:
