@@ -143,7 +143,7 @@ BROKEN = {
     "np.sqrt": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * np.sqrt(g)\n", 7, ["numpy's sqrt"]),
     "in place": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    p -= lr * g\n    return p\n", 7, ["in place", "x = x + y"]),
     "modulo": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g % 2)\n", 7, ["% on an element"]),
-    "a matrix product": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g @ g)\n", 7, ["got @ on a symbol"]),
+    "a matrix product": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g @ g)\n", 7, ["as many columns on the left as rows on the right"]),
     "an index": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * g[0]\n", 7, ["got an index in [ ]", "each element"]),
     "a shift": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * (g << 1)\n", 7, ["got << on a symbol"]),
     "python's sum": ("@rule\ndef mine(p, g, *, lr: Rate = 0.1):\n    return p - lr * sum(g)\n", 7, ["a loop", "steprule.maths"]),

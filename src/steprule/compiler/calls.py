@@ -1,4 +1,4 @@
-"""Calls: which functions of whole matrices a graph asks for, each with what it takes, turned and scaled as a library takes it.
+"""The calls of a step: each function of whole matrices with what it takes, turned and scaled as a library does.
 
 A transpose moves nothing, it is a way to read. A number that a matrix is multiplied with goes into the product. The scaled sum of a
 product and a matrix that lies in memory anyway is one call.

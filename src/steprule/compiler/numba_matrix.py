@@ -1,4 +1,4 @@
-"""The CPU target of rules of matrices: Numba's passes, and between them torch's BLAS and LAPACK on stacks of tensors of one shape.
+"""The CPU target of rules of matrices: Numba's passes, and torch's BLAS and LAPACK between them.
 
 Tensors go through the stages in batches, so that what lies between stages is bounded.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.arithmetic.floats import function_of
+from steprule.compiler.graph import Node
 from steprule.compiler.numba_cpu import CHUNK, SERIAL_BELOW, NumbaKernel, NumbaPass
 from steprule.compiler.numba_rows import RowsPass
 from steprule.compiler.printing import reduction_of
@@ -52,8 +53,8 @@ class StagedKernel(Kernel[HostChunks]):
         return {way: WayKernel.of_way(way, self.dtypes, self.compute) for _, way in self.program.ways}
 
     def source(self) -> str:
-        """The source of the passes of all ways, one after the other."""
-        return "\n\n".join(kernel.source() for kernel in self.ways.values())
+        """The source of the passes of all ways, one after the other; before each, in comments, its stages and its temporaries."""
+        return "\n\n".join(f"{kernel.in_words()}\n\n{kernel.source()}" for kernel in self.ways.values())
 
     def launch(
         self, addresses: NDArray[np.int64], chunks: HostChunks, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
@@ -103,6 +104,20 @@ class WayKernel(NumbaKernel):
     @property
     def _passes(self) -> list[MatrixPass]:
         return [p for p in self.program.passes if isinstance(p, MatrixPass)]
+
+    def in_words(self) -> str:
+        """Its stages as comments: what each pass reads and writes, what each call computes, and how much memory lies between them."""
+        lines, passed = [], 0
+        for stage in self.program.stages:
+            if isinstance(stage, Call):
+                lines.append(_said(stage))
+                continue
+            written = {*(stage.stores or {}), *(t.name for t in stage.along.values())}
+            results = [*sorted(written), *("one number a tensor" for _ in stage.filled)]
+            lines.append(f"pass{passed}: {', '.join(stage.loads) or 'numbers'} -> {', '.join(results)}")
+            passed += 1
+        lines.append(f"{self.bytes_of_one} bytes of temporaries for each tensor, {self.room} tensors at once at most")
+        return "\n".join(f"# {line}" for line in lines)
 
     # Where temporaries lie.
 
@@ -297,6 +312,25 @@ def _call(call: Call, stacks: Mapping[str, Tensor], numbers: Mapping[Any, float]
     else:
         added, beta = (out, 0.0) if call.added is None else (read(call.added), value(call.beta))
         torch.baddbmm(added, *args, beta=beta, alpha=value(call.alpha), out=out)
+
+
+def _said(call: Call) -> str:
+    """A call as the rule's language writes it."""
+    args = [f"{o.name}.T" if o.flipped else o.name for o in call.args]
+    if call.op == "matmul":
+        text = f"{_scale(call.alpha)}{args[0]} @ {args[1]}"
+        if call.added is not None:
+            text += f" + {_scale(call.beta)}{call.added.name}{'.T' if call.added.flipped else ''}"
+    else:
+        numbers = [(n.name or "number") if isinstance(n, Node) else str(_whole(n)) for n in call.numbers]
+        text = args[0] if call.op == COPY else f"{call.op}({', '.join([*args, *numbers])})"
+    return f"{call.out.name} = {text}"
+
+
+def _scale(number: Number) -> str:
+    if number == 1.0:
+        return ""
+    return f"{number.name or 'number'} * " if isinstance(number, Node) else f"{number} * "
 
 
 def _whole(number: float) -> float | int:

@@ -1,4 +1,4 @@
-"""A pass over rows and columns as a Python function for Numba: numbers of a row or a column beside the elements, sums along an axis."""
+"""A pass for Numba that goes row by row: numbers of a row or a column beside the elements, sums along an axis."""
 
 from __future__ import annotations
 

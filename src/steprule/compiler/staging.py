@@ -113,6 +113,10 @@ class _Way:
         for number in self.numbers.values():
             self._read(closing, number)
         self._lay_out()
+        order = list(self._ordered())
+        kept = [i for own in order for i in own if i.temporary is not None]
+        for k, item in enumerate(kept, 1):  # named as they come about
+            item.temporary = replace(item.temporary, name=f"t{k}") if item.temporary else None
         # The passes.
         self.inputs = dict(graph.inputs)
         self.reductions = {
@@ -124,7 +128,7 @@ class _Way:
         self.inputs |= {f"number {k}": n for k, n in enumerate(self.reductions.values())}
         self.roots: dict[Node, None] = {}
         self.nodes: list[Node] = []
-        self.stages = [self._stage(own) for own in self._ordered()]
+        self.stages = [self._stage(own) for own in order]
         folded = self._folded([_Item(v, refs=closing.refs) for v in self.numbers.values()])
         self.closing = pass_of(folded[0], [v for v in folded[1] if isinstance(v, Node)], [])
         self._root(self.closing, folded[1])
@@ -202,8 +206,7 @@ class _Way:
 
     def _new(self, node: Node, flipped: bool) -> Temporary:
         dims = node.dims or ()
-        count = 1 + sum(i.temporary is not None for i in self.items.values())
-        return Temporary(f"t{count}", dims[::-1] if flipped else dims, node.dtype)
+        return Temporary("", dims[::-1] if flipped else dims, node.dtype)
 
     def _leaver(self, turned: Turned) -> _Item:
         """The item that leaves a quantity as it is read."""

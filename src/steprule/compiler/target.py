@@ -202,7 +202,7 @@ class Kernel(ABC, Generic[C]):
 
     def printed(self, head: Sequence[str], functions: Sequence[str]) -> str:
         """A source: what it was printed from, then what it imports and defines, then its functions."""
-        rule, dtypes = self.program.graph.rule.name, ", ".join(self.dtypes)
+        rule, dtypes = self.program.graph.rule.name, ", ".join(self.dtypes[: len(self.program.columns)])
         return "\n".join([f'"""{rule}: printed by steprule from the rule; {dtypes}."""', "", *head, *functions])
 
     def loaded(self, form: str, source: str, called: str, *packages: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Move transposes outwards: what is computed element by element of transposes is the transpose of what is computed of the rest.
+"""Move transposes outwards: what is computed of transposes is the transpose of what is computed of the rest.
 
 So a pass reads a matrix as it lies, and the transpose is left to the product that asks for it, which turns nothing.
 """

@@ -1,4 +1,4 @@
-"""A rule of matrices over lanes: each tensor as a stack [lanes, rows, columns], by torch's batched products and factorizations."""
+"""A rule of matrices over lanes: each tensor is a stack [lanes, rows, columns] of torch's batched functions."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def writer_of(page: str, playgrounds: Mapping[str, object]) -> Callable[[Path], 
     if page == PLAYGROUND:
         return None
     if page not in OTHERS:
-        hint = "Every rule of the catalogue is on the page surfaces; --rule adds your own."
+        hint = "The rules of the catalogue, but for those of matrices, are on the page surfaces; --rule adds your own."
         raise unknown_name("page", page, [PLAYGROUND, *OTHERS], hint=hint)
     if given := [f"--{name}" for name, value in playgrounds.items() if value]:
         raise InputError(f"the page {page}", expected="--out alone", got=", ".join(given))

@@ -19,17 +19,17 @@ RowMoment = Annotated[Any, PerRow(), Letter("v")]
 
 @rule(title="NorMuon", family="matrix", paper=LI_NORMUON, as_matrix=True)
 def normuon(
-    p, g, momentum_buffer: Buffer, second_momentum_buffer: RowMoment,
+    p, g, buffer: Buffer, row_moment: RowMoment,
     *, lr: Rate = 0.02, weight_decay: WeightDecay = 0.0, momentum: Kept = 0.95, beta2: Decay = 0.95, nesterov: bool = True,
     ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-10, ns_eps: Epsilon = 1e-7,
     ns_steps: Whole = 5, adjust_lr_fn: Scale = "original", precision: Precision = "bfloat16",
 ):  # fmt: skip
     """NorMuon as its authors' code has it: what the rows are divided by leaves the norm of the whole step as it was."""
-    momentum_buffer = lerp(momentum_buffer, g, 1 - momentum)
-    u = lerp(g, momentum_buffer, momentum) if nesterov else momentum_buffer
+    buffer = lerp(buffer, g, 1 - momentum)
+    u = lerp(g, buffer, momentum) if nesterov else buffer
     o = orthogonal(u, ns_coefficients, ns_steps, ns_eps, precision)
-    second_momentum_buffer = lerp(second_momentum_buffer, mean(o**2, axis=-1), 1 - beta2)
-    n = o / (sqrt(second_momentum_buffer) + eps)
+    row_moment = lerp(row_moment, mean(o**2, axis=-1), 1 - beta2)
+    n = o / (sqrt(row_moment) + eps)
     length = adjusted(lr, p, adjust_lr_fn) * norm(o) / (norm(n) + eps)
     p = p * (1 - lr * weight_decay) if weight_decay else p
-    return p - length * n, momentum_buffer, second_momentum_buffer
+    return p - length * n, buffer, row_moment
