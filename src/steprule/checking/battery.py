@@ -22,8 +22,8 @@ from steprule.checking.parting import STEPS, parting
 from steprule.checking.questions import Answer, apart
 from steprule.checking.report import FailedError, Item, Report, in_one_line
 from steprule.checking.stranger import of_rule
-from steprule.compiler import eager
-from steprule.optim import buckets as planning
+from steprule.compiler import cache, eager
+from steprule.compiler.variant import asks_for_shapes
 from steprule.provenance import versions
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -56,7 +56,7 @@ def check(rule: Rule | str, against: Rule | str | None = None) -> Report:
     parted, known = None, ""
     if done:
         try:
-            known = str(nearest(of_rule(raw)))
+            known = "" if asks_for_shapes(raw) else str(nearest(of_rule(raw)))
             parted = parting(raw, other) if other is not None else None
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a rule raises is a verdict
             items.append(Item("a longer walk", "failed", in_one_line(error, raw)))
@@ -101,9 +101,9 @@ def _dtypes_and_shapes(judged: Judged) -> Answer:
         p = (_tensor(0, shape) + 2).to(dtype).requires_grad_()
         before = p.detach().double()
         p.grad = _tensor(1, shape).to(dtype)
-        optimizer = judged.optimizer([p], {})
+        optimizer = judged.optimizer([p], judged.settings)
         optimizer.step()
-        exact, _ = eager.step(rule, before, p.grad.double(), {}, 1, rule.bind({}))
+        exact, _ = eager.step(rule, before, p.grad.double(), {}, 1, rule.bind(judged.settings))
         if p.dtype is not dtype or p.shape != shape:
             raise FailedError(f"{dtype}, shape {shape}: p became {p.dtype}, shape {tuple(p.shape)}")
         gap = apart(p.detach().double().numpy(), exact.numpy()) if p.numel() else 0.0
@@ -186,7 +186,7 @@ def _compilations(judged: Judged) -> Answer:
     p = torch.from_numpy(numbers(0, 9)).requires_grad_()
     optimizer = judged.optimizer([p], {})
     go(p, optimizer, range(1, 3))
-    before = planning.kernel_for.cache_info().misses
+    before = cache.count()
     for size in (9, 100, 1000):
         q = torch.from_numpy(numbers(0, size)).requires_grad_()
         optimizer = judged.optimizer([q], {})
@@ -195,7 +195,7 @@ def _compilations(judged: Judged) -> Answer:
                 if "lr" in group:
                     group["lr"] = 0.1 / t
             go(q, optimizer, range(t, t + 1))
-    built = planning.kernel_for.cache_info().misses - before
+    built = cache.count() - before
     # The first step of a slot that is absent at first is a kernel of its own.
     first_steps = sum(s.absent_at_first for s in judged.rule.slots)
     if built > first_steps:

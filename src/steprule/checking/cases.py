@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from steprule.checking.probe import POINT
 from steprule.compiler import eager
-from steprule.compiler.variant import Variant, variant_of
+from steprule.compiler.variant import Variant, needs_shape, switches_of, variant_of
 from steprule.rules.rule import Rule
 
 Array = NDArray[np.float64]
@@ -21,6 +22,8 @@ Walk = list[dict[str, Any]]
 is read, it holds that point too, as `POINT`."""
 
 SIZE, STEPS = 7, 4
+MATRIX = 3, 4
+"""What a rule that asks for shapes walks: neither square nor of as many elements as another axis."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,28 @@ class Case:
     hypers: Mapping[str, Any]
 
     @property
+    def is_of_matrices(self) -> bool:
+        """Whether the rule asks for the shape of its parameter."""
+        return needs_shape(self.rule, switches_of(self.rule, self.hypers))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameter."""
+        return MATRIX if self.is_of_matrices else (SIZE,)
+
+    @property
     def variant(self) -> Variant:
         """The variant that the hyperparameters choose."""
-        return variant_of(self.rule, self.hypers)
+        return variant_of(self.rule, self.hypers, self.shape)
+
+    def numbers(self, seed: int) -> Array:
+        """Random numbers for a start or a gradient."""
+        return numbers(seed, math.prod(self.shape)).reshape(self.shape)
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """The shape of p or of a slot of elements."""
+        slot = next((s for s in self.rule.slots if s.name == name), None)
+        return slot.sizes(self.shape) if slot is not None and slot.shape else self.shape
 
     def point(self, p: Any, state: eager.State, t: int) -> dict[str, Any]:
         """The point of evaluation by the author's function, behind step t, as a walk holds it."""
@@ -72,9 +94,9 @@ def plain(value: Any) -> Any:
 
 def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
     """The walk by the author's function; `convert` turns arrays into the type that is walked."""
-    p, state, found = convert(numbers(0)), eager.State(), []
+    p, state, found = convert(case.numbers(0)), eager.State(), []
     for t in range(1, STEPS + 1):
-        p, state = eager.step(case.rule, p, convert(numbers(t)), state, t, case.hypers)
+        p, state = eager.step(case.rule, p, convert(case.numbers(t)), state, t, case.hypers)
         kept = {n: plain(v) for n, v in state.items() if n in case.variant.slots}
         found.append({"p": plain(p)} | kept | case.point(p, state, t))
     return found
@@ -82,6 +104,6 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
 
 def starts(case: Case) -> dict[str, Any]:
     """The value of each slot before the first step."""
-    p = numbers(0)
+    p = case.numbers(0)
     used = [s for s in case.rule.slots if s.name in case.variant.slots and not s.absent_at_first]
-    return {s.name: eager.start(s, p, case.hypers) for s in used}
+    return {s.name: eager.start(s, p, case.hypers, case.rule) for s in used}

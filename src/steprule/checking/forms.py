@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from steprule.arithmetic import computing
-from steprule.checking.cases import SIZE, STEPS, Case, Walk, at, numbers, plain, starts, walk
+from steprule.checking.cases import STEPS, Case, Walk, at, plain, starts, walk
 from steprule.checking.probe import POINT
 from steprule.checking.report import FailedError, in_one_line
 from steprule.checking.shaking import shake
@@ -119,11 +119,11 @@ def _shaken(case: Case, seed: int | None) -> Walk:
     rng = np.random.default_rng(seed)
     variant, found = case.variant, []
     held = starts(case)
-    p: Any = numbers(0)
+    p: Any = case.numbers(0)
     ones = {s.name for s in case.rule.slots if s.is_number}
     for t in range(1, STEPS + 1):
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
-        given = {**case.hypers, **held, "p": p, "g": numbers(t), "t": float(t)}
+        given = {**case.hypers, **held, **graph.values_of_shape, "p": p, "g": case.numbers(t), "t": float(t)}
         names = [n for n in graph.inputs if given.get(n) is not None]
         with computing(p, [given[n] for n in names]) as (lifted, _):
             known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
@@ -135,11 +135,12 @@ def _shaken(case: Case, seed: int | None) -> Walk:
             if name in ones:
                 held[name] = float(new.reshape(-1)[0])
             else:
-                held[name] = np.broadcast_to(new, (SIZE,)).copy()
+                held[name] = np.broadcast_to(new, case.sizes(name)).copy()
         p = held.pop("p")
         found.append({"p": plain(p)} | {n: plain(held.get(n)) for n in variant.slots})
         if (point := point_graph(variant, case.absent_after(t))) is not None:
-            found[-1][POINT] = _shaken_point(point, {**case.hypers, **held, "p": p, "t": float(t)}, ulp, rng)
+            known_then = {**case.hypers, **held, **point.values_of_shape, "p": p, "t": float(t)}
+            found[-1][POINT] = np.broadcast_to(_shaken_point(point, known_then, ulp, rng), case.shape)
     return found
 
 
@@ -150,4 +151,4 @@ def _shaken_point(graph: Graph, given: Mapping[str, Any], ulp: float, rng: np.ra
         known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
         shake(graph, known, ulp, rng, (-1.0, 1.0))
     output = graph.outputs["p"]
-    return np.broadcast_to(np.asarray(known[output] if isinstance(output, Node) else output, dtype=np.float64), (SIZE,))
+    return np.asarray(known[output] if isinstance(output, Node) else output, dtype=np.float64)

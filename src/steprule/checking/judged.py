@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from steprule.checking.cases import numbers
+from steprule.compiler.variant import variant_of
+from steprule.maths import ROUNDED
 from steprule.optim import from_rule
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.rule import Rule
@@ -36,6 +38,21 @@ class Judged:
                 seen.append(own)
                 yield own
 
+    def exact(self) -> Iterator[dict[str, Any]]:
+        """The variants that round nothing to another dtype, for what is compared in float64; all, where each does."""
+        found = list(self.variants())
+        exact = [v for v in found if not self._rounds(v)]
+        yield from exact or found
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The rule's defaults, but for what they round to another dtype, where that can be turned off."""
+        return next(self.exact()) if self._rounds({}) else {}
+
+    def _rounds(self, variant: dict[str, Any]) -> bool:
+        graph = variant_of(self.rule, self.rule.bind(variant)).graph()
+        return any(node.op in ROUNDED for node in graph.nodes)
+
     def optimizer(self, params: list[Tensor], variant: dict[str, Any]) -> RuleOptimizer:
         """An optimizer of the rule's class on these parameters."""
         return from_rule(self.rule)(params, **variant)
@@ -44,5 +61,5 @@ class Judged:
 def go(p: Tensor, optimizer: torch.optim.Optimizer, steps: range) -> None:
     """Take these steps, each with the gradient of its number."""
     for t in steps:
-        p.grad = torch.from_numpy(numbers(t, p.numel()))
+        p.grad = torch.from_numpy(numbers(t, p.numel())).reshape(p.shape)
         optimizer.step()

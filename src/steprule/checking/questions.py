@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from steprule.checking import probe
-from steprule.checking.cases import numbers
+from steprule.checking.cases import Case, numbers
 from steprule.checking.judged import Judged, go
 from steprule.checking.parting import worst
 from steprule.checking.report import FailedError
@@ -118,11 +117,12 @@ def _reads(graph: Graph, slot: str) -> bool:
 def starts(judged: Judged) -> Answer:
     """After one step the class's states are those of the author's function called with the declared starts; each start matters."""
     rule, idle = judged.rule, []
-    for variant in judged.variants():
+    for variant in judged.exact():
         hypers = rule.bind(variant)
-        used = variant_of(rule, hypers).slots
-        wanted = _after_one_step(rule, hypers, used)
-        p = torch.from_numpy(numbers(0, 5)).requires_grad_()
+        case = Case(rule, hypers)
+        used = case.variant.slots
+        wanted = _after_one_step(case)
+        p = torch.from_numpy(case.numbers(0)).requires_grad_()
         with float64_default():
             optimizer = judged.optimizer([p], variant)
             go(p, optimizer, range(1, 2))
@@ -142,21 +142,22 @@ def starts(judged: Judged) -> Answer:
     return "", "after one step the class has the states that the declared starts give" if rule.slots else "none"
 
 
-def _after_one_step(rule: Rule, hypers: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
+def _after_one_step(case: Case) -> dict[str, Any]:
     """The results of the author's function, called with the declared starts."""
-    held = [_start(slot, hypers) if slot.name in used else None for slot in rule.slots]
+    rule, hypers = case.rule, case.hypers
+    held = [_start(slot, case) if slot.name in case.variant.slots else None for slot in rule.slots]
     step = {"t": 1.0} if rule.takes_t else {}
-    result = rule(numbers(0, 5), numbers(1, 5), *held, **hypers, **step)
+    result = rule(case.numbers(0), case.numbers(1), *held, **hypers, **step)
     results = result if isinstance(result, tuple) else (result,)
     return dict(zip(_results(rule), results, strict=True))
 
 
-def _start(slot: Slot, hypers: Mapping[str, Any]) -> Any:
-    """The declared start of a state, of 5 elements or of one; None where it is absent at first."""
+def _start(slot: Slot, case: Case) -> Any:
+    """The declared start of a state, of all its elements or of one; None where it is absent at first."""
     if slot.absent_at_first:
         return None
-    number = float(eager.start_number(slot, hypers))
-    return number if slot.is_number else np.full(5, number)
+    number = float(eager.start_number(slot, case.hypers))
+    return number if slot.is_number else np.full(case.sizes(slot.name), number)
 
 
 def _start_is_idle(rule: Rule, hypers: dict[str, Any], slot: Slot) -> bool:
@@ -199,12 +200,12 @@ def extreme_gradients(judged: Judged) -> Answer:
     for size in (HUGE, TINY):
         p = torch.tensor([0.5, -1.0, 2.0]).requires_grad_()
         g = torch.tensor([1.0, -2.0, 0.5]) * size
-        optimizer = judged.optimizer([p], {})
+        optimizer = judged.optimizer([p], judged.settings)
         q, state = p.detach().clone(), eager.State()
         for t in range(1, 3):
             p.grad = g.clone()
             optimizer.step()
-            q, state = eager.step(judged.rule, q, g, state, t, judged.rule.bind({}))
+            q, state = eager.step(judged.rule, q, g, state, t, judged.rule.bind(judged.settings))
             gap = apart(p.detach().numpy(), q.numpy())
             if gap > EXTREME:
                 both = f"{p.detach().tolist()} in the class, {q.tolist()} by the function"

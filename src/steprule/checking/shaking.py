@@ -9,8 +9,10 @@ import numpy as np
 from steprule.compiler.graph import Graph, Node
 from steprule.compiler.interpret import interpret
 
-EXACT = frozenset(["sign", "neg", "abs", "where", "maximum", "minimum", "clamp", "max", "min"])
+EXACT = frozenset(["sign", "neg", "abs", "where", "maximum", "minimum", "clamp", "max", "min", "transpose", "sort_by"])
 """Operations that do not round."""
+ROUNDING = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+"""What numbers of such a dtype are moved by: forms round them after one operation or after several."""
 EITHER_ZERO = frozenset(["maximum", "minimum", "clamp", "max", "min"])
 """Operations that may give a zero of either sign, in torch too."""
 ADDED = frozenset(["sum", "mean", "norm", "total"])
@@ -24,17 +26,18 @@ def shake(graph: Graph, known: dict[Node, Any], ulp: float, rng: np.random.Gener
     get one of `signs`.
     """
 
-    def moved(value: Any) -> Any:
+    def moved(value: Any, ulp: float) -> Any:
         factor = 1 + ulp * rng.choice([-1.0, 0.0, 1.0], size=np.shape(value))
         return type(value)(value * factor) if isinstance(value, float) else value * factor
 
     for node in graph.live:
         if node.op == "input":
             continue
+        own = ROUNDING.get(node.dtype, ulp) if ulp else 0.0
         source = node.args[0] if ulp and node.op in ADDED else None
         if isinstance(source, Node):
             exact = known[source]
-            known[source] = moved(exact)
+            known[source] = moved(exact, own)
             interpret([node], known)
             known[source] = exact
         else:
@@ -47,4 +50,4 @@ def shake(graph: Graph, known: dict[Node, Any], ulp: float, rng: np.random.Gener
             else:
                 known[node] = np.where(value == 0, zeros, value).view(type(value))
         if ulp and not node.truth and node.op not in EXACT:
-            known[node] = moved(known[node])
+            known[node] = moved(known[node], own)

@@ -7,6 +7,7 @@ A form takes all cases at once and gives a walk for each, or None where a case h
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import shutil
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,8 +32,11 @@ from steprule.compiler import numba_cpu as cpu
 from steprule.compiler.cache import interpreting
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import points_of, reduces
+from steprule.compiler.variant import switches_of
+from steprule.errors import StepruleError
 from steprule.identity import by_value
 from steprule.lanes import rule as lanes
+from steprule.lanes.matrices import MatrixRule, MatrixStepper
 from steprule.lanes.tensors import TensorStepper
 from steprule.optim import from_rule
 from steprule.optim.backends import target_for
@@ -50,6 +54,7 @@ def _by_numpy(cases: Sequence[Case]) -> list[Walk | None]:
 
 def _by_floats(cases: Sequence[Case]) -> list[Walk | None]:
     """One element at a time; a rule that reduces over a tensor has no such form."""
+    _needs_elements(cases)
     return [None if reduces(case.variant) else _element_by_element(case) for case in cases]
 
 
@@ -89,10 +94,10 @@ def _under_vmap(case: Case) -> Walk:
         others.update({n: v for n, v in new.items() if n not in there})
         return new_p, there, eager.evaluated(case.rule, new_p, new, t, case.hypers)
 
-    p, found = both(numbers(0)), []
+    p, found = both(case.numbers(0)), []
     held: dict[str, Any] = {}
     for t in range(1, STEPS + 1):
-        p, held, point = torch.func.vmap(partial(one, t=t))(p, both(numbers(t)), held)
+        p, held, point = torch.func.vmap(partial(one, t=t))(p, both(case.numbers(t)), held)
         state = others | {n: v[0] for n, v in held.items()}
         found.append({"p": plain(p[0])} | {n: plain(v) for n, v in state.items() if n in case.variant.slots})
         if case.rule.evaluation is not None:
@@ -113,6 +118,8 @@ def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
     _needs_numba()
     if not threads.may_run_parallel():
         raise NotRunError("this process was forked, and its threads are gone")
+    if all(case.is_of_matrices for case in cases):
+        return _matrices_on_threads(cases)
     copies = cpu.SERIAL_BELOW // SIZE + 1
     found: list[Walk | None] = []
     for case in cases[:1]:
@@ -130,6 +137,32 @@ def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
         else:
             found.append([_of_first_copy(row) for row in got])
     return found + [None] * (len(cases) - 1)
+
+
+LARGE = 222, 296
+"""A matrix that is large enough for threads."""
+
+
+def _matrices_on_threads(cases: Sequence[Case]) -> list[Walk | None]:
+    """The same for a rule of matrices, on a matrix of its own; the author's function walks the small one."""
+    ends: list[Array] = []
+    for threads_ in (_threads(2), threads.one_thread()):
+        with threads_, float64_default():
+            p = torch.from_numpy(numbers(0, math.prod(LARGE)).reshape(LARGE)).requires_grad_()
+            optimizer = from_rule(cases[0].rule)([p], **_own(cases[0]), backend="numba")
+            p.grad = torch.from_numpy(numbers(1, math.prod(LARGE)).reshape(LARGE))
+            optimizer.step()
+            ends.append(plain(p))
+    one, two = ends
+    # A library's product may add in another order on more threads.
+    if not np.allclose(one, two, rtol=1e-9, atol=1e-12, equal_nan=True):
+        raise FailedError(f"step 1: p differs on two threads from that on one{at(cases[0])}")
+    return [None] * len(cases)
+
+
+def _needs_elements(cases: Sequence[Case]) -> None:
+    if all(case.is_of_matrices for case in cases):
+        raise NotRunError("a rule of matrices has no such form")
 
 
 def _of_first_copy(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,15 +208,20 @@ def float64_default() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def _own(case: Case) -> dict[str, Any]:
+    """The hyperparameters that are the user's to set."""
+    return {n: v for n, v in case.hypers.items() if case.rule.hyper(n).given is None}
+
+
 def walk_of_class(case: Case, backend: str, copies: int = 1) -> Walk:
     """The walk by the class, as a user steps it, on `copies` of the numbers in one tensor."""
-    own = {n: v for n, v in case.hypers.items() if case.rule.hyper(n).given is None}
-    p = torch.from_numpy(np.tile(numbers(0), copies)).requires_grad_()
+    own = _own(case)
+    p = torch.from_numpy(np.tile(case.numbers(0), copies)).requires_grad_()
     found = []
     with float64_default():
         optimizer = from_rule(case.rule)([p], **own, backend=backend)
         for t in range(1, STEPS + 1):
-            p.grad = torch.from_numpy(np.tile(numbers(t), copies))
+            p.grad = torch.from_numpy(np.tile(case.numbers(t), copies))
             optimizer.step()
             state = optimizer.state[p]
             found.append({"p": plain(p)} | {n: plain(state.get(n)) for n in case.variant.slots})
@@ -195,6 +233,7 @@ def walk_of_class(case: Case, backend: str, copies: int = 1) -> Walk:
 
 def _by_triton(cases: Sequence[Case]) -> list[Walk | None]:
     """The walk in its own process, since Triton decides at import whether to interpret."""
+    _needs_elements(cases)
     if find_spec("triton") is None:
         raise NotRunError("not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -221,7 +260,8 @@ def _by_triton(cases: Sequence[Case]) -> list[Walk | None]:
 def _by_lanes(cases: Sequence[Case]) -> list[Walk | None]:
     """The sweep's compiled kernel on two lanes; the second is taken, the first has half its numbers."""
     _needs_numba()
-    return [_compiled_lanes(case) for case in cases]
+    _needs_elements(cases)
+    return [None if case.is_of_matrices else _compiled_lanes(case) for case in cases]
 
 
 def _compiled_lanes(case: Case) -> Walk:
@@ -265,14 +305,37 @@ def _lane_hypers(case: Case) -> dict[str, Array]:
     fixed = {h.name for h in case.rule.hypers if h.is_plain}
     found = {}
     for name, value in case.hypers.items():
+        hyper = case.rule.hyper(name)
         other = value if name in fixed or not value else 0.5 * value
+        with suppress(StepruleError):  # beyond its bounds
+            hyper.validate(other, case.rule.name)
+            found[name] = np.array([other, value])
+            continue
+        other = value
         found[name] = np.array([other, value])
     return found
 
 
 def _by_lane_tensors(cases: Sequence[Case]) -> list[Walk | None]:
     """The sweep's form on torch tensors, which the batched (vmap) engine steps."""
-    return [_tensor_lanes(case) for case in cases]
+    return [_matrix_lanes(case) if case.is_of_matrices else _tensor_lanes(case) for case in cases]
+
+
+def _matrix_lanes(case: Case) -> Walk:
+    rule = MatrixRule(case.rule, switches_of(case.rule, case.hypers), (case.shape,), "float64")
+    stepper = MatrixStepper(rule, _lane_hypers(case), "cpu")
+    p = torch.from_numpy(np.stack([0.5 * case.numbers(0).ravel(), case.numbers(0).ravel()], axis=1))
+    alive, found = torch.ones(2, dtype=torch.bool), []
+    for t in range(1, STEPS + 1):
+        stepper.step(t, p, torch.from_numpy(np.stack([case.numbers(t).ravel()] * 2, axis=1)), alive)
+        row: dict[str, Any] = {"p": plain(p[:, 1]).reshape(case.shape)}
+        for name in case.variant.slots:
+            held = stepper.states[0].get(name, stepper.numbers[0].get(name))
+            row[name] = None if held is None or name in case.absent_after(t) else plain(held[1])
+        if case.rule.evaluation is not None:
+            row[POINT] = plain(stepper.evaluated(t, p, alive)[:, 1]).reshape(case.shape)
+        found.append(row)
+    return found
 
 
 def _tensor_lanes(case: Case) -> Walk:
@@ -296,6 +359,7 @@ def _tensor_lanes(case: Case) -> Walk:
 
 def _by_javascript(cases: Sequence[Case]) -> list[Walk | None]:
     """All walks in one run of Node."""
+    _needs_elements(cases)
     node = shutil.which("node")
     if node is None:
         raise NotRunError("node is not on the PATH")

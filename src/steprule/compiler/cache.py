@@ -62,6 +62,11 @@ def load(kind: str, source: str, called: str, *packages: str) -> ModuleType:
             _SPENT[0] += time.perf_counter() - began
 
 
+def count() -> int:
+    """How many kernels this process has built, or read from the cache."""
+    return sum(name.startswith(_module_name("")) for name in sys.modules)
+
+
 def seconds() -> float:
     """How long this process has spent on building kernels, or on reading them from the cache."""
     return _SPENT[0]

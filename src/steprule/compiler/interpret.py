@@ -12,4 +12,9 @@ from steprule.maths import OPERATIONS
 def interpret(nodes: Iterable[Node], known: dict[Node, Any]) -> None:
     """Add the value of each node, in order, to those that are known; within `computing`."""
     for node in nodes:
-        known[node] = OPERATIONS[node.op].call(*[known[a] if isinstance(a, Node) else a for a in node.args])
+        args = [known[a] if isinstance(a, Node) else a for a in node.args]
+        row = OPERATIONS[node.op]
+        if node.op == "sort_by" or (row.reduction and len(args) > 1):  # along an axis
+            known[node] = row.call(*args[:-1], axis=args[-1])
+        else:
+            known[node] = row.call(*args)

@@ -61,7 +61,14 @@ def target_for(backend: str, device: str, *, matrices: bool = False) -> str | No
     steps CPU tensors only in its interpreter (TRITON_INTERPRET=1).
     """
     found = _target_for(backend, device)
-    return None if matrices and found is not None and TARGETS[found].of_matrices is None else found
+    if not matrices or found is None or TARGETS[found].of_matrices is not None:
+        return found
+    if backend == found:
+        hint = "backend='auto' runs such a rule as torch's own operations there."
+        raise InputError(
+            f"backend {backend!r}", expected="a rule that asks for no shape", got="one of matrices", hint=hint
+        )
+    return None
 
 
 @cache
