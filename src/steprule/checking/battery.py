@@ -23,7 +23,6 @@ from steprule.checking.questions import Answer, apart
 from steprule.checking.report import FailedError, Item, Report, in_one_line
 from steprule.checking.stranger import of_rule
 from steprule.compiler import cache, eager
-from steprule.compiler.variant import asks_for_shapes
 from steprule.provenance import versions
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -56,7 +55,7 @@ def check(rule: Rule | str, against: Rule | str | None = None) -> Report:
     parted, known = None, ""
     if done:
         try:
-            known = "" if asks_for_shapes(raw) else str(nearest(of_rule(raw)))
+            known = str(nearest(of_rule(raw)))
             parted = parting(raw, other) if other is not None else None
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a rule raises is a verdict
             items.append(Item("a longer walk", "failed", in_one_line(error, raw)))

@@ -14,7 +14,7 @@ from steprule.checking import probe
 from steprule.checking.mutants import mutants
 from steprule.checking.probe import Formula, Gap
 from steprule.checking.stranger import Stranger, numbers_of, of_class, of_rule
-from steprule.compiler.variant import asks_for_shapes, variant_of
+from steprule.compiler.variant import variant_of
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.trainable import Optimizable, Trainable
@@ -232,7 +232,7 @@ class Known:
 
 def formula_of(rule: Rule, hypers: Mapping[str, Any]) -> Formula:
     """The graphs of the variant that these hyperparameters choose."""
-    variant = variant_of(rule, hypers)
+    variant = variant_of(rule, hypers, probe.SHAPE)
     return Formula(rule, tuple(variant.graph(absent) for absent in variant.stages), variant.slots)
 
 
@@ -241,8 +241,6 @@ def _catalogue() -> tuple[Known, ...]:
     """Every rule with every combination of its flags, and with the momentum that tutorials write as a number."""
     found = []
     for raw in rules.CATALOGUE.values():
-        if asks_for_shapes(raw):  # no walk by the graph is made of matrices
-            continue
         rule = composed(raw)
         # Ascent alone: with every other flag there would be twice as many walks.
         found.append(Known(rule, {"maximize": True}, {}))

@@ -152,11 +152,12 @@ class Formula:
         state: dict[str, Any] = {}
         for slot in self.rule.slots:
             if slot.name in self.slots and not slot.absent_at_first:
-                state[slot.name] = eager.start(slot, p, hypers)
+                state[slot.name] = eager.start(slot, p, hypers, self.rule)
         numbers = {s.name for s in self.rule.slots if s.is_number}
+        sizes = {s.name: s.sizes(SHAPE) for s in self.rule.slots}
         for t, g in enumerate(gradients(), start=1):
             graph = self._stage(t, state)
-            given = {**hypers, **state, "p": p, "g": g, "t": float(t)}
+            given = {**hypers, **state, **graph.values_of_shape, "p": p, "g": g, "t": float(t)}
             names = [n for n in graph.inputs if given.get(n) is not None]
             with computing(p, [given[n] for n in names]) as (lifted, _):
                 known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
@@ -168,7 +169,7 @@ class Formula:
                 if name in numbers:
                     state[name] = float(np.asarray(new).reshape(-1)[0])
                 else:
-                    state[name] = np.broadcast_to(np.asarray(new, dtype=np.float64), SHAPE).copy()
+                    state[name] = np.broadcast_to(np.asarray(new, dtype=np.float64), sizes.get(name, SHAPE)).copy()
             p = state.pop("p", None)
             if p is None:  # a slip returns nothing for it
                 raise ValueError("no new p")

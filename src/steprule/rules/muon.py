@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
 
-from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay, Whole
+from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay
 from steprule.macros import Triple, polar
 from steprule.maths import cast, columns, lerp, maximum, rows, sqrt
 from steprule.rules.rule import Paper, rule
@@ -19,8 +19,14 @@ JORDAN_MUON = Paper(
 Buffer = Annotated[Any, Letter("B")]
 Kept = Annotated[float, Ge(0), Lt(1), Meaning("decay of the momentum", r"\mu"), Search(0.5, 0.9999, "complement")]
 Coefficients = tuple[Annotated[float, Meaning("coefficient of Newton-Schulz", "c")], ...]
-Scale = Literal["original", "match_rms_adamw", "spectral"]
-Precision = Literal["bfloat16", "full"]
+Scale = Annotated[
+    Literal["original", "match_rms_adamw", "spectral"], Meaning("how the length of a step follows from the shape")
+]
+Precision = Annotated[
+    Literal["bfloat16", "full"], Meaning("in which dtype Newton-Schulz iterates; full is the parameter's")
+]
+Nesterov = Annotated[bool, Meaning("look ahead: the step is of the momentum that comes next")]
+Steps = Annotated[int, Ge(1), Meaning("steps of Newton-Schulz")]
 
 
 def adjusted(lr: Any, p: Any, scale: str) -> Any:
@@ -43,8 +49,8 @@ def orthogonal(u: Any, coefficients: Any, steps: int, eps: Any, precision: str) 
 @rule(title="Muon", family="matrix", paper=JORDAN_MUON, as_matrix=True)
 def muon(
     p, g, momentum_buffer: Buffer,
-    *, lr: Rate = 1e-3, weight_decay: WeightDecay = 0.1, momentum: Kept = 0.95, nesterov: bool = True,
-    ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-7, ns_steps: Whole = 5,
+    *, lr: Rate = 1e-3, weight_decay: WeightDecay = 0.1, momentum: Kept = 0.95, nesterov: Nesterov = True,
+    ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-7, ns_steps: Steps = 5,
     adjust_lr_fn: Scale = "original", precision: Precision = "bfloat16",
 ):  # fmt: skip
     """Muon as torch has it: Newton-Schulz in bfloat16, decoupled weight decay, a step as long as the shape of the matrix says."""

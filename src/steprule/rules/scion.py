@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
 
-from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay, Whole
+from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay
 from steprule.maths import columns, lerp, norm, rows, sign, size, sqrt
-from steprule.rules.muon import Coefficients, Precision, orthogonal
+from steprule.rules.muon import Coefficients, Precision, Steps, orthogonal
 from steprule.rules.rule import Paper, rule
 
 PETHICK = Paper(
@@ -16,7 +16,8 @@ PETHICK = Paper(
     "https://arxiv.org/abs/2502.07529",
 )
 
-Ball = Literal["spectral", "sign", "row", "column", "rms"]
+Ball = Annotated[Literal["spectral", "sign", "row", "column", "rms"], Meaning("the norm whose ball the step lies in")]
+Constrained = Annotated[bool, Meaning("keep the parameter itself within the ball")]
 Share = Annotated[
     float, Gt(0), Le(1), Meaning("share of the new gradient in the running one", r"\alpha"), Search(0.01, 1.0)
 ]
@@ -40,8 +41,8 @@ def longest(d: Any, ball: str, step: Any, eps: Any) -> Any:
 def scion(
     p, g, d: Annotated[Any, Letter("d")],
     *, lr: Rate = 1e-3, momentum: Share = 0.1, weight_decay: WeightDecay = 0.0, ball: Ball = "spectral", scale: Radius = 1.0,
-    constrained: bool = False, ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-8,
-    ns_eps: Epsilon = 1e-7, ns_steps: Whole = 5, precision: Precision = "bfloat16",
+    constrained: Constrained = False, ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315), eps: Epsilon = 1e-8,
+    ns_eps: Epsilon = 1e-7, ns_steps: Steps = 5, precision: Precision = "bfloat16",
 ):  # fmt: skip
     """Scion for one kind of layer; `constrained` keeps the parameter itself within `scale` of zero, in that norm."""
     d = lerp(d, g, momentum)

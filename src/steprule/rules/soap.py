@@ -15,7 +15,6 @@ from steprule.hyper import (
     SecondMoment,
     Square,
     WeightDecay,
-    Whole,
 )
 from steprule.macros import turned, whitening
 from steprule.maths import columns, lerp, rows, sort_by, sqrt
@@ -32,6 +31,7 @@ Left = Annotated[Any, Square("rows"), Letter("L")]
 Right = Annotated[Any, Square("columns"), Letter("R")]
 LeftBasis = Annotated[Any, Square("rows"), Letter("Q_{L}")]
 RightBasis = Annotated[Any, Square("columns"), Letter("Q_{R}")]
+Largest = Annotated[int, Ge(1), Meaning("rows or columns above which a side keeps its own axes")]
 Every = Annotated[float, Ge(1), Meaning("steps from one turn of the bases to the next", "f"), Search(1, 100)]
 
 
@@ -39,7 +39,7 @@ Every = Annotated[float, Ge(1), Meaning("steps from one turn of the bases to the
 def soap(
     p, g, exp_avg: FirstMoment, exp_avg_sq: SecondMoment, left: Left, right: Right, left_basis: LeftBasis, right_basis: RightBasis,
     *, lr: Rate = 3e-3, beta1: Decay = 0.95, beta2: Decay = 0.95, eps: Epsilon = 1e-8, weight_decay: WeightDecay = 0.01,
-    precondition_frequency: Every = 10.0, max_precondition_dim: Whole = 10_000, t,
+    precondition_frequency: Every = 10.0, max_precondition_dim: Largest = 10_000, t,
 ):  # fmt: skip
     """SOAP; a side of one row, or of more than `max_precondition_dim`, keeps its own axes. The first gradient makes the bases only."""
     has_left = 1 < rows(p) <= max_precondition_dim

@@ -125,7 +125,6 @@ def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
 
 def _stages_source(variant: Variant, form: str) -> str:
     """The stages of a rule of matrices, of each way through its ifs on the step: the calls in words, then the kernels of the passes."""
-    from steprule.cli import output
     from steprule.compiler.stages import Staged
     from steprule.errors import InputError
     from steprule.optim.backends import TARGETS
@@ -138,8 +137,8 @@ def _stages_source(variant: Variant, form: str) -> str:
         kernel = load()
     program = variant.program()
     assert isinstance(program, Staged)
-    output.note(f"For a matrix of {' x '.join(map(str, variant.shape or ()))}; another shape may take other stages.")
-    return kernel.of(program, dict.fromkeys(program.columns, "float32")).source()
+    head = f"# For a matrix of {' x '.join(map(str, variant.shape or ()))}; another shape may take other stages."
+    return f"{head}\n{kernel.of(program, dict.fromkeys(program.columns, 'float32')).source()}"
 
 
 def _kernel_source(graph: Graph, form: str) -> str:
