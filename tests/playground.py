@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import elementwise
 from playwright.sync_api import Page
 
-from steprule import rules
 from steprule.tutorial.rules import adam_uncorrected
 
-RULES = [*rules.CATALOGUE.values(), adam_uncorrected]
+RULES = [*elementwise.RULES, adam_uncorrected]
 SHORT = "rule=sgd,lr=0.1&rule=adam,lr=0.2&surface=quadratic&start=-5,-2&steps=20"
 
 

@@ -45,13 +45,20 @@ def test_every_rule_of_the_catalogue_passes(name: str) -> None:
     report = steprule.check(name)
     assert report.passed, str(report)
     assert [item.name for item in report.items] == [name for name, _ in battery._BATTERY]
-    assert {item.verdict for item in report.items} == {"passed"}
+    # Squares of 1e30 are beyond float32, and a mean of them divides another, as in torch's Adafactor.
+    warned = {"huge and tiny gradients"} if name in ("adafactor", "soap") else set()
+    assert {item.name for item in report.items if item.verdict != "passed"} == warned
     assert report.versions["torch"] in str(report)
     assert report.nearest == f"nearest: {name}, the same for 40 steps"
-    assert str(report).splitlines()[-1] == "passed"
+    assert str(report).splitlines()[-1] == ("passed, 1 warning" if warned else "passed")
     assert list(report.forms) == ["torch", *forms.FORMS]
     reasons = {how for how in report.forms.values() if how != forms.RUN}
-    assert reasons <= {"the rule reduces over a tensor", "not installed", "node is not on the PATH"}
+    assert reasons <= {
+        "the rule reduces over a tensor",
+        "not installed",
+        "node is not on the PATH",
+        "a rule of matrices has no such form",
+    }
 
 
 def test_a_broken_contract_is_a_report() -> None:

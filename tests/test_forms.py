@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import elementwise
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from steprule.compiler.formula import text
 from steprule.compiler.tracer import trace
 from steprule.rules.parts import composed
 
-CASES = [(r, v) for raw in rules.CATALOGUE.values() for r in (composed(raw),) for v in r.variants()]
+CASES = [(r, v) for raw in elementwise.RULES for r in (composed(raw),) for v in r.variants()]
 IDS = [f"{r.name}-" + "-".join(f"{k}={x}" for k, x in v.items()) for r, v in CASES]
 COUNT, STEPS = 11, 6  # RAdam trusts its second moment from the fifth or sixth step on
 
@@ -167,7 +168,7 @@ def test_the_graph_prints_the_function_it_was_traced_from(rule: Rule, variant: d
             assert torch.equal(torch.as_tensor(scope[name]), torch.as_tensor(state[name]))
 
 
-@pytest.mark.parametrize("rule", rules.CATALOGUE.values(), ids=rules.names())
+@pytest.mark.parametrize("rule", elementwise.RULES, ids=elementwise.NAMES)
 def test_bad_gradients_raise_nothing_and_stay_in_their_element(rule: Rule) -> None:
     hypers = rule.bind({})
     bad = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e308, 5e-324, 1.0]

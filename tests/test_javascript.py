@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from typing import Any
 
+import elementwise
 import numpy as np
 import pytest
 from tolerances import JAVASCRIPT, ROUNDED64, SUMMED32
@@ -28,7 +29,7 @@ def run(code: str) -> Any:
     return json.loads(done.stdout)
 
 
-CASES = [(r, v) for raw in rules.CATALOGUE.values() for r in (composed(raw),) for v in r.variants()]
+CASES = [(r, v) for raw in elementwise.RULES for r in (composed(raw),) for v in r.variants()]
 
 
 def _hypers(rule: Any, variant: dict[str, bool]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+import elementwise
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chromium_page import needs_chromium
@@ -13,7 +14,7 @@ from playground import RULES, SEEN, SHORT, go, settle
 from playwright.sync_api import Browser, Page
 from tolerances import WHOLE_PIXELS
 
-from steprule import play, rules
+from steprule import play
 from steprule.play.stories import STORIES, Story
 from steprule.play.words import CHINESE
 from steprule.reports.style import title_of
@@ -75,7 +76,7 @@ def test_on_a_phone_the_picture_stays_above_the_slider_that_is_moved(page: Page)
 
 def test_no_number_is_cut(page: Page) -> None:
     """A field shows its number whole, in the shorter of two writings."""
-    for rule in rules.CATALOGUE:
+    for rule in elementwise.NAMES:
         go(page, f"rule={rule}&surface=quadratic&start=-5,-2&steps=20")
         assert page.evaluate(
             "[...document.querySelectorAll('input[type=number]')].every((e) => e.scrollWidth <= e.clientWidth)"

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import elementwise
 import pytest
 import torch
 from thinning import thinned
@@ -97,7 +98,7 @@ def far(kind: Any, dtype: torch.dtype, settings: dict[str, Any], **how: Any) -> 
     return builtins.max(gaps)
 
 
-@pytest.mark.parametrize("name", thinned(rules.names(), 4))
+@pytest.mark.parametrize("name", thinned(elementwise.NAMES, 4))
 def test_every_rule_and_variant(name: str) -> None:
     kind = optim.from_rule(name)
     for variant in composed(rules.get(name)).variants():
@@ -105,7 +106,7 @@ def test_every_rule_and_variant(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", thinned(rules.names(), 3))
+@pytest.mark.parametrize("name", thinned(elementwise.NAMES, 3))
 def test_every_rule_in_other_dtypes(name: str, dtype: torch.dtype, float64_default: None) -> None:
     assert far(optim.from_rule(name), dtype, {"lr": 0.05, "weight_decay": 0.1}) <= WITHIN[dtype]
 
@@ -119,7 +120,7 @@ def test_each_composition(name: str, value: float, total: float, ema: float, zer
     assert far(getattr(optim, name), torch.float32, settings) <= CLASS_FLOAT32_RUN
 
 
-@pytest.mark.parametrize("name", thinned(rules.names(), 7))
+@pytest.mark.parametrize("name", thinned(elementwise.NAMES, 7))
 def test_every_rule_with_all_parts(name: str) -> None:
     settings = {"clip_value": 0.9, "clip_norm": 3.0, "ema_decay": 0.7, "zero_grad": True, "weight_decay": 0.1}
     assert far(optim.from_rule(name), torch.float32, settings) <= CLASS_FLOAT32_RUN
@@ -297,4 +298,4 @@ def test_the_whole_vocabulary_compiles_for_a_gpu(dtype: str, tmp_path: Path) -> 
 @pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 def test_every_rule_compiles_for_a_gpu(dtype: str) -> None:
-    compiled_ahead(dtype, list(rules.names()))
+    compiled_ahead(dtype, elementwise.NAMES)

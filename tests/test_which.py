@@ -101,7 +101,7 @@ def test_what_is_said(what: steprule.Rule, words: str) -> None:
 
 
 def stranger(formula: Any, hypers: dict[str, Any]) -> Stranger:
-    numbers = {n: float(v) for n, v in hypers.items() if not isinstance(v, bool)}
+    numbers = {n: float(v) for n, v in hypers.items() if not isinstance(v, bool | str)}
     return Stranger("stranger", numbers, {}, lambda _: list(formula.walk(hypers)))
 
 

@@ -65,4 +65,6 @@ def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
         known: dict[Node, Any] = dict(zip(graph.inputs.values(), lifted, strict=True))
         interpret([n for n in graph.live if n.op != "input"], known)
         found = {row.key: back(known[row.node]) for row in rows(graph)}
-    return {k: v.reshape(own) if own and v.size == math.prod(own) else v for k, v in found.items()}
+    if own is None:
+        return found
+    return {k: v.reshape(own) if math.prod(getattr(v, "shape", ())) == math.prod(own) else v for k, v in found.items()}

@@ -209,8 +209,9 @@ class LatexPrinter(StatementPrinter):
         if row.sign and (not row.latex or row.latex.startswith("{0}")):
             return self.infix(row, args)
         if row.reduction and len(args) > 1:
-            along = r"_{\text{each row}}" if args[1] == -1 else r"_{\text{each column}}"
-            return self.operation(replace(node, args=args[:1]), args[:1]) + along
+            along = r"\text{each row}" if args[1] == -1 else r"\text{each column}"
+            shown = self.operation(replace(node, args=args[:1]), args[:1])
+            return f"{shown[:-1]}{{2, {along}}}" if shown.endswith("_2") else f"{shown}_{{{along}}}"
         if op == "sort_by":
             args = args[:2]
         if "{0}" in row.latex:  # which encloses its operands

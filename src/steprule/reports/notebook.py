@@ -180,7 +180,8 @@ def apart(trace: Trace, step: int) -> Text:
     lines = [f"| step {step} | in code | x | y |", "|---|---|--:|--:|"]
     words = []
     for name, value in trace.anatomy(step):
-        cells = [f"{v:.6g}" for v in np.atleast_1d(value)]
+        columns = np.atleast_2d(value).T  # of a matrix, all numbers of a column in its cell
+        cells = [", ".join(f"{v:.6g}" for v in column) for column in columns]
         letter = before[name] if name in before else after[name.removeprefix("new ")]
         letter = letter.replace("|", r"\vert ").replace(r"\\vert", r"\Vert")  # a bar ends a table's cell
         words.append(f"{name:24s} {'  '.join(f'{c:>12s}' for c in cells)}")

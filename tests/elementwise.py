@@ -1,0 +1,10 @@
+"""The catalogue's rules that step each element, or reduce over all: what has a form on floats, in Triton and in JavaScript."""
+
+from __future__ import annotations
+
+from steprule import rules
+from steprule.compiler.variant import asks_for_shapes
+
+RULES = [rule for rule in rules.CATALOGUE.values() if not asks_for_shapes(rule)]
+NAMES = [rule.name for rule in RULES]
+OF_MATRICES = [rule for rule in rules.CATALOGUE.values() if asks_for_shapes(rule)]
