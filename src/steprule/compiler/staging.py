@@ -33,8 +33,6 @@ def staged(graph: Graph, *, zero_grad: bool = False) -> Staged:
     if any(len(node.dims or ()) > 2 for node in graph.live):
         raise UnstagedError("more than two axes")
     ways = [_Way(outwards(replace(graph, outputs=dict(way.outputs), ways=[])), zero_grad) for way in graph.ways]
-    if len(ways) > 1 and any(way.numbers for way in ways):
-        raise UnstagedError("a number that follows from a reduction, behind an if on the step")
     conditions = [n for way in graph.ways for n in way.answers]
     roots = tuple(dict.fromkeys([n for way in ways for n in way.roots] + conditions))
     outputs: dict[str, Node | float | None] = {f"root {k}": n for k, n in enumerate(roots)}
@@ -42,7 +40,7 @@ def staged(graph: Graph, *, zero_grad: bool = False) -> Staged:
     whole = Program(
         graph=replace(
             graph,
-            nodes=[*graph.nodes, *(n for way in ways for n in way.nodes)],
+            nodes=list(dict.fromkeys([*graph.nodes, *(n for way in ways for n in way.nodes)])),
             outputs=outputs,
         ),
         roots=roots,
