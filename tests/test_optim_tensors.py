@@ -117,9 +117,9 @@ def test_a_tensor_as_learning_rate(case: Counterpart) -> None:
 
 def test_parameters_changed_between_forward_and_backward_raise_torchs_error() -> None:
     for name in optim.NAMES:
-        w = torch.ones(3, requires_grad=True)
+        w = torch.ones(1, 3, requires_grad=True)
         optimizer = getattr(optim, name)([w], lr=0.1)
-        w.grad = torch.ones(3)
+        w.grad = torch.ones(1, 3)
         optimizer.step()
         loss = (w * w).sum()
         optimizer.step()
