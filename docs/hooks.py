@@ -32,6 +32,7 @@ from steprule import play, rules
 from steprule.benching.steps import torchs_classes
 from steprule.compiler import formula
 from steprule.compiler.tracer import trace as graph_of
+from steprule.compiler.variant import asks_for_shapes, variant_of
 from steprule.paths import best_rate, trace
 from steprule.play import luck, network
 from steprule.reports import path_figure
@@ -202,8 +203,7 @@ def rule_page(rule: Rule) -> str:
         + "\n".join(rows)
     )
     states = [
-        f"| {letters.get(s.name, '')} | `{s.name}` | {s.starts} | {'tensor' if s.per_tensor else 'element'} | {kept(rule, s.name)} |"
-        for s in rule.slots
+        f"| {letters.get(s.name, '')} | `{s.name}` | {s.starts} | {s.of} | {kept(rule, s.name)} |" for s in rule.slots
     ]
     head = "| letter | name | starts at | one per | kept |\n|---|---|---|---|---|\n"
     held = head + "\n".join(states) if states else "None."
@@ -249,8 +249,15 @@ def picture(rule: Rule, surface: str) -> bytes:
     return buffer.getvalue()
 
 
+SHAPES = {"matrices": (2, 3), "vectors": (3,)}
+"""What a rule that asks for shapes is asked about."""
+
+
 def kept(rule: Rule, slot: str) -> str:
-    """With which settings a state is kept: the fewest that do."""
+    """With which settings a state is kept: the fewest that do. Of a rule that asks for shapes, whether of matrices or of vectors alone."""
+    if asks_for_shapes(rule):
+        of = {name: slot in variant_of(rule, rule.bind({}), shape).slots for name, shape in SHAPES.items()}
+        return "always" if all(of.values()) else f"for {next(name for name, on in of.items() if on)}"
     having = [[n for n, on in v.items() if on] for v in rule.variants() if slot in graph_of(rule, v).inputs]
     fewest = min(map(len, having))
     alone = [" and ".join(f"`{n}`" for n in names) for names in having if len(names) == fewest]

@@ -123,7 +123,10 @@ def test_every_rules_page_says_everything() -> None:
         ratios = page.count("x |") >= 5
         assert ratios == measured, "a ratio for each workload"
         for slot in rule.slots:
-            assert re.search(rf"`{slot.name}` .*\| (always|with `\w+`) \|", page), (rule.name, slot.name)
+            assert re.search(rf"`{slot.name}` .*\| (always|with `\w+`|for matrices|for vectors) \|", page), (
+                rule.name,
+                slot.name,
+            )
 
 
 def build(root: Path, target: Path) -> subprocess.CompletedProcess[str]:

@@ -234,9 +234,9 @@ def test_other_rules_have_the_modes_and_nothing_happens() -> None:
     for name in optim.NAMES:
         if rules.CATALOGUE[getattr(optim, name).rule.name].point is not None:
             continue
-        p = torch.ones(3, requires_grad=True)
+        p = torch.ones(1, 3, requires_grad=True)
         optimizer = getattr(optim, name)([p])
-        p.grad = torch.ones(3)
+        p.grad = torch.ones(1, 3)
         optimizer.eval()
         optimizer.step()
         with optimizer.evaluated(), warnings.catch_warnings():

@@ -76,10 +76,16 @@ def with_totals(graph: Graph) -> Graph:
     """A graph traced for a shape, where all totals are known."""
     if not totals_of(graph):
         return graph
-    if len(graph.ways) > 1:
-        raise UnstagedError("a total beside an if on a number of the step")
-    known = _known(graph, graph.outputs)
-    return replace(known, ways=[Way({}, known.outputs)])
+    # All ways at once, so that they have the totals and their ifs in common.
+    asked = {f"if {k} {j}": n for k, way in enumerate(graph.ways) for j, n in enumerate(way.answers)}
+    outputs = {f"{k} {name}": v for k, way in enumerate(graph.ways) for name, v in way.outputs.items()}
+    known = _known(graph, {**graph.outputs, **asked, **outputs})
+    ways = []
+    for k, way in enumerate(graph.ways):
+        answers = {known.outputs[f"if {k} {j}"]: told for j, told in enumerate(way.answers.values())}
+        found = {name: known.outputs[f"{k} {name}"] for name in way.outputs}
+        ways.append(Way({n: told for n, told in answers.items() if isinstance(n, Node)}, found))
+    return replace(known, outputs={n: known.outputs[n] for n in graph.outputs}, ways=ways)
 
 
 def measurement(graph: Graph, places: Collection[str]) -> Program:

@@ -7,8 +7,9 @@ from typing import NoReturn
 
 from steprule.compiler.graph import Graph
 from steprule.compiler.phases import totals_of
+from steprule.compiler.shapes import ShapeNeededError
 from steprule.compiler.split import Program, split
-from steprule.compiler.tracer import trace
+from steprule.compiler.tracer import traced
 from steprule.compiler.variant import NOTHING, Variant
 from steprule.errors import RuleError
 from steprule.rules.rule import Rule
@@ -40,7 +41,17 @@ def point_program(variant: Variant, absent: frozenset[str] = NOTHING) -> Program
 @lru_cache(maxsize=1024)
 def _graph(variant: Variant, point: Rule, absent: frozenset[str]) -> Graph:
     unused = {s.name for s in variant.rule.slots} - variant.slots
-    graph = trace(point, dict(variant.switches), absent=absent | unused, reduced=variant.reduced, shape=variant.shape)
+    switches = dict(variant.switches)
+    try:
+        graph = traced(point, switches, absent=absent | unused, reduced=variant.reduced, shape=variant.shape)
+    except ShapeNeededError:
+        where, hint = (
+            "{}:{}: {}.evaluated".format(*point.lines, variant.rule.name),
+            "Let the step ask for the shape too.",
+        )
+        raise RuleError(
+            where, expected="a point that asks for no shape, as its step does", got="one", hint=hint
+        ) from None
     if totals_of(graph):
         refuse_total(variant.rule)
     return graph

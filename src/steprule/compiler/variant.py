@@ -16,7 +16,7 @@ from steprule.compiler.shapes import ShapeNeededError
 from steprule.compiler.split import Program
 from steprule.compiler.stages import UnstagedError
 from steprule.compiler.staging import staged
-from steprule.compiler.tracer import SHOWN, trace, traced
+from steprule.compiler.tracer import SHOWN, traced
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
 
@@ -41,7 +41,7 @@ class Variant:
         self._measurements: dict[tuple[frozenset[str], frozenset[str]], Program] = {}
         self._reduced = NOTHING
         """The slots of one number that follow from a reduction at any stage."""
-        self.slots = frozenset(s.name for s in rule.slots) - trace(rule, dict(switches), shape=shape).absent
+        self.slots = frozenset(s.name for s in rule.slots) - traced(rule, dict(switches), shape=shape).absent
         """The slots that it uses; the others are None and not allocated."""
         self.stages = self._settle()
         """The slots that are absent on entry: at the first step, and so on to the set that stays, mostly none."""
@@ -64,7 +64,7 @@ class Variant:
     def graph(self, absent: frozenset[str] = NOTHING) -> Graph:
         """What it computes where these slots are absent on entry."""
         if absent not in self._graphs:
-            self._graphs[absent] = trace(
+            self._graphs[absent] = traced(
                 self.rule, dict(self.switches), absent=absent, reduced=self._reduced, shape=self.shape
             )
         return self._graphs[absent]
@@ -134,11 +134,9 @@ def _reduced(graph: Graph) -> set[str]:
 
 @lru_cache(maxsize=4096)
 def needs_shape(rule: Rule, switches: Switches) -> bool:
-    """Whether the rule, with these switches, asks for the shape of its parameter, in its step or where its model is read."""
+    """Whether the rule, with these switches, asks for the shape of its parameter."""
     try:
-        traced(rule, dict(switches))
-        if rule.evaluation is not None:
-            traced(rule.evaluation, dict(switches))
+        _variant(rule, switches, None)
     except ShapeNeededError:
         return True
     return False

@@ -54,6 +54,7 @@ BACKENDS = ("auto", "eager", *TARGETS)
 """What `backend=` takes."""
 
 
+@cache
 def target_for(backend: str, device: str, *, matrices: bool = False) -> str | None:
     """The name of the target for tensors on a device ("cpu", "cuda", ...); None is the eager form. `matrices`: for a rule of those.
 
@@ -71,7 +72,6 @@ def target_for(backend: str, device: str, *, matrices: bool = False) -> str | No
     return None
 
 
-@cache
 def _target_for(backend: str, device: str) -> str | None:
     if backend not in BACKENDS:
         raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(backend))

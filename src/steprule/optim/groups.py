@@ -1,7 +1,8 @@
 """One step of an optimizer's groups: planned once, then look, fill the tables, launch.
 
-A plan is made anew when anything that its kernels rely on differs, when the set of gradients changed, or a switch of the rule was
-thrown.
+Groups that differ in numbers only, as learning rates by layer, step together: one look, one launch. A plan holds numbers, never a
+tensor, a group or the optimizer: those come with each call. It is made anew when anything that its kernels rely on differs, when
+the set of gradients changed, or a switch of the rule was thrown.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from steprule.compiler.variant import Switches, needs_shape, variant
-from steprule.optim import totals
-from steprule.optim.memory import meeting
-from steprule.optim.plan import Chosen, GroupPlan, Groups
+from steprule.optim import one_by_one, totals
+from steprule.optim.buckets import Bucket, buckets_for
+from steprule.optim.choices import Chosen, choices, counts
+from steprule.optim.computation import Computation, shares_gradients
+from steprule.optim.memory import meeting, overlapping
+from steprule.optim.scan import look_for
 from steprule.optim.settings import Settings, Stepped, beyond_torch
+from steprule.optim.signature import CHANGED, MOVED, SAME, Look, Subjects
+
+Groups = Sequence[dict[str, Any]]
+"""An optimizer's `param_groups`."""
 
 
 def step(optimizer: Stepped, scale: float | None) -> None:
@@ -69,23 +77,252 @@ def _step_all(optimizer: Stepped, plans: Sequence[GroupPlan], groups: Groups, kn
         plan.launch(optimizer, groups)
 
 
+class GroupPlan:
+    """The buckets of groups that step together, the look at their tensors, and the parameters that are stepped one by one."""
+
+    def __init__(
+        self, optimizer: Stepped, where: tuple[int, ...], settings: list[Settings], chosen: Chosen | None = None
+    ) -> None:
+        groups = [optimizer.param_groups[k] for k in where]
+        self.where, self.settings, self.chosen = where, settings, chosen
+        """Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only."""
+        self.computation = computation = Computation(optimizer, where, settings[0], chosen.shape if chosen else None)
+        self.has_phases, self.zeroes = computation.has_phases, computation.zeroes
+        self.new_numbers: dict[str, list[float]] = {}
+        """The new values of numbers of the model, as its tensors give them."""
+        self.counts = counts(groups)
+        self.group_of = np.repeat(np.arange(len(groups)), [len(own) for own in chosen.of] if chosen else self.counts)
+        """[members]: the group of each, among those of this plan."""
+        members = self.members_of(optimizer.param_groups)
+        grads = [p.grad for p in members]  # read once: another thread may drop one
+        self.parted = computation.part(optimizer.state, members, grads)
+        self.others, self.places = self.parted.others, self.parted.places
+        if self.others:
+            computation.refuse(type(optimizer).__name__, optimizer.state, [members[m] for m in self.others])
+
+        if computation.of_model:
+            stepped = (p for p, g in zip(members, grads, strict=True) if g is not None)
+            totals.share(optimizer, computation, stepped, settings[0].hypers)
+        self.buckets: list[Bucket] = []
+        self.look: Look | None = None
+        self.moved = True
+        """Whether memory may lie otherwise, beside other plans', than in the step before."""
+        self.pending: list[tuple[dict[str, Any], str, Tensor]] = []
+        """Slots that are absent: what the rule fills at this use becomes a state when it has."""
+        self.once = not self.places
+        """Whether the next step needs another plan."""
+        self.groups = self.group_of[self.places] if len(where) > 1 else None
+        """[places]: the group of each parameter that kernels step; None where there is but one."""
+        self.rows = {name: row for row, name in enumerate(computation.starts)}
+        """Where each state of one number stands in the look's `values`."""
+        if self.places:
+            try:
+                self._begin(optimizer, members, grads)
+            except BaseException:
+                self.release()
+                raise
+        self.on_gpu = any(members[m].is_cuda for m in self.places)
+
+    def _begin(self, optimizer: Stepped, members: list[Tensor], all_grads: Sequence[Tensor | None]) -> None:
+        """Begin the states that are missing, look at all that kernels step, and make the buckets."""
+        computation, places = self.computation, self.places
+        params: list[Tensor] = [members[m] for m in places]
+        grads: list[Any] = [all_grads[m] for m in places]
+        begun = []
+        for p, m in zip(params, places, strict=True):
+            state = optimizer.state[p] if computation.names else {}
+            begun.append(computation.begin(p, state, self.settings[self.group_of[m]].hypers))
+            self.pending += begun[-1].pending
+        self.once = any(own.absent for own in begun)
+        slots = [[own.slots[k] for own in begun] for k in range(len(computation.slots))]
+        numbers = [[own.numbers[k] for own in begun] for k in range(len(computation.starts))]
+        subjects = Subjects(
+            members=members,
+            places=places,
+            resting=self.parted.resting,
+            states=optimizer.state,
+            columns=[params, grads, *slots, *numbers],
+            names=computation.names,
+            numbers=len(numbers),
+            writes_g=computation.writes_g,
+        )
+        self.look = look_for(subjects)
+        self.written = np.array([c != 1 or computation.writes_g for c in range(len(subjects.columns))])
+        """[columns]: which the step writes."""
+        self.buckets = buckets_for(
+            computation, [params, grads, *slots], begun, self.parted.targets, looked_at=self.look.addresses
+        )
+        self._copy_gradients(params, grads)
+
+    def members_of(self, groups: Groups) -> list[Tensor]:
+        """The parameters of its groups, one group after the other."""
+        if self.chosen is not None:
+            return [groups[k]["params"][i] for k, own in zip(self.where, self.chosen.of, strict=True) for i in own]
+        if len(self.where) == 1:
+            return groups[self.where[0]]["params"]  # type: ignore[no-any-return]
+        return [p for k in self.where for p in groups[k]["params"]]
+
+    # Each step: may it be as before?
+
+    def still(self, groups: Groups, scale: float | None) -> bool:
+        """Whether its groups may step together as before; their settings are then this step's."""
+        if len(self.where) == 1 and self.chosen is None:
+            return self.settings[0].still(groups[self.where[0]], scale)
+        for k, settings in zip(self.where, self.settings, strict=True):
+            if not settings.still(groups[k], scale):
+                return False
+        return counts([groups[k] for k in self.where]) == self.counts
+
+    def prepare(self, optimizer: Stepped, groups: Groups) -> bool:
+        """Whether all that its kernels rely on holds; its addresses are then this step's. Nothing is written."""
+        computation, look = self.computation, self.look
+        if self.once or computation.backend is not optimizer.backend:
+            return False
+        assert look is not None
+        members = self.members_of(groups)
+        found = look.look(members, optimizer.state)
+        self.moved = found != SAME or bool(self.others)
+        if found == CHANGED or (found == MOVED and overlapping(look.addresses, look.lengths, self.written)):
+            return False
+        if self.zeroes and shares_gradients(optimizer, self.where) != computation.zeroes_late:
+            return False
+        if self.parted.strange and any([members[m].grad is not None for m in self.parted.strange]):
+            return False
+        if self.others and not self._others_still(optimizer, members, look):
+            return False
+        if any([bucket.laid_otherwise for bucket in self.buckets]):
+            params = [members[m] for m in self.places]
+            return self._copy_gradients(params, [p.grad for p in params])
+        return True
+
+    def _others_still(self, optimizer: Stepped, members: Sequence[Tensor], look: Look) -> bool:
+        """Whether those that are stepped beside the kernels must be, and share no memory with a tensor of theirs."""
+        states = optimizer.state
+        for m in self.others:
+            grad = members[m].grad
+            if grad is None:
+                return False
+            # One that a kernel can step now, as where a gradient was lazy only once, comes back into a bucket.
+            if m not in self.parted.together and self.computation.target_of(states, members[m], grad) is not None:
+                return False
+        params = [members[m] for m in self.others]
+        ranges = self.computation.ranges(states, params, [p.grad for p in params])
+        addresses = np.concatenate([look.addresses, ranges[:, :, 0].T], axis=1)
+        lengths = np.concatenate([look.lengths, ranges[:, :, 1].T], axis=1)
+        return not any(k < len(self.places) for k in overlapping(addresses, lengths, self.written))
+
+    def _copy_gradients(self, params: Sequence[Tensor], grads: Sequence[Any]) -> bool:
+        """Copy the gradients that lie otherwise than their parameters; False where one is gone."""
+        if any([g is None for g in grads]):
+            return False
+        with torch.no_grad():
+            for bucket in self.buckets:
+                if bucket.laid_otherwise:
+                    bucket.copy_gradients(params, grads)
+        return True
+
+    def ranges(self, optimizer: Stepped, groups: Groups) -> tuple[Any, Any, Any]:
+        """Where all that it steps lies: addresses, bytes, and whether it writes there; each [ranges]."""
+        members = self.members_of(groups)
+        others = [members[m] for m in self.others]
+        beside = self.computation.ranges(optimizer.state, others, [p.grad for p in others])
+        columns = beside.shape[1]
+        starts, sizes = beside[:, :, 0].ravel(), beside[:, :, 1].ravel()
+        written = np.tile(np.arange(columns) != 1, len(others))
+        if self.look is not None:
+            addresses, lengths = self.look.addresses, self.look.lengths
+            starts, sizes = np.concatenate([starts, addresses.ravel()]), np.concatenate([sizes, lengths.ravel()])
+            written = np.concatenate([written, np.repeat(self.written, addresses.shape[1])])
+        return starts, sizes, written | self.zeroes
+
+    # Each step: what it does.
+
+    def numbers_of_step(self, further: float = 0.0) -> dict[str, Any]:
+        """What the scalars depend on, of all that are looked at: by the rule's names, the step so much further."""
+        assert self.look is not None
+        values, rows = self.look.values, self.rows
+        return {to: values[rows[n]] + (further if n == "step" else 0.0) for n, to in self.computation.needed.items()}
+
+    def reduced_numbers(self, bucket: Bucket) -> dict[str, Any]:
+        """The slots of one number that follow from reductions, of a bucket's tensors."""
+        assert self.look is not None
+        program = bucket.kernel.program
+        names = dict.fromkeys([*(n.name or "" for n in program.given), *(n for n in program.numbers if n in self.rows)])
+        return {name: self.look.values[self.rows[name], bucket.where] for name in names}
+
+    def tabulate(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
+        """Fill the tables of scalars: all that may raise comes before anything is written. `known`: totals, numbers of the model."""
+        if self.others and self.computation.of_model:
+            members, used = self.members_of(groups), self.computation.used
+            with torch.no_grad():
+                for m in self.others:
+                    own = self.settings[self.group_of[m]].hypers
+                    self._keep(one_by_one.numbers_of(optimizer, members[m], used, own, known))
+        if self.look is None:
+            return
+        values, rows = self.look.values, self.rows
+        if "step" in rows:
+            values[rows["step"]] += 1
+        hypers = [{**settings.hypers, **known} if known else settings.hypers for settings in self.settings]
+        numbers = {to: values[rows[n]] for n, to in self.computation.needed.items()}
+        for bucket in self.buckets:
+            for name, value in bucket.tabulate(hypers, self.groups, numbers).items():
+                if name in rows:
+                    values[rows[name], bucket.where] = value
+                else:
+                    self._keep({name: value})
+
+    def _keep(self, new: Mapping[str, Any]) -> None:
+        """Keep new values of numbers of the model until all tensors have told theirs."""
+        for name, value in new.items():
+            self.new_numbers.setdefault(name, []).extend(np.unique(value).tolist())
+
+    def step_others(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
+        """Step the parameters that no kernel may touch."""
+        members, computation = self.members_of(groups), self.computation
+        for j, (k, settings) in enumerate(zip(self.where, self.settings, strict=True)):
+            params = [members[m] for m in self.others if self.group_of[m] == j]
+            if not params:
+                continue
+            if computation.by_torch:
+                with one_by_one.unscaled(params, self.settings[0].scale):
+                    one_by_one.step_by_torch(optimizer, groups[k], params)
+                continue
+            with torch.no_grad():
+                for p in params:
+                    one_by_one.step_by_rule(optimizer, p, computation.used, settings.hypers, known)
+
+    def launch(self, optimizer: Stepped, groups: Groups) -> None:
+        """Update what kernels step, after `tabulate`."""
+        if self.look is None:
+            return
+        if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
+            optimizer._cuda_graph_capture_health_check()
+        values, rows = self.look.values, self.rows
+        for bucket in self.buckets:
+            numbers = self.reduced_numbers(bucket) if bucket.kernel.program.numbers else {}
+            for name, value in bucket.launch(numbers).items():
+                values[rows[name], bucket.where] = value
+            if self.zeroes and bucket.laid_otherwise and not self.computation.zeroes_late:
+                members = self.members_of(groups)
+                one_by_one.zero([members[m] for m in np.asarray(self.places)[bucket.where]])
+        self.look.finish()
+        for state, name, slot in self.pending:
+            state[name] = slot
+        self.pending = []
+
+    def zero(self, groups: Groups) -> None:
+        """Zero the gradients that no kernel has zeroed: of parameters beside them, and those that another plan has read."""
+        members = self.members_of(groups)
+        one_by_one.zero(members if self.computation.zeroes_late else [members[m] for m in self.others])
+
+    def release(self) -> None:
+        """Let go what was kept alive since the look."""
+        if self.look is not None and self.look.holds:
+            self.look.release()
+
+
 # Plans: made, looked at, held against each other.
-
-
-def _choices(optimizer: Stepped, where: tuple[int, ...], switches: Switches) -> list[Chosen | None]:
-    """How the parameters of groups are parted into plans."""
-    if not needs_shape(optimizer.rule, switches):
-        return [None]
-    found: dict[object, tuple[tuple[int, ...], list[list[int]]]] = {}
-    for j, k in enumerate(where):
-        for i, p in enumerate(optimizer.param_groups[k]["params"]):
-            shape = tuple(p.shape)
-            own = variant(optimizer.rule, switches, shape)
-            _, places = found.setdefault((own.slots, own.is_compiled), (shape, [[] for _ in where]))
-            places[j].append(i)
-    if not found:
-        return [Chosen(tuple(() for _ in where), None, ())]
-    return [Chosen(tuple(map(tuple, places)), kind, shape) for kind, (shape, places) in found.items()]
 
 
 def _plan(
@@ -111,7 +348,7 @@ def _plan(
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)
-            for chosen in _choices(optimizer, where, settings[0].switches):
+            for chosen in choices(optimizer, where, settings[0].switches):
                 wanted = like.chosen if like is not None else None
                 if wanted is None or (chosen is not None and chosen.kind == wanted.kind):
                     plan = GroupPlan(optimizer, where, list(settings), chosen)

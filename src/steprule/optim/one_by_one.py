@@ -6,7 +6,7 @@ its errors. The author's function serves where torch has no such class, or where
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -178,3 +178,11 @@ def refuse_options(name: str, base: Any, what: Sequence[str]) -> None:
         raise RuntimeError(f"{which}: rules of one's own have no such form")
     if what:
         raise RuntimeError(f"{which} together with {', '.join(what)}: torch's own step has no such part")
+
+
+def zero(params: Iterable[Tensor]) -> None:
+    """Zero the gradients that are there."""
+    with torch.no_grad():
+        for p in params:
+            if (g := p.grad) is not None and not g._is_zerotensor():
+                g.zero_()

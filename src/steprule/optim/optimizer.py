@@ -19,7 +19,6 @@ from steprule.errors import InputError, InputTypeError
 from steprule.optim import groups, points
 from steprule.optim.backends import BACKENDS
 from steprule.optim.one_by_one import torchs_class
-from steprule.optim.plan import GroupPlan
 from steprule.optim.settings import Stepped
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
@@ -53,7 +52,7 @@ class RuleOptimizer(Stepped):
     """A `torch.optim.Optimizer` whose step is a rule, run by a kernel that serves all parameters of a group at once."""
 
     _extras: ClassVar[dict[str, Any]] = OFF
-    _plans: Sequence[GroupPlan]
+    _plans: Sequence[groups.GroupPlan]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -41,9 +41,10 @@ def soap(
     *, lr: Rate = 3e-3, beta1: Decay = 0.95, beta2: Decay = 0.95, eps: Epsilon = 1e-8, weight_decay: WeightDecay = 0.01,
     precondition_frequency: Every = 10.0, max_precondition_dim: Largest = 10_000, t,
 ):  # fmt: skip
-    """SOAP; a side of one row, or of more than `max_precondition_dim`, keeps its own axes. The first gradient makes the bases only."""
-    has_left = 1 < rows(p) <= max_precondition_dim
-    has_right = 1 < columns(p) <= max_precondition_dim
+    """SOAP; a vector, or a side of more than `max_precondition_dim`, keeps its own axes. The first gradient makes the bases only."""
+    is_matrix = rows(p) > 1 and columns(p) > 1
+    has_left = is_matrix and rows(p) <= max_precondition_dim
+    has_right = is_matrix and columns(p) <= max_precondition_dim
     left = lerp(left, g @ g.T, 1 - beta2) if has_left else left
     right = lerp(right, g.T @ g, 1 - beta2) if has_right else right
     if t == 1:
