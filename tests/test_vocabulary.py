@@ -346,7 +346,7 @@ def largest_of_two(p, g, *, lr: Rate = 0.1, t):  # type: ignore[no-untyped-def]
         (largest_of_two, r"Of two, write maximum\(a, b\)"),
         (numel_of, r"got the attribute .numel. Write size\(p\)"),
         (a_method, r"got the attribute .abs. Write abs\(p\)"),
-        (transposed, "got the attribute .T"),
+        (transposed, "expected shapes that broadcast, got - of rows x columns and columns x rows"),
         (numpys_root, "got numpy's sqrt on a symbol"),
         (numpys_clip, "got numpy's clip on a symbol"),
         (maths_root, "expected a function of steprule.maths"),

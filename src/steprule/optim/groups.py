@@ -84,8 +84,8 @@ class GroupPlan:
         self, optimizer: Stepped, where: tuple[int, ...], settings: list[Settings], chosen: Chosen | None = None
     ) -> None:
         groups = [optimizer.param_groups[k] for k in where]
+        # Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only.
         self.where, self.settings, self.chosen = where, settings, chosen
-        """Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only."""
         self.computation = computation = Computation(optimizer, where, settings[0], chosen.shape if chosen else None)
         self.has_phases, self.zeroes = computation.has_phases, computation.zeroes
         self.new_numbers: dict[str, list[float]] = {}
@@ -334,11 +334,8 @@ def _plan(
     apart: bool = False,
     like: GroupPlan | None = None,
 ) -> None:
-    """Add new plans for the groups at `where`: one for those that may step together, unless they are to be kept `apart`.
-
-    Where a rule asks for shapes, one for each choice of slots; only that of the plan `like`, if it is given. What was made before one
-    fails is in `ready`, to be released.
-    """
+    """Add new plans for the groups at `where`: one for those that may step together, unless they are to be kept `apart`; where a rule asks
+    for shapes, one for each choice of slots, or only that of the plan `like`. What was made before one fails is in `ready`."""
     with torch.inference_mode(False), torch.no_grad():
         together: dict[Any, list[tuple[int, Settings]]] = {}
         for k in where:
