@@ -151,7 +151,7 @@ def test_rules_are_found_in_a_zip(tmp_path: Path) -> None:
         ),
         (
             "from steprule.rules.rule import rule\n@rule(family='adam')\ndef broken(p, g): return p\n",
-            ":2: rule broken: expected one of the families gradient descent, adaptive, Adam, sign, layer-wise, got adam.",
+            ":2: rule broken: expected one of the families gradient descent, adaptive, Adam, sign, layer-wise, averaging, got adam.",
         ),
         (
             "from steprule.rules.rule import rule\n\n@rule\ndef adam(p, g): return p\n",
@@ -187,7 +187,7 @@ def test_the_order_is_stated_in_the_files() -> None:
 
     assert [n for n in rules.names() if rules.get(n).family] == [
         "sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam",
-        "radam", "lion", "lars", "lamb",
+        "radam", "rprop", "lion", "lars", "lamb", "asgd",
     ]  # fmt: skip
 
 

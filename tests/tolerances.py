@@ -9,8 +9,8 @@ import torch
 # differently by a few ulp (2.2e-16); 100 steps, with gradients taken from the parameters, add them up.
 TORCH_FLOAT64 = 1e-11
 
-# NAdam only: torch keeps `mu_product` in float32 unless the default dtype is float64, as it is in our runs of it; the
-# looser bound is for the default dtype float32, where that one number is wrong by 6e-8 and enters the step as 1/(1 - mu_product).
+# NAdam and ASGD: torch keeps `mu_product`, or `eta` and `mu`, in float32 unless the default dtype is float64, as it is in our runs;
+# the looser bound is for the default dtype float32, where that number is wrong by 6e-8, and NAdam's step has 1/(1 - mu_product).
 TORCH_NADAM_FLOAT32_PRODUCT = 1e-5
 
 # The same rule on floats, numpy and torch, float64, one step: the functions sqrt, exp, log and pow may differ in the last

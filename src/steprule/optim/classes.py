@@ -7,7 +7,7 @@ import inspect
 import pickle
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,7 +77,20 @@ class RAdam(RuleOptimizer, torch.optim.RAdam):
     rule = equipped(rules.get("radam"))
 
 
-_AS_TORCH = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam)}
+class Rprop(RuleOptimizer, torch.optim.Rprop):
+    """`torch.optim.Rprop` by the rule `rprop`."""
+
+    rule = equipped(rules.get("rprop"))
+
+
+class ASGD(RuleOptimizer, torch.optim.ASGD):
+    """`torch.optim.ASGD` by the rule `asgd`."""
+
+    rule = equipped(rules.get("asgd"))
+
+
+_TORCHS = (SGD, ASGD, Rprop, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam)
+_AS_TORCH = {cls.__name__.lower(): cls for cls in _TORCHS}
 """The classes that torch has, by their rules."""
 
 
@@ -162,14 +175,14 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
             if _is_settable(found, n)
         }
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
-        super().__init__(params, _with_betas(bound, found.betas), **own)
+        super().__init__(params, _put_together(bound, found), **own)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch; `beta1`, `beta2` and so on of a group become its `betas`."""
-        names = self.rule.betas
-        if isinstance(param_group, dict) and "betas" in self.defaults and set(names) & set(param_group):
-            betas = param_group.get("betas", self.defaults["betas"])
-            param_group["betas"] = tuple(param_group.pop(n, v) for n, v in zip(names, betas, strict=True))
+        for name, members in self.rule.tuples.items():
+            if isinstance(param_group, dict) and name in self.defaults and set(members) & set(param_group):
+                values = param_group.get(name, self.defaults[name])
+                param_group[name] = tuple(param_group.pop(n, v) for n, v in zip(members, values, strict=True))
         super().add_param_group(param_group)
 
 
@@ -178,14 +191,17 @@ def _is_settable(rule: Rule, name: str) -> bool:
     return rule.hyper(name).given is None
 
 
-def _with_betas(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _put_together(values: dict[str, Any], rule: Rule) -> dict[str, Any]:
     """`beta1`, `beta2` and so on as torch's constructors say them: schedulers look for `betas`."""
+    tuples = {members[0]: (name, members) for name, members in rule.tuples.items()}
+    rest = {n for _, members in tuples.values() for n in members[1:]}
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in names:
+        if name in tuples:
+            together, members = tuples[name]
+            found[together] = tuple(values[n] for n in members)
+        elif name not in rest:
             found[name] = value
-        elif name == names[0]:
-            found["betas"] = tuple(values[n] for n in names)
     return found
 
 
@@ -209,7 +225,7 @@ def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
     """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
     _check_names(raw)
     found = equipped(raw)
-    defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None}, found.betas)
+    defaults = _put_together({h.name: h.default for h in found.hypers if h.given is None}, found)
     taken = {h.name for h in raw.hypers}
     space = {
         "rule": found,

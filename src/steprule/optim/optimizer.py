@@ -61,7 +61,7 @@ class RuleOptimizer(Stepped):
         base = torchs_class(cls)
         if base is not None:
             signature = inspect.signature(base)
-            known = {*signature.parameters, "beta1", "beta2"}
+            known = {*signature.parameters, *(n for members in cls.rule.tuples.values() for n in members)}
             cls._extras = {h.name: h.default for h in cls.rule.hypers if h.given is None and h.name not in known} | OFF
             added = {**cls._extras, "fused_unscale": False, "backend": "auto"}
             own = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in added.items()]
