@@ -235,8 +235,9 @@ def outcome(go: Callable[[Any], Any], module: Any) -> Any:
     try:
         return in_child(go, module)
     except RuntimeError as error:
-        assert any(words in str(error) for words in ("_local_scalar_dense", "Tensor.item()")), error
-        return RuntimeError
+        if "_local_scalar_dense" in str(error) or "Tensor.item()" in str(error):
+            return RuntimeError
+        raise
 
 
 @pytest.mark.parametrize("name", NAMES)

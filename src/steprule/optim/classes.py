@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import RuleError, unknown_name
+from steprule.errors import RuleError, StepruleError, unknown_name
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
 from steprule.rules.rule import Rule
@@ -274,8 +275,9 @@ def _reduced(cls: _RuleClass) -> str | tuple[Any, ...]:
 
 def _reference(rule: Rule) -> str:
     """What `rules.resolve` finds the rule by in another process."""
-    if rules.CATALOGUE.get(rule.name) is rule:
-        return rule.name
+    with suppress(StepruleError):
+        if rules.get(rule.name) is rule:
+            return rule.name
     module = rule.function.__module__
     if not module.startswith("steprule_user_") and getattr(sys.modules.get(module), rule.name, None) is rule:
         return f"{module}:{rule.name}"
