@@ -60,17 +60,6 @@ def qhm(p, g, momentum_buffer, *, lr=1e-3, momentum=0.9, nu=1.0, weight_decay=0.
 
 
 @against(
-    lambda params, **same: po.SignSGD(params, foreach=False, **same),
-    lr=0.03, momentum=0.7, weight_decay=0.1,
-)  # fmt: skip
-@rule
-def signum(p, g, momentum_buffer, *, lr=1e-3, momentum=0.9, weight_decay=0.0):
-    """Bernstein et al., 2018, arXiv 1802.04434: the sign of a mean."""
-    momentum_buffer = lerp(momentum_buffer, g, 1 - momentum)
-    return p * (1 - lr * weight_decay) - lr * sign(momentum_buffer), momentum_buffer
-
-
-@against(
     lambda params, **same: po.Tiger(params, foreach=False, **same),
     lr=0.03, beta=0.8, weight_decay=0.2,
 )  # fmt: skip

@@ -187,7 +187,8 @@ def test_the_order_is_stated_in_the_files() -> None:
 
     assert [n for n in rules.names() if rules.get(n).family] == [
         "sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam",
-        "radam", "rprop", "lion", "lars", "lamb", "asgd",
+        "yogi", "radam", "adabelief", "laprop", "adan", "stable_adamw", "cautious_adamw", "ademamix", "adopt", "mars", "rprop", "signum",
+        "lion", "lars", "novograd", "lamb", "asgd",
     ]  # fmt: skip
 
 

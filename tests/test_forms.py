@@ -13,7 +13,7 @@ from thinning import thinned
 from tolerances import FORMS_BFLOAT16, FORMS_FLOAT16, FORMS_FLOAT32, FORMS_FLOAT64, ROUNDED64
 
 from steprule import Rule, maths, rules
-from steprule.compiler.eager import step
+from steprule.compiler.eager import start, step
 from steprule.compiler.formula import text
 from steprule.compiler.graph import Kind
 from steprule.compiler.tracer import trace
@@ -29,7 +29,8 @@ def hypers_of(rule: Rule, variant: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for hyper in rule.hypers:
         if not hyper.is_flag and not hyper.off_at_zero:
-            values[hyper.name] = hyper.default * 0.97 if 0 < hyper.default < 1 else 0.11
+            value = hyper.default * 0.97 if 0 < hyper.default < 1 else 0.11
+            values[hyper.name] = value if hyper.allows(value) else hyper.default * 1.1
     return rule.bind({**values, "eps": 3e-4, **variant} if "eps" in rule.defaults else {**values, **variant})
 
 
@@ -107,7 +108,9 @@ def test_every_dtype(rule: Rule, variant: dict[str, Any]) -> None:
         assert got.dtype is dtype
         assert close(got.double(), wanted, tolerance)
         for name, value in state.items():
-            if isinstance(value, torch.Tensor):
+            if (
+                isinstance(value, torch.Tensor) and value.shape == low_p.shape
+            ):  # a number of a tensor is in float32 or better
                 assert value.dtype is dtype
                 assert close(value.double(), reference[name], tolerance)
     half = step(rule, p.astype(np.float16), gradients[0].astype(np.float16), {}, 1, hypers)[0]
@@ -126,7 +129,7 @@ def test_vmap_gives_each_lane_its_own_rate(rule: Rule, variant: dict[str, Any]) 
 
     def one_lane(p: Any, g: Any, lr: Any, *slots: Any) -> Any:
         new_p, new = step(rule, p, g, dict(zip(names, slots, strict=True)), 2, {**hypers, "lr": lr})
-        return new_p, *(torch.as_tensor(new[n]) for n in names)
+        return new_p, *(torch.as_tensor(new[n], dtype=torch.float64) for n in names)
 
     slots = [
         state[n] if isinstance(state[n], torch.Tensor) else torch.tensor(state[n], dtype=torch.float64) for n in names
@@ -152,9 +155,7 @@ def test_the_graph_prints_the_function_it_was_traced_from(rule: Rule, variant: d
         )
         graph = trace(rule, variant, absent=absent)
         scope: dict[str, Any] = {n: getattr(maths, n) for n in maths.NAMES} | hypers | {"p": p, "g": g, "t": float(t)}
-        scope |= {s.name: torch.zeros_like(p) if not s.per_tensor else s.start for s in rule.slots if s.name in used}
-        if "initial_accumulator_value" in hypers:
-            scope["sum"] = torch.full_like(p, hypers["initial_accumulator_value"])
+        scope |= {s.name: start(s, p, hypers) for s in rule.slots if s.name in used}
         scope |= {n: v for n, v in now.items() if v is not None}
         exec(text(graph), scope)
         p, state = step(rule, p, g, state, t, hypers)
@@ -172,7 +173,8 @@ def test_bad_gradients_raise_nothing_and_stay_in_their_element(rule: Rule) -> No
         new_p, states = step(rule, p, g, {}, 1, hypers)
         elements = [state for state in states.values() if np.shape(state)]
         assert any(math.isnan(float(value[0])) for value in (new_p, *elements)), "sign(nan) is 0, so a state shows it"
-        assert math.isfinite(float(new_p[-1]))
+        # A mean or a norm over a tensor with nan is nan, and so is what is divided by it.
+        assert math.isfinite(float(new_p[-1])) or rule in (rules.mars, rules.stable_adamw, rules.novograd)
     for value in bad:
         step(rule, 1.0, value, {}, 1, hypers)
 

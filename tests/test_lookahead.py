@@ -152,11 +152,11 @@ def test_it_is_found_by_its_name() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(InputTypeError, match="lookahead: expected a rule, got 'adam'. Write lookahead"):
+    with pytest.raises(InputTypeError, match=r"lookahead: expected a rule, got 'adam'\. Write lookahead"):
         rules.lookahead("adam")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"lookahead_k: expected a whole number in \[1, inf\), got 0"):
         rules.lookahead(rules.adam, k=0)
-    with pytest.raises(InputTypeError, match="lookahead_k: expected a whole number as default, got 2.5"):
+    with pytest.raises(InputTypeError, match=r"lookahead_k: expected a whole number as default, got 2\.5"):
         rules.lookahead(rules.adam, k=2.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"lookahead_alpha: expected a number in \[0, 1\], got 1.5"):
         rules.lookahead(rules.adam, alpha=1.5)

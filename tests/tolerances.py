@@ -146,6 +146,10 @@ STORED_AGAIN = 4
 # differently by a few ulp (2.2e-16), and forty add up.
 PUBLISHED_FLOAT64 = 1e-12
 
+# The same where pytorch_optimizer adds 1e-15 under the root of the second moment and the authors do not: of a moment of 1e-6 beside an
+# eps of 1e-3 that is 2.5e-10 of an element's step.
+PUBLISHED_BESIDE_TINY = 1e-9
+
 # pytorch_optimizer's QHAdam counts the weight of its moments in float32, and takes the reciprocal there: 6e-8 of each.
 PUBLISHED_FLOAT32_COUNTERS = 1e-6
 

@@ -77,6 +77,15 @@ def _accepts(make: Callable[..., Any]) -> set[str]:
         return set()
 
 
+def _takes_a_tuple(make: Callable[..., Any]) -> bool:
+    """Whether it takes several numbers together, as torch's betas."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return False
+    return "betas" in parameters or any(isinstance(q.default, tuple) for q in parameters.values())
+
+
 def _made(make: Callable[..., Any], values: Mapping[str, float]) -> tuple[Any, Any]:
     """The parameter and its optimizer. The constructor gets the numbers that it takes; the others are set in the groups."""
     import torch
@@ -86,7 +95,7 @@ def _made(make: Callable[..., Any], values: Mapping[str, float]) -> tuple[Any, A
     given: dict[str, Any] = {n: v for n, v in values.items() if n in known}
     subject = str(getattr(make, "__name__", "optimizer"))
     try:
-        if given or any(n.endswith("s") for n in known):
+        if given or _takes_a_tuple(make):
             plain = make([p])
             given |= {n: v for n, v in _tuples(plain.param_groups[0], values).items() if n in known}
         optimizer = make([p], **given)

@@ -1,4 +1,4 @@
-"""ASGD: gradient descent whose rate falls, and the mean of its points, which is nearer to the minimum than each of them."""
+"""ASGD: gradient descent whose rate falls, and the mean of the points that it went through."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Lookahead around any rule: each k steps, slow weights go a share of the way to the fast ones, which go on from there."""
+"""Lookahead around any rule: each k steps, slow weights go a share of the way to the fast ones."""
 
 from __future__ import annotations
 
