@@ -38,6 +38,7 @@ def rprop(
     shrink, grow = etas
     least, most = step_sizes
     turn = sign(g * prev)
-    step_size = clamp(step_size * where(turn > 0, grow, where(turn < 0, shrink, 1.0)), least, most)
+    step_size = where(turn > 0, grow * step_size, where(turn < 0, shrink * step_size, step_size))
+    step_size = clamp(step_size, least, most)
     g = where(turn < 0, 0.0, g)
     return p - step_size * sign(g), g, step_size
