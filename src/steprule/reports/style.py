@@ -39,8 +39,6 @@ STYLES = {
     "lion": Style("#117733", _LONG, "p"),
     "lars": Style("#AA4499", "--", "D"),
     "lamb": Style("#44AA99", "-.", "o"),
-    "rprop": Style("#E69F00", "--", "s"),
-    "asgd": Style("#555555", "--", "D"),
 }
 """By family: a rule with epsilon inside the root has its family's colour and marker, and dots."""
 
