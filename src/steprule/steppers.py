@@ -6,10 +6,9 @@ gradient that can itself be differentiated (`backward(create_graph=True)`). Whic
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +19,7 @@ from steprule.compiler import eager
 from steprule.errors import InputTypeError, RuleError
 from steprule.foreign import parameters_of, refusal
 from steprule.optim import from_rule
-from steprule.rules.parts import clip_by_norm, for_training, has
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
 LARGE = 1_000_000
@@ -53,37 +52,57 @@ class RuleStepper:
         self.rule = for_training(rule)
         bound = self.rule.bind(hypers)
         self.hypers = {n: bound[n] for n in self.rule.settings}
-        self.clips = has(self.rule, clip_by_norm) and self.hypers["clip_norm"] > 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         for p in self.parameters:
             p.grad = None  # left over where the making of the model has trained it
         self.states: list[eager.State] = [{} for _ in self.parameters]
+        self.model: eager.State = {}
+        """The numbers of the model."""
         self.t, self.now = [0] * len(self.parameters), self.hypers
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
         loss().backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
-        gradients = [p.grad for p in self.parameters]
-        now = self.now
-        if self.clips:
-            now = {**now, "grad_norm": _norm([g for g in gradients if g is not None])}
+        # As torch: what has no gradient does not step.
+        stepped = [k for k, p in enumerate(self.parameters) if p.grad is not None]
         with torch.no_grad():
-            for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
-                if g is None:  # as torch: what has no gradient does not step
-                    continue
+            for k in stepped:
                 self.t[k] += 1
-                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], now)
-                p.copy_(new_p)
-                p.grad = None
+            ones = [
+                eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now)
+                for k in stepped
+            ]
+            for k, (new_p, state) in zip(stepped, eager.step_together(self.rule, ones, self.model), strict=True):
+                self.states[k] = state
+                self.parameters[k].copy_(new_p)
+                self.parameters[k].grad = None
 
     def scale_rate(self, factor: float) -> None:
         """As `Stepper` says."""
         if "lr" in self.hypers:
             self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """As `Stepper` says."""
-        return nullcontext()
+        if self.rule.evaluation is None:
+            yield
+            return
+        kept = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            held = zip(kept, self.states, self.t, strict=True)
+            points = [eager.evaluated(self.rule, p, state, t, self.now) for p, state, t in held]
+        try:
+            _put(self.parameters, points)
+            yield
+        finally:
+            _put(self.parameters, kept)
+
+
+def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for p, value in zip(parameters, values, strict=True):
+            p.copy_(value)
 
 
 @dataclass(frozen=True)
@@ -260,11 +279,6 @@ class ClassStepper:
                 switch()
             except Exception as error:
                 raise refusal(f"{self.name}, {name}()", error, hint=self._arguments) from error
-
-
-def _norm(gradients: list[Tensor]) -> float:
-    """The norm of all gradients together."""
-    return math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in gradients))
 
 
 class LargeStepper(ClassStepper):

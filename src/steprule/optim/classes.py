@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import RuleError, StepruleError, unknown_name
+from steprule.errors import InputError, RuleError, StepruleError, unknown_name
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
+from steprule.rules.points import Point
 from steprule.rules.rule import Rule
 
 
@@ -178,6 +179,15 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
         super().__init__(params, _put_together(bound, found), **own)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch. Raises `InputError`, and loads nothing, where a group lacks a hyperparameter: another class has saved it."""
+        for group in state_dict["param_groups"]:
+            if missing := [n for n in self._defaults if n not in group and n not in self._extras]:
+                name, hint = type(self).__name__, "Only a checkpoint of this class has all that it needs."
+                expected = f"groups with {', '.join(self._defaults)}"
+                raise InputError(f"{name}.load_state_dict", expected=expected, got=f"no {missing[0]}", hint=hint)
+        super().load_state_dict(state_dict)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch; `beta1`, `beta2` and so on of a group become its `betas`."""
         for name, members in self.rule.tuples.items():
@@ -218,12 +228,12 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
     >>> optimizer = Slow([torch.zeros(2, requires_grad=True)], lr=0.1, weight_decay=0.01)
     """
     raw = rules.resolve(rule)
-    return _class_from(raw, name or raw.name)
+    return _class_from(raw, name or raw.name, raw.point)
 
 
 @cache
-def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
-    """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
+def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer]:
+    """One class for a rule, its point of evaluation and a name, so that an optimizer that was pickled is of its own class again."""
     _check_names(raw)
     found = equipped(raw)
     defaults = _put_together({h.name: h.default for h in found.hypers if h.given is None}, found)
