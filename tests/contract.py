@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -38,6 +39,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "Adamax": {"lr": 0.1},
     "NAdam": {"lr": 0.1},
     "RAdam": {"lr": 0.1},
+    "Rprop": {"lr": 0.1},
+    "ASGD": {"lr": 0.1, "lambd": 0.1, "t0": 1.0},
 }
 """Every class that torch has as well, with settings under which each keeps a state."""
 
@@ -47,8 +50,18 @@ LARGE = 200_000  # elements; past 65,536 a kernel runs on several threads
 
 
 def make(name: str, params: Any, module: Any = None, **settings: Any) -> Any:
-    """An optimizer of that name, ours or torch's as the switch says; `module=torch.optim` for the other side."""
+    """An optimizer of that name, ours or torch's as the switch says; `module=torch.optim` for the other side.
+
+    A weight decay is left out where torch's class has none.
+    """
+    if not decays(name):
+        settings.pop("weight_decay", None)
     return getattr(module or optim, name)(params, **{**SETTINGS.get(name, {}), **settings})
+
+
+def decays(name: str) -> bool:
+    """Whether torch's class has a weight decay."""
+    return "weight_decay" in inspect.signature(getattr(torch.optim, name, make)).parameters or name not in NAMES
 
 
 def parameter(*shape: int, value: float = 1.0, dtype: torch.dtype = torch.float32) -> torch.nn.Parameter:

@@ -76,6 +76,18 @@ COUNTERPARTS = [
         {"lr": 0.03, **BETAS, "eps": 1e-3},
         {"decoupled_weight_decay": [False, True], **BOTH},
     ),
+    Counterpart(
+        "rprop",
+        torch.optim.Rprop,
+        {"lr": 0.03},
+        {"etas": [(0.5, 1.2), (0.63, 1.4)], "step_sizes": [(1e-6, 50.0), (0.01, 0.05)], **BOTH},
+    ),
+    Counterpart(
+        "asgd",
+        torch.optim.ASGD,
+        {"lr": 0.05, "lambd": 0.1},
+        {"alpha": [0.75, 0.6], "t0": [0.0, 3.0, 1e6], **BOTH},
+    ),
 ]
 
 

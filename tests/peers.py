@@ -134,6 +134,21 @@ PEERS = [
         steps_before=6,
         changes={**BETAS, "betas": ((0.8, 0.99), (0.9, 0.995))},
     ),
+    Peer(
+        "Rprop",
+        {"lr": 0.01, "etas": (0.6, 1.3), "step_sizes": (0.004, 0.02)},
+        ("prev", "step_size"),
+        changes={"etas": ((0.6, 1.3), (0.5, 1.2)), "step_sizes": ((0.004, 0.02), (0.001, 0.015))},
+    ),
+    # The average is the parameter itself until the step after t0.
+    Peer(
+        "ASGD",
+        {"lr": 0.05, "lambd": 0.1, "alpha": 0.6, "t0": 1.0, "weight_decay": 0.01},
+        ("ax",),
+        ("step", "eta", "mu"),
+        steps_before=4,
+        changes={**RATES, "t0": (1.0, 3.0)},
+    ),
     Peer("Lion", {"lr": 0.01}, ("exp_avg",), changes={"lr": (0.01, 0.003)}),
 ]
 BY_NAME = {peer.name: peer for peer in PEERS}

@@ -11,37 +11,14 @@ import pytorch_optimizer as po
 from published import against
 from tolerances import PUBLISHED_FLOAT32_COUNTERS
 
-from steprule.hyper import AbsentAtFirst, OnePerTensor, StartsAt
-from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
+from steprule.hyper import AbsentAtFirst, OnePerTensor
+from steprule.maths import abs, clamp, exp, lerp, log, maximum, minimum, norm, sign, sqrt, where
 from steprule.rules.rule import rule
 
 Absent = Annotated[Any, AbsentAtFirst()]
 Number = Annotated[Any, OnePerTensor(0.0)]
 TINY = 1e-15
 """What pytorch_optimizer adds under the root of many rules, beside the eps that it documents."""
-
-
-@against(
-    lambda params, beta1, beta2, amsgrad, **same: po.AdaBelief(
-        params, betas=(beta1, beta2), ams_bound=amsgrad, foreach=False, **same
-    ),
-    lr=0.03, beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=0.1, amsgrad=True,
-)  # fmt: skip
-@rule
-def adabelief(
-    p, g, exp_avg, exp_avg_var, max_exp_avg_var,
-    *, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-16, weight_decay=0.0, amsgrad=False, t,
-):  # fmt: skip
-    """Zhuang et al., 2020, arXiv 2010.07468. As there, eps is added to the variance at each step, and once more to its root."""
-    p = p * (1 - lr * weight_decay)
-    exp_avg = lerp(exp_avg, g, 1 - beta1)
-    exp_avg_var = beta2 * exp_avg_var + (1 - beta2) * (g - exp_avg) ** 2 + eps
-    s = exp_avg_var
-    if amsgrad:
-        max_exp_avg_var = maximum(max_exp_avg_var, exp_avg_var)
-        s = max_exp_avg_var
-    step = lr / (1 - beta1**t) * exp_avg / (sqrt(s) / sqrt(1 - beta2**t) + eps)
-    return p - step, exp_avg, exp_avg_var, max_exp_avg_var
 
 
 @against(
@@ -60,92 +37,6 @@ def adabelief_rectified(p, g, exp_avg, exp_avg_var, *, lr=1e-3, beta1=0.9, beta2
     r = sqrt((1 - beta2**t) * (rho - 4) / (rho_inf - 4) * (rho - 2) / rho * rho_inf / (rho_inf - 2))
     step = where(rho >= threshold, r * exp_avg / (sqrt(exp_avg_var) + eps), exp_avg)
     return p - lr / (1 - beta1**t) * step, exp_avg, exp_avg_var
-
-
-@against(
-    lambda params, beta1, beta2, start, **same: po.Yogi(
-        params, betas=(beta1, beta2), initial_accumulator=start, foreach=False, **same
-    ),
-    lr=0.03, beta1=0.8, beta2=0.95, eps=2e-3, start=0.02, weight_decay=0.1,
-)  # fmt: skip
-@rule
-def yogi(
-    p, g, exp_avg: Annotated[Any, StartsAt("start")], exp_avg_sq: Annotated[Any, StartsAt("start")],
-    *, lr=1e-2, beta1=0.9, beta2=0.999, eps=1e-3, start=1e-6, weight_decay=0.0, t,
-):  # fmt: skip
-    """Zaheer et al., 2018. Both moments start at a number above zero, and are corrected for a start at zero all the same."""
-    p = p * (1 - lr * weight_decay)
-    exp_avg = lerp(exp_avg, g, 1 - beta1)
-    exp_avg_sq = exp_avg_sq - (1 - beta2) * sign(exp_avg_sq - g**2) * g**2
-    step = lr / (1 - beta1**t) * exp_avg / (sqrt(exp_avg_sq) / sqrt(1 - beta2**t) + eps)
-    return p - step, exp_avg, exp_avg_sq
-
-
-@against(
-    lambda params, beta1, beta2, warmup, **same: po.LaProp(
-        params, betas=(beta1, beta2), steps_before_using_centered=warmup, foreach=False, **same
-    ),
-    lr=0.03, beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=0.1, centered=True, warmup=3, cautious=True,
-)  # fmt: skip
-@rule
-def laprop(
-    p, g, exp_avg, exp_avg_sq, exp_mean_avg_beta2,
-    *, lr=4e-4, beta1=0.9, beta2=0.999, eps=1e-15, weight_decay=0.0, centered=False, warmup=10, cautious=False, t,
-):  # fmt: skip
-    """Ziyin et al., 2020, arXiv 2002.04839: normalise, then average. REFERENCE: eps is corrected for the start too; decay comes last."""
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
-    v = exp_avg_sq
-    if centered:
-        exp_mean_avg_beta2 = lerp(exp_mean_avg_beta2, g, 1 - beta2)
-        v = v - where(t > warmup, exp_mean_avg_beta2**2, 0.0)
-    exp_avg = beta1 * exp_avg + (1 - beta1) * lr * g / ((sqrt(v + TINY) + eps) / sqrt(1 - beta2**t))
-    u = exp_avg
-    if cautious:
-        agree = exp_avg * g > 0
-        u = exp_avg * agree * (sum(p**0) / (sum(agree) + 1))
-    p = (p - u / (1 - beta1**t)) * (1 - lr * weight_decay)
-    return p, exp_avg, exp_avg_sq, exp_mean_avg_beta2
-
-
-@against(
-    lambda params, beta1, beta2, beta3, **same: po.Adan(params, betas=(beta1, beta2, beta3), foreach=False, **same),
-    lr=0.03, beta1=0.8, beta2=0.7, beta3=0.95, eps=1e-3, weight_decay=0.1,
-)  # fmt: skip
-@rule
-def adan(
-    p, g, exp_avg, exp_avg_diff, exp_avg_sq, last_grad: Absent,
-    *, lr=1e-3, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8, weight_decay=0.0, t,
-):  # fmt: skip
-    """Xie et al., 2022, arXiv 2208.06677. The betas are what is kept, as in the authors' code; the paper's are what is let in."""
-    d = g - (g if last_grad is None else last_grad)
-    exp_avg = lerp(exp_avg, g, 1 - beta1)
-    exp_avg_diff = lerp(exp_avg_diff, d, 1 - beta2)
-    exp_avg_sq = beta3 * exp_avg_sq + (1 - beta3) * (g + beta2 * d) ** 2
-    m = exp_avg / (1 - beta1**t) + beta2 * exp_avg_diff / (1 - beta2**t)
-    p = (p - lr * m / (sqrt(exp_avg_sq) / sqrt(1 - beta3**t) + eps)) / (1 + lr * weight_decay)
-    return p, exp_avg, exp_avg_diff, exp_avg_sq, g
-
-
-@against(
-    lambda params, beta1, beta2, beta3, warmup, **same: po.AdEMAMix(
-        params, betas=(beta1, beta2, beta3), t_alpha_beta3=warmup, weight_decouple=True, foreach=False, **same
-    ),
-    lr=0.03, beta1=0.8, beta2=0.95, beta3=0.99, alpha=3.0, warmup=7.5, eps=1e-3, weight_decay=0.1,
-)  # fmt: skip
-@rule
-def ademamix(
-    p, g, exp_avg, exp_avg_slow, exp_avg_sq,
-    *, lr=1e-3, beta1=0.9, beta2=0.999, beta3=0.9999, alpha=5.0, warmup=1e5, eps=1e-8, weight_decay=0.0, t,
-):  # fmt: skip
-    """Pagliardini et al., 2024, arXiv 2409.03137: a fast and a slow mean; the slow one's share and half-life grow in the warm-up."""
-    p = p * (1 - lr * weight_decay)
-    s = t / warmup
-    slow = exp(log(beta1) * log(beta3) / ((1 - s) * log(beta3) + s * log(beta1)))
-    exp_avg = lerp(exp_avg, g, 1 - beta1)
-    exp_avg_slow = lerp(exp_avg_slow, g, 1 - minimum(slow, beta3))
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
-    m = exp_avg / (1 - beta1**t) + minimum(s * alpha, alpha) * exp_avg_slow
-    return p - lr * m / (sqrt(exp_avg_sq) / sqrt(1 - beta2**t) + eps), exp_avg, exp_avg_slow, exp_avg_sq
 
 
 @against(
@@ -171,70 +62,6 @@ def simplified_ademamix(
     exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
     root = sqrt(1 - beta2**t)
     return p - lr * (exp_avg + alpha * g) / (sqrt(exp_avg_sq) + root * eps) / root, exp_avg, exp_avg_sq
-
-
-@against(
-    lambda params, beta1, beta2, power, **same: po.ADOPT(
-        params, betas=(beta1, beta2), clip_lambda=lambda t: t**power, foreach=False, **same
-    ),
-    lr=0.03, beta1=0.8, beta2=0.95, power=0.2, eps=0.3, weight_decay=0.1,
-)  # fmt: skip
-@rule
-def adopt(
-    p, g, exp_avg, exp_avg_sq: Absent, *, lr=1e-3, beta1=0.9, beta2=0.9999, power=0.25, eps=1e-6, weight_decay=0.0, t
-):  # fmt: skip
-    """Taniguchi et al., 2024, arXiv 2411.02853: divide by the last second moment, which the first step only begins.
-
-    REFERENCE: the clip is one step ahead.
-    """
-    g = g + weight_decay * p
-    if exp_avg_sq is None:
-        return p, exp_avg, g**2
-    u = clamp(g / maximum(sqrt(exp_avg_sq), eps), -(t**power), t**power)
-    exp_avg = lerp(exp_avg, u, 1 - beta1)
-    return p - lr * exp_avg, exp_avg, beta2 * exp_avg_sq + (1 - beta2) * g**2
-
-
-@against(
-    lambda params, beta1, beta2, amsgrad, **same: po.MARS(
-        params, betas=(beta1, beta2), ams_bound=amsgrad, optimize_1d=True, foreach=False, **same
-    ),
-    lr=0.03, beta1=0.8, beta2=0.95, gamma=0.1, eps=1e-3, weight_decay=0.1, amsgrad=True,
-)  # fmt: skip
-@rule
-def mars(
-    p, g, exp_avg, exp_avg_sq, max_exp_avg_sq, last_grad,
-    *, lr=3e-3, beta1=0.95, beta2=0.99, gamma=0.025, eps=1e-8, weight_decay=0.0, amsgrad=False, t,
-):  # fmt: skip
-    """Yuan et al., 2024, arXiv 2411.10438, with the last gradient for the one anew. REFERENCE: eps is corrected for the start too."""
-    c = g + gamma * beta1 / (1 - beta1) * (g - last_grad)
-    c = c / maximum(norm(c), 1.0)
-    exp_avg = lerp(exp_avg, c, 1 - beta1)
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * c**2
-    v = exp_avg_sq
-    if amsgrad:
-        max_exp_avg_sq = maximum(max_exp_avg_sq, exp_avg_sq)
-        v = max_exp_avg_sq
-    u = exp_avg / ((sqrt(v + TINY) + eps) / sqrt(1 - beta2**t) * (1 - beta1**t))
-    return p * (1 - lr * weight_decay) - lr * u, exp_avg, exp_avg_sq, max_exp_avg_sq, g
-
-
-@against(
-    # The class optimizes vectors by AdamW, which is the one way it has to a cautious one.
-    lambda params, lr, beta1, beta2, weight_decay, **same: po.MARS(
-        params, lr=lr, lr_1d=lr, betas_1d=(beta1, beta2), weight_decay_1d=weight_decay, cautious=True, foreach=False, **same
-    ),
-    lr=0.03, beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=0.2, shapes=((7,), (15,)),
-)  # fmt: skip
-@rule
-def cautious_adamw(p, g, exp_avg, exp_avg_sq, *, lr=3e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, t):
-    """Liang et al., 2024, arXiv 2411.16085. REFERENCE: the mask is scaled by n / (sum + 1), and eps is corrected for the start."""
-    exp_avg = lerp(exp_avg, g, 1 - beta1)
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
-    agree = exp_avg * g > 0
-    u = exp_avg * agree * (sum(p**0) / (sum(agree) + 1))
-    u = u / ((sqrt(exp_avg_sq + TINY) + eps) / sqrt(1 - beta2**t) * (1 - beta1**t))
-    return p * (1 - lr * weight_decay) - lr * u, exp_avg, exp_avg_sq
 
 
 @against(
@@ -266,20 +93,6 @@ def qhadam(
     exp_avg_sq = lerp(exp_avg_sq, g**2, (1 - beta2) / (1 - beta2**t))
     m = nu1 * exp_avg + (1 - nu1) * g
     return p - lr * m / (sqrt(nu2 * exp_avg_sq + (1 - nu2) * g**2) + eps), exp_avg, exp_avg_sq
-
-
-@against(
-    lambda params, beta1, beta2, **same: po.StableAdamW(params, betas=(beta1, beta2), foreach=False, **same),
-    lr=0.03, beta1=0.8, beta2=0.95, eps=0.2, weight_decay=0.2,
-)  # fmt: skip
-@rule
-def stable_adamw(p, g, exp_avg, exp_avg_sq, *, lr=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.01, t):
-    """Wortsman et al., 2023, arXiv 2304.13013: AdamW with Adafactor's clipping, which divides the rate by the update's own size."""
-    beta1, beta2 = (beta1**t - beta1) / (beta1**t - 1), (beta2**t - beta2) / (beta2**t - 1)
-    exp_avg = lerp(exp_avg, g, 1 - beta1)
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
-    rate = lr / maximum(sqrt(mean(g**2 / maximum(exp_avg_sq, eps**2))), 1.0)
-    return p * (1 - rate * weight_decay) - rate * exp_avg / (sqrt(exp_avg_sq) + eps), exp_avg, exp_avg_sq
 
 
 @against(

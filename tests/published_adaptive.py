@@ -38,28 +38,6 @@ def madgrad(p, g, s, grad_sum_sq, x0: Absent, *, lr=1e-2, momentum=0.9, eps=1e-6
 
 
 @against(
-    lambda params, beta1, beta2, **same: po.NovoGrad(params, betas=(beta1, beta2), foreach=False, **same),
-    lr=0.03, beta1=0.8, beta2=0.7, eps=0.1, weight_decay=0.1, grad_averaging=True,
-)  # fmt: skip
-@rule
-def novograd(
-    p, g, moments: Absent, grads_ema: Number,
-    *, lr=1e-3, beta1=0.95, beta2=0.98, eps=1e-8, weight_decay=0.0, grad_averaging=False, t,
-):  # fmt: skip
-    """Ginsburg et al., 2019, arXiv 1905.11286: one second moment per tensor; both moments start at the first gradient."""
-    squares = sum(g**2)
-    grads_ema = where(t > 1, lerp(grads_ema, squares, 1 - beta2), squares)
-    u = g / (sqrt(grads_ema) + eps) + weight_decay * p
-    if moments is None:
-        moments = u
-    elif grad_averaging:
-        moments = beta1 * moments + (1 - beta1) * u
-    else:
-        moments = beta1 * moments + u
-    return p - lr * moments, moments, grads_ema
-
-
-@against(
     lambda params, beta1, beta2, power, **same: po.FAdam(
         params, betas=(beta1, beta2), p=power, momentum_dtype=torch.float64, fim_dtype=torch.float64, foreach=False, **same
     ),

@@ -11,8 +11,8 @@ import pytorch_optimizer as po
 import torch
 from published import against
 
-from steprule.hyper import AbsentAtFirst, OnePerTensor, StartsAt
-from steprule.maths import clamp, lerp, maximum, norm, sign, sqrt, sum, where
+from steprule.hyper import AbsentAtFirst, OnePerTensor
+from steprule.maths import lerp, maximum, norm, sign, sqrt, sum, where
 from steprule.rules.rule import rule
 
 Absent = Annotated[Any, AbsentAtFirst()]
@@ -56,17 +56,6 @@ def qhm(p, g, momentum_buffer, *, lr=1e-3, momentum=0.9, nu=1.0, weight_decay=0.
     g = g + weight_decay * p
     momentum_buffer = lerp(momentum_buffer, g, 1 - momentum)
     return p - lr * (nu * momentum_buffer + (1 - nu) * g), momentum_buffer
-
-
-@against(
-    lambda params, **same: po.SignSGD(params, foreach=False, **same),
-    lr=0.03, momentum=0.7, weight_decay=0.1,
-)  # fmt: skip
-@rule
-def signum(p, g, momentum_buffer, *, lr=1e-3, momentum=0.9, weight_decay=0.0):
-    """Bernstein et al., 2018, arXiv 1802.04434: the sign of a mean."""
-    momentum_buffer = lerp(momentum_buffer, g, 1 - momentum)
-    return p * (1 - lr * weight_decay) - lr * sign(momentum_buffer), momentum_buffer
 
 
 @against(
@@ -255,35 +244,6 @@ def orthograd(p, g, momentum_buffer, *, lr=1e-2, momentum=0.9):
     across = g - sum(p * g) / (sum(p**2) + 1e-30) * p
     momentum_buffer = momentum * momentum_buffer + across * (norm(g) / (norm(across) + 1e-30))
     return p - lr * momentum_buffer, momentum_buffer
-
-
-@against(
-    lambda params, low, high, smallest, largest, **same: torch.optim.Rprop(
-        params, etas=(low, high), step_sizes=(smallest, largest), foreach=False, **same
-    ),
-    lr=0.03, low=0.4, high=1.3, smallest=0.02, largest=0.06,
-)  # fmt: skip
-@rule
-def rprop(
-    p, g, prev, step_size: Annotated[Any, StartsAt("lr")], *, lr=0.01, low=0.5, high=1.2, smallest=1e-6, largest=50.0
-):  # fmt: skip
-    """Riedmiller, Braun, 1993: a step size per element that grows while the sign stays; where it turned, the element waits."""
-    turn = sign(g * prev)
-    step_size = clamp(step_size * where(turn > 0, high, where(turn < 0, low, 1.0)), smallest, largest)
-    g = where(turn < 0, 0.0, g)
-    return p - step_size * sign(g), g, step_size
-
-
-@against(
-    lambda params, decay, **same: torch.optim.ASGD(params, lambd=decay, foreach=False, **same),
-    lr=0.05, decay=0.1, alpha=0.6, t0=3, weight_decay=0.2,
-)  # fmt: skip
-@rule
-def asgd(p, g, ax, *, lr=0.01, decay=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0, t):
-    """Polyak, Juditsky, 1992: SGD with a falling rate, and the mean of its points from step t0 on."""
-    eta = lr / (1 + decay * lr * (t - 1)) ** alpha
-    p = p * (1 - decay * eta) - eta * (g + weight_decay * p)
-    return p, lerp(ax, p, 1 / maximum(t - 1 - t0, 1))
 
 
 @against(

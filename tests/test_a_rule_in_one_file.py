@@ -151,7 +151,7 @@ def test_rules_are_found_in_a_zip(tmp_path: Path) -> None:
         ),
         (
             "from steprule.rules.rule import rule\n@rule(family='adam')\ndef broken(p, g): return p\n",
-            ":2: rule broken: expected one of the families gradient descent, adaptive, Adam, sign, layer-wise, matrix, got adam.",
+            ":2: rule broken: expected one of the families gradient descent, adaptive, Adam, sign, layer-wise, matrix, averaging, got adam.",
         ),
         (
             "from steprule.rules.rule import rule\n\n@rule\ndef adam(p, g): return p\n",

@@ -23,6 +23,8 @@ DCP: dict[str, tuple[str, dict[str, Any]]] = {
     "RMSprop": ("RMSprop", {"centered": True, "momentum": 0.5}),
     "Adagrad": ("Adagrad", {}),
     "NAdam": ("NAdam", {}),
+    "Rprop": ("Rprop", {}),
+    "ASGD": ("ASGD", {}),
 }
 EXTRAS = {"ema_decay": 0.9, "clip_norm": 0.5}
 MINE, TORCHS = optim, torch.optim

@@ -215,7 +215,7 @@ def test_a_step_of_fake_tensors(name: str) -> None:
     """Nothing is computed; shapes, dtypes and devices of the states are those of a true step."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    def go(module: Any) -> dict[str, Any]:
+    def go(module: Any) -> Any:
         with FakeTensorMode():
             model = nn.Linear(3, 2)
             optimizer = make(name, model.parameters(), module)
@@ -227,7 +227,17 @@ def test_a_step_of_fake_tensors(name: str) -> None:
                 k: (v.shape, v.dtype, v.device.type) for k, v in optimizer.state[model.weight].items() if v is not None
             }
 
-    assert in_child(go, optim) == in_child(go, torch.optim)
+    assert outcome(go, optim) == outcome(go, torch.optim)
+
+
+def outcome(go: Callable[[Any], Any], module: Any) -> Any:
+    """What a child says, or the kind of its error: torch's ASGD asks a tensor without memory for its number."""
+    try:
+        return in_child(go, module)
+    except RuntimeError as error:
+        if "_local_scalar_dense" in str(error) or "Tensor.item()" in str(error):
+            return RuntimeError
+        raise
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -240,7 +250,7 @@ def test_a_step_of_meta_tensors(name: str) -> None:
             optimizer.step()
         return {k: (v.shape, v.dtype, v.device.type) for k, v in optimizer.state[p].items() if v is not None}
 
-    assert in_child(go, optim) == in_child(go, torch.optim)
+    assert outcome(go, optim) == outcome(go, torch.optim)
 
 
 # inference_mode

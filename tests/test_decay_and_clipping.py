@@ -197,7 +197,7 @@ def test_vary_adds_to_what_is_searched(capsys: pytest.CaptureFixture[str]) -> No
         (["torch.optim.SGD", "--vary", "weight_decay"], "expected a range, got none. Write weight_decay=low..high."),
         (["torch.optim.SGD", "--vary", "weight_decay=a..b"], "expected two numbers"),
         (["torch.optim.SGD", "--vary", "weight_decay=1..inf"], "low above 0 and below high"),
-        (["--vary", "lr"], "--vary: expected rules to name, got the whole catalogue. Name the rules."),
+        (["--vary", "lr"], "--vary: expected rules to name, got none. Name the rules."),
         (["adam", "--vary", "lr", "--trials", "0"], "--vary: expected trials, which search, got --trials 0."),
     ],
 )

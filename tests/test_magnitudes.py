@@ -61,8 +61,12 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("NAdam", {"decoupled_weight_decay": True, "weight_decay": 0.1}),
     ("RAdam", {}),
     ("RAdam", {"betas": (0.5, 0.9)}),
+    ("Rprop", {}),
+    ("Rprop", {"etas": (0.6, 1.4), "step_sizes": (5e-3, 2e-2)}),
+    ("ASGD", {}),
+    ("ASGD", {"lambd": 0.1, "t0": 1.0}),
 ]
-PLAIN = [("SGD", {"momentum": 0.9}), *((n, s) for n, s in SETTINGS if set(s) <= {"lr"} and n != "SGD")]
+PLAIN = [("SGD", {"momentum": 0.9}), *((n, s) for n, s in SETTINGS if set(s) <= {"lr"} and n not in ("SGD", "Rprop"))]
 SETTINGS += [(name, {**settings, "weight_decay": 0.1}) for name, settings in PLAIN]
 CASES = [(name, {"lr": 1e-2, **settings}, dtype) for dtype in DTYPES for name, settings in SETTINGS]
 IDS = [

@@ -92,24 +92,29 @@ def test_sparse_gradients() -> None:
 
     for name in ("SGD", "Adagrad"):
         assert torch.equal(make(getattr(optim, name)), make(getattr(torch.optim, name)))
-    for name in ("Adam", "AdamW", "RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam", "Lion"):
+    for name in ("Adam", "AdamW", "RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD", "Lion"):
         with pytest.raises(RuntimeError, match="sparse"):
             make(getattr(optim, name))
 
 
 @pytest.mark.parametrize("case", COUNTERPARTS, ids=NAMES)
 def test_a_tensor_as_learning_rate(case: Counterpart) -> None:
-    lr = torch.tensor(0.1)
-    p = torch.ones(3, requires_grad=True)
-    optimizer = ours(case)([p], **{**case.base, "lr": lr})
-    p.grad = torch.ones(3)
-    optimizer.step()
-    moved = (1 - p).detach().clone()
-    lr.zero_()  # changed in place: the same object, another value
-    before = p.detach().clone()
-    optimizer.step()
-    assert moved.abs().max() > 0
-    assert torch.equal(p, before)
+    ends = []
+    for kind in (ours(case), case.torch_class):
+        lr = torch.tensor(0.1)
+        p = torch.ones(3, requires_grad=True)
+        optimizer = kind([p], **{**case.base, "lr": lr})
+        p.grad = torch.ones(3)
+        optimizer.step()
+        assert (1 - p).abs().max() > 0
+        lr.zero_()  # changed in place: the same object, another value
+        before = p.detach().clone()
+        optimizer.step()
+        # Rprop's rate is its first step size alone; ASGD's enters the step after.
+        assert torch.equal(p, before) == (case.rule not in ("rprop", "asgd"))
+        optimizer.step()
+        ends.append(p)
+    assert all_apart(ends[:1], ends[1:]) <= CLASS_FLOAT32_FEW_STEPS
 
 
 # What users do

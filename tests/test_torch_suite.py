@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from compare import apart, states_apart
-from contract import FUSED, NAMES, REFERENCE, SETTINGS, make, optim, parameter, train
+from contract import FUSED, NAMES, REFERENCE, SETTINGS, decays, make, optim, parameter, train
 from thinning import thinned
 from tolerances import CLASS_FLOAT32_FEW_STEPS, TORCH_FLOAT32_SETTINGS
 from torch import Tensor, nn
@@ -228,7 +228,7 @@ def test_all_forms_are_one(name: str, dtype: torch.dtype, flag: dict[str, Any]) 
 def test_zero_gradients_leave_the_parameters(name: str) -> None:
     p = parameter(3)
     before = p.detach().clone()
-    optimizer = make(name, [p], weight_decay=0.0)
+    optimizer = make(name, [p], weight_decay=0.0, **({"lambd": 0.0} if name == "ASGD" else {}))
     for _ in range(3):
         p.grad = torch.zeros(3)
         optimizer.step()
@@ -270,8 +270,10 @@ def test_gradients_are_only_read(name: str, maximize: bool) -> None:
 # Groups
 
 
-@pytest.mark.parametrize("key", ["lr", "weight_decay", "maximize"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [(n, k) for n in NAMES for k in ("lr", "weight_decay", "maximize") if k != "weight_decay" or decays(n)],
+)
 def test_groups_have_settings_of_their_own(name: str, key: str) -> None:
     other = {"lr": SETTINGS[name]["lr"] / 10, "weight_decay": 0.5, "maximize": True}[key]
     ends = []

@@ -88,6 +88,7 @@ PAIRS = [
     ("adamax", "Adamax", {"lr": 0.01}),
     ("nadam", "NAdam", {"lr": 0.01}),
     ("radam", "RAdam", {"lr": 0.01}),
+    ("asgd", "ASGD", {"lr": 0.05, "lambd": 0.01, "t0": 5.0, "weight_decay": 0.001}),
 ]
 
 

@@ -23,7 +23,7 @@ from steprule.hyper import Decay, Epsilon, Rate
 from steprule.maths import abs, sqrt
 from steprule.rules.parts import composed
 
-TORCH = ("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam")
+TORCH = ("SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Rprop", "ASGD")
 
 
 @pytest.mark.parametrize("name", rules.names())

@@ -9,8 +9,8 @@ import torch
 # differently by a few ulp (2.2e-16); 100 steps, with gradients taken from the parameters, add them up.
 TORCH_FLOAT64 = 1e-11
 
-# NAdam only: torch keeps `mu_product` in float32 unless the default dtype is float64, as it is in our runs of it; the
-# looser bound is for the default dtype float32, where that one number is wrong by 6e-8 and enters the step as 1/(1 - mu_product).
+# NAdam and ASGD: torch keeps `mu_product`, or `eta` and `mu`, in float32 unless the default dtype is float64, as it is in our runs;
+# the looser bound is for the default dtype float32, where that number is wrong by 6e-8, and NAdam's step has 1/(1 - mu_product).
 TORCH_NADAM_FLOAT32_PRODUCT = 1e-5
 
 # The same rule on floats, numpy and torch, float64, one step: the functions sqrt, exp, log and pow may differ in the last
@@ -145,6 +145,10 @@ STORED_AGAIN = 4
 # Published rules against their reference, float64, gradients given, relative to the tensor's largest element: each step rounds
 # differently by a few ulp (2.2e-16), and forty add up.
 PUBLISHED_FLOAT64 = 1e-12
+
+# The same where pytorch_optimizer adds 1e-15 under the root of the second moment and the authors do not: of a moment of 1e-6 beside an
+# eps of 1e-3 that is 2.5e-10 of an element's step.
+PUBLISHED_BESIDE_TINY = 1e-9
 
 # pytorch_optimizer's QHAdam counts the weight of its moments in float32, and takes the reciprocal there: 6e-8 of each.
 PUBLISHED_FLOAT32_COUNTERS = 1e-6

@@ -75,9 +75,9 @@ class StartsAt:
 
 @dataclass(frozen=True)
 class OnePerTensor:
-    """Slot annotation: one number for a whole tensor, starting at `start` (NAdam's `mu_product`)."""
+    """Slot annotation: one number for a whole tensor, starting at a number, or at the hyperparameter of this name (ASGD's `eta`)."""
 
-    start: float = 0.0
+    start: float | str = 0.0
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,8 @@ class Hyper:
     given: Given | None = None
     choices: tuple[Value, ...] = ()
     """What `Literal[...]` allows; empty for a number or a flag."""
+    family: str = ""
+    """The hyperparameter of the signature, a tuple, of which it is one number; empty where it stands alone."""
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides results, for `steprule.identity`: not its words. Where a race searches is the race's own, stated there."""
@@ -407,7 +409,7 @@ def slot_from(name: str, annotation: object) -> Slot:
             case StartsAt(value):
                 start = value if isinstance(value, str) else float(value)
             case OnePerTensor(value):
-                per_tensor, start = True, float(value)
+                per_tensor, start = True, value if isinstance(value, str) else float(value)
             case OnePerModel(value):
                 per_model, start = True, value if isinstance(value, str) else float(value)
             case AbsentAtFirst():
@@ -424,12 +426,25 @@ def slot_from(name: str, annotation: object) -> Slot:
 
 
 def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tuple[Hyper, ...]:
-    """The records of a keyword-only parameter that is a tuple of numbers: betas gives beta1, beta2 and so on."""
-    of = next((a for a in get_args(annotation) if a is not ...), None)
+    """The records of a keyword-only parameter that is a tuple of numbers: betas gives beta1, beta2 and so on.
+
+    `tuple[Decay, ...]` says one thing of all its numbers, `tuple[Shrink, Grow]` one of each.
+    """
     if not default:
         raise InputTypeError(f"hyperparameter {name}", expected="a tuple of one number or more as default", got="none")
-    found = [hyper_from(f"{name.removesuffix('s')}{k}", value, of) for k, value in enumerate(default, 1)]
-    return tuple(replace(h, letter=f"{h.letter}_{{{k}}}") if h.letter else h for k, h in enumerate(found, 1))
+    kinds = [a for a in get_args(annotation) if a is not ...] or [None]
+    lettered = len(kinds) == 1  # one letter for all of them, with an index
+    if len(kinds) == 1:
+        kinds *= len(default)
+    if len(kinds) != len(default):
+        raise InputTypeError(
+            f"hyperparameter {name}", expected=f"a tuple of {len(kinds)} as default", got=repr(default)
+        )
+    names = [f"{name.removesuffix('s')}{k}" for k in range(1, len(default) + 1)]
+    found = [hyper_from(n, value, of) for n, value, of in zip(names, default, kinds, strict=True)]
+    if lettered:
+        found = [replace(h, letter=f"{h.letter}_{{{k}}}") if h.letter else h for k, h in enumerate(found, 1)]
+    return tuple(replace(hyper, family=name) for hyper in found)
 
 
 def each_of(annotation: object) -> Each | None:

@@ -145,7 +145,9 @@ class Trace(Shown):
         """
         graph, inputs = self.at_work(step)
         shown = [(n, inputs[n]) for n in ("p", "g", *(s.name for s in graph.rule.slots)) if n in graph.inputs]
-        return [*shown, *((f"new {k}" if k in inputs else k, v) for k, v in anatomy.values(graph, inputs).items())]
+        found = [*shown, *((f"new {k}" if k in inputs else k, v) for k, v in anatomy.values(graph, inputs).items())]
+        # A step that leaves the parameter where it is, as ADOPT's first, has no line for it.
+        return found if graph.outputs["p"] is not graph.inputs["p"] else [*found, ("new p", inputs["p"])]
 
     def at_work(self, step: int) -> tuple[Graph, dict[str, Any]]:
         """The graph that takes step `step`, from 1, and what goes into it, by the code's names."""

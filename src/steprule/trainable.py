@@ -92,7 +92,7 @@ class Trainable:
     def accepts(self, name: str) -> bool:
         """Whether it can be set; of a factory that takes whatever it is given one cannot know."""
         if self.rule is not None:
-            return name in self.known or (name == "betas" and bool(self.rule.betas))
+            return name in self.known or name in self.rule.tuples
         return name in self.known or any(p.kind is p.VAR_KEYWORD for p in parameters_of(self.what).values())
 
     @property

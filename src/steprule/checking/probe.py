@@ -50,6 +50,12 @@ _ROLES: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.21, ("initial_accumulator_value",)),
     (0.023, ("momentum_decay",)),
     (0.019, ("trust_coefficient",)),
+    (0.61, ("eta1",)),
+    (1.37, ("eta2",)),
+    (0.0071, ("step_size1",)),
+    (0.31, ("step_size2",)),
+    (0.087, ("lambd",)),
+    (6.7, ("t0",)),
 )
 EPSILONS = _ROLES[3][1]
 RATES = _ROLES[0][1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,15 @@ def _accepts(make: Callable[..., Any]) -> set[str]:
         return set()
 
 
+def _takes_a_tuple(make: Callable[..., Any]) -> bool:
+    """Whether it takes several numbers together, as torch's betas."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except (TypeError, ValueError):
+        return False
+    return "betas" in parameters or any(isinstance(q.default, tuple) for q in parameters.values())
+
+
 def _made(make: Callable[..., Any], values: Mapping[str, float]) -> tuple[Any, Any]:
     """The parameter and its optimizer. The constructor gets the numbers that it takes; the others are set in the groups."""
     import torch
@@ -87,10 +96,9 @@ def _made(make: Callable[..., Any], values: Mapping[str, float]) -> tuple[Any, A
     given: dict[str, Any] = {n: v for n, v in values.items() if n in known}
     subject = str(getattr(make, "__name__", "optimizer"))
     try:
-        if given or "betas" in known:
+        if given or _takes_a_tuple(make):
             plain = make([p])
-            if "betas" in known:
-                given |= _betas(plain.param_groups[0], values)
+            given |= {n: v for n, v in _tuples(plain.param_groups[0], values).items() if n in known}
         optimizer = make([p], **given)
     except Exception as error:
         raise InputError(
@@ -100,7 +108,7 @@ def _made(make: Callable[..., Any], values: Mapping[str, float]) -> tuple[Any, A
         raise InputError(subject, expected="a torch.optim.Optimizer", got=f"a {type(optimizer).__name__}")
     for group in optimizer.param_groups:
         group.update({n: v for n, v in values.items() if n in group and n not in STARTS})
-        group.update(_betas(group, values))
+        group.update(_tuples(group, values))
     return p, optimizer
 
 
@@ -109,20 +117,24 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _betas(group: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
-    betas = group.get("betas")
-    if not isinstance(betas, tuple | list):
-        return {}
-    return {"betas": tuple(values.get(f"beta{k}", b) for k, b in enumerate(betas, start=1))}
+def _tuples(group: Mapping[str, Any], values: Mapping[str, float]) -> dict[str, Any]:
+    """The group's tuples of numbers, as torch's `betas`, with those that are given: beta1, beta2 and so on."""
+    found = {n: v for n, v in group.items() if n != "params" and isinstance(v, tuple | list)}
+    return {n: tuple(values.get(key, own) for key, own in _members(n, v)) for n, v in found.items()}
+
+
+def _members(name: str, values: Sequence[Any]) -> list[tuple[str, Any]]:
+    return [(f"{name.removesuffix('s')}{k}", value) for k, value in enumerate(values, start=1)]
 
 
 def _numbers_in(group: Mapping[str, Any]) -> dict[str, float]:
-    """The group's numbers whose meaning is known, each of `betas` by itself."""
+    """The group's numbers whose meaning is known, and each of a tuple's by itself."""
     plain = {n: float(v) for n, v in group.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     known = probe.settings(plain)
     found = {n: v for n, v in plain.items() if n in known}
-    for k, beta in enumerate(group.get("betas") or (), start=1):
-        found[f"beta{k}"] = float(beta)
+    for name, values in group.items():
+        if name != "params" and isinstance(values, tuple | list):
+            found |= {key: float(v) for key, v in _members(name, values) if isinstance(v, int | float)}
     return found
 
 

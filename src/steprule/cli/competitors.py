@@ -61,7 +61,7 @@ def _competitors(rules: Sequence[str] | None, settings: Sequence[str], vary: Seq
     if not rules:
         for option, texts in (("--set", settings), ("--vary", vary)):
             if texts:
-                raise InputError(option, expected="rules to name", got="the whole catalogue", hint="Name the rules.")
+                raise InputError(option, expected="rules to name", got="none", hint="Name the rules.")
         return None
     found = _typed(rules)
     takers = _takers(rules, found)

@@ -190,10 +190,11 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
 
 
 def _parsed(rule: Rule, name: str, value: str) -> Any:
-    if name != "betas":
+    members = rule.tuples.get(name)
+    if members is None:
         return rule.hyper(name).parse(value, rule.name)
     parts = value.strip("()").split(",")
-    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(rule.betas, parts, strict=False))
+    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(members, parts, strict=False))
 
 
 def _of_class(default: Any, value: str, text: str) -> Any:

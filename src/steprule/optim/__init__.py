@@ -1,6 +1,6 @@
 """Drop-ins for torch.optim, made from rules: torch's classes, Lion, and a class from any rule.
 
-Every rule of the catalogue has a class: torch's nine by torch's names, the others by the rule's title, as `Lion` and `LAMB`.
+Every rule of the catalogue has a class: torch's eleven by torch's names, the others by the rule's title, as `Lion` and `LAMB`.
 
 >>> import torch, steprule
 >>> model = torch.nn.Linear(3, 1)
@@ -14,6 +14,7 @@ from __future__ import annotations
 from steprule.errors import UnknownNameError
 from steprule.modules import no_attribute, public
 from steprule.optim.classes import (
+    ASGD,
     NAMES,
     SGD,
     Adadelta,
@@ -24,12 +25,15 @@ from steprule.optim.classes import (
     NAdam,
     RAdam,
     RMSprop,
+    Rprop,
     class_of,
     from_rule,
 )
 from steprule.optim.optimizer import RuleOptimizer
 
-__all__ = ["NAMES", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "from_rule"]
+__all__ = [
+    "ASGD", "NAMES", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "from_rule",
+]  # fmt: skip
 # Of the catalogue's other rules a class is made at its first use.
 __all__ += [name for name in NAMES if name not in __all__]
 

@@ -7,7 +7,8 @@ import inspect
 import pickle
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import InputError, RuleError, unknown_name
+from steprule.errors import InputError, RuleError, StepruleError, unknown_name
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
 from steprule.rules.points import Point
@@ -78,6 +79,18 @@ class RAdam(RuleOptimizer, torch.optim.RAdam):
     rule = equipped(rules.get("radam"))
 
 
+class Rprop(RuleOptimizer, torch.optim.Rprop):
+    """`torch.optim.Rprop` by the rule `rprop`."""
+
+    rule = equipped(rules.get("rprop"))
+
+
+class ASGD(RuleOptimizer, torch.optim.ASGD):
+    """`torch.optim.ASGD` by the rule `asgd`."""
+
+    rule = equipped(rules.get("asgd"))
+
+
 class Adafactor(RuleOptimizer, torch.optim.Adafactor):
     """`torch.optim.Adafactor` by the rule `adafactor`."""
 
@@ -93,9 +106,8 @@ class Adafactor(RuleOptimizer, torch.optim.Adafactor):
         return {**group, "eps1": eps1, "eps2": eps2}
 
 
-_AS_TORCH: dict[str, type[RuleOptimizer]] = {
-    cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam, Adafactor)
-}
+_TORCHS = (SGD, ASGD, Rprop, Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam, Adafactor)
+_AS_TORCH: dict[str, type[RuleOptimizer]] = {cls.__name__.lower(): cls for cls in _TORCHS}
 """The classes that torch has, by their rules."""
 
 
@@ -106,16 +118,12 @@ if hasattr(torch.optim, "Muon"):  # since torch 2.9; before it, `steprule.optim.
 
         rule = equipped(rules.get("muon"))
         counts_steps = False
-        said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {
-            "ns_coefficients": ("ns_coefficient1", "ns_coefficient2", "ns_coefficient3"),
-            "adjust_lr_fn": ("precision",),
-        }
+        said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {"adjust_lr_fn": ("precision",)}
 
         @classmethod
         def as_rule(cls, group: Mapping[str, Any]) -> Mapping[str, Any]:
-            """torch's coefficients are one tuple, and None is its name for the original scale. It iterates in bfloat16."""
-            numbers = dict(zip(cls.said_otherwise["ns_coefficients"], group["ns_coefficients"], strict=True))
-            return {**group, **numbers, "adjust_lr_fn": group["adjust_lr_fn"] or "original", "precision": "bfloat16"}
+            """None is torch's name for the original scale. It iterates in bfloat16."""
+            return {**group, "adjust_lr_fn": group["adjust_lr_fn"] or "original", "precision": "bfloat16"}
 
     _AS_TORCH["muon"] = Muon
 
@@ -201,7 +209,7 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
             if _is_settable(found, n)
         }
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
-        super().__init__(params, _with_betas(bound, found.betas), **own)
+        super().__init__(params, _put_together(bound, found), **own)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch. Raises `InputError`, and loads nothing, where a group lacks a hyperparameter: another class has saved it."""
@@ -214,10 +222,10 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch; `beta1`, `beta2` and so on of a group become its `betas`."""
-        names = self.rule.betas
-        if isinstance(param_group, dict) and "betas" in self.defaults and set(names) & set(param_group):
-            betas = param_group.get("betas", self.defaults["betas"])
-            param_group["betas"] = tuple(param_group.pop(n, v) for n, v in zip(names, betas, strict=True))
+        for name, members in self.rule.tuples.items():
+            if isinstance(param_group, dict) and name in self.defaults and set(members) & set(param_group):
+                values = param_group.get(name, self.defaults[name])
+                param_group[name] = tuple(param_group.pop(n, v) for n, v in zip(members, values, strict=True))
         super().add_param_group(param_group)
 
 
@@ -226,14 +234,17 @@ def _is_settable(rule: Rule, name: str) -> bool:
     return rule.hyper(name).given is None
 
 
-def _with_betas(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _put_together(values: dict[str, Any], rule: Rule) -> dict[str, Any]:
     """`beta1`, `beta2` and so on as torch's constructors say them: schedulers look for `betas`."""
+    tuples = {members[0]: (name, members) for name, members in rule.tuples.items()}
+    rest = {n for _, members in tuples.values() for n in members[1:]}
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in names:
+        if name in tuples:
+            together, members = tuples[name]
+            found[together] = tuple(values[n] for n in members)
+        elif name not in rest:
             found[name] = value
-        elif name == names[0]:
-            found["betas"] = tuple(values[n] for n in names)
     return found
 
 
@@ -257,7 +268,7 @@ def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer
     """One class for a rule, its point of evaluation and a name, so that an optimizer that was pickled is of its own class again."""
     _check_names(raw)
     found = equipped(raw)
-    defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None}, found.betas)
+    defaults = _put_together({h.name: h.default for h in found.hypers if h.given is None}, found)
     taken = {h.name for h in raw.hypers}
     space = {
         "rule": found,
@@ -306,8 +317,9 @@ def _reduced(cls: _RuleClass) -> str | tuple[Any, ...]:
 
 def _reference(rule: Rule) -> str:
     """What `rules.resolve` finds the rule by in another process."""
-    if rules.CATALOGUE.get(rule.name) is rule:
-        return rule.name
+    with suppress(StepruleError):
+        if rules.get(rule.name) is rule:
+            return rule.name
     module = rule.function.__module__
     if not module.startswith("steprule_user_") and getattr(sys.modules.get(module), rule.name, None) is rule:
         return f"{module}:{rule.name}"

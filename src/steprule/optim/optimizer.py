@@ -64,7 +64,8 @@ class RuleOptimizer(Stepped):
         base = torchs_class(cls)
         if base is not None:
             signature = inspect.signature(base)
-            known = {*signature.parameters, "beta1", "beta2", *chain.from_iterable(cls.said_otherwise.values())}
+            said = (*cls.rule.tuples.values(), *cls.said_otherwise.values())
+            known = {*signature.parameters, *chain.from_iterable(said)}
             cls._extras = {h.name: h.default for h in cls.rule.hypers if h.given is None and h.name not in known} | OFF
             added = {**cls._extras, "fused_unscale": False, "backend": "auto"}
             own = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in added.items()]

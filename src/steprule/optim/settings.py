@@ -13,7 +13,7 @@ from steprule.errors import InputError
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
-_OF_THE_STEP = ("betas", "zero_grad", "differentiable", "capturable")
+_OF_THE_STEP = ("zero_grad", "differentiable", "capturable")
 """What a step reads of a group beside the rule's hyperparameters."""
 _FIXED = (float, int, bool, type(None), str)
 """Values of these types are other objects when they change; a tensor or a list may change in place."""
@@ -48,7 +48,7 @@ class Settings:
 
     def __init__(self, optimizer: Stepped, group: Mapping[str, Any], scale: float | None) -> None:
         self.rule, self._beyond = optimizer.rule, optimizer._extras
-        own = (*(h.name for h in self.rule.hypers), *_OF_THE_STEP, *optimizer.said_otherwise)
+        own = (*(h.name for h in self.rule.hypers), *self.rule.tuples, *_OF_THE_STEP, *optimizer.said_otherwise)
         self._as_rule = optimizer.as_rule
         self._keys = tuple(n for n in own if n in group)
         self._absent = frozenset(own) - set(self._keys)
@@ -89,12 +89,16 @@ def hypers_of(
     in torch.
     """
     found: dict[str, Any] = {}
+    together: dict[str, Any] = {}
+    for name, members in rule.tuples.items():
+        if name in group:
+            if len(group[name]) != len(members):
+                raise InputError(f"{rule.name}: {name}", expected=f"{len(members)} numbers", got=repr(group[name]))
+            together |= zip(members, group[name], strict=True)
     for hyper in rule.hypers:
         name = hyper.name
-        if "betas" in group and name in rule.betas:
-            if len(group["betas"]) != len(rule.betas):
-                raise InputError(f"{rule.name}: betas", expected=f"{len(rule.betas)} numbers", got=repr(group["betas"]))
-            value = group["betas"][rule.betas.index(name)]
+        if name in together:
+            value = together[name]
         elif name in beyond or hyper.given is not None:
             value = group.get(name, hyper.default)
         else:

@@ -163,6 +163,32 @@ CHINESE = {
     "{0}: where {1} paths of {2} steps end, {3} s": "{0}：{1} 条 {2} 步的路径的终点，{3} 秒",
     "{0}: {1} cannot be {2}.": "{0}：{1} 不能是 {2}。",
     # What the rules say of themselves.
+    "ADOPT; the first step only begins the second moment, and updates are clipped as the authors do.": "ADOPT；第一"
+    "步只让二阶矩开始，更新的裁剪与作者相同。",
+    "ASGD as torch has it: the average is a state, and the rate of a step was set at the end of the step before.": "ASGD，与 t"
+    "orch 相同：平均值是一个状态，每一步的学习率在上一步结束时确定。",
+    "AdEMAMix: the slow mean is not corrected for its start; warmup, if any, lets its half-life and its share grow.": "AdEMAMix"
+    "：慢平均不做起点修正；若有 warmup，它的半衰期和份额逐渐增大。",
+    "AdaBelief, not rectified; epsilon is added to the variance at each step and once more to its root, as the authors have it.": "AdaBelie"
+    "f，不做校正；epsilon 每一步加到方差上，再加到它的根上，与作者相同。",
+    "AdamW that waits where momentum and gradient disagree; the others' steps grow as the waiting ones' share does.": "AdamW：动量"
+    "与梯度不一致的元素等待；等待的越多，其余元素的步子越大。",
+    "Adan; the betas are what is kept, as in the authors' code, and weight decay is a division behind the step.": "Adan；bet"
+    "a 是保留的份额，与作者的代码相同；权重衰减是步骤之后的一次除法。",
+    "LaProp; each gradient counts with the learning rate of its own step, as the authors have it.": "LaProp；每"
+    "个梯度按它自己那一步的学习率计入，与作者相同。",
+    "MARS-AdamW in its approximate form: the last step's gradient stands for the last point's gradient on this batch.": "MARS-Ada"
+    "mW 的近似形式：用上一步的梯度代替上一点在这一批数据上的梯度。",
+    "NovoGrad; both moments start at the first gradient, and weight decay goes into the momentum beside the normalised one.": "NovoGrad"
+    "；两个矩都从第一个梯度开始，权重衰减与归一化的梯度一起进入动量。",
+    "Rprop; the learning rate is the first step size, and an element whose sign has just turned waits for a step.": "Rprop；学习"
+    "率是最初的步长，符号刚刚改变的元素等待一步。",
+    "Signum: the sign of a mean of gradients; momentum=0 is signSGD, and weight decay is decoupled.": "Signum：梯"
+    "度平均值的符号；momentum=0 即 signSGD，权重衰减是解耦的。",
+    "StableAdamW; a tensor whose gradient outgrows its second moment is stepped, and decayed, by a smaller rate.": "StableAd"
+    "amW；梯度超过其二阶矩的张量以更小的学习率走步和衰减。",
+    "Yogi; both moments start at a number above zero, and are corrected for a start at zero all the same.": "Yogi；两个矩"
+    "都从大于零的数开始，却仍按从零开始来修正。",
     "AdaDelta, epsilon inside both roots, as the paper and torch have it.": "AdaDelta，epsilon 在两个根号之内，与论文和 torch 相同。",
     "AdaGrad, epsilon inside the root, as Dive into Deep Learning has it.": "AdaGrad，epsilon 在根号之内，与《动手学深度学习》相同。",
     "AdaGrad, epsilon outside the root, as torch has it.": "AdaGrad，epsilon 在根号之外，与 torch 相同。",
@@ -193,6 +219,22 @@ CHINESE = {
     "RMSProp, epsilon outside the root, as torch has it; centered divides by the deviation (Graves, 2013).": "RMSProp，epsilon"
     " 在根号之外，与 torch 相同；centered 除以偏差（Graves, 2013）。",
     # What hyperparameters mean, and which values they take.
+    "a number in (0, 1)": "(0, 1) 中的数",
+    "a number in (0, inf)": "(0, inf) 中的数",
+    "a number in (1, inf)": "(1, inf) 中的数",
+    "average the gradients in place of adding them up": "对梯度取平均，而不是相加",
+    "factor of the step size where the sign stays": "符号不变时步长的倍数",
+    "factor of the step size where the sign turns": "符号改变时步长的倍数",
+    "how fast the rate falls, and the decay of the parameter": "学习率下降的快慢，也是参数的衰减",
+    "how much of the gradient's change counts": "梯度的变化计入多少",
+    "how much the slow mean counts": "慢平均计入多少",
+    "largest step size": "最大步长",
+    "power of the falling rate": "学习率下降的幂",
+    "power of the step by which the bound of an update grows": "更新的上界随步数增长的幂",
+    "smallest step size": "最小步长",
+    "step at which the averaging starts": "开始平均的步数",
+    "steps until the slow mean counts in full": "慢平均完全计入所需的步数",
+    "value at which both moments start": "两个矩的初值",
     "True or False": "True 或 False",
     "a number in (-inf, inf)": "(-inf, inf) 中的数",
     "a number in [0, 1)": "[0, 1) 中的数",
@@ -202,7 +244,6 @@ CHINESE = {
     "divide by the deviation from the mean gradient": "除以相对平均梯度的偏差",
     "divide by the largest second moment so far": "除以至今最大的二阶矩",
     "how fast the learning rate falls with the step": "学习率随步数下降的快慢",
-    "a number in (0, 1)": "(0, 1) 中的数",
     "how near to the average the gradient is taken": "取梯度之处离平均有多近",
     "power of the largest rate in a step's weight in the average": "一步在平均中的权重里，最大学习率的幂次",
     "power of the step in its weight in the average": "一步在平均中的权重里，步数的幂次",

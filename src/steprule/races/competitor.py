@@ -124,7 +124,7 @@ def _of_rule(what: Rule, own: Competitor) -> tuple[Mapping[str, Search], dict[st
         rule.setting(name)  # raises where the rule has none of that name
     known = {h.name: h for h in rule.hypers}
     bound = rule.bind(own.hypers)
-    named = {n for given in own.hypers for n in (rule.betas if given == "betas" else [given])}
+    named = {n for given in own.hypers for n in rule.tuples.get(given, (given,))}
     space: Mapping[str, Search] = {}
     if own.space is None:
         space = spaces.space_of(what)

@@ -18,6 +18,7 @@ from steprule.errors import unknown_name
 from steprule.modules import no_attribute, public
 from steprule.rules.catalogue import found_in
 from steprule.rules.load import catalogued, resolve_in
+from steprule.rules.lookahead import lookahead
 from steprule.rules.rule import Paper, Rule, rule
 
 _FOUND, _FAULTS = found_in(__name__, __path__)
@@ -26,7 +27,7 @@ CATALOGUE = MappingProxyType({name: found.seal() for name, found in _FOUND.items
 for _fault in _FAULTS.values():
     warnings.warn(f"left out of the catalogue: {_fault}", RuntimeWarning, stacklevel=2)
 
-__all__ = ["CATALOGUE", "Paper", "Rule", "get", "names", "resolve", "rule"]
+__all__ = ["CATALOGUE", "Paper", "Rule", "get", "lookahead", "names", "resolve", "rule"]
 # `steprule.rules.adam` is the rule, also where a file has that name.
 globals().update(CATALOGUE)
 __all__ += CATALOGUE

@@ -25,14 +25,20 @@ from steprule.errors import (
 )
 from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
+from steprule.rules.lookahead import PREFIX, lookahead
 from steprule.rules.rule import Rule
 
 NO_FAULTS: Mapping[str, RuleError] = {}
 
 
 def catalogued(name: str, catalogue: Mapping[str, Rule], faults: Mapping[str, RuleError] = NO_FAULTS) -> Rule:
-    """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters. Raises the fault of a file that has that name."""
+    """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters. `lookahead_adam` is Adam in Lookahead.
+
+    Raises the fault of a file that has that name.
+    """
     key = name.lower().replace("-", "_")
+    if key not in catalogue and key.startswith(PREFIX):
+        return lookahead(catalogued(key.removeprefix(PREFIX), catalogue, faults))
     if key not in catalogue:
         if key in faults:
             raise faults[key]

@@ -125,26 +125,35 @@ def before(
     )
 
 
-def behind(part: Part, rule: Rule) -> Rule:
-    """`rule` with `part` behind it: it sees the new parameter, and keeps slots of its own."""
-    own, _ = _hypers_of(part, {})
+def behind(part: Part, rule: Rule, **settings: float | bool) -> Rule:
+    """`rule` with `part` behind it: it sees the new parameter, and keeps slots of its own.
+
+    `settings` give the part's hyperparameters other defaults. A slot that starts at p or g starts at what came in before the rule.
+    """
+    own, borrowed = _hypers_of(part, settings)
     hints = get_type_hints(part, include_extras=True)
     names = [n for n, q in inspect.signature(part).parameters.items() if q.kind is not q.KEYWORD_ONLY][1:]
     slots = tuple(slot_from(n, hints[n]) for n in names)
     count = len(rule.slots)
 
     def function(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
-        ours = {n: hypers.pop(n) for n in own}
+        ours = {n: hypers.pop(n) for n in own} | {n: hypers.get(n, 1.0) for n in borrowed}
+        if not rule.takes_t:
+            hypers.pop("t", None)
         result = rule.function(p, g, *held[:count], **hypers)
+        first = {"p": p, "g": g}
+        kept = (first[s.first] if s.first and v is None else v for s, v in zip(slots, held[count:], strict=True))
         # What is no tuple of as many results goes through as it is: the contract's check names it.
         new_p, *new = result if isinstance(result, tuple) else (result,)
-        return (*(new_p, *new), *part(new_p, *held[count:], **ours)[1:])
+        new_p, *added = part(new_p, *kept, **ours)
+        return (new_p, *new, *added)
 
     return replace(
         rule,
         function=function,
         slots=(*rule.slots, *slots),
         hypers=(*rule.hypers, *own.values()),
+        takes_t=rule.takes_t or "t" in borrowed,
         codes=(*rule.codes, part.__code__),
     )
 

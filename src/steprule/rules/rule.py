@@ -26,7 +26,7 @@ from steprule.hyper import Hyper, Slot
 from steprule.rules.contract import Signature
 from steprule.rules.points import KEPT, MODE, Point, point_of
 
-FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise", "matrix")
+FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise", "matrix", "averaging")
 """The families of the catalogue, simplest first. A rule of no family stands behind them."""
 
 
@@ -209,6 +209,13 @@ class Rule:
         count = next(k for k in itertools.count(1) if f"beta{k}" not in self.defaults) - 1
         return tuple(f"beta{k + 1}" for k in range(count)) if count > 1 else ()
 
+    @functools.cached_property
+    def tuples(self) -> dict[str, tuple[str, ...]]:
+        """What users may give together, by the name for all of it: `betas`, and each tuple of two or more in the signature."""
+        found = {h.family: tuple(o.name for o in self.hypers if o.family == h.family) for h in self.hypers if h.family}
+        found["betas"] = self.betas
+        return {name: members for name, members in found.items() if len(members) > 1}
+
     @property
     def lines(self) -> tuple[str, int]:
         """The author's file and the line at which the function begins."""
@@ -231,17 +238,20 @@ class Rule:
     def bind(self, hypers: Mapping[str, Any]) -> dict[str, Any]:
         """All hyperparameters as checked plain values: those given, the rest at their defaults.
 
-        `betas=(0.9, 0.999)`, as torch's constructors say, is taken as `beta1, beta2`, and so on to the rule's last.
+        `betas=(0.9, 0.999)`, as torch's constructors say, is taken as `beta1, beta2`, and so on to the rule's last; `tuples` names
+        all that can be given so.
         """
-        given, names = dict(hypers), self.betas
-        if "betas" in given and names:
-            betas = given.pop("betas")
-            if not isinstance(betas, tuple | list) or len(betas) != len(names):
-                wanted = {2: "two", 3: "three"}.get(len(names), str(len(names)))
-                raise InputTypeError(f"{self.name}: betas", expected=f"{wanted} numbers", got=repr(betas))
-            if twice := set(names) & set(given):
-                raise InputError(f"{self.name}: betas", expected=f"either betas or {twice.pop()}", got="both")
-            given |= zip(names, betas, strict=True)
+        given = dict(hypers)
+        for name, members in self.tuples.items():
+            if name not in given:
+                continue
+            values = given.pop(name)
+            if not isinstance(values, tuple | list) or len(values) != len(members):
+                wanted = {2: "two", 3: "three"}.get(len(members), str(len(members)))
+                raise InputTypeError(f"{self.name}: {name}", expected=f"{wanted} numbers", got=repr(values))
+            if twice := set(members) & set(given):
+                raise InputError(f"{self.name}: {name}", expected=f"either {name} or {twice.pop()}", got="both")
+            given |= zip(members, values, strict=True)
         return {**self.defaults, **{n: self.setting(n).validate(v, self.name) for n, v in given.items()}}
 
     def variants(self) -> Iterator[dict[str, Any]]:

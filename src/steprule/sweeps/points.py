@@ -61,7 +61,7 @@ def points_of(
     Raises `StepruleError` for what does not fit.
     """
     where = Trainable.of(what).name
-    given = {n: _array(f"{where}: {n}", v) for n, v in _each_beta(hypers, what).items()}
+    given = {n: _array(f"{where}: {n}", v) for n, v in _each_by_itself(hypers, what).items()}
     lengths = {n: len(a) for n, a in given.items() if a.ndim}
     lengths |= {n: len(v) for n, v in plan.items() if not _is_one(v)}
     if len(set(lengths.values())) > 1:
@@ -108,13 +108,16 @@ def _is_one(value: Any) -> bool:
     return isinstance(value, str | int | float | np.generic | Schedule | WarmUp) or callable(value)
 
 
-def _each_beta(hypers: Mapping[str, Any], what: Any) -> dict[str, Any]:
-    """`betas` as beta1, beta2 and so on, for a rule that has them."""
+def _each_by_itself(hypers: Mapping[str, Any], what: Any) -> dict[str, Any]:
+    """`betas` as beta1, beta2 and so on, for a rule that has them; and so all its tuples."""
     found = dict(hypers)
-    if isinstance(what, Rule) and what.betas and "betas" in found:
-        betas = found.pop("betas")
-        if not isinstance(betas, tuple | list) or len(betas) != len(what.betas):
-            expected = f"{len(what.betas)} numbers, or arrays by the name of each"
-            raise InputTypeError(f"{what.name}: betas", expected=expected, got=repr(betas)[:60])
-        found |= zip(what.betas, betas, strict=True)
+    tuples = what.tuples if isinstance(what, Rule) else {}
+    for name, members in tuples.items():
+        if name not in found:
+            continue
+        values = found.pop(name)
+        if not isinstance(values, tuple | list) or len(values) != len(members):
+            expected = f"{len(members)} numbers, or arrays by the name of each"
+            raise InputTypeError(f"{what.name}: {name}", expected=expected, got=repr(values)[:60])
+        found |= zip(members, values, strict=True)
     return found

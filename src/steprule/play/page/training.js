@@ -81,7 +81,8 @@ class Training {
       // Copies, for a state may be the gradient or the parameter itself, and those are written over.
       const next = stage(tensor.p.slice(), tensor.g.slice(), tensor.states, this.hypers, this.steps, false);
       tensor.p.set(next.p);
-      tensor.states = next.states;
+      // An early stage may leave a state as it is, and then does not give it.
+      tensor.states = this.steps < stages.length ? { ...tensor.states, ...next.states } : next.states;
     });
   }
   // On all samples.

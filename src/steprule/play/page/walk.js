@@ -38,7 +38,12 @@ function stepperOf(entry) {
     return states;
   };
   // A slot that is absent at first is so at the first steps of a path, and only there; the last stage repeats.
-  const step = (p, g, states, k, keep) => stages[stageOf(stages, k)](p, g, states, hypers, k, keep);
+  const step = (p, g, states, k, keep) => {
+    const at = stageOf(stages, k), next = stages[at](p, g, states, hypers, k, keep);
+    // An early stage may leave a state as it is, and then does not give it.
+    if (at < stages.length - 1) next.states = { ...states, ...next.states };
+    return next;
+  };
   const places = POINTS[entry.rule]?.[variant];
   // Where the model is read behind step k: at p, if the rule states no other point.
   const read = (p, states, k) => (places && k ? places[stageOf(places, k)](p, p, states, hypers, k, false).p : p);
