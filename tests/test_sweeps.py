@@ -45,7 +45,7 @@ from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces
 from steprule.training.recipe import Recipe
 
-KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters"]
+KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters", "letters-deep"]
 BATCHED = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]
 
 
