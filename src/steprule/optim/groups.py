@@ -77,7 +77,8 @@ class GroupPlan:
         groups = [optimizer.param_groups[k] for k in where]
         self.where, self.settings = where, settings
         """Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only."""
-        self.computation = computation = Computation(optimizer, where, settings[0])
+        by = optimizer.stepping(groups[0])
+        self.computation = computation = Computation(by, where, settings[0])
         self.clips, self.zeroes = computation.clips, computation.zeroes
         self.counts = _counts(groups)
         self.group_of = np.repeat(np.arange(len(groups)), self.counts)
@@ -87,7 +88,7 @@ class GroupPlan:
         self.parted = computation.part(optimizer.state, members, grads)
         self.others, self.places = self.parted.others, self.parted.places
         if self.others:
-            computation.refuse(type(optimizer).__name__, optimizer.state, [members[m] for m in self.others])
+            computation.refuse(type(by).__name__, optimizer.state, [members[m] for m in self.others])
 
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
@@ -250,14 +251,15 @@ class GroupPlan:
             params = [members[m] for m in self.others if self.group_of[m] == j]
             if not params:
                 continue
+            by = optimizer.stepping(groups[k])
             if computation.by_torch:
                 with one_by_one.unscaled(params, self.settings[0].scale):
-                    one_by_one.step_by_torch(optimizer, groups[k], params)
+                    one_by_one.step_by_torch(by, groups[k], params)
                 continue
             hypers = {**settings.hypers, "grad_norm": float(norm)} if self.clips else settings.hypers
             with torch.no_grad():
                 for p in params:
-                    one_by_one.step_by_rule(optimizer, p, computation.used, hypers)
+                    one_by_one.step_by_rule(by, p, computation.used, hypers)
 
     def launch(self, optimizer: Stepped, groups: Groups, norm: Any) -> None:
         """Update what kernels step, after `tabulate`; `norm` is that of all gradients, where a group clips by it."""
@@ -303,8 +305,9 @@ def _plan(
         together: dict[Any, list[tuple[int, Settings]]] = {}
         for k in where:
             group = optimizer.param_groups[k]
-            own = Settings(optimizer, group, scale)
-            alike = own.switches, own.zeroes, own.special, bool(beyond_torch(optimizer, group))
+            by = optimizer.stepping(group)
+            own = Settings(by, group, scale)
+            alike = type(by), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)

@@ -150,7 +150,8 @@ class RuleOptimizer(Stepped):
         optimizer neither steps nor gives its `state_dict`. At its end each parameter has its weights again, whatever was
         written to it there; the averages stay as they were.
         """
-        states = self.state.items() if has(self.rule, average) else ()
+        averaged = [group for group in self.param_groups if has(self.stepping(group).rule, average)]
+        states = [(p, self.state.get(p)) for group in averaged for p in group["params"]]
         pairs = [(p, s["ema"]) for p, s in states if isinstance(s, Mapping) and isinstance(s.get("ema"), Tensor)]
         if not pairs:
             hint = "Give the constructor ema_decay=0.999, say, and take a step."
@@ -186,7 +187,7 @@ class RuleOptimizer(Stepped):
         self.__dict__.pop("_plans", None)
         super().__setstate__(state)
         for group, old in zip(self.param_groups, before, strict=False):
-            for name in self._extras:
+            for name in self.stepping(group)._extras:
                 if name in old:
                     group.setdefault(name, old[name])
         for loaded in self.__dict__.pop("_loading", []):
@@ -251,11 +252,11 @@ def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
     """Put the checkpoint's own tensors where torch has cast them to their parameters' dtypes."""
     saved = [k for group in given["param_groups"] for k in group["params"]]
     own = [(p, group) for group in optimizer.param_groups for p in group["params"]]
-    numbers = {"step", *(s.name for s in optimizer.rule.slots if s.per_tensor)}
     for k, (p, group) in zip(saved, own, strict=True):
         state = given["state"].get(k)
         if not isinstance(state, Mapping):
             continue
+        numbers = {"step", *(s.name for s in optimizer.stepping(group).rule.slots if s.per_tensor)}
         for name, value in state.items():
             if isinstance(value, Tensor):
                 # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.

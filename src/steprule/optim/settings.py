@@ -30,6 +30,10 @@ class Stepped(torch.optim.Optimizer):
     """What torch's constructor does not take, with its defaults."""
     backend: str = "auto"
 
+    def stepping(self, group: Mapping[str, Any]) -> Stepped:
+        """This optimizer as the class by whose rule a group steps: its own, where all groups have one rule."""
+        return self
+
 
 def beyond_torch(optimizer: Stepped, group: Mapping[str, Any]) -> list[str]:
     """What is on that torch's own step has no part for."""
