@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from steprule.compiler import eager
 from steprule.errors import InputTypeError, RuleError
 from steprule.foreign import parameters_of, refusal
 from steprule.optim import from_rule
+from steprule.optim.mixture import ByKind
 from steprule.rules.parts import clip_by_norm, for_training, has
 from steprule.rules.rule import Rule
 
@@ -47,14 +49,14 @@ class Stepper(Protocol):
 
 
 class RuleStepper:
-    """A rule on a model's parameters: p, g and the states go in, the new p and states come out."""
+    """A rule on some parameters: p, g and the states go in, the new p and states come out."""
 
-    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+    def __init__(self, rule: Rule, parameters: Iterable[Tensor], hypers: Mapping[str, Any]) -> None:
         self.rule = for_training(rule)
         bound = self.rule.bind(hypers)
         self.hypers = {n: bound[n] for n in self.rule.settings}
         self.clips = has(self.rule, clip_by_norm) and self.hypers["clip_norm"] > 0
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = [p for p in parameters if p.requires_grad]
         for p in self.parameters:
             p.grad = None  # left over where the making of the model has trained it
         self.states: list[eager.State] = [{} for _ in self.parameters]
@@ -63,10 +65,12 @@ class RuleStepper:
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
         loss().backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
+        self.update(_norm(self.parameters) if self.clips else 0.0)
+
+    def update(self, norm: float) -> None:
+        """The step behind the gradients; `norm` is that of all of them, where it clips."""
         gradients = [p.grad for p in self.parameters]
-        now = self.now
-        if self.clips:
-            now = {**now, "grad_norm": _norm([g for g in gradients if g is not None])}
+        now = {**self.now, "grad_norm": norm} if self.clips else self.now
         with torch.no_grad():
             for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
                 if g is None:  # as torch: what has no gradient does not step
@@ -80,6 +84,36 @@ class RuleStepper:
         """As `Stepper` says."""
         if "lr" in self.hypers:
             self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """As `Stepper` says."""
+        return nullcontext()
+
+
+class KindStepper:
+    """A rule per kind: each steps the parameters of its kind, and all clip by the norm of all gradients together."""
+
+    def __init__(self, rules: ByKind, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+        self.hypers: Mapping[str, Any] = rules.shown(hypers)
+        found, bound = rules.kinds_of(model), rules.bound(hypers)
+        self.parts = []
+        for kind in dict.fromkeys(one.kind for one in found):
+            rule = rules.by_kind[kind]
+            own = {n: bound[kind][n] for n in rule.settings}
+            self.parts.append(RuleStepper(rule, [one.parameter for one in found if one.kind == kind], own))
+
+    def step(self, loss: Callable[[], Tensor]) -> None:
+        """As `Stepper` says."""
+        loss().backward()  # type: ignore[no-untyped-call]
+        clipped = [p for part in self.parts if part.clips for p in part.parameters]
+        norm = _norm(clipped) if clipped else 0.0
+        for part in self.parts:
+            part.update(norm)
+
+    def scale_rate(self, factor: float) -> None:
+        """As `Stepper` says."""
+        for part in self.parts:
+            part.scale_rate(factor)
 
     def averaged(self) -> AbstractContextManager[None]:
         """As `Stepper` says."""
@@ -262,30 +296,37 @@ class ClassStepper:
                 raise refusal(f"{self.name}, {name}()", error, hint=self._arguments) from error
 
 
-def _norm(gradients: list[Tensor]) -> float:
-    """The norm of all gradients together."""
+def _norm(parameters: Iterable[Tensor]) -> float:
+    """The norm of all their gradients together."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
     return math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in gradients))
 
 
 class LargeStepper(ClassStepper):
     """A rule's compiled class on a large model: the same rule, with its kernels, whose numbers differ by rounding."""
 
-    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
-        own = for_training(rule)
-        bound = own.bind(hypers)
-        made = from_rule(rule)
-        super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, WAYS[0])
-        self.hypers = {n: bound[n] for n in own.settings}
+    def __init__(self, rule: Rule | ByKind, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+        if isinstance(rule, ByKind):
+            shown, own = rule.shown(hypers), partial(rule, model, show=False, **hypers)
+            super().__init__(lambda _: own(), rule.name, model, {}, WAYS[0])
+        else:
+            bound, made = for_training(rule).bind(hypers), from_rule(rule)
+            shown = {n: bound[n] for n in for_training(rule).settings}
+            super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, WAYS[0])
+        self.hypers = shown
 
 
-def stepper_of(rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> Stepper:
-    """What steps a model by a rule: the author's function, or for a million parameters and more the rule's compiled class."""
+def stepper_of(rule: Any, model: nn.Module, hypers: Mapping[str, Any]) -> Stepper:
+    """What steps a model by a rule, or by a rule per kind: the authors' functions, or for a million parameters and more their
+    compiled classes."""
     if is_large(model):
         try:
             return LargeStepper(rule, model, hypers)
         except RuleError:  # its numbers have names that torch's optimizers use for something else
             pass
-    return RuleStepper(rule, model, hypers)
+    if isinstance(rule, ByKind):
+        return KindStepper(rule, model, hypers)
+    return RuleStepper(rule, model.parameters(), hypers)
 
 
 def is_large(model: nn.Module) -> bool:

@@ -13,9 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from steprule.errors import InputError, unknown_name
-
-KINDS = ("matrix", "embedding", "head", "vector", "other")
-"""The kinds, as groups and settings call them."""
+from steprule.per_kind import KINDS
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from steprule.errors import InputError, unknown_name
-from steprule.optim.kinds import KINDS
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.optim.settings import Stepped
+from steprule.per_kind import KINDS
 
 Classes = Mapping[str, type[RuleOptimizer]]
 """By kind the class whose rule steps it."""

@@ -4,120 +4,24 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from steprule import rules
 from steprule.errors import InputError, InputTypeError, unknown_name
-from steprule.hyper import Hyper
 from steprule.optim.classes import NAMES, class_of, from_rule
-from steprule.optim.kinds import KINDS, Found, kinds_of
+from steprule.optim.kinds import Found, kinds_of
 from steprule.optim.mixed import Mixed, arguments
 from steprule.optim.optimizer import RuleOptimizer
-from steprule.rules.parts import for_training
+from steprule.per_kind import KINDS, SHORT, SPELLED, NoMatrices, PerKind
 from steprule.rules.rule import Rule
 
-SPELLED = "by_kind:"
-"""How a command line begins one: `by_kind:muon+adamw`, `by_kind:matrix=muon+head=sgd+other=adamw`."""
-_SHORT = ("matrix", "other")
-"""The kinds of two rules that are spelled without their kinds."""
 
-
-@dataclass(frozen=True)
-class ByKind:
-    """A rule per kind of parameter. A kind without a rule of its own is stepped by the rule of `other`.
-
-    A setting is called `matrix_lr` where it is of one kind, and `lr` where it is of every kind whose rule has it. What is said of
-    a kind stands before what is said of `other`, where that rule steps it, and that before what is said of all.
-    """
-
-    rules: Mapping[str, Rule]
-    """By kind, as they were given."""
-
-    def __steprule_identity__(self) -> tuple[object, ...]:
-        """What decides its steps, for `steprule.identity`."""
-        return tuple(self.rules.items())
-
-    @property
-    def name(self) -> str:
-        """`by_kind:muon+adamw`, as it can be spelled where its rules are the catalogue's."""
-        if tuple(self.rules) == _SHORT:
-            return SPELLED + "+".join(rule.name for rule in self.rules.values())
-        return SPELLED + "+".join(f"{kind}={rule.name}" for kind, rule in self.rules.items())
-
-    @cached_property
-    def by_kind(self) -> dict[str, Rule]:
-        """The rule of every kind that has one, of its own or that of `other`, with all that can be set where it trains."""
-        other = self.rules.get("other")
-        found = {kind: self.rules.get(kind, other) for kind in KINDS}
-        return {kind: for_training(rule) for kind, rule in found.items() if rule is not None}
-
-    @cached_property
-    def hypers(self) -> dict[str, Hyper]:
-        """The settings of each rule, once, under their names: `matrix_lr`."""
-        return {
-            f"{kind}_{h.name}": replace(h, name=f"{kind}_{h.name}")
-            for kind in self.rules
-            for h in self.by_kind[kind].hypers
-            if h.given is None
-        }
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The same names with their defaults."""
-        return {name: hyper.default for name, hyper in self.hypers.items()}
-
-    def setting(self, name: str) -> Hyper:
-        """What is known of a setting, also of one for all kinds, or for a kind that `other` steps. Raises `UnknownNameError`."""
-        kind, plain = _taken_apart(name)
-        having = [rule for k, rule in self.by_kind.items() if kind in ("", k) and plain in rule.settings]
-        if not having:
-            raise self._unknown(name)
-        return replace(having[0].hyper(plain), name=name)
-
-    def accepts(self, name: str) -> bool:
-        """Whether it can be set."""
-        kind, plain = _taken_apart(name)
-        return any(_has(rule, plain) for k, rule in self.by_kind.items() if kind in ("", k))
-
-    def bind(self, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """By kind all hyperparameters of its rule as checked plain values: those given, the rest at their defaults."""
-        apart = self.apart(settings, lambda kind, name: _has(self.by_kind[kind], name))
-        return {kind: rule.bind(apart[kind]) for kind, rule in self.by_kind.items()}
-
-    def shown(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """All settings of its rules under their names, then those given for a kind that `other` steps."""
-        bound = self.bind(settings)
-        found = {name: bound[kind][plain] for name in self.hypers for kind, plain in [_taken_apart(name)]}
-        for name in _flat(settings):
-            kind, plain = _taken_apart(name)
-            if kind and kind not in self.rules and plain in bound[kind]:
-                found[name] = bound[kind][plain]
-        return found
-
-    def apart(self, settings: Mapping[str, Any], takes: Callable[[str, str], bool]) -> dict[str, dict[str, Any]]:
-        """Settings by kind, where `takes(kind, name)` says whether a kind has one. Raises `UnknownNameError` where none has it."""
-        levels: dict[str, list[dict[str, Any]]] = {kind: [{}, {}, {}] for kind in self.by_kind}
-        for name, value in _flat(settings).items():
-            kind, plain = _taken_apart(name)
-            taken = False
-            for own, (of_all, of_other, of_own) in levels.items():
-                if not takes(own, plain):
-                    continue
-                if kind == own:
-                    of_own[plain] = value
-                elif kind == "other" and own not in self.rules:
-                    of_other[plain] = value
-                elif not kind:
-                    of_all[plain] = value
-                taken = taken or kind in ("", own)
-            if not taken:
-                raise self._unknown(name)
-        return {kind: _joined(self.by_kind[kind], own) for kind, own in levels.items()}
+class ByKind(PerKind):
+    """A rule per kind of parameter, which makes an optimizer when it is called with a model."""
 
     def kinds_of(self, model: nn.Module, said: Mapping[str, str] | None = None) -> list[Found]:
         """The kinds of a model's parameters, each of which has a rule. Raises `InputError` for one that has none.
@@ -168,9 +72,6 @@ class ByKind:
             sys.stderr.write(table(made) + "\n")
         return made
 
-    def _unknown(self, name: str) -> Exception:
-        return unknown_name("hyperparameter", name, self.hypers, where=f" of {self.name}")
-
 
 def by_kind(**given: Rule | str | type[RuleOptimizer]) -> ByKind:
     """A rule for each kind of parameter: `matrix`, `embedding`, `head`, `vector`, and `other` for all kinds that have none.
@@ -201,8 +102,8 @@ def spelled(text: str) -> ByKind:
     Raises `InputError` for what is spelled otherwise.
     """
     parts = [part.partition("=") for part in text.removeprefix(SPELLED).split("+")]
-    if len(parts) == len(_SHORT) and not any(sign for _, sign, _ in parts):
-        return by_kind(**dict(zip(_SHORT, (name for name, _, _ in parts), strict=True)))
+    if len(parts) == len(SHORT) and not any(sign for _, sign, _ in parts):
+        return by_kind(**dict(zip(SHORT, (name for name, _, _ in parts), strict=True)))
     kinds = [kind for kind, _, _ in parts]
     if not all(sign and rule for _, sign, rule in parts) or len(set(kinds)) < len(kinds):
         hint = "As in by_kind:matrix=lion+other=adamw."
@@ -223,14 +124,18 @@ def table(optimizer: Mixed) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     shares = ", ".join(f"{numbers:,} numbers by {rule}" for rule, numbers in count.items())
-    return "\n".join([*lines, f"{len(rows) - 1} parameters: {shares}.", *without_matrices(optimizer.param_groups)])
+    lines.append(f"{len(rows) - 1} parameters: {shares}.")
+    if not any(group["kind"] == "matrix" for group in optimizer.param_groups):
+        lines.append(NoMatrices.text.format(""))
+    return "\n".join(lines)
 
 
-def without_matrices(groups: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The line that says so where no group has hidden matrices."""
-    if any(group["kind"] == "matrix" for group in groups):
-        return []
-    return ["by_kind: the model has no hidden matrices, so the rule for them steps nothing."]
+def warn_without_matrices(what: object, model: nn.Module, name: str) -> None:
+    """Warn where a rule for hidden matrices is to train the model of a problem that has none."""
+    if not isinstance(what, ByKind) or "matrix" not in what.rules:
+        return
+    if not any(one.kind == "matrix" for one in what.kinds_of(model)):
+        warnings.warn(NoMatrices.text.format(f" of {name}"), NoMatrices, stacklevel=3)
 
 
 def _rule_of(given: object) -> Rule:
@@ -244,45 +149,11 @@ def _class_of(rule: Rule) -> type[RuleOptimizer]:
     """The class of `steprule.optim` for a rule of the catalogue, torch's drop-in where torch has it."""
     if rules.CATALOGUE.get(rule.name) is not rule:
         return from_rule(rule)
-    return next(cls for cls in map(class_of, NAMES) if cls.rule.name == rule.name)
+    return class_of(dict(zip(rules.CATALOGUE, NAMES, strict=True))[rule.name])
 
 
 def _takes(cls: type[RuleOptimizer], name: str) -> bool:
     return name in inspect.signature(cls).parameters or name in cls.rule.betas
-
-
-def _has(rule: Rule, name: str) -> bool:
-    return name in rule.settings or (name == "betas" and bool(rule.betas))
-
-
-def _taken_apart(name: str) -> tuple[str, str]:
-    """`matrix_lr` as its kind and the rule's own name; of a setting for all kinds the kind is empty."""
-    kind, _, plain = name.partition("_")
-    return (kind, plain) if kind in KINDS and plain else ("", name)
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting under one name: `matrix=dict(lr=0.02)` is `matrix_lr=0.02`. Raises `InputError` for one that is given twice."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        several = name in KINDS and isinstance(value, Mapping)
-        named = {f"{name}_{n}": v for n, v in value.items()} if several else {name: value}
-        if twice := set(named) & set(found):
-            raise InputError(f"by_kind: {twice.pop()}", expected="it once", got="twice")
-        found |= named
-    return found
-
-
-def _joined(rule: Rule, levels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The last level stands before the others; `betas` of one level is the same as each beta of another."""
-    found: dict[str, Any] = {}
-    for level in levels:
-        if "betas" in level:
-            found = {n: v for n, v in found.items() if n not in rule.betas}
-        elif "betas" in found and set(level) & set(rule.betas):
-            found |= zip(rule.betas, found.pop("betas"), strict=True)
-        found |= level
-    return found
 
 
 def _groups(found: Sequence[Found]) -> list[dict[str, Any]]:
