@@ -14,7 +14,7 @@ from steprule.hyper import Hyper, Scale, Search
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-from steprule.trainable import Trainable
+from steprule.trainable import Stating, Trainable
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     return found
 
 
-def _range(rule: Rule, hyper: Hyper, bounds: str, text: str) -> Search:
+def _range(rule: Stating, hyper: Hyper, bounds: str, text: str) -> Search:
     """The range of a rule's number: as it was typed, or its own."""
     if not bounds:
         if hyper.search is None:
@@ -189,7 +189,7 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
     return target, name, value.strip()
 
 
-def _parsed(rule: Rule, name: str, value: str) -> Any:
+def _parsed(rule: Stating, name: str, value: str) -> Any:
     if name != "betas":
         return rule.hyper(name).parse(value, rule.name)
     parts = value.strip("()").split(",")

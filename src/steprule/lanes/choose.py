@@ -30,8 +30,11 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(task: Problem, lanes: int, recipe: Recipe, compile: Compile) -> Choice:
-    """The engine for so many lanes of any rule. Raises `KernelError` where steprule fails at a kernel that it should print."""
+def choose(task: Problem, lanes: int, recipe: Recipe, compile: Compile, *, per_kind: bool = False) -> Choice:
+    """The engine for so many lanes of any rule, or of a rule `per_kind` of parameter, which no kernel steps.
+
+    Raises `KernelError` where steprule fails at a kernel that it should print.
+    """
     if compile not in (True, False, "auto"):
         raise InputTypeError("compile", expected="True, False or 'auto'", got=repr(compile))
     if reason := facts_of(task).one_by_one:
@@ -42,6 +45,8 @@ def choose(task: Problem, lanes: int, recipe: Recipe, compile: Compile) -> Choic
         return Choice("one by one", "a model of a million parameters or more, which keeps the cores busy alone")
     size = min(recipe.batch_size, task.samples)
     reason = "" if recipe.device == "cpu" else f"kernels run on the CPU, not on {recipe.device}"
+    if not reason and per_kind:
+        reason = "no kernel for a rule per kind of parameter"
     if not reason and (compile is True or (compile == "auto" and _work(task, lanes, recipe) >= WORTH)):
         try:
             for batch in {size, task.samples % recipe.batch_size or size}:

@@ -34,12 +34,23 @@ class TensorStepper:
         self.scalar_slots = [rows([*rule.scalar_slots, *rule.numbers]) for _ in self.sizes]
         self.states = {n: v.to(self.dtype).repeat(sum(sizes), 1) for n, v in rows(rule.states).items()}
 
-    def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:
-        """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
+    @property
+    def clips(self) -> bool:
+        """Whether gradients may be clipped by their norm."""
+        return bool(self.rule.norm_rows)
+
+    def step(
+        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0, norm: Tensor | None = None
+    ) -> None:
+        """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes].
+
+        `norm` [lanes] is that of all gradients, where these are not all.
+        """
         program = self.rule.stage(t)
         hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
-        if self.rule.norm_rows:
-            hypers = {**hypers, "grad_norm": torch.linalg.vector_norm(g, dim=0, dtype=torch.float64)}
+        if self.clips:
+            own = torch.linalg.vector_norm(g, dim=0, dtype=torch.float64) if norm is None else norm
+            hypers = {**hypers, "grad_norm": own}
         clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
         low = 0
         for k, size in enumerate(self.sizes):

@@ -7,7 +7,7 @@ compilation, runs on any device and takes whatever vmap takes. A lane's numbers 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule.compiler.threads import PARALLEL, may_run_parallel
-from steprule.compiler.variant import variant_of
 from steprule.lanes import vmapped
 from steprule.lanes.evaluate import evaluate, score
-from steprule.lanes.kernel import compute_of, our_faults, source_of
+from steprule.lanes.kernel import our_faults, source_of
 from steprule.lanes.loop import evaluation, training
 from steprule.lanes.model import blank
-from steprule.lanes.records import WINDOWS, Array, Engine, Lanes, Outcome, curves, taken, window_of
-from steprule.lanes.rule import LaneRule, layout
+from steprule.lanes.parts import Part, PartsStepper, parts_of
+from steprule.lanes.records import WINDOWS, Array, Engine, Lanes, Outcome, bound, curves, window_of
+from steprule.lanes.rule import layout
 from steprule.lanes.step import compiled
-from steprule.lanes.tensors import TensorStepper
 from steprule.lanes.vmapped import lane_bytes, lanes_last, looped_over
+from steprule.per_kind import PerKind
 from steprule.problems.problem import Problem
 from steprule.problems.scoring import measured
 from steprule.problems.source import batches
@@ -42,7 +42,9 @@ COPIES = {"kernel": 2, "vmap": 6}
 """Arrays of the parameters' size that an engine holds beside the states."""
 
 
-def train_lanes(task: Problem, rule: Rule, lanes: Lanes, recipe: Recipe, engine: Engine = "kernel") -> Outcome:
+def train_lanes(
+    task: Problem, rule: Rule | PerKind, lanes: Lanes, recipe: Recipe, engine: Engine = "kernel"
+) -> Outcome:
     """Train every lane; `lanes` gives all of the rule's hyperparameters, all of one variant. Lanes that all have one seed share
     their batches, which is faster.
 
@@ -51,13 +53,11 @@ def train_lanes(task: Problem, rule: Rule, lanes: Lanes, recipe: Recipe, engine:
     distinct, seed_of = np.unique(lanes.seeds, return_inverse=True)
     models = [task.initial_model(int(seed)) for seed in distinct]
     starts = lanes_last(models).numpy()
-    variant = variant_of(rule, {h.name: lanes.hypers[h.name][0].item() for h in rule.hypers})
+    parts = parts_of(rule, lanes.hypers, models[0])
     order, counts = _batches(task, recipe, distinct)
     whole = Group(
         task=task,
-        rule=LaneRule.of(variant, str(starts.dtype)),
-        hypers=lanes.hypers,
-        sizes=[p.numel() for p in models[0].parameters()],
+        parts=parts,
         seed_of=seed_of.astype(np.int64),
         order=order,
         counts=counts,
@@ -66,25 +66,26 @@ def train_lanes(task: Problem, rule: Rule, lanes: Lanes, recipe: Recipe, engine:
         device=recipe.device,
     )
     initial = np.array([measured(task, m, task.parts["train"]) for m in models])[seed_of]
-    at_once = max(1, vmapped.ROOM // _kept_bytes(whole.rule, models[0], engine))
+    at_once = max(1, vmapped.ROOM // _kept_bytes(whole.parts, models[0], engine))
     cuts = [slice(low, low + at_once) for low in range(0, len(lanes), at_once)]
-    parts = [_trained(whole.part(cut), starts, initial[cut], engine) for cut in cuts]
-    return parts[0] if len(parts) == 1 else Outcome.together(parts)
+    found = [_trained(whole.part(cut), starts, initial[cut], engine) for cut in cuts]
+    return found[0] if len(found) == 1 else Outcome.together(found)
 
 
-def held_by(task: Problem, rule: Rule, lanes: int, batch: int, engine: Engine, device: str = "cpu") -> int:
+def held_by(task: Problem, rule: Rule | PerKind, lanes: int, batch: int, engine: Engine, device: str = "cpu") -> int:
     """The bytes that so many lanes of a rule hold at most, trained in batches of this size."""
-    own = LaneRule.of(variant_of(rule, rule.defaults), compute_of(task))
-    each = _kept_bytes(own, blank(task), engine)
+    one = bound(rule, {}, 1)
+    each = _kept_bytes(parts_of(rule, one, blank(task)), blank(task), engine)
     kept = min(lanes, max(1, vmapped.ROOM // each)) * each
     if engine != "vmap":
         return kept
     return kept + min(lanes * lane_bytes(task, batch, device), vmapped.ROOM) * FREED
 
 
-def _kept_bytes(rule: LaneRule, model: nn.Module, engine: Engine) -> int:
+def _kept_bytes(parts: Sequence[Part], model: nn.Module, engine: Engine) -> int:
     """What a lane keeps from step to step: its parameters, their states, and copies."""
-    return sum(p.nbytes for p in model.parameters()) * (COPIES[engine] + len(rule.states))
+    size = next(model.parameters()).element_size()
+    return sum(len(part.rows) * (COPIES[engine] + len(part.rule.states)) for part in parts) * size
 
 
 def _batches(task: Problem, recipe: Recipe, seeds: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -103,10 +104,8 @@ class Group:
     """Lanes of one variant of a rule, and all that they train with."""
 
     task: Problem
-    rule: LaneRule
-    hypers: Mapping[str, Array]
-    sizes: list[int]
-    """The numbers of each parameter of the model."""
+    parts: list[Part]
+    """What each rule steps: one, or one per kind of parameter."""
     seed_of: NDArray[np.int64]
     """Which of `order` each lane has, [lanes]."""
     order: NDArray[np.int64]
@@ -129,7 +128,7 @@ class Group:
 
     def part(self, lanes: slice) -> Group:
         """The same with some of the lanes."""
-        return replace(self, hypers=taken(self.hypers, lanes), seed_of=self.seed_of[lanes])
+        return replace(self, parts=[part.take(lanes) for part in self.parts], seed_of=self.seed_of[lanes])
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,9 @@ def _trained(group: Group, starts: Array, initial: Array, engine: Engine) -> Out
 
 
 def _by_kernel(group: Group, start: Array) -> Trained:
-    """Every step of every lane in one call."""
-    task, rule = group.task, group.rule
+    """Every step of every lane in one call, by one rule."""
+    (part,) = group.parts
+    task, rule = group.task, part.rule
     whole_batch, last_batch = int(group.counts.max()), int(group.counts.min())
     full = source_of(task, whole_batch, group.own_data)
     last = source_of(task, last_batch, group.own_data, full.width)
@@ -170,7 +170,7 @@ def _by_kernel(group: Group, start: Array) -> Trained:
     padded = np.minimum(np.arange(-(-lanes // width) * width), lanes - 1)  # the last lane again
 
     def rows_of(names: list[str]) -> Array:
-        return np.ascontiguousarray(rule.rows_of(names, group.hypers, lanes)[:, padded])
+        return np.ascontiguousarray(rule.rows_of(names, part.hypers, lanes)[:, padded])
 
     p = np.ascontiguousarray(start[:, padded])
     sums, died = np.zeros((WINDOWS, len(padded))), np.zeros(len(padded), dtype=np.int64)
@@ -184,7 +184,7 @@ def _by_kernel(group: Group, start: Array) -> Trained:
             full_block, last_block, step, p, rows_of(rule.states), rows_of(rule.hypers),
             rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows, np.array(rule.norm_rows, dtype=np.int64),
             _rows(task.features), _rows(task.targets), group.order, group.seed_of[padded], group.counts, group.factors,
-            group.windows, sums, died, *layout(group.sizes), width, max(full.lane_rows, last.lane_rows),
+            group.windows, sums, died, *layout(part.sizes), width, max(full.lane_rows, last.lane_rows),
             max(full.shared_rows, last.shared_rows), *rule.scratch,
         )  # fmt: skip
 
@@ -221,7 +221,7 @@ def _rows(data: Tensor) -> Array:
 def _by_vmap(group: Group, start: Array) -> Trained:
     """A call per step, on any device: torch's vmap for the gradients, the rule as operations on tensors."""
     p = torch.from_numpy(np.ascontiguousarray(start)).to(group.device)
-    stepper = TensorStepper(group.rule, group.hypers, group.sizes, group.device)
+    stepper = PartsStepper(group.parts, group.device)
     alive = torch.ones(p.shape[1], dtype=torch.bool, device=group.device)
     sums = torch.zeros((WINDOWS, p.shape[1]), dtype=torch.float64, device=group.device)
     died = torch.zeros(p.shape[1], dtype=torch.int64, device=group.device)

@@ -16,6 +16,8 @@ from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.lanes.choose import Compile, choose
 from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
+from steprule.optim.mixture import warn_without_matrices
+from steprule.per_kind import PerKind
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.provenance import check_device, versions
@@ -179,6 +181,10 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
             raise InputError(kind, expected="each once", got=f"{twice.pop()!r} twice", hint=hint)
     device = settings.get("device", "cpu")
     check_device(device)
+    for entrant in entrants:
+        for task in tasks:
+            if isinstance(entrant.what, PerKind):
+                warn_without_matrices(entrant.what, blank(entrant.trains(task)), task.name)
     configs = {task.name: _config(task, entrants, protocol, len(planned), settings) for task in tasks}
     spec = Spec(tasks, planned, entrants, protocol, configs, device)
     spec.stated  # noqa: B018  (now: what is trained can change its own code's surroundings)
@@ -239,7 +245,11 @@ def _config(
     if rules and not protocol.watches:
         lanes, compiled = len(rules) * protocol.size * schedules, settings.get("compile", "auto")
         recipe = Recipe(epochs, plan["batch_size"], device=settings.get("device", "cpu"))
-        found = [choose(own, lanes, recipe, compiled).engine for own in dict.fromkeys(e.trains(task) for e in rules)]
+        per_kind = any(isinstance(e.what, PerKind) for e in rules)
+        found = [
+            choose(own, lanes, recipe, compiled, per_kind=per_kind).engine
+            for own in dict.fromkeys(e.trains(task) for e in rules)
+        ]
         engine = max(found, key=ENGINES.index)
     large = any(is_large(blank(e.trains(task))) for e in entrants)
     threads = torch.get_num_threads() if large and engine == "one by one" else 1
