@@ -9,13 +9,12 @@ from typing import Any
 
 from steprule.errors import InputError, StepruleError, unknown_name
 from steprule.hyper import Hyper
+from steprule.rules.load import PER_KIND
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
 KINDS = ("matrix", "embedding", "head", "vector", "other")
 """The kinds, as groups and settings call them."""
-SPELLED = "by_kind:"
-"""How a command line begins one: `by_kind:muon+adamw`, `by_kind:matrix=muon+head=sgd+other=adamw`."""
 SHORT = ("matrix", "other")
 """The kinds of two rules that are spelled without their kinds."""
 
@@ -23,7 +22,7 @@ SHORT = ("matrix", "other")
 class NoMatrices(UserWarning):
     """A model has no hidden matrices, so the rule for them steps nothing."""
 
-    text = "by_kind: the model{} has no hidden matrices, so the rule for them steps nothing."
+    text = "by_kind: the model{} has no hidden matrices, so the rule for them steps nothing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +47,8 @@ class PerKind:
     def name(self) -> str:
         """`by_kind:muon+adamw`, as it can be spelled where its rules are the catalogue's."""
         if tuple(self.rules) == SHORT:
-            return SPELLED + "+".join(rule.name for rule in self.rules.values())
-        return SPELLED + "+".join(f"{kind}={rule.name}" for kind, rule in self.rules.items())
+            return PER_KIND + "+".join(rule.name for rule in self.rules.values())
+        return PER_KIND + "+".join(f"{kind}={rule.name}" for kind, rule in self.rules.items())
 
     @cached_property
     def by_kind(self) -> dict[str, Rule]:
@@ -116,14 +115,20 @@ class PerKind:
         more = [n for n in _flat(settings) if taken_apart(n)[0] and n in bound]
         return {n: bound[n] for n in (*self.settings, *more)}
 
+    def betas_of(self, name: str) -> tuple[str, ...]:
+        """What `betas`, or `other_betas`, stands for: `other_beta1`, `other_beta2` and so on. None for another setting."""
+        kind, plain = taken_apart(name)
+        having = (r.betas for k, r in self.by_kind.items() if kind in ("", k) and r.betas)
+        names = next(having, ()) if plain == "betas" else ()
+        return tuple(f"{kind}_{n}" if kind else n for n in names)
+
     def each_beta(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Settings in which `other_betas=(0.9, 0.99)` is `other_beta1` and `other_beta2`."""
         found: dict[str, Any] = {}
         for name, value in _flat(settings).items():
-            kind, plain = taken_apart(name)
-            names = next((r.betas for k, r in self.by_kind.items() if kind in ("", k) and r.betas), ())
-            if plain == "betas" and names and isinstance(value, tuple | list) and len(value) == len(names):
-                found |= {f"{kind}_{n}" if kind else n: v for n, v in zip(names, value, strict=True)}
+            names = self.betas_of(name)
+            if names and isinstance(value, tuple | list) and len(value) == len(names):
+                found |= zip(names, value, strict=True)
             else:
                 found[name] = value
         return found

@@ -11,8 +11,8 @@ from steprule import rules
 from steprule.errors import InputTypeError, unknown_name
 from steprule.foreign import parameters_of
 from steprule.hyper import Hyper
-from steprule.per_kind import SPELLED, PerKind
-from steprule.rules.load import load_object
+from steprule.per_kind import PerKind
+from steprule.rules.load import PER_KIND, load_object
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
@@ -168,7 +168,7 @@ def _found(spec: Any) -> Stating | Callable[..., torch.optim.Optimizer]:
 
 def is_by_kind(spec: object) -> bool:
     """Whether it spells a rule per kind, which is no file and no module."""
-    return isinstance(spec, str) and spec.startswith(SPELLED)
+    return isinstance(spec, str) and spec.startswith(PER_KIND)
 
 
 def _trains(kind: type) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from steprule.cli import output
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.hyper import Hyper, Scale, Search
+from steprule.per_kind import PerKind, taken_apart
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -104,7 +105,7 @@ def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     if rule is None:
         return searches_for([taker], texts or (["lr=1e-5..10"] if "lr" in taker.who.known else []))[0]
     found = {}
-    usual = ["lr"] if "lr" in rule.defaults else []
+    usual = [name for name in rule.defaults if taken_apart(name)[1] == "lr"]
     for text in texts or usual:
         name, _, bounds = text.partition("=")
         hyper = rule.setting(name.strip())
@@ -190,10 +191,13 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
 
 
 def _parsed(rule: Stating, name: str, value: str) -> Any:
-    if name != "betas":
+    names: tuple[str, ...] = rule.betas if name == "betas" else ()
+    if isinstance(rule, PerKind):
+        names = rule.betas_of(name)
+    if not names:
         return rule.hyper(name).parse(value, rule.name)
     parts = value.strip("()").split(",")
-    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(rule.betas, parts, strict=False))
+    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(names, parts, strict=False))
 
 
 def _of_class(default: Any, value: str, text: str) -> Any:

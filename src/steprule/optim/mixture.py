@@ -16,7 +16,8 @@ from steprule.optim.classes import NAMES, class_of, from_rule
 from steprule.optim.kinds import Found, kinds_of
 from steprule.optim.mixed import Mixed, arguments
 from steprule.optim.optimizer import RuleOptimizer
-from steprule.per_kind import KINDS, SHORT, SPELLED, NoMatrices, PerKind
+from steprule.per_kind import KINDS, SHORT, NoMatrices, PerKind
+from steprule.rules.load import PER_KIND
 from steprule.rules.rule import Rule
 
 
@@ -101,7 +102,7 @@ def spelled(text: str) -> ByKind:
 
     Raises `InputError` for what is spelled otherwise.
     """
-    parts = [part.partition("=") for part in text.removeprefix(SPELLED).split("+")]
+    parts = [part.partition("=") for part in text.removeprefix(PER_KIND).split("+")]
     if len(parts) == len(SHORT) and not any(sign for _, sign, _ in parts):
         return by_kind(**dict(zip(SHORT, (name for name, _, _ in parts), strict=True)))
     kinds = [kind for kind, _, _ in parts]
@@ -126,7 +127,7 @@ def table(optimizer: Mixed) -> str:
     shares = ", ".join(f"{numbers:,} numbers by {rule}" for rule, numbers in count.items())
     lines.append(f"{len(rows) - 1} parameters: {shares}.")
     if not any(group["kind"] == "matrix" for group in optimizer.param_groups):
-        lines.append(NoMatrices.text.format(""))
+        lines.append(NoMatrices.text.format("") + ".")
     return "\n".join(lines)
 
 
