@@ -277,7 +277,9 @@ def _loaded(value: Tensor, p: Tensor) -> Tensor:
     if alike and value.element_size() < p.element_size():
         dtype = p.dtype
     whole = value.layout is torch.strided and value.untyped_storage().nbytes() == value.numel() * value.element_size()
-    if whole and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
+    # What torch.load read has no allocator, and torch crashes at the first write to a copy of it that was not made yet.
+    allocated = whole and value.untyped_storage().resizable()
+    if allocated and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
         try:
             return torch._lazy_clone(value.detach())
         except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written
