@@ -1,4 +1,4 @@
-"""`by_kind`: a rule per kind of parameter, with one name for each setting; called with a model it makes the optimizer."""
+"""`by_kind` takes a rule per kind of parameter, and makes an optimizer where it is called with a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of letters-deep: an embedding, residual blocks of hidden matrices, and a head, small enough for thousands of lanes."""
+"""The model of letters-deep is small enough for thousands of lanes: an embedding, residual blocks, a head."""
 
 from __future__ import annotations
 
