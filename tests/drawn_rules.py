@@ -114,7 +114,7 @@ SLOTS = [
     "d",
     "k",
     "let",
-    "total",
+    "totals",
     "C0",
     "inside",
     "acc",
@@ -165,6 +165,7 @@ class Slot:
     """As the annotation says it; empty for zero."""
     absent: bool = False
     number: bool = False
+    of_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ class Drawn:
             [
                 "from typing import Annotated, Any, Literal",
                 "from steprule import rule",
-                "from steprule.hyper import AbsentAtFirst, OffAtZero, OnePerTensor, StartsAt",
+                "from steprule.hyper import AbsentAtFirst, OffAtZero, OnePerModel, OnePerTensor, StartsAt",
                 f"from steprule.maths import {', '.join(maths.NAMES)}",
                 "",
                 "@rule",
@@ -257,6 +258,11 @@ class Drawer:
     whole: list[str] = field(default_factory=list)
     takes_t: bool = False
     reduces: bool = False
+
+    @property
+    def reductions(self) -> list[str]:
+        """Those of any sign. A total may not stand behind an `if` on the step number."""
+        return ["norm", "mean", "sum", *([] if self.takes_t else ["total"])]
 
     def number(self) -> Part:
         value = self.draw.choice([0.5, 0.1, 2, 1, 0.9, 3.0, -0.25, 1e-3, 1.5])
@@ -313,11 +319,13 @@ class Drawer:
             return self.draw.choice(self.leaves["tensor"])
         made = Part(
             "tensor",
-            f"{self.draw.choice(['norm', 'mean', 'sum', 'max', 'min', 'size'])}({{0}})",
+            f"{self.draw.choice([*self.reductions, 'max', 'min', 'size'])}({{0}})",
             (self.element(min(depth - 1, 2)),),
         )
         if self.draw.random() < 0.15:
-            made = Part("tensor", f"{self.draw.choice(['mean', 'sum'])}({{0}})", (self.truth(1),))
+            made = Part("tensor", f"{self.draw.choice(self.reductions[1:])}({{0}})", (self.truth(1),))
+        if "total" in self.reductions and self.draw.random() < 0.15:
+            made = Part("tensor", "total({0})", (made,))
         return self.draw.choice(
             [
                 made,
@@ -439,7 +447,9 @@ def drawn(seed: int) -> Drawn:
         elif kind < 0.85:
             slots.append(Slot(name, "Annotated[Any, AbsentAtFirst()]", absent=True))
         else:
-            slots.append(Slot(name, f"Annotated[float, OnePerTensor({draw.choice([0.0, 1.0, 0.5])})]", number=True))
+            of = draw.choice(["Tensor", "Tensor", "Model"])
+            start = f"Annotated[float, OnePer{of}({draw.choice([0.0, 1.0, 0.5])})]"
+            slots.append(Slot(name, start, number=True, of_model=of == "Model"))
     return _body(self, slots, hypers)
 
 
@@ -450,7 +460,7 @@ def _body(self: Drawer, slots: list[Slot], hypers: list[Hyper]) -> Drawn:
     absent: list[Slot] = []
     for slot in slots:
         if slot.number:
-            of_tensors = self.reduces and draw.random() < 0.6
+            of_tensors = self.reduces and not (slot.of_model and self.takes_t) and draw.random() < 0.6
             old = leaf("tensor" if of_tensors else "scalar", slot.name)
             self.leaves[old.kind].append(old)
             results[slot.name] = (old, of_tensors)
@@ -490,6 +500,8 @@ def _body(self: Drawer, slots: list[Slot], hypers: list[Hyper]) -> Drawn:
     for slot in slots:
         if isinstance(known := results.get(slot.name), tuple):
             part = self.tensor(2) if known[1] else self.scalar(2)
+            if slot.of_model and known[1]:
+                part = Part("tensor", "total({0})", (part,))
             if draw.random() < 0.5:
                 part = Part(part.kind, "(0.5 * {0} + {1})", (known[0], part))
             results[slot.name] = part

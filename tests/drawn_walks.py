@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from steprule import maths, optim
 from steprule.arithmetic import computing
+from steprule.checking.cases import plain
 from steprule.checking.shaking import shake
 from steprule.compiler import eager, formula, javascript
 from steprule.compiler import numba_cpu as cpu
@@ -60,6 +61,12 @@ class Case:
         return variant_of(self.rule, self.hypers)
 
     @property
+    def lengths(self) -> list[int]:
+        """Of the tensors that a form over several steps; the first is looked at. What has totals is alone, as in the other forms."""
+        alone = any(map(self.variant.rounds, self.variant.stages))
+        return [SIZE] if alone else [SIZE, 4]
+
+    @property
     def steps(self) -> range:
         """The numbers of its steps, from 1."""
         return range(1, len(self.gradients) + 1)
@@ -90,17 +97,9 @@ def cases(rule: Rule, seed: int) -> Iterator[Case]:
         yield case_of(rule, hypers, rng, special=bool(special))
 
 
-def plain(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, torch.Tensor):
-        value = value.detach().double().numpy()
-    return np.array(value, dtype=np.float64)
-
-
 def taken(case: Case, outputs: Mapping[str, Any], state: dict[str, Any]) -> Array:
     """The new p of a step's results, by name; those of the slots go into `state`."""
-    numbers = {s.name for s in case.rule.slots if s.per_tensor}
+    numbers = {s.name for s in case.rule.slots if s.is_number}
     values = {n: np.array(v, dtype=np.float64) for n, v in outputs.items() if v is not None}
     whole = {n: np.broadcast_to(v, case.start.shape).copy() for n, v in values.items() if n not in numbers}
     state |= {n: float(v.reshape(())) for n, v in values.items() if n in numbers}
@@ -119,7 +118,7 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
 
 def walk_by_floats(case: Case) -> Walk:
     alone = [walk(case, lambda a, k=k: float(a[k])) for k in range(SIZE)]  # type: ignore[misc]
-    numbers = {s.name for s in case.rule.slots if s.per_tensor}
+    numbers = {s.name for s in case.rule.slots if s.is_number}
     return [
         {
             n: None if v is None else v if n in numbers else np.array([one[t][n] for one in alone])
@@ -215,44 +214,48 @@ class PythonKernel(cpu.NumbaKernel):
 def walk_by_kernel(case: Case, make: Callable[..., Any], dtype: str = "float64", *, parallel: bool = False) -> Walk:
     """As a bucket of the class does, on two tensors; the first is looked at."""
     rule, variant = case.rule, case.variant
-    tensors = [case.start.astype(dtype), case.start[:4].astype(dtype)]
-    sizes = [len(x) for x in tensors]
+    sizes, count = case.lengths, len(case.lengths)
+    tensors = [case.start[:n].astype(dtype) for n in sizes]
     states = [
         {
             s.name: np.full_like(x, eager.start_number(s, case.hypers))
             for s in rule.slots
-            if not s.per_tensor and not s.absent_at_first
+            if not s.is_number and not s.absent_at_first
         }
         for x in tensors
     ]
     numbers = {
-        s.name: np.full(2, float(eager.start_number(s, case.hypers)))
+        s.name: np.full(count, float(eager.start_number(s, case.hypers)))
         for s in rule.slots
-        if s.per_tensor and s.name in variant.slots
+        if s.is_number and s.name in variant.slots
     }
     found = []
     for t in case.steps:
         absent = variant.stages[min(t, len(variant.stages)) - 1]
         program = variant.program(absent)
-        kernel = make(program, tuple(dtype for _ in program.columns), dtype)
-        grads = [case.gradients[t - 1].astype(dtype), case.gradients[t - 1][:4].astype(dtype)]
+        grads = [case.gradients[t - 1][:n].astype(dtype) for n in sizes]
+        known = {**case.hypers, "t": float(t)}
         new = {n for n in program.stores if n in absent}
         for state, x in zip(states, tensors, strict=True):
             state |= {n: np.empty_like(x) for n in new}
-        columns = [
-            [{"p": x, "g": g}.get(n, state.get(n)) for x, g, state in zip(tensors, grads, states, strict=True)]
-            for n in program.columns
-        ]
-        addresses = np.array([[a.ctypes.data for a in row] for row in columns], dtype=np.int64)
-        found_scalars = [
-            program.scalars({**case.hypers, **{n: float(v[k]) for n, v in numbers.items()}, "t": float(t)})
-            for k in range(2)
-        ]
-        table = np.array([values for values, _ in found_scalars], dtype=dtype).reshape(2, -1).T.copy()
-        chunks = kernel.chunks(sizes, None)
-        given = [numbers[n.name] for n in program.given]
-        with np.errstate(all="ignore"):
-            closed = kernel.launch(addresses, chunks, table, np.arange(2, dtype=np.int32), given)
+        for phase in (*variant.measurements(absent), program):
+            kernel = make(phase, tuple(dtype for _ in phase.columns), dtype)
+            columns = [
+                [{"p": x, "g": g}.get(n, state.get(n)) for x, g, state in zip(tensors, grads, states, strict=True)]
+                for n in phase.columns
+            ]
+            addresses = np.array([[a.ctypes.data for a in row] for row in columns], dtype=np.int64)
+            found_scalars = [
+                phase.scalars({**known, **{n: float(v[k]) for n, v in numbers.items()}}) for k in range(count)
+            ]
+            table = np.array([values for values, _ in found_scalars], dtype=dtype).reshape(count, -1).T.copy()
+            chunks = kernel.chunks(sizes, None)
+            given = [numbers[n.name] for n in phase.given]
+            with np.errstate(all="ignore"):
+                run = kernel.launch if phase is program else kernel.add_up
+                closed = run(addresses, chunks, table, np.arange(count, dtype=np.int32), given)
+            if phase is not program:
+                known |= closed
         for name in numbers:
             if name in closed:
                 numbers[name] = np.array(closed[name])
@@ -277,10 +280,10 @@ def absent_after(case: Case, t: int) -> frozenset[str]:
 
 def walk_by_lane_tensors(case: Case) -> Walk:
     """As the vmap engine of a sweep steps: three lanes of two tensors, the third lane dead; the second lane's first tensor is looked at."""
-    stepper = TensorStepper(lanes.LaneRule.of(case.variant, "float64"), lane_hypers(case), [SIZE, 4], "cpu")
+    stepper = TensorStepper(lanes.LaneRule.of(case.variant, "float64"), lane_hypers(case), case.lengths, "cpu")
 
     def of_lanes(values: Array) -> torch.Tensor:
-        return torch.from_numpy(np.stack([np.concatenate([values, values[:4]])] * LANES, axis=1))
+        return torch.from_numpy(np.stack([np.concatenate([values[:n] for n in case.lengths])] * LANES, axis=1))
 
     p, alive, found = of_lanes(case.start), torch.tensor([True, True, False]), []
     for t in case.steps:
@@ -371,7 +374,7 @@ def javascript_of(case: Case, size: int | None) -> str:
     ]
     begin = {
         s.name: eager.start_number(s, case.hypers)
-        if s.per_tensor
+        if s.is_number
         else [float(eager.start_number(s, case.hypers))] * SIZE
         for s in rule.slots
         if s.name in variant.slots and not s.absent_at_first
@@ -433,7 +436,7 @@ BACKENDS = ("eager", "numba", "triton")
 
 def walk_by_class(case: Case, dtype: torch.dtype, backend: str) -> Walk:
     """As a user steps it, over two parameters; the first is looked at."""
-    params = [torch.from_numpy(a.copy()).to(dtype).requires_grad_() for a in (case.start, case.start[:4])]
+    params = [torch.from_numpy(case.start[:n].copy()).to(dtype).requires_grad_() for n in case.lengths]
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # numbers of one a tensor have it
     try:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytorch_optimizer as po
-import schedulefree
 import torch
 from published import against
 
 from steprule.hyper import AbsentAtFirst, OnePerTensor, StartsAt
-from steprule.maths import clamp, lerp, maximum, minimum, norm, sign, sqrt, sum, where
+from steprule.maths import clamp, lerp, maximum, norm, sign, sqrt, sum, where
 from steprule.rules.rule import rule
 
 Absent = Annotated[Any, AbsentAtFirst()]
@@ -285,84 +284,6 @@ def asgd(p, g, ax, *, lr=0.01, decay=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0,
     eta = lr / (1 + decay * lr * (t - 1)) ** alpha
     p = p * (1 - decay * eta) - eta * (g + weight_decay * p)
     return p, lerp(ax, p, 1 / maximum(t - 1 - t0, 1))
-
-
-def training(optimizer: Any) -> Any:
-    """A schedule-free optimizer at the point where gradients are taken."""
-    optimizer.train()
-    return optimizer
-
-
-@against(
-    lambda params, power, **same: training(
-        schedulefree.SGDScheduleFree(params, weight_lr_power=power, foreach=False, **same)
-    ),
-    lr=0.05, momentum=0.8, weight_decay=0.1, warmup_steps=4, r=0.3, power=1.5,
-)  # fmt: skip
-@rule
-def schedule_free_sgd(
-    p, g, z: Absent, lr_max: Number, weight_sum: Number,
-    *, lr=1.0, momentum=0.9, weight_decay=0.0, warmup_steps=1, r=0.0, power=2.0, t,
-):  # fmt: skip
-    """Defazio et al., 2024, arXiv 2405.15682: p is y, the point between z and its mean at which gradients are taken."""
-    start = p if z is None else z
-    lr = lr * minimum(t / warmup_steps, 1.0)
-    lr_max = maximum(lr, lr_max)
-    weight = t**r * lr_max**power
-    weight_sum = weight_sum + weight
-    c = weight / weight_sum
-    g = g + weight_decay * p
-    return lerp(p, start, c) + lr * (momentum * (1 - c) - 1) * g, start - lr * g, lr_max, weight_sum
-
-
-@against(
-    lambda params, beta1, beta2, power, **same: training(
-        schedulefree.AdamWScheduleFree(params, betas=(beta1, beta2), weight_lr_power=power, foreach=False, **same)
-    ),
-    lr=0.05, beta1=0.8, beta2=0.95, eps=1e-2, weight_decay=0.1, warmup_steps=4, r=0.3, power=1.5,
-)  # fmt: skip
-@rule
-def schedule_free_adamw(
-    p, g, z: Absent, exp_avg_sq, lr_max: Number, weight_sum: Number,
-    *, lr=2.5e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, warmup_steps=1, r=0.0, power=2.0, t,
-):  # fmt: skip
-    """The same with RMSProp's step; the decay is taken at y."""
-    start = p if z is None else z
-    lr = lr * minimum(t / warmup_steps, 1.0)
-    lr_max = maximum(lr, lr_max)
-    weight = t**r * lr_max**power
-    weight_sum = weight_sum + weight
-    c = weight / weight_sum
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
-    u = g / (sqrt(exp_avg_sq / (1 - beta2**t)) + eps) + weight_decay * p
-    return lerp(p, start, c) + lr * (beta1 * (1 - c) - 1) * u, start - lr * u, exp_avg_sq, lr_max, weight_sum
-
-
-@against(
-    lambda params, beta1, beta2, power, **same: training(
-        schedulefree.RAdamScheduleFree(
-            params, betas=(beta1, beta2), weight_lr_power=power, foreach=False, **same
-        )
-    ),
-    lr=0.05, beta1=0.8, beta2=0.95, eps=1e-2, weight_decay=0.1, r=0.3, power=1.5,
-)  # fmt: skip
-@rule
-def schedule_free_radam(
-    p, g, z: Absent, exp_avg_sq, lr_max: Number, weight_sum: Number,
-    *, lr=2.5e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, r=0.0, power=2.0, t,
-):  # fmt: skip
-    """The same with RAdam's rectification for a warm-up, which is silent while the length of the mean is at most 4."""
-    start = p if z is None else z
-    rho_inf = 2 / (1 - beta2) - 1
-    rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
-    lr = lr * where(rho > 4, sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)), 0.0)
-    lr_max = maximum(lr, lr_max)
-    weight = t**r * lr_max**power
-    weight_sum = weight_sum + weight
-    c = where(weight_sum > 0, weight / weight_sum, 0.0)
-    exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * g**2
-    u = g / (sqrt(exp_avg_sq / (1 - beta2**t)) + eps) + weight_decay * p
-    return lerp(p, start, c) + lr * (beta1 * (1 - c) - 1) * u, start - lr * u, exp_avg_sq, lr_max, weight_sum
 
 
 @against(

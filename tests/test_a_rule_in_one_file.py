@@ -184,11 +184,16 @@ def test_a_file_with_a_fault_is_named_and_the_others_stand(house: Path, text: st
 def test_the_order_is_stated_in_the_files() -> None:
     """By family, paper and place in the file; what begins with an underscore, or is borrowed, is no entry."""
     from steprule import rules
+    from steprule.rules.rule import FAMILIES
 
-    assert [n for n in rules.names() if rules.get(n).family] == [
-        "sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam",
-        "radam", "lion", "lars", "lamb",
+    known = [
+        "sgd", "schedule_free_sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw",
+        "adamax", "nadam", "radam", "schedule_free_adamw", "schedule_free_radam", "lion", "lars", "lamb",
     ]  # fmt: skip
+    assert [n for n in rules.names() if n in known] == known, "a rule more needs no line here"
+    ranks = [FAMILIES.index(rules.get(n).family) for n in rules.names() if rules.get(n).family]
+    assert ranks == sorted(ranks)
+    assert not any(rules.get(n).family for n in rules.names()[len(ranks) :]), "of no family, behind the others"
 
 
 def test_every_rule_has_a_class() -> None:

@@ -46,8 +46,11 @@ def test_rules(capsys: pytest.CaptureFixture[str]) -> None:
 def test_show(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, "show", rule)
     record = as_json(capsys, "show", rule)
-    assert record["formula"]["text"].splitlines()[-1].startswith("p = ")
-    assert r"\theta_{t}" in record["formula"]["latex"][-1]
+    assert any(line.startswith("p = ") for line in record["formula"]["text"].splitlines())
+    elsewhere = rules.get(rule).point is not None
+    assert ("evaluated" in record["formula"]) == elsewhere
+    assert out.count("evaluated at: ") == (2 if elsewhere else 0), "in the code's names, and in letters"
+    assert any(r"\theta_{t}" in line for line in record["formula"]["latex"])
     for line in (*record["formula"]["text"].splitlines(), *record["formula"]["latex"]):
         assert line in out
     for hyper in rules.get(rule).hypers:
@@ -206,8 +209,8 @@ def test_rules_of_one_name_are_called_as_they_were_typed(in_folder: Path, capsys
     out = printed(capsys, "trace", "mine.py:adam", "adam", "--out", "both.svg")
     assert re.findall(r"^\S*adam", out, re.MULTILINE) == ["mine.py:adam", "adam"]
     assert "mine.py:adam" in Path("both.svg").read_text(encoding="utf-8")
-    alone = as_json(capsys, "trace", "mine.py:adam", "mine.py:adam")
-    assert [path["rule"] for path in alone] == ["adam", "adam"]
+    alone = as_json(capsys, "trace", "mine.py:adam")
+    assert [path["rule"] for path in alone] == ["adam"]
 
 
 def test_a_training_names_its_losses(capsys: pytest.CaptureFixture[str]) -> None:

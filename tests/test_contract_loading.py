@@ -165,6 +165,7 @@ def test_states_narrowed_by_a_post_hook_stay_narrow() -> None:
 
         other.register_load_state_dict_post_hook(narrowed)
         other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        assert len(other.state) == len(params)
         for s in other.state.values():
             assert {v.dtype for k, v in s.items() if k != "step"} == {torch.bfloat16}
 
@@ -347,7 +348,9 @@ def test_a_loaded_checkpoint_is_not_written_to() -> None:
         other.load_state_dict(saved)
         train(other, 2)
         zeroed_in_place(other)
+        assert kept["state"]
         for k, s in kept["state"].items():
+            assert s
             assert all(torch.equal(saved["state"][k][n], v) for n, v in s.items())
 
 

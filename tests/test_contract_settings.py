@@ -211,10 +211,11 @@ def from_rule(name: str) -> Any:
 
 
 def stepped(optimizer: Any, steps: int = 3) -> Any:
-    """Its parameter and its momentum: Lion's step is the sign of it, and may be the same with other betas."""
+    """Its parameter and its moment: Lion's step is the sign of it, and may be the same with other betas."""
     train(optimizer, steps)
     p = optimizer.param_groups[0]["params"][0]
-    return torch.cat([p.detach(), optimizer.state[p]["exp_avg"]])
+    moments = [optimizer.state[p][name] for name in ("exp_avg", "exp_avg_sq") if name in optimizer.state[p]]
+    return torch.cat([p.detach(), *moments])
 
 
 WITH_BETAS = [] if REFERENCE else rules_with_betas()

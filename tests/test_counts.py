@@ -58,6 +58,8 @@ OPTIONAL = (
     "as given epochs",
     "as given seeds",
     "race seeds",
+    "race fresh",
+    "race first_seed",
 )
 
 

@@ -403,7 +403,7 @@ def test_plot_takes_curves_in_every_form() -> None:
         (lambda: d2l.plot("abc"), "plot: expected numbers, or rows of numbers, got 'abc'"),
         (lambda: d2l.set_figsize((3, 0)), "figsize: expected width and height in inches, above 0, got"),
         (lambda: d2l.Accumulator(2).add(1), "Accumulator.add: expected 2 numbers, got 1"),
-        (lambda: (a := d2l.Animator(), a.add(1, 2), a.add(2, (3, 4))), "Animator.add: expected 1 points, got 2 x and 2 y"),
+        (lambda: (a := d2l.Animator(), a.add(1, 2), a.add(2, (3, 4))), "Animator.add: expected 1 point, got 2 x and 2 y"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_line(call: Any, said: str) -> None:

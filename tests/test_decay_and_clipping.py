@@ -115,7 +115,7 @@ def own_norm(p, g, *, lr: Rate = 0.1, grad_norm=2.0):  # type: ignore[no-untyped
 
 
 def test_a_number_of_ones_own_by_such_a_name_is_ones_own() -> None:
-    assert "clip_norm" not in for_training(own_norm).defaults
+    assert for_training(own_norm).defaults["grad_norm"] == 2.0
     found = steprule.sweep(own_norm, "airfoil", {"lr": [0.1], "grad_norm": [2.0]}, compile=False, epochs=1)
     assert found.train[0, 0] == pytest.approx(steprule.train("sgd", epochs=1, lr=0.05).final_loss, rel=SUMMED32)
 
@@ -143,6 +143,7 @@ def test_a_race_searches_them_for_any_rule(compile: bool) -> None:
     space = {"lr": Search(1e-3, 1), "weight_decay": Search(1e-4, 1), "clip_norm": Search(1e-2, 10)}
     searched = [Competitor(rule, space, {"decoupled_weight_decay": True}) for rule in (bare, "adam")]
     found = steprule.race(searched, "airfoil-linear", compile=compile, **SMALL)
+    assert len(found.cells[0].standings) == len(searched)
     for standing in found.cells[0].standings:
         assert set(standing.hypers) == set(space)
         lanes = found.chain("airfoil-linear", "linear", standing.label)[-1].lanes

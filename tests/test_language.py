@@ -17,7 +17,7 @@ from steprule import maths, rule
 from steprule.compiler import anatomy, formula
 from steprule.compiler.tracer import trace
 from steprule.errors import RuleError
-from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Given, OffAtZero, OnePerTensor, Rate
+from steprule.hyper import AbsentAtFirst, Decay, Epsilon, OffAtZero, OnePerTensor, Rate
 from steprule.maths import abs, clamp, lerp, maximum, mean, minimum, size, sqrt, sum, where
 from steprule.optim import from_rule
 from steprule.paths import best_rate
@@ -103,8 +103,7 @@ def by_hand(what: Rule, lr: float) -> float:
     model = task.initial_model(0)
     params = list(model.parameters())
     states: list[list[Any]] = [
-        [None if s.absent_at_first else 0.0 if s.per_tensor else torch.zeros_like(p) for s in what.slots]
-        for p in params
+        [None if s.absent_at_first else 0.0 if s.is_number else torch.zeros_like(p) for s in what.slots] for p in params
     ]
     for rows in batches(len(task.features), 10, 1, 0):
         loss = task.loss(model(task.features[rows]), task.targets[rows])
@@ -204,22 +203,6 @@ def test_a_slot_that_stays_absent_is_no_state_yet() -> None:
         p.grad = torch.ones(3)
         optimizer.step()
         assert {n for n, v in optimizer.state[p].items() if v is not None} == {"step", *wanted}
-
-
-@pytest.mark.parametrize(
-    ("annotation", "said"),
-    [
-        (Annotated[float, Given(reduction=True)], "a number that is known when the step begins"),
-    ],
-)
-def test_refused_at_the_authors_line(annotation: Any, said: str) -> None:
-    def total(p, g, *, whole=0.0):
-        return p - g / whole
-
-    total.__annotations__ = {"whole": annotation}
-    with pytest.raises(RuleError, match=said) as error:
-        rule(total)
-    assert "test_language.py" in str(error.value)
 
 
 def test_one_number_that_is_absent_at_first_is_refused() -> None:

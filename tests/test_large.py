@@ -17,7 +17,7 @@ from torch import nn
 import steprule
 from steprule.lanes import keeping
 from steprule.lanes.one_by_one import one_by_one
-from steprule.lanes.records import Lanes
+from steprule.lanes.records import Trainings
 from steprule.problems.source import batches
 from steprule.races import partial
 from steprule.races.spec import spec_of
@@ -138,7 +138,7 @@ def test_a_training_goes_on_in_its_middle(what: Any, after: int, monkeypatch: py
     monkeypatch.setattr(under_way, "TRIED", 1)
     task = dropped()
     resolved = Trainable.of(what).what
-    lanes = Lanes({"lr": np.array([0.01, 0.02, 0.03])}, np.array([0, 1, 1]))
+    lanes = Trainings({"lr": np.array([0.01, 0.02, 0.03])}, np.array([0, 1, 1]))
     recipe = Recipe(3, 20, steprule.schedules.get("cosine"))
     whole = one_by_one(task, resolved, lanes, recipe)
     keeper = _Keeper(after)
@@ -350,7 +350,7 @@ def test_what_a_copy_would_lose_begins_again(what: Any, model: Any, goes_on: boo
     """What is kept is found by some steps of each copy, beside those that the training itself takes."""
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
     task = steprule.Problem("line", "", x, x.sum(1, keepdim=True), model, nn.functional.mse_loss)
-    lanes = Lanes({"lr": np.array([0.01])}, np.array([0]))
+    lanes = Trainings({"lr": np.array([0.01])}, np.array([0]))
     recipe = Recipe(20, 20)
     whole = one_by_one(task, what, lanes, recipe)
     keeper = _Keeper(3 if what is Waits else 2 if goes_on else 1)  # what waits holds no id before its twentieth step
@@ -377,7 +377,7 @@ class Counts(nn.Module):
 @pytest.mark.parametrize("by_step", [False, True])
 def test_trying_a_copy_changes_no_number(by_step: bool) -> None:
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1))
-    lanes = Lanes({"lr": np.array([0.01])}, np.array([0]))
+    lanes = Trainings({"lr": np.array([0.01])}, np.array([0]))
     recipe = Recipe(12, 20)
 
     def trained(keeper: Any) -> Any:
@@ -395,7 +395,7 @@ def test_trying_a_copy_changes_no_number(by_step: bool) -> None:
 
 def test_finished_trainings_are_kept_however_short_they_are() -> None:
     task = dropped()
-    lanes = Lanes({"lr": np.full(6, 0.01)}, np.arange(6))
+    lanes = Trainings({"lr": np.full(6, 0.01)}, np.arange(6))
     recipe = Recipe(1, 20)
     whole = one_by_one(task, torch.optim.SGD, lanes, recipe)
     keeper = _Keeper(4)

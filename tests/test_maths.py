@@ -56,6 +56,7 @@ EITHER_ZERO = {"maximum", "minimum", "clamp"}
 REDUCTIONS = {
     "norm": torch.linalg.vector_norm, "mean": torch.mean, "sum": torch.sum, "max": torch.amax, "min": torch.amin,
     "size": lambda x: torch.tensor(float(x.numel())).to(x.dtype),
+    "total": torch.sum,  # called by hand, one tensor is the whole model
 }  # fmt: skip
 
 

@@ -42,12 +42,12 @@ def test_every_result_shows_itself(race: steprule.Race) -> None:
     found: list[tuple[Any, str]] = [
         (steprule.trace("adam", lr=0.2), "adam on quadratic, 20 steps: lr=0.2"),
         (steprule.train("adam", lr=0.01), "adam on airfoil: training loss 0.49"),
-        (steprule.sweep("adam", hypers={"lr": np.geomspace(1e-4, 10, 40)}), "adam on airfoil: 40 points x 1 seeds"),
+        (steprule.sweep("adam", hypers={"lr": np.geomspace(1e-4, 10, 40)}), "adam on airfoil: 40 points x 1 seed\n"),
         (
             steprule.race([run.competitor for run in TUTORIAL[4:6]], trials=0, seeds=3),
-            "Race of 2 on 1 problems: 6 trainings\n    The lowest mean training loss",
+            "Race of 2 on 1 problem: 6 trainings\n    The lowest mean training loss",
         ),
-        (race, "Race of 2 on 1 problems"),
+        (race, "Race of 2 on 1 problem"),
     ]
     for result, words in found:
         assert repr(result).startswith(words), repr(result)

@@ -44,6 +44,22 @@ def test_a_checkpoint_moves_in_mid_run(case: Counterpart, first: str, float64_de
     same_states(optimizer, alone, TORCH_FLOAT64)
 
 
+def test_a_checkpoint_that_is_kept_stays_what_it_is() -> None:
+    """torch dies where memory of `torch.load` is shared until it is written: it has no allocator."""
+    params, saved = parameters(), io.BytesIO()
+    optimizer = optim.Adam(params)
+    run([optimizer], range(1, 4))
+    torch.save(optimizer.state_dict(), saved)
+    saved.seek(0)
+    kept = torch.load(saved, weights_only=True)
+    before = copy.deepcopy(kept["state"])
+    again = optim.Adam([p.detach().clone().requires_grad_() for p in params])
+    again.load_state_dict(kept)
+    run([optimizer, again], range(4, 7))
+    assert all_apart(again.param_groups[0]["params"], params) == 0
+    assert all(torch.equal(kept["state"][k][n], v) for k, state in before.items() for n, v in state.items())
+
+
 @pytest.mark.parametrize("case", COUNTERPARTS, ids=NAMES)
 def test_the_state_dict_has_torchs_layout(case: Counterpart) -> None:
     a, b = (

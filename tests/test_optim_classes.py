@@ -68,7 +68,7 @@ def one_step_apart(case: Counterpart, settings: dict[str, Any], dtype: torch.dty
             if not p.numel():
                 continue
             held = {
-                s.name: state[s.name].item() if s.per_tensor else state[s.name].double()
+                s.name: state[s.name].item() if s.is_number else state[s.name].double()
                 for s in rule.slots
                 if s.name in state
             }
@@ -224,7 +224,7 @@ def test_float32_errs_as_torchs_where_parameters_are_small(case: Counterpart) ->
                 q.grad = p.grad
                 state = mine.state[p]
                 held = {
-                    s.name: state[s.name].item() if s.per_tensor else state[s.name].double()
+                    s.name: state[s.name].item() if s.is_number else state[s.name].double()
                     for s in rule.slots
                     if state.get(s.name) is not None
                 }

@@ -290,6 +290,8 @@ def by_a_plain_loop(make: Any, hypers: dict[str, Any], loop: Loop, task: Any) ->
         x, y = task.features[rows], task.targets[rows]
         loop(optimizer, lambda: task.loss(model(x), y))  # noqa: B023
         look(optimizer)
+    if hasattr(optimizer, "eval"):
+        optimizer.eval()  # a training's parameters are those that the model is evaluated with
     return [p.detach().numpy() for p in model.parameters()]
 
 

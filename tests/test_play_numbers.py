@@ -81,7 +81,7 @@ def _plain(states: eager.State) -> dict[str, Any]:
 
 
 def _walked(rule: rules.Rule, surface: Surface, hypers: dict[str, Any], steps: int) -> list[Any]:
-    """(p, states, gradient, new p, new states) at each step of Python's path, as long as it is finite."""
+    """(p, states, gradient, new p, new states, where the model is read) at each step of Python's path, as long as it is finite."""
     p, held, found = np.array(surface.start), {}, []
     with np.errstate(all="ignore"):
         for t in range(1, steps + 1):
@@ -89,7 +89,8 @@ def _walked(rule: rules.Rule, surface: Surface, hypers: dict[str, Any], steps: i
             q, new = eager.step(rule, p, g, held, t, hypers)
             if not np.isfinite(q).all():
                 break
-            found.append([p.tolist(), _plain(held), g.tolist(), q.tolist(), _plain(new)])
+            read = eager.evaluated(rule, q, new, t, hypers)
+            found.append([p.tolist(), _plain(held), g.tolist(), q.tolist(), _plain(new), read.tolist()])
             p, held = q, new
     return found
 
@@ -100,14 +101,15 @@ def _rate(rule: rules.Rule, surface: Surface) -> float:
 
 
 ONE_STEP = """([rule, surface, hypers, steps]) => {
-  const { step, begin } = stepperOf({ rule, hypers }), ground = SURFACES[surface];
+  const { step, begin, read } = stepperOf({ rule, hypers }), ground = SURFACES[surface];
   const far = (a, b) => (a === b ? 0 : Math.abs(a - b) / Math.max(Math.abs(b), 1e-300));
   let worst = 0;
   const look = (a, b) => [].concat(a).forEach((v, k) => (worst = Math.max(worst, far(v, [].concat(b)[k]))));
-  steps.forEach(([p, states, g, q, after], k) => {
+  steps.forEach(([p, states, g, q, after, point], k) => {
     const found = ground.gradient(p[0], p[1]), next = step(p, found, k ? states : begin(), k + 1, false);
     look(found, g);
     look(next.p, q);
+    look(read(next.p, next.states, k + 1), point);
     for (const [name, value] of Object.entries(after)) look(next.states[name], value);
   });
   return worst;

@@ -35,7 +35,7 @@ from steprule.errors import InputError, InputTypeError, KernelError, UnknownName
 from steprule.hyper import OnePerTensor, Rate, Search
 from steprule.lanes import choose, kernel, step
 from steprule.lanes.model import NotPrintable
-from steprule.lanes.records import WINDOWS, Lanes
+from steprule.lanes.records import WINDOWS, Trainings
 from steprule.lanes.step import compiled
 from steprule.lanes.train import train_lanes
 from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
@@ -223,7 +223,7 @@ def test_the_form_for_other_devices(name: str) -> None:
     values["weight_decay"] = np.array([0.01, 0.02, 0.03, 0.01])
     if "momentum" in values:
         values["momentum"] = np.full(4, 0.8)
-    lanes, recipe = Lanes(values, np.array([0, 1, 0, 1])), Recipe(2, 9, steprule.schedules.linear())
+    lanes, recipe = Trainings(values, np.array([0, 1, 0, 1])), Recipe(2, 9, steprule.schedules.linear())
     printed = train_lanes(task, rule, lanes, recipe, "kernel")
     tensors = train_lanes(task, rule, lanes, recipe, "vmap")
     assert tensors.train[:3] == pytest.approx(printed.train[:3], rel=LANE_AGAINST_SOLO)
@@ -447,7 +447,7 @@ def test_lanes_with_batches_of_their_own(name: str) -> None:
     """Many seeds in one call give the bits of one seed a call, whether the model is printed or not."""
     task = problems.get(name)
     rates = {h.name: np.full(6, h.default) for h in composed(rules.adam).hypers} | {"lr": np.geomspace(1e-3, 0.1, 6)}
-    lanes, recipe = Lanes(rates, np.array([0, 1, 2, 0, 1, 2])), Recipe(1, 50)
+    lanes, recipe = Trainings(rates, np.array([0, 1, 2, 0, 1, 2])), Recipe(1, 50)
     for how in ("kernel", "vmap"):
         mixed = train_lanes(task, composed(rules.adam), lanes, recipe, how)
         for k in range(6):

@@ -212,7 +212,9 @@ def test_an_optimizer_with_a_mode_of_its_own_is_evaluated_in_it() -> None:
             calls.append("eval")
 
     run = train(Moded, lr=0.05)
-    assert calls == ["train", *["eval", "train"] * len(run.losses)]
+    assert calls == ["train", *["eval", "train"] * (len(run.losses) + 1)], (
+        "at each point, and for the parameters at the end"
+    )
 
 
 def test_a_closure_is_what_lbfgs_needs() -> None:

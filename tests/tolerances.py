@@ -249,3 +249,9 @@ CONTOUR = 1e-3
 
 # The area within a contour that is drawn by straight pieces, beside the exact one.
 AREA_OF_A_CONTOUR = 0.03
+
+# Prodigy beside its authors' class, float64, thirty steps: sums over all tensors in another order decide the next learning rate.
+PRODIGY_FLOAT64 = 1e-11
+
+# A rule with totals beside the same sums computed in the open, float64, eight steps.
+TOTALS_FLOAT64 = 1e-12

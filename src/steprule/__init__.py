@@ -4,8 +4,8 @@ Write the update rule once, as the paper prints it; from that one function come 
 real data and the race against other rules.
 
 >>> import steprule
->>> steprule.rules.names()[5:7]
-('adadelta', 'adam')
+>>> steprule.rules.get("adam").title, "adadelta" in steprule.rules.names()
+('Adam', True)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from steprule import display as _display
 from steprule import extras, rules
+from steprule import modules as _modules
 from steprule.compiler import threads as _threads  # before anything forks  # noqa: F401
 from steprule.rules.rule import Rule, rule
 
@@ -84,11 +85,10 @@ _display.draw_by(lambda: import_module("steprule.reports.notebook"))
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module 'steprule' has no attribute {name!r}")
+        raise _modules.no_attribute(name, None, __name__)
     with extras.needed():
         module = import_module(f"steprule.{_LATER[name] or name}")
         return getattr(module, name) if _LATER[name] else module
 
 
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = _modules.public(globals())

@@ -52,9 +52,24 @@ def write_aside(path: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, as `write_aside` does."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
 def _hint(error: OSError) -> str:
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free some space and run the same command again; what was there before is whole."
     return "Give another place with --out."
+
+
+def as_file_name(text: str) -> str:
+    """Words as every file system takes them.
+
+    >>> as_file_name("airfoil, 0.1 µm")
+    'airfoil__0.1__m'
+    """
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in text)

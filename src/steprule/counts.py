@@ -1,4 +1,4 @@
-"""Reads whole numbers as users give them, Python's and numpy's."""
+"""Reads whole numbers as users give them, Python's and numpy's, and says how many there are of something."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     if found < least or (most is not None and found > most):
         raise InputError(name, expected=bounds, got=repr(found))
     return found
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """How many of something, in words.
+
+    >>> counted(1, "seed"), counted(2_000, "seed"), counted(2, "study", "studies")
+    ('1 seed', '2,000 seeds', '2 studies')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def seeds_of(seeds: SupportsIndex | Iterable[int]) -> tuple[int, ...]:

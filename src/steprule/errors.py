@@ -7,7 +7,10 @@ All are subclasses of `StepruleError` and of the built-in that Python's users wo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class StepruleError(Exception):
@@ -64,6 +67,13 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, where: str = 
     hint = f"Did you mean {near!r}?" if near else hint
     listed = "one of " + ", ".join(names) if names else "none"
     return UnknownNameError(f"unknown {kind}{where}", expected=listed, got=repr(name), hint=hint)
+
+
+def named(kind: str, name: object, things: Mapping[str, T], *, where: str = "") -> T:
+    """The thing of that name. Raises `UnknownNameError`."""
+    if name not in things:
+        raise unknown_name(kind, name, things, where=where)
+    return things[str(name)]
 
 
 def nearest(typed: str, known: Iterable[str]) -> str | None:

@@ -43,12 +43,7 @@ class OffAtZero:
 
 @dataclass(frozen=True)
 class Given:
-    """The number is no setting: whoever steps the rule supplies it at each step, as it does the step number.
-
-    Known when the step begins, or a `reduction` over all tensors, known after one pass over them.
-    """
-
-    reduction: bool = False
+    """The number is no setting: whoever steps the rule supplies it at each step, as it does the step number."""
 
 
 Rate = Annotated[float, Ge(0), Meaning("learning rate", r"\eta"), Search(1e-5, 10.0)]
@@ -83,6 +78,17 @@ class OnePerTensor:
     """Slot annotation: one number for a whole tensor, starting at `start` (NAdam's `mu_product`)."""
 
     start: float = 0.0
+
+
+@dataclass(frozen=True)
+class OnePerModel:
+    """Slot annotation: one number for the whole model, in float64, starting at a number or at the hyperparameter of this name.
+
+    It may follow from hyperparameters, from the step and from totals over all tensors (Prodigy's `d`), and comes out the same
+    for each tensor.
+    """
+
+    start: float | str = 0.0
 
 
 @dataclass(frozen=True)
@@ -275,10 +281,24 @@ class Slot:
     full_precision: bool = False
     first: str = ""
     """"p" or "g" where it starts at that, as the rule sees it at the slot's first step; until then it is absent."""
+    per_model: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is one number, for a tensor or for the model, and not one per element."""
+        return self.per_tensor or self.per_model
+
+    @property
+    def of(self) -> str:
+        """What it has one number for."""
+        if self.per_model:
+            return "model"
+        return "tensor" if self.per_tensor else "element"
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides results, for `steprule.identity`: not its letter."""
-        return self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
+        own = self.name, self.start, self.per_tensor, self.absent_at_first, self.full_precision, self.first
+        return (*own, "one per model") if self.per_model else own
 
     @property
     def starts(self) -> str:
@@ -328,7 +348,7 @@ def hyper_from(name: str, default: object, annotation: object) -> Hyper:
 def slot_from(name: str, annotation: object) -> Slot:
     """The record of a positional parameter after `p, g`."""
     start: float | str = 0.0
-    per_tensor = absent = full = False
+    per_tensor = per_model = absent = full = False
     letter = first = ""
     for mark in _marks(annotation):
         match mark:
@@ -338,13 +358,15 @@ def slot_from(name: str, annotation: object) -> Slot:
                 start = value if isinstance(value, str) else float(value)
             case OnePerTensor(value):
                 per_tensor, start = True, float(value)
+            case OnePerModel(value):
+                per_model, start = True, value if isinstance(value, str) else float(value)
             case AbsentAtFirst():
                 absent = True
             case FullPrecision():
                 full = True
             case Letter(latex):
                 letter = latex
-    return Slot(name, start, per_tensor, absent, letter, full, first)
+    return Slot(name, start, per_tensor, absent, letter, full, first, per_model)
 
 
 def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tuple[Hyper, ...]:

@@ -1,10 +1,11 @@
-"""The closed vocabulary of a rule: Python's signs and eighteen functions, the same on every kind of number.
+"""The closed vocabulary of a rule: Python's signs and nineteen functions, the same on every kind of number.
 
     + - * / ** < <= > >= & | ~            of each element; & | ~ of truth values
     % // == !=                            of numbers that are known before a step: hyperparameters and the step number
     sqrt exp log tanh atan2 abs sign      of each element
     minimum maximum clamp lerp where      of each element; both branches of `where` are evaluated
     norm mean sum max min size            over the whole tensor: one number
+    total                                 over all tensors of the model: one number, in float64
 
 All follow torch on NaN, signed zero and inf, and none raises on a value (see `arithmetic/`). A plain bool as condition
 picks in Python. Each function stands here with its row of the table (`operations.py`).
@@ -18,6 +19,7 @@ from typing import Any
 
 from steprule.arithmetic import Truth, apply, power
 from steprule.errors import RuleError
+from steprule.modules import public
 from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
 
 # Signs: of each the name, the sign, Python's method, how strongly it binds.
@@ -237,12 +239,19 @@ def size(x: Any) -> Any:
     return apply("size", x)
 
 
+@row(latex=r"\sum_{{\mathrm{{all}}}}", reduction=Reduction(lambda x: x), over_model=True)
+def total(x: Any) -> Any:
+    """The sum over all elements of all tensors that the optimizer steps now, in float64. A number counts once per tensor.
+
+    Called by hand it is the sum over one tensor: that is then the whole model.
+    """
+    return apply("total", x)
+
+
 OPERATIONS = TABLE
 """The table, complete."""
 NAMES = tuple(name for name, row in TABLE.items() if not row.sign)
 """Of the functions, in this order."""
 __all__ = list(NAMES)
 
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = public(globals())

@@ -61,6 +61,8 @@ class Operation:
     written: Mapping[str, str] = field(default_factory=dict)
     """By language, how it is written, with {0}, {1} for the operands."""
     reduction: Reduction | None = None
+    over_model: bool = False
+    """Whether the reduction goes on over all tensors of the model: one number, in float64."""
 
     call: Callable[..., Any] = lambda *operands: None
     """Computes it on numbers of any kind that a rule runs on."""

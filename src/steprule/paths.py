@@ -15,6 +15,7 @@ import numpy as np
 from steprule import rules
 from steprule.compiler import anatomy, eager
 from steprule.compiler.graph import Graph
+from steprule.compiler.points import reduces
 from steprule.compiler.variant import variant_of
 from steprule.counts import whole
 from steprule.display import Shown, sparkline
@@ -39,9 +40,9 @@ class Trace(Shown):
     surface: str
     hypers: Mapping[str, float | bool]
     points: Array = field(repr=False)
-    """[steps + 1, 2]; the first is the start."""
+    """[steps + 1, 2]: where the gradient is taken; the first is the start."""
     values: Array = field(repr=False)
-    """[steps + 1]: f at each point."""
+    """[steps + 1]: f at each point of `evaluated`."""
     seed: int = 0
     noise: float = 0.0
     """Standard deviation of the normal noise on each coordinate of the gradient."""
@@ -52,6 +53,13 @@ class Trace(Shown):
     label: str = ""
     on: Surface | str = field(default="", repr=False)
     """Where it walked: a surface of one's own; else its name says it."""
+    elsewhere: Array | None = field(default=None, repr=False)
+    """[steps + 1, 2]: where the value is read, of a rule that states it (`Rule.evaluated`); None where that is `points`."""
+
+    @property
+    def evaluated(self) -> Array:
+        """[steps + 1, 2]: where the value is read."""
+        return self.points if self.elsewhere is None else self.elsewhere
 
     @property
     def ground(self) -> Surface:
@@ -115,7 +123,7 @@ class Trace(Shown):
             from (-5, -2) to (-0.943467, -7.31232e-05), value 10.5 -> 0.089013
             █▇▆▅▅▅▄▄▄▄▃▃▃▃▂▂▂▂▁▁▁
         """
-        (a, b), (c, d) = self.points[0], self.points[-1]
+        (a, b), (c, d) = self.points[0], self.evaluated[-1]
         ending = f"to ({c:.6g}, {d:.6g})" if self.diverged_at is None else f"not finite from step {self.diverged_at}"
         fall = f"value {self.values[0]:.5g} -> {self.values[-1]:.5g}"
         if self.tuned:
@@ -166,6 +174,7 @@ class Trace(Shown):
             "cautions": list(self.cautions),
             "diverged_at": self.diverged_at,
             "points": [[_plain(x), _plain(y)] for x, y in self.points],
+            **({} if self.elsewhere is None else {"evaluated": [[_plain(x), _plain(y)] for x, y in self.elsewhere]}),
             "values": [_plain(v) for v in self.values],
         }
 
@@ -205,11 +214,13 @@ def trace(
     begin = _checked_start(start, ground)
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
-    points = _walk(found, ground, begin, steps, disturbances, bound)
+    points, elsewhere = _walk(found, ground, begin, steps, disturbances, bound)
     scale = ground.noise if noise is None else float(noise)
-    values, own = ground.value(points), surfaces.SURFACES.get(ground.name) is not surface
+    values = ground.value(points if elsewhere is None else elsewhere)
+    own = surfaces.SURFACES.get(ground.name) is not surface
     on = surface if own and isinstance(surface, Surface) else ""
-    return Trace(found.name, ground.name, bound, points, values, seed, scale, _named(rule), on=on)
+    of = _named(rule)
+    return Trace(found.name, ground.name, bound, points, values, seed, scale, of, on=on, elsewhere=elsewhere)
 
 
 def best_rate(
@@ -234,15 +245,16 @@ def best_rate(
     begin = _checked_start(start, ground)
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
-    if variant_of(found, bound).reduces or any(s.per_tensor for s in found.slots):
+    if reduces(variant_of(found, bound)) or any(s.is_number for s in found.slots):
         # A norm would run over all rates at once: one path at a time.
-        paths = np.stack(
-            [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID], axis=1
-        )
+        walks = [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID]
+        paths = np.stack([points for points, _ in walks], axis=1)
+        read = np.stack([points if elsewhere is None else elsewhere for points, elsewhere in walks], axis=1)
     else:
         many = np.broadcast_to(begin, (len(LR_GRID), 2)).copy()
-        paths = _walk(found, ground, many, steps, disturbances, {**bound, "lr": LR_GRID[:, None]})
-    values = ground.value(paths)
+        paths, elsewhere = _walk(found, ground, many, steps, disturbances, {**bound, "lr": LR_GRID[:, None]})
+        read = paths if elsewhere is None else elsewhere
+    values = ground.value(read)
     finite = np.isfinite(values).all(axis=0) & np.isfinite(paths).all(axis=(0, 2))
     last = np.where(finite, values[-1], np.inf)
     if not np.isfinite(last).any():
@@ -296,9 +308,10 @@ def noise_of(surface: Surface, steps: int, seed: int, noise: float | None = None
 
 def _walk(
     rule: Rule, surface: Surface, start: Array, steps: int, noise: Array | None, hypers: Mapping[str, Any]
-) -> Array:
+) -> tuple[Array, Array | None]:
+    """The points at which gradients are taken, and those at which the value is read, where they are others."""
     p, state = start, eager.State()
-    points = [p]
+    points, read = [p], [p]
     with np.errstate(all="ignore"):
         for t in range(1, steps + 1):
             g = surface.gradient(p)
@@ -306,7 +319,8 @@ def _walk(
                 g = g + noise[t - 1]
             p, state = eager.step(rule, p, g, state, t, hypers)
             points.append(p)
-    return np.stack(points)
+            read.append(eager.evaluated(rule, p, state, t, hypers))
+    return np.stack(points), None if rule.evaluation is None else np.stack(read)
 
 
 def _checked_start(start: object, surface: Surface) -> Array:

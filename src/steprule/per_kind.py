@@ -57,6 +57,10 @@ class PerKind:
         found = {kind: self.rules.get(kind, other) for kind in KINDS}
         return {kind: for_training(rule) for kind, rule in found.items() if rule is not None}
 
+    def part_of(self, kind: str) -> str:
+        """The kind whose rule steps this one: itself or `other`. Kinds of one part have totals and numbers of the model in common."""
+        return kind if kind in self.rules else "other"
+
     @cached_property
     def hypers(self) -> tuple[Hyper, ...]:
         """The settings of each rule under their names, once: `matrix_lr`, `other_lr`."""

@@ -6,12 +6,12 @@ gradient that can itself be differentiated (`backward(create_graph=True)`). Whic
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -22,7 +22,7 @@ from steprule.errors import InputTypeError, RuleError
 from steprule.foreign import parameters_of, refusal
 from steprule.optim import from_rule
 from steprule.optim.mixture import ByKind
-from steprule.rules.parts import clip_by_norm, for_training, has
+from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
 LARGE = 1_000_000
@@ -55,69 +55,107 @@ class RuleStepper:
         self.rule = for_training(rule)
         bound = self.rule.bind(hypers)
         self.hypers = {n: bound[n] for n in self.rule.settings}
-        self.clips = has(self.rule, clip_by_norm) and self.hypers["clip_norm"] > 0
         self.parameters = [p for p in parameters if p.requires_grad]
         for p in self.parameters:
             p.grad = None  # left over where the making of the model has trained it
         self.states: list[eager.State] = [{} for _ in self.parameters]
+        self.model: eager.State = {}
+        """The numbers of the model."""
         self.t, self.now = [0] * len(self.parameters), self.hypers
+        self.stepped: list[int] = []
+        """Which of its parameters take the step that is under way."""
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
         loss().backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
-        self.update(_norm(self.parameters) if self.clips else 0.0)
-
-    def update(self, norm: float) -> None:
-        """The step behind the gradients; `norm` is that of all of them, where it clips."""
-        gradients = [p.grad for p in self.parameters]
-        now = {**self.now, "grad_norm": norm} if self.clips else self.now
         with torch.no_grad():
-            for k, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
-                if g is None:  # as torch: what has no gradient does not step
-                    continue
-                self.t[k] += 1
-                new_p, self.states[k] = eager.step(self.rule, p, g, self.states[k], self.t[k], now)
-                p.copy_(new_p)
-                p.grad = None
+            self.take(eager.step_together(self.rule, self.ready(), self.model))
+
+    def ready(self) -> list[eager.One]:
+        """What the step behind the gradients takes of each parameter; as torch, what has no gradient does not step."""
+        self.stepped = [k for k, p in enumerate(self.parameters) if p.grad is not None]
+        for k in self.stepped:
+            self.t[k] += 1
+        return [
+            eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now)
+            for k in self.stepped
+        ]
+
+    def take(self, found: Iterable[tuple[Tensor, eager.State]]) -> None:
+        """Take what the step gives for those that were `ready`."""
+        for k, (new_p, state) in zip(self.stepped, found, strict=True):
+            self.states[k] = state
+            self.parameters[k].copy_(new_p)
+            self.parameters[k].grad = None
 
     def scale_rate(self, factor: float) -> None:
         """As `Stepper` says."""
         if "lr" in self.hypers:
             self.now = {**self.hypers, "lr": self.hypers["lr"] * factor}
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """As `Stepper` says."""
-        return nullcontext()
+        if self.rule.evaluation is None:
+            yield
+            return
+        kept = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            held = zip(kept, self.states, self.t, strict=True)
+            points = [eager.evaluated(self.rule, p, state, t, self.now) for p, state, t in held]
+        try:
+            _put(self.parameters, points)
+            yield
+        finally:
+            _put(self.parameters, kept)
+
+
+def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for p, value in zip(parameters, values, strict=True):
+            p.copy_(value)
 
 
 class KindStepper:
-    """A rule per kind: each steps the parameters of its kind, and all clip by the norm of all gradients together."""
+    """A rule per kind. Each steps the parameters of its kinds, whose totals are its own; all clip by the norm of all gradients."""
 
     def __init__(self, rules: ByKind, model: nn.Module, hypers: Mapping[str, Any]) -> None:
         self.hypers: Mapping[str, Any] = rules.shown(hypers)
         found, bound = rules.kinds_of(model), rules.bound(hypers)
-        self.parts = []
+        self.teams: dict[str, list[RuleStepper]] = {}
+        """By the kind whose rule steps them, those of its own settings each."""
         for kind in dict.fromkeys(one.kind for one in found):
             rule = rules.by_kind[kind]
             own = {n: bound[kind][n] for n in rule.settings}
-            self.parts.append(RuleStepper(rule, [one.parameter for one in found if one.kind == kind], own))
+            stepper = RuleStepper(rule, [one.parameter for one in found if one.kind == kind], own)
+            self.teams.setdefault(rules.part_of(kind), []).append(stepper)
+        self.steppers = [stepper for team in self.teams.values() for stepper in team]
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
         loss().backward()  # type: ignore[no-untyped-call]
-        clipped = [p for part in self.parts if part.clips for p in part.parameters]
-        norm = _norm(clipped) if clipped else 0.0
-        for part in self.parts:
-            part.update(norm)
+        with torch.no_grad():
+            teams = [
+                eager.Team(team[0].rule, [one for stepper in team for one in stepper.ready()], team[0].model)
+                for team in self.teams.values()
+            ]
+            for team, found in zip(self.teams.values(), eager.step_teams(teams), strict=True):
+                results = iter(found)
+                for stepper in team:
+                    stepper.take(islice(results, len(stepper.stepped)))
 
     def scale_rate(self, factor: float) -> None:
         """As `Stepper` says."""
-        for part in self.parts:
-            part.scale_rate(factor)
+        for stepper in self.steppers:
+            stepper.scale_rate(factor)
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """As `Stepper` says."""
-        return nullcontext()
+        with ExitStack() as stack:
+            for stepper in self.steppers:
+                stack.enter_context(stepper.averaged())
+            yield
 
 
 @dataclass(frozen=True)
@@ -294,12 +332,6 @@ class ClassStepper:
                 switch()
             except Exception as error:
                 raise refusal(f"{self.name}, {name}()", error, hint=self._arguments) from error
-
-
-def _norm(parameters: Iterable[Tensor]) -> float:
-    """The norm of all their gradients together."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return math.hypot(*(float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in gradients))
 
 
 class LargeStepper(ClassStepper):

@@ -17,9 +17,22 @@ from typing import Any
 
 from steprule.arithmetic import floats
 from steprule.arithmetic.floats import Real, Truth, compute_dtype, integer_power, literal_power, power, quiet
+from steprule.arithmetic.totals import asked_by, exchanging, joined
 from steprule.operations import TABLE
 
-__all__ = ["Real", "Truth", "apply", "computing", "computing_in", "integer_power", "literal_power", "power", "quiet"]
+__all__ = [
+    "Real",
+    "Truth",
+    "apply",
+    "asked_by",
+    "computing",
+    "computing_in",
+    "exchanging",
+    "integer_power",
+    "literal_power",
+    "power",
+    "quiet",
+]
 
 
 def apply(name: str, *args: Any) -> Any:
@@ -27,7 +40,8 @@ def apply(name: str, *args: Any) -> Any:
     for arg in args:
         if hasattr(type(arg), "steprule_apply"):
             return arg.steprule_apply(name, *args)
-    return _kind_of(*args).run(TABLE[name], args)
+    found = _kind_of(*args).run(TABLE[name], args)
+    return joined(found) if TABLE[name].over_model else found
 
 
 def _kind_of(*values: object) -> Any:
@@ -63,7 +77,8 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
     """The values as a rule computes with them, beside `p`, and the way back for what it returns.
 
     bfloat16 and float16 are computed in float32; the way back rounds to the dtype of `p`, once, at the store, unless it is told
-    `full`: then the dtype stays the one computed with. What is told to be of an `element` gets the shape of `p`.
+    `full`: then the dtype stays the one computed with. What is told to be of an `element` gets the shape of `p`. A number `of_model`
+    stays in float64.
     """
     ways = _kind_of(p).ways(p)
     token = compute_dtype.set(ways.dtype)
@@ -72,12 +87,12 @@ def computing(p: Any, values: list[Any]) -> Iterator[tuple[list[Any], Callable[.
             lifted = [Real(v) if type(v) in (float, int) else ways.lift(v) for v in values]
             taken = [v for v in lifted if not isinstance(v, float | int)]
 
-            def lowered(v: Any, full: bool = False, element: bool = False) -> Any:
+            def lowered(v: Any, full: bool = False, element: bool = False, of_model: bool = False) -> Any:
                 if element and hasattr(p, "shape") and getattr(v, "shape", None) != p.shape:
                     v = ways.spread(v)
                 if isinstance(v, Real):
                     return float(v)
-                found = ways.back(v, full)
+                found = v if of_model else ways.back(v, full)
                 if hasattr(found, "shape"):
                     # A rule maps values to values: what it hands back is never what it was given, nor another result.
                     if any(v is one for one in taken):

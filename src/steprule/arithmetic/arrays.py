@@ -85,4 +85,5 @@ def _reduced(row: Operation, x: Any) -> Any:
     of, x = cast(Reduction, row.reduction), _number(x)
     parts = of.each(x.astype(np.float64).view(Elements))
     total = getattr(np, TABLE[of.join].over)(parts.view(np.ndarray), keepdims=True, initial=of.start)
-    return np.asarray(of.end(total.view(Elements), float(x.size)), dtype=x.dtype).view(Elements)
+    dtype = np.float64 if row.over_model else x.dtype
+    return np.asarray(of.end(total.view(Elements), float(x.size)), dtype=dtype).view(Elements)

@@ -106,6 +106,7 @@ def _typed(x: Any, like: Any) -> Any:
 def _reduced(row: Operation, x: Any) -> Any:
     """In float64, where the device has it: the squares of 1e20 are beyond float32, their root is not."""
     wide = x if x.device.type == "mps" else x.to(torch.float64)
+    dtype = wide.dtype if row.over_model else x.dtype
     if row.torch:
-        return function_of(torch, row, row.torch)(wide).to(x.dtype)
-    return reduced_over(row, wide.reshape(-1), 0).to(x.dtype)
+        return function_of(torch, row, row.torch)(wide).to(dtype)
+    return reduced_over(row, wide.reshape(-1), 0).to(dtype)

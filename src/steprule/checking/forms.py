@@ -6,17 +6,20 @@ the movement. A form that cannot run here is named with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from steprule.arithmetic import computing
+from steprule.checking.cases import SIZE, STEPS, Case, Walk, at, numbers, plain, starts, walk
+from steprule.checking.probe import POINT
 from steprule.checking.report import FailedError, in_one_line
 from steprule.checking.shaking import shake
-from steprule.checking.walks import FORMS, SIZE, STEPS, Case, NotRunError, Walk, at, numbers, plain, starts, walk
-from steprule.compiler.graph import Node
+from steprule.checking.walks import FORMS, NotRunError
+from steprule.compiler.graph import Graph, Node
+from steprule.compiler.points import point_graph
 
 # Relative, over four steps in float64: sqrt, exp, log and pow may differ in the last bits between libraries.
 SAME_FLOAT64 = 1e-13
@@ -117,7 +120,7 @@ def _shaken(case: Case, seed: int | None) -> Walk:
     variant, found = case.variant, []
     held = starts(case)
     p: Any = numbers(0)
-    ones = {s.name for s in case.rule.slots if s.per_tensor}
+    ones = {s.name for s in case.rule.slots if s.is_number}
     for t in range(1, STEPS + 1):
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         given = {**case.hypers, **held, "p": p, "g": numbers(t), "t": float(t)}
@@ -135,4 +138,16 @@ def _shaken(case: Case, seed: int | None) -> Walk:
                 held[name] = np.broadcast_to(new, (SIZE,)).copy()
         p = held.pop("p")
         found.append({"p": plain(p)} | {n: plain(held.get(n)) for n in variant.slots})
+        if (point := point_graph(variant, case.absent_after(t))) is not None:
+            found[-1][POINT] = _shaken_point(point, {**case.hypers, **held, "p": p, "t": float(t)}, ulp, rng)
     return found
+
+
+def _shaken_point(graph: Graph, given: Mapping[str, Any], ulp: float, rng: np.random.Generator) -> Any:
+    """The point of evaluation by its graph, with each operation's result moved in the same way."""
+    names = [n for n in graph.inputs if given.get(n) is not None]
+    with computing(given["p"], [given[n] for n in names]) as (lifted, _):
+        known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
+        shake(graph, known, ulp, rng, (-1.0, 1.0))
+    output = graph.outputs["p"]
+    return np.broadcast_to(np.asarray(known[output] if isinstance(output, Node) else output, dtype=np.float64), (SIZE,))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.checking.parting import numbers
+from steprule.checking.cases import numbers
 from steprule.optim import from_rule
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.rule import Rule

@@ -167,7 +167,7 @@ def mark(
             for process in list(at_work):
                 _stop(process)
             raise
-    shown = formula.latex(variant_of(reference, reference.bind({})).graph())
+    shown = formula.whole_latex(variant_of(reference, reference.bind({})))
     return Sheet(reference.name, tuple(done), tuple(shown))
 
 

@@ -109,7 +109,20 @@ def nearest(stranger: Stranger) -> Nearest:
         if gap is None:
             return here.found(stranger)
         parted.append((here, gap))
-    return _with_slip(stranger, parted) or _together_longest(stranger, parted) or _nearest_end(stranger, parted)
+    return (
+        _read_elsewhere(stranger, parted)
+        or _with_slip(stranger, parted)
+        or _together_longest(stranger, parted)
+        or _nearest_end(stranger, parted)
+    )
+
+
+def _read_elsewhere(stranger: Stranger, parted: list[tuple[Known, Gap]]) -> Nearest | None:
+    """A rule that steps the same, and whose model is read elsewhere."""
+    for here, gap in parted:
+        if gap.only_read and here.gap_from(stranger, read=False) is None:
+            return here.found(stranger, slip="the model is read elsewhere")
+    return None
 
 
 def _with_slip(stranger: Stranger, parted: list[tuple[Known, Gap]]) -> Nearest | None:
@@ -184,15 +197,21 @@ class Known:
         return formula_of(self.rule, hypers)
 
     def gap_from(
-        self, stranger: Stranger, formula: Formula | None = None, factor: float = 1.0, finite: int = probe.FEWEST
+        self,
+        stranger: Stranger,
+        formula: Formula | None = None,
+        factor: float = 1.0,
+        finite: int = probe.FEWEST,
+        *,
+        read: bool = True,
     ) -> Gap | None:
         """Where the stranger parts from the rule, or from another formula with its numbers.
 
-        `factor` and `finite` are those of `first_gap`.
+        `factor`, `finite` and `read` are those of `first_gap`.
         """
         hypers = self.hypers(stranger)
         ours = stranger.walk(frozenset(self.names.values()))
-        return probe.first_gap(ours, (formula or self.formula(hypers)).walk(hypers), factor, finite)
+        return probe.first_gap(ours, (formula or self.formula(hypers)).walk(hypers), factor, finite, read=read)
 
     def distance_from(self, stranger: Stranger) -> float:
         """How far apart they end."""
@@ -239,6 +258,8 @@ def _catalogue() -> tuple[Known, ...]:
 
 
 def _in_words(gap: Gap, values: Mapping[str, float]) -> str:
+    if gap.only_read:
+        return f"where the model is read, {_off(gap.share)}"
     named = _factor(gap, values)
     return f"by {named}" if named else _off(gap.share)
 

@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 
 from steprule.checking import probe
+from steprule.checking.cases import numbers
 from steprule.checking.report import Parting
 from steprule.compiler import eager
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 
 STEPS = 30  # at their defaults
-
-
-def numbers(seed: int, count: int) -> Any:
-    """Random numbers for a start or a gradient, [count]."""
-    return np.random.default_rng(seed).normal(size=count)
 
 
 def parting(ours: Rule, theirs: Rule, names: Mapping[str, str] | None = None) -> Parting | None:
@@ -49,7 +45,10 @@ def walk_at_defaults() -> tuple[Any, list[Any]]:
 def first_difference(
     both: tuple[Rule, Rule], hypers: list[dict[str, Any]], start: Any, gradients: list[Any], names: Mapping[str, str]
 ) -> Parting | None:
-    """The first step at which p or one of these states differs; `names` maps the first rule's states to the second's."""
+    """The first step at which p, where the model is read, or one of these states differs.
+
+    `names` maps the first rule's states to the second's.
+    """
     p = [start, start]
     states: list[dict[str, Any]] = [{}, {}]
     for t, g in enumerate(gradients, start=1):
@@ -57,6 +56,9 @@ def first_difference(
             p[k], states[k] = eager.step(r, p[k], g, states[k], t, hypers[k])
         ours, theirs = states
         pairs = [("p", p[0], p[1])]
+        if any(r.evaluation for r in both):
+            read = [eager.evaluated(r, p[k], states[k], t, hypers[k]) for k, r in enumerate(both)]
+            pairs.insert(0, (probe.POINT, *read))
         pairs += [(n, ours[n], theirs[other]) for n, other in names.items() if n in ours and other in theirs]
         for name, a, b in reversed(pairs):  # a state shows the cause, p the effect
             if probe.differs(a, b):

@@ -40,7 +40,7 @@ class Places:
         used = {n.name for n in self.nodes if n.op == "input"}
         numbers = [h for h in rule.hypers if not h.is_plain and h.name in used]
         self.decays = [h.name for h in numbers if any(isinstance(b, Lt) and b.lt == 1 for b in h.bounds)]
-        self.slots = [s.name for s in rule.slots if s.name in formula.slots and not s.per_tensor]
+        self.slots = [s.name for s in rule.slots if s.name in formula.slots and not s.is_number]
         self.corrections = [n for n in self.nodes if _is_correction(n)]
 
     def said(self, node: Node) -> str:

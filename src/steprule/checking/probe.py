@@ -23,7 +23,10 @@ from steprule.rules.rule import Rule
 
 Array = NDArray[np.float64]
 Step = Mapping[str, Any]
-"""Holds p and each slot by name after a step; None for a slot that is absent."""
+"""Holds p and each slot by name after a step; None for a slot that is absent. Where the model is read elsewhere than at p, it holds that
+point too, as `POINT`; None there says that nobody knows."""
+
+POINT = "the point of evaluation"
 
 STEPS = 40
 SHAPE = (3, 4)  # a matrix: torch's Muon takes nothing else
@@ -120,8 +123,18 @@ def walk(rule: Rule, hypers: Mapping[str, Any]) -> list[Step]:
     found: list[Step] = []
     for t, g in enumerate(gradients(), start=1):
         p, state = eager.step(rule, p, g, state, t, hypers)
-        found.append({"p": p, **state})
+        found.append({"p": p, **state, **_point(rule, p, state, t, hypers)})
     return found
+
+
+def _point(rule: Rule, p: Any, state: Mapping[str, Any], t: int, hypers: Mapping[str, Any]) -> Step:
+    """The point of evaluation behind step t, as a walk holds it."""
+    return {} if rule.evaluation is None else {POINT: eager.evaluated(rule, p, dict(state), t, hypers)}
+
+
+def read_at(step: Step) -> Any:
+    """Where the model is read after a step; None where nobody knows."""
+    return step.get(POINT, step["p"])
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,7 @@ class Formula:
         for slot in self.rule.slots:
             if slot.name in self.slots and not slot.absent_at_first:
                 state[slot.name] = eager.start(slot, p, hypers)
-        numbers = {s.name for s in self.rule.slots if s.per_tensor}
+        numbers = {s.name for s in self.rule.slots if s.is_number}
         for t, g in enumerate(gradients(), start=1):
             graph = self._stage(t, state)
             given = {**hypers, **state, "p": p, "g": g, "t": float(t)}
@@ -159,7 +172,13 @@ class Formula:
             p = state.pop("p", None)
             if p is None:  # a slip returns nothing for it
                 raise ValueError("no new p")
-            yield {"p": p, **state}
+            yield {"p": p, **state, **self._point(p, state, t, hypers)}
+
+    def _point(self, p: Any, state: Mapping[str, Any], t: int, hypers: Mapping[str, Any]) -> Step:
+        try:
+            return _point(self.rule, p, state, t, hypers)
+        except TypeError:  # a slip has lost a slot that the point follows from
+            return {POINT: None}
 
     def _stage(self, t: int, state: Mapping[str, Any]) -> Graph:
         """The graph of step t, or an earlier one where a mutant left a slot absent that this one reads."""
@@ -179,10 +198,16 @@ class Gap:
     """The difference at the worst element, as a share of the longer of the two ways."""
     factor: float | None
     """Their step of that moment times this number gives ours, where one number serves for all elements."""
+    only_read: bool = False
+    """Whether they step alike, and differ in where the model is read."""
 
 
-def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0, finite: int = FEWEST) -> Gap | None:
-    """Where two walks part in p, their way from the start multiplied by `factor`; None where they never part.
+def first_gap(
+    ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0, finite: int = FEWEST, *, read: bool = True
+) -> Gap | None:
+    """Where two walks part in p, or in where the model is read, their way from the start multiplied by `factor`; None where they never do.
+
+    With `read` False, p alone counts.
 
     At least `finite` elements must be finite after the first step; later nan may come from a root of a number that a slip made
     negative. A walk that raises, as a mutant's may, parts at that step.
@@ -199,8 +224,20 @@ def first_gap(ours: Sequence[Step], theirs: Iterable[Step], factor: float = 1.0,
         if not (share <= SAME).all() or (t == 1 and np.isfinite(x).sum() < finite):
             worst = float(np.max(np.where(np.isnan(share), np.inf, share)))
             return Gap(t, worst, _factor(x - before[0], y - before[1]))
+        apart = _read_apart(a, b, begin, factor) if read else 0.0
+        if apart > SAME:
+            return Gap(t, apart, None, only_read=True)
         before = (x, y)
     return None
+
+
+def _read_apart(ours: Step, theirs: Step, begin: Array, factor: float = 1.0) -> float:
+    """How far apart two models are read after a step, as the largest share of a way; 0 where nobody knows."""
+    a, b = read_at(ours), read_at(theirs)
+    if a is None or b is None or not {POINT} & (ours.keys() | theirs.keys()):
+        return 0.0
+    share = _share(np.asarray(a), begin + factor * (np.asarray(b) - begin) if factor != 1.0 else np.asarray(b), begin)
+    return float(np.max(np.where(np.isnan(share), np.inf, share)))
 
 
 def moves(walked: Sequence[Step]) -> bool:
@@ -220,17 +257,22 @@ def differs(a: Any, b: Any) -> bool:
 
 
 def distance(ours: Sequence[Step], theirs: Iterable[Step]) -> float:
-    """How far apart two walks end, as a share of the longer way; inf where one of them is not finite."""
-    begin, last = start(), None
+    """How far apart two walks end, in p or in where the model is read, as a share of the longer way; inf where one is not finite."""
+    begin = start()
+    last: list[tuple[Array, Array]] = []
     for a, b in _together(ours, theirs):
         if b is None:
             return float("inf")
-        last = np.asarray(a["p"]), np.asarray(b["p"])
-    if last is None or not np.isfinite(last).all():
+        last = [(np.asarray(a["p"]), np.asarray(b["p"]))]
+        if read_at(a) is not None and read_at(b) is not None:
+            last.append((np.asarray(read_at(a)), np.asarray(read_at(b))))
+    if not last or not np.isfinite(last).all():
         return float("inf")
-    x, y = last
-    way = max(float(np.linalg.norm(x - begin)), float(np.linalg.norm(y - begin)), 1e-300)
-    return float(np.linalg.norm(x - y)) / way
+    ways = []
+    for x, y in last:
+        way = max(float(np.linalg.norm(x - begin)), float(np.linalg.norm(y - begin)), 1e-300)
+        ways.append(float(np.linalg.norm(x - y)) / way)
+    return max(ways)
 
 
 def _together(ours: Sequence[Step], theirs: Iterable[Step]) -> Iterator[tuple[Step, Step | None]]:

@@ -37,6 +37,7 @@ NO_SLIP = "no known slip"
 ANOTHER = "it is "
 LEAVES = "it leaves by sys.exit"
 RATE = 0.01  # a common learning rate, whatever the defaults are
+NO_STATES = ("p", probe.POINT)
 OF_STATES = ("is not returned", "is kept as the state", "nothing is added up")
 """Claims about a state in a slip's words; they are believed only where the state itself agrees."""
 
@@ -61,7 +62,7 @@ def judged(file: Path, reference: Rule) -> dict[str, Any]:
 
 
 def _latex(rule: Rule) -> Iterator[str]:
-    yield from formula.latex(variant_of(rule, rule.bind({})).graph())
+    yield from formula.whole_latex(variant_of(rule, rule.bind({})))
 
 
 def _without_folder(text: str, file: Path) -> str:
@@ -87,7 +88,7 @@ class _Beside:
         cause = self._parting(self.states)
         if cause is None or cause.step > parted.step:
             cause = parted
-        slip = self.slip()
+        slip = self.slip() if cause.quantity != probe.POINT else self._read_otherwise()
         other = [] if slip.startswith(ANOTHER) else self._other_defaults()
         theirs = self.states.get(cause.quantity, cause.quantity)
         return {
@@ -126,9 +127,9 @@ class _Beside:
         """The reference's name for each of the pupil's states: the same name, else the same values, else the same place."""
         ours = self.stranger.walk(frozenset(self.known.names.values()))[0]
         theirs = probe.walk(self.known.rule, self.known.hypers(self.stranger))[0]
-        free = [n for n, v in theirs.items() if n != "p" and v is not None and n not in ours]
-        found = {n: n for n in ours if n != "p" and n in theirs}
-        own = [n for n in ours if n != "p" and n not in found]
+        free = [n for n, v in theirs.items() if n not in NO_STATES and v is not None and n not in ours]
+        found = {n: n for n in ours if n not in NO_STATES and n in theirs}
+        own = [n for n in ours if n not in NO_STATES and n not in found]
         for name in own:
             same = next((n for n in free if not probe.differs(ours[name], theirs[n])), None)
             if same is not None:
@@ -152,6 +153,14 @@ class _Beside:
         """The state of the reference that has other values here though the steps are the same, in words."""
         found = self._parting(self.states)
         return [] if found is None else [f"the steps are the same, and {found.quantity} is kept otherwise"]
+
+    def _read_otherwise(self) -> str:
+        """What is wrong where the steps are the reference's and the model is read elsewhere, in words."""
+        if self.rule.evaluation is None:
+            return "the steps are the same, and @rule.evaluated, where the model is read, is missing"
+        if self.reference.evaluation is None:
+            return "the steps are the same, and @rule.evaluated reads the model elsewhere than at p"
+        return "the steps are the same, and @rule.evaluated gives another point"
 
     def slip(self) -> str:
         """The change from the reference to the pupil's rule, in a pupil's words: one slip, another rule, or two slips."""

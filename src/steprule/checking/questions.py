@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from steprule.checking import probe
+from steprule.checking.cases import numbers
 from steprule.checking.judged import Judged, go
-from steprule.checking.parting import numbers, worst
+from steprule.checking.parting import worst
 from steprule.checking.report import FailedError
 from steprule.checking.rewriting import below
 from steprule.checking.walks import float64_default
@@ -155,7 +156,7 @@ def _start(slot: Slot, hypers: Mapping[str, Any]) -> Any:
     if slot.absent_at_first:
         return None
     number = float(eager.start_number(slot, hypers))
-    return number if slot.per_tensor else np.full(5, number)
+    return number if slot.is_number else np.full(5, number)
 
 
 def _start_is_idle(rule: Rule, hypers: dict[str, Any], slot: Slot) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from steprule.counts import counted
 from steprule.errors import StepruleError
 from steprule.rules.rule import Rule
 
@@ -77,7 +78,7 @@ class Report:
             words.append(f"parts from {self.against}")
         words = words or ["passed"]
         if warnings:
-            words.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+            words.append(counted(warnings, "warning"))
         return ", ".join(words)
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ EXACT = frozenset(["sign", "neg", "abs", "where", "maximum", "minimum", "clamp",
 """Operations that do not round."""
 EITHER_ZERO = frozenset(["maximum", "minimum", "clamp", "max", "min"])
 """Operations that may give a zero of either sign, in torch too."""
-ADDED = frozenset(["sum", "mean", "norm"])
+ADDED = frozenset(["sum", "mean", "norm", "total"])
 """Reductions that may add in any order: where terms cancel, the error is that of the terms, not of the sum."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from steprule.atomic import write_aside
+from steprule.atomic import write_text
 from steprule.checking.marking import PARTS, PASSES, Mark, Sheet
 from steprule.reports.document import document, section
 from steprule.reports.mathml import mathml
@@ -19,8 +19,7 @@ COLOURS = {PASSES: "same", PARTS: "real above"}
 
 def write(sheet: Sheet, path: Path) -> None:
     """Write the page to `path`. Raises `OutputError` where it cannot."""
-    with write_aside(path) as aside:
-        aside.write_text(page(sheet), encoding="utf-8")
+    write_text(path, page(sheet))
 
 
 def page(sheet: Sheet) -> str:

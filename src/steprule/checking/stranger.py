@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -165,5 +166,18 @@ def _walked(p: Any, optimizer: Any, *, with_closure: bool) -> list[Step]:
             optimizer.step(closure)
         else:
             optimizer.step()
-        found.append({"p": p.detach().numpy().copy()})
+        found.append({"p": p.detach().numpy().copy(), probe.POINT: _read(p, optimizer)})
     return found
+
+
+def _read(p: Any, optimizer: Any) -> Any:
+    """Where an optimizer that has `eval()` wants the model read; None where it says nothing."""
+    if not (callable(getattr(optimizer, "eval", None)) and callable(getattr(optimizer, "train", None))):
+        return None
+    try:
+        # Of a copy: there and back again would round.
+        q, other = copy.deepcopy((p, optimizer))
+        other.eval()
+    except Exception:  # noqa: BLE001  (whatever foreign code raises)
+        return None
+    return q.detach().numpy().copy()

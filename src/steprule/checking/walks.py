@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,82 +22,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, starts, walk
+from steprule.checking.probe import POINT
 from steprule.checking.report import FailedError
 from steprule.compiler import eager, javascript, threads
 from steprule.compiler import numba_cpu as cpu
 from steprule.compiler.cache import interpreting
-from steprule.compiler.variant import Variant, variant_of
+from steprule.compiler.graph import Graph
+from steprule.compiler.points import points_of, reduces
 from steprule.identity import by_value
 from steprule.lanes import rule as lanes
 from steprule.lanes.tensors import TensorStepper
 from steprule.optim import from_rule
 from steprule.optim.backends import target_for
-from steprule.rules.rule import Rule
 
-Array = NDArray[np.float64]
-Walk = list[dict[str, Any]]
-"""Holds per step p and each slot that the variant uses, as arrays; None for a slot that is absent."""
-
-SIZE, STEPS = 7, 4
 TRITON_SECONDS = 300
-
-
-@dataclass(frozen=True)
-class Case:
-    """A rule with its hyperparameters, which every form walks."""
-
-    rule: Rule
-    hypers: Mapping[str, Any]
-
-    @property
-    def variant(self) -> Variant:
-        """The variant that the hyperparameters choose."""
-        return variant_of(self.rule, self.hypers)
-
-
-def numbers(seed: int, count: int = SIZE) -> Array:
-    """Random numbers for a start or a gradient."""
-    return np.random.default_rng(seed).normal(size=count)
 
 
 class NotRunError(Exception):
     """A form that cannot be run here; the text is the reason."""
-
-
-def at(case: Case) -> str:
-    """The switches that are not at their defaults, in words."""
-    on = []
-    for name, value in case.hypers.items():
-        if case.rule.hyper(name).switches and value != case.rule.defaults[name]:
-            on.append(f"{name}={value}")
-    return f", with {', '.join(on)}" if on else ""
-
-
-def plain(value: Any) -> Any:
-    """A value of any form as a float64 array; None stays None."""
-    if value is None:
-        return None
-    if isinstance(value, torch.Tensor):
-        value = value.detach().double().numpy()
-    return np.array(value, dtype=np.float64)
-
-
-def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
-    """The walk by the author's function; `convert` turns arrays into the type that is walked."""
-    p, state, found = convert(numbers(0)), eager.State(), []
-    for t in range(1, STEPS + 1):
-        p, state = eager.step(case.rule, p, convert(numbers(t)), state, t, case.hypers)
-        found.append({"p": plain(p)} | {n: plain(v) for n, v in state.items() if n in case.variant.slots})
-    return found
-
-
-def starts(case: Case) -> dict[str, Any]:
-    """The value of each slot before the first step."""
-    p = numbers(0)
-    used = [s for s in case.rule.slots if s.name in case.variant.slots and not s.absent_at_first]
-    return {s.name: eager.start(s, p, case.hypers) for s in used}
 
 
 def _by_numpy(cases: Sequence[Case]) -> list[Walk | None]:
@@ -107,7 +50,7 @@ def _by_numpy(cases: Sequence[Case]) -> list[Walk | None]:
 
 def _by_floats(cases: Sequence[Case]) -> list[Walk | None]:
     """One element at a time; a rule that reduces over a tensor has no such form."""
-    return [None if case.variant.reduces else _element_by_element(case) for case in cases]
+    return [None if reduces(case.variant) else _element_by_element(case) for case in cases]
 
 
 def _element_by_element(case: Case) -> Walk:
@@ -115,7 +58,7 @@ def _element_by_element(case: Case) -> Walk:
         return lambda array: float(array[k])
 
     walks = [walk(case, element(k)) for k in range(SIZE)]
-    ones = {s.name for s in case.rule.slots if s.per_tensor}
+    ones = {s.name for s in case.rule.slots if s.is_number}
     found = []
     for rows in zip(*walks, strict=True):  # the same step of every element
         whole: dict[str, Any] = {}
@@ -144,14 +87,16 @@ def _under_vmap(case: Case) -> Walk:
         there = {n: v for n, v in new.items() if isinstance(v, torch.Tensor)}
         others.clear()
         others.update({n: v for n, v in new.items() if n not in there})
-        return new_p, there
+        return new_p, there, eager.evaluated(case.rule, new_p, new, t, case.hypers)
 
     p, found = both(numbers(0)), []
     held: dict[str, Any] = {}
     for t in range(1, STEPS + 1):
-        p, held = torch.func.vmap(partial(one, t=t))(p, both(numbers(t)), held)
+        p, held, point = torch.func.vmap(partial(one, t=t))(p, both(numbers(t)), held)
         state = others | {n: v[0] for n, v in held.items()}
         found.append({"p": plain(p[0])} | {n: plain(v) for n, v in state.items() if n in case.variant.slots})
+        if case.rule.evaluation is not None:
+            found[-1][POINT] = plain(point[0])
     return found
 
 
@@ -179,7 +124,7 @@ def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
             for name in a:
                 if a[name] is not None and not np.array_equal(a[name], b[name], equal_nan=True):
                     raise FailedError(f"step {t}: {name} has other bits on two threads than on one{at(case)}")
-        if case.variant.reduces:
+        if reduces(case.variant):
             _compare_over_copies(case, got, copies)
             found.append(None)
         else:
@@ -242,6 +187,9 @@ def walk_of_class(case: Case, backend: str, copies: int = 1) -> Walk:
             optimizer.step()
             state = optimizer.state[p]
             found.append({"p": plain(p)} | {n: plain(state.get(n)) for n in case.variant.slots})
+            if case.rule.evaluation is not None:
+                with optimizer.evaluated():
+                    found[-1][POINT] = plain(p)
     return found
 
 
@@ -300,8 +248,14 @@ def _compiled_lanes(case: Case) -> Walk:
                 row[name] = plain(reduced[rule.kept[name], 0, 1])
             elif name in rule.scalar_slots:
                 row[name] = plain(slots[rule.scalar_slots.index(name), 1])
-            if name in _absent_after(case, t):
+            if name in case.absent_after(t):
                 row[name] = None
+        if rule.points:
+            read = p.copy()
+            rule.module.point(
+                float(t), rates, powers, slots, table, tensors, first, reduced, sums, alive, read, g, states
+            )
+            row[POINT] = read[:, 1].copy()
         found.append(row)
     return found
 
@@ -314,12 +268,6 @@ def _lane_hypers(case: Case) -> dict[str, Array]:
         other = value if name in fixed or not value else 0.5 * value
         found[name] = np.array([other, value])
     return found
-
-
-def _absent_after(case: Case, t: int) -> frozenset[str]:
-    """The slots that are still absent after step t."""
-    stages = case.variant.stages
-    return stages[min(t + 1, len(stages)) - 1]
 
 
 def _by_lane_tensors(cases: Sequence[Case]) -> list[Walk | None]:
@@ -338,8 +286,10 @@ def _tensor_lanes(case: Case) -> Walk:
             row[name] = plain(stepper.states[name][:, 1]) if name in stepper.states else None
             if name in stepper.scalar_slots[0]:
                 row[name] = plain(stepper.scalar_slots[0][name].expand(2)[1])
-            if name in _absent_after(case, t):
+            if name in case.absent_after(t):
                 row[name] = None
+        if stepper.rule.points:
+            row[POINT] = plain(stepper.evaluated(t, p, alive)[:, 1])
         found.append(row)
     return found
 
@@ -360,17 +310,25 @@ def _by_javascript(cases: Sequence[Case]) -> list[Walk | None]:
 
 def _javascript_of(case: Case) -> str:
     rule, variant = case.rule, case.variant
-    printed = [javascript.source(variant.graph(absent)) for absent in variant.stages]
-    functions = [f"function{text[text.index('(') :]}" for text in printed]
+    functions = [_function(variant.graph(absent)) for absent in variant.stages]
+    points = [_function(program.graph) for program in points_of(variant)] or ["p => ({p: null})"]
     begin = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in starts(case).items()}
-    step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {json.dumps(dict(case.hypers))}, t + 1, false)"
+    settings = json.dumps(dict(case.hypers))
+    step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false)"
+    point = f"points[Math.min(t, {len(points) - 1})](p, p, s, {settings}, t + 1, false).p"
     gradients = [numbers(t).tolist() for t in range(1, STEPS + 1)]
     body = [
-        f"const stages = [{', '.join(functions)}];",
+        f"const stages = [{', '.join(functions)}], points = [{', '.join(points)}];",
         f"let p = {numbers(0).tolist()}, s = {json.dumps(begin)};",
-        f"return {json.dumps(gradients)}.map((g, t) => {{const r = {step}; p = r.p; s = {{...s, ...r.states}}; return [p, s];}});",
+        f"return {json.dumps(gradients)}.map((g, t) => {{const r = {step}; p = r.p; s = {{...s, ...r.states}}; return [p, s, {point}];}});",
     ]
     return f"(() => {{ {' '.join(body)} }})() /* {rule.name} */"
+
+
+def _function(graph: Graph) -> str:
+    """A step as a function without a name."""
+    text = javascript.source(graph)
+    return f"function{text[text.index('(') :]}"
 
 
 def _read(line: str, case: Case) -> Walk:
@@ -378,9 +336,9 @@ def _read(line: str, case: Case) -> Walk:
         return np.array([float(x) for x in value] if isinstance(value, list) else float(value))
 
     found = []
-    for p, states in json.loads(line):
+    for p, states, point in json.loads(line):
         kept = {n: numbers_of(states[n]) if n in states else None for n in case.variant.slots}
-        found.append({"p": numbers_of(p), **kept})
+        found.append({"p": numbers_of(p), **kept, **({} if point is None else {POINT: numbers_of(point)})})
     return found
 
 

@@ -68,6 +68,10 @@ DeviceOption = Annotated[
         autocompletion=completion.one_of("cpu", "cuda"),
     ),
 ]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Compile the model or not; if not given, where it pays."),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Only say what it would take: trainings, steps, time and memory.")
 ]

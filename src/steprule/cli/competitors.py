@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from steprule import races
+from steprule.atomic import as_file_name
 from steprule.cli import options
 from steprule.errors import InputError
 from steprule.hyper import Search
@@ -20,7 +21,7 @@ from steprule.tutorial.settings import BOOKS, TUTORIAL
 
 Asked = Mapping[str, Any]
 """What was typed, by option."""
-SAID = ("trials", "seeds", "fresh", "epochs", "batch_size", "device")
+SAID = ("trials", "seeds", "fresh", "epochs", "batch_size", "compile", "device")
 """Options that are arguments of `steprule.race` as they are."""
 
 
@@ -46,6 +47,11 @@ def _check_as_given(asked: Asked) -> None:
         raise InputError("--set", expected="rules to set it for", got="the tutorial's runs", hint="Name the rules.")
     if asked.get("vary"):
         raise InputError("--vary", expected="trials, which search", got="--trials 0", hint="Write --set NAME=VALUE.")
+    if "compile" in asked:
+        option = "--compile" if asked["compile"] else "--no-compile"
+        raise InputError(
+            option, expected="a race that tunes", got="--trials 0", hint="Settings as given train one by one."
+        )
     if "budget" in asked:
         raise InputError("--budget", expected="a race that tunes", got="--trials 0", hint="Give fewer --seeds.")
 
@@ -115,15 +121,10 @@ def shard(text: str | None) -> tuple[int, int] | None:
 
 def folder_name(asked: Asked) -> str:
     """The same command goes on in the same folder, and another begins one of its own; settings as given have one per problem."""
-    named = "-".join(_plain(n) for n in asked.get("on", []))[:40]
+    named = "-".join(as_file_name(n) for n in asked.get("on", []))[:40]
     if asked["trials"] == 0:
         return named or BOOKS
     if asked == {"trials": TRIALS, "device": "cpu"}:
         return "race"
     digest = zlib.crc32(json.dumps(asked, sort_keys=True, default=str).encode())
     return "-".join(filter(None, ["race", named, f"{digest:08x}"]))
-
-
-def _plain(name: str) -> str:
-    """A name as a file system takes it."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)

@@ -10,6 +10,7 @@ from typing import Any
 from steprule import races
 from steprule.cli import output
 from steprule.cli.tables import table
+from steprule.counts import counted
 from steprule.races.cell import interval
 from steprule.tutorial.settings import figures_of, floor_name
 
@@ -34,7 +35,7 @@ def say(result: races.Race, report: Path) -> None:
     for paragraph in races.in_words(result):
         output.say(paragraph + "\n")
     kept = f", {result.kept:,} were there already" if result.kept else ""
-    output.say(f"{result.lanes:,} trainings{kept}; {result.seconds:.1f} s.")
+    output.say(f"{counted(result.lanes, 'training')}{kept}; {result.seconds:.1f} s.")
     output.say(f"Results: {result.results}\nReport:  {report}")
 
 
@@ -61,7 +62,7 @@ def _say_settings(result: races.Race) -> None:
                 row.append("\n".join(f"{f:.6f} {_INSIDE[setting.holds(f)]}".strip() for f in own) or "-")
             rows.append(row)
         heads = ["", "mean ± sd", "95 % of seeds", "s a run", *(["book's figure"] if any(figures) else [])]
-        seeds = f"{settings[0].seeds} seed{'s' if settings[0].seeds > 1 else ''}"
+        seeds = counted(settings[0].seeds, "seed")
         where = problem if schedule == "constant" else f"{problem}, {schedule} learning rate"
         left = (0, len(heads) - 1) if any(figures) else (0,)
         table(f"{where}: final training loss over {seeds}", heads, rows, left=left)

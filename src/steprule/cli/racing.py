@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from steprule import races
-from steprule.atomic import write_aside
+from steprule.atomic import write_text
 from steprule.cli import cost, output, race_tables
 from steprule.cli.competitors import Asked, arguments, folder_name, shard
+from steprule.counts import counted
 from steprule.errors import DataError, InputError
 from steprule.per_kind import NoMatrices
 from steprule.reports import race_page
@@ -74,7 +75,7 @@ def _say_shard(result: races.Race, folder: Path, typed: Typed) -> None:
     if typed.json:
         output.as_json({**done, "out": str(folder)})
         return
-    there = f"{result.lanes:,} lanes, {result.kept:,} were there already; {result.seconds:.1f} s."
+    there = f"{counted(result.lanes, 'lane')}, {result.kept:,} were there already; {result.seconds:.1f} s."
     output.say(f"Shard {typed.shard}: {there}")
     output.say(f"When all are done: steprule race merge {folder} ... --out DIR")
 
@@ -117,5 +118,4 @@ def _finish(result: races.Race, folder: Path, typed: Typed) -> None:
 
 
 def _keep(folder: Path, asked: Asked) -> None:
-    with write_aside(folder / COMMAND) as aside:
-        aside.write_text(json_.dumps(dict(asked), indent=1) + "\n", encoding="utf-8")
+    write_text(folder / COMMAND, json_.dumps(dict(asked), indent=1) + "\n")

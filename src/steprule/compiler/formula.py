@@ -5,9 +5,14 @@ Each quantity that the author named is a line of its own. What has no name stand
 
 from __future__ import annotations
 
-from steprule.compiler.formula_latex import LatexPrinter
+from collections.abc import Sequence
+
+from steprule.compiler.formula_latex import LatexPrinter, PointPrinter
 from steprule.compiler.formula_text import TextPrinter
 from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.points import point_graph
+from steprule.compiler.statements import Line, StatementPrinter
+from steprule.compiler.variant import Variant
 
 
 def text(graph: Graph) -> str:
@@ -37,21 +42,81 @@ def python(graph: Graph) -> str:
         p = p - lr * g
         return p
     """
-    names = [n for n in graph.inputs if n not in ("p", "g")]
-    slots = [n for n in names if any(s.name == n for s in graph.rule.slots)]
-    live = {n.name for n in graph.live}
-    hypers = [n for n in names if n not in slots and n in live]
-    results = ", ".join(name for name, value in graph.outputs.items() if value is not None)
-    head = f"def {graph.rule.name}({', '.join(['p', 'g', *slots, *(['*', *hypers] if hypers else [])])}):"
+    slots = [s.name for s in graph.rule.slots if s.name in graph.inputs]
+    return _function(graph, ["p", "g", *slots], [name for name, value in graph.outputs.items() if value is not None])
+
+
+def point_python(graph: Graph) -> str:
+    """The point of evaluation, from its own graph, as such a function, which gives the point alone."""
+    live = set(graph.live)
+    return _function(graph, ["p", *(s.name for s in graph.rule.slots if graph.inputs.get(s.name) in live)], ["p"])
+
+
+def _function(graph: Graph, arguments: Sequence[str], results: Sequence[str]) -> str:
+    live, known = set(graph.live), {"p", "g", *(s.name for s in graph.rule.slots)}
+    hypers = [n for n, node in graph.inputs.items() if n not in known and node in live]
+    head = f"def {graph.rule.name}({', '.join([*arguments, *(['*', *hypers] if hypers else [])])}):"
     lines = text(graph).splitlines()
     modules = ["from steprule import maths", ""] if any("maths." in line for line in lines) else []
-    return "\n".join([*modules, head, *(f"    {line}" for line in lines), f"    return {results}"])
+    return "\n".join([*modules, head, *(f"    {line}" for line in lines), f"    return {', '.join(results)}"])
 
 
 def latex(graph: Graph) -> list[str]:
     """The formula in LaTeX with the paper's letters, one statement an entry."""
     signs = {True: r"\leftarrow", False: "="}
     return [f"{line.left} {signs[line.again]} {line.right}" for line in LatexPrinter(graph).lines()]
+
+
+EVALUATED = "evaluated at"
+"""What stands before the point at which the model is read."""
+
+
+def point_text(graph: Graph) -> str:
+    """The point of evaluation, from its own graph, with the code's names; what it is computed from stands in lines before it.
+
+    >>> from steprule import rules
+    >>> from steprule.compiler.points import point_graph
+    >>> from steprule.compiler.variant import variant_of
+    >>> rule = rules.schedule_free_sgd
+    >>> print(point_text(point_graph(variant_of(rule, rule.defaults))))
+    evaluated at: lerp(p, z, 1 - 1 / momentum)
+    """
+    lines, point = _point(TextPrinter(graph))
+    return "\n".join([*(f"{line.left} = {line.right}" for line in lines), f"{EVALUATED}: {point}"])
+
+
+def point_latex(graph: Graph) -> list[str]:
+    """The same in LaTeX with the paper's letters, one statement an entry."""
+    lines, point = _point(PointPrinter(graph))
+    return [*(f"{line.left} = {line.right}" for line in lines), rf"\text{{{EVALUATED}: }} {point}"]
+
+
+def point_letters(graph: Graph) -> str:
+    """The point alone in LaTeX, without words."""
+    return _point(PointPrinter(graph))[1]
+
+
+def whole(variant: Variant) -> str:
+    """The formula of a variant's step, and the point at which its model is read where that is another than p."""
+    point = point_graph(variant)
+    return "\n".join([text(variant.graph()), *([] if point is None else [point_text(point)])])
+
+
+def whole_latex(variant: Variant) -> list[str]:
+    """The same in LaTeX, one statement an entry."""
+    point = point_graph(variant)
+    return [*latex(variant.graph()), *([] if point is None else point_latex(point))]
+
+
+def _point(printer: StatementPrinter) -> tuple[list[Line], str]:
+    """The statements before the point, and the point itself."""
+    point = printer.graph.outputs["p"]
+    if not isinstance(point, Node):
+        return [], printer.number(float(point or 0.0))
+    if point.op == "input":
+        return [], printer.name(point)
+    before = [node for node in printer.statements if node is not point]
+    return [Line(printer.defined(node), printer.expression(node)) for node in before], printer.expression(point)
 
 
 def where(graph: Graph) -> list[tuple[str, str, str]]:

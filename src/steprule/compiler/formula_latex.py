@@ -19,6 +19,9 @@ GREEK = frozenset({
 class LatexPrinter(StatementPrinter):
     """Statements as a paper prints them."""
 
+    before = "t-1"
+    """The index of what goes in: of p and the states."""
+
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self._slot_names = {s.name for s in graph.rule.slots}
@@ -34,7 +37,7 @@ class LatexPrinter(StatementPrinter):
         for node in self.statements:
             left, name = self._left(node), self.called[node]
             while left in holder and self.is_needed(holder[left], after=node):
-                changes = left.endswith("_{t-1}") and (name == "p" or name in self._slot_names)
+                changes = left.endswith(f"_{{{self.before}}}") and (name == "p" or name in self._slot_names)
                 left = _primed(self._at(name, "t") if changes else left)
             self.lefts[node] = left
             holder[left] = node
@@ -92,7 +95,7 @@ class LatexPrinter(StatementPrinter):
             return self.defined(node)
         name = node.name or ""
         if name == "p" or name in self._slot_names:
-            return self._at(name, "t-1")
+            return self._at(name, self.before)
         return "g_{t}" if name == "g" else self.letters[name]
 
     def number(self, value: float | int | bool) -> str:
@@ -173,6 +176,12 @@ class LatexPrinter(StatementPrinter):
         by_number = row.name == "mul" and right[0].isdigit()
         template = r"{0} \cdot {1}" if by_number else row.latex or f"{{0}} {row.sign} {{1}}"
         return template.format(left, right)
+
+
+class PointPrinter(LatexPrinter):
+    """The point of evaluation, which is read behind the step: p and the states are those of t."""
+
+    before = "t"
 
 
 def _raised(base: str, power: str) -> str:

@@ -16,9 +16,10 @@ from steprule.rules.rule import Rule
 
 
 class Kind(StrEnum):
-    """How often a node is computed: once a step, once a tensor, or once an element."""
+    """How often a node is computed: once a step, once a model when a total is known, once a tensor, or once an element."""
 
     SCALAR = "scalar"
+    MODEL = "model"
     REDUCTION = "reduction"
     ELEMENT = "element"
 
@@ -33,6 +34,8 @@ class Node:
     name: str | None = None
     truth: bool = False
     """Whether it is a truth value (a comparison), not a number."""
+    place: str = ""
+    """Of a total, where the author asks for it: the same place in another variant is the same total."""
 
     def __repr__(self) -> str:
         shown = ", ".join(a.name or f"<{a.op}>" if isinstance(a, Node) else repr(a) for a in self.args)

@@ -72,7 +72,7 @@ class JavaScriptPrinter(Writer):
             if node.op != "input":
                 self.names[node] = f"{node.name or node.op}_{len(self.names)}"
                 lines += self._lines(node, self.names[node])
-        numbers = {s.name for s in graph.rule.slots if s.per_tensor}
+        numbers = {s.name for s in graph.rule.slots if s.is_number}
         results = {n: self._result(v, whole=n not in numbers) for n, v in graph.outputs.items() if v is not None}
         states = ", ".join(f"{n}: {v}" for n, v in results.items() if n != "p")
         kept = ", ".join(f"{json.dumps(r.key)}: {self._result(r.node, whole=False)}" for r in anatomy.rows(graph))
@@ -93,8 +93,10 @@ class JavaScriptPrinter(Writer):
 
     def _reduced(self, node: Node) -> str:
         """A reduction, from the first element to the last."""
-        of = OPERATIONS[node.op].reduction
+        of, part_of = OPERATIONS[node.op].reduction, node.args[0]
         assert of is not None
+        if not (isinstance(part_of, Node) and part_of.kind is Kind.ELEMENT):
+            return self.of(of.of_one, self.show(part_of))  # a total of what a tensor has one number for
         join = partial(self.of, OPERATIONS[of.join].call)
 
         def part() -> str:

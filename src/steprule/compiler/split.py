@@ -44,19 +44,21 @@ class Program:
     """All reductions over a tensor, in the order in which passes compute them."""
     passes: tuple[Pass, ...]
     given: tuple[Node, ...]
-    """What comes from outside and is known only after a reduction: of all tensors, or a slot of one number. A kernel takes
-    them after its own reductions."""
+    """The slots of one number that follow from reductions. A kernel takes them after its own reductions."""
     numbers: Mapping[str, Node | Constant]
     """The new values of such slots, by name."""
     closing: Pass
     """How they are computed from what the other passes have left."""
     stores: Mapping[str, Node | float]
     """What the last pass writes: p, the element slots, g if it is zeroed, by name; what stays as it was is left out."""
+    totals: Mapping[str, Node] = field(default_factory=dict)
+    """Which of the reductions go on over all tensors, by place: a program that measures has them. What tensors add to another total
+    stands among its `numbers`."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the tensors that a kernel takes, in the order of its address table: p, g, the slots."""
-        slots = [s.name for s in self.graph.rule.slots if not s.per_tensor]
+        slots = [s.name for s in self.graph.rule.slots if not s.is_number]
         return ("p", "g", *(n for n in slots if n in self.graph.inputs or n in self.stores))
 
     def scalars(self, values: Mapping[str, Any]) -> tuple[list[float], dict[str, float]]:
@@ -71,7 +73,7 @@ class Program:
     @lazy
     def scalar_slots(self) -> dict[str, Node | Constant]:
         """The one-number-a-tensor slots that are known when the step begins, and their new values."""
-        outputs = ((s.name, self.graph.outputs[s.name]) for s in self.graph.rule.slots if s.per_tensor)
+        outputs = ((s.name, self.graph.outputs.get(s.name)) for s in self.graph.rule.slots if s.is_number)
         return {name: value for name, value in outputs if value is not None and name not in self.numbers}
 
     @lazy
@@ -101,7 +103,7 @@ def split(graph: Graph, *, zero_grad: bool = False) -> Program:
     graph = fold(graph)
     live = [n for n in graph.live if n.op != "input"]
     outputs = {k: v for k, v in graph.outputs.items() if v is not None}
-    per_tensor = {s.name for s in graph.rule.slots if s.per_tensor}
+    per_tensor = {s.name for s in graph.rule.slots if s.is_number}
     stores = {k: v for k, v in outputs.items() if k not in per_tensor and v is not graph.inputs.get(k)}
     if zero_grad:
         stores["g"] = 0.0
@@ -128,8 +130,13 @@ def split(graph: Graph, *, zero_grad: bool = False) -> Program:
 
 
 def measuring(program: Program) -> Program:
-    """Only the passes of a program that reduce: what it computes of tensors without writing to any."""
-    return replace(program, passes=tuple(p for p in program.passes if p.reductions), stores={}, numbers={})
+    """Only the passes of a program that reduce: what it computes of tensors without writing to any. Its results are sums or numbers."""
+    results = {n: v for n, v in program.graph.outputs.items() if v is not None}
+    totals = {n: v for n, v in results.items() if isinstance(v, Node) and v in program.reductions and v.op == "sum"}
+    numbers = {n: v for n, v in results.items() if n not in totals}
+    passes = tuple(p for p in program.passes if p.reductions)
+    closing = _pass(program.graph, [v for v in numbers.values() if isinstance(v, Node)], [])
+    return replace(program, passes=passes, stores={}, numbers=numbers, closing=closing, totals=totals)
 
 
 def _pass(graph: Graph, targets: list[Node], reductions: list[Node]) -> Pass:

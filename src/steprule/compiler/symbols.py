@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from steprule.arithmetic import Truth
+from steprule.arithmetic.totals import Places
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.implied import implied
 from steprule.compiler.refusals import refuse
@@ -49,6 +50,9 @@ class Symbol:
         if node.op == "input" and node.kind is Kind.SCALAR:
             expected = "a flag, a whole number (int), or a number annotated as off at zero"
             refuse(f"an `if` on {named}", expected, "Annotate it so, or use where(condition, a, b).")
+        if node.kind is Kind.MODEL:
+            got = f"an `if` on {named}, which follows from a total"
+            refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
         if node.kind is not Kind.SCALAR:
             got = f"an `if` on {named}, which differs from element to element or from tensor to tensor"
             refuse(got, "no such `if`", "Use where(condition, a, b); & | ~ join conditions.")
@@ -152,6 +156,8 @@ class Tape:
         self.decided: dict[Node, bool] = {}
         """What each if on a number of the step was told in this run, in order."""
         self.seen: dict[Any, Node] = {}
+        self.places = Places()
+        """Of the totals of this run."""
         self.frames: list[FrameType] = []
         """The author's functions at work; a frame that is held keeps its local names after the return."""
 
@@ -164,18 +170,22 @@ class Tape:
         """The symbol of an operation, recorded where it is new."""
         plain = [self._operand(op, arg) for arg in args]
         self._fit_truths(op, plain)
-        key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain))
+        place = self._place_of(op) if OPERATIONS[op].over_model else ""
+        key = (op, *((a if isinstance(a, Node) else (type(a), repr(a))) for a in plain), place)
         if key not in self.seen:
             row, kind = OPERATIONS[op], _kind_of(plain)
-            if row.of_the_step and kind is not Kind.SCALAR:
+            if row.over_model:
+                kind = Kind.MODEL
+            elif row.of_the_step and kind is not Kind.SCALAR:
                 _refuse_of_elements(op)
             if row.reduction:
                 self.graph.asks_for_reductions = True
+            if row.reduction and not row.over_model:
                 if kind is not Kind.ELEMENT:
                     return row.reduction.of_one(Symbol(self, plain[0]) if isinstance(plain[0], Node) else plain[0])  # type: ignore[no-any-return]
                 kind = Kind.REDUCTION
             self._hold_frame()
-            node = self.seen[key] = Node(op, tuple(plain), kind, truth=row.truth)
+            node = self.seen[key] = Node(op, tuple(plain), kind, truth=row.truth, place=place)
             self.graph.nodes.append(node)
         return Symbol(self, self.seen[key])
 
@@ -200,6 +210,13 @@ class Tape:
         if type(arg) is int and abs(arg) > sys.float_info.max:
             refuse(f"a whole number of {arg.bit_length()} bits", "numbers that a float64 holds", "")
         return arg
+
+    def _place_of(self, op: str) -> str:
+        """Where the author asks for a total; there each tensor must come."""
+        if self.decided:
+            hint = "Take the total before the first `if` on t or a hyperparameter, and write where(condition, a, b) behind it."
+            refuse(f"a {op} behind an `if` on a number of the step", "one to which each tensor comes", hint)
+        return self.places.next()
 
     def decide(self, condition: Node) -> bool:
         """What an if on a number of the step is told in this run: another run goes the other way."""
@@ -242,7 +259,7 @@ class Tape:
 def _kind_of(args: Sequence[Node | float | int | bool]) -> Kind:
     """How often an operation on these is computed: as often as that of them which is computed most often."""
     kinds = {a.kind for a in args if isinstance(a, Node)}
-    return next((kind for kind in (Kind.ELEMENT, Kind.REDUCTION) if kind in kinds), Kind.SCALAR)
+    return next((kind for kind in (Kind.ELEMENT, Kind.REDUCTION, Kind.MODEL) if kind in kinds), Kind.SCALAR)
 
 
 def _refuse_of_elements(op: str) -> NoReturn:

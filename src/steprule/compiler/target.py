@@ -146,32 +146,44 @@ class Kernel(ABC, Generic[C]):
     def launch(
         self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
     ) -> dict[str, NDArray[Any]]:  # fmt: skip
-        """Update every tensor. `given` is what the program takes from outside: a number or a 0-dim tensor for all tensors, or
-        an array of one per tensor. The new values of `program.numbers` come back, [tensors]."""
-        reduced = self.reduce(addresses, chunks, table, which, given)
+        """Update every tensor. `given` is what the program takes from outside: a number for all tensors, or an array of one per
+        tensor. The new values of `program.numbers` come back, [tensors]."""
+        reduced, _ = self._reduce(addresses, chunks, table, which, given)
         self.run(len(self.program.passes) - 1, chunks, reduced, None)
         return self._closed(reduced, table[:, which]) if self.program.numbers else {}
 
-    def reduce(
+    def add_up(
         self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any] = (),
-    ) -> Any:  # fmt: skip
-        """Run the passes that reduce: the program's reductions, then the given ones, [both, tensors]; None without any."""
+    ) -> dict[str, float]:  # fmt: skip
+        """What all these tensors add to each total of a program that measures: in float64, in the order of the chunks."""
+        reduced, sums = self._reduce(addresses, chunks, table, which, given)
+        numbers = self._closed(reduced, table[:, which]) if self.program.numbers else {}
+        found = {place: float(sums[node]) for place, node in self.program.totals.items()}
+        return found | {place: float(values.sum()) for place, values in numbers.items()}
+
+    def _reduce(
+        self, addresses: NDArray[np.int64], chunks: C, table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any],
+    ) -> tuple[Any, dict[Node, Any]]:  # fmt: skip
+        """Run the passes that reduce: the program's reductions, then the given numbers, [both, tensors], None without any; and of
+        those reductions that go on over all tensors, their sum over these tensors."""
         chunks.take(addresses, table, which)
         own = len(self.program.reductions)
+        sums: dict[Node, Any] = {}
         if not (own or given):
-            return None
+            return None, sums
         reduced = chunks.per_tensor(own + len(given), self.compute)
         for row, value in enumerate(given):
             reduced[own + row] = chunks.of_tensors(value)
-        done = 0
+        done, wanted = 0, set(self.program.totals.values())
         for k, part in enumerate(self.program.passes):
             if part.reductions:
                 partial = chunks.per_chunk(len(part.reductions))
                 self.run(k, chunks, reduced, partial)
                 for node, of_chunks in zip(part.reductions, partial, strict=True):
                     self.combine(node, chunks, of_chunks, reduced[done])
+                    sums[node] = of_chunks.sum() if node in wanted else None
                     done += 1
-        return reduced
+        return reduced, sums
 
     def _closed(self, reduced: Any, roots: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """The slots of one number that follow from reductions, in the dtype of the maths, [tensors]."""

@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from steprule.arithmetic import Real
+from steprule.arithmetic.totals import Places
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.refusals import authors_errors, none_refused, refuse
 from steprule.compiler.symbols import MOST_WAYS, Symbol, Tape
@@ -72,7 +73,7 @@ def _run_once(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str],
     graph = Graph(rule, switches, absent)
     tape = Tape(graph)
     args = [tape.input("p", Kind.ELEMENT), tape.input("g", Kind.ELEMENT)]
-    kinds = {s.name: Kind.REDUCTION if s.name in reduced else Kind.SCALAR for s in rule.slots if s.per_tensor}
+    kinds = {s.name: Kind.REDUCTION if s.name in reduced else Kind.SCALAR for s in rule.slots if s.is_number}
     args += [
         None if s.name in absent else tape.input(s.name, kinds.get(s.name, Kind.ELEMENT))  # type: ignore[misc]
         for s in rule.slots
@@ -82,8 +83,7 @@ def _run_once(rule: Rule, switches: Mapping[str, Value], absent: frozenset[str],
         if hyper.is_plain or (hyper.off_at_zero and not switches[hyper.name]):
             hypers[hyper.name] = switches[hyper.name] if hyper.is_plain else Real(0.0)
         else:
-            kind = Kind.REDUCTION if hyper.given is not None and hyper.given.reduction else Kind.SCALAR
-            hypers[hyper.name] = tape.input(hyper.name, kind, truth=True if hyper.off_at_zero else None)
+            hypers[hyper.name] = tape.input(hyper.name, Kind.SCALAR, truth=True if hyper.off_at_zero else None)
     if rule.takes_t:
         hypers["t"] = tape.input("t", Kind.SCALAR)
     try:
@@ -103,7 +103,7 @@ def _taken(
         """What comes out of all ways that begin with these answers, merged: by `where`, as numbers of the step decide."""
         nonlocal ways
         ways += 1
-        tape.answers, tape.decided = answers, {}
+        tape.answers, tape.decided, tape.places = answers, {}, Places()
         with authors_errors(rule, absent):
             if ways > MOST_WAYS:
                 refuse(f"more than {MOST_WAYS} ways through its ifs on numbers of the step", "fewer", "Use where.")
@@ -151,7 +151,7 @@ def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | 
     if len(results) != len(wanted):
         expected = f"{len(wanted)} results ({', '.join(wanted)})"
         raise RuleError(where, expected=expected, got=got, hint=hint or "Return the new p, then every slot in order.")
-    numbers = {s.name for s in rule.slots if s.per_tensor}
+    numbers = {s.name: s for s in rule.slots if s.is_number}
     for name, value in zip(wanted, results, strict=True):
         if value is None and name in graph.absent:
             found[name] = None
@@ -164,10 +164,16 @@ def _results(graph: Graph, result: Any, where: str) -> dict[str, Node | float | 
             hint = "Use where(condition, 1.0, 0.0)."
             raise RuleError(where, expected=f"a number as the new {name}", got="a truth value", hint=hint)
         if name in numbers and isinstance(output, Node) and output.kind is Kind.ELEMENT:
-            expected, hint = f"one number a tensor as the new {name}", "Reduce it with norm, mean or sum."
-            raise RuleError(where, expected=expected, got="one an element", hint=hint)
+            of = numbers[name].of
+            expected, hint = f"one number a {of} as the new {name}", "Reduce it with norm, mean or sum."
+            raise RuleError(where, expected=expected, got="one an element", hint=hint if of == "tensor" else _TOTAL)
+        if name in numbers and numbers[name].per_model and isinstance(output, Node) and output.kind is Kind.REDUCTION:
+            raise RuleError(where, expected=f"one number a model as the new {name}", got="one a tensor", hint=_TOTAL)
         found[name] = output
     return found
+
+
+_TOTAL = "Write total(x): the sum over all elements of all tensors."
 
 
 def _name_nodes(graph: Graph, frames: list[FrameType]) -> None:

@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from steprule.compiler.graph import Graph, Kind, Node
-from steprule.compiler.split import Program, split
+from steprule.compiler.phases import Rounds, measurement, rounds_of, stepping
+from steprule.compiler.split import Program
 from steprule.compiler.tracer import trace
 from steprule.hyper import Value
 from steprule.rules.rule import Rule
@@ -32,6 +33,7 @@ class Variant:
         self.rule, self.switches = rule, switches
         self._graphs: dict[frozenset[str], Graph] = {}
         self._programs: dict[tuple[frozenset[str], bool], Program] = {}
+        self._measurements: dict[tuple[frozenset[str], frozenset[str]], Program] = {}
         self._reduced = NOTHING
         """The slots of one number that follow from a reduction at any stage."""
         self.slots = frozenset(s.name for s in rule.slots) - trace(rule, dict(switches)).absent
@@ -45,6 +47,11 @@ class Variant:
         return self.stages[0]
 
     @property
+    def reduced(self) -> frozenset[str]:
+        """The slots of one number that are known only after a reduction."""
+        return self._reduced
+
+    @property
     def reduces(self) -> bool:
         """Whether it asks for a number over a whole tensor."""
         return any(self.graph(absent).asks_for_reductions for absent in self.stages)
@@ -56,11 +63,26 @@ class Variant:
         return self._graphs[absent]
 
     def program(self, absent: frozenset[str] = NOTHING, *, zero_grad: bool = False) -> Program:
-        """The same, split."""
+        """The same, split; where it asks for totals, the last phase, in which they are known."""
         key = absent, zero_grad
         if key not in self._programs:
-            self._programs[key] = split(self.graph(absent), zero_grad=zero_grad)
+            self._programs[key] = stepping(self.graph(absent), zero_grad=zero_grad)
         return self._programs[key]
+
+    def rounds(self, absent: frozenset[str] = NOTHING) -> Rounds:
+        """The totals that it asks for there, in the order in which they can be known."""
+        return rounds_of([self.graph(absent)])
+
+    def measurements(self, absent: frozenset[str] = NOTHING) -> tuple[Program, ...]:
+        """The phases before the step's own, in order."""
+        return tuple(self.measurement(absent, places) for places in self.rounds(absent))
+
+    def measurement(self, absent: frozenset[str], places: frozenset[str]) -> Program:
+        """The phase in which a tensor adds to the totals at these places."""
+        key = absent, places
+        if key not in self._measurements:
+            self._measurements[key] = measurement(self.graph(absent), places)
+        return self._measurements[key]
 
     def _settle(self) -> tuple[frozenset[str], ...]:
         """Follow the stages until one repeats, and begin again where one of them turns a number into a reduction."""

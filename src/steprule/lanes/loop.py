@@ -16,9 +16,9 @@ from steprule.lanes.rule import step_type
 from steprule.lanes.step import Source, block_type
 
 TRAIN = """
-@njit(types.void(BLOCK, BLOCK, STEP, P, F, F, F, I, I, X, Y, I3, I, I, F1, I, F, I, I32, I, N, N, N, N, N, N), **OPTIONS)
+@njit(types.void(BLOCK, BLOCK, STEP, STEP, N, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, N, N, N, N, N, N), **OPTIONS)
 def train(
-    full, last, step, p_all, starts, hypers, slots, lr_rows, norm_rows, x, y, order, order_of, counts,
+    full, last, step, point, elsewhere, p_all, starts, hypers, slots, lr_rows, x, y, order, order_of, counts,
     factors, windows, curve, died, tensors, first, width, lane_rows, shared_rows, table_rows, power_rows, reductions,
 ):
     for block in prange(p_all.shape[1] // width):
@@ -72,16 +72,9 @@ def train(
                 r = lr_rows[k]
                 for l in range(width):
                     rates[r, l] = hypers[r, low + l] * factors[t]
-            for k in range(len(norm_rows)):
-                r = norm_rows[k]
-                for l in range(width):
-                    rates[r, l] = 0.0
-                for i in range(p_all.shape[0]):
-                    for l in range(width):
-                        rates[r, l] += np.float64(g[i, l]) * np.float64(g[i, l])
-                for l in range(width):
-                    rates[r, l] = np.sqrt(rates[r, l])
             step(t + 1.0, rates, powers, slot, table, tensors, first, reduced, sums, alive, p, g, states)
+        if elsewhere == 1:
+            point(float(len(counts)), rates, powers, slot, table, tensors, first, reduced, sums, alive, p, g, states)
         for r in range(p_all.shape[0]):
             for l in range(width):
                 p_all[r, low + l] = p[r, l]
@@ -115,8 +108,9 @@ def losses(full, p_all, x, y, total, size, width, lane_rows, shared_rows):
 def training(source: Source, *, parallel: bool) -> Any:
     """`train`, which trains p [rows, lanes] in place.
 
-    It takes the model's `block` for a whole batch and for a shorter last one, and the rule's `step`; p, starts [slots, lanes],
-    hypers and slots [names, lanes], the rows of hypers that are learning rates, and that of the norm of all gradients; x and y
+    It takes the model's `block` for a whole batch and for a shorter last one, the rule's `step`, and its `point` and 1 where the model
+    is read elsewhere than at p, else `step` again and 0; p, starts [slots, lanes],
+    hypers and slots [names, lanes], the rows of hypers that are learning rates; x and y
     [samples, numbers], order [orders, steps, batch] and which of them each lane has; for each step its samples, the factor of its
     learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout of the tensors; the lanes of a block;
     and the rows of its scratch: of the model for each lane and for all, of the rule's table, its powers of t and its reductions.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from steprule.lanes.keeping import Keeper, Keeping, Nobody, dumped, loaded
-from steprule.lanes.records import Array, Lanes, Outcome, curve_of
+from steprule.lanes.records import Array, Outcome, Trainings, curve_of
 from steprule.problems import scoring
 from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS
@@ -20,7 +20,7 @@ from steprule.training.recipe import Recipe
 from steprule.training.under_way import Training
 
 
-def one_by_one(task: Problem, what: Any, lanes: Lanes, recipe: Recipe, keeper: Keeper | None = None) -> Outcome:
+def one_by_one(task: Problem, what: Any, lanes: Trainings, recipe: Recipe, keeper: Keeper | None = None) -> Outcome:
     """Train these lanes, a training after the other; `keeper` keeps the finished ones and the one that is under way."""
     keeper = keeper or Nobody()
     check_device(recipe.device)

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steprule.compiler.phases import clipping_places
 from steprule.compiler.variant import variant_of
 from steprule.lanes.records import Array, taken
 from steprule.lanes.rule import LaneRule
-from steprule.lanes.tensors import TensorStepper
+from steprule.lanes.tensors import TensorStepper, Totals, totals
 from steprule.optim.mixture import ByKind
 from steprule.per_kind import PerKind
 from steprule.rules.rule import Rule
@@ -30,6 +31,8 @@ class Part:
     """The numbers of each parameter."""
     rows: NDArray[np.int64]
     """Where those lie in p [rows, lanes]."""
+    team: str = ""
+    """Parts of one team have totals in common."""
 
     def take(self, lanes: slice) -> Part:
         """The same with some of the lanes."""
@@ -51,7 +54,8 @@ def parts_of(rule: Rule | PerKind, hypers: Mapping[str, Array], model: nn.Module
         places = [k for k, other in enumerate(kinds) if other == kind]
         own = {h.name: hypers[f"{kind}_{h.name}"] for h in rule.by_kind[kind].hypers}
         of_kind = _over_lanes(rule.by_kind[kind], own, compute)
-        found.append(Part(of_kind, own, [sizes[k] for k in places], np.concatenate([rows[k] for k in places])))
+        of_places = [sizes[k] for k in places], np.concatenate([rows[k] for k in places])
+        found.append(Part(of_kind, own, *of_places, rule.part_of(kind)))
     return found
 
 
@@ -63,19 +67,39 @@ class PartsStepper:
     """Steps every part of some lanes by its rule, on a device."""
 
     def __init__(self, parts: Sequence[Part], device: str) -> None:
-        self.parts = [
-            (torch.from_numpy(part.rows).to(device), TensorStepper(part.rule, part.hypers, part.sizes, device))
-            for part in parts
-        ]
+        self.rows = [torch.from_numpy(part.rows).to(device) for part in parts]
+        self.steppers = [TensorStepper(part.rule, part.hypers, part.sizes, device) for part in parts]
+        self.teams: dict[str, list[int]] = {}
+        """Which parts have totals in common."""
+        for k, part in enumerate(parts):
+            self.teams.setdefault(part.team, []).append(k)
 
     def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float) -> None:
         """One step of every lane; p [rows, lanes] is written where `alive` [lanes]."""
-        if len(self.parts) == 1:
-            self.parts[0][1].step(t, p, g, alive, factor)
+        if len(self.steppers) == 1:
+            self.steppers[0].step(t, p, g, alive, factor)
             return
-        clipped = [g[rows] for rows, stepper in self.parts if stepper.clips]
-        norm = torch.linalg.vector_norm(torch.cat(clipped), dim=0, dtype=torch.float64) if clipped else None
-        for rows, stepper in self.parts:
-            own = p[rows]
-            stepper.step(t, own, g[rows], alive, factor, norm)
-            p[rows] = own
+        tensors = [(p[rows], g[rows]) for rows in self.rows]
+        norms = self._norms(t, tensors, factor)
+        for team in self.teams.values():
+            steppers, own = [self.steppers[k] for k in team], [tensors[k] for k in team]
+            known = totals(steppers, t, own, factor, {place: norm for k in team for place, norm in norms[k].items()})
+            for k in team:
+                self.steppers[k].step(t, *tensors[k], alive, factor, known)
+                p[self.rows[k]] = tensors[k][0]
+
+    def _norms(self, t: int, tensors: Sequence[tuple[Tensor, Tensor]], factor: float) -> list[Totals]:
+        """For each part the total by which gradients are clipped, where it clips: that of all parts that do."""
+        added: list[Totals] = []
+        for stepper, (p, g) in zip(self.steppers, tensors, strict=True):
+            places = clipping_places([stepper.graph(t)])
+            added.append(stepper.adds(t, p, g, factor, places, {}) if places else {})
+        norm = sum(value for own in added for value in own.values())
+        return [dict.fromkeys(own, torch.as_tensor(norm)) for own in added]
+
+    def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float) -> Tensor:
+        """The point of evaluation behind step t, [rows, lanes]: of each part its rule's."""
+        found = p.clone()
+        for rows, stepper in zip(self.rows, self.steppers, strict=True):
+            found[rows] = stepper.evaluated(t, p[rows], alive, factor)
+        return found

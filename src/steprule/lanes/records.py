@@ -20,7 +20,7 @@ WINDOWS = 30
 
 
 @dataclass(frozen=True)
-class Lanes:
+class Trainings:
     """Trainings of one optimizer with one recipe: [lanes] everywhere."""
 
     hypers: Mapping[str, Array]
@@ -31,9 +31,9 @@ class Lanes:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def take(self, rows: Array | slice) -> Lanes:
+    def take(self, rows: Array | slice) -> Trainings:
         """Some of them."""
-        return Lanes(taken(self.hypers, rows), self.seeds[rows])
+        return Trainings(taken(self.hypers, rows), self.seeds[rows])
 
     def point(self, lane: int) -> dict[str, Any]:
         """The hyperparameters of one lane, as plain values."""

@@ -2,7 +2,7 @@
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of
-the other forms; `step` is all of it. A lane that is not alive keeps its values.
+the other forms; `step` is all of it. `point` puts the point of evaluation into p. A lane that is not alive keeps its values.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from steprule.compiler import cache
 from steprule.compiler.graph import Kind, Node
 from steprule.compiler.lazy import lazy
-from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
+from steprule.compiler.points import points_of
+from steprule.compiler.printing import NUMBA, reduction_of
 from steprule.compiler.split import Program
 from steprule.compiler.variant import Variant
-from steprule.compiler.writing import Constant, Writer, literal
-from steprule.rules.parts import clip_by_norm, has
+from steprule.lanes.rule_printer import LanePassPrinter, LaneWriter
 
 Array = NDArray[Any]
 
@@ -44,15 +44,42 @@ class LaneRule:
     """The programs of the first steps; the last one repeats."""
     compute: str
     """float32 or float64, as the parameters are."""
+    measured: tuple[tuple[Program, ...], ...]
+    """What each stage measures before its program, phase by phase, where it asks for totals over all tensors."""
+    variant: Variant
+    """What it computes."""
+    points: tuple[Program, ...] = ()
+    """The programs of the point of evaluation behind the first steps; the last one repeats. None where the model is read at p."""
 
     @classmethod
     def of(cls, variant: Variant, compute: str) -> LaneRule:
         """Of all its stages."""
-        return cls(tuple(variant.program(absent) for absent in variant.stages), compute)
+        programs = tuple(variant.program(absent) for absent in variant.stages)
+        measured = tuple(variant.measurements(absent) for absent in variant.stages)
+        return cls(programs, compute, measured, variant, points_of(variant))
 
     def stage(self, t: int) -> Program:
         """The program of step t."""
         return self.stages[min(t, len(self.stages)) - 1]
+
+    def absent(self, t: int) -> frozenset[str]:
+        """The slots that are absent on entry to step t."""
+        return self.variant.stages[min(t, len(self.stages)) - 1]
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether it asks for totals."""
+        return any(self.measured)
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The stages', then the points'."""
+        return (*self.stages, *self.points)
+
+    @property
+    def phase_programs(self) -> tuple[Program, ...]:
+        """All that the stages measure."""
+        return tuple(program for phases in self.measured for program in phases)
 
     @property
     def later(self) -> Program:
@@ -61,11 +88,15 @@ class LaneRule:
 
     @lazy
     def module(self) -> Any:
-        """The compiled function `step`."""
+        """The compiled functions `step` and, where the model is read elsewhere than at p, `point`."""
         return cache.load(f"{self.later.graph.rule.name}_lanes", text_of(self), cache.INTRINSICS, *cache.NUMBA)
 
+    @property
+    def _every(self) -> tuple[Program, ...]:
+        return (*self.programs, *self.phase_programs)
+
     def _all(self, names: Callable[[Program], Iterable[str]]) -> list[str]:
-        return list(dict.fromkeys(n for program in self.stages for n in names(program)))
+        return list(dict.fromkeys(n for program in self._every for n in names(program)))
 
     @lazy
     def states(self) -> list[str]:
@@ -73,18 +104,16 @@ class LaneRule:
         return [n for n in self._all(lambda program: program.columns) if n not in ("p", "g")]
 
     @lazy
+    def totals(self) -> list[str]:
+        """The totals, by place."""
+        return list(dict.fromkeys(place for program in self.phase_programs for place in program.graph.outputs))
+
+    @lazy
     def hypers(self) -> list[str]:
-        """The hyperparameters that it reads, in the order of their rows."""
+        """The hyperparameters that it reads, in the order of their rows; and the totals, whose rows each step fills."""
         known = {"t", *(s.name for s in self.later.graph.rule.slots)}
         scalars = self._all(lambda q: [n for n, node in q.graph.inputs.items() if node.kind is Kind.SCALAR])
-        return [n for n in scalars if n not in known]
-
-    @property
-    def norm_rows(self) -> list[int]:
-        """The row of the norm of all gradients among them, which whoever steps the lanes sets before each step; none where nothing
-        is clipped by it."""
-        clips = has(self.later.graph.rule, clip_by_norm)
-        return [k for k, n in enumerate(self.hypers) if clips and n == "grad_norm"]
+        return [n for n in dict.fromkeys([*scalars, *self.totals]) if n not in known]
 
     @lazy
     def scalar_slots(self) -> list[str]:
@@ -94,25 +123,26 @@ class LaneRule:
     @lazy
     def numbers(self) -> list[str]:
         """Those that follow from reductions; their rows come behind."""
-        return self._all(lambda program: program.numbers)
+        return [n for n in self._all(lambda program: program.numbers) if n not in self.totals]
 
     @lazy
     def kept(self) -> dict[str, int]:
         """The rows of `reduced` where those stay from step to step, behind all reductions."""
-        count = max(len(program.reductions) for program in self.stages)
+        count = max(len(program.reductions) for program in self._every)
         return {name: count + k for k, name in enumerate(self.numbers)}
 
     @property
     def scratch(self) -> ScratchRows:
         """What a step needs beside the states."""
-        table = max(len(program.roots) for program in self.stages)
-        reductions = max(len(program.reductions) for program in self.stages)
+        table = max(len(program.roots) for program in self._every)
+        reductions = max(len(program.reductions) for program in self._every)
         powers = len(powers_of_t(self.later))
         return ScratchRows(max(1, table), max(1, powers), max(1, reductions + len(self.kept)))
 
     def rows_of(self, names: Sequence[str], hypers: Mapping[str, Array], lanes: int) -> Array:
         """Hyperparameters, or what slots start at, as [names, lanes]."""
-        starts = {s.name: s.start for s in self.later.graph.rule.slots}
+        starts: dict[str, float | str] = {s.name: s.start for s in self.later.graph.rule.slots}
+        starts |= dict.fromkeys(self.totals, 0.0)
         values = [starts.get(n, n) for n in names]
         rows = [np.broadcast_to(hypers[v] if isinstance(v, str) else v, (lanes,)) for v in values]
         return np.array(rows, dtype=np.float64).reshape(len(rows), lanes)
@@ -128,8 +158,10 @@ def powers_of_t(program: Program) -> list[Node]:
     """The scalars base**t whose base does not change with the step: one product a step brings them up to it."""
     t = program.graph.inputs.get("t")
     scalars = [n for n in program.graph.live if n.kind is Kind.SCALAR]
-    slots = [s.name for s in program.graph.rule.slots if s.per_tensor]
-    changing = {program.graph.inputs.get(n) for n in ("t", "lr", *slots)} - {None}  # a schedule moves the rate
+    slots = [s.name for s in program.graph.rule.slots if s.is_number]
+    known = set(program.graph.rule.defaults) | set(slots)
+    totals = [n for n, node in program.graph.inputs.items() if node.kind is Kind.SCALAR and n not in known]
+    changing = {program.graph.inputs.get(n) for n in ("t", "lr", *slots, *totals)} - {None}  # a schedule moves the rate
     for node in scalars:
         if node.op != "input" and any(a in changing for a in node.args if isinstance(a, Node)):
             changing.add(node)
@@ -137,7 +169,7 @@ def powers_of_t(program: Program) -> list[Node]:
 
 
 def text_of(rule: LaneRule) -> str:
-    """The kernel as Python source for Numba: of each stage its scalars and its passes, and `step`, which calls them."""
+    """The kernel as Python source for Numba: of each stage its scalars and its passes, and `step` and `point`, which call them."""
     c = rule.compute
     head = [
         f'"""{rule.later.graph.rule.name} over lanes: printed by steprule from the rule; {c}."""',
@@ -150,14 +182,16 @@ def text_of(rule: LaneRule) -> str:
         "",
         *_advance(rule),
     ]
-    for number, program in enumerate(rule.stages):
-        head += _scalars(rule, number)
+    for label, program in (labelled for number in range(len(rule.programs)) for labelled in _labelled(rule, number)):
+        head += _scalars(rule, program, label)
         count = len(program.columns)
         for k in range(len(program.passes)):
-            head.append(_LanePassPrinter(program, k, [c] * count, c, stage=number, kept=rule.kept).text())
-        if program.numbers:
-            head += _closing(rule, number)
-    return "\n".join([*head, *_step(rule)])
+            head.append(LanePassPrinter(program, k, [c] * count, c, stage=label, kept=rule.kept).text())
+        if program in rule.phase_programs:
+            head += _adding(rule, program, label)
+        elif program.numbers:
+            head += _closing(rule, program, label)
+    return "\n".join([*head, *_step(rule), *(_point(rule) if rule.points else [])])
 
 
 def step_type(compute: str) -> str:
@@ -178,22 +212,50 @@ def _step(rule: LaneRule) -> list[str]:
         lines += [
             f"            reduced[{row}, i, l] = slots[{first + k}, l]" for k, row in enumerate(rule.kept.values())
         ]
-    *first_steps, later = (_stage(rule, number) for number in range(len(rule.stages)))
-    for number, body in enumerate(first_steps):
-        word = "elif" if number else "if"
-        lines += [f"{word} t == {number + 1}.0:", *(f"    {line}" for line in body)]
-    lines += ["else:", *(f"    {line}" for line in later)] if first_steps else later
+    return _entry("step", [*lines, *_by_stage(rule, range(len(rule.stages)))])
+
+
+def _point(rule: LaneRule) -> list[str]:
+    """The function that puts the point of evaluation into p: it is called as `step` is, behind step t."""
+    return _entry("point", _by_stage(rule, range(len(rule.stages), len(rule.programs))))
+
+
+def _entry(name: str, lines: Sequence[str]) -> list[str]:
+    """A function of the type `step_type`."""
     arguments = "t, hypers, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states"
-    return ["", "@njit(STEP, **OPTIONS)", f"def step({arguments}):", *(f"    {line}" for line in lines), ""]
+    return ["", "@njit(STEP, **OPTIONS)", f"def {name}({arguments}):", *(f"    {line}" for line in lines), ""]
+
+
+def _by_stage(rule: LaneRule, numbers: Sequence[int]) -> list[str]:
+    """The stage that t is at, of these programs; the last one repeats."""
+    *first_steps, later = (_stage(rule, number) for number in numbers)
+    lines = list[str]()
+    for k, body in enumerate(first_steps):
+        word = "elif" if k else "if"
+        lines += [f"{word} t == {k + 1}.0:", *(f"    {line}" for line in body)]
+    return [*lines, "else:", *(f"    {line}" for line in later)] if first_steps else later
+
+
+def _labelled(rule: LaneRule, number: int) -> list[tuple[str, Program]]:
+    """The programs of a stage or a point in their order, each with what the names of its functions bear."""
+    measured = rule.measured[number] if number < len(rule.stages) else ()
+    return [
+        *((f"{number}phase{k}", program) for k, program in enumerate(measured)),
+        (f"{number}", rule.programs[number]),
+    ]
 
 
 def _stage(rule: LaneRule, number: int) -> list[str]:
-    """The calls of one stage: scalars, then the passes, and what each reduction comes to."""
-    program = rule.stages[number]
+    """The calls of one stage: those of each phase."""
+    return [line for label, program in _labelled(rule, number) for line in _phase(rule, program, label)]
+
+
+def _phase(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The calls of one phase: scalars, then the passes, and what each reduction comes to."""
     own = {"p": "p", "g": "g"} | {n: f"states[{k}]" for k, n in enumerate(rule.states)}
     columns = ", ".join(own[n] for n in program.columns)
     body = [f"scalars{number}(t, hypers, powers, slots, table)"]
-    done = 0
+    done, places = 0, {node: rule.hypers.index(place) for place, node in program.totals.items()}
     for k, part in enumerate(program.passes):
         if not part.reductions:
             body.append(f"stage{number}pass{k}(tensors, table, reduced, alive, {columns})")
@@ -204,8 +266,14 @@ def _stage(rule: LaneRule, number: int) -> list[str]:
             value = NUMBA.of(reduction_of(node).end, f"sums[{row}, i, l]", count)
             body += ["for i in range(len(first) - 1):", "    for l in range(table.shape[1]):"]
             body.append(f"        reduced[{done}, i, l] = {value}")
+            if node in places:
+                body += ["for l in range(table.shape[1]):", f"    hypers[{places[node]}, l] = 0.0"]
+                body += ["for i in range(len(first) - 1):", "    for l in range(table.shape[1]):"]
+                body.append(f"        hypers[{places[node]}, l] += sums[{row}, i, l]")
             done += 1
-    if program.numbers:
+    if program in rule.phase_programs:
+        body.append(f"adding{number}(hypers, table, reduced)")
+    elif program.numbers:
         body.append(f"stage{number}closing(table, reduced, alive)")
     return body
 
@@ -224,35 +292,37 @@ def _inlined(signature: str, loops: Sequence[str], body: Sequence[str]) -> list[
     ]
 
 
-class _LaneWriter(NumbaWriter):
-    """Operations on numbers of one lane, in float64 unless told otherwise."""
-
-    def __init__(self, compute: str = "float64") -> None:
-        self.compute = compute
-        self.names: dict[Node, str] = {}
-
-    def show(self, arg: Node | Constant) -> str:
-        return self.names[arg] if isinstance(arg, Node) else f"np.{self.compute}({literal(arg)})"
-
-    def define(self, node: Node) -> str:
-        """The line that computes a node."""
-        expression = self.expression(node)
-        self.names[node] = f"s{len(self.names)}"
-        return f"{self.names[node]} = {expression}"
-
-    def read_hypers(self, rule: LaneRule, program: Program) -> None:
-        """The hyperparameters where each lane has them."""
-        given = program.graph.inputs
-        self.names |= {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
+def _hypers_of(rule: LaneRule, program: Program) -> dict[Node, str]:
+    """The hyperparameters where each lane has them."""
+    given = program.graph.inputs
+    return {given[n]: f"hypers[{k}, l]" for k, n in enumerate(rule.hypers) if n in given}
 
 
-def _closing(rule: LaneRule, number: int) -> list[str]:
-    """The function that brings the slots of one number that follow from reductions up to the step."""
-    program, writer = rule.stages[number], _LaneWriter(rule.compute)
+def _adding(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The function that adds up over tensors what each has one number for."""
+    writer = _of_tensors(rule, program)
+    body = [writer.define(node) for node in program.closing.per_tensor]
+    rows = [rule.hypers.index(place) for place in program.numbers]
+    for row, value in zip(rows, program.numbers.values(), strict=True):
+        body += ["if i == 0:", f"    hypers[{row}, l] = 0.0", f"hypers[{row}, l] += np.float64({writer.show(value)})"]
+    loops = ["i in range(reduced.shape[1])", "l in range(table.shape[1])"]
+    return _inlined(f"adding{number}(hypers, table, reduced)", loops, body)
+
+
+def _of_tensors(rule: LaneRule, program: Program) -> LaneWriter:
+    """What writes the numbers of a tensor."""
+    writer = LaneWriter(rule.compute)
     writer.names |= {node: f"table[{row}, l]" for row, node in enumerate(program.roots)}
     writer.names |= {node: f"reduced[{row}, i, l]" for row, node in enumerate(program.reductions)}
+    given = program.graph.inputs
+    writer.names |= {given[name]: f"reduced[{row}, i, l]" for name, row in rule.kept.items() if name in given}
+    return writer
+
+
+def _closing(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The function that brings the slots of one number that follow from reductions up to the step."""
+    writer = _of_tensors(rule, program)
     places = {name: f"reduced[{rule.kept[name]}, i, l]" for name in program.numbers}
-    writer.names |= {program.graph.inputs[name]: place for name, place in places.items()}
     body = [writer.define(node) for node in program.closing.per_tensor]
     # One may be what another was: all are read before the first is written.
     body += [f"new{k} = {writer.show(v)}" for k, v in enumerate(program.numbers.values())]
@@ -261,14 +331,14 @@ def _closing(rule: LaneRule, number: int) -> list[str]:
     return _inlined(f"stage{number}closing(table, reduced, alive)", loops, body)
 
 
-def _scalars(rule: LaneRule, number: int) -> list[str]:
-    """The function that fills the table of a step: each lane's scalars."""
-    program, writer = rule.stages[number], _LaneWriter()
+def _scalars(rule: LaneRule, program: Program, number: str) -> list[str]:
+    """The function that fills the table of a phase: each lane's scalars."""
+    writer = LaneWriter()
     given = program.graph.inputs
     # In the first steps a power is short to compute; the stage that repeats has them brought up to the step.
     powers = powers_of_t(program) if program is rule.later else []
     rows = {n: k for k, n in enumerate(rule.scalar_slots)}
-    writer.read_hypers(rule, program)
+    writer.names |= _hypers_of(rule, program)
     writer.names |= {given[n]: f"slots[{k}, l]" for n, k in rows.items() if n in given}
     if "t" in given:
         writer.names[given["t"]] = "t"
@@ -283,9 +353,9 @@ def _scalars(rule: LaneRule, number: int) -> list[str]:
 
 def _advance(rule: LaneRule) -> list[str]:
     """The function that brings the powers of t of the stage that repeats up to the step: one product each."""
-    program, writer = rule.later, _LaneWriter()
+    program, writer = rule.later, LaneWriter()
     powers = powers_of_t(program)
-    writer.read_hypers(rule, program)
+    writer.names |= _hypers_of(rule, program)
     wanted: set[Node] = set()
     left = [node.args[0] for node in powers]
     while left:
@@ -296,82 +366,3 @@ def _advance(rule: LaneRule) -> list[str]:
     body = [writer.define(n) for n in program.graph.live if n in wanted and n.op != "input"]
     body += [f"powers[{k}, l] *= {writer.show(node.args[0])}" for k, node in enumerate(powers)]
     return _inlined("advance(hypers, powers)", ["l in range(powers.shape[1])"], body)
-
-
-class _LanePassPrinter(NumbaWriter, PassPrinter):
-    """One pass as a Python function for Numba: rows outside, lanes inside."""
-
-    def __init__(self, *args: Any, stage: int, kept: Mapping[str, int]) -> None:
-        self.stage, self.kept = stage, kept
-        super().__init__(*args)
-
-    @property
-    def prefix(self) -> str:
-        return f"C{self.stage}S{self.k}"  # the stages' functions are of one module
-
-    def text(self) -> str:
-        names = ", ".join(f"{n}_column" for n in self.program.columns)
-        constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
-        body = self._storing(names) if self.last else self._reducing(names)
-        return "\n".join([*constants, "", "", *body, ""])
-
-    @property
-    def _views(self) -> list[str]:
-        """A row of each column: an index from 0 along one dimension is what LLVM makes vectors of."""
-        return [f"{n}_row = {n}_column[row]" for _, n in self.columns]
-
-    @property
-    def _scalar_views(self) -> list[str]:
-        """The same of the scalars and the reductions of tensor i, those that are used."""
-        found = [(f"r{row}", f"table[{row}]") for row in range(len(self.program.roots))]
-        rows = [*range(len(self.program.reductions)), *self.kept.values()]
-        found += [(f"d{row}", f"reduced[{row}, i]") for row in rows]
-        return [f"{n} = {view}" for n, view in found if any(f"{n}[l]" in line for line in self.whole_tensor)]
-
-    def _storing(self, names: str) -> list[str]:
-        # What a lane that is dead keeps is read before the first store, and no store hangs on a condition: behind one, LLVM 22
-        # reads a state that another has been written to.
-        loaded = [f"{n}_row_old = {n}_row[l]" for n in self.stored]
-        chosen = [f"{n}_row_new = {v} if living else {n}_row_old" for n, v in self.stored.items()]
-        stores = [f"{n}_row[l] = {n}_row_new" for n in self.stored]
-        return [
-            '@njit(inline="always")',
-            f"def stage{self.stage}pass{self.k}(tensors, table, reduced, alive, {names}):",
-            "    for row in range(len(tensors)):",
-            "        i = tensors[row]",
-            *(f"        {line}" for line in (*self._scalar_views, *self._views)),
-            "        for l in range(table.shape[1]):",
-            "            living = alive[l] != 0",
-            *(f"            {line}" for line in (*loaded, *self.whole_tensor, *self.each_element, *chosen, *stores)),
-        ]
-
-    def _reducing(self, names: str) -> list[str]:
-        nodes, values = self.part.reductions, self.summands("np.float64({})".format)
-        adding = [f"part{r} = {value}" for r, value in enumerate(values)]
-        adding += [f"total{r}[l] = {self.joined(node, f'total{r}[l]', f'part{r}')}" for r, node in enumerate(nodes)]
-        return [
-            '@njit(inline="always")',
-            f"def stage{self.stage}pass{self.k}(first, table, reduced, sums, {names}):",
-            *(f"    sums[{r}] = {np_number(reduction_of(node).start)}" for r, node in enumerate(nodes)),
-            "    for i in range(len(first) - 1):",
-            *(f"        total{r} = sums[{r}, i]" for r in range(len(values))),
-            *(f"        {line}" for line in self._scalar_views),
-            "        for row in range(first[i], first[i + 1]):",
-            *(f"            {line}" for line in self._views),
-            "            for l in range(table.shape[1]):",
-            *(f"                {line}" for line in (*self.whole_tensor, *self.each_element, *adding)),
-        ]
-
-    def load(self, name: str) -> str:
-        return f"{name}_row[l]"
-
-    @property
-    def plain(self) -> Writer:
-        return NUMBA
-
-    def root(self, row: int) -> str:
-        return f"r{row}[l]"
-
-    def reduced(self, row: int) -> str:
-        own = len(self.program.reductions)
-        return f"d{row if row < own else self.kept[self.program.given[row - own].name or '']}[l]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,14 @@ from torch import Tensor
 
 from steprule.arithmetic import Truth, computing_in
 from steprule.arithmetic.tensors import reduced_over
-from steprule.compiler.graph import Kind, Node
+from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.phases import rounds_of
 from steprule.compiler.split import Program
 from steprule.lanes.rule import LaneRule
 from steprule.maths import OPERATIONS
+
+Totals = Mapping[str, Tensor]
+"""Totals by place, [lanes] each in float64."""
 
 
 class TensorStepper:
@@ -22,7 +26,8 @@ class TensorStepper:
     def __init__(self, rule: LaneRule, hypers: Mapping[str, Any], sizes: Sequence[int], device: str) -> None:
         self.rule, self.device = rule, device
         # Without reductions a tensor's rows know nothing of each other: all tensors are one.
-        self.sizes = list(sizes) if any(program.reductions for program in rule.stages) else [sum(sizes)]
+        reduces = any(program.reductions for program in rule.programs) or rule.has_phases
+        self.sizes = list(sizes) if reduces else [sum(sizes)]
         self.dtype = getattr(torch, rule.compute)
         lanes = len(next(iter(hypers.values())))
 
@@ -34,31 +39,19 @@ class TensorStepper:
         self.scalar_slots = [rows([*rule.scalar_slots, *rule.numbers]) for _ in self.sizes]
         self.states = {n: v.to(self.dtype).repeat(sum(sizes), 1) for n, v in rows(rule.states).items()}
 
-    @property
-    def clips(self) -> bool:
-        """Whether gradients may be clipped by their norm."""
-        return bool(self.rule.norm_rows)
-
     def step(
-        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0, norm: Tensor | None = None
+        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0, given: Totals | None = None
     ) -> None:
         """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes].
 
-        `norm` [lanes] is that of all gradients, where these are not all.
+        `given` are the totals, where tensors of other steppers add to them too.
         """
         program = self.rule.stage(t)
-        hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
-        if self.clips:
-            own = torch.linalg.vector_norm(g, dim=0, dtype=torch.float64) if norm is None else norm
-            hypers = {**hypers, "grad_norm": own}
-        clock = torch.tensor(float(t), dtype=torch.float64, device=self.device)
-        low = 0
-        for k, size in enumerate(self.sizes):
-            part = slice(low, low + size)
-            low += size
-            given = {**hypers, **self.scalar_slots[k], "t": clock, "p": p[part], "g": g[part]}
-            given |= {n: v[part] for n, v in self.states.items()}
-            found = _evaluated(program, given, self.dtype)
+        if given is None:
+            given = totals([self], t, [(p, g)], factor)
+        known = {**self._known(t, factor), **given}
+        for k, part, own in self._tensors(p, g):
+            found = _evaluated(program, known | own, self.dtype)
             self.scalar_slots[k] |= {n: v for n, v in found.items() if n in self.scalar_slots[k]}
             targets = {n: p if n == "p" else self.states[n] for n in found if n not in self.scalar_slots[k]}
             # A new state may be an old one, so all are there before the first is written.
@@ -66,9 +59,75 @@ class TensorStepper:
             for name, target in targets.items():
                 target[part] = new[name]
 
+    def graph(self, t: int) -> Graph:
+        """What step t computes."""
+        return self.rule.variant.graph(self.rule.absent(t))
 
-def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The program's outputs, by name, without slots that the variant does not use."""
+    def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
+        """What its tensors add to the totals at these places; `known` are those that they follow from."""
+        phase = self.rule.variant.measurement(self.rule.absent(t), places)
+        given = {**self._known(t, factor), **known}
+        parts = [_evaluated(phase, given | own, self.dtype, wide=True) for _, _, own in self._tensors(p, g)]
+        return {
+            place: torch.stack([own[place].to(torch.float64).expand(p.shape[1]) for own in parts]).sum(0)
+            for place in phase.graph.outputs
+        }
+
+    def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
+        """The point of evaluation behind step t, [rows, lanes]; p itself where the rule states no other, and where not `alive`."""
+        points = self.rule.points
+        if not points:
+            return p
+        found, known = p.clone(), self._known(t, factor)
+        for _, part, own in self._tensors(p, p):
+            point = _evaluated(points[min(t, len(points)) - 1], known | own, self.dtype)["p"]
+            found[part] = torch.where(alive, point.to(self.dtype), p[part])
+        return found
+
+    def _known(self, t: int, factor: float) -> dict[str, Tensor]:
+        """What all tensors have in common at step t."""
+        hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
+        return {**hypers, "t": torch.tensor(float(t), dtype=torch.float64, device=self.device)}
+
+    def _tensors(self, p: Tensor, g: Tensor) -> Iterator[tuple[int, slice, dict[str, Tensor]]]:
+        """Each tensor's place and rows, and what a step takes of it."""
+        low = 0
+        for k, size in enumerate(self.sizes):
+            part = slice(low, low + size)
+            low += size
+            own = {"p": p[part], "g": g[part]} | {n: v[part] for n, v in self.states.items()}
+            yield k, part, self.scalar_slots[k] | own
+
+
+def totals(
+    steppers: Sequence[TensorStepper],
+    t: int,
+    tensors: Sequence[tuple[Tensor, Tensor]],
+    factor: float,
+    given: Totals | None = None,
+) -> Totals:
+    """The totals of step t over all tensors of some steppers of one rule. `tensors` are the p and g of each; `given` is known already."""
+    known = dict(given or {})
+    for places in rounds_of(stepper.graph(t) for stepper in steppers):
+        if unknown := places.difference(known):
+            parts = [own.adds(t, p, g, factor, unknown, known) for own, (p, g) in zip(steppers, tensors, strict=True)]
+            known |= summed(parts)
+    return known
+
+
+def summed(parts: Iterable[Totals]) -> dict[str, Tensor]:
+    """The totals, from what each of some steppers adds."""
+    found: dict[str, Tensor] = {}
+    for own in parts:
+        for place, value in own.items():
+            found[place] = found[place] + value if place in found else value
+    return found
+
+
+def _evaluated(
+    program: Program, given: Mapping[str, Tensor], dtype: torch.dtype, *, wide: bool = False
+) -> dict[str, Tensor]:
+    """The program's outputs, by name, without slots that the variant does not use; the last reductions `wide` in float64."""
     values: dict[Node, Any] = {}
 
     def operand(node: Node, arg: Any) -> Any:
@@ -86,16 +145,16 @@ def _evaluated(program: Program, given: Mapping[str, Tensor], dtype: torch.dtype
         kind = torch.bool if isinstance(plain, bool) else torch.float64
         return torch.tensor(plain, dtype=kind, device=given["p"].device)
 
-    inputs = {node: name for name, node in program.graph.inputs.items()}
+    inputs, outputs = {node: name for name, node in program.graph.inputs.items()}, program.graph.outputs
     for node in program.graph.live:
         if node.op == "input":
             values[node] = given[inputs[node]]
             continue
         args = [operand(node, a) for a in node.args]
         if OPERATIONS[node.op].reduction:
-            values[node] = reduced_over(OPERATIONS[node.op], args[0].to(torch.float64), 0).to(dtype)
+            reduced = reduced_over(OPERATIONS[node.op], args[0].to(torch.float64), 0)
+            values[node] = reduced if wide and node in outputs.values() else reduced.to(dtype)
             continue
         with computing_in(torch.float64 if node.kind is Kind.SCALAR else dtype):
             values[node] = whole(OPERATIONS[node.op].call(*args))
-    outputs = program.graph.outputs.items()
-    return {n: values[v] if isinstance(v, Node) else whole(v) for n, v in outputs if v is not None}
+    return {n: values[v] if isinstance(v, Node) else whole(v) for n, v in outputs.items() if v is not None}

@@ -23,7 +23,7 @@ from steprule.lanes.kernel import our_faults, source_of
 from steprule.lanes.loop import evaluation, training
 from steprule.lanes.model import blank
 from steprule.lanes.parts import Part, PartsStepper, parts_of
-from steprule.lanes.records import WINDOWS, Array, Engine, Lanes, Outcome, bound, curves, window_of
+from steprule.lanes.records import WINDOWS, Array, Engine, Outcome, Trainings, bound, curves, window_of
 from steprule.lanes.rule import layout
 from steprule.lanes.step import compiled
 from steprule.lanes.vmapped import lane_bytes, lanes_last, looped_over
@@ -43,7 +43,7 @@ COPIES = {"kernel": 2, "vmap": 6}
 
 
 def train_lanes(
-    task: Problem, rule: Rule | PerKind, lanes: Lanes, recipe: Recipe, engine: Engine = "kernel"
+    task: Problem, rule: Rule | PerKind, lanes: Trainings, recipe: Recipe, engine: Engine = "kernel"
 ) -> Outcome:
     """Train every lane; `lanes` gives all of the rule's hyperparameters, all of one variant. Lanes that all have one seed share
     their batches, which is faster.
@@ -136,7 +136,7 @@ class Trained:
     """Lanes at their end; an engine may have padded them with more of the last one."""
 
     p: Array
-    """[rows, lanes]"""
+    """[rows, lanes], as the model is evaluated."""
     sums: Array
     """The summed batch losses of each window, [windows, lanes]."""
     died_at: NDArray[np.int64]
@@ -178,11 +178,12 @@ def _by_kernel(group: Group, start: Array) -> Trained:
     parallel = may_run_parallel()
     with our_faults(f"problem {task.name}: a kernel could not be compiled"):
         train, step = training(full, parallel=parallel), rule.module.step
+        point = rule.module.point if rule.points else step
         full_block, last_block = compiled(full).block, compiled(last).block
     with PARALLEL if parallel else nullcontext():  # a forked child may have inherited the lock held
         train(
-            full_block, last_block, step, p, rows_of(rule.states), rows_of(rule.hypers),
-            rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows, np.array(rule.norm_rows, dtype=np.int64),
+            full_block, last_block, step, point, int(bool(rule.points)), p, rows_of(rule.states), rows_of(rule.hypers),
+            rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows,
             _rows(task.features), _rows(task.targets), group.order, group.seed_of[padded], group.counts, group.factors,
             group.windows, sums, died, *layout(part.sizes), width, max(full.lane_rows, last.lane_rows),
             max(full.shared_rows, last.shared_rows), *rule.scratch,
@@ -231,7 +232,7 @@ def _by_vmap(group: Group, start: Array) -> Trained:
         alive &= finite
         sums[group.windows[t - 1]] += losses
         stepper.step(t, p, gradient, alive, float(group.factors[t - 1]))
-    ended = p.cpu().numpy()
+    ended = stepper.evaluated(len(group.counts), p, alive, float(group.factors[-1])).cpu().numpy()
     return Trained(ended, sums.cpu().numpy(), died.cpu().numpy(), lambda x, y: evaluate(group.task, ended, x, y))
 
 

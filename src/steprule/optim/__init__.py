@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 from steprule.errors import UnknownNameError
+from steprule.modules import no_attribute, public
 from steprule.optim.classes import (
     NAMES,
     SGD,
@@ -35,12 +36,11 @@ __all__ += [name for name in NAMES if name not in __all__]
 
 def __getattr__(name: str) -> type[RuleOptimizer]:
     if name.startswith("_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise no_attribute(name, None, __name__)
     try:
         return class_of(name)
     except UnknownNameError as error:
-        raise AttributeError(str(error)) from None
+        raise no_attribute(name, error, __name__) from None
 
 
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = public(globals())

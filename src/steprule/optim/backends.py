@@ -39,6 +39,9 @@ def _triton() -> type[Kernel[Any]]:
 TARGETS = {"numba": Target("cpu", _numba), "triton": Target("cuda", _triton)}
 """Every target by the name of what compiles it, which is its package's name too."""
 
+PLACES = {"cpu": "the CPU", "cuda": "an NVIDIA GPU"}
+"""Devices in words."""
+
 BACKENDS = ("auto", "eager", *TARGETS)
 """What `backend=` takes."""
 
@@ -47,22 +50,21 @@ BACKENDS = ("auto", "eager", *TARGETS)
 def target_for(backend: str, device: str) -> str | None:
     """The name of the target for tensors on a device ("cpu", "cuda", ...); None is the eager form.
 
-    Raises `InputError` where a backend that was asked for by name is not there. Triton steps CPU tensors only in its
-    interpreter (TRITON_INTERPRET=1).
+    Raises `InputError` where a backend that was asked for by name is not there, or steps no tensors of that device. Triton
+    steps CPU tensors only in its interpreter (TRITON_INTERPRET=1).
     """
     if backend not in BACKENDS:
         raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(backend))
     interpreted = device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
     of_device = next((name for name, target in TARGETS.items() if target.device == device), None)
-    if backend == "triton" and of_device != "triton" and not interpreted:
-        raise InputError(
-            "backend 'triton'",
-            expected="parameters on an NVIDIA GPU",
-            got=f"one on {device}",
-            hint="backend='auto' picks a form for each; TRITON_INTERPRET=1 runs Triton's interpreter, slowly.",
-        )
-    found = "triton" if backend == "triton" else of_device
-    if found is None or backend not in ("auto", found):
+    if backend in TARGETS and TARGETS[backend].device != device and not (backend == "triton" and interpreted):
+        hint = "backend='auto' picks a form for each."
+        if backend == "triton":
+            hint = "backend='auto' picks a form for each; TRITON_INTERPRET=1 runs Triton's interpreter, slowly."
+        expected = f"parameters on {PLACES.get(TARGETS[backend].device, TARGETS[backend].device)}"
+        raise InputError(f"backend {backend!r}", expected=expected, got=f"one on {device}", hint=hint)
+    found = backend if backend in TARGETS else of_device
+    if found is None or backend == "eager":
         return None
     if found == "numba" and interpreting():
         if backend == "numba":

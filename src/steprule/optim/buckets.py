@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,14 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steprule.compiler.split import Program, measuring
+from steprule.compiler.split import Program
 from steprule.compiler.target import Chunks, Kernel
-from steprule.compiler.variant import Switches, variant
+from steprule.compiler.variant import Variant
 from steprule.optim.backends import TARGETS
 from steprule.optim.computation import Begun, Computation
 from steprule.optim.signature import DTYPES, Columns, lies_as, shard
-from steprule.rules.parts import gradient_norm
-from steprule.rules.rule import Rule
 
 Hypers = Sequence[dict[str, Any]]
 """The hyperparameters of each group."""
@@ -33,14 +31,6 @@ ALL = slice(None)
 def kernel_for(program: Program, dtypes: tuple[str, ...], target: str) -> Kernel[Any]:
     """The kernel; numba or triton is imported here, at the first step."""
     return TARGETS[target].load().of(program, dict(zip(program.columns, dtypes, strict=True)))
-
-
-@lru_cache(maxsize=64)
-def norm_program_for(rule: Rule, switches: Switches) -> Program:
-    """What measures the gradients before the rule's clip by norm."""
-    measure = gradient_norm(rule)
-    known = {h.name for h in measure.hypers}
-    return measuring(variant(measure, tuple(s for s in switches if s[0] in known)).program())
 
 
 class Alike(NamedTuple):
@@ -58,8 +48,9 @@ class Bucket:
     """Tensors of the same device and dtypes, with the same slots present."""
 
     kernel: Kernel[Any]
-    norm: Kernel[Any] | None
-    """The kernel that measures the gradients, where the rule clips by their norm."""
+    alike: Alike
+    rows: Mapping[str, int]
+    """Where p, g and each slot stand among the columns that are looked at."""
     where: NDArray[np.intp] | slice
     """Where its tensors stand among those that are looked at; `ALL` where it has them all."""
     columns: list[int] | slice
@@ -75,6 +66,8 @@ class Bucket:
     mixed: bool = False
     copies: list[Tensor] = field(default_factory=list)
     """Of this step's gradients; they live until its launch is over."""
+    measures: dict[frozenset[str], Bucket] = field(default_factory=dict)
+    """The same tensors with the kernels that add them up, by the places of the totals."""
 
     @property
     def program(self) -> Program:
@@ -99,20 +92,38 @@ class Bucket:
             own[1, self.laid_otherwise] = [copied.data_ptr() for copied in self.copies]
         return own
 
-    def square(self, hypers: Hypers, groups: NDArray[np.intp] | None) -> Any:
-        """The sum of the squares of the gradients, as the clip will see them; a 0-dim tensor where they are on a GPU."""
-        assert self.norm is not None
-        program = self.norm.program
-        table = np.array([program.scalars(own)[0] for own in hypers], dtype=self.norm.compute)
-        which = np.zeros(len(self.which), np.int32) if groups is None else groups[self.where].astype(np.int32)
-        norms = self.norm.reduce(self.addresses(), self.chunks, table.reshape(len(hypers), -1).T.copy(), which)
-        return (norms * norms).sum()
+    def measuring(self, variant: Variant, places: frozenset[str]) -> Bucket | None:
+        """The same tensors, to be added up for the totals at these places; None where they have no part in them."""
+        program = variant.measurement(self.alike.absent, places)
+        if not program.graph.outputs:
+            return None
+        if places not in self.measures:
+            rows = [self.rows[name] for name in program.columns]
+            kernel = kernel_for(program, tuple(DTYPES[self.alike.dtypes[row]] for row in rows), self.alike.target)
+            self.measures[places] = replace(
+                self,
+                kernel=kernel,
+                columns=rows,
+                table=np.empty((len(program.roots), 1), dtype=kernel.compute),
+                which=np.zeros(len(self.which), dtype=np.int32),
+                mixed=False,
+                measures={},
+            )
+        found = self.measures[places]
+        found.copies = self.copies
+        return found
 
-    def launch(self, given: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    def add_up(self, numbers: Mapping[str, Any]) -> dict[str, float]:
+        """What its tensors add to totals, after `tabulate`; `numbers` are the slots of one number, [tensors]."""
+        return self.kernel.add_up(self.addresses(), self.chunks, self.table, self.which, self._given(numbers))
+
+    def _given(self, numbers: Mapping[str, Any]) -> Sequence[Any]:
+        given = self.kernel.program.given
+        return [numbers[n.name] for n in given if n.name] if given else ()
+
+    def launch(self, numbers: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
         """Update the tensors; the new values of the slots of one number that follow from reductions, [tensors]."""
-        program = self.kernel.program
-        args = [given[n.name] for n in program.given if n.name] if program.given else ()
-        found = self.kernel.launch(self.addresses(), self.chunks, self.table, self.which, args)
+        found = self.kernel.launch(self.addresses(), self.chunks, self.table, self.which, self._given(numbers))
         self.copies = []
         return found
 
@@ -182,13 +193,12 @@ def _bucket(
     dtypes = {name: DTYPES[dtype] for name, dtype in zip(names, alike.dtypes, strict=True)}
     program = computation.variant.program(alike.absent, zero_grad=computation.writes_g)
     own = tuple(dtypes[name] for name in program.columns)
-    kernel, norm = kernel_for(program, own, alike.target), None
-    if computation.clips:
-        norm = kernel_for(norm_program_for(computation.rule, computation.switches), own[:2], alike.target)
+    kernel = kernel_for(program, own, alike.target)
     rows = [names.index(name) for name in program.columns]
     return Bucket(
         kernel=kernel,
-        norm=norm,
+        alike=alike,
+        rows={name: row for row, name in enumerate(names)},
         where=where,
         # Where they are the first of them, without a copy.
         columns=slice(len(rows)) if rows == list(range(len(rows))) else rows,

@@ -7,7 +7,7 @@ import inspect
 import pickle
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import RuleError, unknown_name
+from steprule.errors import InputError, RuleError, unknown_name
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
+from steprule.rules.points import Point
 from steprule.rules.rule import Rule
 
 
@@ -164,6 +165,20 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
         super().__init__(params, _with_betas(bound, found.betas), **own)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch. Raises `InputError`, and loads nothing, where a group lacks a hyperparameter: another class has saved it."""
+        for group in state_dict["param_groups"]:
+            self.check_saved(group)
+        super().load_state_dict(state_dict)
+
+    @classmethod
+    def check_saved(cls, group: Mapping[str, Any]) -> None:
+        """Raise `InputError` where a saved group lacks a hyperparameter."""
+        if missing := [n for n in cls._defaults if n not in group and n not in cls._extras]:
+            hint = "Only a checkpoint of this class has all that it needs."
+            expected = f"groups with {', '.join(cls._defaults)}"
+            raise InputError(f"{cls.__name__}.load_state_dict", expected=expected, got=f"no {missing[0]}", hint=hint)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch; `beta1`, `beta2` and so on of a group become its `betas`."""
         names = self.rule.betas
@@ -201,12 +216,12 @@ def from_rule(rule: Rule | str, *, name: str | None = None) -> type[RuleOptimize
     >>> optimizer = Slow([torch.zeros(2, requires_grad=True)], lr=0.1, weight_decay=0.01)
     """
     raw = rules.resolve(rule)
-    return _class_from(raw, name or raw.name)
+    return _class_from(raw, name or raw.name, raw.point)
 
 
 @cache
-def _class_from(raw: Rule, name: str) -> type[RuleOptimizer]:
-    """One class for a rule and a name, so that an optimizer that was pickled is of its own class again."""
+def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer]:
+    """One class for a rule, its point of evaluation and a name, so that an optimizer that was pickled is of its own class again."""
     _check_names(raw)
     found = equipped(raw)
     defaults = _with_betas({h.name: h.default for h in found.hypers if h.given is None}, found.betas)

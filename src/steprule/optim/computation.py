@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steprule.compiler import eager
+from steprule.compiler.graph import Graph
 from steprule.compiler.variant import variant
 from steprule.optim import one_by_one
 from steprule.optim.backends import target_for
@@ -18,7 +19,6 @@ from steprule.optim.memory import Ranges, overlapping, ranges_of, share_memory
 from steprule.optim.settings import Settings, Stepped, beyond_torch
 from steprule.optim.signature import PLAIN, is_dense, is_number, is_plain, is_within, placed_alike, shard, span_of
 from steprule.optim.states import as_numbers, begin, check_whole, lay_as
-from steprule.rules.parts import clip_by_norm, has
 
 States = Mapping[Tensor, Any]
 """An optimizer's `state`."""
@@ -60,9 +60,11 @@ class Computation:
     def __init__(self, optimizer: Stepped, where: tuple[int, ...], settings: Settings) -> None:
         self.rule, self.backend, self.counts_steps = optimizer.rule, optimizer.backend, optimizer.counts_steps
         self.switches, self.zeroes, self.special = settings.switches, settings.zeroes, settings.special
-        self.clips = has(self.rule, clip_by_norm) and bool(settings.hypers["clip_norm"])
         self.variant = variant(self.rule, self.switches)
         self.used = self.variant.slots
+        self.of_model = [s for s in self.rule.slots if s.per_model and s.name in self.used]
+        self.has_phases = bool(self.of_model) or any(map(self.variant.rounds, self.variant.stages))
+        """Whether all tensors must have told something before any is stepped."""
         self.torchs = one_by_one.torchs_class(type(optimizer))
         self.beyond = beyond_torch(optimizer, optimizer.param_groups[where[0]])
         may_use_torch = self.backend != "eager" or self.special
@@ -71,7 +73,7 @@ class Computation:
         self.zeroes_late = self.zeroes and shares_gradients(optimizer, where)
         self.program = self.variant.program(zero_grad=self.zeroes and not self.zeroes_late)
         self.writes_g = "g" in self.program.stores
-        self.slots = [s for s in self.rule.slots if not s.per_tensor and s.name in self.program.columns]
+        self.slots = [s for s in self.rule.slots if not s.is_number and s.name in self.program.columns]
         self.starts = ["step"] if self.counts_steps else []
         self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in self.used]
         self.names = (*(s.name for s in self.slots), *self.starts)
@@ -97,6 +99,10 @@ class Computation:
                     found.pending.append((state, slot.name, held))
             found.slots.append(held)
         return found
+
+    def graph_of(self, state: Mapping[str, Any]) -> Graph:
+        """What a step from this state computes."""
+        return self.variant.graph(eager.absent_of(self.variant, state))
 
     # Which parameters a kernel steps.
 

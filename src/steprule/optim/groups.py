@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.optim import one_by_one
+from steprule.optim import one_by_one, totals
 from steprule.optim.buckets import Bucket, buckets_for
 from steprule.optim.computation import Computation, shares_gradients
 from steprule.optim.memory import meeting, overlapping
@@ -43,14 +43,17 @@ def step(optimizer: Stepped, scale: float | None) -> None:
             tied = _are_tied(optimizer, ready)
         if tied:
             _keep_in_order(optimizer, ready, scale)
-        norm = _norm_over(ready, groups) if any([plan.clips for plan in ready]) else None
+        phased = any([plan.has_phases for plan in ready])
+        known: totals.Known = totals.known_to(optimizer, ready) if phased else {}
         if tied:
             for k in range(len(ready)):
                 if k:  # what a group before it wrote is this one's too
                     _look_again(optimizer, ready, k, scale)
-                _step_all(optimizer, ready[k : k + 1], groups, norm)
+                _step_all(optimizer, ready[k : k + 1], groups, known)
         else:
-            _step_all(optimizer, ready, groups, norm)
+            _step_all(optimizer, ready, groups, known)
+        if phased:
+            totals.keep(optimizer, ready)
         for plan in ready:
             if plan.zeroes:
                 plan.zero(groups)
@@ -60,14 +63,17 @@ def step(optimizer: Stepped, scale: float | None) -> None:
     own["_plans"], own["_are_tied"] = ready, tied
 
 
-def _step_all(optimizer: Stepped, plans: Sequence[GroupPlan], groups: Groups, norm: Any) -> None:
+def _step_all(optimizer: Stepped, plans: Sequence[GroupPlan], groups: Groups, known: totals.Known) -> None:
+    """Step these, where `known` are the totals and the numbers of the model, by part."""
     for plan in plans:
-        plan.tabulate()
+        plan.tabulate(optimizer, groups, known.get(plan.part, {}))
+    if known:
+        totals.check(plans)
     for plan in plans:
         if plan.others:
-            plan.step_others(optimizer, groups, norm)
+            plan.step_others(optimizer, groups, known.get(plan.part, {}))
     for plan in plans:
-        plan.launch(optimizer, groups, norm)
+        plan.launch(optimizer, groups)
 
 
 class GroupPlan:
@@ -77,9 +83,11 @@ class GroupPlan:
         groups = [optimizer.param_groups[k] for k in where]
         self.where, self.settings = where, settings
         """Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only."""
-        by = optimizer.stepping(groups[0])
+        self.part, by = optimizer.part_of(groups[0]), self.by(optimizer)
         self.computation = computation = Computation(by, where, settings[0])
-        self.clips, self.zeroes = computation.clips, computation.zeroes
+        self.has_phases, self.zeroes = computation.has_phases, computation.zeroes
+        self.new_numbers: dict[str, list[float]] = {}
+        """The new values of numbers of the model, as its tensors give them."""
         self.counts = _counts(groups)
         self.group_of = np.repeat(np.arange(len(groups)), self.counts)
         """[members]: the group of each, among those of this plan."""
@@ -90,6 +98,9 @@ class GroupPlan:
         if self.others:
             computation.refuse(type(by).__name__, optimizer.state, [members[m] for m in self.others])
 
+        if computation.of_model:
+            stepped = (p for p, g in zip(members, grads, strict=True) if g is not None)
+            totals.share(optimizer, self, stepped)
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
         self.moved = True
@@ -146,6 +157,10 @@ class GroupPlan:
         if len(self.where) == 1:
             return groups[self.where[0]]["params"]  # type: ignore[no-any-return]
         return [p for k in self.where for p in groups[k]["params"]]
+
+    def by(self, optimizer: Stepped) -> Stepped:
+        """The optimizer as the class by whose rule its groups step."""
+        return optimizer.stepping(optimizer.param_groups[self.where[0]])
 
     # Each step: may it be as before?
 
@@ -222,55 +237,71 @@ class GroupPlan:
 
     # Each step: what it does.
 
-    def squares(self, groups: Groups) -> list[Any]:
-        """The sums of the squares of the gradients, one per bucket and one per parameter beside them."""
-        hypers = [settings.hypers for settings in self.settings]
-        found = [bucket.square(hypers, self.groups) for bucket in self.buckets]
-        members, rule = self.members_of(groups), self.computation.rule
-        with torch.no_grad():
-            found += [one_by_one.square_of(rule, members[m], hypers[self.group_of[m]]) for m in self.others]
-        return found
+    def numbers_of_step(self, further: float = 0.0) -> dict[str, Any]:
+        """What the scalars depend on, of all that are looked at: by the rule's names, the step so much further."""
+        assert self.look is not None
+        values, rows = self.look.values, self.rows
+        return {to: values[rows[n]] + (further if n == "step" else 0.0) for n, to in self.computation.needed.items()}
 
-    def tabulate(self) -> None:
-        """Fill the tables of scalars: all that may raise comes before anything is written."""
+    def reduced_numbers(self, bucket: Bucket) -> dict[str, Any]:
+        """The slots of one number that follow from reductions, of a bucket's tensors."""
+        assert self.look is not None
+        program = bucket.kernel.program
+        names = dict.fromkeys([*(n.name or "" for n in program.given), *(n for n in program.numbers if n in self.rows)])
+        return {name: self.look.values[self.rows[name], bucket.where] for name in names}
+
+    def tabulate(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
+        """Fill the tables of scalars: all that may raise comes before anything is written. `known`: totals, numbers of the model."""
+        if self.others and self.computation.of_model:
+            members, used, by = self.members_of(groups), self.computation.used, self.by(optimizer)
+            with torch.no_grad():
+                for m in self.others:
+                    own = self.settings[self.group_of[m]].hypers
+                    self._keep(one_by_one.numbers_of(by, members[m], used, own, known))
         if self.look is None:
             return
         values, rows = self.look.values, self.rows
         if "step" in rows:
             values[rows["step"]] += 1
-        known = {to: values[rows[n]] for n, to in self.computation.needed.items()}
-        hypers = [settings.hypers for settings in self.settings]
+        hypers = [{**settings.hypers, **known} if known else settings.hypers for settings in self.settings]
+        numbers = {to: values[rows[n]] for n, to in self.computation.needed.items()}
         for bucket in self.buckets:
-            for name, value in bucket.tabulate(hypers, self.groups, known).items():
-                values[rows[name], bucket.where] = value
+            for name, value in bucket.tabulate(hypers, self.groups, numbers).items():
+                if name in rows:
+                    values[rows[name], bucket.where] = value
+                else:
+                    self._keep({name: value})
 
-    def step_others(self, optimizer: Stepped, groups: Groups, norm: Any) -> None:
-        """Step the parameters that no kernel may touch; `norm` as for `launch`."""
-        members, computation = self.members_of(groups), self.computation
+    def _keep(self, new: Mapping[str, Any]) -> None:
+        """Keep new values of numbers of the model until all tensors have told theirs."""
+        for name, value in new.items():
+            self.new_numbers.setdefault(name, []).extend(np.unique(value).tolist())
+
+    def step_others(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
+        """Step the parameters that no kernel may touch."""
+        members, computation, by = self.members_of(groups), self.computation, self.by(optimizer)
         for j, (k, settings) in enumerate(zip(self.where, self.settings, strict=True)):
             params = [members[m] for m in self.others if self.group_of[m] == j]
             if not params:
                 continue
-            by = optimizer.stepping(groups[k])
             if computation.by_torch:
                 with one_by_one.unscaled(params, self.settings[0].scale):
                     one_by_one.step_by_torch(by, groups[k], params)
                 continue
-            hypers = {**settings.hypers, "grad_norm": float(norm)} if self.clips else settings.hypers
             with torch.no_grad():
                 for p in params:
-                    one_by_one.step_by_rule(by, p, computation.used, hypers)
+                    one_by_one.step_by_rule(by, p, computation.used, settings.hypers, known)
 
-    def launch(self, optimizer: Stepped, groups: Groups, norm: Any) -> None:
-        """Update what kernels step, after `tabulate`; `norm` is that of all gradients, where a group clips by it."""
+    def launch(self, optimizer: Stepped, groups: Groups) -> None:
+        """Update what kernels step, after `tabulate`."""
         if self.look is None:
             return
         if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
             optimizer._cuda_graph_capture_health_check()
         values, rows = self.look.values, self.rows
         for bucket in self.buckets:
-            numbers = {name: values[rows[name], bucket.where] for name in bucket.kernel.program.numbers}
-            for name, value in bucket.launch({"grad_norm": norm, **numbers}).items():
+            numbers = self.reduced_numbers(bucket) if bucket.kernel.program.numbers else {}
+            for name, value in bucket.launch(numbers).items():
                 values[rows[name], bucket.where] = value
             if self.zeroes and bucket.laid_otherwise and not self.computation.zeroes_late:
                 members = self.members_of(groups)
@@ -307,7 +338,7 @@ def _plan(
             group = optimizer.param_groups[k]
             by = optimizer.stepping(group)
             own = Settings(by, group, scale)
-            alike = type(by), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
+            alike = optimizer.part_of(group), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)
@@ -357,15 +388,6 @@ def _are_tied(optimizer: Stepped, plans: Sequence[GroupPlan]) -> bool:
     ranges = [plan.ranges(optimizer, optimizer.param_groups) for plan in plans]
     starts, sizes, written = (np.concatenate(part) for part in zip(*ranges, strict=True))
     return meeting(starts, sizes, written, np.repeat(np.arange(len(plans)), [len(own) for own, _, _ in ranges]))
-
-
-def _norm_over(plans: Sequence[GroupPlan], groups: Groups) -> Any:
-    """The norm of all gradients of the groups that clip, as the clips will see them; on a GPU a 0-dim tensor, without a wait."""
-    squares = [square for plan in plans if plan.clips for square in plan.squares(groups)]
-    first = squares[0] if squares else 0.0
-    if isinstance(first, Tensor) and all(isinstance(s, Tensor) for s in squares):
-        return torch.stack([s.to(first.device) for s in squares]).sum().sqrt()
-    return float(sum(map(float, squares))) ** 0.5
 
 
 def _zero(params: Iterable[Tensor]) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from steprule.errors import InputError, unknown_name
+from steprule.optim.classes import FromRule
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.optim.settings import Stepped
 from steprule.per_kind import KINDS
+from steprule.rules.points import MODE
 
 Classes = Mapping[str, type[RuleOptimizer]]
-"""By kind the class whose rule steps it."""
+"""By kind the class whose rule steps it; that of `other` steps the kinds that have none."""
 _OF_A_GROUP = ("params", "param_names", "kind")
 
 
@@ -26,7 +28,7 @@ class Mixed(RuleOptimizer):
 
     classes: Classes
     settings: Mapping[str, Mapping[str, Any]]
-    """By kind what its class is given, for groups that are added later."""
+    """By kind what its class is given, for groups that are added later; every kind that has a rule is there."""
 
     def __init__(
         self,
@@ -54,16 +56,19 @@ class Mixed(RuleOptimizer):
         if kind is None:
             hint = "Pass the model itself, or groups as {'params': [...], 'kind': 'matrix'}."
             raise InputError("a parameter group", expected="a kind: one of " + ", ".join(KINDS), got="none", hint=hint)
-        cls = self.classes.get(kind) if isinstance(kind, str) else None
-        if cls is None:
-            raise unknown_name("kind", kind, self.classes, where=" that has a rule")
+        if not isinstance(kind, str) or kind not in self.settings:
+            raise unknown_name("kind", kind, self.settings, where=" that has a rule")
+        cls = self._class_of(kind)
         own = {n: v for n, v in param_group.items() if n not in _OF_A_GROUP}
         params = param_group["params"]
         if "param_names" in param_group:
             params = list(zip(param_group["param_names"], params, strict=True))
         made = cls(params, **{**self.settings[kind], **own}, **self._of_all)
         self.defaults = {}  # a group has what its own class gave it
-        super(RuleOptimizer, self).add_param_group({"kind": kind, **made.param_groups[0]})
+        group = {"kind": kind, **made.param_groups[0]}
+        if MODE in group:
+            group[MODE] = not self._evaluates
+        super(RuleOptimizer, self).add_param_group(group)
         self.state.update(made.state)
         self._unscales[kind] = bool(getattr(made, "_step_supports_amp_scaling", False))
         shared = set.intersection(*(set(group) for group in self.param_groups)) - set(_OF_A_GROUP)
@@ -71,18 +76,34 @@ class Mixed(RuleOptimizer):
 
     def stepping(self, group: Mapping[str, Any]) -> Stepped:
         """This optimizer as the class of a group's kind: another class on the same states, groups and settings."""
-        view: Stepped = object.__new__(self.classes[group["kind"]])
+        view: Stepped = object.__new__(self._class_of(group["kind"]))
         view.__dict__ = self.__dict__
         return view
 
+    def part_of(self, group: Mapping[str, Any]) -> str:
+        """The kind whose rule steps a group: its own, or `other`. Each rule adds up its totals over its own tensors alone."""
+        return group["kind"] if group["kind"] in self.classes else "other"
+
+    def _class_of(self, kind: str) -> type[RuleOptimizer]:
+        return self.classes[kind if kind in self.classes else "other"]
+
+    @property
+    def _has_two_points(self) -> bool:
+        """Whether one of its groups is evaluated elsewhere than where it trains."""
+        return any(self._class_of(group["kind"]).rule.evaluation is not None for group in self.param_groups)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch. Raises `InputError` where a group of the checkpoint is of another kind than the group in its place."""
+        """As torch. Raises `InputError`, and loads nothing, where a group of the checkpoint is of another kind or rule than the group in
+        its place."""
         groups = state_dict.get("param_groups", []) if isinstance(state_dict, Mapping) else []
         for k, (saved, own) in enumerate(zip(groups, self.param_groups, strict=False)):
             if saved.get("kind") != own["kind"]:
                 expected, got = f"kind {own['kind']!r}", repr(saved.get("kind"))
                 hint = "Was it saved by a `by_kind` of other rules, or of another model?"
                 raise InputError(f"load_state_dict: group {k}", expected=expected, got=got, hint=hint)
+            cls = self._class_of(own["kind"])
+            if issubclass(cls, FromRule):
+                cls.check_saved(saved)
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:

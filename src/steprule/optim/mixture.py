@@ -59,13 +59,14 @@ class ByKind(PerKind):
 
         Raises `StepruleError` for a parameter without a rule, and for settings that none of the rules has.
         """
-        classes = {kind: _class_of(self.rules.get(kind) or self.rules["other"]) for kind in self.by_kind}
-        apart = self.apart(settings, lambda kind, name: _takes(classes[kind], name))
+        classes = {kind: _class_of(rule) for kind, rule in self.rules.items()}
+        of_kind = {kind: classes[self.part_of(kind)] for kind in self.by_kind}
+        apart = self.apart(settings, lambda kind, name: _takes(of_kind[kind], name))
         groups = _groups(self.kinds_of(params, kinds)) if isinstance(params, nn.Module) else _given(params, kinds)
         made = Mixed(
             groups,
             classes,
-            {kind: arguments(cls, apart[kind]) for kind, cls in classes.items()},
+            {kind: arguments(cls, apart[kind]) for kind, cls in of_kind.items()},
             backend=backend,
             fused_unscale=fused_unscale,
         )

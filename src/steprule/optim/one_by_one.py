@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steprule.arithmetic import exchanging
 from steprule.compiler import eager
 from steprule.hyper import Slot
 from steprule.optim.settings import Stepped
-from steprule.optim.signature import has_own_operations, shard
+from steprule.optim.signature import has_own_operations
 from steprule.optim.states import as_numbers
-from steprule.rules.parts import gradient_norm
 from steprule.rules.rule import Rule
 
 
@@ -73,8 +73,49 @@ def resolved(t: Tensor) -> Tensor:
     return t.resolve_conj().resolve_neg()
 
 
-def step_by_rule(optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any]) -> None:
-    """The author's function on one parameter, its results copied into the tensors that are there. `used` names the slots."""
+def step_by_rule(
+    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
+) -> None:
+    """The author's function on one parameter, its results copied into the tensors that are there. `used` names the slots, `known` are
+    the totals. Numbers of the model stay as they are: they are all tensors'."""
+    one, state = _one(optimizer, p, used, hypers)
+    with exchanging(known):
+        new_p, new = one.step(optimizer.rule, {})
+    new = {n: v for n, v in new.items() if n not in _of_model(optimizer.rule)}
+    there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
+    written = [(p, new_p), *((old, new[name]) for name, old in there.items())]
+    _write([*written, *([(state["step"], one.t)] if optimizer.counts_steps else [])])
+    for name, value in new.items():
+        if value is not None and name not in there:
+            state[name] = value.clone()
+
+
+def parts_of(
+    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
+) -> dict[str, float]:
+    """What one parameter adds to each total; to those that follow from others it is right when these are known."""
+    one, _ = _one(optimizer, p, used, hypers)
+    return eager.parts_of(optimizer.rule, one, {}, known)
+
+
+def numbers_of(
+    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
+) -> dict[str, float]:
+    """The new numbers of the model, as one parameter gives them."""
+    one, _ = _one(optimizer, p, used, hypers)
+    with exchanging(known):
+        _, new = one.step(optimizer.rule, {})
+    return {name: float(new[name]) for name in _of_model(optimizer.rule) if name in used}
+
+
+def _of_model(rule: Rule) -> list[str]:
+    return [slot.name for slot in rule.slots if slot.per_model]
+
+
+def _one(
+    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any]
+) -> tuple[eager.One, dict[str, Any]]:
+    """What a step takes of one parameter, and its state, in which the numbers that were missing have begun."""
     rule, counts, grad = optimizer.rule, optimizer.counts_steps, p.grad
     assert grad is not None
     if grad.layout is not torch.strided:
@@ -88,20 +129,14 @@ def step_by_rule(optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Ma
     held = {slot.name: _held(slot, state.get(slot.name), p) for slot in rule.slots}
     t = state["step"].item() + 1.0 if counts else 1.0
     own = resolved(p.detach())
-    new_p, new = eager.step(rule, own, resolved(grad.detach()).to(p.dtype), held, t, hypers)
-    there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
-    written = [(p, new_p), *((old, new[name]) for name, old in there.items())]
-    _write([*written, *([(state["step"], t)] if counts else [])])
-    for name, value in new.items():
-        if value is not None and name not in there:
-            state[name] = value.clone()
+    return eager.One(own, resolved(grad.detach()).to(p.dtype), held, t, hypers), state
 
 
 def _held(slot: Slot, value: Any, p: Tensor) -> Any:
     """A state as the author's function takes it."""
     if not isinstance(value, Tensor):
         return value
-    if slot.per_tensor:
+    if slot.is_number:
         return value.item()
     if value.shape != p.shape:
         raise RuntimeError(f"{_sizes(value, p)}: state {slot.name!r} and its parameter; is it of another model?")
@@ -125,19 +160,6 @@ def _write(pairs: Sequence[tuple[Tensor, Any]]) -> None:
                 with suppress(RuntimeError):
                     there.copy_(old)
         raise
-
-
-def square_of(rule: Rule, p: Tensor, hypers: Mapping[str, Any]) -> float:
-    """The sum of the squares of one gradient, as the rule's clip by norm will see them."""
-    assert p.grad is not None
-    measure = gradient_norm(rule)
-    own = {h.name: hypers[h.name] for h in measure.hypers}
-    # Not in the dtype of a parameter of 16 bits: the squares of its gradient may be beyond it.
-    wide = torch.float32 if p.element_size() < 4 else p.dtype
-    norms, _ = eager.step(measure, resolved(p.detach()).to(wide), resolved(p.grad.detach()).to(wide), {}, 1, own)
-    whole = norms.full_tensor() if shard(norms) is not norms else norms  # one number, in p's shape
-    whole = whole.real if whole.is_complex() else whole
-    return float(whole.max()) ** 2 if whole.numel() else 0.0
 
 
 def _sizes(t: Tensor, p: Tensor) -> str:

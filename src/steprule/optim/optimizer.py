@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -14,12 +15,13 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.errors import InputError, InputTypeError
-from steprule.optim import groups
+from steprule.optim import groups, points
 from steprule.optim.backends import BACKENDS
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.settings import Stepped
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
+from steprule.rules.points import MODE
 
 BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
 
@@ -117,9 +119,11 @@ class RuleOptimizer(Stepped):
 
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
+        self._check_training()
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+            self._check_training()  # a closure that evaluates may have forgotten to go back
         own = self.__dict__
         scale = own.get("grad_scale")  # set by torch.amp.GradScaler, as is found_inf, for the time of this call
         if scale is not None:
@@ -141,6 +145,61 @@ class RuleOptimizer(Stepped):
             for p in (p for group in self.param_groups if group.get("zero_grad") for p in group["params"]):
                 if p.grad is not None:
                     p.grad.zero_()
+
+    # As a step, torch.compile leaves them out: it would write to the optimizer behind our backs.
+
+    @_disable_dynamo
+    def eval(self) -> None:
+        """Put the weights that the model is evaluated with into its parameters, where the rule states them (`Rule.evaluated`).
+
+        As for an evaluation, or to save the model; `train()` goes back. The weights of training are kept in the states meanwhile, and
+        `state_dict()` has them. Called twice, or for a rule that is read where it steps, it does nothing. A parameter that was never
+        stepped stays as it is.
+        """
+        if self._may_switch("eval()") and not self._evaluates:
+            with torch.inference_mode(False), torch.no_grad():
+                points.to_evaluation(self)
+
+    @_disable_dynamo
+    def train(self) -> None:
+        """Put the weights of training back into the parameters after `eval()`, bit by bit; else it does nothing.
+
+        What was written to the parameters meanwhile is gone then.
+        """
+        if self._may_switch("train()") and self._evaluates:
+            with torch.inference_mode(False), torch.no_grad():
+                points.to_training(self)
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """A block in `eval()` mode; behind it the optimizer is in the mode in which it was before."""
+        trains = not self._evaluates
+        self.eval()
+        try:
+            yield
+        finally:
+            if trains:
+                self.train()
+
+    @property
+    def _evaluates(self) -> bool:
+        """Whether the parameters hold the point of evaluation."""
+        return self._has_two_points and points.is_at_evaluation(self.param_groups)
+
+    @property
+    def _has_two_points(self) -> bool:
+        """Whether a model is evaluated elsewhere than where it trains."""
+        return self.rule.evaluation is not None
+
+    def _check_training(self) -> None:
+        if self._evaluates:
+            raise RuntimeError(f"{type(self).__name__}.step in eval mode: call optimizer.train() first, then step")
+
+    def _may_switch(self, what: str) -> bool:
+        """Whether there are two points to switch between. Raises where neither is in the parameters."""
+        if self._has_two_points and "_outside" in self.__dict__:
+            raise RuntimeError(f"{what} inside ema_weights(): leave its block first")
+        return self._has_two_points
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
@@ -190,20 +249,33 @@ class RuleOptimizer(Stepped):
             for name in self.stepping(group)._extras:
                 if name in old:
                     group.setdefault(name, old[name])
+        for group in self.param_groups:
+            if self.stepping(group).rule.evaluation is not None:
+                group.setdefault(MODE, True)
         for loaded in self.__dict__.pop("_loading", []):
             loaded(self)
 
     def state_dict(self) -> dict[str, Any]:
-        """As torch, in torch's layout; what torch's constructor lacks is there only where it is on."""
-        if "_outside" in self.__dict__:
+        """As torch, in torch's layout; what torch's constructor lacks is there only where it is on.
+
+        For a rule whose model is read elsewhere than where it trains, it warns once in training: a model that is saved beside it is not
+        the one that is evaluated. Either mode is resumed as it was saved.
+        """
+        own = self.__dict__
+        if "_outside" in own:
             raise RuntimeError("state_dict() inside ema_weights(): the weights are where the averages belong")
+        if self._has_two_points and self.state and not self._evaluates and "_told" not in own:
+            own["_told"] = True
+            name = type(self).__name__
+            told = "the model holds the weights of training; to save those of evaluation, call optimizer.eval() first"
+            warnings.warn(f"{name}.state_dict() in train mode: {told}", UserWarning, stacklevel=2)
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch, hooks included, but states never lose precision, and two optimizers never share one.
 
-        A state keeps the dtype in which it was saved, unless its parameter's is more precise. Memory is copied at the first
-        write, and not at all where the checkpoint is gone by then.
+        A state keeps the dtype in which it was saved, unless its parameter's is more precise. Memory that torch has allocated is copied
+        at the first write, and not at all where the checkpoint is gone by then.
         """
         seen: list[dict[str, Any]] = []
 
@@ -227,6 +299,8 @@ class RuleOptimizer(Stepped):
         """As torch."""
         if isinstance(param_group, dict):
             self._check_extras(param_group)
+            if self.rule.evaluation is not None:
+                param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)
 
 
@@ -256,7 +330,7 @@ def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
         state = given["state"].get(k)
         if not isinstance(state, Mapping):
             continue
-        numbers = {"step", *(s.name for s in optimizer.stepping(group).rule.slots if s.per_tensor)}
+        numbers = {"step", *(s.name for s in optimizer.stepping(group).rule.slots if s.is_number)}
         for name, value in state.items():
             if isinstance(value, Tensor):
                 # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.
@@ -277,9 +351,9 @@ def _loaded(value: Tensor, p: Tensor) -> Tensor:
     if alike and value.element_size() < p.element_size():
         dtype = p.dtype
     whole = value.layout is torch.strided and value.untyped_storage().nbytes() == value.numel() * value.element_size()
-    # What torch.load read has no allocator, and torch crashes at the first write to a copy of it that was not made yet.
-    allocated = whole and value.untyped_storage().resizable()
-    if allocated and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
+    # Memory that torch.load has made has no allocator, and torch dies at the first write to what shares it.
+    own = whole and value.untyped_storage().resizable()
+    if own and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
         try:
             return torch._lazy_clone(value.detach())
         except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from steprule.atomic import write_aside
+from steprule.atomic import write_text
 from steprule.paths import Trace
 from steprule.play.data import check_shown, data, keys_of
 from steprule.play.one_file import one_file
@@ -63,9 +63,7 @@ def write(
     embed: bool = False,
 ) -> None:
     """Write the page. Raises `OutputError` where it cannot be written, `RuleError` for a rule that breaks the contract."""
-    text = page(own, links, opening, embed)
-    with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_text(path, page(own, links, opening, embed))
 
 
 def write_paths(path: Path, traces: Sequence[Trace], own: Sequence[tuple[str, Rule]]) -> None:

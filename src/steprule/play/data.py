@@ -16,6 +16,7 @@ import numpy as np
 from steprule import rules
 from steprule.compiler import anatomy, formula, javascript
 from steprule.compiler.graph import Graph
+from steprule.compiler.points import point_graph
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.hyper import Hyper
@@ -47,7 +48,7 @@ KNOWN = (
 
 
 def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str, embed: bool) -> str:
-    """All of it as JavaScript: `const DATA` and the functions `STEPS` and `SURFACES`.
+    """All of it as JavaScript: `const DATA` and the functions `STEPS`, `POINTS` and `SURFACES`.
 
     `opening` is the state in which the page opens, as its address writes it; if empty, rules of one's own beside Adam.
     """
@@ -76,12 +77,14 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
         "noise": _noise(),
     }
     printed = json.dumps(known, ensure_ascii=False, allow_nan=False)
-    steps, walks = ",\n".join(entered.steps), ",\n".join(map(_walk, surfaces.SURFACES.values()))
+    steps, points = ",\n".join(entered.steps), ",\n".join(entered.points)
+    walks = ",\n".join(map(_walk, surfaces.SURFACES.values()))
     return "\n".join(
         [
             f"const DATA = {printed};",
             javascript.POWER,
             f"const STEPS = {{\n{steps}\n}};",
+            f"const POINTS = {{\n{points}\n}};",
             elementary.javascript(),
             f"const SURFACES = {{\n{walks}\n}};",
         ]
@@ -89,18 +92,22 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
 
 
 class _Rules:
-    """The rules of the page: `about` says what each is, by its key, and `steps` holds its functions."""
+    """The rules of the page: `about` says what each is, by its key, and `steps` and `points` hold its functions."""
 
     def __init__(self, maths: Maths) -> None:
         self.maths = maths
         self.about: dict[str, Any] = {}
         self.steps: list[str] = []
+        self.points: list[str] = []
+        """Of the rules that state where their model is read: the functions that give the point, by variant and stage as in `steps`."""
 
     def enter(self, key: str, spec: str, rule: Rule, look: str, title: str) -> None:
         """Add a rule: `spec` is how to type it, `look` the name whose style it has."""
         self.about[key] = {**_about(rule, look), "spec": spec, "title": title}
-        variants = ", ".join(_variants(rule, self.about[key], self.maths))
-        self.steps.append(f"{json.dumps(key)}: {{{variants}}}")
+        variants = list(_variants(rule, self.about[key], self.maths))
+        self.steps.append(f"{json.dumps(key)}: {{{', '.join(steps for steps, _ in variants)}}}")
+        if rule.evaluation is not None:
+            self.points.append(f"{json.dumps(key)}: {{{', '.join(points for _, points in variants)}}}")
 
 
 def keys_of(own: Sequence[tuple[str, Rule]]) -> list[str]:
@@ -193,7 +200,7 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
         "colour": style.colour,
         "dash": strokes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
-        "slots": [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in whole.slots],
+        "slots": [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in whole.slots],
         "variants": {},
     }
 
@@ -225,8 +232,8 @@ def _bound(bound: Any) -> list[str | float]:
     return [kind, float(getattr(bound, kind.lower()))]
 
 
-def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
-    """Each variant's functions as JavaScript, one per stage, by its switches; their rows go into `about`."""
+def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple[str, str]]:
+    """Each variant's functions as JavaScript, one per stage, by its switches: of the steps, and of the points; rows go into `about`."""
     whole = composed(rule)
     for switches in whole.variants():
         fixed = {h.name: h.default for h in whole.hypers if _is_fixed(h) and h.switches}
@@ -241,7 +248,12 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[str]:
             "where": _where(variant.graph(), maths),
             "slots": sorted(variant.slots - variant.first_absent),
         }
-        yield f'"{key}": [{", ".join(map(function, graphs))}]'
+        after = variant.stages[1:] or variant.stages
+        points = [graph for absent in after if (graph := point_graph(variant, absent)) is not None]
+        if points:
+            about["variants"][key]["evaluated"] = [maths(formula.point_letters(graph)) for graph in points]
+        steps, read = (f'"{key}": [{", ".join(map(function, own))}]' for own in (graphs, points))
+        yield steps, read
 
 
 def function(graph: Graph, size: int = 2) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steprule import rules
-from steprule.atomic import write_aside
+from steprule.atomic import write_text
 from steprule.play import trainings, words
 from steprule.play.dense import Network
 from steprule.play.luck_chinese import CHINESE
@@ -101,6 +101,4 @@ def _run(entry: BookRun) -> dict[str, Any]:
 
 def write(path: Path, links: Mapping[str, str] = NO_LINKS) -> None:
     """Write the page. Raises `OutputError` where it cannot."""
-    text = page(links)
-    with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_text(path, page(links))

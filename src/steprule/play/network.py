@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from steprule import rules
-from steprule.atomic import write_aside
+from steprule.atomic import write_text
 from steprule.play import trainings, words
 from steprule.play.dense import Network
 from steprule.play.luck_chinese import CHINESE as LUCKS
@@ -148,6 +148,4 @@ def _wings(measured: airfoil.Array) -> list[list[int]]:
 
 def write(path: Path, links: Mapping[str, str] = NO_LINKS) -> None:
     """Write the page. Raises `OutputError` where it cannot."""
-    text = page(links)
-    with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_text(path, page(links))

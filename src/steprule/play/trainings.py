@@ -16,6 +16,7 @@ from torch.nn.utils import parameters_to_vector
 
 from steprule.compiler import javascript
 from steprule.compiler.variant import variant_of
+from steprule.errors import InputError
 from steprule.play.data import function
 from steprule.play.dense import Network
 from steprule.play.dense import javascript as dense_javascript
@@ -56,7 +57,7 @@ def run(rule: Rule, hypers: Mapping[str, Any]) -> dict[str, Any]:
     bound = rule.bind(hypers)
     variant = variant_of(rule, bound)
     used = variant.slots - variant.first_absent
-    slots = [{"name": s.name, "start": s.start, "perTensor": s.per_tensor} for s in rule.slots if s.name in used]
+    slots = [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in rule.slots if s.name in used]
     return {"rule": rule.name, "hypers": bound, "slots": slots}
 
 
@@ -66,6 +67,9 @@ def code(net: Network, runs: Sequence[tuple[str, Rule, Mapping[str, Any]]]) -> s
     for key, rule, hypers in runs:
         variant = variant_of(rule, rule.bind(hypers))
         graphs = [variant.graph(absent) for absent in variant.stages]
+        if any(map(variant.rounds, variant.stages)):
+            got = f"{rule.name}, which asks for a total over all of them"
+            raise InputError("a page that trains", expected="a rule that steps each tensor for itself", got=got)
         tensors = []
         for tensor in net.tensors:
             stages = ", ".join(function(graph, tensor.size) for graph in graphs)

@@ -130,6 +130,8 @@ CHINESE = {
     "effective step size, y": "有效步长，y",
     "effective step size: the step over the gradient": "有效步长：步幅除以梯度",
     "empty": "空",
+    "evaluated at": "评估于",
+    "faint: where the model is read": "淡色：读取模型之处",
     "finite values somewhere in the window": "窗口内某处有有限的值",
     "gradient": "梯度",
     "light": "浅色",
@@ -150,6 +152,7 @@ CHINESE = {
     "the start point": "起点",
     "the step, after minus before": "这一步：之后减之前",
     "value above minimum": "与最小值之差",
+    "where the model is read": "读取模型之处",
     "x or y in it": "含有 x 或 y",
     "{0} at x {1}, y {2}, value {3}": "{0} 在 x {1}，y {2}，函数值 {3}",
     "{0} is not finite from step {1}": "{0} 从第 {1} 步起不再有限",
@@ -180,6 +183,12 @@ CHINESE = {
     "NAdam: the momentum is applied ahead of time, one step early.": "NAdam：提前一步使用动量。",
     "RAdam: momentum alone while rho_t, the length of the average, is at most 5; then Adam, rectified by r.": "RAdam：平均长度 rho_t"
     " 不超过 5 时只用动量；之后是经 r 校正的 Adam。",
+    "RAdam without a schedule: its rectification is the warm-up, and the average of z is the model.": "不需要学习率日程的 RAdam："
+    "它的校正就是预热，z 的平均就是模型。",
+    "AdamW without a schedule: p lies between the fast z and its average, at which the model is read.": "不需要学习率日程的 AdamW："
+    "p 位于快速的 z 与其平均之间，模型在平均处读取。",
+    "Gradient descent without a schedule: p lies between the fast z and its average, at which the model is read.": "不需要学习率日程的"
+    "梯度下降：p 位于快速的 z 与其平均之间，模型在平均处读取。",
     "RMSProp, epsilon inside the root, as Dive into Deep Learning has it.": "RMSProp，epsilon 在根号之内，与《动手学深度学习》相同。",
     "RMSProp, epsilon outside the root, as torch has it; centered divides by the deviation (Graves, 2013).": "RMSProp，epsilon"
     " 在根号之外，与 torch 相同；centered 除以偏差（Graves, 2013）。",
@@ -193,6 +202,12 @@ CHINESE = {
     "divide by the deviation from the mean gradient": "除以相对平均梯度的偏差",
     "divide by the largest second moment so far": "除以至今最大的二阶矩",
     "how fast the learning rate falls with the step": "学习率随步数下降的快慢",
+    "a number in (0, 1)": "(0, 1) 中的数",
+    "how near to the average the gradient is taken": "取梯度之处离平均有多近",
+    "power of the largest rate in a step's weight in the average": "一步在平均中的权重里，最大学习率的幂次",
+    "power of the step in its weight in the average": "一步在平均中的权重里，步数的幂次",
+    "stand still while the second moment is not known yet, instead of plain descent": "在二阶矩尚未可知时停住，而不走普通的梯度下降",
+    "steps in which the learning rate rises": "学习率上升的步数",
     "how fast the momentum nears beta1": "动量接近 beta1 的快慢",
     "keeps the denominator from zero": "使分母不为零",
     "learning rate": "学习率",

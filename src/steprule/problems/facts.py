@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from steprule.alone import Drawn, drawing
+from steprule.counts import counted
 from steprule.errors import InputError, StepruleError
 from steprule.foreign import refusal
 from steprule.held import most_held
@@ -183,7 +184,7 @@ def _check_classes(task: Task, model: nn.Module, data: Any) -> None:
             continue
         at = torch.nonzero(bad)[0].tolist()
         found, outs = int(pair[1][tuple(at)]), outputs.shape[1]
-        hint = f"The model has {outs} output{'s' if outs > 1 else ''}. For a regression give floats as targets."
+        hint = f"The model has {counted(outs, 'output')}. For a regression give floats as targets."
         where = f"problem {task.name}: {'' if part == 'train' else part + ' '}targets"
         raise InputError(where, expected=f"classes 0 to {outs - 1}", got=f"{found} in row {at[0]}", hint=hint)
 

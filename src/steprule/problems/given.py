@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from steprule.alone import drawing
 from steprule.errors import InputError, InputTypeError, check_arguments, unknown_name
-from steprule.foreign import refusal
 from steprule.problems import batch
 from steprule.problems.arrays import Reader, standardised
 from steprule.problems.facts import evaluating, facts_of
@@ -21,7 +20,7 @@ from steprule.problems.options import ARRAY_DEFAULTS, DEFAULTS, ArrayOptions, Op
 from steprule.problems.scoring import check_metrics
 from steprule.problems.split import parts_of
 from steprule.problems.table import Lines, is_table, table_of
-from steprule.problems.task import Task, by_the_step
+from steprule.problems.task import Task, by_the_step, fresh_model
 
 Kind = TypeVar("Kind", bound=Task)
 """The class of the problem that is made."""
@@ -216,17 +215,9 @@ def _in_kind_of(make: Callable[[], nn.Module], parts: Parts, where: str) -> Part
     """The parts with their floats in the kind of the model's parameters."""
     if isinstance(make, nn.Module) or not callable(make):
         return parts
-    try:
-        with drawing():
-            found = make()
-            if not isinstance(found, nn.Module):
-                got = f"a {type(found).__name__}"
-                raise InputTypeError(
-                    f"{where}: model", expected="a function that makes a model", got=f"one that makes {got}"
-                )
-            kinds = [p.dtype for p in found.parameters() if p.is_floating_point()]
-    except Exception as error:
-        raise refusal(f"{where}: the model cannot be made", error) from error
+    with drawing():
+        found = fresh_model(make, where)
+    kinds = [p.dtype for p in found.parameters() if p.is_floating_point()]
     kind = kinds[0] if kinds else torch.get_default_dtype()
 
     def of(data: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from steprule.problems.options import ArrayOptions, Options
+from steprule.keywords import shows
+from steprule.problems.options import ARRAY_DEFAULTS, DEFAULTS, ArrayOptions, Options
 from steprule.problems.task import Task
 
 Model = Callable[..., nn.Module]
@@ -30,6 +31,7 @@ class Problem(Task):
     """
 
     @classmethod
+    @shows(ArrayOptions, ARRAY_DEFAULTS)
     def from_arrays(
         cls, features: Any, targets: Any, model: Model, loss: Loss | None = None, **options: Unpack[ArrayOptions]
     ) -> Problem:
@@ -83,6 +85,7 @@ class Problem(Task):
         return given.from_arrays(cls, features, targets, model, loss, options)
 
     @classmethod
+    @shows(ArrayOptions, ARRAY_DEFAULTS)
     def from_csv(
         cls, path: str | Path, target: str | list[str], model: Model, loss: Loss | None = None, *, delimiter: str | None = None,
         decimal: str = ".", encoding: str = "utf-8", **options: Unpack[ArrayOptions],
@@ -113,6 +116,7 @@ class Problem(Task):
         return cls.from_arrays(lines, target, model, loss, **_named_after(path, options))
 
     @classmethod
+    @shows(ArrayOptions, ARRAY_DEFAULTS)
     def from_parquet(
         cls, path: str | Path, target: str | list[str], model: Model, loss: Loss | None = None, **options: Unpack[ArrayOptions]
     ) -> Problem:  # fmt: skip
@@ -122,6 +126,7 @@ class Problem(Task):
         return cls.from_arrays(reading.read_parquet(path), target, model, loss, **_named_after(path, options))
 
     @classmethod
+    @shows(Options, DEFAULTS)
     def from_dataloaders(
         cls, train: Any, model: Callable[[], nn.Module], loss: Loss | None = None, **options: Unpack[Options]
     ) -> Problem:

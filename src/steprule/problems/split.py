@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from steprule.counts import whole
+from steprule.counts import counted, whole
 from steprule.errors import InputError, InputTypeError
 from steprule.problems.source import PARTS
 
@@ -73,7 +73,7 @@ def _by_share(count: int, shares: list[float], where: str, groups: Any, shuffle:
         place = np.empty(names, dtype=np.int64)
         place[order] = part_of
         found = {name: np.flatnonzero(place[of_row] == k) for k, name in enumerate(named)}
-        what = f"{names} group{'s' if names > 1 else ''}, the largest of {sizes.max():,} of {count:,} rows"
+        what = f"{counted(names, 'group')}, the largest of {sizes.max():,} of {count:,} rows"
     for name, rows in found.items():
         if not len(rows) and named[name] > 0:
             got = f"no row for {name} from {what}"

@@ -15,6 +15,7 @@ from steprule.alone import drawing
 from steprule.alone import seed as begin_anew
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
+from steprule.foreign import refusal
 from steprule.problems import batch, step
 from steprule.problems.batch import as_batch
 from steprule.problems.loaders import Loaded
@@ -152,12 +153,24 @@ class Task:
         return self.loss(*self.outputs_of(model, data))
 
     def initial_model(self, seed: int) -> nn.Module:
-        """The model before the first step: the same for the same seed."""
+        """The model before the first step: the same for the same seed. Raises `StepruleError` where there is none."""
         with drawing():
             begin_anew(stream(seed, 0))
-            model = self.model()
+            model = fresh_model(self.model, f"problem {self.name}")
             if any(nn.parameter.is_lazy(p) for p in model.parameters()):
                 with torch.no_grad():
                     data = self.parts["train"].few(2)  # gives them their shapes
                     (self.loss_of if self.training_step else self.outputs_of)(model, data)
         return model
+
+
+def fresh_model(make: Callable[[], nn.Module], where: str) -> nn.Module:
+    """What a function of the user's makes. Raises `StepruleError` in one line where it raises, or makes something else."""
+    try:
+        found = make()
+    except Exception as error:
+        raise refusal(f"{where}: the model cannot be made", error) from error
+    if not isinstance(found, nn.Module):
+        got = f"one that makes a {type(found).__name__}"
+        raise InputTypeError(f"{where}: model", expected="a function that makes a model", got=got)
+    return found

@@ -1,5 +1,6 @@
 """Which optimizer, after the same tuning effort, and how sure: the race, its protocols and its statistics."""
 
+from steprule.modules import public
 from steprule.races.cell import Cell, Pair, Standing
 from steprule.races.chain import Chain, Lanes, Phase, Planned
 from steprule.races.competitor import Competitor
@@ -34,6 +35,4 @@ __all__ = [
     "within",
 ]
 
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = public(globals())

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from steprule.counts import counted
+from steprule.errors import InputError, named
 from steprule.races.measure import Measure, Scale
 from steprule.races.statistics import Difference
 
@@ -133,14 +135,20 @@ class Cell:
         return self.scale.tells and any(s.learnt for s in self.standings)
 
     def pair(self, a: str, b: str) -> Pair:
-        """The pair of two labels."""
+        """The pair of two labels. Raises `InputError` where they are not two of this cell."""
+        for label in (a, b):
+            named(
+                "competitor", label, {s.label: s for s in self.standings}, where=f" of {self.problem}, {self.schedule}"
+            )
+        if a == b:
+            raise InputError("pair", expected="two labels", got=f"{a!r} twice")
         return next(p for p in self.pairs if {p.first, p.second} == {a, b})
 
     def in_words(self) -> str:
         """Who is lowest, and who cannot be told apart from it, in a line."""
         best, others = self.standings[0], len(self.standings) - 1
         within = f" {interval(best.low, best.high, '.5g')}" if best.low is not None else ""
-        ending = f"{len(self.level_with_best) - 1} of {others} others cannot be told apart from it"
+        ending = f"{len(self.level_with_best) - 1} of {counted(others, 'other')} cannot be told apart from it"
         if not others:
             ending = "nobody to compare it with"
         if not self.tells:

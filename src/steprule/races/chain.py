@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.atomic import as_file_name
 from steprule.hyper import Search
 
 Array = NDArray[Any]
@@ -28,8 +29,7 @@ class Chain:
     def key(self) -> str:
         """A name for files and for random numbers: not of the order in which competitors are named."""
         digest = hashlib.sha256("\0".join([self.problem, self.schedule, self.label]).encode()).hexdigest()[:12]
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in self.label)[:40]
-        return f"{plain}-{digest}"
+        return f"{as_file_name(self.label)[:40]}-{digest}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from steprule.atomic import write_aside
 from steprule.errors import InputError
+from steprule.keywords import shows
 from steprule.problems.scoring import check_metrics
 from steprule.provenance import hardware
 from steprule.races import runner
@@ -19,35 +20,32 @@ from steprule.races.estimates import within as sizes_within
 from steprule.races.measure import check_first_loss
 from steprule.races.results import Race
 from steprule.races.runner import EngineName, Progress, Shard
-from steprule.races.spec import Problems, Rules, Seeds, Settings, Spec, spec_from, spec_of
+from steprule.races.spec import DEFAULTS, Problems, Rules, Seeds, Settings, Spec, spec_from, spec_of
 from steprule.races.store import BLOCKS, SPEC, Store, read_spec
 from steprule.sizes import MATTERS, TRIALS
 from steprule.sweeps.estimate import Estimate
 
 
 class RaceSettings(Settings, total=False):
-    """What `steprule.race` may be told by keyword: what decides its results, and how it runs. Each may be left out."""
+    """What `steprule.race` takes by keyword, and explains: what decides its results, and how it runs."""
 
     matters: float
-    """The smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by differences, as a share of
-    the fall from the loss before the first step to the lowest competitor's. 0.01."""
     engine: EngineName
-    """"local", or "ray" (needs `pip install steprule[ray]`)."""
     workers: int | None
-    """Processes of the local engine; all cores if not given and worth it."""
     address: str | None
-    """Of the Ray cluster; one is started here if not given."""
     shard: Shard | None
-    """(i, n): only the i-th of n parts, from 0; `merge` puts the folders together."""
     progress: Progress | None
-    """Called with (lanes done, lanes in all, what); ranges that move add some."""
-    before: Callable[[], None]
-    """Called once the folder is held, before anything is trained."""
+    before: Callable[[], None] | None
     told: Callable[[Estimate], None] | None
-    """Called with what it will take, before anything is trained; what it raises ends the race. Seconds and memory are measured where
-    the race is long."""
 
 
+RACE_DEFAULTS: RaceSettings = {
+    **DEFAULTS, "matters": MATTERS, "engine": "local", "workers": None, "address": None, "shard": None, "progress": None,
+    "before": None, "told": None,
+}  # fmt: skip
+
+
+@shows(RaceSettings, RACE_DEFAULTS)
 def race(
     rules: Rules = None,
     problems: Problems = None,
@@ -79,7 +77,28 @@ def race(
             how many seeds, from 0, or the seeds themselves (20).
         out: a folder. Finished blocks land there and are not trained again, so a race that was interrupted goes on, and
             gives the same bits; with `trials=0` more seeds add to it. None keeps everything in memory.
-        settings: see `steprule.races.RaceSettings`.
+        settings: by keyword, any of these:
+
+            - `fresh=None`: seeds of the comparison in a tuned race, 1 or more (30).
+            - `schedules=None`: of the learning rate, one or several, as in `steprule.train`; constant and linear, or constant with
+              `trials=0`.
+            - `epochs=None`: passes over the data; the problem's own if not given.
+            - `batch_size=None`: samples per step; the problem's own if not given.
+            - `compile="auto"`: as in `steprule.sweep`.
+            - `device="cpu"`: where to train, as torch names it; kernels run on the CPU.
+            - `first_seed=None`: of the studies' and the fresh seeds (0); with seeds that do not overlap two races are independent.
+            - `protocol=None`: what the race trains, in place of `trials`, `seeds`, `fresh` and `first_seed`: see
+              `steprule.races.Protocol`.
+            - `matters=0.01`: the smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by
+              differences, as a share of the fall from the loss before the first step to the lowest competitor's.
+            - `engine="local"`: or "ray" (needs `pip install steprule[ray]`).
+            - `workers=None`: processes of the local engine; all cores if not given and worth it.
+            - `address=None`: of the Ray cluster; one is started here if not given.
+            - `shard=None`: as (i, n), only the i-th of n parts, from 0; `merge` puts the folders together.
+            - `progress=None`: called with (lanes done, lanes in all, what); ranges that move add some.
+            - `before=None`: called once the folder is held, before anything is trained.
+            - `told=None`: called with what it will take, before anything is trained; what it raises ends the race. Seconds and
+              memory are measured where the race is long.
 
     Raises:
         StepruleError: an unknown name, a value out of bounds; a loss that is not finite before the first step; a folder with
@@ -91,21 +110,23 @@ def race(
     (1, ['adam', 'sgd'])
     """
     began = time.perf_counter()
-    shard, matters = settings.get("shard"), settings.get("matters", MATTERS)
+    spec = spec_from(rules, problems, trials, seeds, settings, RaceSettings)
+    settings = {**RACE_DEFAULTS, **settings}
+    shard, matters = settings["shard"], settings["matters"]
     if not matters >= 0:
         raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
     index, count = shard or (0, 1)
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
-    spec = spec_from(rules, problems, trials, seeds, settings, RaceSettings)
+    runner.check_engine(settings["engine"], settings["workers"])
     if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
         hint = "No shard could be told to be of this race; run it whole."
         raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
     _check(spec)
     with Store.opened(out, spec, "" if shard is None else f"-{index}-of-{count}") as store:
-        if told := settings.get("told"):
-            told(estimate_of(spec, store, settings.get("workers"), (index, count), measure=False))
-        if before := settings.get("before"):
+        if told := settings["told"]:
+            told(estimate_of(spec, store, settings["workers"], (index, count), measure=False))
+        if before := settings["before"]:
             before()
         how: dict[str, Any] = {n: v for n, v in settings.items() if n in ("engine", "workers", "address", "progress")}
         found = runner.run(spec, store, shard=(index, count), **how)
@@ -113,6 +134,7 @@ def race(
     return _race(spec, found, matters, began, table)
 
 
+@shows(Settings, DEFAULTS)
 def estimate(
     rules: Rules = None,
     problems: Problems = None,
@@ -141,6 +163,7 @@ def estimate(
     return estimate_of(spec, Store(folder, spec), workers, shard or (0, 1))
 
 
+@shows(Settings, DEFAULTS)
 def within(
     seconds: float,
     rules: Rules = None,
@@ -158,6 +181,7 @@ def within(
     return sizes_within(seconds, spec_of(rules, problems, trials, seeds, **settings), workers)
 
 
+@shows(Settings, DEFAULTS)
 def merge(
     folders: Sequence[str | Path],
     out: str | Path,
@@ -197,7 +221,7 @@ def _check(spec: Spec) -> None:
             check_metrics(own)
 
 
-def _race(spec: Spec, found: runner.Outcome, matters: float, began: float, table: Path | None) -> Race:
+def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Path | None) -> Race:
     return Race(
         spec=spec,
         phases=found.phases,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from steprule.counts import counted
 from steprule.display import duration
 from steprule.errors import InputError
 from steprule.provenance import memory_held
@@ -16,8 +17,9 @@ from steprule.races.runner import Shard, remaining, workers_for
 from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.races.work import alone
-from steprule.sweeps.cost import TrainingCost, cost_of, steps_of
+from steprule.sweeps.cost import TrainingCost, cost_of
 from steprule.sweeps.estimate import AlikeTrainings, Estimate, is_long, work_of
+from steprule.training.recipe import Recipe
 
 SIZES = ((64, 5, 12), (48, 5, 12), (32, 5, 10), (24, 4, 10), (16, 4, 8), (12, 3, 8), (8, 3, 6), (6, 2, 4), (4, 2, 3))
 """Trials, studies and fresh seeds of races, each smaller than the one before it."""
@@ -54,7 +56,7 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
         found = _estimate(smaller, remaining(smaller, memory), costs, workers)
         if (found.seconds or 0.0) <= seconds:
             return {"trials": trials, "seeds": studies, "fresh": fresh}
-    least = f"{duration(found.seconds or 0.0)} or more, for {found.trainings:,} trainings"
+    least = f"{duration(found.seconds or 0.0)} or more, for {counted(found.trainings, 'training')}"
     raise InputError(
         "budget", expected=least, got=duration(seconds), hint="Fewer rules, schedules or epochs take less."
     )
@@ -95,8 +97,9 @@ def _some(spec: Spec, chain: Chain, trainings: int) -> AlikeTrainings:
     config, entrant = spec.configs[chain.problem], spec.entrant(chain.label)
     task = entrant.trains(spec.problem(chain.problem))
     engine = config.engine if entrant.is_rule else "one by one"
-    size = {"epochs": config.epochs, "batch_size": config.batch_size}
-    return AlikeTrainings(trainings, steps_of(task, **size), work_of(task, **size), engine, partial(_cost, spec, chain))
+    size = config.epochs, config.batch_size
+    cost = partial(_cost, spec, chain)
+    return AlikeTrainings(trainings, Recipe(*size).steps(task), work_of(task, *size), engine, cost)
 
 
 def _serial(spec: Spec, chain: Chain, seconds: float, lanes: int, workers: int) -> float:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.counts import counted
 from steprule.display import Shown
-from steprule.errors import InputError
+from steprule.errors import InputError, named
 from steprule.races import statistics
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned, record
 from steprule.races.chain import Chain, Phase
@@ -56,7 +57,8 @@ class Race(Shown):
     @property
     def _head(self) -> str:
         spec = self.spec
-        return f"Race of {len(spec.entrants)} on {len(spec.problems)} problems: {self.lanes:,} trainings"
+        where = counted(len(spec.problems), "problem")
+        return f"Race of {len(spec.entrants)} on {where}: {counted(self.lanes, 'training')}"
 
     @property
     def is_tuned(self) -> bool:
@@ -66,9 +68,12 @@ class Race(Shown):
     @property
     def tuning(self) -> Tuned:
         """How everyone was tuned. Raises `InputError` where settings were compared as given."""
-        if not isinstance(self.spec.protocol, Tuned):
+        self._check_tuned()
+        return self.spec.protocol  # type: ignore[return-value]
+
+    def _check_tuned(self) -> None:
+        if not self.is_tuned:
             raise InputError("race", expected="one that tuned", got="settings as given", hint="See Race.settings.")
-        return self.spec.protocol
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
@@ -115,8 +120,14 @@ class Race(Shown):
         return sum(len(p.lanes) for done in self.phases.values() for p in done)
 
     def chain(self, problem: str, schedule: str, label: str) -> Sequence[Phase]:
-        """The phases of one competitor in one cell."""
-        return self.phases[Chain(problem, schedule, label)]
+        """The phases of one competitor in one cell. Raises `InputError` for a name that is not in the race."""
+        chain = Chain(self.spec.problem(problem).name, self._schedule(schedule), self.spec.entrant(label).label)
+        if chain not in self.phases:
+            self._check_whole()
+        return self.phases[chain]
+
+    def _schedule(self, name: str) -> str:
+        return named("schedule", name, {s: s for s in self.spec.schedule_names}, where=" of this race")
 
     @cached_property
     def measures(self) -> Mapping[str, Measure]:
@@ -151,9 +162,11 @@ class Race(Shown):
 
     def losses(self, problem: str, schedule: str, label: str) -> Array:
         """The same as losses; who diverged counts with the loss before the first step."""
-        return np.asarray(self._scales[problem, schedule].loss(self.outcomes(problem, schedule, label)))
+        outcomes = self.outcomes(problem, schedule, label)
+        return np.asarray(self._scales[problem, schedule].loss(outcomes))
 
     def _of(self, problem: str, schedule: str, label: str, role: str) -> Array:
+        self._check_tuned()
         last = self.chain(problem, schedule, label)[-1]
         rows = last.lanes.role == role
         held = last.results[self.measures[problem].split]
@@ -161,6 +174,7 @@ class Race(Shown):
 
     def below_least(self, problem: str, schedule: str, label: str) -> bool:
         """Whether some loss of a winner is so small that it counts as the least that ratios tell apart."""
+        self._check_tuned()
         last = self.chain(problem, schedule, label)[-1]
         rows = (last.lanes.role == "winner") & ~last.diverged
         least = statistics.LEAST * last.results["initial"][rows]
@@ -175,8 +189,10 @@ class Race(Shown):
         return tuple(self._cell(p.name, s) for p in self.spec.problems for s in self.spec.schedule_names)
 
     def cell(self, problem: str, schedule: str) -> Cell:
-        """One of them."""
-        return next(c for c in self.cells if (c.problem, c.schedule) == (problem, schedule))
+        """One of them. Raises `InputError` for a name that is not in the race, and where settings were compared as given."""
+        self._check_tuned()
+        own = {c.schedule: c for c in self.cells if c.problem == self.spec.problem(problem).name}
+        return own[self._schedule(schedule)]
 
     def _cell(self, problem: str, schedule: str) -> Cell:
         labels = [e.label for e in self.spec.entrants]
@@ -302,6 +318,7 @@ class Race(Shown):
 
     def best_of_k(self, problem: str, schedule: str, label: str) -> Array:
         """For each study the expected outcome of the best of k trials, k = 1 ... trials, on the study's own seed, [studies, k]."""
+        self._check_tuned()
         tuned = self.chain(problem, schedule, label)[-2]
         held, scale = tuned.results[self.measures[problem].split], self._scales[problem, schedule]
         y = scale.outcomes(held, tuned.results["initial"], tuned.diverged).reshape(self.tuning.studies, -1)
@@ -311,6 +328,7 @@ class Race(Shown):
     def agreement(self) -> dict[str, tuple[float, float, float]]:
         """For each schedule how far the problems rank alike: Kendall's tau and its interval. {} for one problem or two rules,
         and where one study or one fresh seed has no interval; without schedules of which some problem tells nothing."""
+        self._check_tuned()
         labels = [e.label for e in self.spec.entrants]
         if len(self.spec.problems) < 2 or len(labels) < 3 or not self.tells_luck:
             return {}
@@ -322,6 +340,7 @@ class Race(Shown):
     @cached_property
     def profile(self) -> tuple[Array, Array]:
         """Performance profiles of the steps to the target over all cells: ratios, and [competitors, ratios]."""
+        self._check_tuned()
         at = [
             [next(s.to_target for s in c.standings if s.label == e.label) for c in self.cells]
             for e in self.spec.entrants

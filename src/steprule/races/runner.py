@@ -26,7 +26,8 @@ from steprule.races.chain import Block, Chain, Phase, Planned
 from steprule.races.competitor import Entrant
 from steprule.races.spec import Spec
 from steprule.races.store import Store
-from steprule.sweeps.cost import held_by, steps_of
+from steprule.sweeps.cost import held_by
+from steprule.training.recipe import Recipe
 
 EngineName = Literal["local", "ray"]
 ENGINES = ("local", "ray")
@@ -84,7 +85,7 @@ class _Chain:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ran:
     """What a run of a race did."""
 
     phases: dict[Chain, list[Phase]]
@@ -99,7 +100,7 @@ class Outcome:
 def run(
     spec: Spec, store: Store, *, engine: EngineName = "local", workers: int | None = None, address: str | None = None,
     shard: Shard = (0, 1), train: bool = True, progress: Progress | None = None,
-) -> Outcome:  # fmt: skip
+) -> Ran:  # fmt: skip
     """Bring every chain of a shard to its end. With `train` False only what is kept is read, and a gap raises."""
     chains = _chains(spec, shard)
     going = _Going(spec, store, train)
@@ -121,7 +122,7 @@ def run(
                     going.keep(*pending.pop(future), *future.result())
                 if progress:
                     progress(going.kept + going.trained, sum(c.expected for c in chains), "race")
-    return Outcome({c.chain: c.done for c in chains}, going.trained, going.kept, going.seconds)
+    return Ran({c.chain: c.done for c in chains}, going.trained, going.kept, going.seconds)
 
 
 def _chains(spec: Spec, shard: Shard) -> list[_Chain]:
@@ -168,6 +169,14 @@ class _Going:
             self.take_up(chain)
 
 
+def check_engine(name: str, workers: int | None) -> None:
+    """Raises `StepruleError` for an engine or a number of workers that a race cannot have, also where nothing is left to train."""
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    if workers is not None:
+        whole("workers", workers, 1)
+
+
 def remaining(spec: Spec, store: Store, shard: Shard = (0, 1)) -> dict[Chain, tuple[int, int]]:
     """By chain how many lanes are to be trained, where no range moves any more, and how many are kept."""
     found = {}
@@ -191,15 +200,13 @@ def engine_of(
     spec: Spec, store: Store, name: str, workers: int | None, address: str | None, lanes: int
 ) -> Iterator[tuple[Submit, int]]:
     """What takes blocks, and how many it should hold at once."""
-    if name not in ENGINES:
-        raise unknown_name("engine", name, ENGINES)
     if name == "ray":
         from steprule.races.on_ray import cluster
 
         with cluster(_packed(spec, store, shared=False), address) as taken:
             yield taken
         return
-    count = whole("workers", workers, 1) if workers is not None else workers_for(spec, lanes)
+    count = workers_for(spec, lanes) if workers is None else workers
     if count > 1:
         try:
             sent = _packed(spec, store)
@@ -263,7 +270,7 @@ def _packed(spec: Spec, store: Store, *, shared: bool = True) -> bytes:
         return work.packed(spec, store, shared=shared)
     except Exception as error:
         got = (str(error).splitlines() or [type(error).__name__])[0]
-        hint = "With --workers 1 it runs in this process."
+        hint = "With one worker it runs in this process."
         raise InputError("workers", expected="what can be sent to another process", got=got, hint=hint) from error
 
 
@@ -278,7 +285,7 @@ def workers_for(spec: Spec, lanes: int) -> int:
     costs = []
     for task in spec.problems:
         config = spec.configs[task.name]
-        steps = steps_of(task, config.epochs, config.batch_size)
+        steps = Recipe(config.epochs, config.batch_size).steps(task)
         slow = 1_000 if config.engine == "one by one" or not all(e.is_rule for e in spec.entrants) else 1
         costs.append(slow * steps * sum(p.numel() for p in blank(task).parameters()))
     if spec.device != "cpu" or lanes * float(np.mean(costs)) < SMALL:

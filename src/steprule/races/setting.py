@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.counts import counted
 from steprule.problems.problem import Problem
 from steprule.races.chain import Array, Chain, Phase
 from steprule.races.competitor import Entrant
@@ -140,18 +141,19 @@ def _compared(settings: Sequence[Setting]) -> str:
     sentence = f"The lowest mean training loss is {lowest}, the highest {highest}. "
     if best.seeds < 2:
         return sentence + "One seed tells nothing of how far seeds lie apart, and ranks nothing."
-    overlapping = [s for s in settings if s.low <= best.high]
-    count = f"{len(overlapping)} of {len(settings)} settings"
+    others = [s for s in settings if s is not best]
+    overlapping = [s for s in others if s.low <= best.high]
+    count = f"{len(overlapping)} of {counted(len(others), 'other')}"
     sentence += f"For {count} the middle 95 % of seeds overlaps with that of the lowest: "
-    if len(overlapping) == len(settings):
+    if not overlapping:
+        return sentence + "its lead is wider than the seeds' spread."
+    if len(overlapping) == len(others):
         return sentence + "one seed ranks nothing here."
-    if len(overlapping) > 1:
-        return sentence + "among those, one seed ranks nothing."
-    return sentence + "its lead is wider than the seeds' spread."
+    return sentence + "between those and the lowest, one seed ranks nothing."
 
 
 def _survived(setting: Setting) -> str:
     """How many seeds diverged, and the mean of the others, which is compared with nobody's."""
     known = np.isfinite(setting.mean)
     others = f" (the others' mean, {setting.mean:#.5g}, is compared with nothing)" if known else ""
-    return f"{setting.label} with {setting.diverged} of {setting.seeds} seeds{others}"
+    return f"{setting.label} with {setting.diverged} of {counted(setting.seeds, 'seed')}{others}"

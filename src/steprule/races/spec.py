@@ -12,7 +12,7 @@ import torch
 
 from steprule import rules as catalogue
 from steprule.counts import seeds_of, whole
-from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.errors import InputError, InputTypeError, named, unknown_name
 from steprule.lanes.choose import Compile, choose
 from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
@@ -40,10 +40,10 @@ ALONE, CONSTANT = ("airfoil",), ("constant",)
 ENGINES: tuple[Engine, ...] = ("kernel", "vmap", "one by one")
 """The quickest first: everyone on a problem is trained by the quickest that takes all of its models."""
 HINTS = {
-    "rules": "Give each a Competitor with a label of its own.",
+    "rules": "A Competitor gives one of them a label of its own; a command line takes it as file.py:name.",
     "schedules": 'Give functions of one name others: steprule.schedules.own(function, "name").',
 }
-"""Where two have one name."""
+"""Where two that differ have one name."""
 BLOCK = 2_048
 """Lanes that are trained together, and whose results land together: part of the spec, never of the machine."""
 Rules: TypeAlias = "Sequence[Optimizable | Competitor] | Optimizable | Competitor | None"
@@ -52,24 +52,22 @@ Seeds = int | Iterable[int] | None
 
 
 class Settings(TypedDict, total=False):
-    """What decides a race's results beside its rules, problems, trials and seeds. Each may be left out."""
+    """What decides a race's results beside its rules, problems, trials and seeds; `steprule.race` explains each."""
 
-    fresh: int
-    """Seeds of the comparison in a tuned race, 1 or more; 30."""
-    schedules: Sequence[Given] | Given
-    """Of the learning rate, one or several, as in `steprule.train`; constant and linear, or constant where settings are as given."""
+    fresh: int | None
+    schedules: Sequence[Given] | Given | None
     epochs: int | None
-    """Passes over the data; the problem's own if not given."""
     batch_size: int | None
-    """Samples per step; the problem's own if not given."""
     compile: Compile
-    """As in `steprule.sweep`."""
     device: str
-    """Where to train, as torch names it; kernels run on the CPU."""
-    first_seed: int
-    """Of the studies' and the fresh seeds; with seeds that do not overlap two races are independent. 0."""
-    protocol: Protocol
-    """What the race trains, in place of trials, seeds, fresh and first_seed: see `steprule.races.Protocol`."""
+    first_seed: int | None
+    protocol: Protocol | None
+
+
+DEFAULTS: Settings = {
+    "fresh": None, "schedules": None, "epochs": None, "batch_size": None, "compile": "auto", "device": "cpu", "first_seed": None,
+    "protocol": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,8 @@ class Spec:
         return {p.name: [f"{part} {name}" for part, name in p.metric_columns] for p in self.problems}
 
     def problem(self, name: str) -> Problem:
-        """The problem of that name."""
-        return next(p for p in self.problems if p.name == name)
+        """The problem of that name. Raises `UnknownNameError`."""
+        return named("problem", name, {p.name: p for p in self.problems}, where=" of this race")
 
     @property
     def schedule_names(self) -> tuple[str, ...]:
@@ -122,8 +120,8 @@ class Spec:
         return tuple(s.name for s in self.schedules)
 
     def entrant(self, label: str) -> Entrant:
-        """The entrant of that label."""
-        return next(e for e in self.entrants if e.label == label)
+        """The entrant of that label. Raises `UnknownNameError`."""
+        return named("competitor", label, {e.label: e for e in self.entrants}, where=" of this race")
 
     @cached_property
     def stated(self) -> dict[str, Any]:
@@ -159,6 +157,7 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
     """The same from settings of a `known` kind, some of which may be of no concern here."""
     if unknown := next((n for n in settings if n not in known.__annotations__), None):
         raise unknown_name("setting of a race", unknown, known.__annotations__)
+    settings = {**DEFAULTS, **settings}
     protocol = _protocol(trials, seeds, settings)
     tuned = isinstance(protocol, Tuned)
     usual = PROBLEMS if tuned else ALONE
@@ -167,19 +166,14 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
         entrant_of(given, searches=protocol.searches)
         for given in (catalogue.names() if rules is None else one_or_more(rules))
     )
-    planned = schedules_of(settings.get("schedules", BOTH if tuned else CONSTANT))
-    named = {
-        "rules": [e.label for e in entrants],
-        "problems": [t.name for t in tasks],
-        "schedules": [s.name for s in planned],
-    }
-    for kind, names in named.items():
-        if not names:
-            raise InputError(kind, expected="at least one", got="none")
-        if twice := {n for n in names if names.count(n) > 1}:
-            hint = HINTS.get(kind, "")
-            raise InputError(kind, expected="each once", got=f"{twice.pop()!r} twice", hint=hint)
-    device = settings.get("device", "cpu")
+    schedules = settings["schedules"]
+    if schedules is None:
+        schedules = BOTH if tuned else CONSTANT
+    planned = schedules_of(schedules)
+    _check_once("rules", [(e.label, e) for e in entrants])
+    _check_once("problems", [(t.name, t) for t in tasks])
+    _check_once("schedules", [(s.name, s) for s in planned])
+    device = settings["device"]
     check_device(device)
     for entrant in entrants:
         for task in tasks:
@@ -191,9 +185,22 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
     return spec
 
 
+def _check_once(kind: str, given: Sequence[tuple[str, object]]) -> None:
+    """Raises `InputError` where there is nothing, or a name stands twice."""
+    if not given:
+        raise InputError(kind, expected="at least one", got="none")
+    known: dict[str, object] = {}
+    for name, thing in given:
+        if name in known:
+            hint = "" if known[name] == thing else HINTS.get(kind, "")
+            raise InputError(kind, expected="each once", got=f"{name!r} twice", hint=hint)
+        known[name] = thing
+
+
 def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
     """The protocol: one's own, settings as given where there are no trials, or else the tuned race."""
-    own, sizes = settings.get("protocol"), [n for n in ("fresh", "first_seed") if n in settings]
+    own, fresh, first_seed = settings["protocol"], settings["fresh"], settings["first_seed"]
+    sizes = [n for n, v in (("fresh", fresh), ("first_seed", first_seed)) if v is not None]
     if own is not None:
         missing = [
             n
@@ -220,8 +227,8 @@ def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
     return Tuned(
         trials=trials,
         studies=whole("seeds", STUDIES if seeds is None else seeds, 1),
-        fresh=whole("fresh", settings.get("fresh", FRESH), 1),
-        first_seed=whole("first_seed", settings.get("first_seed", 0), 0),
+        fresh=whole("fresh", FRESH if fresh is None else fresh, 1),
+        first_seed=whole("first_seed", 0 if first_seed is None else first_seed, 0),
     )
 
 
@@ -237,14 +244,14 @@ def _config(
     task: Problem, entrants: Sequence[Entrant], protocol: Protocol, schedules: int, settings: Settings
 ) -> TrainingConfig:
     """How a problem is trained: known from its models, and nothing is trained for it."""
-    epochs = settings.get("epochs")
+    epochs = settings["epochs"]
     epochs = task.epochs if epochs is None else whole("epochs", epochs, 1)
-    plan = {"epochs": epochs, "batch_size": task.batch_size_for(settings.get("batch_size"))}
+    plan = {"epochs": epochs, "batch_size": task.batch_size_for(settings["batch_size"])}
     rules = [e for e in entrants if e.is_rule]
     engine: Engine = "one by one"
     if rules and not protocol.watches:
-        lanes, compiled = len(rules) * protocol.size * schedules, settings.get("compile", "auto")
-        recipe = Recipe(epochs, plan["batch_size"], device=settings.get("device", "cpu"))
+        lanes, compiled = len(rules) * protocol.size * schedules, settings["compile"]
+        recipe = Recipe(epochs, plan["batch_size"], device=settings["device"])
         per_kind = any(isinstance(e.what, PerKind) for e in rules)
         found = [
             choose(own, lanes, recipe, compiled, per_kind=per_kind).engine

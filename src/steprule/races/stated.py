@@ -27,8 +27,8 @@ from steprule.races.competitor import Entrant
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule
-from steprule.sweeps.cost import steps_of
 from steprule.trainable import Stating, Trainable, stated
+from steprule.training.recipe import Recipe
 
 MADE_OF = "made of"
 """Beside a digest: the places behind it, by which a difference is named. They decide nothing themselves."""
@@ -50,7 +50,8 @@ def of_race(
     tasks: Sequence[Problem], how: Mapping[str, Mapping[str, int]], planned: Iterable[Schedule], entrants: Iterable[Entrant]
 ) -> Parts:  # fmt: skip
     """The parts of a race; `how` has the epochs and the batch size of each problem."""
-    steps = {task.name: steps_of(task, **how[task.name]) for task in tasks}
+    sizes = {name: (size["epochs"], size["batch_size"]) for name, size in how.items()}
+    steps = {task.name: Recipe(*sizes[task.name]).steps(task) for task in tasks}
     return Parts(
         problems={task.name: {**how[task.name], **of_problem(task)} for task in tasks},
         functions=of_schedules(planned, steps),
@@ -105,7 +106,7 @@ def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
-        found["formula"] = formula.text(variant_of(for_training(what), entrant.shown).graph())
+        found["formula"] = formula.whole(variant_of(for_training(what), entrant.shown))
     if isinstance(what, PerKind):
         found["rules"] = {kind: _said_of(rule) for kind, rule in what.rules.items()}
     found["code"] = of_code(what, Trainable.of(what).name)
@@ -118,7 +119,7 @@ def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
 def _said_of(rule: Rule) -> dict[str, Any]:
     """What a reader understands of one rule among several: its states, and its formula as it trains by default."""
     whole = for_training(rule)
-    formula_ = formula.text(variant_of(whole, whole.settings).graph())
+    formula_ = formula.whole(variant_of(whole, whole.settings))
     return {"slots": {slot.name: slot.starts for slot in rule.slots}, "formula": formula_}
 
 

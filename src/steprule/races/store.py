@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule import extras
-from steprule.atomic import write_aside
+from steprule.atomic import write_aside, write_text
 from steprule.errors import DataError, InputError, OutputError
 from steprule.races.chain import Block, Chain, Phase
 from steprule.races.difference import ELSEWHERE, refuse_another, warn_of_unknown
@@ -109,8 +109,7 @@ class Store:
         path = self.folder / SPEC
         if not path.exists():
             warn_of_unknown(self.spec)
-            with write_aside(path) as aside:
-                aside.write_text(json.dumps(self.spec, indent=1) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(self.spec, indent=1) + "\n")
         else:
             refuse_another(self.folder, read_spec(self.folder), self.spec)
         (self.folder / BLOCKS).mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from steprule.counts import counted
 from steprule.hyper import said
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Untuned, interval
 from steprule.races.results import Race
@@ -91,8 +92,8 @@ def of_cell(race: Race, cell: Cell) -> str:
     """One problem with one schedule."""
     config = race.spec.configs[cell.problem]
     where = (
-        f"{cell.problem}, batch {config.batch_size}, {config.epochs} epochs, {cell.schedule} learning rate, best of "
-        f"{race.tuning.trials} trials"
+        f"{cell.problem}, batch {config.batch_size}, {counted(config.epochs, 'epoch')}, {cell.schedule} learning rate, best of "
+        f"{counted(race.tuning.trials, 'trial')}"
     )
     parts = (_order, _diverged, _tuning, _at_ends, _scale, _caution)
     return f"{where}: " + " ".join(text for part in parts for text in part(race, cell) if text)

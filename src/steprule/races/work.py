@@ -17,7 +17,7 @@ from steprule.compiler.threads import one_thread
 from steprule.identity import by_value
 from steprule.lanes import kernel
 from steprule.lanes.one_by_one import one_by_one
-from steprule.lanes.records import Engine, Lanes, Outcome, bound, by_variant, curve_of
+from steprule.lanes.records import Engine, Outcome, Trainings, bound, by_variant, curve_of
 from steprule.lanes.train import train_lanes
 from steprule.orphans import end_with
 from steprule.problems import catalogue as problems
@@ -102,7 +102,7 @@ def train_block(package: Package, block: Block) -> tuple[Results, float]:
 def _together(task: Problem, entrant: Entrant, block: Block, recipe: Recipe, engine: Engine) -> Results:
     """Lanes of a rule that are trained together, those of one variant at a time."""
     rule, lanes = stated(entrant.what), _given(entrant, block)
-    full = Lanes(bound(rule, lanes.hypers, len(lanes)), lanes.seeds)
+    full = Trainings(bound(rule, lanes.hypers, len(lanes)), lanes.seeds)
     found: Results = {}
     for part in by_variant(rule, full.hypers):
         outcome = train_lanes(task, rule, full.take(part), recipe, engine)
@@ -112,15 +112,15 @@ def _together(task: Problem, entrant: Entrant, block: Block, recipe: Recipe, eng
     return found
 
 
-def _given(entrant: Entrant, block: Block) -> Lanes:
+def _given(entrant: Entrant, block: Block) -> Trainings:
     """The lanes with what is searched and what is set."""
     fixed = {n: np.full(len(block.lanes), v) for n, v in entrant.fixed.items()}
-    return Lanes({**block.lanes.hypers, **fixed}, block.lanes.seed)
+    return Trainings({**block.lanes.hypers, **fixed}, block.lanes.seed)
 
 
 def _watched(task: Problem, entrant: Entrant, block: Block, recipe: Recipe) -> Results:
     """Lanes that are trained by `steprule.train`, which measures the loss on all training samples along the way."""
-    lanes = Lanes(block.lanes.hypers, block.lanes.seed)
+    lanes = Trainings(block.lanes.hypers, block.lanes.seed)
     rows = []
     for lane in range(len(lanes)):
         hypers = {**lanes.point(lane), **entrant.fixed}

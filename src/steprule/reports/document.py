@@ -75,10 +75,10 @@ def formulas(entries: Iterable[tuple[str, Rule, Mapping[str, Any]]]) -> str:
     cards: dict[tuple[str, ...], str] = {}
     for title, rule, hypers in entries:
         whole = for_training(rule)
-        graph = variant_of(whole, whole.bind(hypers)).graph()
-        lines = tuple(formula.latex(graph))
+        variant = variant_of(whole, whole.bind(hypers))
+        lines = tuple(formula.whole_latex(variant))
         if lines not in cards:
-            cards[lines] = _formula_card(title, rule, graph, lines)
+            cards[lines] = _formula_card(title, rule, variant.graph(), lines)
     return f'<div class="cards">{"".join(cards.values())}</div>' if cards else ""
 
 

@@ -19,7 +19,9 @@ import numpy as np
 
 from steprule import extras
 from steprule.compiler import anatomy, formula
+from steprule.compiler.points import point_graph
 from steprule.compiler.variant import variant_of
+from steprule.counts import counted
 from steprule.display import Shown
 from steprule.errors import InputError, InputTypeError, StepruleError
 from steprule.hyper import said
@@ -123,8 +125,12 @@ def _written(rule: Rule, settings: Any) -> tuple[str, str, str]:
     whole = for_training(rule)
     bound = whole.bind(settings)
     numbers = {n: bound[n] for n in settings if n in bound and not whole.setting(n).switches}
-    graph = variant_of(with_numbers(whole, numbers), bound).graph()
+    variant = variant_of(with_numbers(whole, numbers), bound)
+    graph = variant.graph()
     aligned = [re.sub(r" (=|\\leftarrow) ", r" &\1 ", line, count=1) for line in formula.latex(graph)]
+    point = point_graph(variant)
+    if point is not None:
+        aligned += [f"&{line}" for line in formula.point_latex(point)]
     lines = " \\\\\n".join(aligned)
     latex = f"$$\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n$$"
     rows = [f"| ${letter}$ | `{name}` | {meaning} |" for letter, name, meaning in formula.where(graph)]
@@ -133,7 +139,7 @@ def _written(rule: Rule, settings: Any) -> tuple[str, str, str]:
     # A variant without a state, as plain descent, is older than the paper of the rule.
     if rule.paper and any(s.name in graph.inputs for s in rule.slots):
         paper = f"\n\n[{rule.paper.title}]({rule.paper.url}). {rule.paper.authors}, {rule.paper.year}"
-    return f"{latex}\n\n{letters}{paper}", formula.text(graph), latex
+    return f"{latex}\n\n{letters}{paper}", formula.whole(variant), latex
 
 
 def html(result: Any) -> str:
@@ -274,7 +280,7 @@ def _(result: Sweep, results: Sequence[Sweep]) -> Figure:
     axes.set(xscale="log" if (values > 0).all() else "linear", yscale="log" if len(seen) and (seen > 0).all() else "linear",
              xlabel=name, ylabel=result.chosen_by)  # fmt: skip
     star = "star: best; " if any(sweep.best is not None for sweep in results) else ""
-    axes.set_title(f"{result.problem}: {result.lanes:,} trainings; {star}cross: diverged")
+    axes.set_title(f"{result.problem}: {counted(result.lanes, 'training')}; {star}cross: diverged")
     axes.grid(alpha=0.3)
     if len(results) > 1:
         axes.legend(frameon=False)

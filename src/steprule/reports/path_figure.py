@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from steprule.reports.style import Style, styles_of
 from steprule.reports.walked import (
     HIGHEST,
     LOWEST,
+    READ_AT,
     above_minimum,
     grid,
     ground,
@@ -32,6 +33,7 @@ with extras.needed():
     from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
+FAINT: dict[str, Any] = {"linewidth": 5, "alpha": 0.45, "solid_capstyle": "round"}
 FRAMES = 60  # of a GIF at most, so that long paths stay small files
 
 
@@ -56,7 +58,19 @@ def save_gif(traces: Sequence[Trace], path: Path) -> None:
     animation.save(path, writer=PillowWriter(fps=8), dpi=90)
 
 
-def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, Line2D, Trace, Array]]]:
+class Drawn(NamedTuple):
+    """A path as it is drawn."""
+
+    path: Line2D
+    end: Line2D
+    value: Line2D
+    track: Line2D | None
+    """Where the model is read, of a rule that states it."""
+    trace: Trace
+    heights: Array
+
+
+def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[Drawn]]:
     surface = traces[0].ground
     rows = -(-len(traces) // 3)
     figure = Figure(figsize=(11.5, 5.2 + 0.28 * rows), layout="constrained")
@@ -73,6 +87,7 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
         path = _line(
             plane, trace.points[:, 0], trace.points[:, 1], style, width, note(trace, surface, traces), markers=few
         )
+        track = _track(plane, trace, style) if trace.elsewhere is not None else None
         (end,) = plane.plot(
             *trace.points[-1:].T, style.marker, color=style.colour, markersize=10, markeredgecolor="white", zorder=5
         )
@@ -82,8 +97,20 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
             cross = {"color": style.colour, "markersize": 13, "markeredgewidth": 4, "zorder": 8}
             plane.plot(*trace.points[last], "x", **cross)
             fall.plot(last, heights[last], "x", **cross)
-        artists.append((path, end, value, trace, heights))
-    begin = traces[0].points[0]
+        artists.append(Drawn(path, end, value, track, trace, heights))
+    if any(drawn.track for drawn in artists):
+        plane.plot([], [], color="#6a6a6a", label=READ_AT, **FAINT)
+    _draw_marks(plane, traces[0].points[0], surface)
+    plane.set_title(f"{ground(traces[0])}:  {_formula(surface)}", fontsize=_title_size(surface))
+    fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=what_is_compared(traces))
+    fall.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fall.grid(alpha=0.3)
+    figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    return figure, artists
+
+
+def _draw_marks(plane: Any, begin: Array, surface: Surface) -> None:
+    """The start and the minima."""
     plane.plot(
         *begin, "o", color="white", markeredgecolor="black", markersize=10, markeredgewidth=2, label="start", zorder=7
     )
@@ -99,12 +126,6 @@ def _draw(traces: Sequence[Trace]) -> tuple[Figure, list[tuple[Line2D, Line2D, L
         zorder=7,
         linestyle="none",
     )
-    plane.set_title(f"{ground(traces[0])}:  {_formula(surface)}", fontsize=_title_size(surface))
-    fall.set(yscale="log", xlabel="step", ylabel="$f - f^*$ (value above the minimum)", title=what_is_compared(traces))
-    fall.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fall.grid(alpha=0.3)
-    figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=10)
-    return figure, artists
 
 
 def _draw_surface(plane: Any, surface: Surface, part: tuple[Point, Point]) -> None:
@@ -125,14 +146,23 @@ def _line(axes: Any, x: Array, y: Array, style: Style, width: float, label: str 
     return line  # type: ignore[no-any-return]
 
 
-def _show_until(artists: list[tuple[Line2D, Line2D, Line2D, Trace, Array]], step: int) -> list[Line2D]:
+def _track(plane: Any, trace: Trace, style: Style) -> Line2D:
+    """Where the model is read, fainter than the way."""
+    (line,) = plane.plot(*trace.evaluated.T, color=style.colour, zorder=3, **FAINT)
+    return line  # type: ignore[no-any-return]
+
+
+def _show_until(artists: list[Drawn], step: int) -> list[Line2D]:
     changed = []
-    for path, end, value, trace, heights in artists:
+    for path, end, value, track, trace, heights in artists:
         last = min(step, trace.steps)
         path.set_data(trace.points[: last + 1].T)
         end.set_data(trace.points[last : last + 1].T)
         value.set_data(np.arange(last + 1), heights[: last + 1])
         changed += [path, end, value]
+        if track is not None:
+            track.set_data(trace.evaluated[: last + 1].T)
+            changed.append(track)
     return changed
 
 

@@ -19,6 +19,7 @@ from steprule.reports.style import DARK, Style, outline, strokes, styles_of
 from steprule.reports.ticks import as_power, powers, raised, ticks
 from steprule.reports.walked import (
     HIGHEST,
+    READ_AT,
     above_minimum,
     grid,
     ground,
@@ -43,6 +44,7 @@ FARTHEST = 1e5
 STAR = "M0,-9L2.1,-2.9L8.6,-2.8L3.4,1.1L5.3,7.3L0,3.6L-5.3,7.3L-3.4,1.1L-8.6,-2.8L-2.1,-2.9Z"
 
 
+_FAINT = 'fill="none" stroke="currentColor" stroke-opacity=".55" stroke-width="5" stroke-linejoin="round" stroke-linecap="round"'
 _EDGE = 'stroke="#1b1b1b" stroke-width="1.5"'
 MARKS = {"start": (outline("o", 5), f'fill="#ffffff" {_EDGE}'), "minimum": (STAR, f'fill="#FFD700" {_EDGE}')}
 
@@ -79,18 +81,23 @@ def svg(traces: Sequence[Trace]) -> str:
     plane = _Box("plane", 62, 400, across, up)
     steps = max(t.steps for t in traces)
     fall = _Box("fall", 476, 676, (-0.02 * steps, 1.02 * steps), _span(heights), log=True)
+    tracks = [
+        _track(k, style, plane, trace.elsewhere)
+        for k, (trace, style) in enumerate(zip(traces, styles, strict=True))
+        if trace.elsewhere is not None
+    ]
     ways = [
         _way(k, style, plane, trace.points, len(traces)) + _way(k, style, fall, _against_step(h), len(traces))
         for k, (trace, style, h) in enumerate(zip(traces, styles, heights, strict=True))
     ]
     marks = _marks(plane, [traces[0].points[0]], "start") + _marks(plane, surface.minima, "minimum")
     notes = [note(t, surface, traces) for t in traces]
-    legend, height = _legend(notes, styles, fall.bottom + 68)
+    legend, height = _legend(notes, styles, fall.bottom + 68, two_points=bool(tracks))
     said = f"{', '.join(notes)} on {ground(traces[0])}"
     body = "".join(
         [
             _contours(surface, plane), _frame(plane, "x", "y"), _frame(fall, "step", "f − f*"), _titles(traces, surface),
-            *ways, marks, legend,
+            *tracks, *ways, marks, legend,
         ]
     )  # fmt: skip
     clips = "".join(f'<clipPath id="{box.name}">{_rectangle(box)}</clipPath>' for box in (plane, fall))
@@ -194,6 +201,14 @@ def _way(k: int, style: Style, box: _Box, points: Array, count: int) -> str:
     return f'<g class="w{k}" color="{style.colour}" clip-path="url(#{box.name})">{"".join(shown)}</g>'
 
 
+def _track(k: int, style: Style, box: _Box, points: Array) -> str:
+    """Where the model is read, fainter than the way: up to the last point that is finite, which has a mark."""
+    finite = np.isfinite(points).all(axis=1)
+    at = box.at(*points[: len(points) if finite.all() else int(np.argmin(finite))].T)
+    shown = f'<path d="{_line(at)}" {_FAINT}/>' + _shape(outline(style.marker, 6), at[-1], 'fill-opacity=".6"')
+    return f'<g class="w{k}" color="{style.colour}" clip-path="url(#{box.name})">{shown}</g>'
+
+
 def _stroke(style: Style, width: float) -> str:
     dash = " ".join(f"{length:g}" for length in strokes(style.dash))
     return f'stroke="currentColor" stroke-width="{width:.1f}"' + (f' stroke-dasharray="{dash}"' if dash else "")
@@ -210,8 +225,8 @@ def _marks(box: _Box, points: Sequence[Point], name: str) -> str:
     return "".join(_shape(path, place, look) for place in box.at(*np.reshape(points, (-1, 2)).T))
 
 
-def _legend(notes: Sequence[str], styles: Sequence[Style], top: float) -> tuple[str, float]:
-    """A line per path, then start and minimum; and where it ends."""
+def _legend(notes: Sequence[str], styles: Sequence[Style], top: float, *, two_points: bool) -> tuple[str, float]:
+    """A line per path, then start, minimum and the fainter track where there is one; and where it ends."""
     shown = []
     for k, (words, style) in enumerate(zip(notes, styles, strict=True)):
         y = top + LINE * k
@@ -222,6 +237,8 @@ def _legend(notes: Sequence[str], styles: Sequence[Style], top: float) -> tuple[
     y = top + LINE * len(notes)
     for x, (name, (path, look)) in zip((LEFT + 20, LEFT + 120), MARKS.items(), strict=True):
         shown.append(_shape(path, (x, y - 5), look) + _text(name, x + 16, y))
+    if two_points:
+        shown.append(f'<path d="M{LEFT + 220},{y - 5:g}h40" {_FAINT}/>' + _text(READ_AT, LEFT + 272, y))
     return "".join(shown), y + 18
 
 

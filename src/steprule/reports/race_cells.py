@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from steprule import extras
+from steprule.counts import counted
 from steprule.errors import InputError
 from steprule.races import Race
 from steprule.races.verdict import in_words
@@ -45,6 +46,6 @@ def _seeds(race: Race) -> Figure:
         axes = figure.subplots()
         setting_charts.draw_seeds(axes, race, settings, size=4.5)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set(xlabel=f"final training loss, {settings[0].seeds} seed{'s' if settings[0].seeds > 1 else ''} each")
+        axes.set(xlabel=f"final training loss, {counted(settings[0].seeds, 'seed')} each")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, borderpad=0)
     return figure

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from steprule.atomic import write_aside
+from steprule.atomic import write_aside, write_text
+from steprule.counts import counted
 from steprule.problems.credits import credits_of
 from steprule.races import Race, headline
 from steprule.reports import setting_parts, tuned_parts
@@ -23,8 +24,7 @@ def write(race: Race, path: Path, *, command: Sequence[str] = ()) -> list[Path]:
         files.append(path.parent / f"{name}.svg")
         with write_aside(files[-1]) as aside:
             aside.write_text('<?xml version="1.0" encoding="utf-8"?>\n' + svg, encoding="utf-8")
-    with write_aside(path) as aside:
-        aside.write_text(_page(race, parts), encoding="utf-8")
+    write_text(path, _page(race, parts))
     return files
 
 
@@ -57,7 +57,9 @@ def _made(race: Race, protocol: dict[str, str], command: Sequence[str]) -> dict[
     spec, plans = race.spec, []
     for task in spec.problems:
         config = spec.configs[task.name]
-        plans.append(f"{task.name}: {task.summary}; batch {config.batch_size}, {config.epochs} epochs, {config.engine}")
+        plans.append(
+            f"{task.name}: {task.summary}; batch {config.batch_size}, {counted(config.epochs, 'epoch')}, {config.engine}"
+        )
     return {
         "Problems": "; ".join(plans),
         **protocol,

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -105,7 +106,8 @@ def curves(race: Race, settings: Sequence[Setting]) -> Figure:
     columns = min(3, len(methods))
     lines, floor = -(-len(methods) // columns), race.spec.problem(settings[0].problem).floor
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(max(4.6, 3.1 * columns), 2.1 * lines + 0.7), layout="constrained")
+        room = ConstrainedLayoutEngine(w_pad=0.1)  # the reader's font may be wider than the one that is measured
+        figure = Figure(figsize=(max(4.6, 3.1 * columns), 2.1 * lines + 0.7), layout=room)
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         shown = [_curve(panels.flat[methods.index(method_of(race, s))], race, s, floor or 0.0) for s in settings]
         for axes, method in zip(panels.flat, methods, strict=False):
@@ -119,8 +121,11 @@ def curves(race: Race, settings: Sequence[Setting]) -> Figure:
             axes.set_xlabel("samples seen")
         for axes in panels[:, 0]:
             axes.set_ylabel("loss" if floor is None else "loss above the least")
-        marks = [Line2D([], [], color="#777777", ls=d, label=n) for n, d in (("formula", "-"), ("class", "--"))]
-        figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
+        kinds = {"formula": "-", "class": "--"}
+        there = {"formula" if s.is_rule else "class" for s in settings}
+        if len(there) > 1:
+            marks = [Line2D([], [], color="#777777", ls=dashes, label=kind) for kind, dashes in kinds.items()]
+            figure.legend(handles=marks, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 

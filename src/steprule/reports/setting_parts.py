@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from steprule.atomic import as_file_name
 from steprule.paths import Trace
 from steprule.races import Race, Setting
 from steprule.reports import setting_charts, themed
@@ -28,11 +29,16 @@ def parts(race: Race) -> Iterator[Part]:
         dots = setting_charts.spreads(race, settings)
         title = "How far one seed is from another"
         yield Part.drawn(
-            f"{title}{of}", f"seeds{_file(name)}", themed.svg(dots, compact=True), _reading_the_dots(race, settings)
+            f"{title}{of}",
+            f"seeds{as_file_name(name)}",
+            themed.svg(dots, compact=True),
+            _reading_the_dots(race, settings),
         )
         if "losses" in next(iter(race.phases.values()))[0].results:
             curves, said = setting_charts.curves(race, settings), _reading_the_curves(race, problem)
-            yield Part.drawn(f"How the loss falls{of}", f"curves{_file(name)}", themed.svg(curves, compact=True), said)
+            yield Part.drawn(
+                f"How the loss falls{of}", f"curves{as_file_name(name)}", themed.svg(curves, compact=True), said
+            )
     if walked := setting_charts.paths_of(race):
         surface = surfaces.get(setting_charts.SURFACE)
         named = {note(t, surface, walked): t for t in walked}
@@ -52,11 +58,6 @@ def made(race: Race) -> dict[str, str]:
         "Protocol": f"{schedules} learning rate, seeds {spans(seeds)}; the same batches for all",
         "Settings": "; ".join(settings),
     }
-
-
-def _file(name: str) -> str:
-    """A name as a file system takes it."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in name)
 
 
 def _table(race: Race, settings: Sequence[Setting]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from steprule import extras
-from steprule.atomic import write_aside
+from steprule.atomic import write_aside, write_text
 
 with extras.needed():
     import matplotlib as mpl
@@ -31,8 +31,7 @@ FORMS = {
 def save(found: dict[str, Any], folder: Path) -> None:
     """Write bench.json, bench.svg and bench.png into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with write_aside(folder / "bench.json") as aside:
-        aside.write_text(json.dumps(found, indent=1) + "\n")
+    write_text(folder / "bench.json", json.dumps(found, indent=1) + "\n")
     figure = draw(found)
     with mpl.rc_context({"svg.hashsalt": "steprule"}):
         for ending, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):

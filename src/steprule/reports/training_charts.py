@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from steprule import extras
 from steprule.atomic import write_aside
+from steprule.counts import counted
 from steprule.errors import InputError
 from steprule.hyper import said
 from steprule.problems.credits import credits_of
@@ -62,7 +63,7 @@ def of_run(run: Run) -> Figure:
         style = style_of(run.optimizer)
         axes.plot(run.samples, run.losses, color=style.colour, ls=style.dash, lw=1.8)
         axes.set_title(f"{run.optimizer} on {run.problem}")
-        epochs = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}"
+        epochs = counted(run.epochs, "epoch")
         axes.set_xlabel(f"samples seen ({epochs}, batch {run.batch_size}, seed {run.seed}{run.scheduled})")
         axes.set_ylabel("loss on all training samples")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
@@ -84,8 +85,8 @@ def of_sweep(sweep: Sweep) -> Figure:
     check_varied(sweep.hypers)
     across = varied(sweep.hypers)
     with mpl.rc_context(LOOK):
-        seeds = f"{len(sweep.seeds)} seed{'s' if len(sweep.seeds) > 1 else ''}"
-        title = f"{sweep.optimizer} on {sweep.problem}: {len(sweep.train):,} points, {seeds}"
+        size = f"{counted(len(sweep.train), 'point')}, {counted(len(sweep.seeds), 'seed')}"
+        title = f"{sweep.optimizer} on {sweep.problem}: {size}"
         if len(across) == 2:
             figure = Figure(figsize=(6.4, 4.6), layout="constrained")
             _map(figure, sweep, across)

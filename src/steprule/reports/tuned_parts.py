@@ -8,6 +8,7 @@ from html import escape
 
 from matplotlib.figure import Figure
 
+from steprule.counts import counted
 from steprule.hyper import said
 from steprule.races import Cell, Race, in_words
 from steprule.races.cell import interval
@@ -39,7 +40,7 @@ FIGURES: dict[str, tuple[str, Callable[[Race], Figure], Callable[[Race], str]]] 
         "How much the learning rate matters",
         race_charts.sensitivity,
         lambda race: f"{_measured(race)}. All else as the winner in the middle has it; mean over"
-        f" {_count(race.tuning.around, 'fresh seed')}. A wide, flat valley forgives a bad guess.",
+        f" {counted(race.tuning.around, 'fresh seed')}. A wide, flat valley forgives a bad guess.",
     ),
     "profiles": (
         "Over all problems",
@@ -83,10 +84,6 @@ def _interval(race: Race) -> str:
         else "fresh seed cannot tell the luck of seeds"
     )
     return f"There is no interval: one {few}."
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def parts(race: Race) -> Iterator[Part]:
@@ -237,8 +234,8 @@ def made(race: Race) -> dict[str, str]:
         for c in race.cells for s in c.standings for n, end in s.at_end.items()
     ]  # fmt: skip
     return {
-        "Tuning": f"{_count(tuning.studies, 'study', 'independent studies')}, seeds {spans(tuning.study_seeds)}, each"
-        f" {_count(tuning.trials, 'scrambled Sobol point')}; chosen by {_choice(race)}",
+        "Tuning": f"{counted(tuning.studies, 'study', 'independent studies')}, seeds {spans(tuning.study_seeds)}, each"
+        f" {counted(tuning.trials, 'scrambled Sobol point')}; chosen by {_choice(race)}",
         "Confirmation": f"every study's winner on seeds {spans(tuning.fresh_seeds)}; judged by"
         f" {_each(race, lambda measure: 'the ' + measure.loss)}; the same weights and batches for all",
         "Searched": spaces,

@@ -50,6 +50,10 @@ def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
     return f"{text}  (leaves the picture at step {int(np.argmax(outside))})" if outside.any() else text
 
 
+READ_AT = "where the model is read"
+"""What the legend says of the second, fainter track: of rules that state it (`Rule.evaluated`)."""
+
+
 def above_minimum(trace: Trace, surface: Surface) -> Array:
     """f - f* at each step, what is below `LOWEST` brought there; nan after a divergence."""
     height = trace.values - surface.minimum
@@ -76,7 +80,9 @@ def within(heights: Array, top: float) -> Array:
 def view(traces: Sequence[Trace], surface: Surface) -> tuple[Point, Point]:
     """The part of the window that paths, start and minima take, with a margin; all of it where a path leaves it."""
     (x0, x1), (y0, y1) = surface.window
-    points = np.concatenate([*(t.points for t in traces), np.reshape(surface.minima, (-1, 2))])
+    points = np.concatenate(
+        [*(p for t in traces for p in (t.points, t.evaluated)), np.reshape(surface.minima, (-1, 2))]
+    )
     if not ((points >= (x0, y0)) & (points <= (x1, y1))).all():
         return surface.window
     low, high = points.min(axis=0), points.max(axis=0)

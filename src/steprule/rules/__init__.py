@@ -3,8 +3,8 @@
 The order is that of the families (`FAMILIES` in rule.py), then of the papers. An underscore hides what belongs to no catalogue.
 
 >>> from steprule import rules
->>> rules.names()[:3]
-('sgd', 'adagrad', 'adagrad_eps_inside')
+>>> [name for name in rules.names() if name.startswith(("sgd", "adagrad"))]
+['sgd', 'adagrad', 'adagrad_eps_inside']
 >>> rules.get("adam") is rules.adam
 True
 """
@@ -15,12 +15,13 @@ import warnings
 from types import MappingProxyType
 
 from steprule.errors import unknown_name
+from steprule.modules import no_attribute, public
 from steprule.rules.catalogue import found_in
 from steprule.rules.load import catalogued, resolve_in
 from steprule.rules.rule import Paper, Rule, rule
 
 _FOUND, _FAULTS = found_in(__name__, __path__)
-CATALOGUE = MappingProxyType(_FOUND)
+CATALOGUE = MappingProxyType({name: found.seal() for name, found in _FOUND.items()})
 
 for _fault in _FAULTS.values():
     warnings.warn(f"left out of the catalogue: {_fault}", RuntimeWarning, stacklevel=2)
@@ -49,9 +50,8 @@ def resolve(spec: Rule | str) -> Rule:
 def __getattr__(name: str) -> Rule:
     """What is not there. Its type says to type checkers that `steprule.rules.adam` is a Rule."""
     if name.startswith("__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    raise AttributeError(str(_FAULTS.get(name) or unknown_name("rule", name, CATALOGUE)))
+        raise no_attribute(name, None, __name__)
+    raise no_attribute(name, _FAULTS.get(name) or unknown_name("rule", name, CATALOGUE), __name__)
 
 
-def __dir__() -> list[str]:
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+__dir__ = public(globals())

@@ -67,8 +67,6 @@ class Signature:
         if starred and each:
             slots += self._slots_for_each(starred, each, tuples)
         self._check_names(slots, hypers)
-        for hyper in hypers:
-            self._check_hyper(hyper)
         for slot in slots:
             self._check_slot(slot, hypers)
         return tuple(slots), tuple(hypers), _started(_gathered(self.function, tuples), slots)
@@ -137,16 +135,11 @@ class Signature:
             expected, hint = "a name for each slot and hyperparameter", "A family's are numbered: beta1, beta2."
             raise self.broken(expected, f"{twice} twice", hint)
 
-    def _check_hyper(self, hyper: Hyper) -> None:
-        if hyper.given is not None and hyper.given.reduction:
-            expected = "a number that is known when the step begins"
-            got, hint = f"Given(reduction=True) for {hyper.name}", "Only steprule's own clip by norm has another."
-            raise self.broken(expected, got, hint)
-
     def _check_slot(self, slot: Slot, hypers: Sequence[Hyper]) -> None:
-        if slot.per_tensor and slot.absent_at_first:
-            expected = "one number per tensor that starts at a number"
-            raise self.broken(expected, f"{slot.name} that is absent at first", "Write OnePerTensor(0.0), say.")
+        if slot.is_number and slot.absent_at_first:
+            expected = f"one number per {slot.of} that starts at a number"
+            hint = f"Write OnePer{slot.of.title()}(0.0), say."
+            raise self.broken(expected, f"{slot.name} that is absent at first", hint)
         numbers = [h.name for h in hypers if not h.is_plain]
         if isinstance(slot.start, str) and slot.start not in numbers:
             hint = "For what is computed, write AbsentAtFirst() and in the rule: if slot is None: slot = 2 * lr."

@@ -14,7 +14,15 @@ from types import ModuleType
 from typing import Any
 
 from steprule import extras
-from steprule.errors import InputError, InputTypeError, MissingPackageError, RuleError, StepruleError, unknown_name
+from steprule.errors import (
+    InputError,
+    InputTypeError,
+    MissingPackageError,
+    RuleError,
+    StepruleError,
+    nearest,
+    unknown_name,
+)
 from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
 from steprule.rules.rule import Rule
@@ -82,6 +90,8 @@ def load_object(spec: str, *, kind: str) -> Any:
         public = [n for n, v in vars(module).items() if not n.startswith("_") and isinstance(v, Rule)]
         if not public:
             hint = "Put @steprule.rule above a function." if kind == "rule" else ""
+            if near := nearest(name, [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]):
+                hint = f"Did you mean {near!r}?"
             raise InputError(f"{kind} {spec!r}", expected=f"{name} in {where}", got="no such name there", hint=hint)
         raise unknown_name(kind, name, public, where=f" in {where}")
     return getattr(module, name)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, wraps
 from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Lt
 
+from steprule.arithmetic import asked_by
 from steprule.errors import unknown_name
 from steprule.hyper import (
     AbsentAtFirst,
@@ -29,8 +30,8 @@ from steprule.hyper import (
     hyper_from,
     slot_from,
 )
-from steprule.maths import clamp, lerp, minimum, norm
-from steprule.rules.rule import Paper, Rule, rule
+from steprule.maths import clamp, lerp, minimum, sqrt, total
+from steprule.rules.rule import Paper, Rule
 
 Maximize = Annotated[bool, Meaning("go up instead of down")]
 Decoupled = Annotated[bool, Meaning("decay beside the step, not through the gradient")]
@@ -40,7 +41,6 @@ ClipValue = Annotated[float, Ge(0), OffAtZero(), Meaning("largest absolute value
 ClipNorm = Annotated[
     float, Ge(0), OffAtZero(), Meaning("largest norm of all gradients together", "C"), Search(1e-2, 1e2)
 ]
-GradNorm = Annotated[float, Given(reduction=True), Meaning("norm of all gradients together", r"\|g\|")]
 EmaDecay = Annotated[float, Ge(0), Lt(1), OffAtZero(), Meaning("decay of the average of the weights", r"\delta")]
 Ema = Annotated[Any, AbsentAtFirst(), FullPrecision(), Letter(r"\bar{\theta}")]
 Part = Callable[..., tuple[Any, ...]]
@@ -56,9 +56,17 @@ def clip_by_value(p: Any, g: Any, *, clip_value: ClipValue = 0.0) -> tuple[Any, 
     return p, clamp(g, -clip_value, clip_value) if clip_value else g
 
 
-def clip_by_norm(p: Any, g: Any, *, clip_norm: ClipNorm = 0.0, grad_norm: GradNorm = 0.0) -> tuple[Any, Any]:
+def clip_by_norm(p: Any, g: Any, *, clip_norm: ClipNorm = 0.0) -> tuple[Any, Any]:
     """Shrink the gradient by what brings the norm of all gradients down to clip_norm, as `clip_grad_norm_`."""
-    return p, g * minimum(clip_norm / (grad_norm + 1e-6), 1.0) if clip_norm else g
+    if clip_norm:
+        grad_norm = sqrt(total(g**2))
+        g = g * minimum(clip_norm / (grad_norm + 1e-6), 1.0)
+    return p, g
+
+
+def is_clipping_norm(place: str) -> bool:
+    """Whether the total at this place is that of `clip_by_norm`: one of all tensors, whatever rules step them."""
+    return asked_by(place, clip_by_norm.__code__)
 
 
 def ascend(p: Any, g: Any, *, maximize: Maximize = False) -> tuple[Any, Any]:
@@ -159,7 +167,18 @@ def _hypers_of(part: Part, settings: dict[str, float | bool]) -> tuple[dict[str,
     return own, borrowed
 
 
-@cache
+def _once(make: Callable[[Rule], Rule]) -> Callable[[Rule], Rule]:
+    """`make`, once for a rule; once more where the author has stated since where the model is read."""
+    kept = cache(lambda rule, point: make(rule))
+
+    @wraps(make)
+    def made(rule: Rule) -> Rule:
+        return kept(rule, rule.point)
+
+    return made
+
+
+@_once
 def composed(rule: Rule) -> Rule:
     """`rule` with ascent and weight decay before it, where it has them not already: what `trace` runs."""
     taken = {h.name for h in rule.hypers} | {s.name for s in rule.slots}
@@ -168,21 +187,15 @@ def composed(rule: Rule) -> Rule:
     return rule if "maximize" in taken else before(ascend, rule)
 
 
-@cache
+@_once
 def for_training(rule: Rule) -> Rule:
-    """`composed(rule)` with clipping by the norm of all gradients before it: what `train`, sweeps and races run.
-
-    They have all gradients before the rule's first pass, so the norm is known when the step begins (`has(rule, clip_by_norm)`).
-    """
+    """`composed(rule)` with clipping by the norm of all gradients before it: what `train`, sweeps and races run."""
     rule = composed(rule)
-    if ({h.name for h in rule.hypers} | {s.name for s in rule.slots}) & {"clip_norm", "grad_norm"}:
-        return rule
-    clipped = before(clip_by_norm, rule)
-    hypers = (replace(h, given=Given()) if h.name == "grad_norm" else h for h in clipped.hypers)
-    return replace(clipped, hypers=tuple(hypers))
+    taken = {h.name for h in rule.hypers} | {s.name for s in rule.slots}
+    return rule if "clip_norm" in taken else before(clip_by_norm, rule)
 
 
-@cache
+@_once
 def equipped(rule: Rule) -> Rule:
     """`composed(rule)` with every part that needs more than one tensor or more than one step: what the classes run.
 
@@ -199,19 +212,3 @@ def equipped(rule: Rule) -> Rule:
 def has(rule: Rule, part: Part) -> bool:
     """Whether `part` was put before or behind the rule; one of the same names that the author wrote is another."""
     return part.__code__ in rule.codes
-
-
-@rule
-def _norm(p, g):  # type: ignore[no-untyped-def]  # a rule: p and g are whatever kind of number comes in
-    """The norm of one tensor's gradient."""
-    return norm(g)
-
-
-@cache
-def gradient_norm(rule: Rule) -> Rule:
-    """What `clip_by_norm` before `rule` needs of each tensor: the norm of the gradient that will reach it, as the new p."""
-    found = _norm
-    for part in (clip_by_value, unscale):
-        if has(rule, part):
-            found = before(part, found)
-    return found

@@ -15,14 +15,15 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any, overload
 
 from steprule.arithmetic import computing
-from steprule.errors import InputError, InputTypeError, unknown_name
+from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
 from steprule.hyper import Hyper, Slot
 from steprule.rules.contract import Signature
+from steprule.rules.points import KEPT, MODE, Point, point_of
 
 FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise")
 """The families of the catalogue, simplest first. A rule of no family stands behind them."""
@@ -67,6 +68,8 @@ class Rule:
     """One of `FAMILIES`: where the catalogue lists it."""
     codes: tuple[CodeType, ...] = field(default=(), repr=False)
     """The code of the author's functions: their local names name the quantities, their lines stand in errors."""
+    point: Point | None = field(default=None, repr=False)
+    """Where the model is read, if not at p; `evaluated` states it."""
 
     def __call__(self, p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         """The new p and the new slots, as a tuple; p alone where the rule has no slots and returns it so."""
@@ -90,13 +93,71 @@ class Rule:
             result = self.function(*lifted[: 2 + len(slots)], **numbers)
             if not isinstance(result, tuple):
                 return back(result, element=True)
-            single = {k for k, s in enumerate(self.slots, start=1) if s.per_tensor}
+            of_model = {k for k, s in enumerate(self.slots, start=1) if s.per_model}
+            single = of_model | {k for k, s in enumerate(self.slots, start=1) if s.per_tensor}
             full = single | {k for k, s in enumerate(self.slots, start=1) if s.full_precision}
-            return tuple(back(v, k in full, v is not None and k not in single) for k, v in enumerate(result))
+            return tuple(
+                back(v, k in full, v is not None and k not in single, k in of_model) for k, v in enumerate(result)
+            )
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides its steps, for `steprule.identity`: not its name, and nothing that is said of it."""
-        return self.function, self.slots, self.hypers, self.takes_t
+        own = self.function, self.slots, self.hypers, self.takes_t
+        return own if self.point is None else (*own, self.point.function)
+
+    def evaluated(self, function: Callable[..., Any], /) -> Callable[..., Any]:
+        """State where the model is read, as a decorator; the gradient is still taken at p. Gives the function back.
+
+            @schedule_free_sgd.evaluated
+            def average(p, z, *, momentum):
+                return p + (1 - 1 / momentum) * (z - p)
+
+        The function takes p, slots of the rule by name, and keyword-only its hyperparameters, `betas`, and `t`, the number of steps
+        taken, where the rule has them. It is in the language of rules, and gives the point. A parameter without a step is read at p.
+        Stated again, as in a notebook's cell, the last one counts.
+
+        Raises `RuleError`, with the author's file and line, where the signature asks for what the rule does not have, and for a rule of
+        the catalogue.
+        """
+        if self.__dict__.get("_sealed"):
+            code, hint = function.__code__, "dataclasses.replace(rule, name=...) makes one of it."
+            where = f"{code.co_filename}:{code.co_firstlineno}: {self.name}.evaluated"
+            raise RuleError(where, expected="a rule of your own", got="one of the catalogue", hint=hint)
+        numbers = [*self.settings, *(["betas"] if self.betas else []), *(["t"] if self.takes_t else [])]
+        point = point_of(function, self.name, self.slots, numbers)
+        taken = {KEPT} & {s.name for s in self.slots} | {MODE} & {h.name for h in self.hypers}
+        if taken:
+            where = "{}:{}: rule {}".format(*self.lines, self.name)
+            expected = f"no slot {KEPT} and no hyperparameter {MODE} where the model is read elsewhere"
+            raise RuleError(where, expected=expected, got=taken.pop(), hint="Call it otherwise.")
+        # The one thing about a rule that is stated behind it. What is composed with it sees it by `point`.
+        object.__setattr__(self, "point", point)
+        self.__dict__.pop("evaluation", None)
+        return function
+
+    def seal(self) -> Rule:
+        """From now on nobody states where its model is read: a rule of the catalogue is everybody's. A copy is not sealed."""
+        self.__dict__["_sealed"] = True
+        return self
+
+    @functools.cached_property
+    def evaluation(self) -> Rule | None:
+        """The point of evaluation as a rule of the same slots and hyperparameters, which it hands on: its new p is the point.
+
+        So every form of a rule is one of the point too. Called with p in the place of the gradient, which it does not read.
+        """
+        point = self.point
+        if point is None:
+            return None
+        names = [s.name for s in self.slots]
+
+        def function(p: Any, g: Any, *slots: Any, **numbers: Any) -> tuple[Any, ...]:
+            return (point.of(p, dict(zip(names, slots, strict=True)), numbers, self.betas), *slots)
+
+        # After a step no slot is about to begin: what is None stays so.
+        slots = tuple(replace(s, absent_at_first=False, first="") for s in self.slots)
+        name = f"{self.name}_evaluated"
+        return replace(self, name=name, function=function, slots=slots, codes=(point.code,), point=None)
 
     @property
     def defaults(self) -> dict[str, Any]:

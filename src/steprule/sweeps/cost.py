@@ -14,7 +14,7 @@ import torch
 from steprule.alone import drawing
 from steprule.held import most_held
 from steprule.lanes import train as engines
-from steprule.lanes.records import Engine, Lanes
+from steprule.lanes.records import Engine, Trainings
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
 from steprule.steppers import Way
@@ -32,11 +32,6 @@ PASSES, TIMED = 200, 2_000
 """Passes over the data, at most, in which a step is timed, and steps."""
 FEW = 32
 """Samples on which measuring a loss is timed first."""
-
-
-def steps_of(task: Problem, epochs: int, batch_size: int) -> int:
-    """The steps of one training."""
-    return epochs * task.parts["train"].steps(batch_size)
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ def _behind_first_step(
     kept = []
 
     def first() -> None:
-        passes = min(PASSES, max(1, TIMED // steps_of(task, 1, batch_size)))
+        passes = min(PASSES, max(1, TIMED // Recipe(1, batch_size).steps(task)))
         kept.append(Training(task, who, hypers, 0, Recipe(passes, batch_size, device=device), way))
         with kept[0].seeded():
             next(kept[0].steps())
@@ -141,7 +136,7 @@ def _cost_of_lanes(
 
     def trained(what: Problem, count: int, epochs: int) -> float:
         each = {n: np.full(count, v) for n, v in rule.bind(hypers).items()}
-        own = Lanes(each, np.arange(count) % min(seeds, count))
+        own = Trainings(each, np.arange(count) % min(seeds, count))
         began = time.perf_counter()
         engines.train_lanes(what, rule, own, Recipe(epochs, size, device=device), engine)
         return time.perf_counter() - began

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from steprule.compiler import cache
 from steprule.counts import seeds_of
 from steprule.errors import unknown_name
+from steprule.keywords import shows
 from steprule.lanes.choose import Choice, Compile, choose
 from steprule.lanes.model import blank
 from steprule.lanes.one_by_one import one_by_one
-from steprule.lanes.records import WINDOWS, Array, Lanes, Outcome, bound, by_variant, taken
+from steprule.lanes.records import WINDOWS, Array, Outcome, Trainings, bound, by_variant, taken
 from steprule.lanes.train import train_lanes
 from steprule.optim.mixture import warn_without_matrices
 from steprule.per_kind import PerKind
@@ -28,7 +29,7 @@ from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS
 from steprule.provenance import check_device, versions
 from steprule.schedules import Given
-from steprule.sweeps.cost import cost_of, steps_of
+from steprule.sweeps.cost import cost_of
 from steprule.sweeps.estimate import AlikeTrainings, Estimate, estimate, work_of
 from steprule.sweeps.points import Points, points_of
 from steprule.sweeps.result import Sweep
@@ -44,21 +45,19 @@ Progress = Callable[[int, int, str], None]
 
 
 class Options(TypedDict, total=False):
-    """How a sweep is made, whatever it trains."""
+    """How a sweep is made, whatever it trains; `steprule.sweep` explains each."""
 
     compile: Compile
-    """True prints the model as a kernel over lanes; False takes `torch.vmap`, which compiles nothing; "auto", if not given, compiles
-    where lanes x steps x parameters make it worth its seconds."""
     device: str
-    """Where to train, as torch names it; kernels run on the CPU, elsewhere everything is torch's operations."""
-    progress: Progress
-    """Called with (lanes done, lanes in all, label)."""
+    progress: Progress | None
     told: Callable[[Estimate], None] | None
-    """Called with what it will take, before anything is trained; what it raises ends the sweep."""
     measure: bool
-    """Whether seconds and memory are measured for `told` even where the sweep is short."""
 
 
+DEFAULTS: Options = {"compile": "auto", "device": "cpu", "progress": None, "told": None, "measure": False}
+
+
+@shows(Options, DEFAULTS)
 def sweep(
     rule: Optimizable,
     problem: str | Problem = "airfoil",
@@ -81,7 +80,14 @@ def sweep(
         schedule: of the learning rate, as in `steprule.train`; or one for each point.
         epochs: passes over the data; the problem's own if not given; or one for each point.
         batch_size: samples per step; the same. Points that share both are trained together.
-        options: `compile`, `device`, `progress`, `told` and `measure`; see `steprule.sweeps.Options`.
+        options: by keyword, any of these:
+
+            - `compile="auto"`: True prints the model as a kernel over lanes; False takes `torch.vmap`, which compiles nothing;
+              "auto" compiles where lanes x steps x parameters make it worth its seconds.
+            - `device="cpu"`: where to train, as torch names it; kernels run on the CPU, elsewhere everything is torch's operations.
+            - `progress=None`: called with (lanes done, lanes in all, label).
+            - `told=None`: called with what it will take, before anything is trained; what it raises ends the sweep.
+            - `measure=False`: whether seconds and memory are measured for `told` even where the sweep is short.
 
     Raises:
         StepruleError: an unknown name, a value out of bounds, arrays of different lengths.
@@ -92,10 +98,11 @@ def sweep(
     """
     began, before = time.perf_counter(), cache.seconds()
     _check_names(options)
+    options = {**DEFAULTS, **options}
     task, who = problems.get(problem), Trainable.of(rule)
     what = who.what
     numbers = seeds_of(seeds)
-    device = options.get("device", "cpu")
+    device = options["device"]
     check_device(device)
     scoring.check_metrics(task)
     if isinstance(what, PerKind):
@@ -106,13 +113,12 @@ def sweep(
         "batch_size": task.batch_size if batch_size is None else batch_size,
     }
     points = points_of(task, what, hypers or {}, plan, device)
-    work = _work_of(task, what, points, numbers, options.get("compile", "auto"))
-    told = options.get("told")
-    if told is not None:
+    work = _work_of(task, what, points, numbers, options["compile"])
+    if (told := options["told"]) is not None:
         asked = time.perf_counter()
-        told(_estimate(work, measure=options.get("measure", False)))
+        told(_estimate(work, measure=options["measure"]))
         began += time.perf_counter() - asked
-    found = _trained(work, options.get("progress", lambda done, total, label: None))
+    found = _trained(work, options["progress"])
     return Sweep(
         optimizer=who.name,
         problem=task.name,
@@ -159,10 +165,9 @@ class Work:
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
-    known = [n for n in inspect.signature(sweep).parameters if n != "options"]
     for name in options:
         if name not in Options.__annotations__:
-            raise unknown_name("argument", name, [*known, *Options.__annotations__], where=" of sweep")
+            raise unknown_name("argument", name, inspect.signature(sweep).parameters, where=" of sweep")
 
 
 def _work_of(task: Problem, what: Any, points: Points, seeds: tuple[int, ...], compile: Compile) -> Work:
@@ -179,7 +184,7 @@ def _work_of(task: Problem, what: Any, points: Points, seeds: tuple[int, ...], c
             members = np.array([k for k in part if points.recipes[k] == recipe], dtype=np.int64)
             if not len(members):
                 continue
-            recipe.schedule.factors(steps_of(task, recipe.epochs, recipe.batch_size))
+            recipe.schedule.factors(recipe.steps(task))
             if isinstance(what, Stating):
                 choice = choose(task, len(points) * len(seeds), recipe, compile, per_kind=isinstance(what, PerKind))
             groups.append(Group(members, recipe, choice))
@@ -197,11 +202,11 @@ def _estimate(work: Work, *, measure: bool) -> Estimate:
         how: dict[str, Any] = {"batch_size": recipe.batch_size, "engine": engine, "device": recipe.device}
         cost = partial(cost_of, work.task, work.what, hypers, lanes, seeds, **how)
         count = len(members) * len(work.seeds)
-        parts.append(AlikeTrainings(count, steps_of(work.task, *size), work_of(work.task, *size), engine, cost))
+        parts.append(AlikeTrainings(count, recipe.steps(work.task), work_of(work.task, *size), engine, cost))
     return estimate(parts, measure=measure)
 
 
-def _trained(work: Work, progress: Progress) -> dict[str, Any]:
+def _trained(work: Work, progress: Progress | None) -> dict[str, Any]:
     """The fields of `Outcome` as [points, seeds], the initial losses as [seeds]."""
     shape = len(work.points), len(work.seeds)
     found: dict[str, Array] = {n: np.empty(shape) for n in PARTS}
@@ -210,7 +215,8 @@ def _trained(work: Work, progress: Progress) -> dict[str, Any]:
     initial, done = np.empty(len(work.seeds)), 0
     for group in work.groups:
         for points, seeds in _calls(group.members, len(work.seeds)):
-            progress(done, work.lanes, "sweep" if len(seeds) > 1 else f"seed {work.seeds[seeds[0]]}")
+            if progress is not None:
+                progress(done, work.lanes, "sweep" if len(seeds) > 1 else f"seed {work.seeds[seeds[0]]}")
             outcome = _outcome(work, group, np.repeat(points, len(seeds)), np.tile(seeds, len(points)))
             for name, array in found.items():
                 own = getattr(outcome, name)
@@ -224,8 +230,8 @@ def _outcome(work: Work, group: Group, points: Array, seeds: Array) -> Outcome:
     """Of the lanes of these points with these seeds, [lanes] each."""
     numbers, engine = np.array(work.seeds)[seeds], group.choice.engine
     if engine == "one by one":
-        return one_by_one(work.task, work.what, Lanes(taken(work.points.hypers, points), numbers), group.recipe)
-    lanes = Lanes(taken(work.full, points), numbers)
+        return one_by_one(work.task, work.what, Trainings(taken(work.points.hypers, points), numbers), group.recipe)
+    lanes = Trainings(taken(work.full, points), numbers)
     return train_lanes(work.task, stated(work.what), lanes, group.recipe, engine)
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from steprule.counts import whole
+from steprule.counts import counted, whole
 from steprule.display import Shown, duration, size
 from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
 from steprule.problems.problem import Problem
 from steprule.provenance import memory_held
-from steprule.sweeps.cost import TrainingCost, cost_of, steps_of
+from steprule.sweeps.cost import TrainingCost, cost_of
+from steprule.training.recipe import Recipe
 
 LONG, STEP = 1_000_000_000, 100_000
 """Parameters x steps of a long piece of work; a step of a small model is worth so many."""
@@ -25,7 +26,7 @@ GAIN = 100
 
 def work_of(task: Problem, epochs: int, batch_size: int) -> int:
     """The work of one training, by counts and not by the clock: `LONG` is some ten seconds, one by one."""
-    return steps_of(task, epochs, batch_size) * (STEP + sum(p.numel() for p in blank(task).parameters()))
+    return Recipe(epochs, batch_size).steps(task) * (STEP + sum(p.numel() for p in blank(task).parameters()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,10 +56,10 @@ class Estimate(Shown):
             f" (up to {self.most:,} where ranges of learning rates have to move)" if self.most > self.trainings else ""
         )
         kept = f", {self.kept:,} are there already" if self.kept else ""
-        found = f"{_count(self.trainings, 'training')}{more}{kept}, {_count(self.steps, 'step')}"
+        found = f"{counted(self.trainings, 'training')}{more}{kept}, {counted(self.steps, 'step')}"
         if self.seconds is None or self.bytes is None:
             return found
-        where = _count(self.workers * self.threads, "core")
+        where = counted(self.workers * self.threads, "core")
         return f"{found}: about {duration(self.seconds)} on {where}, {size(self.bytes)} of memory"
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,10 +98,6 @@ def estimate(parts: Sequence[AlikeTrainings], kept: int = 0, *, measure: bool) -
     return Estimate(count, count, kept, steps, seconds, 1, threads, held)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def of_training(
     task: Problem,
     what: Any,
@@ -116,5 +113,7 @@ def of_training(
     batch_size = task.batch_size_for(batch_size)
     how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one", "device": device}
     cost = partial(cost_of, task, what, hypers, 1, 1, **how)
-    one = AlikeTrainings(1, steps_of(task, epochs, batch_size), work_of(task, epochs, batch_size), "one by one", cost)
+    one = AlikeTrainings(
+        1, Recipe(epochs, batch_size).steps(task), work_of(task, epochs, batch_size), "one by one", cost
+    )
     return estimate([one], measure=measure)

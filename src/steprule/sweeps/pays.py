@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from steprule.lanes.choose import first_samples
-from steprule.lanes.records import Lanes, named_hypers
+from steprule.lanes.records import Trainings, named_hypers
 from steprule.lanes.train import train_lanes
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
@@ -26,7 +26,7 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
         return None
     count, size = min(found.lanes, 1_024), min(found.batch_size, task.samples // 9 or 1)
     hypers = {n: np.full(count, h.default) for n, h in named_hypers(stated(what))}
-    lanes = Lanes(hypers, np.zeros(count, dtype=np.int64))
+    lanes = Trainings(hypers, np.zeros(count, dtype=np.int64))
     part = first_samples(task, 9 * size)
     took: dict[int, list[float]] = {1: [], 33: []}
     for epochs in (1, 1, 33, 1, 33):  # the first builds what the others need; with one apart is what is done once

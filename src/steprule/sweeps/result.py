@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steprule.counts import counted
 from steprule.display import Shown
 from steprule.hyper import said
 from steprule.lanes.records import Array
@@ -55,7 +56,8 @@ class Sweep(Shown):
 
     def in_words(self) -> str:
         """How much was trained, and which point was best."""
-        head = f"{self.optimizer} on {self.problem}: {len(self.train)} points x {len(self.seeds)} seeds"
+        size = f"{counted(len(self.train), 'point')} x {counted(len(self.seeds), 'seed')}"
+        head = f"{self.optimizer} on {self.problem}: {size}"
         best = self.best
         if best is None:
             found = "no best: every point diverged with some seed"
@@ -63,7 +65,7 @@ class Sweep(Shown):
             losses = ", ".join(f"{n} {v[best].mean():.5g}" for n, v in self.measured.items())
             point = ", ".join(f"{n}={said(v, 4)}" for n, v in self.point(best).items())
             found = "; ".join(filter(None, [f"best by the {self.chosen_by}: {point}", losses, self.scores_of(best)]))
-        pace = f"{self.lanes:,} trainings in {self.seconds:.2f} s ({self.engine}), {int(self.diverged.sum())} diverged"
+        pace = f"{counted(self.lanes, 'training')} in {self.seconds:.2f} s ({self.engine}), {int(self.diverged.sum())} diverged"
         return "\n    ".join([head, found, *self.cautions, pace])
 
     @property

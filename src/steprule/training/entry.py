@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -95,7 +96,11 @@ def _trained(training: Training, name: str, recipe: Recipe, log: Log | None) -> 
                 numbers["loss"] = losses[-1]
             if log:
                 log(step, numbers)
-    model = training.model
+    with training.stepper.averaged() if training.alive else nullcontext():
+        parameters, buffers = (
+            tuple(x.detach().cpu().numpy().copy() for x in held)
+            for held in (training.model.parameters(), training.model.buffers())
+        )
     return Run(
         optimizer=name,
         problem=task.name,
@@ -107,8 +112,8 @@ def _trained(training: Training, name: str, recipe: Recipe, log: Log | None) -> 
         samples=np.array(samples, dtype=np.int64),
         losses=np.array(losses),
         seconds=seconds,
-        parameters=tuple(p.detach().cpu().numpy().copy() for p in model.parameters()),
-        buffers=tuple(b.detach().cpu().numpy().copy() for b in model.buffers()),
+        parameters=parameters,
+        buffers=buffers,
         versions=versions(),
         metrics=training.scored(),
         held_out={part: training.measured(part) for part in task.parts if part != "train"},

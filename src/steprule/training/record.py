@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.counts import counted
 from steprule.display import Shown, sparkline
 from steprule.problems import scoring
 
@@ -31,7 +32,7 @@ class Run(Shown):
     seconds: float
     """Wall time of the training steps alone: without evaluation, set-up and imports."""
     parameters: tuple[NDArray[Any], ...] = field(repr=False)
-    """The model's parameters at the end."""
+    """The model's parameters at the end, as it is evaluated: those of `final_loss`."""
     buffers: tuple[NDArray[Any], ...] = field(repr=False, default=())
     """The model's buffers at the end, a batch norm's running means say; a stored run has neither these nor the parameters."""
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
@@ -66,7 +67,7 @@ class Run(Shown):
     def in_words(self) -> str:
         """With what it was trained, and how the loss fell."""
         head = f"{self.optimizer} on {self.problem}: {self.fall}"
-        how = f"{self.epochs} epochs, batch {self.batch_size}, seed {self.seed}{self.scheduled}"
+        how = f"{counted(self.epochs, 'epoch')}, batch {self.batch_size}, seed {self.seed}{self.scheduled}"
         set_ = ", ".join(f"{n}={v}" for n, v in self.hypers.items() if v)
         pace = f"{self.seconds:.3f} s of training steps"
         lines = [f"{head}{' (diverged)' if self.diverged else ''}", f"{how}; {pace}", set_, sparkline(self.losses)]

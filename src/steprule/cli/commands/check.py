@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from steprule.cli import completion
 from steprule.cli.arguments import RULE_HELP, JsonOption, number
+from steprule.errors import InputError, UnknownNameError
 
 
 def check(
@@ -40,15 +42,27 @@ def check(
     if Path(rule).is_dir():
         _mark(Path(rule), against, out, seconds, json=json)
         return
+    if "/" in rule.replace(os.sep, "/") and ":" not in rule and not rule.endswith(".py"):
+        raise InputError(f"folder {rule}", expected="a folder of files to mark", got=_found_at(Path(rule)))
     if out is not None:
         raise typer.BadParameter("--out is for a folder of files, with --against")
-    report = battery(rule, against)
+    try:
+        report = battery(rule, against)
+    except UnknownNameError as error:
+        if error.hint or error.got != repr(rule):
+            raise
+        hint = "There is no folder of that name either."
+        raise UnknownNameError(error.what, expected=error.expected, got=error.got, hint=hint) from error
     if json:
         output.as_json(report.to_dict())
     else:
         output.say(str(report))
     if not report.passed:
         raise typer.Exit(1)
+
+
+def _found_at(path: Path) -> str:
+    return "a file" if path.exists() else "nothing there"
 
 
 def _mark(folder: Path, against: str | None, out: Path | None, seconds: float, *, json: bool) -> None:

@@ -11,6 +11,9 @@ from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import RULE_HELP, JsonOption
 
+PAGES = (".html", ".htm")
+"""Endings of what a browser opens."""
+
 
 def play(
     page: Annotated[
@@ -46,8 +49,12 @@ def play(
     """
     from steprule.cli import output
     from steprule.compiler.folder import folder
+    from steprule.errors import InputError
     from steprule.play import pages
 
+    if out is not None and not out.is_dir() and out.suffix.lower() not in PAGES:
+        hint = "steprule trace --out draws pictures."
+        raise InputError(f"--out {out}", expected=f"a name that ends in {PAGES[0]}", got=repr(out.suffix), hint=hint)
     other = pages.writer_of(page, {"rule": rule, "story": story, "embed": embed})
     name = "play" if other is None else page
     where = out or folder() / f"{name}.html"

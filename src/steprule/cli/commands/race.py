@@ -14,6 +14,7 @@ from steprule.cli.arguments import (
     RULE_HELP,
     SCHEDULE_HELP,
     BatchOption,
+    CompileOption,
     DeviceOption,
     DryRunOption,
     EpochsOption,
@@ -80,6 +81,7 @@ def race(
     ] = MATTERS,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
+    compiled: CompileOption = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -119,8 +121,8 @@ def race(
 
     asked = {
         "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
-        "epochs": epochs, "batch_size": batch_size, "device": device, "settings": settings, "vary": vary,
-        "budget": budget,
+        "epochs": epochs, "batch_size": batch_size, "compile": compiled, "device": device, "settings": settings,
+        "vary": vary, "budget": budget,
     }  # fmt: skip
     how = {"engine": engine, "address": address, "workers": workers}
     given = {k: v for k, v in asked.items() if v is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from steprule.rules.rule import Rule
 
 if TYPE_CHECKING:
     from steprule.compiler.graph import Graph
+    from steprule.compiler.variant import Variant
 
 
 def show(
@@ -41,6 +43,7 @@ def show(
     """
     from steprule.cli import options, output
     from steprule.compiler import formula
+    from steprule.compiler.points import point_graph
     from steprule.compiler.variant import variant_of
     from steprule.errors import unknown_name
     from steprule.rules.parts import composed
@@ -53,28 +56,31 @@ def show(
         return
     found = composed(next(iter(in_file.values()), None) or catalogue.resolve(rule))
     bound = found.bind(options.settings_for([options.walker_of(found, rule)], settings or [])[0])
-    graph = variant_of(found, bound).graph()
+    variant = variant_of(found, bound)
+    graph, point = variant.graph(), point_graph(variant)
     if json:
-        whole = {"text": formula.text(graph), "latex": formula.latex(graph)}
+        whole: dict[str, object] = {"text": formula.text(graph), "latex": formula.latex(graph)}
+        if point is not None:
+            whole["evaluated"] = {"text": formula.point_text(point), "latex": formula.point_latex(point)}
         output.as_json({**listed.record(found), "formula": whole})
     elif form:
-        output.say(_printed(graph, form))
+        output.say(_printed(variant, form))
     else:
-        _explain(found, graph)
+        _explain(found, variant)
 
 
-def _explain(rule: Rule, graph: Graph) -> None:
+def _explain(rule: Rule, variant: Variant) -> None:
     """Everything about a rule: its formula twice, what its letters are, its paper."""
     from steprule.cli import output
     from steprule.cli.tables import table
     from steprule.compiler import formula
 
     output.say(f"{rule.name}: {rule.summary}\n")
-    output.say(indent(formula.text(graph), "    "))
+    output.say(indent(formula.whole(variant), "    "))
     output.say()
-    output.say(indent("\n".join(formula.latex(graph)), "    "))
+    output.say(indent("\n".join(formula.whole_latex(variant)), "    "))
     output.say()
-    letters = {name: letter for letter, name, _ in formula.where(graph)}
+    letters = {name: letter for letter, name, _ in formula.where(variant.graph())}
     rows = []
     for h in rule.hypers:
         values = h.range.removeprefix("a number in ")
@@ -82,27 +88,26 @@ def _explain(rule: Rule, graph: Graph) -> None:
     table("", ("hyperparameter", "letter", "default", "values", "meaning"), rows, left=(0, 1, 3, 4))
     if rule.slots:
         output.say()
-        states = [
-            (s.name, letters.get(s.name, ""), s.starts, "tensor" if s.per_tensor else "element") for s in rule.slots
-        ]
+        states = [(s.name, letters.get(s.name, ""), s.starts, s.of) for s in rule.slots]
         table("", ("state", "letter", "starts at", "one per"), states, left=(0, 1, 2, 3))
     if rule.paper:
         output.say(f"\n{rule.paper}")
 
 
-def _printed(graph: Graph, form: str) -> str:
-    """The rule in one form."""
+def _printed(variant: Variant, form: str) -> str:
+    """The rule in one form; behind it the point of evaluation where there is one."""
     from steprule.compiler import formula, javascript
+    from steprule.compiler.points import point_graph
 
+    graph, point = variant.graph(), point_graph(variant)
     if form == "text":
-        return formula.text(graph)
+        return formula.whole(variant)
     if form == "latex":
-        return "\n".join(formula.latex(graph))
+        return "\n".join(formula.whole_latex(variant))
     if form == "python":
-        return formula.python(graph)
-    if form == "javascript":
-        return javascript.source(graph)
-    return _kernel_source(graph, form)
+        return "\n\n\n".join([formula.python(graph), *([] if point is None else [formula.point_python(point)])])
+    printed = javascript.source if form == "javascript" else partial(_kernel_source, form=form)
+    return "\n\n".join(printed(own) for own in (graph, point) if own is not None)
 
 
 def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:

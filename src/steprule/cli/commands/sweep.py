@@ -11,6 +11,7 @@ import typer
 from steprule.cli import completion
 from steprule.cli.arguments import (
     BatchOption,
+    CompileOption,
     DeviceOption,
     DryRunOption,
     EpochsOption,
@@ -47,10 +48,7 @@ def sweep(
     schedule: ScheduleOption = "constant",
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
-    compiled: Annotated[
-        bool | None,
-        typer.Option("--compile/--no-compile", help="Compile the model or not; if not given, where it pays."),
-    ] = None,
+    compiled: CompileOption = None,
     device: DeviceOption = "cpu",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Every lane, .parquet or .json; or a picture, .png or .svg.")
@@ -142,9 +140,9 @@ def _best(result: Sweep, drawn: list[str], taker: Taker, seeds: int) -> None:
 def _pace(result: Sweep, pays: float | None) -> None:
     """Print how fast it went, and from when on compiling would have paid."""
     from steprule.cli import output
+    from steprule.counts import counted
 
-    lanes = f"{result.lanes:,} lane{'s' if result.lanes > 1 else ''}"
-    pace = f"{lanes} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} per second"
+    pace = f"{counted(result.lanes, 'lane')} in {result.seconds:.2f} s, {result.lanes_per_second:,.0f} per second"
     built = f", {result.compile_seconds:.2f} s of it to build the kernel" if result.compile_seconds else ""
     diverged = f"{int(result.diverged.sum()):,} of {result.lanes:,} diverged"
     output.say(f"\n{pace}{built}; {result.engine}; {diverged}.")

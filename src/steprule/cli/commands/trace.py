@@ -12,6 +12,8 @@ import typer
 from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import JsonOption, RuleArguments, SetOption, number, whole
+from steprule.errors import InputError
+from steprule.rules.rule import Rule
 
 if TYPE_CHECKING:
     from steprule.paths import Trace
@@ -64,6 +66,7 @@ def trace(
     from steprule.rules.parts import composed
 
     resolved = [catalogue.resolve(r) for r in rules]
+    _check_once(rules, resolved)
     found = [composed(r) for r in resolved]
     takers = [options.walker_of(r, typed) for r, typed in zip(found, rules, strict=True)]
     hypers = options.settings_for(takers, settings or [])
@@ -91,6 +94,15 @@ def trace(
         output.say(f"\nWritten: {out}")
 
 
+def _check_once(typed: Sequence[str], rules: Sequence[Rule]) -> None:
+    """Raises `InputError` for a rule that was typed twice: both would walk one path, and every --set is for both."""
+    known = set()
+    for name, rule in zip(typed, rules, strict=True):
+        if (rule.name, rule.lines) in known:
+            raise InputError("rules", expected="each once", got=f"{name!r} twice")
+        known.add((rule.name, rule.lines))
+
+
 def _ends(walked: list[Trace], hopeless: list[bool], steps: int) -> None:
     """Print where each path ends."""
     from steprule.cli import output
@@ -98,7 +110,7 @@ def _ends(walked: list[Trace], hopeless: list[bool], steps: int) -> None:
 
     rows = []
     for path, none in zip(walked, hopeless, strict=True):
-        x, y = path.points[-1]
+        x, y = path.evaluated[-1]
         cautions = list(path.cautions)
         if none:
             cautions.append("so at every lr tried")

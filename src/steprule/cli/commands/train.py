@@ -82,13 +82,12 @@ def train(
 def _ended(run: Run) -> None:
     """Print how a training ended."""
     from steprule.cli import output
+    from steprule.counts import counted
     from steprule.problems import scoring
 
     diverged = "  (diverged: no lower than at the start)" if run.diverged else ""
     output.say(f"{run.optimizer} on {run.problem}: {run.fall}{diverged}")
-    epochs = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}"
-    output.say(
-        f"{epochs}, batch {run.batch_size}, seed {run.seed}{run.scheduled}; {run.seconds:.3f} s of training steps"
-    )
+    how = f"{counted(run.epochs, 'epoch')}, batch {run.batch_size}, seed {run.seed}{run.scheduled}"
+    output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
         output.say(scoring.in_words(run.metrics))

@@ -1,3 +1,8 @@
+// The formula of where the model is read behind step k.
+function readAt({ evaluated }, k) {
+  return `${t("evaluated at")} ${DATA.maths[evaluated[stageOf(evaluated, k)]]}`;
+}
+
 // The step taken apart: the formula line by line, with the numbers of both coordinates.
 function drawAnatomy(table, walk, at) {
   const { entry, stepper } = walk, about = DATA.rules[entry.rule], k = Math.max(1, Math.min(at, walk.gradients.length));
@@ -22,6 +27,7 @@ function drawAnatomy(table, walk, at) {
     title(`${t("the formula, with")} ${numbers.join(", ")}`) +
     rows.map((r) => line(`<span class="hidden">${escaped(r.key)}</span>${DATA.maths[r.shown]}`, found.quantities[r.key])).join("") +
     title(t("after")) +
+    (stepper.twoPoints ? line(readAt(variant, k), walk.evaluated[k]) : "") +
     line(`${t("the step, after minus before")}`, step) +
     line(`${t("effective step size: the step over the gradient")}`, step.map((v, j) => Math.abs(v / g[j]))) +
     "</tbody>";

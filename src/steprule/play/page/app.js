@@ -51,7 +51,7 @@ function changed(problems = []) {
   if (!Number.isFinite(model.walks[0].values[0])) messages.push(t("The surface has no finite value at the start: take another place."));
   const lost = model.walks.filter((w) => w.divergedAt > 0);
   // Out of the surface's domain it has a place, and no value there; what runs away has an infinite one.
-  const out = lost.filter((w) => w.points.at(-1).every(Number.isFinite) && Number.isNaN(w.values.at(-1)));
+  const out = lost.filter((w) => w.evaluated.at(-1).every(Number.isFinite) && Number.isNaN(w.values.at(-1)));
   const said = (walks) => walks.map((w) => t("{0} is not finite from step {1}", nameOf(w.entry), w.divergedAt)).join("; ");
   const away = lost.filter((w) => !out.includes(w));
   if (away.length) messages.push(t("Diverged: {0}. The steps overshoot more each time; a smaller learning rate would stay.", said(away)));
@@ -93,7 +93,7 @@ function draw() {
   }
   const ends = seen.map((j) => {
     const w = walks[j], k = Math.min(state.at, w.points.length - 1);
-    return t("{0} at x {1}, y {2}, value {3}", nameOf(w.entry), shown(w.points[k][0]), shown(w.points[k][1]), shown(w.values[k]));
+    return t("{0} at x {1}, y {2}, value {3}", nameOf(w.entry), shown(w.evaluated[k][0]), shown(w.evaluated[k][1]), shown(w.values[k]));
   });
   $("plane").setAttribute("aria-label", t("Paths on {0} after {1} steps: {2}", ground.name, state.at, ends.join("; ")));
   $("at").value = state.at;

@@ -13,10 +13,11 @@ function fillLists() {
   $("start").title = t("Drag the start, or move it with the arrow keys");
 }
 
-// A number as a field shows it: in full, and short enough for it.
+// A number as a field shows it: in six digits where it has more, and short enough for it. The path keeps all of them.
 function written(v) {
-  const plain = String(v), short = typeof v === "number" ? v.toExponential() : plain;
-  return plain.length > 7 && short.length < plain.length ? short : plain;
+  if (typeof v !== "number" || String(v).length <= 7) return String(v);
+  const told = Number(v.toPrecision(6)), plain = String(told), short = told.toExponential();
+  return short.length < plain.length ? short : plain;
 }
 
 // A value into a control, unless somebody is typing there.
@@ -65,7 +66,8 @@ const swatchOf = (k) => `<svg width="30" height="10" aria-hidden="true"><line x1
 function showLegend() {
   const lines = model.labels.map((label, k) => (model.hidden.has(k) ? "" : swatchOf(k) + escaped(label))).filter(Boolean);
   const [x, y] = viewOf(model), near = ([a, b]) => a >= x[0] && a <= x[1] && b >= y[0] && b <= y[1];
-  const marks = [near(model.state.start) ? `○ ${t("start")}` : "", model.ground.minima.length ? `★ ${t("minimum")}` : "", `${t("low")} <span class="slope" aria-hidden="true"></span> ${t("high")}`];
+  const track = model.walks.some((w, k) => w.stepper.twoPoints && !model.hidden.has(k));
+  const marks = [track ? `<span class="track" aria-hidden="true"></span> ${t("where the model is read")}` : "", near(model.state.start) ? `○ ${t("start")}` : "", model.ground.minima.length ? `★ ${t("minimum")}` : "", `${t("low")} <span class="slope" aria-hidden="true"></span> ${t("high")}`];
   $("legend").innerHTML = [...lines, ...marks.filter(Boolean)].map((item) => `<li>${item}</li>`).join("");
 }
 

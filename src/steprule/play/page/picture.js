@@ -38,7 +38,8 @@ function drawSheet(pen, model, paint) {
     pen.font = "13px system-ui, sans-serif";
     pen.textAlign = "left";
     pen.textBaseline = "middle";
-    pen.fillText(nameOf(walk.entry), x + 40, y);
+    const read = walk.stepper.twoPoints ? ` (${t("faint: where the model is read")})` : "";
+    pen.fillText(nameOf(walk.entry) + read, x + 40, y);
   });
 }
 

@@ -115,12 +115,36 @@ function endsOf({ walks, hidden }, at) {
   return ends;
 }
 
+// Up to a step, and to the last point that is finite.
+function placesOf(points, until, to) {
+  const seen = [];
+  for (let j = 0; j <= until && points[j].every(Number.isFinite); j++) seen.push(to(points[j]));
+  return seen;
+}
+
+// The fainter track under a path: where its model is read, of a rule that states it.
+function drawTrack(pen, to, walk, until, colour) {
+  const seen = placesOf(walk.evaluated, until, to);
+  if (!walk.stepper.twoPoints || !seen.length) return;
+  pen.strokeStyle = pen.fillStyle = colour;
+  pen.globalAlpha = 0.45;
+  pen.lineWidth = 6;
+  pen.setLineDash([]);
+  pen.beginPath();
+  seen.forEach(([x, y], j) => pen[j ? "lineTo" : "moveTo"](within(x), within(y)));
+  pen.stroke();
+  pen.beginPath();
+  pen.arc(within(seen.at(-1)[0]), within(seen.at(-1)[1]), 6.5, 0, 7);
+  pen.fill();
+  pen.globalAlpha = 1;
+}
+
 function drawPaths(pen, to, { walks, looks, hidden }, at, paint) {
   walks.forEach((walk, k) => {
     if (hidden.has(k)) return;
     const until = Math.min(at, walk.points.length - 1), { colour, dash } = looks[k];
-    const seen = [];
-    for (let j = 0; j <= until && walk.points[j].every(Number.isFinite); j++) seen.push(to(walk.points[j]));
+    const seen = placesOf(walk.points, until, to);
+    drawTrack(pen, to, walk, until, colour);
     pen.strokeStyle = pen.fillStyle = colour;
     pen.lineWidth = 2.2;
     pen.setLineDash(dash);

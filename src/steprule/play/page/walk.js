@@ -39,7 +39,10 @@ function stepperOf(entry) {
   };
   // A slot that is absent at first is so at the first steps of a path, and only there; the last stage repeats.
   const step = (p, g, states, k, keep) => stages[stageOf(stages, k)](p, g, states, hypers, k, keep);
-  return { begin, step, variant };
+  const places = POINTS[entry.rule]?.[variant];
+  // Where the model is read behind step k: at p, if the rule states no other point.
+  const read = (p, states, k) => (places && k ? places[stageOf(places, k)](p, p, states, hypers, k, false).p : p);
+  return { begin, step, read, twoPoints: Boolean(places), variant };
 }
 
 // The gradient that step k sees, k from 1.
@@ -56,14 +59,15 @@ function gradientAt(ground, p, k, noise, seed) {
 // The path with all that the charts and the step's anatomy need; it ends where a number is not finite.
 function walk(ground, entry, start, steps, noise, seed) {
   const stepper = stepperOf(entry);
-  const points = [start], values = [ground.value(start[0], start[1])], gradients = [], held = [stepper.begin()];
+  const points = [start], evaluated = [start], values = [ground.value(start[0], start[1])], gradients = [], held = [stepper.begin()];
   let divergedAt = null;
   for (let k = 1; k <= steps; k++) {
     const g = gradientAt(ground, points[k - 1], k, noise, seed);
     const next = stepper.step(points[k - 1], g, held[k - 1], k, false);
-    const value = ground.value(next.p[0], next.p[1]);
+    const place = stepper.read(next.p, next.states, k), value = ground.value(place[0], place[1]);
     gradients.push(g);
     points.push(next.p);
+    evaluated.push(place);
     held.push(next.states);
     values.push(value);
     if (!Number.isFinite(next.p[0]) || !Number.isFinite(next.p[1]) || !Number.isFinite(value)) {
@@ -72,20 +76,20 @@ function walk(ground, entry, start, steps, noise, seed) {
     }
   }
   if (!Number.isFinite(values[0])) divergedAt = 0;
-  return { entry, stepper, points, values, gradients, held, divergedAt };
+  return { entry, stepper, points, evaluated, values, gradients, held, divergedAt };
 }
 
 // Only where it ends: what a map needs.
 function endOf(ground, entry, start, steps, noise, seed) {
-  const { begin, step } = stepperOf(entry);
+  const { begin, step, read } = stepperOf(entry);
   let p = start, states = begin();
   for (let k = 1; k <= steps; k++) {
     const next = step(p, gradientAt(ground, p, k, noise, seed), states, k, false);
     p = next.p;
     states = next.states;
-    if (!Number.isFinite(p[0]) || !Number.isFinite(p[1])) break;
+    if (!Number.isFinite(p[0]) || !Number.isFinite(p[1])) return p;
   }
-  return p;
+  return read(p, states, steps);
 }
 
 // The learning rate with the lowest end among those whose path stays in the window, or else the lowest of all.

@@ -25,7 +25,7 @@ function move(by) {
 // All that the shown paths visit, with room around it, and no farther than can be zoomed out.
 function fit() {
   const { walks, hidden, state, ground } = model;
-  const walked = walks.filter((_, k) => !hidden.has(k)).flatMap((w) => w.points.slice(0, state.steps + 1));
+  const walked = walks.filter((_, k) => !hidden.has(k)).flatMap((w) => [...w.points.slice(0, state.steps + 1), ...w.evaluated.slice(0, state.steps + 1)]);
   const points = [state.start, ...walked].filter((p) => p.every(Number.isFinite));
   setView(
     ground.window.map(([a, b], k) => {

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steprule.counts import counted
 from steprule.errors import InputError, InputTypeError
 
 Limits = tuple[float, float] | Sequence[float] | None
@@ -115,7 +116,7 @@ class Animator:
             self._lines = [axes.plot([], [], fmt)[0] for _, fmt in zip(ys, cycle(self._fmts), strict=False)]
             _dress(axes, *self._dressing)
         if not len(xs) == len(ys) == len(self.Y):
-            raise InputError("Animator.add", expected=f"{len(self.Y)} points", got=f"{len(xs)} x and {len(ys)} y")
+            raise InputError("Animator.add", expected=counted(len(self.Y), "point"), got=f"{len(xs)} x and {len(ys)} y")
         for i, (a, b) in enumerate(zip(xs, ys, strict=True)):
             if a is not None and b is not None:
                 self.X[i].append(number(a))
