@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from compare import all_apart, states_apart
+from kinds import FOUND, LETTERS, TASK, loss_of, model_of, small, stepped
 from tolerances import LANE_AGAINST_SOLO, TORCH_FLOAT64, TRAIN_RULE_AGAINST_CLASS
 from torch import Tensor, nn
 
@@ -22,47 +23,7 @@ from steprule.optim.kinds import kinds_of
 from steprule.optim.mixed import Mixed
 from steprule.optim.mixture import ByKind, table
 from steprule.per_kind import NoMatrices
-from steprule.problems.problem import Problem
 from steprule.races.competitor import entrant_of
-
-LETTERS = 7
-
-
-class Small(nn.Module):
-    """Embedding, two hidden matrices of odd shapes in a block and beside it, a norm, a convolution, a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(LETTERS, 5)
-        self.position = nn.Parameter(torch.randn(3, 5) / 9)
-        self.conv = nn.Conv1d(5, 4, 2)
-        self.first = nn.Linear(8, 9)
-        self.norm = nn.LayerNorm(9)
-        self.second = nn.Linear(9, 6, bias=False)
-        self.scale = nn.Parameter(torch.tensor(1.5))
-        self.head = nn.Linear(6, LETTERS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv((self.embedding(x) + self.position).transpose(1, 2)).flatten(1)
-        return self.head(self.second(self.norm(self.first(h)).tanh()).tanh() * self.scale)  # type: ignore[no-any-return]
-
-
-FOUND = {
-    "position": "embedding", "scale": "vector", "embedding.weight": "embedding", "conv.weight": "other", "conv.bias": "vector",
-    "first.weight": "matrix", "first.bias": "vector", "norm.weight": "vector", "norm.bias": "vector", "second.weight": "matrix",
-    "head.weight": "head", "head.bias": "vector",
-}  # fmt: skip
-X = torch.randint(0, LETTERS, (11, 3), generator=torch.Generator().manual_seed(1))
-Y = (X.sum(1) + X[:, 0]) % LETTERS
-
-
-def small(dtype: torch.dtype = torch.float64) -> Small:
-    torch.manual_seed(3)
-    return Small().to(dtype)
-
-
-def loss_of(model: nn.Module) -> Tensor:
-    return nn.functional.cross_entropy(model(X), Y)
 
 
 def found_in(model: nn.Module, **how: Any) -> dict[str, str]:
@@ -151,14 +112,6 @@ def torchs(pair: str, model: nn.Module) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if FOUND[n] == "matrix"]
     rest = [p for n, p in model.named_parameters() if FOUND[n] != "matrix"]
     return [one(matrices, **of_matrix), other(rest, **of_other)]
-
-
-def stepped(model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    loss_of(model).backward()
-    for optimizer in optimizers:
-        optimizer.step()
 
 
 def same(model: nn.Module, mixed: Mixed, reference: nn.Module, others: Iterable[torch.optim.Optimizer]) -> None:
@@ -413,8 +366,6 @@ def test_a_checkpoint_of_other_kinds_is_refused_before_anything_is_loaded() -> N
 
 # Trainings, sweeps, races.
 
-TASK = Problem("small", "letters of a sum", X.repeat(6, 1), Y.repeat(6), lambda: Small(), nn.functional.cross_entropy,
-               batch_size=12, epochs=3)  # fmt: skip
 SETTINGS = {
     "matrix_lr": 0.02,
     "other_lr": 0.01,
@@ -435,14 +386,6 @@ def test_a_training_in_the_open_is_the_optimizers() -> None:
     assert all_apart(found.parameters, by_class.parameters) <= TRAIN_RULE_AGAINST_CLASS
     assert found.hypers["matrix_lr"] == 0.02
     assert found.hypers["vector_weight_decay"] == 0.1
-
-
-def model_of(params: Iterable[Tensor]) -> Any:
-    """Groups of parameters in the order of `Small`."""
-    return [
-        {"params": [p], "kind": kind}
-        for p, kind in zip(params, (FOUND[n] for n, _ in Small().named_parameters()), strict=True)
-    ]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])

@@ -22,6 +22,7 @@ from steprule.errors import InputTypeError, RuleError
 from steprule.foreign import parameters_of, refusal
 from steprule.optim import from_rule
 from steprule.optim.mixture import ByKind
+from steprule.per_kind import KINDS
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
@@ -124,7 +125,8 @@ class KindStepper:
         found, bound = rules.kinds_of(model), rules.bound(hypers)
         self.teams: dict[str, list[RuleStepper]] = {}
         """By the kind whose rule steps them, those of its own settings each."""
-        for kind in dict.fromkeys(one.kind for one in found):
+        # In the order of groups: the first one's settings begin the numbers of the model.
+        for kind in (kind for kind in KINDS if any(one.kind == kind for one in found)):
             rule = rules.by_kind[kind]
             own = {n: bound[kind][n] for n in rule.settings}
             stepper = RuleStepper(rule, [one.parameter for one in found if one.kind == kind], own)

@@ -14,9 +14,9 @@ from steprule.compiler.phases import clipping_places
 from steprule.compiler.variant import variant_of
 from steprule.lanes.records import Array, taken
 from steprule.lanes.rule import LaneRule
-from steprule.lanes.tensors import TensorStepper, Totals, totals
+from steprule.lanes.tensors import TensorStepper, Totals, begin_together, check_numbers, totals
 from steprule.optim.mixture import ByKind
-from steprule.per_kind import PerKind
+from steprule.per_kind import KINDS, PerKind
 from steprule.rules.rule import Rule
 
 
@@ -50,7 +50,9 @@ def parts_of(rule: Rule | PerKind, hypers: Mapping[str, Array], model: nn.Module
     kind_of = {one.parameter: one.kind for one in rule.kinds_of(model)}
     kinds = [kind_of[p] for p in model.parameters()]
     found = []
-    for kind in dict.fromkeys(kinds):
+    for kind in sorted(
+        set(kinds), key=KINDS.index
+    ):  # as groups are: the first one's settings begin numbers of the model
         places = [k for k, other in enumerate(kinds) if other == kind]
         own = {h.name: hypers[f"{kind}_{h.name}"] for h in rule.by_kind[kind].hypers}
         of_kind = _over_lanes(rule.by_kind[kind], own, compute)
@@ -73,6 +75,8 @@ class PartsStepper:
         """Which parts have totals in common."""
         for k, part in enumerate(parts):
             self.teams.setdefault(part.team, []).append(k)
+        for team in self.teams.values():
+            begin_together([self.steppers[k] for k in team])
 
     def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float) -> None:
         """One step of every lane; p [rows, lanes] is written where `alive` [lanes]."""
@@ -87,6 +91,7 @@ class PartsStepper:
             for k in team:
                 self.steppers[k].step(t, *tensors[k], alive, factor, known)
                 p[self.rows[k]] = tensors[k][0]
+            check_numbers(steppers)
 
     def _norms(self, t: int, tensors: Sequence[tuple[Tensor, Tensor]], factor: float) -> list[Totals]:
         """For each part the total by which gradients are clipped, where it clips: that of all parts that do."""

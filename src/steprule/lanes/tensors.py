@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steprule.arithmetic import Truth, computing_in
 from steprule.arithmetic.tensors import reduced_over
+from steprule.compiler import eager
 from steprule.compiler.graph import Graph, Kind, Node
 from steprule.compiler.phases import rounds_of
 from steprule.compiler.split import Program
@@ -113,6 +114,31 @@ def totals(
             parts = [own.adds(t, p, g, factor, unknown, known) for own, (p, g) in zip(steppers, tensors, strict=True)]
             known |= summed(parts)
     return known
+
+
+def begin_together(steppers: Sequence[TensorStepper]) -> None:
+    """Begin the numbers of the model of steppers of one rule alike, as the first of them does."""
+    for name, first, *others in _numbers(steppers):
+        for held in others:
+            held[name] = first[name]
+
+
+def check_numbers(steppers: Sequence[TensorStepper]) -> None:
+    """Raise `InputError` where a number of the model has come out as several, as settings differ between steppers of one rule."""
+    for name, first, *others in _numbers(steppers):
+        for held in others:
+            apart = ~torch.isclose(held[name], first[name], rtol=eager.ONE_NUMBER, atol=0.0, equal_nan=True)
+            if apart.any():
+                lanes = [value[name].expand(len(apart))[apart][0] for value in (first, held)]
+                eager.one_number(steppers[0].rule.variant.rule, name, lanes)
+
+
+def _numbers(steppers: Sequence[TensorStepper]) -> Iterator[tuple[Any, ...]]:
+    """The name of each number of the model, then all that hold it by that name."""
+    for slot in steppers[0].rule.variant.rule.slots:
+        if slot.per_model:
+            holders = (held for stepper in steppers for held in stepper.scalar_slots if slot.name in held)
+            yield slot.name, *holders
 
 
 def summed(parts: Iterable[Totals]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import inspect
 import pickle
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -168,16 +168,11 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch. Raises `InputError`, and loads nothing, where a group lacks a hyperparameter: another class has saved it."""
         for group in state_dict["param_groups"]:
-            self.check_saved(group)
+            if missing := [n for n in self._defaults if n not in group and n not in self._extras]:
+                name, hint = type(self).__name__, "Only a checkpoint of this class has all that it needs."
+                expected = f"groups with {', '.join(self._defaults)}"
+                raise InputError(f"{name}.load_state_dict", expected=expected, got=f"no {missing[0]}", hint=hint)
         super().load_state_dict(state_dict)
-
-    @classmethod
-    def check_saved(cls, group: Mapping[str, Any]) -> None:
-        """Raise `InputError` where a saved group lacks a hyperparameter."""
-        if missing := [n for n in cls._defaults if n not in group and n not in cls._extras]:
-            hint = "Only a checkpoint of this class has all that it needs."
-            expected = f"groups with {', '.join(cls._defaults)}"
-            raise InputError(f"{cls.__name__}.load_state_dict", expected=expected, got=f"no {missing[0]}", hint=hint)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch; `beta1`, `beta2` and so on of a group become its `betas`."""

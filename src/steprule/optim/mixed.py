@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from steprule.errors import InputError, unknown_name
-from steprule.optim.classes import FromRule
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.optim.settings import Stepped
 from steprule.per_kind import KINDS
@@ -17,6 +17,7 @@ from steprule.rules.points import MODE
 Classes = Mapping[str, type[RuleOptimizer]]
 """By kind the class whose rule steps it; that of `other` steps the kinds that have none."""
 _OF_A_GROUP = ("params", "param_names", "kind")
+_OTHER = "Was it saved by a `by_kind` of other rules, or of another model?"
 
 
 class Mixed(RuleOptimizer):
@@ -99,11 +100,12 @@ class Mixed(RuleOptimizer):
         for k, (saved, own) in enumerate(zip(groups, self.param_groups, strict=False)):
             if saved.get("kind") != own["kind"]:
                 expected, got = f"kind {own['kind']!r}", repr(saved.get("kind"))
-                hint = "Was it saved by a `by_kind` of other rules, or of another model?"
-                raise InputError(f"load_state_dict: group {k}", expected=expected, got=got, hint=hint)
+                raise InputError(f"load_state_dict: group {k}", expected=expected, got=got, hint=_OTHER)
             cls = self._class_of(own["kind"])
-            if issubclass(cls, FromRule):
-                cls.check_saved(saved)
+            needed = [n for n in inspect.signature(cls).parameters if n in own and n not in cls._extras]
+            if missing := [n for n in needed if n not in saved]:
+                expected = f"what {cls.rule.name} needs: " + ", ".join(n for n in needed if n != "params")
+                raise InputError(f"load_state_dict: group {k}", expected=expected, got=f"no {missing[0]}", hint=_OTHER)
         super().load_state_dict(state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
