@@ -131,7 +131,7 @@ def by_lanes(rule: Rule, hypers: Mapping[str, Any], shape: Shape, steps: int) ->
         g = torch.from_numpy(np.stack([numbers(shape, t).ravel()] * 2, axis=1))
         stepper.step(t, p, g, torch.ones(2, dtype=torch.bool))
         yield {"p": p[:, 1].clone().reshape(shape)} | {
-            n: v[1] for n, v in {**stepper.states[0], **stepper.numbers[0]}.items()
+            n: v[1] for n, v in {**stepper.states[0], **stepper.scalar_slots[0]}.items()
         }
 
 

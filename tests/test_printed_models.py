@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,12 @@ PRINTED: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda h: h.t().contiguous().t(), "cut anew": lambda h: h.reshape(-1, 2, 3).transpose(1, 2).reshape(-1, 6),
     "log softmax": lambda h: functional.log_softmax(h, -1), "expanded": lambda h: h.unsqueeze(1).expand(-1, 3, -1).sum(1),
     "outer": lambda h: (h[:, :, None] * h[:, None, :]).sum(2), "gram": lambda h: (h @ h.t()) @ h, "detached": lambda h: h.detach() * h,
-    "whole": lambda h: h * h.sum(), "nothing": lambda h: h * 0,
+    "whole": lambda h: h * h.sum(), "nothing": lambda h: h * 0, "one over the root": lambda h: (h * h + 1).rsqrt(),
+    "layer norm": lambda h: functional.layer_norm(h, (6,)), "layer norm, gain": lambda h: functional.layer_norm(h, (6,), h.detach()[0] + 2, eps=0.3),
+    "layer norm of the norm": lambda h: functional.layer_norm(functional.layer_norm(h, (6,)) * h, (6,)),
+    "layer norm of a matrix": lambda h: functional.layer_norm(h.reshape(-1, 2, 3), (2, 3)).reshape(-1, 6),
+    "layer norm of rows": lambda h: functional.layer_norm(h.reshape(-1, 2, 3), (3,), eps=0.1).reshape(-1, 6),
+    "layer norm, other order": lambda h: functional.layer_norm(h.reshape(-1, 2, 3).transpose(1, 2), (2,)).reshape(-1, 6),
 }  # fmt: skip
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "half": (lambda h: h.half().float(), "aten._to_copy.default in torch.float16"),
@@ -66,7 +72,11 @@ def as_python(text: str) -> Any:
 @pytest.mark.parametrize("name", PRINTED)
 def test_printed_gradients_are_torchs(name: str) -> None:
     task = problem(PRINTED[name])
-    model = task.initial_model(0)
+    compare_with_torch(task, task.initial_model(0))
+
+
+def compare_with_torch(task: Problem, model: nn.Module) -> None:
+    """The printed loss and gradients of 7 samples, run as Python, against autograd's."""
     source = printed(traced(task, model, 7), width=1)
     p = torch.cat([q.detach().reshape(-1, 1) for q in model.parameters()]).numpy()
     g, loss = np.full_like(p, np.nan), np.full(1, np.nan, dtype=np.float32)
@@ -80,6 +90,38 @@ def test_printed_gradients_are_torchs(name: str) -> None:
     flat = torch.cat([v.reshape(-1) for v in gradients]).numpy()
     assert loss[0] == pytest.approx(wanted.item(), rel=LANE_GRADIENT)
     assert np.abs(g[:, 0] - flat).max() <= LANE_GRADIENT * np.abs(flat).max()
+
+
+class Normed(nn.Module):
+    """A layer norm whose weight and bias are trained, in the places that are asked for."""
+
+    def __init__(self, weight: bool, bias: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 6), nn.Linear(6, 1)
+        self.norm = nn.LayerNorm((2, 3), elementwise_affine=weight, bias=bias, eps=0.01)
+        for p in self.norm.parameters():
+            nn.init.normal_(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.first(x).reshape(-1, 2, 3)).reshape(-1, 6).tanh())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("weight", "bias"), [(True, True), (True, False), (False, False)])
+def test_a_trained_layer_norm_has_torchs_gradients(weight: bool, bias: bool) -> None:
+    task = replace(problem(torch.tanh), model=lambda: Normed(weight, bias))
+    model = task.initial_model(0)
+    names = [n for n, _ in model.named_parameters()]
+    assert names.count("norm.weight") == weight
+    assert names.count("norm.bias") == bias
+    compare_with_torch(task, model)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_norm_of_the_data_has_torchs_gradients(affine: bool) -> None:
+    task = replace(
+        problem(torch.tanh), model=lambda: nn.Sequential(nn.LayerNorm(5, elementwise_affine=affine), nn.Linear(5, 1))
+    )
+    compare_with_torch(task, task.initial_model(0))
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")

@@ -45,7 +45,7 @@ from steprule.rules.parts import composed
 from steprule.surfaces import catalogue as surfaces
 from steprule.training.recipe import Recipe
 
-KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters"]
+KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters", "letters-deep"]
 BATCHED = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]
 
 
@@ -308,7 +308,7 @@ class Doubled(nn.Module):
     ("make", "loss", "engine_used"),
     [
         (hidden(nn.GELU()), nn.functional.mse_loss, "vmap: no kernel for aten.gelu"),
-        (hidden(nn.LayerNorm(4)), nn.functional.mse_loss, "vmap: no kernel for aten.native_layer_norm"),
+        (hidden(nn.ELU()), nn.functional.mse_loss, "vmap: no kernel for aten.elu"),
         (hidden(nn.Tanh()), nn.functional.huber_loss, "vmap: no kernel for aten.huber_loss"),
         (hidden(Doubled()), nn.functional.mse_loss, "vmap: no kernel for aten._to_copy.default in torch.float64"),
         (
@@ -316,6 +316,7 @@ class Doubled(nn.Module):
             lambda y, wanted: nn.functional.mse_loss(y, wanted) + nn.functional.mse_loss(wanted, 0 * wanted),
             "vmap: no kernel for a squared error that hangs on no parameter",
         ),
+        pytest.param(hidden(nn.LayerNorm(4)), nn.functional.mse_loss, "kernel", marks=pytest.mark.long),
         pytest.param(hidden(nn.Sigmoid()), nn.functional.mse_loss, "kernel", marks=pytest.mark.long),
         pytest.param(hidden(nn.ReLU()), nn.functional.l1_loss, "kernel", marks=pytest.mark.long),
     ],

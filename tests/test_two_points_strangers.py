@@ -220,7 +220,7 @@ def test_a_stepper_that_fails_on_the_way_moves_nothing() -> None:
 
     own.evaluated(point)
     model = torch.nn.Linear(2, 2)
-    stepper = RuleStepper(own, model, {})
+    stepper = RuleStepper(own, model.parameters(), {})
     stepper.step(lambda: model(torch.ones(1, 2)).sum())
     before = [p.detach().clone() for p in model.parameters()]
     stepper.states[1]["s"] = torch.ones(7)  # of another model

@@ -23,6 +23,7 @@ from steprule.rules.rule import Rule, rule
 if TYPE_CHECKING:
     from steprule.checking import check as check
     from steprule.checking import which as which
+    from steprule.optim.mixture import by_kind as by_kind
     from steprule.paths import Trace as Trace
     from steprule.paths import trace as trace
     from steprule.problems.problem import Problem as Problem
@@ -49,6 +50,7 @@ _LATER = {
     "d2l": "",
     "schedules": "",
     "optim": "",
+    "by_kind": "optim.mixture",
     "metrics": "",
     "check": "checking",
     "which": "checking",
@@ -61,6 +63,7 @@ __all__ = [
     "Run",
     "Sweep",
     "Trace",
+    "by_kind",
     "check",
     "d2l",
     "metrics",

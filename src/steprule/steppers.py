@@ -7,9 +7,11 @@ gradient that can itself be differentiated (`backward(create_graph=True)`). Whic
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -19,6 +21,8 @@ from steprule.compiler import eager
 from steprule.errors import InputTypeError, RuleError
 from steprule.foreign import parameters_of, refusal
 from steprule.optim import from_rule
+from steprule.optim.mixture import ByKind
+from steprule.per_kind import KINDS
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
@@ -46,36 +50,44 @@ class Stepper(Protocol):
 
 
 class RuleStepper:
-    """A rule on a model's parameters: p, g and the states go in, the new p and states come out."""
+    """A rule on some parameters: p, g and the states go in, the new p and states come out."""
 
-    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+    def __init__(self, rule: Rule, parameters: Iterable[Tensor], hypers: Mapping[str, Any]) -> None:
         self.rule = for_training(rule)
         bound = self.rule.bind(hypers)
         self.hypers = {n: bound[n] for n in self.rule.settings}
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = [p for p in parameters if p.requires_grad]
         for p in self.parameters:
             p.grad = None  # left over where the making of the model has trained it
         self.states: list[eager.State] = [{} for _ in self.parameters]
         self.model: eager.State = {}
         """The numbers of the model."""
         self.t, self.now = [0] * len(self.parameters), self.hypers
+        self.stepped: list[int] = []
+        """Which of its parameters take the step that is under way."""
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
         loss().backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
-        # As torch: what has no gradient does not step.
-        stepped = [k for k, p in enumerate(self.parameters) if p.grad is not None]
         with torch.no_grad():
-            for k in stepped:
-                self.t[k] += 1
-            ones = [
-                eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now)
-                for k in stepped
-            ]
-            for k, (new_p, state) in zip(stepped, eager.step_together(self.rule, ones, self.model), strict=True):
-                self.states[k] = state
-                self.parameters[k].copy_(new_p)
-                self.parameters[k].grad = None
+            self.take(eager.step_together(self.rule, self.ready(), self.model))
+
+    def ready(self) -> list[eager.One]:
+        """What the step behind the gradients takes of each parameter; as torch, what has no gradient does not step."""
+        self.stepped = [k for k, p in enumerate(self.parameters) if p.grad is not None]
+        for k in self.stepped:
+            self.t[k] += 1
+        return [
+            eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now)
+            for k in self.stepped
+        ]
+
+    def take(self, found: Iterable[tuple[Tensor, eager.State]]) -> None:
+        """Take what the step gives for those that were `ready`."""
+        for k, (new_p, state) in zip(self.stepped, found, strict=True):
+            self.states[k] = state
+            self.parameters[k].copy_(new_p)
+            self.parameters[k].grad = None
 
     def scale_rate(self, factor: float) -> None:
         """As `Stepper` says."""
@@ -103,6 +115,49 @@ def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for p, value in zip(parameters, values, strict=True):
             p.copy_(value)
+
+
+class KindStepper:
+    """A rule per kind. Each steps the parameters of its kinds, whose totals are its own; all clip by the norm of all gradients."""
+
+    def __init__(self, rules: ByKind, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+        self.hypers: Mapping[str, Any] = rules.shown(hypers)
+        found, bound = rules.kinds_of(model), rules.bound(hypers)
+        self.teams: dict[str, list[RuleStepper]] = {}
+        """By the kind whose rule steps them, those of its own settings each."""
+        # In the order of groups: the first one's settings begin the numbers of the model.
+        for kind in (kind for kind in KINDS if any(one.kind == kind for one in found)):
+            rule = rules.by_kind[kind]
+            own = {n: bound[kind][n] for n in rule.settings}
+            stepper = RuleStepper(rule, [one.parameter for one in found if one.kind == kind], own)
+            self.teams.setdefault(rules.part_of(kind), []).append(stepper)
+        self.steppers = [stepper for team in self.teams.values() for stepper in team]
+
+    def step(self, loss: Callable[[], Tensor]) -> None:
+        """As `Stepper` says."""
+        loss().backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            teams = [
+                eager.Team(team[0].rule, [one for stepper in team for one in stepper.ready()], team[0].model)
+                for team in self.teams.values()
+            ]
+            for team, found in zip(self.teams.values(), eager.step_teams(teams), strict=True):
+                results = iter(found)
+                for stepper in team:
+                    stepper.take(islice(results, len(stepper.stepped)))
+
+    def scale_rate(self, factor: float) -> None:
+        """As `Stepper` says."""
+        for stepper in self.steppers:
+            stepper.scale_rate(factor)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """As `Stepper` says."""
+        with ExitStack() as stack:
+            for stepper in self.steppers:
+                stack.enter_context(stepper.averaged())
+            yield
 
 
 @dataclass(frozen=True)
@@ -284,22 +339,28 @@ class ClassStepper:
 class LargeStepper(ClassStepper):
     """A rule's compiled class on a large model: the same rule, with its kernels, whose numbers differ by rounding."""
 
-    def __init__(self, rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> None:
-        own = for_training(rule)
-        bound = own.bind(hypers)
-        made = from_rule(rule)
-        super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, WAYS[0])
-        self.hypers = {n: bound[n] for n in own.settings}
+    def __init__(self, rule: Rule | ByKind, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+        if isinstance(rule, ByKind):
+            shown, own = rule.shown(hypers), partial(rule, model, show=False, **hypers)
+            super().__init__(lambda _: own(), rule.name, model, {}, WAYS[0])
+        else:
+            bound, made = for_training(rule).bind(hypers), from_rule(rule)
+            shown = {n: bound[n] for n in for_training(rule).settings}
+            super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, WAYS[0])
+        self.hypers = shown
 
 
-def stepper_of(rule: Rule, model: nn.Module, hypers: Mapping[str, Any]) -> Stepper:
-    """What steps a model by a rule: the author's function, or for a million parameters and more the rule's compiled class."""
+def stepper_of(rule: Any, model: nn.Module, hypers: Mapping[str, Any]) -> Stepper:
+    """What steps a model by a rule, or by a rule per kind: the authors' functions, or for a million parameters and more their
+    compiled classes."""
     if is_large(model):
         try:
             return LargeStepper(rule, model, hypers)
         except RuleError:  # its numbers have names that torch's optimizers use for something else
             pass
-    return RuleStepper(rule, model, hypers)
+    if isinstance(rule, ByKind):
+        return KindStepper(rule, model, hypers)
+    return RuleStepper(rule, model.parameters(), hypers)
 
 
 def is_large(model: nn.Module) -> bool:

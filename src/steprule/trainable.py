@@ -11,7 +11,8 @@ from steprule import rules
 from steprule.errors import InputTypeError, unknown_name
 from steprule.foreign import parameters_of
 from steprule.hyper import Hyper
-from steprule.rules.load import load_object
+from steprule.per_kind import PerKind
+from steprule.rules.load import PER_KIND, load_object
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # torch takes a second, which a rule alone need not wait for: here it is imported where a class comes in.
 Optimizable: TypeAlias = "Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer] | Trainable"
 """What can train: a rule in any way to say one, an Optimizer class, or a factory `params -> optimizer`."""
+Stating: TypeAlias = Rule | PerKind
+"""What states its hyperparameters: a rule, or a rule per kind of parameter."""
 EXPECTED = "a rule, a torch.optim.Optimizer class or a factory params -> optimizer"
 T = TypeVar("T")
 
@@ -36,31 +39,32 @@ class Trainable:
     (True, False)
     """
 
-    what: Rule | Callable[..., torch.optim.Optimizer]
-    """As its author wrote it: the rule, or what makes the optimizer."""
-    rule: Rule | None = None
-    """The rule with all that can be set where it runs; None for a class and a factory."""
+    what: Stating | Callable[..., torch.optim.Optimizer]
+    """As its author wrote it: the rule, a rule per kind, or what makes the optimizer."""
+    rule: Stating | None = None
+    """The rule with all that can be set where it runs, or a rule per kind; None for a class and a factory."""
 
     @classmethod
     def of(cls, spec: Optimizable) -> Trainable:
-        """From any way to say one: `adam`, `mine.py`, `mine.py:name`, `package.module:name`, `torch.optim.Adam`, or the thing itself.
+        """From any way to say one: `adam`, `mine.py`, `mine.py:name`, `package.module:name`, `torch.optim.Adam`,
+        `by_kind:lion+adamw`, or the thing itself.
 
         Raises `InputTypeError` for what cannot train, `UnknownNameError` with the nearest name.
         """
         if isinstance(spec, Trainable):
             return spec
         found = _found(spec)
-        return cls(found, for_training(found) if isinstance(found, Rule) else None)
+        return cls(found, stated(found) if isinstance(found, Stating) else None)
 
     @property
     def is_rule(self) -> bool:
-        """Whether it has a formula."""
+        """Whether it states what it computes and what can be set, so that lanes of it train together."""
         return self.rule is not None
 
     @property
     def name(self) -> str:
         """The name under which a result is filed: a rule's own, `torch.optim.Adam`, or the factory's."""
-        if isinstance(self.what, Rule):
+        if isinstance(self.what, Stating):
             return self.what.name
         import torch
 
@@ -92,6 +96,8 @@ class Trainable:
     def accepts(self, name: str) -> bool:
         """Whether it can be set; of a factory that takes whatever it is given one cannot know."""
         if self.rule is not None:
+            if isinstance(self.rule, PerKind):
+                return self.rule.accepts(name)
             return name in self.known or name in self.rule.tuples
         return name in self.known or any(p.kind is p.VAR_KEYWORD for p in parameters_of(self.what).values())
 
@@ -99,7 +105,7 @@ class Trainable:
     def make(self) -> Callable[..., torch.optim.Optimizer]:
         """What makes an optimizer of torch's kind: the class or the factory itself; of a rule its compiled class."""
         if not isinstance(self.what, Rule):
-            return self.what
+            return self.what  # type: ignore[return-value]  # a rule per kind makes one too
         from steprule.optim import from_rule
 
         return from_rule(self.what)
@@ -108,17 +114,22 @@ class Trainable:
         """What steps a model with it, called in this `way`. Raises `StepruleError` for hyperparameters that do not fit."""
         from steprule.steppers import ClassStepper, stepper_of
 
-        if isinstance(self.what, Rule):
+        if isinstance(self.what, Stating):
             return stepper_of(self.what, model, hypers)
         if unknown := [n for n in hypers if not self.accepts(n)]:
             raise unknown_name("hyperparameter", unknown[0], sorted(self.known), where=f" of {self.name}")
-        return ClassStepper(self.what, self.name, model, hypers, way)
+        return ClassStepper(self.make, self.name, model, hypers, way)
 
     def in_some_way(self, train_once: Callable[[Way], T]) -> T:
         """A whole training: with a rule, or with an optimizer in the first way of calling it in which no step raises."""
         from steprule.steppers import WAYS, by_some_way
 
         return train_once(WAYS[0]) if self.is_rule else by_some_way(train_once)
+
+
+def stated(what: Stating) -> Stating:
+    """What states hyperparameters, with all that can be set where it trains."""
+    return for_training(what) if isinstance(what, Rule) else what
 
 
 def one_or_more(given: Any) -> tuple[Any, ...]:
@@ -131,16 +142,20 @@ def one_or_more(given: Any) -> tuple[Any, ...]:
     return (given,)
 
 
-def _found(spec: Any) -> Rule | Callable[..., torch.optim.Optimizer]:
+def _found(spec: Any) -> Stating | Callable[..., torch.optim.Optimizer]:
     found = spec
     if isinstance(spec, str):
+        if is_by_kind(spec):
+            from steprule.optim.mixture import spelled
+
+            return spelled(spec)
         if spec.startswith("torch.optim."):
             found = _torch_class(spec.removeprefix("torch.optim."))
         elif ":" in spec and not spec.endswith(".py"):
             found = load_object(spec, kind="optimizer")
         else:
             return rules.resolve(spec)
-    if isinstance(found, Rule):
+    if isinstance(found, Stating):
         return found
     if isinstance(found, type):
         if _trains(found):
@@ -150,6 +165,11 @@ def _found(spec: Any) -> Rule | Callable[..., torch.optim.Optimizer]:
             return rules.resolve(spec)  # raises: a rule that lacks its decorator
         return found  # type: ignore[no-any-return]
     raise InputTypeError("what trains", expected=EXPECTED, got=repr(spec))
+
+
+def is_by_kind(spec: object) -> bool:
+    """Whether it spells a rule per kind, which is no file and no module."""
+    return isinstance(spec, str) and spec.startswith(PER_KIND)
 
 
 def _trains(kind: type) -> bool:

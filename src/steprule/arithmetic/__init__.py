@@ -17,13 +17,14 @@ from typing import Any
 
 from steprule.arithmetic import floats
 from steprule.arithmetic.floats import Real, Truth, compute_dtype, integer_power, literal_power, power, quiet
-from steprule.arithmetic.totals import exchanging, joined
+from steprule.arithmetic.totals import asked_by, exchanging, joined
 from steprule.operations import TABLE
 
 __all__ = [
     "Real",
     "Truth",
     "apply",
+    "asked_by",
     "computing",
     "computing_in",
     "exchanging",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from steprule.arithmetic.floats import Real
@@ -70,6 +70,11 @@ def joined(part: Any) -> Any:
     return Real(exchange.known.get(place, number))
 
 
+def asked_by(place: str, code: CodeType) -> bool:
+    """Whether it is the function of this code itself that asks for a total."""
+    return place.startswith(_name(code))
+
+
 def _place() -> str:
     """Where the author calls `total`: each function from the rule's own down to that call, with the instruction it is at."""
     frame: FrameType | None = sys._getframe(1)
@@ -77,10 +82,13 @@ def _place() -> str:
         frame = frame.f_back
     found = []
     while frame is not None and _module(frame) not in _CALLING:
-        code = frame.f_code
-        found.append(f"{code.co_filename}:{code.co_firstlineno}:{code.co_qualname}+{frame.f_lasti}")
+        found.append(f"{_name(frame.f_code)}{frame.f_lasti}")
         frame = frame.f_back
     return " < ".join(found)
+
+
+def _name(code: CodeType) -> str:
+    return f"{code.co_filename}:{code.co_firstlineno}:{code.co_qualname}+"
 
 
 def _module(frame: FrameType) -> str:

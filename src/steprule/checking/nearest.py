@@ -15,6 +15,8 @@ from steprule.checking.mutants import mutants
 from steprule.checking.probe import Formula, Gap
 from steprule.checking.stranger import Stranger, numbers_of, of_class, of_rule
 from steprule.compiler.variant import variant_of
+from steprule.errors import InputTypeError
+from steprule.per_kind import PerKind
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.trainable import Optimizable, Trainable
@@ -91,6 +93,8 @@ def which(thing: Optimizable) -> Nearest:
     nearest: adamw, the same for 40 steps
     """
     found = Trainable.of(thing).what
+    if isinstance(found, PerKind):
+        raise InputTypeError("which", expected="one rule", got=found.name, hint="Ask for each of its rules apart.")
     return nearest(of_rule(found) if isinstance(found, Rule) else of_class(found))
 
 

@@ -330,7 +330,7 @@ def _matrix_lanes(case: Case) -> Walk:
         stepper.step(t, p, torch.from_numpy(np.stack([case.numbers(t).ravel()] * 2, axis=1)), alive)
         row: dict[str, Any] = {"p": plain(p[:, 1]).reshape(case.shape)}
         for name in case.variant.slots:
-            held = stepper.states[0].get(name, stepper.numbers[0].get(name))
+            held = stepper.states[0].get(name, stepper.scalar_slots[0].get(name))
             row[name] = None if held is None or name in case.absent_after(t) else plain(held[1])
         if case.rule.evaluation is not None:
             row[POINT] = plain(stepper.evaluated(t, p, alive)[:, 1]).reshape(case.shape)

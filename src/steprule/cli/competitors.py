@@ -16,7 +16,7 @@ from steprule.hyper import Search
 from steprule.races.competitor import usual_space
 from steprule.rules.load import load_object
 from steprule.sizes import TRIALS
-from steprule.trainable import Trainable
+from steprule.trainable import Trainable, is_by_kind
 from steprule.tutorial.settings import BOOKS, TUTORIAL
 
 Asked = Mapping[str, Any]
@@ -83,13 +83,17 @@ def _typed(rules: Sequence[str]) -> list[races.Competitor]:
     """What each name means. Two of one label, as a pupil's `adam` beside ours, are told apart by what was typed."""
     found = []
     for name in rules:
-        own = load_object(name, kind="optimizer") if ":" in name and not name.endswith(".py") else None
+        own = load_object(name, kind="optimizer") if _is_in_a_file(name) else None
         found.append(own if isinstance(own, races.Competitor) else races.Competitor(name))
     labels = [_label(own) for own in found]
     return [
         replace(own, label=name) if labels.count(label) > 1 and name != label else own
         for name, own, label in zip(rules, found, labels, strict=True)
     ]
+
+
+def _is_in_a_file(name: str) -> bool:
+    return ":" in name and not name.endswith(".py") and not is_by_kind(name)
 
 
 def _label(own: races.Competitor) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 from steprule.cli import output
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.hyper import Hyper, Scale, Search
+from steprule.per_kind import PerKind, taken_apart
 from steprule.rules.load import load_object
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-from steprule.trainable import Trainable
+from steprule.trainable import Stating, Trainable
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     if rule is None:
         return searches_for([taker], texts or (["lr=1e-5..10"] if "lr" in taker.who.known else []))[0]
     found = {}
-    usual = ["lr"] if "lr" in rule.defaults else []
+    usual = [name for name in rule.defaults if taken_apart(name)[1] == "lr"]
     for text in texts or usual:
         name, _, bounds = text.partition("=")
         hyper = rule.setting(name.strip())
@@ -116,7 +117,7 @@ def ranges_for(taker: Taker, texts: Sequence[str]) -> dict[str, Search]:
     return found
 
 
-def _range(rule: Rule, hyper: Hyper, bounds: str, text: str) -> Search:
+def _range(rule: Stating, hyper: Hyper, bounds: str, text: str) -> Search:
     """The range of a rule's number: as it was typed, or its own."""
     if not bounds:
         if hyper.search is None:
@@ -189,12 +190,12 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
     return target, name, value.strip()
 
 
-def _parsed(rule: Rule, name: str, value: str) -> Any:
-    members = rule.tuples.get(name)
-    if members is None:
+def _parsed(rule: Stating, name: str, value: str) -> Any:
+    names = rule.betas_of(name) if isinstance(rule, PerKind) else rule.tuples.get(name, ())
+    if not names:
         return rule.hyper(name).parse(value, rule.name)
     parts = value.strip("()").split(",")
-    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(members, parts, strict=False))
+    return tuple(rule.hyper(n).parse(v, rule.name) for n, v in zip(names, parts, strict=False))
 
 
 def _of_class(default: Any, value: str, text: str) -> Any:

@@ -37,14 +37,15 @@ def as_json(data: Any) -> None:
 
 
 @contextmanager
-def warnings_as_lines(kind: type[Warning]) -> Iterator[None]:
-    """While this lasts, each warning of this kind is one line on stderr."""
+def warnings_as_lines(*kinds: type[Warning]) -> Iterator[None]:
+    """While this lasts, each warning of these kinds is one line on stderr."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", kind)
+        for kind in kinds:
+            warnings.simplefilter("always", kind)
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-            if issubclass(category, kind):
+            if issubclass(category, kinds):
                 sys.stderr.write(f"steprule: {message}.\n")
             else:
                 usual(message, category, *rest, **named)

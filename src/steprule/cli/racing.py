@@ -14,6 +14,7 @@ from steprule.cli import cost, output, race_tables
 from steprule.cli.competitors import Asked, arguments, folder_name, shard
 from steprule.counts import counted
 from steprule.errors import DataError, InputError
+from steprule.per_kind import NoMatrices
 from steprule.reports import race_page
 
 SIZES = ("trials", "seeds", "fresh")
@@ -39,7 +40,7 @@ class Typed:
     yes: bool
 
 
-@output.warnings_as_lines(races.CannotGoOn)
+@output.warnings_as_lines(races.CannotGoOn, NoMatrices)
 def race(typed: Typed) -> None:
     """`steprule race …`"""
     if typed.asked.get("rules", [])[:1] == ["merge"]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from steprule.arithmetic import exchanging
 from steprule.compiler import pages
-from steprule.compiler.phases import rounds_of
+from steprule.compiler.graph import Graph
+from steprule.compiler.phases import clipping_places, rounds_of
 from steprule.compiler.points import refuse_total
 from steprule.compiler.variant import Variant, needs_shape, switches_of, variant_of
 from steprule.errors import InputError, InputTypeError
@@ -86,20 +87,50 @@ class One:
         return step(rule, self.p, self.g, {**self.state, **model}, self.t, self.hypers)
 
 
-def step_together(rule: Rule, ones: Sequence[One], model: State) -> list[tuple[Any, State]]:
+@dataclass(frozen=True)
+class Team:
+    """Tensors that one rule steps together: what it asks of all tensors, it asks of these."""
+
+    rule: Rule
+    ones: Sequence[One]
+    model: State
+    """The numbers of the model, as `step_together` has them."""
+
+
+def step_teams(teams: Sequence[Team]) -> list[list[tuple[Any, State]]]:
+    """One step of the tensors of several rules, which have the norm by which gradients are clipped in common, and nothing else."""
+    norms: list[dict[str, float]] = [{} for _ in teams]
+    if len(teams) > 1:
+        norms = [_adding(team, clipping_places(_graphs(team.rule, team.ones))) for team in teams]
+    norm = sum(value for own in norms for value in own.values())
+    return [
+        step_together(team.rule, team.ones, team.model, dict.fromkeys(own, norm))
+        for team, own in zip(teams, norms, strict=True)
+    ]
+
+
+def _adding(team: Team, places: frozenset[str]) -> dict[str, float]:
+    """What a team adds to totals that follow from no others."""
+    return total_parts([parts_of(team.rule, one, team.model, {}) for one in team.ones], places) if places else {}
+
+
+def step_together(
+    rule: Rule, ones: Sequence[One], model: State, given: Mapping[str, float] | None = None
+) -> list[tuple[Any, State]]:
     """One step of several tensors that are one model: as `step` of each, with totals over all of them.
 
     `model`, {} before the first step, has the numbers of the model by name; they are brought up to the step, and each state has them
-    too. Raises `InputError` where one would come out as several.
+    too. `given` are totals that are known already, by place. Raises `InputError` where a number would come out as several.
     """
     variants = [variant_of(rule, one.hypers) for one in ones]
     for slot in rule.slots:
         users = [one for one, v in zip(ones, variants, strict=True) if slot.per_model and slot.name in v.slots]
         if users:
             model.setdefault(slot.name, start_number(slot, users[0].hypers))
-    known: dict[str, float] = {}
-    for places in rounds_of(v.graph(absent_of(v, one.state)) for v, one in zip(variants, ones, strict=True)):
-        known |= total_parts([parts_of(rule, one, model, known) for one in ones], places)
+    known = dict(given or {})
+    for places in rounds_of(_graphs(rule, ones)):
+        if unknown := places.difference(known):
+            known |= total_parts([parts_of(rule, one, model, known) for one in ones], unknown)
     found = []
     for one in ones:
         with exchanging(known):
@@ -107,6 +138,12 @@ def step_together(rule: Rule, ones: Sequence[One], model: State) -> list[tuple[A
     for name in model.keys() if found else ():
         model[name] = one_number(rule, name, [state[name] for _, state in found])
     return found
+
+
+def _graphs(rule: Rule, ones: Sequence[One]) -> list[Graph]:
+    """What a step of each of them computes."""
+    variants = [variant_of(rule, one.hypers) for one in ones]
+    return [v.graph(absent_of(v, one.state)) for v, one in zip(variants, ones, strict=True)]
 
 
 def parts_of(rule: Rule, one: One, model: State, known: Mapping[str, float]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from steprule.compiler.refusals import refuse
 from steprule.compiler.split import Program, measuring, split
 from steprule.compiler.stages import UnstagedError
 from steprule.maths import OPERATIONS
+from steprule.rules.parts import is_clipping_norm
 
 Arg = Node | float | int | bool
 Rounds = tuple[frozenset[str], ...]
@@ -63,6 +64,11 @@ def _needs(graph: Graph) -> dict[str, set[str]]:
         if node.place:
             found[node.place] = own
     return found
+
+
+def clipping_places(graphs: Iterable[Graph]) -> frozenset[str]:
+    """Where some graphs ask for the norm by which gradients are clipped: it is known first, as it follows from no other total."""
+    return frozenset(place for places in rounds_of(graphs) for place in places if is_clipping_norm(place))
 
 
 def stepping(graph: Graph, *, zero_grad: bool = False) -> Program:

@@ -139,6 +139,6 @@ class Lifetimes:
 
 
 def result_of(node: fx.Node) -> Any:
-    """What torch noted of an operation's result, of the first where there are several: shape, strides, dtype."""
+    """What torch noted of an operation's result, of the first that is there where there are several: shape, strides, dtype."""
     found = node.meta["val"]
-    return found[0] if isinstance(found, tuple | list) else found
+    return next(one for one in found if one is not None) if isinstance(found, tuple | list) else found

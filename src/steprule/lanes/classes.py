@@ -9,7 +9,7 @@ from torch import fx
 
 from steprule.lanes.buffers import Operand, aten
 from steprule.lanes.model import NotPrintable
-from steprule.lanes.printer import LANES, StepPrinter, loops, over_lanes
+from steprule.lanes.printer import LANES, StepPrinter, loops, over_lanes, within
 
 IGNORED = -100
 """The class that torch leaves out of a loss where nobody names one: no class of a problem."""
@@ -27,10 +27,10 @@ def log_softmax(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> Non
     each = f"for i1 in range({classes}):"
     lines = [
         *over_lanes([f"{most} = {a.element(('i0', '0'))}", f"{total} = ZERO"]),
-        *_within(each, over_lanes([f"{most} = {read} if {read} > {most} else {most}"])),
-        *_within(each, over_lanes([f"{total} += exp_({read} - {most})"])),
+        *within(each, over_lanes([f"{most} = {read} if {read} > {most} else {most}"])),
+        *within(each, over_lanes([f"{total} += exp_({read} - {most})"])),
         *over_lanes([f"{total} = np.log({total}) + {most}"]),
-        *_within(each, over_lanes([f"{write} = {read} - {total}"])),
+        *within(each, over_lanes([f"{write} = {read} - {total}"])),
     ]
     printer.emit([f"for i0 in range({samples}):"], lines)
 
@@ -47,8 +47,8 @@ def log_softmax_backward(printer: StepPrinter, node: fx.Node, args: Sequence[Any
     each = f"for i1 in range({classes}):"
     lines = [
         *over_lanes([f"{total} = ZERO"]),
-        *_within(each, over_lanes([f"{total} += {grad}"])),
-        *_within(each, over_lanes([f"{write} = {grad} - exp_({value}) * {total}"])),
+        *within(each, over_lanes([f"{total} += {grad}"])),
+        *within(each, over_lanes([f"{write} = {grad} - exp_({value}) * {total}"])),
     ]
     printer.emit([f"for i0 in range({samples}):"], lines)
 
@@ -74,7 +74,7 @@ def log_likelihood_backward(printer: StepPrinter, node: fx.Node, args: Sequence[
     samples, classes = a.shape
     share = f"-{g.element(())} / {printer.number(samples)}"
     lines = [
-        *_within(f"for i1 in range({classes}):", over_lanes([f"{out.element(('i0', 'i1'))} = ZERO"])),
+        *within(f"for i1 in range({classes}):", over_lanes([f"{out.element(('i0', 'i1'))} = ZERO"])),
         *_looked_up("label", target, ("i0",), [f"{out.element(('i0', 'label'))} = {share}"]),
     ]
     printer.emit([f"for i0 in range({samples}):"], lines)
@@ -106,10 +106,6 @@ def embedding_backward(printer: StepPrinter, node: fx.Node, args: Sequence[Any])
     heads, indices = loops(letters.shape)
     line = f"{out.element(('letter', 'e'))} += {g.element((*indices, 'e'))}"
     printer.emit(heads, _looked_up("letter", letters, indices, [line], [f"for e in range({width}):"]))
-
-
-def _within(head: str, lines: Sequence[str]) -> list[str]:
-    return [head, *(f"    {line}" for line in lines)]
 
 
 def _looked_up(

@@ -33,6 +33,7 @@ ELEMENTWISE: dict[Any, Callable[..., str]] = {
     aten.sin.default: lambda a: f"np.sin({a})",
     aten.cos.default: lambda a: f"np.cos({a})",
     aten.sqrt.default: lambda a: f"np.sqrt({a})",
+    aten.rsqrt.default: lambda a: f"ONE / np.sqrt({a})",
     aten.tanh.default: lambda a: f"tanh_({a})",
     aten.tanh_backward.default: lambda g, y: f"{g} * (ONE - {y} * {y})",
     aten.sigmoid.default: lambda a: f"ONE / (ONE + exp_(-({a})))",

@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from steprule.arithmetic import computing_in
 from steprule.arithmetic.floats import function_of
 from steprule.arithmetic.tensors import reduced_over
 from steprule.compiler import eager
 from steprule.compiler.graph import Graph, Kind, Node
-from steprule.compiler.phases import rounds_of
 from steprule.compiler.points import point_graph
 from steprule.compiler.split import is_reduction
-from steprule.compiler.variant import Switches, Variant, switches_of, variant
+from steprule.compiler.variant import Switches, Variant, variant
 from steprule.hyper import Slot
+from steprule.lanes.tensors import Totals, totals
 from steprule.maths import OPERATIONS
 from steprule.rules.rule import Rule
 
@@ -39,10 +39,10 @@ class MatrixRule:
     compute: str
     """float32 or float64, as the parameters are."""
 
-    @classmethod
-    def of(cls, rule: Rule, hypers: Mapping[str, Any], model: nn.Module, compute: str) -> MatrixRule:
-        """For the parameters of a model."""
-        return cls(rule, switches_of(rule, hypers), tuple(tuple(p.shape) for p in model.parameters()), compute)
+    @property
+    def variant(self) -> Variant:
+        """Of the first tensor."""
+        return self.variants()[0]
 
     def variants(self) -> list[Variant]:
         """Of each tensor."""
@@ -73,7 +73,7 @@ class MatrixStepper:
         numbers = {n: v for n, v in hypers.items() if v.dtype.kind in "fiub"}
         self.hypers = {n: torch.as_tensor(v, dtype=torch.float64, device=device) for n, v in numbers.items()}
         self.variants = rule.variants()
-        self.numbers = [self._begun(own, shape, numbers=True) for own, shape in self._each()]
+        self.scalar_slots = [self._begun(own, shape, numbers=True) for own, shape in self._each()]
         self.states = [self._begun(own, shape, numbers=False) for own, shape in self._each()]
 
     def _each(self) -> Iterator[tuple[Variant, tuple[int, ...]]]:
@@ -93,19 +93,31 @@ class MatrixStepper:
             found[slot.name] = start.clone()
         return found
 
-    def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:
-        """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
+    def step(
+        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0, given: Totals | None = None
+    ) -> None:
+        """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes].
+
+        `given` are the totals, where tensors of other steppers add to them too.
+        """
+        known = totals([self], t, [(p, g)], factor) if given is None else given
+        found = [own.outputs() for own in self._evaluated(t, p, g, factor, known)]
+        for k, own in enumerate(found):
+            self._write(k, own, p, alive)
+
+    def graph(self, t: int) -> Graph:
+        """What step t computes, of the first tensor; in totals all are alike."""
+        return self.variants[0].graph(eager.absent_of(self.variants[0], self.states[0]))
+
+    def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
+        """What its tensors add to the totals at these places; `known` are those that they follow from."""
+        tensors = self._evaluated(t, p, g, factor, known)
+        parts = {place: [x for own in tensors if (x := own.part(place)) is not None] for place in places}
+        return {place: torch.stack(own).sum(0) for place, own in parts.items() if own}
+
+    def _evaluated(self, t: int, p: Tensor, g: Tensor, factor: float, known: Totals) -> list[_Evaluated]:
         graphs = [own.graph(eager.absent_of(own, s)) for own, s in zip(self.variants, self.states, strict=True)]
-        given = [self._given(k, graph, p, g, t, factor) for k, graph in enumerate(graphs)]
-        known: dict[str, Tensor] = {}
-        for places in rounds_of(graphs):
-            for place in sorted(places):
-                parts = [
-                    _Evaluated(graph, own, known, self).part(place) for graph, own in zip(graphs, given, strict=True)
-                ]
-                known[place] = torch.stack([part for part in parts if part is not None]).sum(0)
-        for k, (graph, own) in enumerate(zip(graphs, given, strict=True)):
-            self._write(k, _Evaluated(graph, own, known, self).outputs(), p, alive)
+        return [_Evaluated(o, self._given(k, o, p, g, t, factor), known, self) for k, o in enumerate(graphs)]
 
     def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
         """The point of evaluation behind step t, [rows, lanes]; p itself where the rule states no other, and where not `alive`."""
@@ -128,7 +140,7 @@ class MatrixStepper:
         seen = self.rule.rule.seen(self.rule.shapes[k])
         arrays = {n: v[self._part(k)].T.reshape(self.lanes, *seen) for n, v in (("p", p), ("g", g))}
         hypers = {**self.hypers, "lr": self.hypers["lr"] * factor} if "lr" in self.hypers else self.hypers
-        numbers: dict[str, Any] = {**hypers, **self.numbers[k], **graph.values_of_shape, "t": float(t)}
+        numbers: dict[str, Any] = {**hypers, **self.scalar_slots[k], **graph.values_of_shape, "t": float(t)}
         known = {**arrays, **self.states[k]}
         return {
             node: known[n] if n in known else torch.as_tensor(numbers[n], dtype=torch.float64, device=self.device)
@@ -154,8 +166,11 @@ class MatrixStepper:
             if new is None:
                 continue
             if slot.is_number:
-                held, new = self.numbers[k][slot.name], torch.as_tensor(new, dtype=torch.float64, device=self.device)
-                self.numbers[k][slot.name] = torch.where(alive, new.expand(self.lanes), held)
+                held, new = (
+                    self.scalar_slots[k][slot.name],
+                    torch.as_tensor(new, dtype=torch.float64, device=self.device),
+                )
+                self.scalar_slots[k][slot.name] = torch.where(alive, new.expand(self.lanes), held)
                 continue
             new = self._spread(new, self.rule.sizes(slot, shape))
             held = self.states[k].get(slot.name, new)

@@ -107,3 +107,8 @@ def loops(shape: Sequence[int], letter: str = "i") -> tuple[list[str], list[str]
 def over_lanes(lines: Sequence[str]) -> list[str]:
     """Some lines within the loop over lanes."""
     return [LANES, *(f"    {line}" for line in lines)]
+
+
+def within(head: str, lines: Sequence[str]) -> list[str]:
+    """Some lines within a loop with this head."""
+    return [head, *(f"    {line}" for line in lines)]

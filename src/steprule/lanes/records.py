@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.hyper import Hyper
+from steprule.per_kind import PerKind
 from steprule.rules.rule import Rule
 
 Array = NDArray[Any]
@@ -67,8 +69,12 @@ def taken(hypers: Mapping[str, Array], rows: Array | slice) -> dict[str, Array]:
     return {n: v[rows] for n, v in hypers.items()}
 
 
-def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Array]:
-    """All of the rule's hyperparameters, checked, [points]."""
+def bound(rule: Rule | PerKind, given: Mapping[str, Array], points: int) -> dict[str, Array]:
+    """All of the rule's hyperparameters, checked, [points]; of a rule per kind those of every kind's."""
+    if isinstance(rule, PerKind):
+        apart = rule.apart(given)
+        each = {kind: bound(own, apart[kind], points) for kind, own in rule.by_kind.items()}
+        return {f"{kind}_{n}": v for kind, values in each.items() for n, v in values.items()}
     for name, values in given.items():
         hyper = rule.setting(name)
         for value in np.unique(values) if values.dtype.kind != "f" else values[[np.argmin(values), np.argmax(values)]]:
@@ -79,12 +85,17 @@ def bound(rule: Rule, given: Mapping[str, Array], points: int) -> dict[str, Arra
     return {h.name: found[h.name].astype(np.int64) if h.is_whole else found[h.name] for h in rule.hypers}
 
 
-def by_variant(rule: Rule, hypers: Mapping[str, Array]) -> list[NDArray[np.int64]]:
+def named_hypers(rule: Rule | PerKind) -> Sequence[tuple[str, Hyper]]:
+    """What lanes of a rule are given, by name."""
+    return list(rule.all_hypers) if isinstance(rule, PerKind) else [(h.name, h) for h in rule.hypers]
+
+
+def by_variant(rule: Rule | PerKind, hypers: Mapping[str, Array]) -> list[NDArray[np.int64]]:
     """The points that share a variant of the rule: only those can be trained together."""
     points = len(next(iter(hypers.values())))
     values = [
-        np.unique(hypers[h.name], return_inverse=True)[1] if h.is_plain else hypers[h.name] != 0
-        for h in rule.hypers
+        np.unique(hypers[name], return_inverse=True)[1] if h.is_plain else hypers[name] != 0
+        for name, h in named_hypers(rule)
         if h.switches
     ]
     switches = np.array(values or [np.zeros(points)])

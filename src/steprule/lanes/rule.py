@@ -46,6 +46,8 @@ class LaneRule:
     """float32 or float64, as the parameters are."""
     measured: tuple[tuple[Program, ...], ...]
     """What each stage measures before its program, phase by phase, where it asks for totals over all tensors."""
+    variant: Variant
+    """What it computes."""
     points: tuple[Program, ...] = ()
     """The programs of the point of evaluation behind the first steps; the last one repeats. None where the model is read at p."""
 
@@ -54,15 +56,15 @@ class LaneRule:
         """Of all its stages."""
         programs = tuple(variant.program(absent) for absent in variant.stages)
         measured = tuple(variant.measurements(absent) for absent in variant.stages)
-        return cls(programs, compute, measured, points_of(variant))
+        return cls(programs, compute, measured, variant, points_of(variant))
 
     def stage(self, t: int) -> Program:
         """The program of step t."""
         return self.stages[min(t, len(self.stages)) - 1]
 
-    def phases(self, t: int) -> tuple[Program, ...]:
-        """What step t measures before."""
-        return self.measured[min(t, len(self.stages)) - 1]
+    def absent(self, t: int) -> frozenset[str]:
+        """The slots that are absent on entry to step t."""
+        return self.variant.stages[min(t, len(self.stages)) - 1]
 
     @property
     def has_phases(self) -> bool:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, fx
 
 from steprule.compiler import cache
-from steprule.lanes import classes, elements
+from steprule.lanes import classes, elements, norms
 from steprule.lanes.buffers import VIEWS, Operand, collapsed, contiguous, result_of
 from steprule.lanes.model import ModelStep, NotPrintable
 from steprule.lanes.printer import StepPrinter, loops, over_lanes
 
-PRINTED = {**elements.PRINTED, **classes.PRINTED}
+PRINTED = {**elements.PRINTED, **classes.PRINTED, **norms.PRINTED}
 CACHE_BYTES = 2_000_000
 """What a block's buffers may take: they stay in a core's own cache."""
 

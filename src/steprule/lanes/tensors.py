@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from steprule.arithmetic import Truth, computing_in
 from steprule.arithmetic.tensors import reduced_over
-from steprule.compiler.graph import Kind, Node
+from steprule.compiler import eager
+from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.phases import rounds_of
 from steprule.compiler.split import Program
 from steprule.lanes.rule import LaneRule
 from steprule.maths import OPERATIONS
+
+Totals = Mapping[str, Tensor]
+"""Totals by place, [lanes] each in float64."""
+
+
+class Stepper(Protocol):
+    """The tensors of some lanes, stepped by one rule; p and g are [rows, lanes]."""
+
+    rule: Any
+    scalar_slots: list[dict[str, Tensor]]
+    """Of each tensor the slots of one number, [lanes]."""
+
+    def step(
+        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0, given: Totals | None = None
+    ) -> None:
+        """One step of every lane, where `alive` [lanes]."""
+
+    def graph(self, t: int) -> Graph:
+        """What step t computes."""
+
+    def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
+        """What its tensors add to the totals at these places."""
+
+    def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
+        """The point of evaluation behind step t."""
 
 
 class TensorStepper:
@@ -35,14 +62,17 @@ class TensorStepper:
         self.scalar_slots = [rows([*rule.scalar_slots, *rule.numbers]) for _ in self.sizes]
         self.states = {n: v.to(self.dtype).repeat(sum(sizes), 1) for n, v in rows(rule.states).items()}
 
-    def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> None:
-        """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes]."""
+    def step(
+        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0, given: Totals | None = None
+    ) -> None:
+        """One step of every lane; p [rows, lanes] and the states are written where `alive` [lanes].
+
+        `given` are the totals, where tensors of other steppers add to them too.
+        """
         program = self.rule.stage(t)
-        known = self._known(t, factor)
-        for phase in self.rule.phases(t):
-            parts = [_evaluated(phase, known | own, self.dtype, wide=True) for _, _, own in self._tensors(p, g)]
-            for place in phase.graph.outputs:
-                known[place] = torch.stack([own[place].to(torch.float64).expand(p.shape[1]) for own in parts]).sum(0)
+        if given is None:
+            given = totals([self], t, [(p, g)], factor)
+        known = {**self._known(t, factor), **given}
         for k, part, own in self._tensors(p, g):
             found = _evaluated(program, known | own, self.dtype)
             self.scalar_slots[k] |= {n: v for n, v in found.items() if n in self.scalar_slots[k]}
@@ -51,6 +81,20 @@ class TensorStepper:
             new = {n: torch.where(alive, found[n].to(self.dtype), target[part]) for n, target in targets.items()}
             for name, target in targets.items():
                 target[part] = new[name]
+
+    def graph(self, t: int) -> Graph:
+        """What step t computes."""
+        return self.rule.variant.graph(self.rule.absent(t))
+
+    def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
+        """What its tensors add to the totals at these places; `known` are those that they follow from."""
+        phase = self.rule.variant.measurement(self.rule.absent(t), places)
+        given = {**self._known(t, factor), **known}
+        parts = [_evaluated(phase, given | own, self.dtype, wide=True) for _, _, own in self._tensors(p, g)]
+        return {
+            place: torch.stack([own[place].to(torch.float64).expand(p.shape[1]) for own in parts]).sum(0)
+            for place in phase.graph.outputs
+        }
 
     def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
         """The point of evaluation behind step t, [rows, lanes]; p itself where the rule states no other, and where not `alive`."""
@@ -76,6 +120,56 @@ class TensorStepper:
             low += size
             own = {"p": p[part], "g": g[part]} | {n: v[part] for n, v in self.states.items()}
             yield k, part, self.scalar_slots[k] | own
+
+
+def totals(
+    steppers: Sequence[Stepper],
+    t: int,
+    tensors: Sequence[tuple[Tensor, Tensor]],
+    factor: float,
+    given: Totals | None = None,
+) -> Totals:
+    """The totals of step t over all tensors of some steppers of one rule. `tensors` are the p and g of each; `given` is known already."""
+    known = dict(given or {})
+    for places in rounds_of(stepper.graph(t) for stepper in steppers):
+        if unknown := places.difference(known):
+            parts = [own.adds(t, p, g, factor, unknown, known) for own, (p, g) in zip(steppers, tensors, strict=True)]
+            known |= summed(parts)
+    return known
+
+
+def begin_together(steppers: Sequence[Stepper]) -> None:
+    """Begin the numbers of the model of steppers of one rule alike, as the first of them does."""
+    for name, first, *others in _numbers(steppers):
+        for held in others:
+            held[name] = first[name]
+
+
+def check_numbers(steppers: Sequence[Stepper]) -> None:
+    """Raise `InputError` where a number of the model has come out as several, as settings differ between steppers of one rule."""
+    for name, first, *others in _numbers(steppers):
+        for held in others:
+            apart = ~torch.isclose(held[name], first[name], rtol=eager.ONE_NUMBER, atol=0.0, equal_nan=True)
+            if apart.any():
+                lanes = [value[name].expand(len(apart))[apart][0] for value in (first, held)]
+                eager.one_number(steppers[0].rule.variant.rule, name, lanes)
+
+
+def _numbers(steppers: Sequence[Stepper]) -> Iterator[tuple[Any, ...]]:
+    """The name of each number of the model, then all that hold it by that name."""
+    for slot in steppers[0].rule.variant.rule.slots:
+        if slot.per_model:
+            holders = (held for stepper in steppers for held in stepper.scalar_slots if slot.name in held)
+            yield slot.name, *holders
+
+
+def summed(parts: Iterable[Totals]) -> dict[str, Tensor]:
+    """The totals, from what each of some steppers adds."""
+    found: dict[str, Tensor] = {}
+    for own in parts:
+        for place, value in own.items():
+            found[place] = found[place] + value if place in found else value
+    return found
 
 
 def _evaluated(

@@ -7,10 +7,9 @@ compilation, runs on any device and takes whatever vmap takes. A lane's numbers 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from steprule.compiler.threads import PARALLEL, may_run_parallel
-from steprule.compiler.variant import needs_shape, switches_of, variant_of
 from steprule.lanes import vmapped
 from steprule.lanes.evaluate import evaluate, score
-from steprule.lanes.kernel import compute_of, our_faults, source_of
+from steprule.lanes.kernel import our_faults, source_of
 from steprule.lanes.loop import evaluation, training
-from steprule.lanes.matrices import MatrixRule, MatrixStepper
+from steprule.lanes.matrices import MatrixRule
 from steprule.lanes.model import blank
-from steprule.lanes.records import WINDOWS, Array, Engine, Outcome, Trainings, curves, taken, window_of
+from steprule.lanes.parts import Part, PartsStepper, parts_of
+from steprule.lanes.records import WINDOWS, Array, Engine, Outcome, Trainings, bound, curves, window_of
 from steprule.lanes.rule import LaneRule, layout
 from steprule.lanes.step import compiled
-from steprule.lanes.tensors import TensorStepper
 from steprule.lanes.vmapped import lane_bytes, lanes_last, looped_over
+from steprule.per_kind import PerKind
 from steprule.problems.problem import Problem
 from steprule.problems.scoring import measured
 from steprule.problems.source import batches
@@ -44,7 +43,9 @@ COPIES = {"kernel": 2, "vmap": 6}
 """Arrays of the parameters' size that an engine holds beside the states."""
 
 
-def train_lanes(task: Problem, rule: Rule, lanes: Trainings, recipe: Recipe, engine: Engine = "kernel") -> Outcome:
+def train_lanes(
+    task: Problem, rule: Rule | PerKind, lanes: Trainings, recipe: Recipe, engine: Engine = "kernel"
+) -> Outcome:
     """Train every lane; `lanes` gives all of the rule's hyperparameters, all of one variant. Lanes that all have one seed share
     their batches, which is faster.
 
@@ -53,15 +54,12 @@ def train_lanes(task: Problem, rule: Rule, lanes: Trainings, recipe: Recipe, eng
     distinct, seed_of = np.unique(lanes.seeds, return_inverse=True)
     models = [task.initial_model(int(seed)) for seed in distinct]
     starts = lanes_last(models).numpy()
-    first = {h.name: lanes.hypers[h.name][0].item() for h in rule.hypers}
-    own = rule_over_lanes(rule, first, models[0], str(starts.dtype))
-    engine = "vmap" if isinstance(own, MatrixRule) else engine  # no kernel steps matrices
+    parts = parts_of(rule, lanes.hypers, models[0])
+    engine = _engine(parts, engine)
     order, counts = _batches(task, recipe, distinct)
     whole = Group(
         task=task,
-        rule=own,
-        hypers=lanes.hypers,
-        sizes=[p.numel() for p in models[0].parameters()],
+        parts=parts,
         seed_of=seed_of.astype(np.int64),
         order=order,
         counts=counts,
@@ -70,35 +68,38 @@ def train_lanes(task: Problem, rule: Rule, lanes: Trainings, recipe: Recipe, eng
         device=recipe.device,
     )
     initial = np.array([measured(task, m, task.parts["train"]) for m in models])[seed_of]
-    at_once = max(1, vmapped.ROOM // _kept_bytes(whole.rule, models[0], engine))
+    at_once = max(1, vmapped.ROOM // _kept_bytes(whole.parts, models[0], engine))
     cuts = [slice(low, low + at_once) for low in range(0, len(lanes), at_once)]
-    parts = [_trained(whole.part(cut), starts, initial[cut], engine) for cut in cuts]
-    return parts[0] if len(parts) == 1 else Outcome.together(parts)
+    found = [_trained(whole.part(cut), starts, initial[cut], engine) for cut in cuts]
+    return found[0] if len(found) == 1 else Outcome.together(found)
 
 
-def held_by(task: Problem, rule: Rule, lanes: int, batch: int, engine: Engine, device: str = "cpu") -> int:
+def held_by(task: Problem, rule: Rule | PerKind, lanes: int, batch: int, engine: Engine, device: str = "cpu") -> int:
     """The bytes that so many lanes of a rule hold at most, trained in batches of this size."""
-    own = rule_over_lanes(rule, rule.defaults, blank(task), compute_of(task))
-    engine = "vmap" if isinstance(own, MatrixRule) else engine
-    each = _kept_bytes(own, blank(task), engine)
+    one = bound(rule, {}, 1)
+    parts = parts_of(rule, one, blank(task))
+    engine = _engine(parts, engine)
+    each = _kept_bytes(parts, blank(task), engine)
     kept = min(lanes, max(1, vmapped.ROOM // each)) * each
     if engine != "vmap":
         return kept
     return kept + min(lanes * lane_bytes(task, batch, device), vmapped.ROOM) * FREED
 
 
-def rule_over_lanes(rule: Rule, hypers: Mapping[str, Any], model: nn.Module, compute: str) -> LaneRule | MatrixRule:
-    """The variant of a rule that these hyperparameters choose, over lanes of a model."""
-    if needs_shape(rule, switches_of(rule, hypers)):
-        return MatrixRule.of(rule, hypers, model, compute)
-    return LaneRule.of(variant_of(rule, hypers), compute)
-
-
-def _kept_bytes(rule: LaneRule | MatrixRule, model: nn.Module, engine: Engine) -> int:
+def _kept_bytes(parts: Sequence[Part], model: nn.Module, engine: Engine) -> int:
     """What a lane keeps from step to step: its parameters, their states, and copies."""
-    if isinstance(rule, MatrixRule):
-        return sum(p.nbytes for p in model.parameters()) * COPIES[engine] + rule.kept * np.dtype(rule.compute).itemsize
-    return sum(p.nbytes for p in model.parameters()) * (COPIES[engine] + len(rule.states))
+    size = next(model.parameters()).element_size()
+    return sum(len(part.rows) * COPIES[engine] + _kept(part) for part in parts) * size
+
+
+def _kept(part: Part) -> int:
+    """The numbers that a lane keeps in states."""
+    return part.rule.kept if isinstance(part.rule, MatrixRule) else len(part.rows) * len(part.rule.states)
+
+
+def _engine(parts: Sequence[Part], asked: Engine) -> Engine:
+    """No kernel steps matrices, nor a model of several rules."""
+    return "vmap" if len(parts) > 1 or isinstance(parts[0].rule, MatrixRule) else asked
 
 
 def _batches(task: Problem, recipe: Recipe, seeds: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -117,10 +118,8 @@ class Group:
     """Lanes of one variant of a rule, and all that they train with."""
 
     task: Problem
-    rule: LaneRule | MatrixRule
-    hypers: Mapping[str, Array]
-    sizes: list[int]
-    """The numbers of each parameter of the model."""
+    parts: list[Part]
+    """What each rule steps: one, or one per kind of parameter."""
     seed_of: NDArray[np.int64]
     """Which of `order` each lane has, [lanes]."""
     order: NDArray[np.int64]
@@ -143,7 +142,7 @@ class Group:
 
     def part(self, lanes: slice) -> Group:
         """The same with some of the lanes."""
-        return replace(self, hypers=taken(self.hypers, lanes), seed_of=self.seed_of[lanes])
+        return replace(self, parts=[part.take(lanes) for part in self.parts], seed_of=self.seed_of[lanes])
 
 
 @dataclass(frozen=True)
@@ -175,8 +174,9 @@ def _trained(group: Group, starts: Array, initial: Array, engine: Engine) -> Out
 
 
 def _by_kernel(group: Group, start: Array) -> Trained:
-    """Every step of every lane in one call."""
-    task, rule = group.task, group.rule
+    """Every step of every lane in one call, by one rule."""
+    (part,) = group.parts
+    task, rule = group.task, part.rule
     assert isinstance(rule, LaneRule)
     whole_batch, last_batch = int(group.counts.max()), int(group.counts.min())
     full = source_of(task, whole_batch, group.own_data)
@@ -185,7 +185,7 @@ def _by_kernel(group: Group, start: Array) -> Trained:
     padded = np.minimum(np.arange(-(-lanes // width) * width), lanes - 1)  # the last lane again
 
     def rows_of(names: list[str]) -> Array:
-        return np.ascontiguousarray(rule.rows_of(names, group.hypers, lanes)[:, padded])
+        return np.ascontiguousarray(rule.rows_of(names, part.hypers, lanes)[:, padded])
 
     p = np.ascontiguousarray(start[:, padded])
     sums, died = np.zeros((WINDOWS, len(padded))), np.zeros(len(padded), dtype=np.int64)
@@ -200,7 +200,7 @@ def _by_kernel(group: Group, start: Array) -> Trained:
             full_block, last_block, step, point, int(bool(rule.points)), p, rows_of(rule.states), rows_of(rule.hypers),
             rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows,
             _rows(task.features), _rows(task.targets), group.order, group.seed_of[padded], group.counts, group.factors,
-            group.windows, sums, died, *layout(group.sizes), width, max(full.lane_rows, last.lane_rows),
+            group.windows, sums, died, *layout(part.sizes), width, max(full.lane_rows, last.lane_rows),
             max(full.shared_rows, last.shared_rows), *rule.scratch,
         )  # fmt: skip
 
@@ -237,11 +237,7 @@ def _rows(data: Tensor) -> Array:
 def _by_vmap(group: Group, start: Array) -> Trained:
     """A call per step, on any device: torch's vmap for the gradients, the rule as operations on tensors."""
     p = torch.from_numpy(np.ascontiguousarray(start)).to(group.device)
-    stepper: TensorStepper | MatrixStepper
-    if isinstance(group.rule, MatrixRule):
-        stepper = MatrixStepper(group.rule, group.hypers, group.device)
-    else:
-        stepper = TensorStepper(group.rule, group.hypers, group.sizes, group.device)
+    stepper = PartsStepper(group.parts, group.device)
     alive = torch.ones(p.shape[1], dtype=torch.bool, device=group.device)
     sums = torch.zeros((WINDOWS, p.shape[1]), dtype=torch.float64, device=group.device)
     died = torch.zeros(p.shape[1], dtype=torch.int64, device=group.device)

@@ -23,13 +23,14 @@ class Chosen:
 
 def choices(optimizer: Stepped, where: tuple[int, ...], switches: Switches) -> list[Chosen | None]:
     """How the parameters of groups are parted into plans."""
-    if not needs_shape(optimizer.rule, switches):
+    rule = optimizer.stepping(optimizer.param_groups[where[0]]).rule
+    if not needs_shape(rule, switches):
         return [None]
     found: dict[object, tuple[tuple[int, ...], list[list[int]]]] = {}
     for j, k in enumerate(where):
         for i, p in enumerate(optimizer.param_groups[k]["params"]):
             shape = tuple(p.shape)
-            own = variant(optimizer.rule, switches, shape)
+            own = variant(rule, switches, shape)
             _, places = found.setdefault((own.slots, own.is_compiled), (shape, [[] for _ in where]))
             places[j].append(i)
     if not found:

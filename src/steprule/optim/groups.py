@@ -45,7 +45,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
         if tied:
             _keep_in_order(optimizer, ready, scale)
         phased = any([plan.has_phases for plan in ready])
-        known = totals.known_to(optimizer, ready) if phased else {}
+        known: totals.Known = totals.known_to(optimizer, ready) if phased else {}
         if tied:
             for k in range(len(ready)):
                 if k:  # what a group before it wrote is this one's too
@@ -64,15 +64,15 @@ def step(optimizer: Stepped, scale: float | None) -> None:
     own["_plans"], own["_are_tied"] = ready, tied
 
 
-def _step_all(optimizer: Stepped, plans: Sequence[GroupPlan], groups: Groups, known: Mapping[str, float]) -> None:
-    """Step these, where `known` are the totals and the numbers of the model."""
+def _step_all(optimizer: Stepped, plans: Sequence[GroupPlan], groups: Groups, known: totals.Known) -> None:
+    """Step these, where `known` are the totals and the numbers of the model, by part."""
     for plan in plans:
-        plan.tabulate(optimizer, groups, known)
+        plan.tabulate(optimizer, groups, known.get(plan.part, {}))
     if known:
-        totals.check(optimizer.rule, plans)
+        totals.check(plans)
     for plan in plans:
         if plan.others:
-            plan.step_others(optimizer, groups, known)
+            plan.step_others(optimizer, groups, known.get(plan.part, {}))
     for plan in plans:
         plan.launch(optimizer, groups)
 
@@ -86,7 +86,8 @@ class GroupPlan:
         groups = [optimizer.param_groups[k] for k in where]
         # Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only.
         self.where, self.settings, self.chosen = where, settings, chosen
-        self.computation = computation = Computation(optimizer, where, settings[0], chosen.shape if chosen else None)
+        self.part, by = optimizer.part_of(groups[0]), self.by(optimizer)
+        self.computation = computation = Computation(by, where, settings[0], chosen.shape if chosen else None)
         self.has_phases, self.zeroes = computation.has_phases, computation.zeroes
         self.new_numbers: dict[str, list[float]] = {}
         """The new values of numbers of the model, as its tensors give them."""
@@ -98,11 +99,11 @@ class GroupPlan:
         self.parted = computation.part(optimizer.state, members, grads)
         self.others, self.places = self.parted.others, self.parted.places
         if self.others:
-            computation.refuse(type(optimizer).__name__, optimizer.state, [members[m] for m in self.others])
+            computation.refuse(type(by).__name__, optimizer.state, [members[m] for m in self.others])
 
         if computation.of_model:
             stepped = (p for p, g in zip(members, grads, strict=True) if g is not None)
-            totals.share(optimizer, computation, stepped, settings[0].hypers)
+            totals.share(optimizer, self, stepped)
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
         self.moved = True
@@ -161,6 +162,10 @@ class GroupPlan:
         if len(self.where) == 1:
             return groups[self.where[0]]["params"]  # type: ignore[no-any-return]
         return [p for k in self.where for p in groups[k]["params"]]
+
+    def by(self, optimizer: Stepped) -> Stepped:
+        """The optimizer as the class by whose rule its groups step."""
+        return optimizer.stepping(optimizer.param_groups[self.where[0]])
 
     # Each step: may it be as before?
 
@@ -253,11 +258,11 @@ class GroupPlan:
     def tabulate(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Fill the tables of scalars: all that may raise comes before anything is written. `known`: totals, numbers of the model."""
         if self.others and self.computation.of_model:
-            members, used = self.members_of(groups), self.computation.used
+            members, used, by = self.members_of(groups), self.computation.used, self.by(optimizer)
             with torch.no_grad():
                 for m in self.others:
                     own = self.settings[self.group_of[m]].hypers
-                    self._keep(one_by_one.numbers_of(optimizer, members[m], used, own, known))
+                    self._keep(one_by_one.numbers_of(by, members[m], used, own, known))
         if self.look is None:
             return
         values, rows = self.look.values, self.rows
@@ -279,18 +284,18 @@ class GroupPlan:
 
     def step_others(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Step the parameters that no kernel may touch."""
-        members, computation = self.members_of(groups), self.computation
+        members, computation, by = self.members_of(groups), self.computation, self.by(optimizer)
         for j, (k, settings) in enumerate(zip(self.where, self.settings, strict=True)):
             params = [members[m] for m in self.others if self.group_of[m] == j]
             if not params:
                 continue
             if computation.by_torch:
                 with one_by_one.unscaled(params, self.settings[0].scale):
-                    one_by_one.step_by_torch(optimizer, groups[k], params)
+                    one_by_one.step_by_torch(by, groups[k], params)
                 continue
             with torch.no_grad():
                 for p in params:
-                    one_by_one.step_by_rule(optimizer, p, computation.used, settings.hypers, known)
+                    one_by_one.step_by_rule(by, p, computation.used, settings.hypers, known)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:
         """Update what kernels step, after `tabulate`."""
@@ -340,8 +345,9 @@ def _plan(
         together: dict[Any, list[tuple[int, Settings]]] = {}
         for k in where:
             group = optimizer.param_groups[k]
-            own = Settings(optimizer, group, scale)
-            alike = own.switches, own.zeroes, own.special, bool(beyond_torch(optimizer, group))
+            by = optimizer.stepping(group)
+            own = Settings(by, group, scale)
+            alike = optimizer.part_of(group), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)

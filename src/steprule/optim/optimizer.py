@@ -186,7 +186,12 @@ class RuleOptimizer(Stepped):
     @property
     def _evaluates(self) -> bool:
         """Whether the parameters hold the point of evaluation."""
-        return self.rule.evaluation is not None and points.is_at_evaluation(self.param_groups)
+        return self._has_two_points and points.is_at_evaluation(self.param_groups)
+
+    @property
+    def _has_two_points(self) -> bool:
+        """Whether a model is evaluated elsewhere than where it trains."""
+        return self.rule.evaluation is not None
 
     def _check_training(self) -> None:
         if self._evaluates:
@@ -194,9 +199,9 @@ class RuleOptimizer(Stepped):
 
     def _may_switch(self, what: str) -> bool:
         """Whether there are two points to switch between. Raises where neither is in the parameters."""
-        if self.rule.evaluation is not None and "_outside" in self.__dict__:
+        if self._has_two_points and "_outside" in self.__dict__:
             raise RuntimeError(f"{what} inside ema_weights(): leave its block first")
-        return self.rule.evaluation is not None
+        return self._has_two_points
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
@@ -206,7 +211,8 @@ class RuleOptimizer(Stepped):
         optimizer neither steps nor gives its `state_dict`. At its end each parameter has its weights again, whatever was
         written to it there; the averages stay as they were.
         """
-        states = self.state.items() if has(self.rule, average) else ()
+        averaged = [group for group in self.param_groups if has(self.stepping(group).rule, average)]
+        states = [(p, self.state.get(p)) for group in averaged for p in group["params"]]
         pairs = [(p, s["ema"]) for p, s in states if isinstance(s, Mapping) and isinstance(s.get("ema"), Tensor)]
         if not pairs:
             hint = "Give the constructor ema_decay=0.999, say, and take a step."
@@ -242,11 +248,11 @@ class RuleOptimizer(Stepped):
         self.__dict__.pop("_plans", None)
         super().__setstate__(state)
         for group, old in zip(self.param_groups, before, strict=False):
-            for name in self._extras:
+            for name in self.stepping(group)._extras:
                 if name in old:
                     group.setdefault(name, old[name])
-        if self.rule.evaluation is not None:
-            for group in self.param_groups:
+        for group in self.param_groups:
+            if self.stepping(group).rule.evaluation is not None:
                 group.setdefault(MODE, True)
         for loaded in self.__dict__.pop("_loading", []):
             loaded(self)
@@ -260,7 +266,7 @@ class RuleOptimizer(Stepped):
         own = self.__dict__
         if "_outside" in own:
             raise RuntimeError("state_dict() inside ema_weights(): the weights are where the averages belong")
-        if self.rule.evaluation is not None and self.state and not self._evaluates and "_told" not in own:
+        if self._has_two_points and self.state and not self._evaluates and "_told" not in own:
             own["_told"] = True
             name = type(self).__name__
             told = "the model holds the weights of training; to save those of evaluation, call optimizer.eval() first"
@@ -322,11 +328,11 @@ def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
     """Put the checkpoint's own tensors where torch has cast them to their parameters' dtypes."""
     saved = [k for group in given["param_groups"] for k in group["params"]]
     own = [(p, group) for group in optimizer.param_groups for p in group["params"]]
-    numbers = {"step", *(s.name for s in optimizer.rule.slots if s.is_number)}
     for k, (p, group) in zip(saved, own, strict=True):
         state = given["state"].get(k)
         if not isinstance(state, Mapping):
             continue
+        numbers = {"step", *(s.name for s in optimizer.stepping(group).rule.slots if s.is_number)}
         for name, value in state.items():
             if isinstance(value, Tensor):
                 # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.

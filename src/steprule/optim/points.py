@@ -21,13 +21,14 @@ from steprule.optim.one_by_one import resolved
 from steprule.optim.settings import Stepped, hypers_of
 from steprule.optim.signature import DTYPES, is_dense, is_plain, lies_as, placed_alike, shard
 from steprule.rules.points import KEPT, MODE
-from steprule.rules.rule import Rule
 
 
 @dataclass(frozen=True)
 class Stood:
     """A parameter that has stepped, with all that its point follows from."""
 
+    by: Stepped
+    """The optimizer as the class by whose rule it steps."""
     p: Tensor
     state: dict[str, Any]
     t: float
@@ -59,33 +60,37 @@ def to_evaluation(optimizer: Stepped) -> None:
     stood = _stood(optimizer)
     launches: dict[Alike, list[Stood]] = {}
     computed: list[tuple[Tensor, Tensor]] = []
-    shared = _sharing(optimizer.rule, stood)
+    shared = _sharing(stood)
     for k, own in enumerate(stood):
         # A point follows from what all held before: of memory that two share, no kernel may write what it reads elsewhere.
-        alike = None if k in shared else _launch_of(optimizer, own)
+        alike = None if k in shared else _launch_of(own)
         if alike is not None:
             launches.setdefault(alike, []).append(own)
         else:
-            computed.append((own.p, eager_point(optimizer.rule, own)))
+            computed.append((own.p, eager_point(own)))
     try:
         for own in stood:
             own.state[KEPT] = own.p.detach().clone()
         for alike, members in launches.items():
-            _launch(optimizer.rule, alike, members)
+            _launch(alike, members)
         for p, point in computed:
             p.copy_(point)
     except BaseException:
         _put_back(optimizer)
         raise
-    for group in optimizer.param_groups:
-        group[MODE] = False
+    _set_mode(optimizer, trains=False)
 
 
 def to_training(optimizer: Stepped) -> None:
     """Put the point of training back, bit by bit, also into a parameter that was taken out of its group meanwhile."""
     _put_back(optimizer)
+    _set_mode(optimizer, trains=True)
+
+
+def _set_mode(optimizer: Stepped, *, trains: bool) -> None:
     for group in optimizer.param_groups:
-        group[MODE] = True
+        if optimizer.stepping(group).rule.evaluation is not None:
+            group[MODE] = trains
 
 
 def _put_back(optimizer: Stepped) -> None:
@@ -95,8 +100,9 @@ def _put_back(optimizer: Stepped) -> None:
             del state[KEPT]
 
 
-def eager_point(rule: Rule, own: Stood) -> Any:
+def eager_point(own: Stood) -> Any:
     """The point by the author's function: what every kernel of it is compared with."""
+    rule = own.by.rule
     numbers = {s.name for s in rule.slots if s.is_number}
     held = {n: v for n, v in own.state.items() if isinstance(v, Tensor)}
     slots = {n: v.item() if n in numbers else resolved(v) for n, v in held.items() if n != KEPT}
@@ -104,29 +110,32 @@ def eager_point(rule: Rule, own: Stood) -> Any:
 
 
 def _stood(optimizer: Stepped) -> list[Stood]:
-    """The parameters that have stepped, each once."""
+    """The parameters that have stepped by a rule of two points, each once."""
     found: dict[Tensor, Stood] = {}
     for group in optimizer.param_groups:
-        hypers = hypers_of(optimizer.rule, optimizer.as_rule(group), beyond=optimizer._extras)
+        by = optimizer.stepping(group)
+        if by.rule.evaluation is None:
+            continue
+        hypers = hypers_of(by.rule, by.as_rule(group), beyond=by._extras)
         for p in group["params"]:
             state = optimizer.state.get(p)
             if state and "step" in state and p not in found and float(state["step"]) > 0:
-                found[p] = Stood(p, state, float(state["step"]), hypers)
+                found[p] = Stood(by, p, state, float(state["step"]), hypers)
     return list(found.values())
 
 
-def _sharing(rule: Rule, stood: Sequence[Stood]) -> set[int]:
+def _sharing(stood: Sequence[Stood]) -> set[int]:
     """Which of these share memory of a parameter with another, or within themselves."""
-    names = [s.name for s in rule.slots if not s.per_tensor]
+    names = list(dict.fromkeys(s.name for own in stood for s in own.by.rule.slots if not s.per_tensor))
     ranges = ranges_of([own.p for own in stood], [None] * len(stood), {own.p: own.state for own in stood}, names)
     written = np.arange(ranges.shape[1]) == 0
     return overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
 
 
-def _launch_of(optimizer: Stepped, own: Stood) -> Alike | None:
+def _launch_of(own: Stood) -> Alike | None:
     """With which others a kernel may move a parameter; None where the author's function has to."""
-    rule, p = optimizer.rule, own.p
-    variant, target = variant_of(rule, own.hypers, tuple(p.shape)), target_for(optimizer.backend, p.device.type)
+    rule, p = own.by.rule, own.p
+    variant, target = variant_of(rule, own.hypers, tuple(p.shape)), target_for(own.by.backend, p.device.type)
     if variant.shape is not None:
         return None  # a rule of matrices
     absent = {s.name for s in rule.slots if s.name in variant.slots and own.state.get(s.name) is None}
@@ -146,14 +155,14 @@ def _launch_of(optimizer: Stepped, own: Stood) -> Alike | None:
     return Alike(program, target, local.device, tuple(DTYPES[shard(t).dtype] for t in columns))
 
 
-def _launch(rule: Rule, alike: Alike, members: Sequence[Stood]) -> None:
+def _launch(alike: Alike, members: Sequence[Stood]) -> None:
     """Move some parameters in one launch."""
     program = alike.program
     kernel = kernel_for(program, alike.dtypes, alike.target)
     # The gradient has a column, as in every kernel, and is not read: the parameter stands there.
     tensors = [[shard(own.p), shard(own.p), *(shard(own.state[n]) for n in program.columns[2:])] for own in members]
     addresses = np.array([[t.data_ptr() for t in row] for row in tensors], dtype=np.int64).T.copy()
-    known = [_known(rule, own) for own in members]
+    known = [_known(own) for own in members]
     scalars = np.array([program.scalars(values)[0] for values in known], dtype=kernel.compute)
     table = scalars.reshape(len(members), len(program.roots)).T.copy()
     chunks = kernel.chunks([row[0].numel() for row in tensors], alike.device)
@@ -162,7 +171,8 @@ def _launch(rule: Rule, alike: Alike, members: Sequence[Stood]) -> None:
     torch.autograd.graph.increment_version([row[0] for row in tensors])
 
 
-def _known(rule: Rule, own: Stood) -> dict[str, Any]:
+def _known(own: Stood) -> dict[str, Any]:
     """What the scalars of a point may depend on."""
+    rule = own.by.rule
     numbers = {s.name: own.state[s.name] for s in rule.slots if s.is_number and own.state.get(s.name) is not None}
     return {**own.hypers, **{n: float(v) for n, v in numbers.items()}, "t": own.t}

@@ -37,6 +37,14 @@ class Stepped(torch.optim.Optimizer):
         """A group with all that the rule takes, by the rule's names."""
         return group
 
+    def stepping(self, group: Mapping[str, Any]) -> Stepped:
+        """This optimizer as the class by whose rule a group steps: its own, where all groups have one rule."""
+        return self
+
+    def part_of(self, group: Mapping[str, Any]) -> str:
+        """To which part of the model a group belongs: the groups of one part have totals and numbers of the model in common."""
+        return ""
+
 
 def beyond_torch(optimizer: Stepped, group: Mapping[str, Any]) -> list[str]:
     """What is on that torch's own step has no part for."""

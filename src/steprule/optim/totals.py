@@ -14,17 +14,22 @@ from torch import Tensor
 
 from steprule.compiler import eager
 from steprule.compiler.graph import Graph
-from steprule.compiler.phases import rounds_of
+from steprule.compiler.phases import clipping_places, rounds_of
 from steprule.optim import one_by_one
 from steprule.optim.buckets import Bucket
 from steprule.optim.computation import Computation
 from steprule.optim.settings import Settings, Stepped
 from steprule.optim.states import number
 
+Known = Mapping[str, Mapping[str, float]]
+"""By part what is known before any of its tensors is stepped."""
+
 
 class Phased(Protocol):
     """What this file asks of the plan for some groups."""
 
+    part: str
+    """The part of the model to which its groups belong."""
     computation: Computation
     buckets: list[Bucket]
     others: list[int]
@@ -33,6 +38,9 @@ class Phased(Protocol):
     groups: Any
     new_numbers: dict[str, list[float]]
     """The new values of numbers of the model, as its tensors give them."""
+
+    def by(self, optimizer: Stepped) -> Stepped:
+        """The optimizer as the class by whose rule its groups step."""
 
     def members_of(self, groups: Sequence[dict[str, Any]]) -> list[Tensor]:
         """The parameters of its groups."""
@@ -44,13 +52,44 @@ class Phased(Protocol):
         """The slots of one number that follow from reductions."""
 
 
-def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> dict[str, float]:
+def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
     """The numbers of the model by name, and all totals of this step by place. Nothing is written."""
-    known = {name: float(held) for name, held in _held(optimizer, plans).items()}
-    for places in rounds_of(graph for plan in plans for graph in _graphs(optimizer, plan)):
-        parts = [own for plan in plans for own in _parts(optimizer, plan, places, known)]
-        known |= eager.total_parts(parts, places)
+    parts = _by_part(plans)
+    norms = _norms(optimizer, parts) if len(parts) > 1 else {}
+    return {part: _known_to(optimizer, own, norms.get(part, {})) for part, own in parts.items()}
+
+
+def _by_part(plans: Sequence[Phased]) -> dict[str, list[Phased]]:
+    found: dict[str, list[Phased]] = {}
+    for plan in plans:
+        found.setdefault(plan.part, []).append(plan)
+    return found
+
+
+def _norms(optimizer: Stepped, parts: Mapping[str, Sequence[Phased]]) -> dict[str, dict[str, float]]:
+    """For each part the total by which gradients are clipped, where it clips: that of all parts that do."""
+    added = {}
+    for part, plans in parts.items():
+        places = clipping_places(_graphs(optimizer, plans))
+        added[part] = _added(optimizer, plans, places, {}) if places else {}
+    norm = sum(value for own in added.values() for value in own.values())
+    return {part: dict.fromkeys(own, norm) for part, own in added.items()}
+
+
+def _known_to(optimizer: Stepped, plans: Sequence[Phased], given: Mapping[str, float]) -> dict[str, float]:
+    """The same of one part, where some totals are given."""
+    known = {name: float(held) for name, held in _held(optimizer, plans).items()} | dict(given)
+    for places in rounds_of(_graphs(optimizer, plans)):
+        if unknown := places.difference(known):
+            known |= _added(optimizer, plans, unknown, known)
     return known
+
+
+def _added(
+    optimizer: Stepped, plans: Sequence[Phased], places: frozenset[str], known: Mapping[str, float]
+) -> dict[str, float]:
+    """The totals at these places."""
+    return eager.total_parts([own for plan in plans for own in _parts(optimizer, plan, places, known)], places)
 
 
 def _beside(optimizer: Stepped, plan: Phased) -> list[tuple[Tensor, Mapping[str, Any]]]:
@@ -61,12 +100,13 @@ def _beside(optimizer: Stepped, plan: Phased) -> list[tuple[Tensor, Mapping[str,
     return [(members[m], plan.settings[plan.group_of[m]].hypers) for m in plan.others]
 
 
-def _graphs(optimizer: Stepped, plan: Phased) -> Iterator[Graph]:
-    """What the tensors of a plan compute in this step."""
-    for bucket in plan.buckets:
-        yield bucket.alike.variant.graph(bucket.alike.absent)
-    for p, _ in _beside(optimizer, plan):
-        yield plan.computation.graph_of(p, optimizer.state.get(p) or {})
+def _graphs(optimizer: Stepped, plans: Sequence[Phased]) -> Iterator[Graph]:
+    """What the tensors of some plans compute in this step."""
+    for plan in plans:
+        for bucket in plan.buckets:
+            yield bucket.alike.variant.graph(bucket.alike.absent)
+        for p, _ in _beside(optimizer, plan):
+            yield plan.computation.graph_of(p, optimizer.state.get(p) or {})
 
 
 def _parts(
@@ -78,36 +118,39 @@ def _parts(
         if (measure := bucket.measuring(places)) is not None:
             measure.tabulate(hypers, plan.groups, plan.numbers_of_step(1.0))
             yield measure.add_up(plan.reduced_numbers(measure))
-    used = plan.computation.used
+    used, by = plan.computation.used, plan.by(optimizer)
     with torch.no_grad():
-        beside = [one_by_one.parts_of(optimizer, p, used, own, known) for p, own in _beside(optimizer, plan)]
+        beside = [one_by_one.parts_of(by, p, used, own, known) for p, own in _beside(optimizer, plan)]
     yield from beside
 
 
-def check(rule: Any, plans: Sequence[Phased]) -> None:
+def check(plans: Sequence[Phased]) -> None:
     """Raise `InputError` where a number of the model would come out as several."""
-    for name in {name for plan in plans for name in plan.new_numbers}:
-        eager.one_number(rule, name, [v for plan in plans for v in plan.new_numbers.get(name, ())])
+    for own in _by_part(plans).values():
+        for name in {name for plan in own for name in plan.new_numbers}:
+            values = [v for plan in own for v in plan.new_numbers.get(name, ())]
+            eager.one_number(own[0].computation.rule, name, values)
 
 
 def keep(optimizer: Stepped, plans: Sequence[Phased]) -> None:
     """Write the new numbers of the model."""
-    for name, held in _held(optimizer, plans).items():
-        values = [v for plan in plans for v in plan.new_numbers.get(name, ())]
-        if values:
-            held.fill_(values[0])
+    for own in _by_part(plans).values():
+        for name, held in _held(optimizer, own).items():
+            values = [v for plan in own for v in plan.new_numbers.get(name, ())]
+            if values:
+                held.fill_(values[0])
     for plan in plans:
         plan.new_numbers = {}
 
 
-def share(optimizer: Stepped, computation: Computation, params: Iterable[Tensor], hypers: Mapping[str, Any]) -> None:
-    """Give the states of these parameters the numbers of the model; where none of the optimizer has one, it begins.
+def share(optimizer: Stepped, plan: Phased, params: Iterable[Tensor]) -> None:
+    """Give the states of these parameters of a plan the numbers of the model; where none of its part has one, it begins.
 
     After a checkpoint was loaded, each state has a copy: that of the first parameter is the number.
     """
-    params = list(params)
-    for slot in computation.of_model:
-        states = list(_states_with(optimizer, slot.name))
+    params, hypers = list(params), plan.settings[0].hypers
+    for slot in plan.computation.of_model:
+        states = list(_states_with(optimizer, plan.part, slot.name))
         held = states[0][slot.name] if states else None
         if not isinstance(held, Tensor) or held.dtype is not torch.float64 or held.device.type != "cpu":
             held = number(eager.start_number(slot, hypers) if held is None else float(held), torch.float64)
@@ -116,8 +159,8 @@ def share(optimizer: Stepped, computation: Computation, params: Iterable[Tensor]
                 state[slot.name] = held
 
 
-def _states_with(optimizer: Stepped, name: str) -> Iterable[dict[str, Any]]:
-    for group in optimizer.param_groups:
+def _states_with(optimizer: Stepped, part: str, name: str) -> Iterable[dict[str, Any]]:
+    for group in (group for group in optimizer.param_groups if optimizer.part_of(group) == part):
         for p in group["params"]:
             state = optimizer.state.get(p)
             if state and state.get(name) is not None:
@@ -125,6 +168,7 @@ def _states_with(optimizer: Stepped, name: str) -> Iterable[dict[str, Any]]:
 
 
 def _held(optimizer: Stepped, plans: Sequence[Phased]) -> dict[str, Tensor]:
+    """The numbers of the model of one part."""
     names = dict.fromkeys(slot.name for plan in plans for slot in plan.computation.of_model)
-    first = {name: next(iter(_states_with(optimizer, name)), None) for name in names}
+    first = {name: next(iter(_states_with(optimizer, plans[0].part, name)), None) for name in names}
     return {name: state[name] for name, state in first.items() if state is not None}

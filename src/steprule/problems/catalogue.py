@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.foreign import refusal
 from steprule.problems import airfoil, digits, letters
+from steprule.problems.deep import Deep
 from steprule.problems.names import EMBEDDED
 from steprule.problems.problem import Loss, Problem
 from steprule.rules.load import load_object, module_from
@@ -112,6 +113,9 @@ def _letters(name: str) -> Problem:
         return nn.Sequential(nn.Embedding(count, width), *body)
 
     parts = _held_out(*letters.load(), shuffle=False)
+    if name == "letters-deep":
+        deep = partial(Deep, count, letters.BEFORE)
+        return _of_parts(name, parts, deep, nn.functional.cross_entropy, batch_size=50, epochs=2)
     return _of_parts(name, parts, model, nn.functional.cross_entropy, batch_size=50, epochs=4)
 
 

@@ -19,6 +19,7 @@ EMBEDDED = {
     "digits-mlp": f"{_DIGITS}, one hidden layer of 32",
     "digits-cnn": f"{_DIGITS}, a small convolutional network",
     "letters": "the next letter of six sonnets from the four before, embedding and one hidden layer",
+    "letters-deep": "the same letters by two residual blocks of width 64: four hidden matrices, 19,940 numbers",
 }
 
 
@@ -41,5 +42,6 @@ USUAL = {
     "digits-mlp": Usual(_IMAGES, 50, 5),
     "digits-cnn": Usual(_IMAGES, 50, 5),
     "letters": Usual({"train": 2211, "validation": 737, "test": 737}, 50, 4),
+    "letters-deep": Usual({"train": 2211, "validation": 737, "test": 737}, 50, 2),
 }
 """As the problems themselves say it; a list of them is printed without torch too."""

@@ -11,13 +11,14 @@ from torch import nn
 
 from steprule.errors import InputError, InputTypeError
 from steprule.foreign import parameters_of
-from steprule.hyper import Search
+from steprule.hyper import Hyper, Search
+from steprule.per_kind import PerKind, taken_apart
 from steprule.problems.problem import Problem
 from steprule.races import spaces
 from steprule.rules.load import load_object
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
-from steprule.trainable import Optimizable, Trainable
+from steprule.trainable import Optimizable, Stating, Trainable, is_by_kind, stated
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,18 @@ class Entrant:
     @property
     def is_rule(self) -> bool:
         """Whether it can be trained by the thousand, or one by one."""
+        return isinstance(self.what, Stating)
+
+    @property
+    def has_formula(self) -> bool:
+        """Whether it is one rule, whose formula can be shown and whose path can be drawn."""
         return isinstance(self.what, Rule)
 
     @property
     def defaults(self) -> dict[str, Any]:
         """The hyperparameters of one who tunes nothing, those that are searched."""
-        if isinstance(self.what, Rule):
-            return {n: v for n, v in for_training(self.what).defaults.items() if n in self.space}
+        if isinstance(self.what, Stating):
+            return {n: v for n, v in stated(self.what).defaults.items() if n in self.space}
         found = {n: p.default for n, p in parameters_of(self.what).items()}
         return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
 
@@ -75,10 +81,17 @@ class Entrant:
         return {n: bound[n] for n in rule.settings}
 
     @property
+    def known(self) -> dict[str, Hyper]:
+        """By name what a rule says of each hyperparameter that is searched or set; nothing of a class."""
+        if not isinstance(self.what, Stating):
+            return {}
+        return {n: stated(self.what).hyper(n) for n in (*self.space, *self.fixed)}
+
+    @property
     def middle(self) -> dict[str, Any]:
         """Hyperparameters in the middle of what is searched."""
         found = {n: s.at(0.5) for n, s in self.space.items()}
-        known = {h.name: h for h in for_training(self.what).hypers} if self.is_rule else {}
+        known = self.known
         whole = {n: round(v) for n, v in found.items() if n in known and known[n].is_whole}
         return {**found, **whole, **self.fixed}
 
@@ -95,7 +108,8 @@ def _with_model(task: Problem, model: Callable[[], nn.Module]) -> Problem:
 
 def entrant_of(given: Optimizable | Competitor, *, searches: bool = True) -> Entrant:
     """The entrant of a competitor; without a space where the race `searches` nothing. Raises `StepruleError`."""
-    found = load_object(given, kind="optimizer") if isinstance(given, str) and ":" in given else given
+    names = isinstance(given, str) and ":" in given and not is_by_kind(given)
+    found = load_object(given, kind="optimizer") if names else given  # type: ignore[arg-type]
     own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
     who = Trainable.of(own.optimizer)
     what, label = who.what, own.label or who.name
@@ -106,24 +120,25 @@ def entrant_of(given: Optimizable | Competitor, *, searches: bool = True) -> Ent
         raise InputTypeError(f"{label}: model", expected="a function that makes one", got=repr(own.model))
     if not searches:
         own = replace(own, space={})
-    space, fixed = _of_rule(what, own) if isinstance(what, Rule) else _of_class(what, own, label)
+    space, fixed = _of_rule(what, own) if isinstance(what, Stating) else _of_class(what, own, label)
     return Entrant(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed, own.model)
 
 
 def usual_space(what: Any) -> Mapping[str, Search]:
     """What is searched of a competitor that names nothing: all numbers of a rule, as declared; of a class the learning rate alone."""
-    if isinstance(what, Rule):
+    if isinstance(what, Stating):
         return spaces.declared(what)
     return {"lr": spaces.RATE} if "lr" in parameters_of(what) else {}
 
 
-def _of_rule(what: Rule, own: Competitor) -> tuple[Mapping[str, Search], dict[str, Any]]:
+def _of_rule(what: Stating, own: Competitor) -> tuple[Mapping[str, Search], dict[str, Any]]:
     """The space and what is set of a rule."""
-    rule = for_training(what)
-    for name in own.space or {}:
-        rule.setting(name)  # raises where the rule has none of that name
-    known = {h.name: h for h in rule.hypers}
+    rule = stated(what)
+    # Raises where the rule has none of that name.
+    known = {n: rule.setting(n) for n in own.space or {}}
     bound = rule.bind(own.hypers)
+    if isinstance(rule, PerKind):
+        return _of_kinds(rule, own, known)
     named = {n for given in own.hypers for n in rule.tuples.get(given, (given,))}
     space: Mapping[str, Search] = {}
     if own.space is None:
@@ -131,6 +146,15 @@ def _of_rule(what: Rule, own: Competitor) -> tuple[Mapping[str, Search], dict[st
     elif own.space:
         space = spaces.widened(own.space, known)
     return space, {n: bound[n] for n in bound if n in named}
+
+
+def _of_kinds(
+    rule: PerKind, own: Competitor, known: Mapping[str, Hyper]
+) -> tuple[Mapping[str, Search], dict[str, Any]]:
+    """The same of a rule per kind. What is set for all kinds is searched for none of them, as what is set for one is not for it."""
+    fixed = rule.each_beta(own.hypers)
+    space = spaces.space_of(rule) if own.space is None else spaces.widened(own.space, known)
+    return {n: s for n, s in space.items() if n not in fixed and taken_apart(n)[1] not in fixed}, fixed
 
 
 def _of_class(what: Any, own: Competitor, label: str) -> tuple[Mapping[str, Search], dict[str, Any]]:

@@ -17,7 +17,6 @@ from steprule.hyper import Search
 from steprule.races import spaces
 from steprule.races.chain import Array, Chain, Lanes, Phase, Planned
 from steprule.races.competitor import Entrant
-from steprule.rules.parts import for_training
 from steprule.sizes import FRESH, SEEDS, STUDIES, TRIALS
 from steprule.sweeps.points import sobol
 
@@ -205,7 +204,7 @@ class Tuned:
         """By name at which end of its range the best of most studies lies, where it lies at one, and numbers lie beyond it."""
         found = {}
         for name, range_ in tuned.space.items():
-            low, high = for_training(entrant.what).hyper(name).limits if entrant.is_rule else (-math.inf, math.inf)
+            low, high = entrant.known[name].limits if entrant.is_rule else (-math.inf, math.inf)
             end = self._end(tuned, name)
             bounded = {"lowest": math.isclose(range_.low, low), "highest": math.isclose(range_.high, high)}
             if end and not bounded[end]:

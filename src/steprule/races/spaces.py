@@ -12,6 +12,7 @@ from dataclasses import replace
 from annotated_types import Ge, Gt, Le, Lt
 
 from steprule.hyper import Hyper, Search
+from steprule.per_kind import PerKind, taken_apart
 from steprule.rules.rule import Rule
 
 RATE = Search(1e-5, 10.0)
@@ -27,19 +28,24 @@ SHIFT = 2.0
 as dense for everyone."""
 
 
-def space_of(rule: Rule) -> dict[str, Search]:
+def space_of(rule: Rule | PerKind) -> dict[str, Search]:
     """The range of every number that the rule's own signature has; flags and what is composed with it stay as they are."""
-    return widened(declared(rule), {h.name: h for h in rule.hypers})
+    return widened(declared(rule), {h.name: h for h in _own(rule)})
 
 
-def declared(rule: Rule) -> dict[str, Search]:
+def declared(rule: Rule | PerKind) -> dict[str, Search]:
     """The same as its annotations name them, or about the defaults."""
-    return {h.name: h.search or _around(h) for h in rule.hypers if _tunable(h)}
+    return {h.name: h.search or _around(h) for h in _own(rule) if _tunable(h)}
+
+
+def _own(rule: Rule | PerKind) -> tuple[Hyper, ...]:
+    """The hyperparameters of its own signature, or of its rules'."""
+    return rule.own if isinstance(rule, PerKind) else rule.hypers
 
 
 def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper]) -> dict[str, Search]:
     """A rule's ranges as a race uses them: the learning rate's its own, the others no narrower than their kind allows."""
-    return {n: RATE if n == "lr" else _least(s, *_bounds(hypers[n])) for n, s in space.items()}
+    return {n: RATE if taken_apart(n)[1] == "lr" else _least(s, *_bounds(hypers[n])) for n, s in space.items()}
 
 
 def of_class(space: Mapping[str, Search]) -> dict[str, Search]:

@@ -15,6 +15,8 @@ from steprule.errors import InputError, InputTypeError, named, unknown_name
 from steprule.lanes.choose import Compile, choose
 from steprule.lanes.model import blank
 from steprule.lanes.records import Engine
+from steprule.optim.mixture import warn_without_matrices
+from steprule.per_kind import PerKind
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.provenance import check_device, versions
@@ -176,6 +178,10 @@ def spec_from(rules: Rules, on: Problems, trials: int, seeds: Seeds, settings: S
     _check_once("schedules", [(s.name, s) for s in planned])
     device = settings["device"]
     check_device(device)
+    for entrant in entrants:
+        for task in tasks:
+            if isinstance(entrant.what, PerKind):
+                warn_without_matrices(entrant.what, blank(entrant.trains(task)), task.name)
     configs = {task.name: _config(task, entrants, protocol, len(planned), settings) for task in tasks}
     spec = Spec(tasks, planned, entrants, protocol, configs, device)
     spec.stated  # noqa: B018  (now: what is trained can change its own code's surroundings)
@@ -249,7 +255,11 @@ def _config(
     if rules and not protocol.watches:
         lanes, compiled = len(rules) * protocol.size * schedules, settings["compile"]
         recipe = Recipe(epochs, plan["batch_size"], device=settings["device"])
-        found = [choose(own, lanes, recipe, compiled).engine for own in dict.fromkeys(e.trains(task) for e in rules)]
+        unprinted = "a rule per kind of parameter" if any(isinstance(e.what, PerKind) for e in rules) else ""
+        found = [
+            choose(own, lanes, recipe, compiled, unprinted).engine
+            for own in dict.fromkeys(e.trains(task) for e in rules)
+        ]
         engine = max(found, key=ENGINES.index)
     large = any(is_large(blank(e.trains(task))) for e in entrants)
     threads = torch.get_num_threads() if large and engine == "one by one" else 1

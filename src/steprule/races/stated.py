@@ -19,6 +19,7 @@ from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.identity import identify, identity, unknown
+from steprule.per_kind import PerKind
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS, stream
@@ -26,7 +27,7 @@ from steprule.races.competitor import Entrant
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule
-from steprule.trainable import Trainable
+from steprule.trainable import Stating, Trainable, stated
 from steprule.training.recipe import Recipe
 
 MADE_OF = "made of"
@@ -98,7 +99,7 @@ def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
     """A competitor: a rule, or what makes an optimizer. `task` lends a class its first parameters."""
     what, fixed, own = entrant.what, entrant.fixed, entrant.trains(task)
     searched = {n: s.at(0.5) for n, s in entrant.space.items()}  # with which a class can be called
-    defaults = for_training(what).settings if isinstance(what, Rule) else _defaults(what)
+    defaults = stated(what).settings if isinstance(what, Stating) else _defaults(what)
     still = {n: v for n, v in {**defaults, **fixed}.items() if n not in searched}
     found: dict[str, Any] = {"optimizer": Trainable.of(what).name}
     found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
@@ -106,11 +107,20 @@ def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
     if isinstance(what, Rule):
         found["slots"] = {slot.name: slot.starts for slot in what.slots}
         found["formula"] = formula.whole(variant_of(for_training(what), entrant.shown))
+    if isinstance(what, PerKind):
+        found["rules"] = {kind: _said_of(rule) for kind, rule in what.rules.items()}
     found["code"] = of_code(what, Trainable.of(what).name)
-    if not isinstance(what, Rule):
+    if not isinstance(what, Stating):
         found["made"] = _made(what, {**searched, **fixed}, own)
     found["space"] = {n: [s.low, s.high, s.scale] for n, s in entrant.space.items()}
     return found if entrant.model is None else {**found, **of_model(own)}
+
+
+def _said_of(rule: Rule) -> dict[str, Any]:
+    """What a reader understands of one rule among several: its states, and its formula as it trains by default."""
+    whole = for_training(rule)
+    formula_ = formula.whole(variant_of(whole, whole.settings))
+    return {"slots": {slot.name: slot.starts for slot in rule.slots}, "formula": formula_}
 
 
 def of_schedules(planned: Iterable[Schedule], steps: Mapping[str, int]) -> dict[str, Any]:

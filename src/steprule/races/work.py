@@ -28,8 +28,8 @@ from steprule.races.competitor import Entrant
 from steprule.races.partial import Partial
 from steprule.races.spec import Spec, TrainingConfig
 from steprule.races.store import Store, partial_of
-from steprule.rules.parts import for_training
 from steprule.schedules import Schedule
+from steprule.trainable import stated
 from steprule.training import train
 from steprule.training.recipe import Recipe
 
@@ -101,7 +101,7 @@ def train_block(package: Package, block: Block) -> tuple[Results, float]:
 
 def _together(task: Problem, entrant: Entrant, block: Block, recipe: Recipe, engine: Engine) -> Results:
     """Lanes of a rule that are trained together, those of one variant at a time."""
-    rule, lanes = for_training(entrant.what), _given(entrant, block)
+    rule, lanes = stated(entrant.what), _given(entrant, block)
     full = Trainings(bound(rule, lanes.hypers, len(lanes)), lanes.seeds)
     found: Results = {}
     for part in by_variant(rule, full.hypers):

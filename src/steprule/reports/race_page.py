@@ -47,7 +47,7 @@ def _page(race: Race, parts: Sequence[Part]) -> str:
 
 def _parts(race: Race, command: Sequence[str]) -> list[Part]:
     own = tuned_parts if race.is_tuned else setting_parts
-    cards = formulas((e.label, e.what, e.shown) for e in race.spec.entrants if e.is_rule)
+    cards = formulas((e.label, e.what, e.shown) for e in race.spec.entrants if e.has_formula)
     made = facts(_made(race, own.made(race), command))
     return [*own.parts(race), Part("What each does", cards), Part("How this was made", made)]
 

@@ -147,7 +147,7 @@ def paths_of(race: Race) -> list[Trace]:
         return [replace(trace(rule, SURFACE, **hypers), label=label) for label, rule, hypers in TUTORIAL_PATHS]
     found = []
     for entrant in race.spec.entrants:
-        if entrant.is_rule:
+        if entrant.has_formula:
             others = {n: v for n, v in entrant.fixed.items() if n != "lr"}
             found.append(replace(tuned_trace(entrant.what, SURFACE, **others), label=entrant.label))
     return found

@@ -16,7 +16,6 @@ from steprule.races.measure import Measure
 from steprule.reports import race_charts, themed
 from steprule.reports.document import Part, spans
 from steprule.reports.style import style_of
-from steprule.rules.parts import for_training
 
 FIGURES: dict[str, tuple[str, Callable[[Race], Figure], Callable[[Race], str]]] = {
     "standings": (
@@ -157,7 +156,7 @@ def _table(race: Race, cell: Cell) -> str:
     lines = []
     for s in cell.standings:
         entrant = race.spec.entrant(s.label)
-        known = {h.name: h for h in for_training(entrant.what).hypers} if entrant.is_rule else {}
+        known = entrant.known
         numbers = [
             f"{s.loss:.5g}",
             interval(s.low, s.high, unknown="–"),

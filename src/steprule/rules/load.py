@@ -28,6 +28,8 @@ from steprule.rules.hints import missing_import
 from steprule.rules.lookahead import PREFIX, lookahead
 from steprule.rules.rule import Rule
 
+PER_KIND = "by_kind:"
+"""How a rule per kind of parameter begins, as it is typed: `by_kind:lion+adamw`, `by_kind:matrix=lion+head=sgd+other=adamw`."""
 NO_FAULTS: Mapping[str, RuleError] = {}
 
 
@@ -51,6 +53,9 @@ def resolve_in(spec: object, catalogue: Mapping[str, Rule], faults: Mapping[str,
     if isinstance(spec, Rule):
         return spec
     if isinstance(spec, str):
+        if spec.startswith(PER_KIND):
+            hint = "Name one of them; it trains, sweeps and races as it is."
+            raise InputTypeError(spec, expected="one rule", got="a rule per kind of parameter", hint=hint)
         if spec.endswith(".py"):
             return only_rule_in(Path(spec), Path(spec).stem)
         if spec.startswith("torch.optim."):

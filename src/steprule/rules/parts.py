@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Lt
 
+from steprule.arithmetic import asked_by
 from steprule.errors import unknown_name
 from steprule.hyper import (
     AbsentAtFirst,
@@ -61,6 +62,11 @@ def clip_by_norm(p: Any, g: Any, *, clip_norm: ClipNorm = 0.0) -> tuple[Any, Any
         grad_norm = sqrt(total(g**2))
         g = g * minimum(clip_norm / (grad_norm + 1e-6), 1.0)
     return p, g
+
+
+def is_clipping_norm(place: str) -> bool:
+    """Whether the total at this place is that of `clip_by_norm`: one of all tensors, whatever rules step them."""
+    return asked_by(place, clip_by_norm.__code__)
 
 
 def ascend(p: Any, g: Any, *, maximize: Maximize = False) -> tuple[Any, Any]:

@@ -17,10 +17,8 @@ from steprule.lanes import train as engines
 from steprule.lanes.records import Engine, Trainings
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
-from steprule.rules.parts import for_training
-from steprule.rules.rule import Rule
 from steprule.steppers import Way
-from steprule.trainable import Trainable
+from steprule.trainable import Stating, Trainable, stated
 from steprule.training.recipe import Recipe
 from steprule.training.under_way import Training
 
@@ -62,8 +60,8 @@ def cost_of(
 
     Raises what the training itself would raise.
     """
-    if isinstance(what, Rule) and engine != "one by one":
-        return _cost_of_lanes(task, for_training(what), hypers, lanes, seeds, batch_size, engine, device)
+    if isinstance(what, Stating) and engine != "one by one":
+        return _cost_of_lanes(task, stated(what), hypers, lanes, seeds, batch_size, engine, device)
     who = Trainable.of(what)
     return who.in_some_way(partial(_cost_alone, task, who, hypers, batch_size, device))
 
@@ -104,8 +102,8 @@ def held_by(
     task: Problem, what: Any, hypers: Mapping[str, Any], lanes: int, *, batch_size: int, engine: Engine, device: str = "cpu"
 ) -> int:  # fmt: skip
     """The bytes that so many trainings hold at one time in one process."""
-    if isinstance(what, Rule) and engine != "one by one":
-        return engines.held_by(task, for_training(what), lanes, min(batch_size, task.samples), engine, device)
+    if isinstance(what, Stating) and engine != "one by one":
+        return engines.held_by(task, stated(what), lanes, min(batch_size, task.samples), engine, device)
     who = Trainable.of(what)
     return who.in_some_way(lambda way: _behind_first_step(task, who, hypers, batch_size, device, way)[1])
 
@@ -128,7 +126,7 @@ def _seconds_per_sample(training: Training) -> float:
 
 
 def _cost_of_lanes(
-    task: Problem, rule: Rule, hypers: Mapping[str, Any], lanes: int, seeds: int, batch_size: int, engine: Engine, device: str
+    task: Problem, rule: Stating, hypers: Mapping[str, Any], lanes: int, seeds: int, batch_size: int, engine: Engine, device: str
 ) -> TrainingCost:  # fmt: skip
     """By whole trainings on a few batches: more epochs add steps, a part held out adds samples that are measured."""
     size = min(batch_size, task.samples)

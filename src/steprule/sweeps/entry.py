@@ -18,22 +18,24 @@ from steprule.counts import seeds_of
 from steprule.errors import unknown_name
 from steprule.keywords import shows
 from steprule.lanes.choose import Choice, Compile, choose
+from steprule.lanes.model import blank
 from steprule.lanes.one_by_one import one_by_one
 from steprule.lanes.records import WINDOWS, Array, Outcome, Trainings, bound, by_variant, taken
 from steprule.lanes.train import train_lanes
+from steprule.optim.mixture import warn_without_matrices
+from steprule.per_kind import PerKind
 from steprule.problems import catalogue as problems
 from steprule.problems import scoring
 from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS
 from steprule.provenance import check_device, versions
-from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.schedules import Given
 from steprule.sweeps.cost import cost_of
 from steprule.sweeps.estimate import AlikeTrainings, Estimate, estimate, work_of
 from steprule.sweeps.points import Points, points_of
 from steprule.sweeps.result import Sweep
-from steprule.trainable import Optimizable, Trainable
+from steprule.trainable import Optimizable, Stating, Trainable, stated
 from steprule.training.recipe import Recipe
 
 AT_ONCE = 16_384
@@ -105,6 +107,8 @@ def sweep(
     device = options["device"]
     check_device(device)
     scoring.check_metrics(task)
+    if isinstance(what, PerKind):
+        warn_without_matrices(what, blank(task), task.name)
     plan = {
         "schedule": schedule,
         "epochs": task.epochs if epochs is None else epochs,
@@ -174,22 +178,29 @@ def _work_of(task: Problem, what: Any, points: Points, seeds: tuple[int, ...], c
     parts: list[NDArray[np.int64]] = [np.arange(len(points))]
     groups = []
     choice = Choice("one by one", "an optimizer that is no rule")
-    if isinstance(what, Rule):
-        full = bound(for_training(what), points.hypers, len(points))
-        parts = by_variant(for_training(what), full)
+    if isinstance(what, Stating):
+        full = bound(stated(what), points.hypers, len(points))
+        parts = by_variant(stated(what), full)
     for recipe in dict.fromkeys(points.recipes):
         for part in parts:
             members = np.array([k for k in part if points.recipes[k] == recipe], dtype=np.int64)
             if not len(members):
                 continue
             recipe.schedule.factors(recipe.steps(task))
-            if isinstance(what, Rule):
-                first = {n: v[part[0]].item() for n, v in full.items()}
-                asks = needs_shape(for_training(what), switches_of(for_training(what), first))
-                unprinted = "a rule of matrices" if asks else ""
-                choice = choose(task, len(points) * len(seeds), recipe, compile, unprinted)
+            if isinstance(what, Stating):
+                choice = choose(task, len(points) * len(seeds), recipe, compile, _unprinted(what, full, part))
             groups.append(Group(members, recipe, choice))
     return Work(task, what, points, seeds, full, groups)
+
+
+def _unprinted(what: Any, full: Mapping[str, Array], part: NDArray[np.int64]) -> str:
+    """What it is, where no kernel steps lanes of it."""
+    if isinstance(what, PerKind):
+        return "a rule per kind of parameter"
+    rule = stated(what)
+    assert isinstance(rule, Rule)
+    first = {n: v[part[0]].item() for n, v in full.items()}
+    return "a rule of matrices" if needs_shape(rule, switches_of(rule, first)) else ""
 
 
 def _estimate(work: Work, *, measure: bool) -> Estimate:
@@ -233,7 +244,7 @@ def _outcome(work: Work, group: Group, points: Array, seeds: Array) -> Outcome:
     if engine == "one by one":
         return one_by_one(work.task, work.what, Trainings(taken(work.points.hypers, points), numbers), group.recipe)
     lanes = Trainings(taken(work.full, points), numbers)
-    return train_lanes(work.task, for_training(work.what), lanes, group.recipe, engine)
+    return train_lanes(work.task, stated(work.what), lanes, group.recipe, engine)
 
 
 def _calls(members: Array, seeds: int) -> Iterator[tuple[Array, Array]]:
@@ -249,9 +260,9 @@ def _calls(members: Array, seeds: int) -> Iterator[tuple[Array, Array]]:
 
 
 def _limits(what: Any, points: Points) -> dict[str, tuple[float, float]]:
-    if not isinstance(what, Rule):
+    if not isinstance(what, Stating):
         return {}
-    return {h.name: h.limits for h in for_training(what).hypers if h.name in points.hypers}
+    return {n: stated(what).setting(n).limits for n in points.hypers}
 
 
 def _one_or_all(values: list[Any]) -> Any:

@@ -7,14 +7,12 @@ import time
 import numpy as np
 
 from steprule.lanes.choose import first_samples
-from steprule.lanes.records import Trainings
+from steprule.lanes.records import Trainings, named_hypers
 from steprule.lanes.train import train_lanes
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
-from steprule.rules.parts import for_training
-from steprule.rules.rule import Rule
 from steprule.sweeps.result import Sweep
-from steprule.trainable import Optimizable, Trainable
+from steprule.trainable import Optimizable, Stating, Trainable, stated
 from steprule.training.recipe import Recipe
 
 
@@ -24,16 +22,16 @@ def pays_after(rule: Optimizable, problem: str | Problem, found: Sweep) -> float
     From some steps of `torch.vmap` here and now; None where there was no kernel, or none that is faster.
     """
     what, task = Trainable.of(rule).what, problems.get(problem)
-    if found.engine != "kernel" or not isinstance(what, Rule) or isinstance(found.batch_size, tuple):
+    if found.engine != "kernel" or not isinstance(what, Stating) or isinstance(found.batch_size, tuple):
         return None
     count, size = min(found.lanes, 1_024), min(found.batch_size, task.samples // 9 or 1)
-    hypers = {h.name: np.full(count, h.default) for h in for_training(what).hypers}
+    hypers = {n: np.full(count, h.default) for n, h in named_hypers(stated(what))}
     lanes = Trainings(hypers, np.zeros(count, dtype=np.int64))
     part = first_samples(task, 9 * size)
     took: dict[int, list[float]] = {1: [], 33: []}
     for epochs in (1, 1, 33, 1, 33):  # the first builds what the others need; with one apart is what is done once
         began = time.perf_counter()
-        train_lanes(part, for_training(what), lanes, Recipe(epochs, size), "vmap")
+        train_lanes(part, stated(what), lanes, Recipe(epochs, size), "vmap")
         took[epochs].append(time.perf_counter() - began)
     epochs = found.epochs if isinstance(found.epochs, int) else max(found.epochs)
     slow = (min(took[33]) - min(took[1])) / (32 * 9) / count * epochs * -(-task.samples // size)

@@ -14,6 +14,7 @@ from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Search
 from steprule.lanes.records import Array
+from steprule.per_kind import PerKind
 from steprule.problems.problem import Problem
 from steprule.rules.rule import Rule
 from steprule.schedules import Schedule, WarmUp
@@ -110,6 +111,8 @@ def _is_one(value: Any) -> bool:
 
 def _each_by_itself(hypers: Mapping[str, Any], what: Any) -> dict[str, Any]:
     """`betas` as beta1, beta2 and so on, for a rule that has them; and so all its tuples."""
+    if isinstance(what, PerKind):
+        return what.each_beta(hypers)
     found = dict(hypers)
     tuples = what.tuples if isinstance(what, Rule) else {}
     for name, members in tuples.items():

@@ -11,6 +11,8 @@ import numpy as np
 
 from steprule import schedules
 from steprule.counts import whole
+from steprule.optim.mixture import warn_without_matrices
+from steprule.per_kind import PerKind
 from steprule.problems import catalogue as problems
 from steprule.problems import scoring
 from steprule.problems.problem import Problem
@@ -70,6 +72,8 @@ def train(
     planned = schedules.get(schedule)
     who = Trainable.of(rule)
     check_device(device)
+    if isinstance(who.what, PerKind):
+        warn_without_matrices(who.what, task.initial_model(seed), task.name)
     scoring.check_metrics(task)
     recipe = Recipe(epochs, size, planned, device)
     begin = partial(Training, task, who, hypers, seed, recipe)

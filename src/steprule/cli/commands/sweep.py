@@ -64,6 +64,7 @@ def sweep(
     """
     from steprule import sweeps
     from steprule.cli import cost, options, output
+    from steprule.per_kind import NoMatrices
     from steprule.trainable import Trainable
 
     drawing = out is not None and out.suffix.lower() not in DATA
@@ -82,7 +83,7 @@ def sweep(
         "device": device,
     }  # fmt: skip
     known = cost.known_first("sweep", dry_run=dry_run, yes=yes, json=json)
-    with known as told, output.progress("sweep") as advance:
+    with known as told, output.progress("sweep") as advance, output.warnings_as_lines(NoMatrices):
         result = sweeps.sweep(who, on, {**fixed, **drawn}, seeds, progress=advance, told=told, measure=dry_run, **how)
     if out is not None and drawing:
         training_charts.save(training_charts.of_sweep(result), out)

@@ -48,6 +48,7 @@ def train(
 ) -> None:
     """Train a problem with one rule, or with a torch.optim class."""
     from steprule.cli import cost, options, output
+    from steprule.per_kind import NoMatrices
     from steprule.problems import catalogue as problems
     from steprule.sweeps import estimate as costs
     from steprule.trainable import Trainable
@@ -63,10 +64,11 @@ def train(
     task = problems.get(on)
     with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
         told(costs.of_training(task, who.what, hypers, epochs, batch_size, device, measure=dry_run))
-    run = trained(
-        who, task, seed, epochs, batch_size, schedule=schedule, device=device,
-        log=options.log_of(log), **hypers,
-    )  # fmt: skip
+    with output.warnings_as_lines(NoMatrices):
+        run = trained(
+            who, task, seed, epochs, batch_size, schedule=schedule, device=device,
+            log=options.log_of(log), **hypers,
+        )  # fmt: skip
     if out is not None:
         training_charts.save(training_charts.of_run(run), out)
     if json:
