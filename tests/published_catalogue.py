@@ -44,6 +44,30 @@ class CautiousAdamW(torch.optim.AdamW):
                 p.copy_(decayed + (p - decayed) * mask / mask.mean().clamp(min=1e-3))
 
 
+def adopt_by(
+    params: Any,
+    beta1: float,
+    beta2: float,
+    clip_exponent: float,
+    decoupled_weight_decay: bool,
+    weight_decay: float,
+    **same: Any,
+) -> torch.optim.Optimizer:
+    """Its clip is one step ahead of the authors', and its decoupled decay begins at the step that moves nothing of theirs."""
+    begins = 0.0 if decoupled_weight_decay else weight_decay
+    optimizer = po.ADOPT(
+        params, betas=(beta1, beta2), clip_lambda=lambda t: (t - 1) ** clip_exponent, weight_decouple=decoupled_weight_decay,
+        weight_decay=begins, foreach=False, **same,
+    )  # fmt: skip
+
+    def goes_on(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            group["weight_decay"] = weight_decay
+
+    optimizer.register_step_post_hook(goes_on)
+    return optimizer
+
+
 def laprop_by(params: Any, beta1: float, beta2: float, eps: float, **same: Any) -> torch.optim.Optimizer:
     return uncorrected_eps(lambda: po.LaProp(params, betas=(beta1, beta2), foreach=False, **same), beta2, eps)
 
@@ -84,12 +108,12 @@ ademamix = Published(
 )  # fmt: skip
 adopt = Published(
     rules.adopt,
-    # Its clip is one step ahead of the authors'.
-    lambda params, beta1, beta2, clip_exponent, **same: po.ADOPT(
-        params, betas=(beta1, beta2), clip_lambda=lambda t: (t - 1) ** clip_exponent, foreach=False, **same
-    ),
-    {"lr": 0.03, "beta1": 0.8, "beta2": 0.95, "clip_exponent": 0.2, "eps": 0.3},
-)
+    adopt_by,
+    {
+        "lr": 0.03, "beta1": 0.8, "beta2": 0.95, "clip_exponent": 0.2, "eps": 0.3, "weight_decay": 0.2,
+        "decoupled_weight_decay": True,
+    },
+)  # fmt: skip
 mars = Published(
     rules.mars,
     mars_by,

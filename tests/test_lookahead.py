@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ import torch
 from compare import apart
 from drawn_forms import failing_forms
 from drawn_walks import case_of
-from tolerances import CLASS_FLOAT64, LANE_AGAINST_SOLO, PUBLISHED_FLOAT64
+from tolerances import CLASS_FLOAT32_FEW_STEPS, CLASS_FLOAT64, LANE_AGAINST_SOLO, PRODIGY_FLOAT64, PUBLISHED_FLOAT64
 from torch import Tensor
 
 import steprule
-from steprule import optim, rules
+from steprule import Rule, optim, rules
 from steprule.compiler.eager import step
-from steprule.errors import InputError, InputTypeError, UnknownNameError
+from steprule.errors import InputError, InputTypeError, RuleError, UnknownNameError
 
 SHAPES = ((7,), (3, 5), (), (0,), (2, 1, 4))
 STEPS = 23
@@ -71,6 +72,57 @@ def test_it_is_pytorch_optimizers_around_torchs(name: str, backend: str, float64
             saved = copy.deepcopy(found.state_dict())
             found = make(mine, lr=1.0, backend=backend)
             found.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+def test_around_a_rule_with_totals(backend: str, float64_default: None) -> None:
+    """Prodigy's distance is one number of the model; the pull back moves the parameters that its next step sees."""
+    peer = pytest.importorskip("prodigyopt")
+    settings = {"lr": 0.8, "betas": (0.85, 0.97), "eps": 1e-3, "d0": 1e-3, "weight_decay": 0.1}
+    mine, theirs = parameters(), parameters()
+    make = optim.from_rule(rules.lookahead(rules.prodigy, k=3, alpha=0.3))
+    found = make(mine, **settings, backend=backend)
+    wanted = po.Lookahead(peer.Prodigy(theirs, **settings), k=3, alpha=0.3, pullback_momentum="none")
+    for t in range(1, STEPS):
+        give(mine, t)
+        give(theirs, t)
+        found.step()
+        wanted.step()
+        for p, q in zip(mine, theirs, strict=True):
+            same(found, p, wanted, q, PRODIGY_FLOAT64, t)
+        assert apart(found.state[mine[0]]["d"], wanted.param_groups[0]["d"]) <= PRODIGY_FLOAT64
+        if t == 10:
+            saved = copy.deepcopy(found.state_dict())
+            found = make(mine, backend=backend)
+            found.load_state_dict(saved)
+    assert float(found.state[mine[0]]["d"]) > 2e-3, "the distance has grown"
+
+
+def test_a_model_that_is_read_elsewhere_is_refused() -> None:
+    """Also where the author states the point behind a first Lookahead; slow weights may be a point themselves."""
+    for given in ("lookahead_schedule_free_sgd", rules.schedule_free_adamw):
+        with pytest.raises(
+            InputError, match=r"^lookahead of schedule_free_\w+: expected a rule whose model is read at p, got "
+        ):
+            optim.from_rule(rules.lookahead(given) if isinstance(given, Rule) else given)
+    own = replace(rules.sgd, name="own")
+    rules.lookahead(own)
+    own.evaluated(lambda p, momentum_buffer: p)
+    with pytest.raises(InputError, match="lookahead of own: expected a rule whose model is read at p"):
+        rules.lookahead(own)
+    with pytest.raises(RuleError, match=r"expected a rule of your own, got one of the catalogue"):
+        rules.lookahead(rules.sgd).evaluated(lambda p, slow: slow)
+    read_slow = replace(rules.lookahead(rules.sgd, k=3), name="read_slow")
+    read_slow.evaluated(lambda p, slow: slow)
+    p = torch.tensor([2.0, -1.0], requires_grad=True)
+    optimizer = optim.from_rule(read_slow)([p], lr=0.1)
+    for _ in range(2):
+        p.grad = torch.ones(2)
+        optimizer.step()
+    assert rules.lookahead(rules.sgd, k=3).point is None
+    assert apart(p, torch.tensor([1.8, -1.2])) <= CLASS_FLOAT32_FEW_STEPS
+    with optimizer.evaluated():
+        assert torch.equal(p, torch.tensor([2.0, -1.0]))
 
 
 @EACH
@@ -156,8 +208,14 @@ def test_bad_input() -> None:
         rules.lookahead("adam")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"lookahead_k: expected a whole number in \[1, inf\), got 0"):
         rules.lookahead(rules.adam, k=0)
-    with pytest.raises(InputTypeError, match=r"lookahead_k: expected a whole number as default, got 2\.5"):
+    with pytest.raises(InputError, match=r"lookahead_k: expected a whole number in \[1, inf\), got 2\.5"):
         rules.lookahead(rules.adam, k=2.5)  # type: ignore[arg-type]
+    for wrong in ("5", [5], None, True, torch.tensor(5)):
+        with pytest.raises(InputTypeError, match=r"^lookahead: hyperparameter lookahead_k: expected a whole number"):
+            rules.lookahead(rules.adam, k=wrong)  # type: ignore[arg-type]
+    assert rules.lookahead(rules.adam, k=np.int64(7), alpha=np.float32(0.25)) is rules.lookahead(
+        rules.adam, k=7, alpha=0.25
+    )
     with pytest.raises(InputError, match=r"lookahead_alpha: expected a number in \[0, 1\], got 1.5"):
         rules.lookahead(rules.adam, alpha=1.5)
     with pytest.raises(InputError, match="lookahead of lookahead_adam: expected a rule without slow"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -59,11 +59,13 @@ def flipped(hypers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: not value if isinstance(value, bool) else value for name, value in hypers.items()}
 
 
-def by_rule(one: Published, hypers: Mapping[str, Any], walk: Walk) -> Iterator[tuple[Tensors, list[dict[str, Any]]]]:
+def by_rule(
+    one: Published, hypers: Mapping[str, Any], walk: Walk, rates: Sequence[float] | None = None
+) -> Iterator[tuple[Tensors, list[dict[str, Any]]]]:
     """The parameters and the states after each step."""
     params, states = list(walk.starts), [{} for _ in walk.starts]
-    bound = one.rule.bind(hypers)
     for t, gradients in enumerate(walk.gradients, 1):
+        bound = one.rule.bind({**hypers, "lr": rates[t - 1]} if rates else hypers)
         pairs = [step(one.rule, p, g, s, t, bound) for p, g, s in zip(params, gradients, states, strict=True)]
         params, states = [p for p, _ in pairs], [s for _, s in pairs]
         yield params, states
@@ -78,15 +80,37 @@ def test_it_is_its_reference(one: Published, steps: int, float64_default: None) 
         compare(one, flipped(one.hypers), walk)
 
 
+@pytest.mark.parametrize("one", THEMES["published_catalogue"].values(), ids=THEMES["published_catalogue"])
+def test_it_is_its_reference_as_the_learning_rate_changes(one: Published, float64_default: None) -> None:
+    """Up from nothing and down again: which rate a gradient counts with is a part of the rule."""
+    walk = walk_of(one, STEPS)
+    compare(one, one.hypers, walk, [one.hypers["lr"] * min(t - 1, STEPS + 1 - t) for t in range(1, STEPS + 1)])
+
+
+def test_a_rate_of_zero_moves_nothing() -> None:
+    """LaProp's authors divide by the rate and take 1 where it is zero, so theirs goes on; AdEMAMix may begin at beta1=0."""
+    for name, others in (("laprop", {}), ("ademamix", {"beta1": 0.0, "warmup": 5.0})):
+        rule = rules.get(name)
+        p, state = step(rule, 1.0, 0.5, {}, 1, rule.bind({"lr": 0.1, **others}))
+        assert p < 1.0
+        again, state = step(rule, p, -3.0, state, 2, rule.bind({"lr": 0.0, **others}))
+        assert again == p
+        assert all(np.isfinite(value) for value in state.values() if value is not None)
+        assert step(rule, 1.0, 0.5, {}, 1, rule.bind({"lr": 0.0, **others}))[0] == 1.0
+
+
 def as_one(found: Any, wanted: Any) -> Any:
     """A number of a tensor in the shape in which the reference keeps it: [] or [1]."""
     return torch.as_tensor(found).reshape(wanted.shape) if wanted.numel() == 1 else found
 
 
-def compare(one: Published, hypers: Mapping[str, Any], walk: Walk) -> None:
+def compare(one: Published, hypers: Mapping[str, Any], walk: Walk, rates: Sequence[float] | None = None) -> None:
     theirs = [s.clone().requires_grad_() for s in walk.starts]
     optimizer = one.reference(theirs, **hypers)
-    for t, (params, states) in enumerate(by_rule(one, hypers, walk), 1):
+    for t, (params, states) in enumerate(by_rule(one, hypers, walk, rates), 1):
+        if rates:
+            for group in optimizer.param_groups:
+                group["lr"] = rates[t - 1]
         for p, g in zip(theirs, walk.gradients[t - 1], strict=True):
             p.grad = g.clone()  # the reference may write to it
         optimizer.step()

@@ -32,7 +32,9 @@ from steprule.problems.credits import credits_of
 from steprule.problems.problem import Problem
 from steprule.races import chain, store
 from steprule.races import runner as running
+from steprule.races.spec import spec_of
 from steprule.reports import race_page
+from steprule.sizes import RULES
 
 TINY: dict[str, Any] = {"trials": 8, "seeds": 3, "fresh": 4, "epochs": 1, "workers": 1}
 COMMAND = [sys.executable, "-m", "steprule"]
@@ -207,6 +209,15 @@ def test_the_page(tiny: races.Race, tmp_path: Path) -> None:
     assert "steprule race" in text
     assert race_page.page(tiny, ["steprule", "race"]) == text
     assert "<img" in tiny._repr_html_()
+
+
+def test_a_race_that_names_no_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same rules for everyone who asks, however many the catalogue has; the command's help names them."""
+    spec = spec_of(None, "airfoil-linear", trials=0, seeds=1)
+    assert [r.label for r in spec.entrants] == list(RULES)
+    assert set(RULES) < set(steprule.rules.names())
+    main(["race", "--help"])
+    assert f"Without any: {', '.join(RULES)}." in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:

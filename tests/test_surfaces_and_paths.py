@@ -276,6 +276,15 @@ def test_contours_are_spaced_in_the_logarithm() -> None:
     assert np.allclose(ratios, ratios[0], rtol=ROUNDED64, atol=0)
 
 
+def test_each_rule_of_a_full_picture_is_told_apart() -> None:
+    """More rules than colours: then by colour, dash and marker together."""
+    for names in (rules.names(), [*rules.names(), *(f"rule{k}" for k in range(60))]):
+        found = styles_of(names)
+        assert len(set(found)) == len(names)
+    few = styles_of([n for n in rules.names() if n in STYLES])
+    assert len({s.colour for s in few}) == len(few)
+
+
 def test_one_colour_a_family_everywhere() -> None:
     assert style_of("adagrad") == style_of("torch.optim.Adagrad") == style_of("AdaGrad")
     inside = style_of("adagrad_eps_inside")

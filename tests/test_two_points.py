@@ -404,6 +404,25 @@ def test_a_signature_asks_for_what_the_rule_has() -> None:
     assert "a hyperparameter of the rule (" in stated(lambda p, *, alpha: p)
 
 
+def test_a_point_takes_each_tuple_of_the_rule() -> None:
+    @rule
+    def own(
+        p, g, s, *, lr: Rate = 0.1, shares: tuple[Decay, Decay] = (0.25, 0.5), betas: tuple[Decay, ...] = (0.9, 0.5)
+    ):  # type: ignore[no-untyped-def]
+        return p - lr * g, s + shares[0] * g
+
+    @own.evaluated
+    def read(p, s, *, shares, betas, share2):  # type: ignore[no-untyped-def]
+        return p + shares[1] * s + betas[1] + share2
+
+    p = torch.zeros(3, requires_grad=True)
+    p.grad = torch.ones(3)
+    optimizer = optim.from_rule(own)([p], lr=0.5, shares=(0.5, 0.25), betas=(0.9, 0.125))
+    optimizer.step()
+    with optimizer.evaluated():
+        assert torch.equal(p, torch.full((3,), -0.5 + 0.25 * 0.5 + 0.125 + 0.25))
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [

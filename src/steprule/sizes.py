@@ -1,5 +1,10 @@
 """How large a race is where nothing else is said; a command line loads nothing more for it."""
 
+RULES = (
+    "sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam", "radam",
+    "lion", "lars", "lamb",
+)  # fmt: skip
+"""Of a race that names none. Not the whole catalogue: each further rule costs every race its trials, and Holm's correction power."""
 TRIALS = 64
 """Trainings per study."""
 STUDIES = 5

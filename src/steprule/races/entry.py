@@ -70,7 +70,7 @@ def race(
     `steprule.train` does, and `Race.settings` has the spread of each. This ranks settings, not optimizers.
 
     Args:
-        rules: rules, Optimizer classes, factories or `Competitor`s, or one of them; None for those of `steprule.races.spec.RULES`.
+        rules: rules, Optimizer classes, factories or `Competitor`s, or one of them; None for those of `steprule.sizes.RULES`.
         problems: problems or their names; None for airfoil-linear, airfoil-mlp and digits-softmax; for airfoil with `trials=0`.
         trials: trainings of a study; 0 for settings as given.
         seeds: studies, 1 or more (5); from 2 on, with 2 or more fresh seeds, differences can be told from luck. With `trials=0`

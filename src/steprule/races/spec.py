@@ -26,17 +26,12 @@ from steprule.races.competitor import Competitor, Entrant, entrant_of
 from steprule.races.protocol import AsGiven, Protocol, Tuned
 from steprule.schedules import Given, Schedule
 from steprule.schedules import one_or_more as schedules_of
-from steprule.sizes import FRESH, STUDIES, TRIALS
+from steprule.sizes import FRESH, RULES, STUDIES, TRIALS
 from steprule.steppers import is_large
 from steprule.sweeps.estimate import LONG, work_of
 from steprule.trainable import Optimizable, one_or_more
 from steprule.training.recipe import Recipe
 
-RULES = (
-    "sgd", "adagrad", "adagrad_eps_inside", "rmsprop", "rmsprop_eps_inside", "adadelta", "adam", "adamw", "adamax", "nadam", "radam",
-    "lion", "lars", "lamb",
-)  # fmt: skip
-"""Of a race that names none. Not the whole catalogue: each further rule costs every race its trials, and Holm's correction power."""
 PROBLEMS, BOTH = ("airfoil-linear", "airfoil-mlp", "digits-softmax"), ("constant", "linear")
 """Of a tuned race that names none: problems, schedules."""
 ALONE, CONSTANT = ("airfoil",), ("constant",)

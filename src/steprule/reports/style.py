@@ -101,14 +101,20 @@ def title_of(name: str) -> str:
 
 
 def styles_of(names: Sequence[str]) -> list[Style]:
-    """The styles in one picture: each name's own, and another colour, dash and marker for the second of a family."""
+    """The styles in one picture: each name's own, and another colour, dash and marker for the second of a family.
+
+    Where all colours are taken, a name keeps its own style, which differs in dash or marker, unless that is drawn already.
+    """
     own = [style_of(name) for name in names]
     found: list[Style] = []
     for style in own:
         if style.colour in {s.colour for s in found}:
             taken = {s.colour for s in (*found, *own)}
-            spare = next((s for s in _SPARE if s.colour not in taken), style)
-            style = replace(spare, dash="-" if style.dash != "-" else "--")
+            free = next((s for s in _SPARE if s.colour not in taken), None)
+            if free is not None:
+                style = replace(free, dash="-" if style.dash != "-" else "--")
+            elif style in found:
+                style = next((s for s in _SPARE if s not in (*found, *own)), style)
         found.append(style)
     return found
 

@@ -31,7 +31,7 @@ def _undecayed(
     if warmup:
         # The slow mean's half-life grows in a line from the fast one's; its share of the step grows in a line from nothing.
         s = minimum(t / warmup, 1.0)
-        growing = exp(log(beta1) * log(beta3) / ((1 - s) * log(beta3) + s * log(beta1)))
+        growing = exp(1 / ((1 - s) / log(beta1) + s / log(beta3)))
         slow = where(t < warmup, minimum(growing, beta3), beta3)
         alpha = alpha * s
     exp_avg = lerp(exp_avg, g, 1 - beta1)

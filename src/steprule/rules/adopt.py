@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from steprule.hyper import AbsentAtFirst, Decay, Epsilon, FirstMoment, Letter, Meaning, Rate, Search
+from steprule.hyper import AbsentAtFirst, Decay, Epsilon, FirstMoment, Letter, Meaning, Rate, Search, WeightDecay
 from steprule.maths import clamp, lerp, maximum, sqrt
+from steprule.rules.parts import Decoupled
 from steprule.rules.rule import Paper, rule
 
 TANIGUCHI = Paper(
@@ -23,11 +24,16 @@ Power = Annotated[
 @rule(title="ADOPT", family="Adam", paper=TANIGUCHI)
 def adopt(
     p, g, exp_avg: FirstMoment, exp_avg_sq: Late,
-    *, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.9999, eps: Epsilon = 1e-6, clip_exponent: Power = 0.25, t,
+    *, lr: Rate = 1e-3, beta1: Decay = 0.9, beta2: Decay = 0.9999, eps: Epsilon = 1e-6, clip_exponent: Power = 0.25,
+    weight_decay: WeightDecay = 0.0, decoupled_weight_decay: Decoupled = False, t,
 ):  # fmt: skip
-    """ADOPT; the first step only begins the second moment, and updates are clipped as the authors do."""
+    """ADOPT; the first step only begins the second moment and moves nothing, and updates are clipped as the authors do."""
+    if weight_decay and not decoupled_weight_decay:
+        g = g + weight_decay * p
     if exp_avg_sq is None:
         return p, exp_avg, g * g
+    if weight_decay and decoupled_weight_decay:
+        p = p * (1 - lr * weight_decay)
     bound = (t - 1) ** clip_exponent
     update = clamp(g / maximum(sqrt(exp_avg_sq), eps), -bound, bound)
     exp_avg = lerp(exp_avg, update, 1 - beta1)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from steprule.errors import InputError, InputTypeError
-from steprule.hyper import Letter, Meaning, Search, StartsAt
+from steprule.hyper import Letter, Meaning, Search, StartsAt, hyper_from
 from steprule.maths import lerp
 from steprule.rules.parts import behind, composed
 from steprule.rules.rule import Paper, Rule
@@ -28,6 +28,8 @@ Share = Annotated[
 ]
 Slow = Annotated[Any, StartsAt("p"), Letter(r"\phi")]
 
+_K, _ALPHA = hyper_from("lookahead_k", 5, Every), hyper_from("lookahead_alpha", 0.5, Share)
+
 
 def look_back(p: Any, slow: Slow, *, lookahead_k: Every = 5, lookahead_alpha: Share = 0.5, t: Any) -> tuple[Any, Any]:
     """slow = slow + alpha (p - slow) and p = slow, at each k-th step; else both stay."""
@@ -44,8 +46,8 @@ def lookahead(rule: Rule, *, k: int = 5, alpha: float = 0.5) -> Rule:
 
     `k`: steps from one look back to the next, a whole number from 1. `alpha`: share of the way, in [0, 1]. They are the defaults
     of the new rule's hyperparameters `lookahead_k` and `lookahead_alpha`. The slow weights start at the parameter before its first
-    step; weight decay is a part of the fast step. Raises `InputError` where the rule has such names already, or a number is out of
-    range.
+    step; weight decay is a part of the fast step. Raises `InputError` where the rule has such names already, where its model is read
+    elsewhere than at p, or a number is out of range.
 
     >>> from steprule import rules
     >>> rules.lookahead(rules.sgd)(1.0, 2.0, None, 1.0, lr=0.1, lookahead_k=1, t=1)[0]
@@ -55,7 +57,16 @@ def lookahead(rule: Rule, *, k: int = 5, alpha: float = 0.5) -> Rule:
         got = repr(rule)
         hint = "Write lookahead(steprule.rules.adam), or the name lookahead_adam." if isinstance(rule, str) else ""
         raise InputTypeError("lookahead", expected="a rule", got=got, hint=hint)
-    return _around(rule, k, alpha)
+    if rule.point is not None:
+        # Slow weights that follow p, and a point that follows other states, would no longer belong together.
+        hint = "Its states already hold a slower point than p."
+        raise InputError(
+            f"lookahead of {rule.name}",
+            expected="a rule whose model is read at p",
+            got="one with a point of evaluation",
+            hint=hint,
+        )
+    return _around(rule, _K.validate(k, "lookahead"), _ALPHA.validate(alpha, "lookahead"))
 
 
 @cache
@@ -67,10 +78,8 @@ def _around(rule: Rule, k: int, alpha: float) -> Rule:
         raise InputError(f"lookahead of {rule.name}", expected=expected, got=min(twice))
     # Decay moves the parameter too: it belongs to the fast step, or the slow weights would start behind it.
     found = behind(look_back, composed(rule), lookahead_k=k, lookahead_alpha=alpha)
-    for name in ("lookahead_k", "lookahead_alpha"):
-        found.hyper(name).validate(found.defaults[name], "lookahead")
     title = rule.title or rule.name
-    return replace(
+    around = replace(
         found,
         name=PREFIX + rule.name,
         title=f"Lookahead {title}",
@@ -78,3 +87,5 @@ def _around(rule: Rule, k: int, alpha: float) -> Rule:
         summary=f"{title} in Lookahead: each k steps, slow weights go a share of the way to the fast ones, which go on from there.",
         paper=ZHANG,
     )
+    # Around a rule of the catalogue it is everybody's as well.
+    return around.seal() if rule.is_sealed else around

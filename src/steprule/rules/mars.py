@@ -38,6 +38,6 @@ mars = before(
     _undecayed,
     name="mars",
     title="MARS",
-    summary="MARS-AdamW in its approximate form: the last step's gradient stands for the last point's gradient on this batch.",
+    summary="MARS-AdamW in its approximate form, for vectors too: the last step's gradient stands for the last point's on this batch.",
     decoupled_weight_decay=True,
 )

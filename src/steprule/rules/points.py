@@ -26,16 +26,18 @@ class Point:
     """The author's."""
     slots: tuple[str, ...]
     numbers: tuple[str, ...]
-    """Hyperparameters of the rule, `betas`, and `t`."""
+    """Hyperparameters of the rule, its tuples such as `betas`, and `t`."""
 
     @property
     def code(self) -> CodeType:
         """The code of the author's function."""
         return self.function.__code__
 
-    def of(self, p: Any, slots: Mapping[str, Any], numbers: Mapping[str, Any], betas: Sequence[str]) -> Any:
-        """The point of one parameter. `slots` and `numbers` are all of the rule's; `betas` names those that `betas` gathers."""
-        known = {"betas": tuple(numbers[n] for n in betas), **numbers}
+    def of(
+        self, p: Any, slots: Mapping[str, Any], numbers: Mapping[str, Any], tuples: Mapping[str, Sequence[str]]
+    ) -> Any:
+        """The point of one parameter. `slots` and `numbers` are all of the rule's; `tuples` says what `betas` and the like gather."""
+        known = {name: tuple(numbers[n] for n in members) for name, members in tuples.items()} | dict(numbers)
         own = {n: known[n] for n in self.numbers}
         found = self.function(p, *(slots[n] for n in self.slots), **own)
         if found is None or isinstance(found, tuple | list | dict | set):

@@ -146,18 +146,18 @@ class Rule:
             def average(p, z, *, momentum):
                 return p + (1 - 1 / momentum) * (z - p)
 
-        The function takes p, slots of the rule by name, and keyword-only its hyperparameters, `betas`, and `t`, the number of steps
-        taken, where the rule has them. It is in the language of rules, and gives the point. A parameter without a step is read at p.
-        Stated again, as in a notebook's cell, the last one counts.
+        The function takes p, slots of the rule by name, and keyword-only its hyperparameters, its tuples such as
+        `betas`, and `t`, the number of steps taken, where the rule has them. It is in the language of rules, and gives the point. A
+        parameter without a step is read at p. Stated again, as in a notebook's cell, the last one counts.
 
         Raises `RuleError`, with the author's file and line, where the signature asks for what the rule does not have, and for a rule of
         the catalogue.
         """
-        if self.__dict__.get("_sealed"):
+        if self.is_sealed:
             code, hint = function.__code__, "dataclasses.replace(rule, name=...) makes one of it."
             where = f"{code.co_filename}:{code.co_firstlineno}: {self.name}.evaluated"
             raise RuleError(where, expected="a rule of your own", got="one of the catalogue", hint=hint)
-        numbers = [*self.settings, *(["betas"] if self.betas else []), *(["t"] if self.takes_t else [])]
+        numbers = [*self.settings, *self.tuples, *(["t"] if self.takes_t else [])]
         point = point_of(function, self.name, self.slots, numbers)
         taken = {KEPT} & {s.name for s in self.slots} | {MODE} & {h.name for h in self.hypers}
         if taken:
@@ -174,6 +174,11 @@ class Rule:
         self.__dict__["_sealed"] = True
         return self
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is a rule of the catalogue, or one that is everybody's like those."""
+        return bool(self.__dict__.get("_sealed"))
+
     @functools.cached_property
     def evaluation(self) -> Rule | None:
         """The point of evaluation as a rule of the same slots and hyperparameters, which it hands on: its new p is the point.
@@ -186,7 +191,7 @@ class Rule:
         names = [s.name for s in self.slots]
 
         def function(p: Any, g: Any, *slots: Any, **numbers: Any) -> tuple[Any, ...]:
-            return (point.of(p, dict(zip(names, slots, strict=True)), numbers, self.betas), *slots)
+            return (point.of(p, dict(zip(names, slots, strict=True)), numbers, self.tuples), *slots)
 
         # After a step no slot is about to begin: what is None stays so.
         slots = tuple(replace(s, absent_at_first=False, first="") for s in self.slots)

@@ -24,7 +24,7 @@ from steprule.cli.arguments import (
     number,
     whole,
 )
-from steprule.sizes import FRESH, MATTERS, SEEDS, STUDIES, TRIALS
+from steprule.sizes import FRESH, MATTERS, RULES, SEEDS, STUDIES, TRIALS
 
 
 def race(
@@ -32,7 +32,7 @@ def race(
         list[str] | None,
         typer.Argument(
             metavar="RULE",
-            help=f"{RULE_HELP} Without any: the catalogue. merge DIR...: shards.",
+            help=f"{RULE_HELP} Without any: {', '.join(RULES)}. merge DIR...: shards.",
             autocompletion=completion.rule_names,
         ),
     ] = None,
