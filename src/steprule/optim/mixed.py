@@ -72,7 +72,7 @@ class Mixed(RuleOptimizer):
         super(RuleOptimizer, self).add_param_group(group)
         self.state.update(made.state)
         self._unscales[kind] = bool(getattr(made, "_step_supports_amp_scaling", False))
-        shared = set.intersection(*(set(group) for group in self.param_groups)) - set(_OF_A_GROUP)
+        shared = set.intersection(*(set(group) for group in self.param_groups)) - {*_OF_A_GROUP, "differentiable"}
         self.defaults = {n: v for n, v in self.param_groups[0].items() if n in shared}
 
     def stepping(self, group: Mapping[str, Any]) -> Stepped:
