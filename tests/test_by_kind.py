@@ -271,16 +271,17 @@ def test_averages_of_the_weights_and_gradients_that_are_zeroed() -> None:
     assert not torch.equal(before[0], next(model.parameters()))
 
 
-def test_tensors_that_no_kernel_may_touch_are_stepped_by_their_own_class() -> None:
-    """Sparse gradients go to torch's SGD, the others of the model to kernels."""
+@pytest.mark.parametrize(("other", "peer"), [("adamw", torch.optim.AdamW), ("lion", steprule.optim.class_of("Lion"))])
+def test_tensors_that_no_kernel_may_touch_are_stepped_by_their_own_class(other: str, peer: Any) -> None:
+    """Sparse gradients go to torch's SGD, the others of the model to kernels, also of a rule that torch has not."""
     model = nn.Sequential(
         nn.Embedding(LETTERS, 4, sparse=True), nn.Flatten(), nn.Linear(12, 12), nn.Linear(12, LETTERS)
     ).double()
     reference = copy.deepcopy(model)
-    mixed = steprule.by_kind(embedding="sgd", other="adamw")(model, embedding_lr=0.3, other_lr=0.01, show=False)
+    mixed = steprule.by_kind(embedding="sgd", other=other)(model, embedding_lr=0.3, other_lr=0.01, show=False)
     others = [
         torch.optim.SGD(reference[0].parameters(), lr=0.3),
-        torch.optim.AdamW(reference[2:].parameters(), lr=0.01),
+        peer(reference[2:].parameters(), lr=0.01),
     ]
     for _ in range(5):
         stepped(model, [mixed])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -57,9 +57,9 @@ class PerKind:
         found = {kind: self.rules.get(kind, other) for kind in KINDS}
         return {kind: for_training(rule) for kind, rule in found.items() if rule is not None}
 
-    def part_of(self, kind: str) -> str:
-        """The kind whose rule steps this one: itself or `other`. Kinds of one part have totals and numbers of the model in common."""
-        return kind if kind in self.rules else "other"
+    def team_of(self, kind: str) -> str:
+        """The kind whose rule steps this one. Kinds of one team have totals and numbers of the model in common."""
+        return own_or_other(kind, self.rules)
 
     @cached_property
     def hypers(self) -> tuple[Hyper, ...]:
@@ -160,7 +160,7 @@ class PerKind:
         """How near what is said of a kind, or of all, is to a kind: 2 for its own, None where it is not meant."""
         if said == kind:
             return 2
-        if said == "other" and kind not in self.rules:
+        if said == self.team_of(kind):
             return 1
         return None if said else 0
 
@@ -172,6 +172,11 @@ def taken_apart(name: str) -> tuple[str, str]:
     """`matrix_lr` as its kind and the rule's own name; of a setting for all kinds the kind is empty."""
     kind, _, plain = name.partition("_")
     return (kind, plain) if kind in KINDS and plain else ("", name)
+
+
+def own_or_other(kind: str, rules: Container[str]) -> str:
+    """The kind whose rule steps this one, where these have rules of their own: itself or `other`."""
+    return kind if kind in rules else "other"
 
 
 def _has(rule: Rule, name: str) -> bool:

@@ -130,7 +130,7 @@ class KindStepper:
             rule = rules.by_kind[kind]
             own = {n: bound[kind][n] for n in rule.settings}
             stepper = RuleStepper(rule, [one.parameter for one in found if one.kind == kind], own)
-            self.teams.setdefault(rules.part_of(kind), []).append(stepper)
+            self.teams.setdefault(rules.team_of(kind), []).append(stepper)
         self.steppers = [stepper for team in self.teams.values() for stepper in team]
 
     def step(self, loss: Callable[[], Tensor]) -> None:

@@ -23,7 +23,7 @@ from steprule.rules.rule import Rule
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters of a model that one rule steps."""
+    """Parameters of a model that one rule steps with the same settings."""
 
     rule: LaneRule | MatrixRule
     hypers: Mapping[str, Array]
@@ -33,7 +33,7 @@ class Part:
     rows: NDArray[np.int64]
     """Where those lie in p [rows, lanes]."""
     team: str = ""
-    """Parts of one team have totals in common."""
+    """Parts of one team have totals and numbers of the model in common."""
 
     def take(self, lanes: slice) -> Part:
         """The same with some of the lanes."""
@@ -51,15 +51,14 @@ def parts_of(rule: Rule | PerKind, hypers: Mapping[str, Array], model: nn.Module
     kind_of = {one.parameter: one.kind for one in rule.kinds_of(model)}
     kinds = [kind_of[p] for p in model.parameters()]
     found = []
-    for kind in sorted(
-        set(kinds), key=KINDS.index
-    ):  # as groups are: the first one's settings begin numbers of the model
+    # In the order of groups: the first one's settings begin the numbers of the model.
+    for kind in sorted(set(kinds), key=KINDS.index):
         places = [k for k, other in enumerate(kinds) if other == kind]
         own = {h.name: hypers[f"{kind}_{h.name}"] for h in rule.by_kind[kind].hypers}
         params = list(model.parameters())
         of_kind = _over_lanes(rule.by_kind[kind], own, [params[k] for k in places], compute)
         of_places = [sizes[k] for k in places], np.concatenate([rows[k] for k in places])
-        found.append(Part(of_kind, own, *of_places, rule.part_of(kind)))
+        found.append(Part(of_kind, own, *of_places, rule.team_of(kind)))
     return found
 
 

@@ -44,8 +44,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
             tied = _are_tied(optimizer, ready)
         if tied:
             _keep_in_order(optimizer, ready, scale)
-        phased = any([plan.has_phases for plan in ready])
-        known: totals.Known = totals.known_to(optimizer, ready) if phased else {}
+        known = totals.known_to(optimizer, ready)
         if tied:
             for k in range(len(ready)):
                 if k:  # what a group before it wrote is this one's too
@@ -53,7 +52,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
                 _step_all(optimizer, ready[k : k + 1], groups, known)
         else:
             _step_all(optimizer, ready, groups, known)
-        if phased:
+        if known:
             totals.keep(optimizer, ready)
         for plan in ready:
             if plan.zeroes:
@@ -65,14 +64,14 @@ def step(optimizer: Stepped, scale: float | None) -> None:
 
 
 def _step_all(optimizer: Stepped, plans: Sequence[GroupPlan], groups: Groups, known: totals.Known) -> None:
-    """Step these, where `known` are the totals and the numbers of the model, by part."""
+    """Step these, where `known` are the totals and the numbers of the model, by team."""
     for plan in plans:
-        plan.tabulate(optimizer, groups, known.get(plan.part, {}))
+        plan.tabulate(optimizer, groups, known.get(plan.team, {}))
     if known:
         totals.check(plans)
     for plan in plans:
         if plan.others:
-            plan.step_others(optimizer, groups, known.get(plan.part, {}))
+            plan.step_others(optimizer, groups, known.get(plan.team, {}))
     for plan in plans:
         plan.launch(optimizer, groups)
 
@@ -86,7 +85,7 @@ class GroupPlan:
         groups = [optimizer.param_groups[k] for k in where]
         # Where its groups stand among the optimizer's, and the settings of each; they differ in numbers only.
         self.where, self.settings, self.chosen = where, settings, chosen
-        self.part, by = optimizer.part_of(groups[0]), self.by(optimizer)
+        self.team, by = optimizer.team_of(groups[0]), self.by(optimizer)
         self.computation = computation = Computation(by, where, settings[0], chosen.shape if chosen else None)
         self.has_phases, self.zeroes = computation.has_phases, computation.zeroes
         self.new_numbers: dict[str, list[float]] = {}
@@ -347,7 +346,7 @@ def _plan(
             group = optimizer.param_groups[k]
             by = optimizer.stepping(group)
             own = Settings(by, group, scale)
-            alike = optimizer.part_of(group), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
+            alike = optimizer.team_of(group), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)

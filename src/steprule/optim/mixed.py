@@ -11,7 +11,7 @@ import torch
 from steprule.errors import InputError, unknown_name
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.optim.settings import Stepped
-from steprule.per_kind import KINDS
+from steprule.per_kind import KINDS, own_or_other
 from steprule.rules.points import MODE
 
 Classes = Mapping[str, type[RuleOptimizer]]
@@ -72,7 +72,7 @@ class Mixed(RuleOptimizer):
         super(RuleOptimizer, self).add_param_group(group)
         self.state.update(made.state)
         self._unscales[kind] = bool(getattr(made, "_step_supports_amp_scaling", False))
-        shared = set.intersection(*(set(group) for group in self.param_groups)) - set(_OF_A_GROUP)
+        shared = set.intersection(*(set(group) for group in self.param_groups)) - {*_OF_A_GROUP, "differentiable"}
         self.defaults = {n: v for n, v in self.param_groups[0].items() if n in shared}
 
     def stepping(self, group: Mapping[str, Any]) -> Stepped:
@@ -81,12 +81,12 @@ class Mixed(RuleOptimizer):
         view.__dict__ = self.__dict__
         return view
 
-    def part_of(self, group: Mapping[str, Any]) -> str:
-        """The kind whose rule steps a group: its own, or `other`. Each rule adds up its totals over its own tensors alone."""
-        return group["kind"] if group["kind"] in self.classes else "other"
+    def team_of(self, group: Mapping[str, Any]) -> str:
+        """The kind whose rule steps a group. Each rule adds up its totals over its own tensors alone."""
+        return own_or_other(group["kind"], self.classes)
 
     def _class_of(self, kind: str) -> type[RuleOptimizer]:
-        return self.classes[kind if kind in self.classes else "other"]
+        return self.classes[own_or_other(kind, self.classes)]
 
     @property
     def _has_two_points(self) -> bool:

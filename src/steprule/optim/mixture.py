@@ -60,7 +60,7 @@ class ByKind(PerKind):
         Raises `StepruleError` for a parameter without a rule, and for settings that none of the rules has.
         """
         classes = {kind: _class_of(rule) for kind, rule in self.rules.items()}
-        of_kind = {kind: classes[self.part_of(kind)] for kind in self.by_kind}
+        of_kind = {kind: classes[self.team_of(kind)] for kind in self.by_kind}
         apart = self.apart(settings, lambda kind, name: _takes(of_kind[kind], name))
         groups = _groups(self.kinds_of(params, kinds)) if isinstance(params, nn.Module) else _given(params, kinds)
         made = Mixed(

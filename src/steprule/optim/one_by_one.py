@@ -43,7 +43,8 @@ def step_by_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], param
     stand_in.__dict__.update(dict(optimizer.__dict__))  # copied at once: another thread may write to it
     for scale in ("grad_scale", "found_inf"):
         stand_in.__dict__.pop(scale, None)
-    stand_in.__dict__["param_groups"] = [part]
+    # An optimizer of several rules has as defaults what all have; torch's step asks for its own, as `differentiable`.
+    stand_in.__dict__.update(param_groups=[part], defaults={**part, **optimizer.defaults})
     step(stand_in)
 
 

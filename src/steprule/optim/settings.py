@@ -41,8 +41,8 @@ class Stepped(torch.optim.Optimizer):
         """This optimizer as the class by whose rule a group steps: its own, where all groups have one rule."""
         return self
 
-    def part_of(self, group: Mapping[str, Any]) -> str:
-        """To which part of the model a group belongs: the groups of one part have totals and numbers of the model in common."""
+    def team_of(self, group: Mapping[str, Any]) -> str:
+        """The name of the groups that step with this one by one rule: they have totals and numbers of the model in common."""
         return ""
 
 

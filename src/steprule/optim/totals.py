@@ -22,14 +22,15 @@ from steprule.optim.settings import Settings, Stepped
 from steprule.optim.states import number
 
 Known = Mapping[str, Mapping[str, float]]
-"""By part what is known before any of its tensors is stepped."""
+"""By team what is known before any of its tensors is stepped."""
 
 
 class Phased(Protocol):
     """What this file asks of the plan for some groups."""
 
-    part: str
-    """The part of the model to which its groups belong."""
+    team: str
+    """The name of those that step by one rule: they have totals and numbers of the model in common."""
+    has_phases: bool
     computation: Computation
     buckets: list[Bucket]
     others: list[int]
@@ -53,31 +54,33 @@ class Phased(Protocol):
 
 
 def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
-    """The numbers of the model by name, and all totals of this step by place. Nothing is written."""
-    parts = _by_part(plans)
-    norms = _norms(optimizer, parts) if len(parts) > 1 else {}
-    return {part: _known_to(optimizer, own, norms.get(part, {})) for part, own in parts.items()}
+    """The numbers of the model by name, and all totals of this step by place; empty where no group asks for any. Nothing is written."""
+    if not any([plan.has_phases for plan in plans]):
+        return {}
+    teams = _by_team(plans)
+    norms = _norms(optimizer, teams) if len(teams) > 1 else {}
+    return {team: _known_to(optimizer, own, norms.get(team, {})) for team, own in teams.items()}
 
 
-def _by_part(plans: Sequence[Phased]) -> dict[str, list[Phased]]:
+def _by_team(plans: Sequence[Phased]) -> dict[str, list[Phased]]:
     found: dict[str, list[Phased]] = {}
     for plan in plans:
-        found.setdefault(plan.part, []).append(plan)
+        found.setdefault(plan.team, []).append(plan)
     return found
 
 
-def _norms(optimizer: Stepped, parts: Mapping[str, Sequence[Phased]]) -> dict[str, dict[str, float]]:
-    """For each part the total by which gradients are clipped, where it clips: that of all parts that do."""
+def _norms(optimizer: Stepped, teams: Mapping[str, Sequence[Phased]]) -> dict[str, dict[str, float]]:
+    """For each team the total by which gradients are clipped, where it clips: that of all teams that do."""
     added = {}
-    for part, plans in parts.items():
+    for team, plans in teams.items():
         places = clipping_places(_graphs(optimizer, plans))
-        added[part] = _added(optimizer, plans, places, {}) if places else {}
+        added[team] = _added(optimizer, plans, places, {}) if places else {}
     norm = sum(value for own in added.values() for value in own.values())
-    return {part: dict.fromkeys(own, norm) for part, own in added.items()}
+    return {team: dict.fromkeys(own, norm) for team, own in added.items()}
 
 
 def _known_to(optimizer: Stepped, plans: Sequence[Phased], given: Mapping[str, float]) -> dict[str, float]:
-    """The same of one part, where some totals are given."""
+    """The same of one team, where some totals are given."""
     known = {name: float(held) for name, held in _held(optimizer, plans).items()} | dict(given)
     for places in rounds_of(_graphs(optimizer, plans)):
         if unknown := places.difference(known):
@@ -126,7 +129,7 @@ def _parts(
 
 def check(plans: Sequence[Phased]) -> None:
     """Raise `InputError` where a number of the model would come out as several."""
-    for own in _by_part(plans).values():
+    for own in _by_team(plans).values():
         for name in {name for plan in own for name in plan.new_numbers}:
             values = [v for plan in own for v in plan.new_numbers.get(name, ())]
             eager.one_number(own[0].computation.rule, name, values)
@@ -134,7 +137,7 @@ def check(plans: Sequence[Phased]) -> None:
 
 def keep(optimizer: Stepped, plans: Sequence[Phased]) -> None:
     """Write the new numbers of the model."""
-    for own in _by_part(plans).values():
+    for own in _by_team(plans).values():
         for name, held in _held(optimizer, own).items():
             values = [v for plan in own for v in plan.new_numbers.get(name, ())]
             if values:
@@ -144,13 +147,13 @@ def keep(optimizer: Stepped, plans: Sequence[Phased]) -> None:
 
 
 def share(optimizer: Stepped, plan: Phased, params: Iterable[Tensor]) -> None:
-    """Give the states of these parameters of a plan the numbers of the model; where none of its part has one, it begins.
+    """Give the states of these parameters of a plan the numbers of the model; where none of its team has one, it begins.
 
     After a checkpoint was loaded, each state has a copy: that of the first parameter is the number.
     """
     params, hypers = list(params), plan.settings[0].hypers
     for slot in plan.computation.of_model:
-        states = list(_states_with(optimizer, plan.part, slot.name))
+        states = list(_states_with(optimizer, plan.team, slot.name))
         held = states[0][slot.name] if states else None
         if not isinstance(held, Tensor) or held.dtype is not torch.float64 or held.device.type != "cpu":
             held = number(eager.start_number(slot, hypers) if held is None else float(held), torch.float64)
@@ -159,8 +162,8 @@ def share(optimizer: Stepped, plan: Phased, params: Iterable[Tensor]) -> None:
                 state[slot.name] = held
 
 
-def _states_with(optimizer: Stepped, part: str, name: str) -> Iterable[dict[str, Any]]:
-    for group in (group for group in optimizer.param_groups if optimizer.part_of(group) == part):
+def _states_with(optimizer: Stepped, team: str, name: str) -> Iterable[dict[str, Any]]:
+    for group in (group for group in optimizer.param_groups if optimizer.team_of(group) == team):
         for p in group["params"]:
             state = optimizer.state.get(p)
             if state and state.get(name) is not None:
@@ -168,7 +171,7 @@ def _states_with(optimizer: Stepped, part: str, name: str) -> Iterable[dict[str,
 
 
 def _held(optimizer: Stepped, plans: Sequence[Phased]) -> dict[str, Tensor]:
-    """The numbers of the model of one part."""
+    """The numbers of the model of one team."""
     names = dict.fromkeys(slot.name for plan in plans for slot in plan.computation.of_model)
-    first = {name: next(iter(_states_with(optimizer, plans[0].part, name)), None) for name in names}
+    first = {name: next(iter(_states_with(optimizer, plans[0].team, name)), None) for name in names}
     return {name: state[name] for name, state in first.items() if state is not None}
