@@ -149,7 +149,8 @@ def check_numbers(steppers: Sequence[Stepper]) -> None:
     """Raise `InputError` where a number of the model has come out as several, as settings differ between steppers of one rule."""
     for name, first, *others in _numbers(steppers):
         for held in others:
-            apart = ~torch.isclose(held[name], first[name], rtol=eager.ONE_NUMBER, atol=0.0, equal_nan=True)
+            alike = torch.isclose(held[name], first[name], rtol=eager.ONE_NUMBER, atol=0.0, equal_nan=True)
+            apart = ~alike.reshape(-1)  # a constant is one number for all lanes
             if apart.any():
                 lanes = [value[name].expand(len(apart))[apart][0] for value in (first, held)]
                 eager.one_number(steppers[0].rule.variant.rule, name, lanes)

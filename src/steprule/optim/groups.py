@@ -44,7 +44,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
             tied = _are_tied(optimizer, ready)
         if tied:
             _keep_in_order(optimizer, ready, scale)
-        known = totals.known_to(optimizer, ready)
+        known: totals.Known = totals.known_to(optimizer, ready) if any([plan.has_phases for plan in ready]) else {}
         if tied:
             for k in range(len(ready)):
                 if k:  # what a group before it wrote is this one's too

@@ -30,7 +30,6 @@ class Phased(Protocol):
 
     team: str
     """The name of those that step by one rule: they have totals and numbers of the model in common."""
-    has_phases: bool
     computation: Computation
     buckets: list[Bucket]
     others: list[int]
@@ -54,9 +53,7 @@ class Phased(Protocol):
 
 
 def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
-    """The numbers of the model by name, and all totals of this step by place; empty where no group asks for any. Nothing is written."""
-    if not any([plan.has_phases for plan in plans]):
-        return {}
+    """The numbers of the model by name, and all totals of this step by place. Nothing is written."""
     teams = _by_team(plans)
     norms = _norms(optimizer, teams) if len(teams) > 1 else {}
     return {team: _known_to(optimizer, own, norms.get(team, {})) for team, own in teams.items()}
