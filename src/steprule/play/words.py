@@ -163,8 +163,8 @@ CHINESE = {
     "{0}: where {1} paths of {2} steps end, {3} s": "{0}：{1} 条 {2} 步的路径的终点，{3} 秒",
     "{0}: {1} cannot be {2}.": "{0}：{1} 不能是 {2}。",
     # What the rules say of themselves.
-    "ADOPT; the first step only begins the second moment, and updates are clipped as the authors do.": "ADOPT；第一"
-    "步只让二阶矩开始，更新的裁剪与作者相同。",
+    "ADOPT; the first step only begins the second moment and moves nothing, and updates are clipped as the authors do.": "ADOPT；第一"
+    "步只让二阶矩开始，不移动参数；更新的裁剪与作者相同。",
     "ASGD as torch has it: the average is a state, and the rate of a step was set at the end of the step before.": "ASGD，与 t"
     "orch 相同：平均值是一个状态，每一步的学习率在上一步结束时确定。",
     "AdEMAMix: the slow mean is not corrected for its start; warmup, if any, lets its half-life and its share grow.": "AdEMAMix"
@@ -175,10 +175,10 @@ CHINESE = {
     "与梯度不一致的元素等待；等待的越多，其余元素的步子越大。",
     "Adan; the betas are what is kept, as in the authors' code, and weight decay is a division behind the step.": "Adan；bet"
     "a 是保留的份额，与作者的代码相同；权重衰减是步骤之后的一次除法。",
-    "LaProp; each gradient counts with the learning rate of its own step, as the authors have it.": "LaProp；每"
-    "个梯度按它自己那一步的学习率计入，与作者相同。",
-    "MARS-AdamW in its approximate form: the last step's gradient stands for the last point's gradient on this batch.": "MARS-Ada"
-    "mW 的近似形式：用上一步的梯度代替上一点在这一批数据上的梯度。",
+    "LaProp; each gradient counts with the learning rate of its own step, and the mean of these rates corrects for the start.": "LaProp；每"
+    "个梯度按它自己那一步的学习率计入，起点的偏差由这些学习率的平均来修正。",
+    "MARS-AdamW in its approximate form, for vectors too: the last step's gradient stands for the last point's on this batch.": "MARS-Ada"
+    "mW 的近似形式，向量也照此处理：用上一步的梯度代替上一点在这一批数据上的梯度。",
     "NovoGrad; both moments start at the first gradient, and weight decay goes into the momentum beside the normalised one.": "NovoGrad"
     "；两个矩都从第一个梯度开始，权重衰减与归一化的梯度一起进入动量。",
     "Rprop; the learning rate is the first step size, and an element whose sign has just turned waits for a step.": "Rprop；学习"

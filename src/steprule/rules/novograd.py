@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from steprule.hyper import AbsentAtFirst, Decay, Epsilon, Letter, Meaning, OnePerTensor, Rate, WeightDecay
-from steprule.maths import lerp, sqrt, sum, where
+from steprule.maths import sqrt, sum, where
 from steprule.rules.rule import Paper, rule
 
 GINSBURG = Paper(
@@ -25,7 +25,8 @@ def novograd(
 ):  # fmt: skip
     """NovoGrad; both moments start at the first gradient, and weight decay goes into the momentum beside the normalised one."""
     squares = sum(g**2)
-    grads_ema = where(t > 1, lerp(grads_ema, squares, 1 - beta2), squares)
+    # Two products and no lerp: where squares are infinite the tensor waits, and inf - inf would be nan.
+    grads_ema = where(t > 1, beta2 * grads_ema + (1 - beta2) * squares, squares)
     u = g / (sqrt(grads_ema) + eps)
     if weight_decay:
         u = u + weight_decay * p

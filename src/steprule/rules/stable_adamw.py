@@ -23,7 +23,8 @@ def stable_adamw(
     keep2 = (beta2**t - beta2) / (beta2**t - 1)
     exp_avg = lerp(exp_avg, g, 1 - keep1)
     exp_avg_sq = keep2 * exp_avg_sq + (1 - keep2) * g**2
-    rate = lr / maximum(sqrt(mean(g**2 / maximum(exp_avg_sq, eps**2))), 1.0)
+    # Squared behind the division: a gradient whose square is infinite counts as nothing, and not as nan.
+    rate = lr / maximum(sqrt(mean((g / maximum(sqrt(exp_avg_sq), eps)) ** 2)), 1.0)
     if weight_decay:
         p = p * (1 - rate * weight_decay)
     return p - rate * exp_avg / (sqrt(exp_avg_sq) + eps), exp_avg, exp_avg_sq

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from steprule.hyper import Decay, Epsilon, Letter, Meaning, Rate, Search, StartsAt
-from steprule.maths import lerp, sign, sqrt
+from steprule.maths import lerp, sqrt, where
 from steprule.rules.rule import Paper, rule
 
 ZAHEER = Paper(
@@ -26,7 +26,10 @@ def yogi(
 ):  # fmt: skip
     """Yogi; both moments start at a number above zero, and are corrected for a start at zero all the same."""
     exp_avg = lerp(exp_avg, g, 1 - beta1)
-    exp_avg_sq = exp_avg_sq - (1 - beta2) * sign(exp_avg_sq - g**2) * g**2
+    # The paper's sign of v - g**2, case by case: where both are infinite it stays, and inf - inf would be nan.
+    change = (1 - beta2) * g**2
+    fewer = where(exp_avg_sq > g**2, exp_avg_sq - change, exp_avg_sq)
+    exp_avg_sq = where(exp_avg_sq < g**2, exp_avg_sq + change, fewer)
     m_hat = exp_avg / (1 - beta1**t)
     s_hat = sqrt(exp_avg_sq) / sqrt(1 - beta2**t)
     return p - lr * m_hat / (s_hat + eps), exp_avg, exp_avg_sq
