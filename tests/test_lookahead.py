@@ -149,7 +149,7 @@ def test_it_is_the_plain_loop_of_the_paper(name: str) -> None:
 
 # numpy warns of nan and inf, in Triton's interpreter and on its own.
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("name", ["sgd", "adamw", "nadam", "lamb"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "nadam", "lamb", "prodigy"])
 def test_every_form_is_the_same(name: str) -> None:
     rule = rules.lookahead(rules.get(name), k=2, alpha=0.3)
     hypers = rule.bind({"lr": 0.03, "weight_decay": 0.1})
