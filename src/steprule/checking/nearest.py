@@ -148,12 +148,16 @@ def _together_longest(stranger: Stranger, parted: list[tuple[Known, Gap]]) -> Ne
     if gap.step > 1:
         return here.found(stranger, step=gap.step, how=_in_words(gap, here.values(stranger)))
     for here, gap in parted:
-        if gap.factor is None or here.settings:
-            continue
-        named = _factor(gap, here.values(stranger))
-        if here.gap_from(stranger, factor=gap.factor) is None:
-            return here.found(stranger, slip=f"each step is multiplied by {named}")
+        if not here.settings and (slip := multiplied(here, gap, stranger)):
+            return here.found(stranger, slip=slip)
     return None
+
+
+def multiplied(here: Known, gap: Gap | None, stranger: Stranger) -> str:
+    """That the stranger's every step is the rule's, multiplied by one factor; empty where it is not."""
+    if gap is None or gap.factor is None or here.gap_from(stranger, factor=gap.factor) is not None:
+        return ""
+    return f"each step is multiplied by {_factor(gap, here.values(stranger))}"
 
 
 def _nearest_end(stranger: Stranger, parted: list[tuple[Known, Gap]]) -> Nearest:

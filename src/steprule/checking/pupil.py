@@ -19,7 +19,7 @@ import numpy as np
 from steprule import rules
 from steprule.checking import probe
 from steprule.checking.mutants import mutants
-from steprule.checking.nearest import Known, nearest
+from steprule.checking.nearest import Known, multiplied, nearest
 from steprule.checking.parting import first_difference, parting, walk_at_defaults
 from steprule.checking.probe import Formula
 from steprule.checking.report import Parting, in_json, in_one_line
@@ -177,7 +177,9 @@ class _Beside:
         twice = ((f"{a.words}; {b.words}", b.formula) for a in one for b in mutants(a.formula))
         if words := self._first_match(twice):
             return words
-        return other.slip if other.rule == self.reference.name and other.slip else NO_SLIP
+        if other.rule == self.reference.name and other.slip:
+            return other.slip
+        return multiplied(self.known, self.known.gap_from(self.stranger), self.stranger) or NO_SLIP
 
     def _first_match(self, slips: Iterator[tuple[str, Formula]]) -> str:
         """The first slip that gives the pupil's steps and states; else the first that gives the steps and claims nothing of states."""

@@ -182,7 +182,10 @@ def apart(trace: Trace, step: int) -> Text:
     for name, value in trace.anatomy(step):
         columns = np.atleast_2d(value).T  # of a matrix, all numbers of a column in its cell
         cells = [", ".join(f"{v:.6g}" for v in column) for column in columns]
-        letter = before[name] if name in before else after[name.removeprefix("new ")]
+        key = name.removeprefix("new ")
+        letter = (
+            before[name] if name in before else after.get(key) or before[key].replace("t-1", "t")
+        )  # if it stays as it was
         letter = letter.replace("|", r"\vert ").replace(r"\\vert", r"\Vert")  # a bar ends a table's cell
         words.append(f"{name:24s} {'  '.join(f'{c:>12s}' for c in cells)}")
         if len(cells) == 1:  # one number for x and y
