@@ -136,6 +136,20 @@ class Each:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """Annotation of `gradient`: how often a step calls it at most. Without one, it is once.
+
+        def extragradient(p, g, *, lr: Rate = 0.1, gradient: Looks(2)): ...
+    """
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if type(self.count) is not int or self.count < 1:
+            raise InputError("Looks", expected="a whole number from 1", got=repr(self.count))
+
+
+@dataclass(frozen=True)
 class FullPrecision:
     """Slot annotation: at least float32, where its parameter is of lower precision.
 
@@ -309,6 +323,8 @@ class Slot:
     shape: str = ""
     """Of what shape: "row" for one number per row, "column" for one per column, "rows" or "columns" for a square matrix of so
     many rows; empty for the parameter's own."""
+    looked: bool = False
+    """Whether it is no state, but the gradient at a point to which the rule looks: whoever steps it supplies it."""
 
     @property
     def is_number(self) -> bool:
@@ -335,6 +351,7 @@ class Slot:
             self.first,
         )
         own += ("one per model",) if self.per_model else ()
+        own += ("looked",) if self.looked else ()
         return (*own, self.shape) if self.shape else own
 
     def sizes(self, seen: tuple[int, ...]) -> tuple[int, ...]:
@@ -445,6 +462,11 @@ def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tupl
     if lettered:
         found = [replace(h, letter=f"{h.letter}_{{{k}}}") if h.letter else h for k, h in enumerate(found, 1)]
     return tuple(replace(hyper, family=name) for hyper in found)
+
+
+def looks_of(annotation: object) -> int:
+    """How often a step may look, by the annotation of `gradient`."""
+    return next((m.count for m in _marks(annotation) if isinstance(m, Looks)), 1)
 
 
 def each_of(annotation: object) -> Each | None:

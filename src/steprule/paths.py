@@ -6,7 +6,7 @@ The rule runs in float64 on numpy arrays; the gradient is the surface's exact on
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -152,15 +152,19 @@ class Trace(Shown):
     def at_work(self, step: int) -> tuple[Graph, dict[str, Any]]:
         """The graph that takes step `step`, from 1, and what goes into it, by the code's names."""
         step = whole("step", step, 1, self.steps)
-        rule, gradients = composed(rules.resolve(self.of)), self.gradients
+        rule, ground = composed(rules.resolve(self.of)), self.ground
+        noise = noise_of(ground, self.steps, self.seed, self.noise)
         state: eager.State = {}
         with np.errstate(all="ignore"):
             for t in range(1, step + 1):
-                p, g = self.points[t - 1], gradients[t - 1]
-                before, state = state, eager.step(rule, p, g, state, t, self.hypers)[1]
+                p, gradient = self.points[t - 1], _disturbed(ground, noise, t)
+                g = gradient(p)
+                before = eager.looking(rule, p, g, state, t, self.hypers, gradient)
+                state = eager.step(rule, p, g, before, t, self.hypers)[1]
         absent = {s.name for s in rule.slots if s.absent_at_first and before.get(s.name) is None}
         graph = variant_of(rule, self.hypers, p.shape).graph(frozenset(absent))
-        held = {s.name: eager.start(s, p, self.hypers, rule) for s in rule.slots} if step == 1 else before
+        held = {s.name: eager.start(s, p, self.hypers, rule) for s in rule.states} if step == 1 else {}
+        held |= {name: np.full_like(p, np.nan) for name in rule.looked} | before  # nan: not looked in this step
         return graph, {**self.hypers, **held, "p": p, "g": g, "t": float(step)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -316,13 +320,17 @@ def _walk(
     points, read = [p], [p]
     with np.errstate(all="ignore"):
         for t in range(1, steps + 1):
-            g = surface.gradient(p)
-            if noise is not None:
-                g = g + noise[t - 1]
-            p, state = eager.step(rule, p, g, state, t, hypers)
+            gradient = _disturbed(surface, noise, t)
+            g = gradient(p)
+            p, state = eager.step(rule, p, g, eager.looking(rule, p, g, state, t, hypers, gradient), t, hypers)
             points.append(p)
             read.append(eager.evaluated(rule, p, state, t, hypers))
     return np.stack(points), None if rule.evaluation is None else np.stack(read)
+
+
+def _disturbed(surface: Surface, noise: Array | None, t: int) -> Callable[[Array], Array]:
+    """The gradient as step t sees it: where a rule looks twice, with the same noise, as a batch is the same."""
+    return surface.gradient if noise is None else lambda p: surface.gradient(p) + noise[t - 1]
 
 
 def _checked_start(start: object, surface: Surface) -> Array:

@@ -70,7 +70,24 @@ class RuleStepper:
         """As `Stepper` says."""
         loss().backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
         with torch.no_grad():
-            self.take(eager.step_together(self.rule, self.ready(), self.model))
+            ready = self.ready()
+            if self.rule.looked:
+                ready = eager.look_together(self.rule, ready, self.model, partial(self._gradients_at, loss))
+            self.take(eager.step_together(self.rule, ready, self.model))
+
+    def _gradients_at(self, loss: Callable[[], Tensor], points: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of those that were `ready` where they stand at these points, on the same batch."""
+        stepped = [self.parameters[k] for k in self.stepped]
+        kept = [p.detach().clone() for p in stepped]
+        try:
+            _put(stepped, points)
+            for p in self.parameters:
+                p.grad = None
+            with torch.enable_grad():
+                loss().backward()  # type: ignore[no-untyped-call]
+            return [torch.zeros_like(p) if p.grad is None else p.grad for p in stepped]
+        finally:
+            _put(stepped, kept)
 
     def ready(self) -> list[eager.One]:
         """What the step behind the gradients takes of each parameter; as torch, what has no gradient does not step."""
@@ -346,7 +363,8 @@ class LargeStepper(ClassStepper):
         else:
             bound, made = for_training(rule).bind(hypers), from_rule(rule)
             shown = {n: bound[n] for n in for_training(rule).settings}
-            super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, WAYS[0])
+            way = Way(closure=bool(made.rule.looked), graph=False)
+            super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, way)
         self.hypers = shown
 
 

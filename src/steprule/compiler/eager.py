@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steprule.arithmetic import exchanging
@@ -28,7 +28,8 @@ ONE_NUMBER = 1e-9
 def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any]) -> tuple[Any, State]:
     """One step of one parameter: the new p and the new state. Nothing given is written to, and nothing of it is handed back.
 
-    `p` and `g`: float, numpy array or torch tensor of one shape. `state`: {} before the first step. `t`: the number of
+    `p` and `g`: float, numpy array or torch tensor of one shape. `state`: {} before the first step; of a rule that looks twice it has
+    the gradients of the looks of this step too, see `looking`. `t`: the number of
     this step, from 1. `hypers`: all of the rule's, as `Rule.bind` gives them.
     """
     if _is_complex(p):
@@ -41,14 +42,15 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     slots = []
     for slot in rule.slots:
         value = state.get(slot.name) if slot.name in used else None
-        if value is None and slot.name in used and not slot.absent_at_first:
+        if value is None and slot.name in used and not slot.absent_at_first and not slot.looked:
             value = start(slot, p, hypers, rule)
         slots.append(value)
     given = {**hypers, "t": float(t)} if rule.takes_t else dict(hypers)
     result = rule(p, g, *slots, **given)
     new_p, *new_slots = result if isinstance(result, tuple) else (result,)
     # A slot that this variant does not use keeps what it held, for the variant that does.
-    kept = {s.name: new if s.name in used else state.get(s.name) for s, new in zip(rule.slots, new_slots, strict=True)}
+    pairs = zip(rule.slots, new_slots, strict=True)
+    kept = {s.name: new if s.name in used else state.get(s.name) for s, new in pairs if not s.looked}
     numbers = {s.name for s in rule.slots if s.is_number}
     return new_p, {name: _number(v) if name in numbers else v for name, v in kept.items()}
 
@@ -70,6 +72,16 @@ def evaluated(rule: Rule, p: Any, state: State, t: float, hypers: Mapping[str, A
     if exchange.parts:
         refuse_total(rule)
     return point
+
+
+def looking(
+    rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any], gradient: Callable[[Any], Any]
+) -> State:
+    """The state with what step t sees where it looks: `gradient` gives the gradient at a point. All as in `step`."""
+    looks = rule.looks_in(t, hypers)
+    for name, look in zip(rule.looked[:looks], rule.looks, strict=False):
+        state = {**state, name: gradient(step(look, p, g, state, t, hypers)[0])}
+    return state
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,20 @@ def step_teams(teams: Sequence[Team]) -> list[list[tuple[Any, State]]]:
 def _adding(team: Team, places: frozenset[str]) -> dict[str, float]:
     """What a team adds to totals that follow from no others."""
     return total_parts([parts_of(team.rule, one, team.model, {}) for one in team.ones], places) if places else {}
+
+
+def look_together(
+    rule: Rule, ones: Sequence[One], model: State, gradients: Callable[[list[Any]], Sequence[Any]]
+) -> list[One]:
+    """The tensors of one model with what the step sees where it looks; `gradients` gives the gradients of all at a point of each."""
+    looks = max((rule.looks_in(one.t, one.hypers) for one in ones), default=0)
+    for name, look in zip(rule.looked[:looks], rule.looks, strict=False):
+        points = [point for point, _ in step_together(look, ones, dict(model))]
+        ones = [
+            replace(one, state={**one.state, name: seen})
+            for one, seen in zip(ones, gradients(points), strict=True)
+        ]
+    return list(ones)
 
 
 def step_together(

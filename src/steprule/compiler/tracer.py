@@ -181,13 +181,14 @@ def _results(graph: Graph, result: Any, where: str, shapes: Shapes | None) -> di
     found: dict[str, Node | float | None] = {}
     wanted = ["p", *(s.name for s in rule.slots)]
     results = result if isinstance(result, tuple) else (result,)
-    got, hint = f"{len(results)}", ""
+    own = ["p", *(s.name for s in rule.states)]
+    got, hint = f"{len(results) - len(rule.looked)}", ""
     if result is None:
-        got, hint = "nothing", f"Write return {', '.join(wanted)}."
+        got, hint = "nothing", f"Write return {', '.join(own)}."
     elif isinstance(result, list | dict | set):
-        got, hint = f"a {type(result).__name__}", f"Write return {', '.join(wanted)}, without brackets."
+        got, hint = f"a {type(result).__name__}", f"Write return {', '.join(own)}, without brackets."
     if len(results) != len(wanted):
-        expected = f"{len(wanted)} results ({', '.join(wanted)})"
+        expected = f"{len(own)} results ({', '.join(own)})"
         raise RuleError(where, expected=expected, got=got, hint=hint or "Return the new p, then every slot in order.")
     numbers = {s.name: s for s in rule.slots if s.is_number}
     for name, value in zip(wanted, results, strict=True):

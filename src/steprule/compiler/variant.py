@@ -33,13 +33,16 @@ def switches_of(rule: Rule, hypers: Mapping[str, Any]) -> Switches:
 class Variant:
     """A rule with its switches set; made by `variant`, once each."""
 
-    def __init__(self, rule: Rule, switches: Switches, shape: Shape | None = None) -> None:
+    def __init__(
+        self, rule: Rule, switches: Switches, shape: Shape | None = None, reduced: frozenset[str] = NOTHING
+    ) -> None:
+        """`reduced`: slots of one number that another variant, whose slots these are, knows only after a reduction."""
         self.rule, self.switches, self.shape = rule, switches, shape
         """The shape of the parameter, where the rule asks for it."""
         self._graphs: dict[frozenset[str], Graph] = {}
         self._programs: dict[tuple[frozenset[str], bool], Program] = {}
         self._measurements: dict[tuple[frozenset[str], frozenset[str]], Program] = {}
-        self._reduced = NOTHING
+        self._reduced = reduced
         """The slots of one number that follow from a reduction at any stage."""
         self.slots = frozenset(s.name for s in rule.slots) - traced(rule, dict(switches), shape=shape).absent
         """The slots that it uses; the others are None and not allocated."""
@@ -107,6 +110,11 @@ class Variant:
         if key not in self._measurements:
             self._measurements[key] = measurement(self.graph(absent), places)
         return self._measurements[key]
+
+    @cached_property
+    def looks(self) -> tuple[Variant, ...]:
+        """By look the variant of its point: its p is the point, and it hands the slots on."""
+        return tuple(Variant(look, self.switches, self.shape, self._reduced) for look in self.rule.looks)
 
     def _settle(self) -> tuple[frozenset[str], ...]:
         """Follow the stages until one repeats, and begin again where one of them turns a number into a reduction."""

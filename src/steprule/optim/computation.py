@@ -63,6 +63,7 @@ class Computation:
     ) -> None:
         """`shape`: of one of the parameters, where the rule asks for it; those of others have the same slots."""
         self.rule, self.backend, self.counts_steps = optimizer.rule, optimizer.backend, optimizer.counts_steps
+        self.moves = optimizer.moves
         self.switches, self.zeroes, self.special = settings.switches, settings.zeroes, settings.special
         self.by_shape = shape is not None
         self.variant = variant(self.rule, self.switches, shape)

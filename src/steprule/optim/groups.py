@@ -310,6 +310,8 @@ class GroupPlan:
             if self.zeroes and bucket.laid_otherwise and not self.computation.zeroes_late:
                 members = self.members_of(groups)
                 one_by_one.zero([members[m] for m in np.asarray(self.places)[bucket.where]])
+        if self.computation.moves:
+            return
         self.look.finish()
         for state, name, slot in self.pending:
             state[name] = slot

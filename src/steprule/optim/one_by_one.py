@@ -82,6 +82,9 @@ def step_by_rule(
     one, state = _one(optimizer, p, used, hypers)
     with exchanging(known):
         new_p, new = one.step(optimizer.rule, {})
+    if optimizer.moves:
+        _write([(p, new_p)])
+        return
     new = {n: v for n, v in new.items() if n not in _of_model(optimizer.rule)}
     there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
     written = [(p, new_p), *((old, new[name]) for name, old in there.items())]

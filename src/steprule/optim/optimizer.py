@@ -16,7 +16,7 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.errors import InputError, InputTypeError
-from steprule.optim import groups, points
+from steprule.optim import groups, looks, points
 from steprule.optim.backends import BACKENDS
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.settings import Stepped
@@ -122,6 +122,7 @@ class RuleOptimizer(Stepped):
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         self._check_training()
+        looks.check_closure(self, closure)
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -135,7 +136,11 @@ class RuleOptimizer(Stepped):
             return loss
         if "_outside" in own:
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
-        groups.step(self, scale)
+        if closure is not None and self.rule.looked:
+            with looks.looking(self, closure):
+                groups.step(self, scale)
+        else:
+            groups.step(self, scale)
         return loss
 
     # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
@@ -238,14 +243,15 @@ class RuleOptimizer(Stepped):
     def __getstate__(self) -> dict[str, Any]:
         if "_outside" in self.__dict__:
             raise RuntimeError("a copy inside ema_weights(): the weights are where the averages belong")
-        return {n: v for n, v in super().__getstate__().items() if n not in ("_plans", "_stepping")} | {
+        return {n: v for n, v in super().__getstate__().items() if n not in ("_plans", "_stepping", "_movers")} | {
             "backend": self.backend
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """As torch; what loaded groups lack, because it was off or torch's class wrote them, stays as it was set here."""
         before = self.__dict__.get("param_groups", [])
-        self.__dict__.pop("_plans", None)
+        for made in ("_plans", "_movers"):
+            self.__dict__.pop(made, None)
         super().__setstate__(state)
         for group, old in zip(self.param_groups, before, strict=False):
             for name in self.stepping(group)._extras:

@@ -28,6 +28,8 @@ class Stepped(torch.optim.Optimizer):
     """Whether each parameter's state has a `step`."""
     _extras: ClassVar[dict[str, Any]]
     """What torch's constructor does not take, with its defaults."""
+    moves: ClassVar[bool] = False
+    """Whether a step puts the parameters elsewhere for a while, and writes nothing else."""
     backend: str = "auto"
     said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """By the key of a group, the rule's hyperparameters that torch says by it."""
@@ -57,7 +59,7 @@ class Settings:
     def __init__(self, optimizer: Stepped, group: Mapping[str, Any], scale: float | None) -> None:
         self.rule, self._beyond = optimizer.rule, optimizer._extras
         own = (*(h.name for h in self.rule.hypers), *self.rule.tuples, *_OF_THE_STEP, *optimizer.said_otherwise)
-        self._as_rule = optimizer.as_rule
+        self._as_rule, self._moves = optimizer.as_rule, optimizer.moves
         self._keys = tuple(n for n in own if n in group)
         self._absent = frozenset(own) - set(self._keys)
         # A single key would give its value bare.
@@ -84,7 +86,7 @@ class Settings:
         self._values, self.scale = self._get(group)[:-1], scale
         self._fixed = all(map(_is_fixed, self._values))
         self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond)
-        self.zeroes = bool(group.get("zero_grad"))
+        self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.special = bool(group.get("differentiable") or group.get("capturable"))
 
 

@@ -133,8 +133,8 @@ def check(plans: Sequence[Phased]) -> None:
 
 
 def keep(optimizer: Stepped, plans: Sequence[Phased]) -> None:
-    """Write the new numbers of the model."""
-    for own in _by_team(plans).values():
+    """Write the new numbers of the model; a step that only moves the parameters hands on what they are."""
+    for own in _by_team(() if optimizer.moves else plans).values():
         for name, held in _held(optimizer, own).items():
             values = [v for plan in own for v in plan.new_numbers.get(name, ())]
             if values:

@@ -12,10 +12,14 @@ from types import CodeType
 from typing import Any, get_type_hints
 
 from steprule.errors import InputError, InputTypeError, RuleError
-from steprule.hyper import Each, Hyper, Slot, each_of, family_from, hyper_from, slot_from
+from steprule.hyper import Each, Hyper, Slot, each_of, family_from, hyper_from, looks_of, slot_from
+from steprule.rules.looks import GRADIENT, names_of, sighted
 
 Contract = tuple[tuple[Slot, ...], tuple[Hyper, ...], Callable[..., Any]]
 """A rule's slots and hyperparameters, and its function as steps call it: one number for each of them."""
+
+LOOKED = r"\tilde{g}"
+"""The letter of a gradient at a point to which a rule looks."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Signature:
         """Whether the rule asks for the number of the step."""
         return any(_is_t(p) for p in self.parameters)
 
+    @property
+    def looks(self) -> int:
+        """How often a step may look at the gradient elsewhere; 0 for a rule that does not ask for it."""
+        return looks_of(self.annotations.get(GRADIENT)) if any(_is_gradient(p) for p in self.parameters) else 0
+
     def broken(self, expected: str, got: str, hint: str) -> RuleError:
         """The error for a signature that breaks the contract."""
         where = f"{self.code.co_filename}:{self.code.co_firstlineno}: rule {self.name}"
@@ -69,7 +78,11 @@ class Signature:
         self._check_names(slots, hypers)
         for slot in slots:
             self._check_slot(slot, hypers)
-        return tuple(slots), tuple(hypers), _started(_gathered(self.function, tuples), slots)
+        function = _started(_gathered(self.function, tuples), slots)
+        if not self.looks:
+            return tuple(slots), tuple(hypers), function
+        seen = [Slot(name, letter=LOOKED, looked=True) for name in names_of(self.looks)]
+        return (*slots, *seen), tuple(hypers), sighted(function, len(slots), self.looks)
 
     def _check_kinds(self, starred: Parameter | None, each: Each | None) -> None:
         if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in self.parameters):
@@ -84,6 +97,9 @@ class Signature:
         if any(p.name == "t" and not _is_t(p) for p in self.parameters):
             expected = "t as the step number, behind the * and without a default"
             raise self.broken(expected, "another t", "Give it another name.")
+        if any(p.name == GRADIENT and not _is_gradient(p) for p in self.parameters):
+            expected = f"{GRADIENT}, the function that looks again, behind the * and without a default"
+            raise self.broken(expected, f"another {GRADIENT}", "Give it another name; the gradient at p is g.")
 
     def _positional(self) -> list[Parameter]:
         return [p for p in self.parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -97,12 +113,12 @@ class Signature:
 
     def _hyper_parameters(self) -> Iterator[Parameter]:
         for parameter in self.parameters:
-            if parameter.kind is not parameter.KEYWORD_ONLY or _is_t(parameter):
+            if parameter.kind is not parameter.KEYWORD_ONLY or _is_t(parameter) or _is_gradient(parameter):
                 continue
             if parameter.default is parameter.empty:
                 hint = (
                     "A state stands before the star. A number has a default, as in "
-                    f"{parameter.name}: Rate = 0.01; t alone has none."
+                    f"{parameter.name}: Rate = 0.01; t and {GRADIENT} alone have none."
                 )
                 raise self.broken("a default for every hyperparameter", f"none for {parameter.name}", hint)
             yield parameter
@@ -130,7 +146,7 @@ class Signature:
         return [slot_from(f"{starred.name}{k}", self.annotations[starred.name]) for k in numbers]
 
     def _check_names(self, slots: Sequence[Slot], hypers: Sequence[Hyper]) -> None:
-        counts = Counter([*(s.name for s in slots), *(h.name for h in hypers)])
+        counts = Counter([*(s.name for s in slots), *(h.name for h in hypers), *names_of(self.looks)])
         if twice := next((name for name, count in counts.items() if count > 1), None):
             expected, hint = "a name for each slot and hyperparameter", "A family's are numbered: beta1, beta2."
             raise self.broken(expected, f"{twice} twice", hint)
@@ -150,6 +166,12 @@ class Signature:
 def _is_t(parameter: Parameter) -> bool:
     """Whether it is the step number: keyword-only, without a default."""
     return parameter.name == "t" and parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+
+
+def _is_gradient(parameter: Parameter) -> bool:
+    """Whether it is what looks again: keyword-only, without a default."""
+    only = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+    return parameter.name == GRADIENT and only
 
 
 def _gathered(function: Callable[..., Any], families: Mapping[str, Sequence[str]]) -> Callable[..., Any]:

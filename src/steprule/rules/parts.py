@@ -31,6 +31,7 @@ from steprule.hyper import (
     slot_from,
 )
 from steprule.maths import clamp, lerp, minimum, sqrt, total
+from steprule.rules.looks import seen_through
 from steprule.rules.rule import Paper, Rule
 
 Maximize = Annotated[bool, Meaning("go up instead of down")]
@@ -111,13 +112,17 @@ def before(
     own, borrowed = _hypers_of(part, settings)
     fixed = {n: settings[n] for n, h in own.items() if h.is_flag and n in settings and fix_flags}
     added = [h for n, h in own.items() if n not in fixed]
+    places = [k for k, slot in enumerate(rule.slots) if slot.looked]
 
     def function(p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         ours = {h.name: hypers.pop(h.name) for h in added}
         # A rule without a learning rate steps as if it were 1.
         theirs = {n: hypers.get(n, 1.0) for n in borrowed}
-        p, g = part(p, g, **ours, **theirs, **fixed)
-        return rule.function(p, g, *slots, **hypers)
+        numbers = {**ours, **theirs, **fixed}
+        # What changes the gradient changes each gradient at which the rule looks.
+        step, held = seen_through(rule.function, slots, places, lambda point, seen: part(point, seen, **numbers)[1])
+        p, g = part(p, g, **numbers)
+        return step(p, g, *held, **hypers)
 
     return replace(
         rule,

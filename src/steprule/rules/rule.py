@@ -20,10 +20,11 @@ from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any, overload
 
-from steprule.arithmetic import computing
+from steprule.arithmetic import Real, computing
 from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
 from steprule.hyper import Hyper, Slot
 from steprule.rules.contract import Signature
+from steprule.rules.looks import GRADIENT, comes_to, looked_for
 from steprule.rules.points import KEPT, MODE, Point, point_of
 
 FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise", "matrix", "averaging")
@@ -77,6 +78,8 @@ class Rule:
     def __call__(self, p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         """The new p and the new slots, as a tuple; p alone where the rule has no slots and returns it so."""
         known = {"t"} if self.takes_t else set()
+        if GRADIENT in hypers and self.looked:
+            return self._looking(p, g, slots, hypers)
         if unknown := set(hypers) - known - {h.name for h in self.hypers}:
             raise self._unknown(unknown.pop())
         if len(slots) > len(self.slots):
@@ -111,6 +114,24 @@ class Rule:
                     found.append(back(value, full, sizes, sizes if slot.shape else own))
             # One result too many or too few is the contract's to name.
             return (*found, *(back(v) for v in result[1 + len(self.slots) :]))
+
+    def _looking(self, p: Any, g: Any, slots: tuple[Any, ...], hypers: dict[str, Any]) -> Any:
+        """The same with `gradient` as a function of the point; slots and results are the states alone."""
+        gradient, own = hypers[GRADIENT], {n: v for n, v in hypers.items() if n != GRADIENT}
+        if not callable(gradient):
+            raise InputTypeError(f"{self.name}: {GRADIENT}", expected="a function of the point", got=repr(gradient))
+        given = iter(slots)
+        held = [None if s.looked else next(given, None) for s in self.slots]
+        if len(slots) > len(self.states):
+            names = ", ".join(s.name for s in self.states) or "none"
+            expected = f"at most {len(self.states)} ({names})"
+            raise InputTypeError(f"{self.name}: slots", expected=expected, got=f"{len(slots)}")
+        asked = self.looks_in(own.get("t"), {**self.defaults, **own})
+        for k, look in zip([k for k, s in enumerate(self.slots) if s.looked][:asked], self.looks, strict=False):
+            held[k] = gradient(look(p, g, *held, **own)[0])
+        new_p, *new = self(p, g, *held, **own)
+        found = [v for v, s in zip(new, self.slots, strict=False) if not s.looked]
+        return (new_p, *found, *new[len(self.slots) :]) if found else new_p
 
     def _as_seen(self, k: int, value: Any, seen: tuple[int, ...] | None) -> Any:
         """The k-th argument, p or g or a slot, as the rule sees it."""
@@ -197,6 +218,37 @@ class Rule:
         slots = tuple(replace(s, absent_at_first=False, first="") for s in self.slots)
         name = f"{self.name}_evaluated"
         return replace(self, name=name, function=function, slots=slots, codes=(point.code,), point=None)
+
+    @functools.cached_property
+    def looked(self) -> tuple[str, ...]:
+        """The slots that are no states: the gradients at the points to which a step looks, in the order of its looks."""
+        return tuple(s.name for s in self.slots if s.looked)
+
+    @functools.cached_property
+    def states(self) -> tuple[Slot, ...]:
+        """The slots that a step keeps for the next one."""
+        return tuple(s for s in self.slots if not s.looked)
+
+    @functools.cached_property
+    def looks(self) -> tuple[Rule, ...]:
+        """By look, its point as a rule of the same slots and hyperparameters, which it hands on: its new p is the point.
+
+        So every form of a rule is one of the points to which it looks. A look needs the gradients of those before it.
+        """
+        places = [k for k, slot in enumerate(self.slots) if slot.looked]
+        return tuple(
+            replace(self, name=f"{self.name}_look{number}", function=looked_for(self.function, place), point=None)
+            for number, place in enumerate(places, 1)
+        )
+
+    def looks_in(self, t: float | None, hypers: Mapping[str, Any]) -> int:
+        """How often step t looks. A rule may look at some steps only, as each fifth."""
+        if not self.looked or any(s.is_number for s in self.slots):
+            return len(self.looked)
+        numbers = {**hypers, **({"t": t} if self.takes_t else {})}
+        places = [k for k, slot in enumerate(self.slots) if slot.looked]
+        held = [Real(1.0) for _ in self.slots]
+        return next((n for n, k in enumerate(places) if not comes_to(self.function, k, held, numbers)), len(places))
 
     @property
     def defaults(self) -> dict[str, Any]:

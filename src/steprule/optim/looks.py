@@ -1,0 +1,114 @@
+"""Looking twice: the parameters stand at the points of a look while the closure computes the gradients there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steprule.errors import InputTypeError
+from steprule.optim import groups
+from steprule.optim.settings import Settings, Stepped
+
+
+def check_closure(optimizer: Stepped, closure: object) -> None:
+    """Raise `InputTypeError` where a rule looks twice and nobody says how."""
+    if closure is None and optimizer.rule.looked:
+        raise InputTypeError(
+            f"{type(optimizer).__name__}.step",
+            expected="a closure: its rule looks at the gradient twice",
+            got="none",
+            hint="Write step(closure), where closure() zeroes the gradients, computes the loss, calls backward and returns it.",
+        )
+
+
+@contextmanager
+def looking(optimizer: Stepped, closure: Callable[[], Any]) -> Iterator[None]:
+    """A block in which the states have the gradients of each look of this step, behind the gradients of the first one.
+
+    Parameters and gradients are what they were before the block, also where the closure fails.
+    """
+    rule, put = optimizer.rule, list[dict[str, Any]]()
+    stepped = {p: p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
+    try:
+        looks = _looks_in(optimizer)
+        for k, name in enumerate(rule.looked):
+            # A kernel reads what a step that does not look makes nothing of.
+            seen = _gradients(optimizer, k, closure, stepped) if k < looks else {p: _beside(p, None) for p in stepped}
+            for p, gradient in seen.items():
+                optimizer.state[p][name] = gradient
+                put.append(optimizer.state[p])
+        yield
+    finally:
+        for state in put:
+            for name in rule.looked:
+                state.pop(name, None)
+
+
+def _looks_in(optimizer: Stepped) -> int:
+    """How often this step looks: as often as the parameter that looks most."""
+    found = 0
+    for group in optimizer.param_groups:
+        hypers = Settings(optimizer, group, None).hypers
+        steps = {float(optimizer.state.get(p, {}).get("step", 0.0)) for p in group["params"] if p.grad is not None}
+        found = max([found, *(optimizer.rule.looks_in(t + 1.0, hypers) for t in steps)])
+    return found
+
+
+def _gradients(
+    optimizer: Stepped, k: int, closure: Callable[[], Any], stepped: Mapping[Tensor, Tensor]
+) -> dict[Tensor, Tensor]:
+    """The gradients at the points of a look."""
+    every = [p for group in optimizer.param_groups for p in group["params"]]
+    kept = [(p, p.detach().clone()) for p in stepped]
+    try:
+        with torch.inference_mode(False):
+            groups.step(_mover(optimizer, k), None)
+        for p in every:
+            p.grad = None
+        with torch.enable_grad():
+            closure()
+        return {p: _beside(p, p.grad) for p in stepped}
+    finally:
+        with torch.no_grad():
+            for p, before in kept:
+                p.copy_(before)
+        for p in every:
+            p.grad = stepped.get(p)
+
+
+def _beside(p: Tensor, gradient: Tensor | None) -> Tensor:
+    """A gradient as a state of its parameter: as that lies, and none is zero."""
+    if gradient is None:
+        return torch.zeros_like(p, memory_format=torch.preserve_format)
+    if gradient.layout is not torch.strided:
+        raise RuntimeError("a rule that looks twice does not support sparse gradients")
+    gradient = gradient.detach()
+    if type(gradient) is Tensor and gradient.stride() != p.stride() and gradient.shape == p.shape:
+        return torch.empty_like(p, dtype=gradient.dtype).copy_(gradient)
+    return gradient
+
+
+def _mover(optimizer: Stepped, k: int) -> Stepped:
+    """The optimizer as one whose step puts the parameters to the points of a look, and writes nothing else."""
+    own = optimizer.__dict__
+    movers: list[Stepped] = own.setdefault("_movers", [])
+    while len(movers) <= k:
+        movers.append(object.__new__(_moving(type(optimizer), len(movers))))
+    mover, plans = movers[k], ("_plans", "_are_tied")
+    kept = {name: mover.__dict__[name] for name in plans if name in mover.__dict__}
+    mover.__dict__.clear()
+    mover.__dict__.update({n: v for n, v in own.items() if n not in (*plans, "_movers")} | kept)
+    return mover
+
+
+@lru_cache(maxsize=256)
+def _moving(cls: type[Stepped], k: int) -> type[Stepped]:
+    """The class of a mover."""
+    found = type(f"{cls.__name__}Look{k + 1}", (cls,), {})
+    found.rule, found.moves = cls.rule.looks[k], True  # behind its making: it is no class of its own
+    return found

@@ -1,0 +1,132 @@
+"""Looking twice: the gradient at a point that the rule chooses, which whoever steps the rule supplies."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steprule.arithmetic import Real
+from steprule.errors import RuleError
+
+GRADIENT = "gradient"
+"""The parameter of a rule that looks twice: called with a point, it gives the gradient there."""
+
+
+def names_of(count: int) -> tuple[str, ...]:
+    """By look the name under which a step is given its gradient."""
+    return tuple(GRADIENT if k == 0 else f"{GRADIENT}{k + 1}" for k in range(count))
+
+
+@dataclass(frozen=True)
+class _Stop:
+    """Stands in the place of the gradient that is asked for: the point is all that is wanted."""
+
+
+STOP = _Stop()
+
+
+class _ReachedError(Exception):
+    """The rule has named the point at which it looks."""
+
+    def __init__(self, point: Any) -> None:
+        super().__init__()
+        self.point = point
+
+
+@dataclass(frozen=True)
+class _Through:
+    """A gradient that a part before the rule changes, as it changes the first one."""
+
+    raw: Any
+    part: Callable[[Any, Any], Any]
+    """Of the point and the gradient there."""
+
+    def at(self, point: Any) -> Any:
+        return self.part(point, _at(self.raw, point))
+
+
+def _at(seen: Any, point: Any) -> Any:
+    """The gradient at a point, from what stands in its place."""
+    if seen is STOP:
+        raise _ReachedError(point)
+    return seen.at(point) if isinstance(seen, _Through) else seen
+
+
+class _Sight:
+    """What a rule calls as `gradient`: each call is the next look of the step."""
+
+    def __init__(self, seen: Sequence[Any]) -> None:
+        self.seen, self.taken = seen, 0
+
+    def __call__(self, point: Any) -> Any:
+        if self.taken == len(self.seen):
+            more = f"{GRADIENT}: Looks({self.taken + 1})"
+            expected = f"{self.taken} call{'s' if self.taken > 1 else ''} of {GRADIENT} in a step"
+            raise RuleError(GRADIENT, expected=expected, got="one more", hint=f"Write {more}, say, in the signature.")
+        seen = self.seen[self.taken]
+        self.taken += 1
+        if seen is None:
+            raise RuleError(GRADIENT, expected="the gradient at the point", got="none: nobody took it")
+        return _at(seen, point)
+
+
+def sighted(function: Callable[..., Any], states: int, looks: int) -> Callable[..., Any]:
+    """The author's function as steps call it: behind its states it takes what each look found, and hands it on."""
+
+    @functools.wraps(function)
+    def looking(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
+        seen = held[states : states + looks]
+        result = function(p, g, *held[:states], **{GRADIENT: _Sight(seen)}, **hypers)
+        if result is None or isinstance(result, list | dict | set):
+            return result  # the contract's check names it
+        return (*(result if isinstance(result, tuple) else (result,)), *seen)
+
+    return looking
+
+
+def looked_for(function: Callable[..., Any], place: int) -> Callable[..., Any]:
+    """The function that gives the point of one look: as p, with its slots handed on. `place`: of that look among the slots.
+
+    A step that does not come to that look gives p itself.
+    """
+
+    def look(p: Any, g: Any, *held: Any, **hypers: Any) -> tuple[Any, ...]:
+        try:
+            function(p, g, *held[:place], STOP, *held[place + 1 :], **hypers)
+        except _ReachedError as reached:
+            return (reached.point, *held)
+        return (p, *held)
+
+    return look
+
+
+def comes_to(function: Callable[..., Any], place: int, held: Sequence[Any], hypers: Mapping[str, Any]) -> bool:
+    """Whether a step with these hyperparameters, and `t`, comes to a look; `place` is that of the look among the slots.
+
+    Numbers of the step alone decide it, so the function is asked on 1.0 for everything else. Where it cannot tell, it does.
+    """
+    try:
+        function(Real(1.0), Real(1.0), *held[:place], STOP, *held[place + 1 :], **hypers)
+    except Exception:  # noqa: BLE001  (it has come there, or what is wrong with it is said where it is stepped)
+        return True
+    return False
+
+
+def seen_through(
+    function: Callable[..., Any], held: Sequence[Any], places: Sequence[int], part: Callable[[Any, Any], Any]
+) -> tuple[Callable[..., Any], list[Any]]:
+    """A rule's function and its slots, where `part` changes the gradients of its looks too; they are handed on unchanged."""
+    if not places:
+        return function, list(held)
+    through = [_Through(s, part) if k in places and s is not None else s for k, s in enumerate(held)]
+
+    @functools.wraps(function)
+    def calling(*args: Any, **hypers: Any) -> Any:
+        result = function(*args, **hypers)
+        if not isinstance(result, tuple):
+            return result
+        return tuple(r.raw if isinstance(r, _Through) else r for r in result)
+
+    return calling, through
