@@ -139,7 +139,7 @@ class Each:
 class Looks:
     """Annotation of `gradient`: how often a step calls it at most. Without one, it is once.
 
-        def extragradient(p, g, *, lr: Rate = 0.1, gradient: Looks(2)): ...
+    def extragradient(p, g, *, lr: Rate = 0.1, gradient: Looks(2)): ...
     """
 
     count: int = 1

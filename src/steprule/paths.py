@@ -322,7 +322,7 @@ def _walk(
         for t in range(1, steps + 1):
             gradient = _disturbed(surface, noise, t)
             g = gradient(p)
-            p, state = eager.step(rule, p, g, eager.looking(rule, p, g, state, t, hypers, gradient), t, hypers)
+            p, state = eager.whole_step(rule, p, g, state, t, hypers, gradient)
             points.append(p)
             read.append(eager.evaluated(rule, p, state, t, hypers))
     return np.stack(points), None if rule.evaluation is None else np.stack(read)

@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from steprule import rules
 from steprule.alone import drawing
 from steprule.checking import forms, probe, questions
-from steprule.checking.cases import Case, numbers
+from steprule.checking.cases import Case, numbers, step_class
 from steprule.checking.judged import Judged, go
 from steprule.checking.nearest import nearest
 from steprule.checking.parting import STEPS, parting
@@ -99,16 +100,21 @@ def _dtypes_and_shapes(judged: Judged) -> Answer:
     for dtype, shape in itertools.product(WITHIN, shapes):
         p = (_tensor(0, shape) + 2).to(dtype).requires_grad_()
         before = p.detach().double()
-        p.grad = _tensor(1, shape).to(dtype)
-        optimizer = judged.optimizer([p], judged.settings)
-        optimizer.step()
-        exact, _ = eager.step(rule, before, p.grad.double(), {}, 1, rule.bind(judged.settings))
+        g = _tensor(1, shape).to(dtype)
+        step_class(judged.optimizer([p], judged.settings), p, g)
+        hypers, wide = rule.bind(judged.settings), g.double()
+        exact, _ = eager.whole_step(rule, before, wide, {}, 1, hypers, partial(_elsewhere_rounded, g))
         if p.dtype is not dtype or p.shape != shape:
             raise FailedError(f"{dtype}, shape {shape}: p became {p.dtype}, shape {tuple(p.shape)}")
         gap = apart(p.detach().double().numpy(), exact.numpy()) if p.numel() else 0.0
         if gap > WITHIN[dtype]:
             raise FailedError(f"{dtype}, shape {shape}: off by {gap:.1e} of the largest element")
     return "", f"{len(WITHIN)} dtypes x {len(shapes)} shapes, one step against float64"
+
+
+def _elsewhere_rounded(g: Tensor, point: Tensor) -> Tensor:
+    """What is seen at a point by a parameter of the gradient's dtype."""
+    return probe.elsewhere(g)(point.to(g.dtype)).double()
 
 
 def _tensor(seed: int, shape: tuple[int, ...]) -> Tensor:
@@ -121,8 +127,7 @@ def _determinism(judged: Judged) -> Answer:
         p = _tensor(0, (100_000,)).float().requires_grad_()
         optimizer = judged.optimizer([p], {})
         for t in range(1, 4):
-            p.grad = _tensor(t, (100_000,)).float()
-            optimizer.step()
+            step_class(optimizer, p, _tensor(t, (100_000,)).float())
         ends.append(p.detach())
     if not _same_bits(*ends):
         raise FailedError("two runs from the same start end in different bits")
@@ -140,14 +145,14 @@ def _no_write_outside(judged: Judged) -> Answer:
         parameter = p[GUARD:-GUARD].requires_grad_()
         parameter.grad = g[GUARD:-GUARD]
         kept_g = g.clone()
-        optimizer = judged.optimizer([parameter], variant)
-        optimizer.step()
+        optimizer, gradient = judged.optimizer([parameter], variant), parameter.grad
+        step_class(optimizer, parameter, gradient)
         around = {}
         for key, value in optimizer.state[parameter].items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 around[key] = _guarded(value.detach().numpy())
                 optimizer.state[parameter][key] = around[key][GUARD:-GUARD]
-        optimizer.step()
+        step_class(optimizer, parameter, gradient)
         if not torch.equal(g, kept_g):
             raise FailedError("the gradient was written to")
         for key, whole in {"p": p.detach(), **around}.items():

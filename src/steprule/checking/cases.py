@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from steprule.checking.probe import POINT
+from steprule.checking.probe import POINT, elsewhere
 from steprule.compiler import eager
 from steprule.compiler.variant import Variant, needs_shape, switches_of, variant_of
+from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.rule import Rule
 
 Array = NDArray[np.float64]
@@ -47,6 +48,11 @@ class Case:
     def variant(self) -> Variant:
         """The variant that the hyperparameters choose."""
         return variant_of(self.rule, self.hypers, self.shape)
+
+    @property
+    def slots(self) -> list[str]:
+        """The states that the variant uses."""
+        return [s.name for s in self.rule.states if s.name in self.variant.slots]
 
     def numbers(self, seed: int) -> Array:
         """Random numbers for a start or a gradient."""
@@ -96,14 +102,32 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
     """The walk by the author's function; `convert` turns arrays into the type that is walked."""
     p, state, found = convert(case.numbers(0)), eager.State(), []
     for t in range(1, STEPS + 1):
-        p, state = eager.step(case.rule, p, convert(case.numbers(t)), state, t, case.hypers)
-        kept = {n: plain(v) for n, v in state.items() if n in case.variant.slots}
+        g = convert(case.numbers(t))
+        p, state = eager.whole_step(case.rule, p, g, state, t, case.hypers, elsewhere(g))
+        kept = {n: plain(v) for n, v in state.items() if n in case.slots}
         found.append({"p": plain(p)} | kept | case.point(p, state, t))
     return found
+
+
+def step_class(optimizer: torch.optim.Optimizer, p: torch.Tensor, g: torch.Tensor) -> None:
+    """One step of a class on one parameter with gradient g; one whose rule looks twice sees `elsewhere` behind it."""
+    p.grad = g
+    if not (isinstance(optimizer, RuleOptimizer) and optimizer.rule.looked):
+        optimizer.step()
+        return
+    calls = 0
+
+    def closure() -> float:
+        nonlocal calls
+        p.grad = elsewhere(g)(p.detach()) if calls else g
+        calls += 1
+        return 0.0
+
+    optimizer.step(closure)
 
 
 def starts(case: Case) -> dict[str, Any]:
     """The value of each slot before the first step."""
     p = case.numbers(0)
-    used = [s for s in case.rule.slots if s.name in case.variant.slots and not s.absent_at_first]
+    used = [s for s in case.rule.states if s.name in case.variant.slots and not s.absent_at_first]
     return {s.name: eager.start(s, p, case.hypers, case.rule) for s in used}

@@ -14,7 +14,7 @@ import torch
 
 from steprule.arithmetic import computing
 from steprule.checking.cases import STEPS, Case, Walk, at, plain, starts, walk
-from steprule.checking.probe import POINT
+from steprule.checking.probe import POINT, elsewhere
 from steprule.checking.report import FailedError, in_one_line
 from steprule.checking.shaking import shake
 from steprule.checking.walks import FORMS, NotRunError
@@ -124,6 +124,9 @@ def _shaken(case: Case, seed: int | None) -> Walk:
     for t in range(1, STEPS + 1):
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         given = {**case.hypers, **held, **graph.values_of_shape, "p": p, "g": case.numbers(t), "t": float(t)}
+        for name, look in zip(case.rule.looked, variant.looks, strict=False):
+            there = _shaken_point(look.graph(graph.absent & look.slots), given, ulp, rng)
+            given[name] = elsewhere(case.numbers(t))(np.broadcast_to(there, case.shape))
         names = [n for n in graph.inputs if given.get(n) is not None]
         with computing(p, [given[n] for n in names]) as (lifted, _):
             known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
@@ -137,7 +140,7 @@ def _shaken(case: Case, seed: int | None) -> Walk:
             else:
                 held[name] = np.broadcast_to(new, case.sizes(name)).copy()
         p = held.pop("p")
-        found.append({"p": plain(p)} | {n: plain(held.get(n)) for n in variant.slots})
+        found.append({"p": plain(p)} | {n: plain(held.get(n)) for n in case.slots})
         if (point := point_graph(variant, case.absent_after(t))) is not None:
             known_then = {**case.hypers, **held, **point.values_of_shape, "p": p, "t": float(t)}
             found[-1][POINT] = np.broadcast_to(_shaken_point(point, known_then, ulp, rng), case.shape)
@@ -145,7 +148,7 @@ def _shaken(case: Case, seed: int | None) -> Walk:
 
 
 def _shaken_point(graph: Graph, given: Mapping[str, Any], ulp: float, rng: np.random.Generator) -> Any:
-    """The point of evaluation by its graph, with each operation's result moved in the same way."""
+    """The point of evaluation, or of a look, by its graph, with each operation's result moved in the same way."""
     names = [n for n in graph.inputs if given.get(n) is not None]
     with computing(given["p"], [given[n] for n in names]) as (lifted, _):
         known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}

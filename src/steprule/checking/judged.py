@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steprule.checking.cases import numbers
+from steprule.checking.cases import numbers, step_class
 from steprule.compiler.variant import variant_of
 from steprule.maths import ROUNDED
 from steprule.optim import from_rule
@@ -61,5 +61,4 @@ class Judged:
 def go(p: Tensor, optimizer: torch.optim.Optimizer, steps: range) -> None:
     """Take these steps, each with the gradient of its number."""
     for t in steps:
-        p.grad = torch.from_numpy(numbers(t, p.numel())).reshape(p.shape)
-        optimizer.step()
+        step_class(optimizer, p, torch.from_numpy(numbers(t, p.numel())).reshape(p.shape))

@@ -7,7 +7,7 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,12 +123,17 @@ def probing(rule: Rule) -> dict[str, float]:
     return found
 
 
+def elsewhere(g: Any) -> Callable[[Any], Any]:
+    """What a rule that looks twice sees at a point in a step whose gradient is g: a bowl's, so that each point has its own."""
+    return lambda point: 0.5 * point - 0.7 * g
+
+
 def walk(rule: Rule, hypers: Mapping[str, Any]) -> list[Step]:
     """The walk of a rule by the author's function, on numpy arrays."""
     p, state = start(), eager.State()
     found: list[Step] = []
     for t, g in enumerate(gradients(), start=1):
-        p, state = eager.step(rule, p, g, state, t, hypers)
+        p, state = eager.whole_step(rule, p, g, state, t, hypers, elsewhere(g))
         found.append({"p": p, **state, **_point(rule, p, state, t, hypers)})
     return found
 
@@ -157,20 +162,22 @@ class Formula:
         p: Any = start()
         state: dict[str, Any] = {}
         for slot in self.rule.slots:
-            if slot.name in self.slots and not slot.absent_at_first:
+            if slot.name in self.slots and not slot.absent_at_first and not slot.looked:
                 state[slot.name] = eager.start(slot, p, hypers, self.rule)
         numbers = {s.name for s in self.rule.slots if s.is_number}
         sizes = {s.name: s.sizes(SHAPE) for s in self.rule.slots}
         for t, g in enumerate(gradients(), start=1):
             graph = self._stage(t, state)
-            given = {**hypers, **state, **graph.values_of_shape, "p": p, "g": g, "t": float(t)}
+            # Where it looks is asked of the rule itself: a slip in the step leaves the point alone.
+            seen = eager.looking(self.rule, p, g, state, t, hypers, elsewhere(g)) if self.rule.looked else state
+            given = {**hypers, **seen, **graph.values_of_shape, "p": p, "g": g, "t": float(t)}
             names = [n for n in graph.inputs if given.get(n) is not None]
             with computing(p, [given[n] for n in names]) as (lifted, _):
                 known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}
                 interpret([n for n in graph.live if n.op != "input"], known)
             for name, value in graph.outputs.items():
                 new = known[value] if isinstance(value, Node) else value
-                if new is None:
+                if new is None or name in self.rule.looked:
                     continue
                 if name in numbers:
                     state[name] = float(np.asarray(new).reshape(-1)[0])
@@ -191,7 +198,7 @@ class Formula:
         """The graph of step t, or an earlier one where a mutant left a slot absent that this one reads."""
         until_now = self.stages[:t]
         for graph in reversed(until_now):
-            if self.slots & set(graph.inputs) <= set(state):
+            if (self.slots & set(graph.inputs)) - set(self.rule.looked) <= set(state):
                 return graph
         return until_now[0]
 

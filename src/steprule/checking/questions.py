@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from steprule.checking import probe
-from steprule.checking.cases import Case, numbers
+from steprule.checking.cases import Case, numbers, step_class
 from steprule.checking.judged import Judged, go
 from steprule.checking.parting import worst
+from steprule.checking.probe import elsewhere
 from steprule.checking.report import FailedError
 from steprule.checking.rewriting import below
 from steprule.checking.walks import float64_default
@@ -52,8 +53,8 @@ def pure(judged: Judged) -> Answer:
     for _ in range(2):
         texts.append(formula.text(trace(rule)))
         p, g = numbers(0, 5), numbers(1, 5)
-        new, state = eager.step(rule, p, g, {}, 1, hypers)
-        new, _ = eager.step(rule, new, g, state, 2, hypers)
+        new, state = eager.whole_step(rule, p, g, {}, 1, hypers, elsewhere(g))
+        new, _ = eager.whole_step(rule, new, g, state, 2, hypers, elsewhere(g))
         ends.append(new)
         for name, now, before in (("p", p, numbers(0, 5)), ("g", g, numbers(1, 5))):
             if not np.array_equal(now, before):
@@ -71,7 +72,7 @@ def states(judged: Judged) -> Answer:
     hypers = {**rule.defaults, **{h.name: 0.5 for h in rule.hypers if h.off_at_zero}}
     variant = variant_of(rule, hypers)
     graphs = [variant.graph(absent) for absent in variant.stages]
-    used = [slot.name for slot in rule.slots if slot.name in variant.slots]
+    used = [slot.name for slot in rule.states if slot.name in variant.slots]
     for slot in used:
         never_changes = all(g.outputs[slot] is g.inputs.get(slot) for g in graphs)
         # A state that no other result depends on does no harm, and the language allows it.
@@ -82,7 +83,7 @@ def states(judged: Judged) -> Answer:
     unread = [slot for slot in used if not any(_reads(g, slot) for g in graphs)]
     if unread:
         return "warning", f"{', '.join(unread)}: what one step keeps, the next never reads"
-    return "", "each is returned, and read by the next step" if rule.slots else "none"
+    return "", "each is returned, and read by the next step" if rule.states else "none"
 
 
 def _others_depend_on(graph: Graph, slot: str) -> bool:
@@ -96,7 +97,7 @@ def _in_order(rule: Rule, graph: Graph) -> None:
     """Refuse results in another order than the signature's: a state is p minus something, and the new p does not depend on p."""
     if graph.inputs["p"] in below(graph.outputs["p"]):
         return
-    for slot in rule.slots:
+    for slot in rule.states:
         new = graph.outputs[slot.name]
         if isinstance(new, Node) and new.op in ("sub", "add") and graph.inputs["p"] in new.args:
             wanted = ", ".join(_results(rule))
@@ -105,7 +106,7 @@ def _in_order(rule: Rule, graph: Graph) -> None:
 
 def _results(rule: Rule) -> list[str]:
     """The names of what the function returns."""
-    return ["p", *[slot.name for slot in rule.slots]]
+    return ["p", *[slot.name for slot in rule.states]]
 
 
 def _reads(graph: Graph, slot: str) -> bool:
@@ -120,7 +121,7 @@ def starts(judged: Judged) -> Answer:
     for variant in judged.exact():
         hypers = rule.bind(variant)
         case = Case(rule, hypers)
-        used = case.variant.slots
+        used = case.slots
         wanted = _after_one_step(case)
         p = torch.from_numpy(case.numbers(0)).requires_grad_()
         with float64_default():
@@ -135,18 +136,20 @@ def starts(judged: Judged) -> Answer:
                 ours, declared = worst(mine, theirs)
                 where = f"{ours!r} in the class, {declared!r} from the declared starts"
                 raise FailedError(f"after one step {name} is {where}")
-        idle += [s.name for s in rule.slots if s.name in used and _start_is_idle(rule, hypers, s)]
+        idle += [s.name for s in rule.states if s.name in used and _start_is_idle(rule, hypers, s)]
     if idle:
         names = ", ".join(dict.fromkeys(idle))
         return "warning", f"the start of {names} has no effect: the first step does not read it"
-    return "", "after one step the class has the states that the declared starts give" if rule.slots else "none"
+    return "", "after one step the class has the states that the declared starts give" if rule.states else "none"
 
 
 def _after_one_step(case: Case) -> dict[str, Any]:
     """The results of the author's function, called with the declared starts."""
     rule, hypers = case.rule, case.hypers
-    held = [_start(slot, case) if slot.name in case.variant.slots else None for slot in rule.slots]
-    step = {"t": 1.0} if rule.takes_t else {}
+    held = [_start(slot, case) if slot.name in case.slots else None for slot in rule.states]
+    step: dict[str, Any] = {"t": 1.0} if rule.takes_t else {}
+    if rule.looked:
+        step["gradient"] = elsewhere(case.numbers(1))
     result = rule(case.numbers(0), case.numbers(1), *held, **hypers, **step)
     results = result if isinstance(result, tuple) else (result,)
     return dict(zip(_results(rule), results, strict=True))
@@ -185,7 +188,7 @@ def zero_gradients(judged: Judged) -> Answer:
             g = torch.tensor([0.3, 0.7, 0.2])
             if t != 2 or len(zero) == 3:
                 g[zero] = 0.0
-            p, state = eager.step(rule, p, g, state, t, hypers)
+            p, state = eager.whole_step(rule, p, g, state, t, hypers, elsewhere(g))
             found = _not_finite(p[zero])
             if found:
                 cause = "0 / 0" if found == "nan" else "something / 0"
@@ -203,9 +206,9 @@ def extreme_gradients(judged: Judged) -> Answer:
         optimizer = judged.optimizer([p], judged.settings)
         q, state = p.detach().clone(), eager.State()
         for t in range(1, 3):
-            p.grad = g.clone()
-            optimizer.step()
-            q, state = eager.step(judged.rule, q, g, state, t, judged.rule.bind(judged.settings))
+            step_class(optimizer, p, g.clone())
+            hypers = judged.rule.bind(judged.settings)
+            q, state = eager.whole_step(judged.rule, q, g, state, t, hypers, elsewhere(g))
             gap = apart(p.detach().numpy(), q.numpy())
             if gap > EXTREME:
                 both = f"{p.detach().tolist()} in the class, {q.tolist()} by the function"
@@ -229,10 +232,10 @@ def honest_nan(judged: Judged) -> Answer:
         p = torch.from_numpy(numbers(0, 7)).requires_grad_()
         optimizer = judged.optimizer([p], {})
         go(p, optimizer, range(1, 2))
-        p.grad = torch.from_numpy(numbers(2, 7))
+        g = torch.from_numpy(numbers(2, 7))
         if nan:
-            p.grad[3] = math.nan
-        optimizer.step()
+            g[3] = math.nan
+        step_class(optimizer, p, g)
         ends.append(p.detach().numpy().copy())
     without, with_nan = ends
     changed = (with_nan != without) & ~np.isnan(without)

@@ -167,10 +167,12 @@ def _walked(p: Any, optimizer: Any, *, with_closure: bool) -> list[Step]:
         train()
     found: list[Step] = []
     for g in probe.gradients():
-        gradient = torch.from_numpy(g)
+        gradient, before = torch.from_numpy(g), p.detach().clone()
 
-        def closure(gradient: Any = gradient) -> Any:
-            p.grad = gradient.clone()
+        def closure(gradient: Any = gradient, before: Any = before) -> Any:
+            # One that looks at another point sees another gradient there.
+            moved = not torch.equal(p.detach(), before)
+            p.grad = probe.elsewhere(gradient)(p.detach()) if moved else gradient.clone()
             return (p.detach() * gradient).sum()
 
         closure()

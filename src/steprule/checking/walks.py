@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, starts, walk
-from steprule.checking.probe import POINT
+from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, starts, step_class, walk
+from steprule.checking.probe import POINT, elsewhere
 from steprule.checking.report import FailedError
 from steprule.compiler import eager, javascript, threads
 from steprule.compiler import numba_cpu as cpu
@@ -37,7 +37,7 @@ from steprule.errors import StepruleError
 from steprule.identity import by_value
 from steprule.lanes import rule as lanes
 from steprule.lanes.matrices import MatrixRule, MatrixStepper
-from steprule.lanes.tensors import TensorStepper
+from steprule.lanes.tensors import Stepper, TensorStepper
 from steprule.optim import from_rule
 from steprule.optim.backends import target_for
 
@@ -88,7 +88,7 @@ def _under_vmap(case: Case) -> Walk:
     others: dict[str, Any] = {}  # states that are not tensors: absent slots, numbers that are the same for both
 
     def one(p: Any, g: Any, held: dict[str, Any], t: int) -> Any:
-        new_p, new = eager.step(case.rule, p, g, {**others, **held}, t, case.hypers)
+        new_p, new = eager.whole_step(case.rule, p, g, {**others, **held}, t, case.hypers, elsewhere(g))
         there = {n: v for n, v in new.items() if isinstance(v, torch.Tensor)}
         others.clear()
         others.update({n: v for n, v in new.items() if n not in there})
@@ -99,7 +99,7 @@ def _under_vmap(case: Case) -> Walk:
     for t in range(1, STEPS + 1):
         p, held, point = torch.func.vmap(partial(one, t=t))(p, both(case.numbers(t)), held)
         state = others | {n: v[0] for n, v in held.items()}
-        found.append({"p": plain(p[0])} | {n: plain(v) for n, v in state.items() if n in case.variant.slots})
+        found.append({"p": plain(p[0])} | {n: plain(v) for n, v in state.items() if n in case.slots})
         if case.rule.evaluation is not None:
             found[-1][POINT] = plain(point[0])
     return found
@@ -150,8 +150,7 @@ def _matrices_on_threads(cases: Sequence[Case]) -> list[Walk | None]:
         with threads_, float64_default():
             p = torch.from_numpy(numbers(0, math.prod(LARGE)).reshape(LARGE)).requires_grad_()
             optimizer = from_rule(cases[0].rule)([p], **_own(cases[0]), backend="numba")
-            p.grad = torch.from_numpy(numbers(1, math.prod(LARGE)).reshape(LARGE))
-            optimizer.step()
+            step_class(optimizer, p, torch.from_numpy(numbers(1, math.prod(LARGE)).reshape(LARGE)))
             ends.append(plain(p))
     one, two = ends
     # A library's product may add in another order on more threads.
@@ -221,10 +220,9 @@ def walk_of_class(case: Case, backend: str, copies: int = 1) -> Walk:
     with float64_default():
         optimizer = from_rule(case.rule)([p], **own, backend=backend)
         for t in range(1, STEPS + 1):
-            p.grad = torch.from_numpy(np.tile(case.numbers(t), copies))
-            optimizer.step()
+            step_class(optimizer, p, torch.from_numpy(np.tile(case.numbers(t), copies)))
             state = optimizer.state[p]
-            found.append({"p": plain(p)} | {n: plain(state.get(n)) for n in case.variant.slots})
+            found.append({"p": plain(p)} | {n: plain(state.get(n)) for n in case.slots})
             if case.rule.evaluation is not None:
                 with optimizer.evaluated():
                     found[-1][POINT] = plain(p)
@@ -279,9 +277,13 @@ def _compiled_lanes(case: Case) -> Walk:
     alive, found = np.ones(2, dtype=np.uint8), []
     for t in range(1, STEPS + 1):
         g = np.ascontiguousarray(np.stack([numbers(t)] * 2, axis=1))
+        for k, name in enumerate(case.rule.looked[: len(rule.looks)], 1):
+            there, look = p.copy(), getattr(rule.module, f"look{k}")
+            look(float(t), rates, powers, slots, table, tensors, first, reduced, sums, alive, there, g, states)
+            states[rule.states.index(name)] = elsewhere(g)(there)
         rule.module.step(float(t), rates, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states)
         row: dict[str, Any] = {"p": p[:, 1].copy()}
-        for name in case.variant.slots:
+        for name in case.slots:
             if name in rule.states:
                 row[name] = states[rule.states.index(name), :, 1].copy()
             elif name in rule.kept:
@@ -327,9 +329,9 @@ def _matrix_lanes(case: Case) -> Walk:
     p = torch.from_numpy(np.stack([0.5 * case.numbers(0).ravel(), case.numbers(0).ravel()], axis=1))
     alive, found = torch.ones(2, dtype=torch.bool), []
     for t in range(1, STEPS + 1):
-        stepper.step(t, p, torch.from_numpy(np.stack([case.numbers(t).ravel()] * 2, axis=1)), alive)
+        _step_lanes(stepper, t, p, torch.from_numpy(np.stack([case.numbers(t).ravel()] * 2, axis=1)), alive)
         row: dict[str, Any] = {"p": plain(p[:, 1]).reshape(case.shape)}
-        for name in case.variant.slots:
+        for name in case.slots:
             held = stepper.states[0].get(name, stepper.scalar_slots[0].get(name))
             row[name] = None if held is None or name in case.absent_after(t) else plain(held[1])
         if case.rule.evaluation is not None:
@@ -338,14 +340,21 @@ def _matrix_lanes(case: Case) -> Walk:
     return found
 
 
+def _step_lanes(stepper: Stepper, t: int, p: torch.Tensor, g: torch.Tensor, alive: torch.Tensor) -> None:
+    """One step of lanes, behind what they see where the rule looks."""
+    for k in range(len(stepper.rule.variant.looks)):
+        stepper.see(k, elsewhere(g)(stepper.look(k, t, p, g, alive)))
+    stepper.step(t, p, g, alive)
+
+
 def _tensor_lanes(case: Case) -> Walk:
     stepper = TensorStepper(lanes.LaneRule.of(case.variant, "float64"), _lane_hypers(case), [SIZE], "cpu")
     p = torch.from_numpy(np.stack([0.5 * numbers(0), numbers(0)], axis=1))
     alive, found = torch.ones(2, dtype=torch.bool), []
     for t in range(1, STEPS + 1):
-        stepper.step(t, p, torch.from_numpy(np.stack([numbers(t)] * 2, axis=1)), alive)
+        _step_lanes(stepper, t, p, torch.from_numpy(np.stack([numbers(t)] * 2, axis=1)), alive)
         row: dict[str, Any] = {"p": plain(p[:, 1])}
-        for name in case.variant.slots:
+        for name in case.slots:
             row[name] = plain(stepper.states[name][:, 1]) if name in stepper.states else None
             if name in stepper.scalar_slots[0]:
                 row[name] = plain(stepper.scalar_slots[0][name].expand(2)[1])
@@ -376,15 +385,21 @@ def _javascript_of(case: Case) -> str:
     rule, variant = case.rule, case.variant
     functions = [_function(variant.graph(absent)) for absent in variant.stages]
     points = [_function(program.graph) for program in points_of(variant)] or ["p => ({p: null})"]
+    looks = [f"[{', '.join(_function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
+    names = json.dumps(case.rule.looked[: len(looks)])
     begin = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in starts(case).items()}
     settings = json.dumps(dict(case.hypers))
     step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false)"
     point = f"points[Math.min(t, {len(points) - 1})](p, p, s, {settings}, t + 1, false).p"
+    there = f"look[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false).p"
+    seen = f"looks.forEach((look, k) => {{ s[{names}[k]] = {there}.map((q, i) => 0.5 * q - 0.7 * g[i]); }});"
     gradients = [numbers(t).tolist() for t in range(1, STEPS + 1)]
     body = [
         f"const stages = [{', '.join(functions)}], points = [{', '.join(points)}];",
+        f"const looks = [{', '.join(looks)}];",
         f"let p = {numbers(0).tolist()}, s = {json.dumps(begin)};",
-        f"return {json.dumps(gradients)}.map((g, t) => {{const r = {step}; p = r.p; s = {{...s, ...r.states}}; return [p, s, {point}];}});",
+        f"return {json.dumps(gradients)}.map((g, t) => {{",
+        f"{seen} const r = {step}; p = r.p; s = {{...s, ...r.states}}; return [p, s, {point}];}});",
     ]
     return f"(() => {{ {' '.join(body)} }})() /* {rule.name} */"
 
@@ -401,7 +416,7 @@ def _read(line: str, case: Case) -> Walk:
 
     found = []
     for p, states, point in json.loads(line):
-        kept = {n: numbers_of(states[n]) if n in states else None for n in case.variant.slots}
+        kept = {n: numbers_of(states[n]) if n in states else None for n in case.slots}
         found.append({"p": numbers_of(p), **kept, **({} if point is None else {POINT: numbers_of(point)})})
     return found
 

@@ -84,6 +84,13 @@ def looking(
     return state
 
 
+def whole_step(
+    rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any], gradient: Callable[[Any], Any]
+) -> tuple[Any, State]:
+    """`step`, behind what it sees where it looks."""
+    return step(rule, p, g, looking(rule, p, g, state, t, hypers, gradient), t, hypers)
+
+
 @dataclass(frozen=True)
 class One:
     """What a step takes of one tensor among several, as `step` does."""
@@ -134,8 +141,7 @@ def look_together(
     for name, look in zip(rule.looked[:looks], rule.looks, strict=False):
         points = [point for point, _ in step_together(look, ones, dict(model))]
         ones = [
-            replace(one, state={**one.state, name: seen})
-            for one, seen in zip(ones, gradients(points), strict=True)
+            replace(one, state={**one.state, name: seen}) for one, seen in zip(ones, gradients(points), strict=True)
         ]
     return list(ones)
 

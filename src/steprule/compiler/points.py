@@ -72,4 +72,6 @@ def points_of(variant: Variant) -> tuple[Program, ...]:
 def reduces(variant: Variant) -> bool:
     """Whether a step, a point to which it looks, or the point of evaluation, asks for a number over a whole tensor."""
     programs = points_of(variant)
-    return any([variant.reduces, *(look.reduces for look in variant.looks), *(q.graph.asks_for_reductions for q in programs)])
+    return any(
+        [variant.reduces, *(look.reduces for look in variant.looks), *(q.graph.asks_for_reductions for q in programs)]
+    )

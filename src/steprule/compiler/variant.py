@@ -113,8 +113,9 @@ class Variant:
 
     @cached_property
     def looks(self) -> tuple[Variant, ...]:
-        """By look the variant of its point: its p is the point, and it hands the slots on."""
-        return tuple(Variant(look, self.switches, self.shape, self._reduced) for look in self.rule.looks)
+        """By look that it takes the variant of its point: its p is the point, and it hands the slots on."""
+        taken = max((k for k, name in enumerate(self.rule.looked, 1) if name in self.slots), default=0)
+        return tuple(Variant(look, self.switches, self.shape, self._reduced) for look in self.rule.looks[:taken])
 
     def _settle(self) -> tuple[frozenset[str], ...]:
         """Follow the stages until one repeats, and begin again where one of them turns a number into a reduction."""

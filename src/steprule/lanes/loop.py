@@ -16,9 +16,9 @@ from steprule.lanes.rule import step_type
 from steprule.lanes.step import Source, block_type
 
 TRAIN = """
-@njit(types.void(BLOCK, BLOCK, STEP, STEP, N, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, N, N, N, N, N, N), **OPTIONS)
+@njit(types.void(BLOCK, BLOCK, STEP, STEP, N, STEP, N, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, N, N, N, N, N, N), **OPTIONS)
 def train(
-    full, last, step, point, elsewhere, p_all, starts, hypers, slots, lr_rows, x, y, order, order_of, counts,
+    full, last, step, point, elsewhere, look, looked, p_all, starts, hypers, slots, lr_rows, x, y, order, order_of, counts,
     factors, windows, curve, died, tensors, first, width, lane_rows, shared_rows, table_rows, power_rows, reductions,
 ):
     for block in prange(p_all.shape[1] // width):
@@ -42,7 +42,8 @@ def train(
         table = np.empty((table_rows, width), dtype=np.COMPUTE)
         reduced = np.empty((reductions, len(first) - 1, width), dtype=np.COMPUTE)
         sums = np.empty((reductions, len(first) - 1, width))
-        loss = np.empty(width, dtype=np.COMPUTE)
+        loss, loss_there = np.empty(width, dtype=np.COMPUTE), np.empty(width, dtype=np.COMPUTE)
+        kept = np.empty((p_all.shape[0] if looked >= 0 else 0, width), dtype=np.COMPUTE)
         s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
         xb = np.empty((order.shape[2] * x.shape[1], DATA), dtype=x.dtype)
         yb = np.empty((order.shape[2] * y.shape[1], DATA), dtype=y.dtype)
@@ -72,6 +73,18 @@ def train(
                 r = lr_rows[k]
                 for l in range(width):
                     rates[r, l] = hypers[r, low + l] * factors[t]
+            if looked >= 0:
+                for r in range(p_all.shape[0]):
+                    for l in range(width):
+                        kept[r, l] = p[r, l]
+                look(t + 1.0, rates, powers, slot, table, tensors, first, reduced, sums, alive, p, g, states)
+                if counts[t] == order.shape[2]:
+                    full(p, states[looked], xb, yb, loss_there, s, u)
+                else:
+                    last(p, states[looked], xb, yb, loss_there, s, u)
+                for r in range(p_all.shape[0]):
+                    for l in range(width):
+                        p[r, l] = kept[r, l]
             step(t + 1.0, rates, powers, slot, table, tensors, first, reduced, sums, alive, p, g, states)
         if elsewhere == 1:
             point(float(len(counts)), rates, powers, slot, table, tensors, first, reduced, sums, alive, p, g, states)
@@ -109,7 +122,8 @@ def training(source: Source, *, parallel: bool) -> Any:
     """`train`, which trains p [rows, lanes] in place.
 
     It takes the model's `block` for a whole batch and for a shorter last one, the rule's `step`, and its `point` and 1 where the model
-    is read elsewhere than at p, else `step` again and 0; p, starts [slots, lanes],
+    is read elsewhere than at p, else `step` again and 0; its `look1` and the slot of what that look finds, else `step` again and -1;
+    p, starts [slots, lanes],
     hypers and slots [names, lanes], the rows of hypers that are learning rates; x and y
     [samples, numbers], order [orders, steps, batch] and which of them each lane has; for each step its samples, the factor of its
     learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout of the tensors; the lanes of a block;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from steprule.arithmetic.floats import function_of
 from steprule.arithmetic.tensors import reduced_over
 from steprule.compiler import eager
 from steprule.compiler.graph import Graph, Kind, Node
+from steprule.compiler.phases import rounds_of
 from steprule.compiler.points import point_graph
 from steprule.compiler.split import is_reduction
 from steprule.compiler.variant import Switches, Variant, variant
@@ -111,12 +112,34 @@ class MatrixStepper:
 
     def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
         """What its tensors add to the totals at these places; `known` are those that they follow from."""
-        tensors = self._evaluated(t, p, g, factor, known)
-        parts = {place: [x for own in tensors if (x := own.part(place)) is not None] for place in places}
-        return {place: torch.stack(own).sum(0) for place, own in parts.items() if own}
+        return _added(self._evaluated(t, p, g, factor, known), places)
+
+    def look(self, k: int, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
+        """The point to which step t looks, of its k-th look from 0: p itself where not `alive`."""
+        pairs = zip(self.variants, self.states, strict=True)
+        graphs = [own.looks[k].graph(eager.absent_of(own, states)) for own, states in pairs]
+        known: Totals = {}
+        for places in rounds_of(graphs):
+            known = {**known, **_added(self._evaluate(graphs, t, p, g, factor, known), places)}
+        found = p.clone()
+        for j, own in enumerate(self._evaluate(graphs, t, p, g, factor, known)):
+            part = self._part(j)
+            found[part] = torch.where(alive, self._rows(own.outputs()["p"], j), p[part])
+        return found
+
+    def see(self, k: int, gradient: Tensor) -> None:
+        """Take what the k-th look found, [rows, lanes]."""
+        for j, states in enumerate(self.states):
+            seen = self.rule.rule.seen(self.rule.shapes[j])
+            states[self.rule.rule.looked[k]] = gradient[self._part(j)].T.reshape(self.lanes, *seen)
 
     def _evaluated(self, t: int, p: Tensor, g: Tensor, factor: float, known: Totals) -> list[_Evaluated]:
         graphs = [own.graph(eager.absent_of(own, s)) for own, s in zip(self.variants, self.states, strict=True)]
+        return self._evaluate(graphs, t, p, g, factor, known)
+
+    def _evaluate(
+        self, graphs: Sequence[Graph], t: int, p: Tensor, g: Tensor, factor: float, known: Totals
+    ) -> list[_Evaluated]:
         return [_Evaluated(o, self._given(k, o, p, g, t, factor), known, self) for k, o in enumerate(graphs)]
 
     def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
@@ -254,6 +277,12 @@ class _Evaluated:
             return arg
         arg = arg.to(self.dtype) if arg.dtype is torch.float64 else arg
         return _wide(arg, wide)
+
+
+def _added(tensors: Sequence[_Evaluated], places: Collection[str]) -> Totals:
+    """What some tensors add to the totals at these places."""
+    parts = {place: [x for own in tensors if (x := own.part(place)) is not None] for place in places}
+    return {place: torch.stack(own).sum(0) for place, own in parts.items() if own}
 
 
 def _wide(value: Any, axes: int) -> Any:

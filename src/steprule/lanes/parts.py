@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,10 +92,15 @@ class PartsStepper:
         for team in self.teams.values():
             begin_together([self.steppers[k] for k in team])
 
-    def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float) -> None:
-        """One step of every lane; p [rows, lanes] is written where `alive` [lanes]."""
+    def step(
+        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float, gradient_at: Callable[[Tensor], Tensor]
+    ) -> None:
+        """One step of every lane; p [rows, lanes] is written where `alive` [lanes]. A rule that looks twice asks `gradient_at` a point."""
         if len(self.steppers) == 1:
-            self.steppers[0].step(t, p, g, alive, factor)
+            (stepper,) = self.steppers
+            for k in range(len(stepper.rule.variant.looks)):
+                stepper.see(k, gradient_at(stepper.look(k, t, p, g, alive, factor)))
+            stepper.step(t, p, g, alive, factor)
             return
         tensors = [(p[rows], g[rows]) for rows in self.rows]
         norms = self._norms(t, tensors, factor)

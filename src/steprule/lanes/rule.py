@@ -2,7 +2,8 @@
 
 A model's parameters are rows, lanes are columns, so that neighbours in memory are the same parameter of two lanes, and
 every scalar of the rule is a vector over lanes. `scalars` brings them up to the step in float64; the passes are those of
-the other forms; `step` is all of it. `point` puts the point of evaluation into p. A lane that is not alive keeps its values.
+the other forms; `step` is all of it. `point` puts the point of evaluation into p, `look1` that of the first look. A lane that is not
+alive keeps its values.
 """
 
 from __future__ import annotations
@@ -45,18 +46,23 @@ class LaneRule:
     compute: str
     """float32 or float64, as the parameters are."""
     measured: tuple[tuple[Program, ...], ...]
-    """What each stage measures before its program, phase by phase, where it asks for totals over all tensors."""
+    """What each of `programs` has measured before it, phase by phase, where it asks for totals over all tensors."""
     variant: Variant
     """What it computes."""
     points: tuple[Program, ...] = ()
     """The programs of the point of evaluation behind the first steps; the last one repeats. None where the model is read at p."""
+    looks: tuple[tuple[Program, ...], ...] = ()
+    """By look the programs of its point at the stages."""
 
     @classmethod
     def of(cls, variant: Variant, compute: str) -> LaneRule:
         """Of all its stages."""
-        programs = tuple(variant.program(absent) for absent in variant.stages)
-        measured = tuple(variant.measurements(absent) for absent in variant.stages)
-        return cls(programs, compute, measured, variant, points_of(variant))
+        stages, points = variant.stages, points_of(variant)
+        programs = tuple(variant.program(absent) for absent in stages)
+        looks = tuple(tuple(look.program(absent) for absent in stages) for look in variant.looks)
+        measured = [variant.measurements(absent) for absent in stages] + [()] * len(points)
+        measured += [look.measurements(absent) for look in variant.looks for absent in stages]
+        return cls(programs, compute, tuple(measured), variant, points, looks)
 
     def stage(self, t: int) -> Program:
         """The program of step t."""
@@ -73,12 +79,12 @@ class LaneRule:
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """The stages', then the points'."""
-        return (*self.stages, *self.points)
+        """The stages', then the points', then those of each look."""
+        return (*self.stages, *self.points, *(program for look in self.looks for program in look))
 
     @property
     def phase_programs(self) -> tuple[Program, ...]:
-        """All that the stages measure."""
+        """All that is measured."""
         return tuple(program for phases in self.measured for program in phases)
 
     @property
@@ -88,7 +94,7 @@ class LaneRule:
 
     @lazy
     def module(self) -> Any:
-        """The compiled functions `step` and, where the model is read elsewhere than at p, `point`."""
+        """The compiled functions `step` and, where the model is read elsewhere than at p, `point`; by look `look1` and so on."""
         return cache.load(f"{self.later.graph.rule.name}_lanes", text_of(self), cache.INTRINSICS, *cache.NUMBA)
 
     @property
@@ -191,7 +197,8 @@ def text_of(rule: LaneRule) -> str:
             head += _adding(rule, program, label)
         elif program.numbers:
             head += _closing(rule, program, label)
-    return "\n".join([*head, *_step(rule), *(_point(rule) if rule.points else [])])
+    looks = [line for k in range(len(rule.looks)) for line in _look(rule, k)]
+    return "\n".join([*head, *_step(rule), *(_point(rule) if rule.points else []), *looks])
 
 
 def step_type(compute: str) -> str:
@@ -205,19 +212,29 @@ def step_type(compute: str) -> str:
 
 def _step(rule: LaneRule) -> list[str]:
     """The function of a whole step: the powers of t, then the stage that t is at."""
-    lines = ["advance(hypers, powers)"]
-    if rule.kept:
-        first = len(rule.scalar_slots)
-        lines += ["if t == 1.0:", "    for i in range(reduced.shape[1]):", "        for l in range(table.shape[1]):"]
-        lines += [
-            f"            reduced[{row}, i, l] = slots[{first + k}, l]" for k, row in enumerate(rule.kept.values())
-        ]
-    return _entry("step", [*lines, *_by_stage(rule, range(len(rule.stages)))])
+    return _entry("step", ["advance(hypers, powers)", *_begun(rule), *_by_stage(rule, range(len(rule.stages)))])
+
+
+def _begun(rule: LaneRule) -> list[str]:
+    """The first step begins the slots of one number that follow from reductions."""
+    if not rule.kept:
+        return []
+    first = len(rule.scalar_slots)
+    lines = ["if t == 1.0:", "    for i in range(reduced.shape[1]):", "        for l in range(table.shape[1]):"]
+    kept = enumerate(rule.kept.values())
+    return [*lines, *(f"            reduced[{row}, i, l] = slots[{first + k}, l]" for k, row in kept)]
 
 
 def _point(rule: LaneRule) -> list[str]:
     """The function that puts the point of evaluation into p: it is called as `step` is, behind step t."""
-    return _entry("point", _by_stage(rule, range(len(rule.stages), len(rule.programs))))
+    first = len(rule.stages)
+    return _entry("point", _by_stage(rule, range(first, first + len(rule.points))))
+
+
+def _look(rule: LaneRule, k: int) -> list[str]:
+    """The function that puts the point of a look into p: it is called as `step` is, before step t."""
+    first = len(rule.stages) + len(rule.points) + k * len(rule.stages)
+    return _entry(f"look{k + 1}", [*_begun(rule), *_by_stage(rule, range(first, first + len(rule.stages)))])
 
 
 def _entry(name: str, lines: Sequence[str]) -> list[str]:
@@ -237,10 +254,9 @@ def _by_stage(rule: LaneRule, numbers: Sequence[int]) -> list[str]:
 
 
 def _labelled(rule: LaneRule, number: int) -> list[tuple[str, Program]]:
-    """The programs of a stage or a point in their order, each with what the names of its functions bear."""
-    measured = rule.measured[number] if number < len(rule.stages) else ()
+    """What one of the programs measures, and it, in their order, each with what the names of its functions bear."""
     return [
-        *((f"{number}phase{k}", program) for k, program in enumerate(measured)),
+        *((f"{number}phase{k}", program) for k, program in enumerate(rule.measured[number])),
         (f"{number}", rule.programs[number]),
     ]
 

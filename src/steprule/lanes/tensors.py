@@ -39,6 +39,12 @@ class Stepper(Protocol):
     def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
         """What its tensors add to the totals at these places."""
 
+    def look(self, k: int, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
+        """The point to which step t looks, of its k-th look from 0: p itself where not `alive`."""
+
+    def see(self, k: int, gradient: Tensor) -> None:
+        """Take what the k-th look found, [rows, lanes]."""
+
     def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
         """The point of evaluation behind step t."""
 
@@ -89,8 +95,11 @@ class TensorStepper:
     def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
         """What its tensors add to the totals at these places; `known` are those that they follow from."""
         phase = self.rule.variant.measurement(self.rule.absent(t), places)
-        given = {**self._known(t, factor), **known}
-        parts = [_evaluated(phase, given | own, self.dtype, wide=True) for _, _, own in self._tensors(p, g)]
+        return self._adds(phase, p, g, {**self._known(t, factor), **known})
+
+    def _adds(self, phase: Program, p: Tensor, g: Tensor, known: Totals) -> Totals:
+        """The same by the program that measures it."""
+        parts = [_evaluated(phase, {**known, **own}, self.dtype, wide=True) for _, _, own in self._tensors(p, g)]
         return {
             place: torch.stack([own[place].to(torch.float64).expand(p.shape[1]) for own in parts]).sum(0)
             for place in phase.graph.outputs
@@ -101,9 +110,25 @@ class TensorStepper:
         points = self.rule.points
         if not points:
             return p
-        found, known = p.clone(), self._known(t, factor)
-        for _, part, own in self._tensors(p, p):
-            point = _evaluated(points[min(t, len(points)) - 1], known | own, self.dtype)["p"]
+        return self._moved(points[min(t, len(points)) - 1], p, p, alive, self._known(t, factor))
+
+    def look(self, k: int, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
+        """The point to which step t looks, of its k-th look from 0: p itself where not `alive`."""
+        look, absent, known = self.rule.variant.looks[k], self.rule.absent(t), self._known(t, factor)
+        for phase in look.measurements(absent):
+            known |= self._adds(phase, p, g, known)
+        return self._moved(look.program(absent), p, g, alive, known)
+
+    def see(self, k: int, gradient: Tensor) -> None:
+        """Take what the k-th look found, [rows, lanes]."""
+        if (name := self.rule.variant.rule.looked[k]) in self.states:
+            self.states[name] = gradient
+
+    def _moved(self, program: Program, p: Tensor, g: Tensor, alive: Tensor, known: Totals) -> Tensor:
+        """What a program makes of p, [rows, lanes]; nothing is written."""
+        found = p.clone()
+        for _, part, own in self._tensors(p, g):
+            point = _evaluated(program, {**known, **own}, self.dtype)["p"]
             found[part] = torch.where(alive, point.to(self.dtype), p[part])
         return found
 

@@ -7,9 +7,10 @@ compilation, runs on any device and takes whatever vmap takes. A lane's numbers 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -98,8 +99,9 @@ def _kept(part: Part) -> int:
 
 
 def _engine(parts: Sequence[Part], asked: Engine) -> Engine:
-    """No kernel steps matrices, nor a model of several rules."""
-    return "vmap" if len(parts) > 1 or isinstance(parts[0].rule, MatrixRule) else asked
+    """No kernel steps matrices, nor a model of several rules, nor looks more than once."""
+    rule = parts[0].rule
+    return "vmap" if len(parts) > 1 or isinstance(rule, MatrixRule) or len(rule.looks) > 1 else asked
 
 
 def _batches(task: Problem, recipe: Recipe, seeds: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -194,10 +196,12 @@ def _by_kernel(group: Group, start: Array) -> Trained:
     with our_faults(f"problem {task.name}: a kernel could not be compiled"):
         train, step = training(full, parallel=parallel), rule.module.step
         point = rule.module.point if rule.points else step
+        look = rule.module.look1 if rule.looks else step
+        looked = rule.states.index(rule.variant.rule.looked[0]) if rule.looks else -1
         full_block, last_block = compiled(full).block, compiled(last).block
     with PARALLEL if parallel else nullcontext():  # a forked child may have inherited the lock held
         train(
-            full_block, last_block, step, point, int(bool(rule.points)), p, rows_of(rule.states), rows_of(rule.hypers),
+            full_block, last_block, step, point, int(bool(rule.points)), look, looked, p, rows_of(rule.states), rows_of(rule.hypers),
             rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows,
             _rows(task.features), _rows(task.targets), group.order, group.seed_of[padded], group.counts, group.factors,
             group.windows, sums, died, *layout(part.sizes), width, max(full.lane_rows, last.lane_rows),
@@ -241,34 +245,44 @@ def _by_vmap(group: Group, start: Array) -> Trained:
     alive = torch.ones(p.shape[1], dtype=torch.bool, device=group.device)
     sums = torch.zeros((WINDOWS, p.shape[1]), dtype=torch.float64, device=group.device)
     died = torch.zeros(p.shape[1], dtype=torch.int64, device=group.device)
-    for t, (gradient, losses) in enumerate(_gradients(group, p), 1):
+    gradients = Gradients(group)
+    for t in range(1, len(group.counts) + 1):
+        gradient, losses = gradients.at(t, p)
         finite = torch.isfinite(losses)
         died = torch.where(alive & ~finite, t, died)
         alive &= finite
         sums[group.windows[t - 1]] += losses
-        stepper.step(t, p, gradient, alive, float(group.factors[t - 1]))
+        stepper.step(t, p, gradient, alive, float(group.factors[t - 1]), partial(gradients.looked, t))
     ended = stepper.evaluated(len(group.counts), p, alive, float(group.factors[-1])).cpu().numpy()
     return Trained(ended, sums.cpu().numpy(), died.cpu().numpy(), lambda x, y: evaluate(group.task, ended, x, y))
 
 
-def _gradients(group: Group, p: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """At each step the gradients [rows, lanes] and the losses [lanes] of what p is by then."""
-    task, device = group.task, group.device
-    # Recorded once and played back: vmap and autograd cost more than what they compute. But what records takes a second to
-    # import, as torch.func.grad does.
-    record = len(group.counts) >= RECORD or "torch._inductor" in sys.modules
-    gradients = vmapped.vmapped(task, blank(task).to(device), own_data=group.own_data, record=record)
-    features, targets = task.features.to(device), task.targets.to(device)
-    order, seed_of = torch.from_numpy(group.order).to(device), torch.from_numpy(group.seed_of).to(device)
-    at_once = max(1, vmapped.ROOM // max(1, lane_bytes(task, group.order.shape[2], device)))
-    cuts = [slice(low, low + at_once) for low in range(0, p.shape[1], at_once)]
-    for t, count in enumerate(group.counts):
+class Gradients:
+    """The gradients of lanes on the batches of a training, by `torch.vmap`."""
+
+    def __init__(self, group: Group) -> None:
+        task, device = group.task, group.device
+        self.group = group
+        # Recorded once and played back: vmap and autograd cost more than what they compute. But what records takes a second to
+        # import, as torch.func.grad does.
+        record = len(group.counts) >= RECORD or "torch._inductor" in sys.modules
+        self.gradients = vmapped.vmapped(task, blank(task).to(device), own_data=group.own_data, record=record)
+        self.features, self.targets = task.features.to(device), task.targets.to(device)
+        self.order, self.seed_of = (torch.from_numpy(x).to(device) for x in (group.order, group.seed_of))
+        at_once = max(1, vmapped.ROOM // max(1, lane_bytes(task, group.order.shape[2], device)))
+        self.cuts = [slice(low, low + at_once) for low in range(0, len(group), at_once)]
+
+    def at(self, t: int, p: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients [rows, lanes] and the losses [lanes] of p [rows, lanes] on the batch of step t."""
         found = []
-        for lanes in cuts:
-            rows = order[:, t, :count]
-            rows = rows[seed_of[lanes]] if group.own_data else rows[0]
-            found.append(gradients(p[:, lanes], features[rows], targets[rows]))
+        for lanes in self.cuts:
+            rows = self.order[:, t - 1, : self.group.counts[t - 1]]
+            rows = rows[self.seed_of[lanes]] if self.group.own_data else rows[0]
+            found.append(self.gradients(p[:, lanes], self.features[rows], self.targets[rows]))
         if len(found) == 1:
-            yield found[0]
-        else:
-            yield torch.cat([g for g, _ in found], 1), torch.cat([losses for _, losses in found])
+            return found[0]
+        return torch.cat([g for g, _ in found], 1), torch.cat([losses for _, losses in found])
+
+    def looked(self, t: int, p: Tensor) -> Tensor:
+        """The gradients alone."""
+        return self.at(t, p)[0]
