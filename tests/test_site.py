@@ -39,7 +39,7 @@ def test_every_sample_runs(page: str, in_folder: Path, capsys: pytest.CaptureFix
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         if any(re.search(rf"^import .*\b{name}\b", block, re.MULTILINE) for name in STAND_INS):
             continue
-        if found := re.search(r"@rule\ndef (\w+)", block):
+        if found := re.search(r"@rule(?:\(.*\))?\ndef (\w+)", block):
             Path(f"{found[1]}.py").write_text(block)
         exec(compile(block, page, "exec"), {"__name__": "__main__"})
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):

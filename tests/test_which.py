@@ -18,7 +18,8 @@ from steprule.checking import nearest, probe
 from steprule.checking.mutants import mutants
 from steprule.checking.stranger import Stranger
 from steprule.cli import main
-from steprule.errors import InputError, UnknownNameError
+from steprule.compiler.variant import asks_for_shapes
+from steprule.errors import InputError, StepruleError, UnknownNameError
 from steprule.hyper import Decay, Epsilon, Rate
 from steprule.maths import abs, sqrt
 from steprule.rules.parts import composed
@@ -108,7 +109,17 @@ def stranger(formula: Any, hypers: dict[str, Any]) -> Stranger:
 def slips_of(name: str) -> Any:
     known = composed(rules.get(name))
     hypers = {**known.defaults, **probe.probing(known)}
-    return hypers, list(mutants(nearest.formula_of(known, hypers)))
+    slips = list(mutants(nearest.formula_of(known, hypers)))
+    return hypers, [s for s in slips if _runs(s.formula, hypers)] if asks_for_shapes(known) else slips
+
+
+def _runs(formula: Any, hypers: dict[str, Any]) -> bool:
+    """A slip that mixes arrays of two shapes is no stranger: it stops at its first step."""
+    try:
+        next(formula.walk(hypers))
+    except (ValueError, TypeError, StepruleError):
+        return False
+    return True
 
 
 SLIPS = [(name, k) for name in rules.names() for k in range(len(slips_of(name)[1]))]
