@@ -114,7 +114,8 @@ def _dtypes_and_shapes(judged: Judged) -> Answer:
 
 def _elsewhere_rounded(g: Tensor, point: Tensor) -> Tensor:
     """What is seen at a point by a parameter of the gradient's dtype."""
-    return probe.elsewhere(g)(point.to(g.dtype)).double()
+    seen: Tensor = probe.elsewhere(g)(point.to(g.dtype))
+    return seen.double()
 
 
 def _tensor(seed: int, shape: tuple[int, ...]) -> Tensor:

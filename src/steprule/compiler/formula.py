@@ -6,6 +6,7 @@ Each quantity that the author named is a line of its own. What has no name stand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from steprule.compiler.formula_latex import LatexPrinter, PointPrinter
 from steprule.compiler.formula_text import TextPrinter
@@ -47,9 +48,10 @@ def python(graph: Graph) -> str:
 
 
 def point_python(graph: Graph) -> str:
-    """The point of evaluation, from its own graph, as such a function, which gives the point alone."""
+    """A point of evaluation, or one to which a step looks, from its own graph, as such a function, which gives the point alone."""
     live = set(graph.live)
-    return _function(graph, ["p", *(s.name for s in graph.rule.slots if graph.inputs.get(s.name) in live)], ["p"])
+    named = ["g", *(s.name for s in graph.rule.slots)]
+    return _function(graph, ["p", *(n for n in named if graph.inputs.get(n) in live)], ["p"])
 
 
 def _function(graph: Graph, arguments: Sequence[str], results: Sequence[str]) -> str:
@@ -99,15 +101,46 @@ def point_letters(graph: Graph) -> str:
 
 
 def whole(variant: Variant) -> str:
-    """The formula of a variant's step, and the point at which its model is read where that is another than p."""
+    """The formula of a variant's step: behind what it sees where it looks, and before the point at which its model is read."""
     point = point_graph(variant)
-    return "\n".join([text(variant.graph()), *([] if point is None else [point_text(point)])])
+    return "\n".join([*look_text(variant), text(variant.graph()), *([] if point is None else [point_text(point)])])
 
 
 def whole_latex(variant: Variant) -> list[str]:
     """The same in LaTeX, one statement an entry."""
     point = point_graph(variant)
-    return [*latex(variant.graph()), *([] if point is None else point_latex(point))]
+    return [
+        *chain.from_iterable(look_latex(variant)),
+        *latex(variant.graph()),
+        *([] if point is None else point_latex(point)),
+    ]
+
+
+def look_text(variant: Variant) -> list[str]:
+    """By look that a step takes: what it sees, and the point, with the code's names; what that is computed from stands in lines before it.
+
+    >>> from steprule import rules
+    >>> from steprule.compiler.variant import variant_of
+    >>> rule = rules.sam(rules.sgd)
+    >>> look_text(variant_of(rule, rule.defaults))
+    ['gradient = the gradient at: p + sam_rho * g / (sqrt(total(g**2)) + 1e-12)']
+    """
+    found = []
+    for name, look in zip(variant.rule.looked, variant.looks, strict=False):
+        lines, point = _point(TextPrinter(look.graph()))
+        found += [*(f"{line.left} = {line.right}" for line in lines), f"{name} = the gradient at: {point}"]
+    return found
+
+
+def look_latex(variant: Variant) -> list[list[str]]:
+    """The same in LaTeX with the paper's letters: of each look one statement an entry, and last what it sees."""
+    found = []
+    for name, look in zip(variant.rule.looked, variant.looks, strict=False):
+        printer = LatexPrinter(look.graph())
+        lines, point = _point(printer)
+        seen = rf"{printer.seen(name)} = \nabla f\left({point}\right)"
+        found.append([*(f"{line.left} = {line.right}" for line in lines), seen])
+    return found
 
 
 def _point(printer: StatementPrinter) -> tuple[list[Line], str]:
@@ -121,19 +154,25 @@ def _point(printer: StatementPrinter) -> tuple[list[Line], str]:
     return [Line(printer.defined(node), printer.expression(node)) for node in before], printer.expression(point)
 
 
-def where(graph: Graph) -> list[tuple[str, str, str]]:
-    """What each letter stands for: (LaTeX, the code's name, the meaning), for p, g, the slots and hyperparameters."""
+def where(graph: Graph, *looks: Graph) -> list[tuple[str, str, str]]:
+    """What each letter stands for: (LaTeX, the code's name, the meaning), for p, g, the slots and hyperparameters.
+
+    `looks` are the graphs of the points to which the step looks.
+    """
     printer = LatexPrinter(graph)
     rows = [(r"\theta", "p", "parameter"), ("g_t", "g", "gradient")]
     rows += [
         (printer.letters[s.name], s.name, f"state, {'' if s.absent_at_first else 'starts at '}{s.starts}")
-        for s in graph.rule.slots
+        for s in graph.rule.states
         if s.name in graph.inputs
     ]
-    live = set(graph.live)
     rows += [
-        (printer.letters[h.name], h.name, h.meaning) for h in graph.rule.hypers if graph.inputs.get(h.name) in live
+        (printer.seen(n), n, "gradient at the point to which the step looks")
+        for n in graph.rule.looked
+        if n in graph.inputs
     ]
+    live = {n.name for g in (graph, *looks) for n in g.live if n.op == "input"}
+    rows += [(printer.letters[h.name], h.name, h.meaning) for h in graph.rule.hypers if h.name in live]
     return rows
 
 

@@ -141,11 +141,17 @@ class LatexPrinter(StatementPrinter):
         if node.op != "input":
             return self.defined(node)
         name = node.name or ""
+        if name in self.graph.rule.looked:
+            return self.seen(name)
         if name == "p" or name in self._slot_names:
             return self._at(name, self.before)
         if name.endswith("(p)"):  # a number of the shape
             return rf"{_named(name[:-3])}\left(\theta\right)"
         return "g_{t}" if name == "g" else self.letters[name]
+
+    def seen(self, name: str) -> str:
+        """What a step sees at a point to which it looks."""
+        return self._at(name, "t")
 
     def number(self, value: float | int | bool) -> str:
         """A constant, a power of ten as one."""

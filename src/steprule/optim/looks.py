@@ -98,7 +98,8 @@ def _mover(optimizer: Stepped, k: int) -> Stepped:
     own = optimizer.__dict__
     movers: list[Stepped] = own.setdefault("_movers", [])
     while len(movers) <= k:
-        movers.append(object.__new__(_moving(type(optimizer), len(movers))))
+        made: type[Stepped] = _moving(type(optimizer), len(movers))  # type: ignore[arg-type]  # a class is hashable
+        movers.append(object.__new__(made))
     mover, plans = movers[k], ("_plans", "_are_tied")
     kept = {name: mover.__dict__[name] for name in plans if name in mover.__dict__}
     mover.__dict__.clear()
@@ -109,6 +110,6 @@ def _mover(optimizer: Stepped, k: int) -> Stepped:
 @lru_cache(maxsize=256)
 def _moving(cls: type[Stepped], k: int) -> type[Stepped]:
     """The class of a mover."""
-    found = type(f"{cls.__name__}Look{k + 1}", (cls,), {})
+    found: Any = type(f"{cls.__name__}Look{k + 1}", (cls,), {})
     found.rule, found.moves = cls.rule.looks[k], True  # behind its making: it is no class of its own
-    return found
+    return found  # type: ignore[no-any-return]

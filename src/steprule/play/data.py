@@ -17,7 +17,7 @@ from steprule import rules
 from steprule.compiler import anatomy, formula, javascript
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import point_graph
-from steprule.compiler.variant import asks_for_shapes, variant_of
+from steprule.compiler.variant import Variant, asks_for_shapes, variant_of
 from steprule.errors import InputError
 from steprule.hyper import Hyper
 from steprule.paths import LR_GRID, Trace, best_rate
@@ -77,7 +77,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
         "noise": _noise(),
     }
     printed = json.dumps(known, ensure_ascii=False, allow_nan=False)
-    steps, points = ",\n".join(entered.steps), ",\n".join(entered.points)
+    steps, points, looks = (",\n".join(own) for own in (entered.steps, entered.points, entered.looks))
     walks = ",\n".join(map(_walk, surfaces.SURFACES.values()))
     return "\n".join(
         [
@@ -85,6 +85,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
             javascript.POWER,
             f"const STEPS = {{\n{steps}\n}};",
             f"const POINTS = {{\n{points}\n}};",
+            f"const LOOKS = {{\n{looks}\n}};",
             elementary.javascript(),
             f"const SURFACES = {{\n{walks}\n}};",
         ]
@@ -92,7 +93,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
 
 
 class _Rules:
-    """The rules of the page: `about` says what each is, by its key, and `steps` and `points` hold its functions."""
+    """The rules of the page: `about` says what each is, by its key, and `steps`, `points` and `looks` hold its functions."""
 
     def __init__(self, maths: Maths) -> None:
         self.maths = maths
@@ -101,13 +102,18 @@ class _Rules:
         self.points: list[str] = []
         """Of the rules that state where their model is read: the functions that give the point, by variant and stage as in `steps`."""
 
+        self.looks: list[str] = []
+        """Of the rules that look twice: by variant, for each look the functions of its stages."""
+
     def enter(self, key: str, spec: str, rule: Rule, look: str, title: str) -> None:
         """Add a rule: `spec` is how to type it, `look` the name whose style it has."""
         self.about[key] = {**_about(rule, look), "spec": spec, "title": title}
-        variants = list(_variants(rule, self.about[key], self.maths))
-        self.steps.append(f"{json.dumps(key)}: {{{', '.join(steps for steps, _ in variants)}}}")
+        steps, points, looks = zip(*_variants(rule, self.about[key], self.maths), strict=True)
+        self.steps.append(f"{json.dumps(key)}: {{{', '.join(steps)}}}")
         if rule.evaluation is not None:
-            self.points.append(f"{json.dumps(key)}: {{{', '.join(points for _, points in variants)}}}")
+            self.points.append(f"{json.dumps(key)}: {{{', '.join(points)}}}")
+        if rule.looked:
+            self.looks.append(f"{json.dumps(key)}: {{{', '.join(looks)}}}")
 
 
 def keys_of(own: Sequence[tuple[str, Rule]]) -> list[str]:
@@ -200,7 +206,8 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
         "colour": style.colour,
         "dash": strokes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
-        "slots": [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in whole.slots],
+        "slots": [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in whole.states],
+        "looked": whole.looked,
         "variants": {},
     }
 
@@ -232,8 +239,9 @@ def _bound(bound: Any) -> list[str | float]:
     return [kind, float(getattr(bound, kind.lower()))]
 
 
-def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple[str, str]]:
-    """Each variant's functions as JavaScript, one per stage, by its switches: of the steps, and of the points; rows go into `about`."""
+def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple[str, str, str]]:
+    """Each variant's functions as JavaScript, one per stage, by its switches: of the steps, of the points where the model is read, and of
+    each look; rows go into `about`."""
     whole = composed(rule)
     for switches in whole.variants():
         fixed = {h.name: h.default for h in whole.hypers if _is_fixed(h) and h.switches}
@@ -245,15 +253,18 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple
         key = "".join(digits)
         about["variants"][key] = {
             "stages": [_rows(graph, maths) for graph in graphs],
-            "where": _where(variant.graph(), maths),
+            "where": _where(variant, maths),
             "slots": sorted(variant.slots - variant.first_absent),
         }
         after = variant.stages[1:] or variant.stages
         points = [graph for absent in after if (graph := point_graph(variant, absent)) is not None]
         if points:
             about["variants"][key]["evaluated"] = [maths(formula.point_letters(graph)) for graph in points]
+        if variant.looks:
+            about["variants"][key]["looks"] = [maths(lines[-1]) for lines in formula.look_latex(variant)]
+        looks = [f"[{', '.join(function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
         steps, read = (f'"{key}": [{", ".join(map(function, own))}]' for own in (graphs, points))
-        yield steps, read
+        yield steps, read, f'"{key}": [{", ".join(looks)}]'
 
 
 def function(graph: Graph, size: int = 2) -> str:
@@ -267,8 +278,9 @@ def _rows(graph: Graph, maths: Maths) -> list[dict[str, Any]]:
     return [{"key": r.key, "shown": maths(f"{r.left} = {r.right}" if r.left else r.right)} for r in anatomy.rows(graph)]
 
 
-def _where(graph: Graph, maths: Maths) -> list[dict[str, Any]]:
-    return [{"shown": maths(letter), "name": name} for letter, name, _ in formula.where(graph)]
+def _where(variant: Variant, maths: Maths) -> list[dict[str, Any]]:
+    known = formula.where(variant.graph(), *(look.graph() for look in variant.looks))
+    return [{"shown": maths(letter), "name": name} for letter, name, _ in known]
 
 
 def _surface(surface: Surface, maths: Maths) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def run(rule: Rule, hypers: Mapping[str, Any]) -> dict[str, Any]:
     bound = rule.bind(hypers)
     variant = variant_of(rule, bound)
     used = variant.slots - variant.first_absent
-    slots = [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in rule.slots if s.name in used]
+    slots = [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in rule.states if s.name in used]
     return {"rule": rule.name, "hypers": bound, "slots": slots}
 
 
@@ -67,8 +67,9 @@ def code(net: Network, runs: Sequence[tuple[str, Rule, Mapping[str, Any]]]) -> s
     for key, rule, hypers in runs:
         variant = variant_of(rule, rule.bind(hypers))
         graphs = [variant.graph(absent) for absent in variant.stages]
-        if any(map(variant.rounds, variant.stages)):
-            got = f"{rule.name}, which asks for a total over all of them"
+        if any(map(variant.rounds, variant.stages)) or variant.looks:
+            how = "looks at the gradient twice" if variant.looks else "asks for a total over all of them"
+            got = f"{rule.name}, which {how}"
             raise InputError("a page that trains", expected="a rule that steps each tensor for itself", got=got)
         tensors = []
         for tensor in net.tensors:

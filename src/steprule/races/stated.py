@@ -105,7 +105,7 @@ def of_entrant(entrant: Entrant, task: Problem) -> dict[str, Any]:
     found["defaults"] = {n: plain(v, f"default {n}") for n, v in defaults.items()}
     found["set"] = {n: plain(v, n) for n, v in still.items()}
     if isinstance(what, Rule):
-        found["slots"] = {slot.name: slot.starts for slot in what.slots}
+        found["slots"] = {slot.name: slot.starts for slot in what.states}
         found["formula"] = formula.whole(variant_of(for_training(what), entrant.shown))
     if isinstance(what, PerKind):
         found["rules"] = {kind: _said_of(rule) for kind, rule in what.rules.items()}
@@ -120,7 +120,7 @@ def _said_of(rule: Rule) -> dict[str, Any]:
     """What a reader understands of one rule among several: its states, and its formula as it trains by default."""
     whole = for_training(rule)
     formula_ = formula.whole(variant_of(whole, whole.settings))
-    return {"slots": {slot.name: slot.starts for slot in rule.slots}, "formula": formula_}
+    return {"slots": {slot.name: slot.starts for slot in rule.states}, "formula": formula_}
 
 
 def of_schedules(planned: Iterable[Schedule], steps: Mapping[str, int]) -> dict[str, Any]:

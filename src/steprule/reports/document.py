@@ -10,8 +10,7 @@ from importlib import resources
 from typing import Any
 
 from steprule.compiler import formula
-from steprule.compiler.graph import Graph
-from steprule.compiler.variant import variant_of
+from steprule.compiler.variant import Variant, variant_of
 from steprule.reports.mathml import mathml
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
@@ -78,14 +77,14 @@ def formulas(entries: Iterable[tuple[str, Rule, Mapping[str, Any]]]) -> str:
         variant = variant_of(whole, whole.bind(hypers))
         lines = tuple(formula.whole_latex(variant))
         if lines not in cards:
-            cards[lines] = _formula_card(title, rule, variant.graph(), lines)
+            cards[lines] = _formula_card(title, rule, variant, lines)
     return f'<div class="cards">{"".join(cards.values())}</div>' if cards else ""
 
 
-def _formula_card(title: str, rule: Rule, graph: Graph, lines: Sequence[str]) -> str:
+def _formula_card(title: str, rule: Rule, variant: Variant, lines: Sequence[str]) -> str:
     shown = "".join(f"<div>{mathml(line)}</div>" for line in lines)
     legend = ""
-    for letter, name, meaning in formula.where(graph):
+    for letter, name, meaning in formula.where(variant.graph(), *(look.graph() for look in variant.looks)):
         legend += f"<dt>{mathml(letter)}</dt><dd><code>{escape(name)}</code> {escape(meaning)}</dd>"
     paper = f'<p class="caption">{escape(str(rule.paper))}</p>' if rule.paper else ""
     name = f"{title}: {rule.name}" if title != rule.name else title

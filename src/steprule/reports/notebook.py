@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import singledispatch
 from html import escape
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -127,17 +128,21 @@ def _written(rule: Rule, settings: Any) -> tuple[str, str, str]:
     numbers = {n: bound[n] for n in settings if n in bound and not whole.setting(n).switches}
     variant = variant_of(with_numbers(whole, numbers), bound)
     graph = variant.graph()
-    aligned = [re.sub(r" (=|\\leftarrow) ", r" &\1 ", line, count=1) for line in formula.latex(graph)]
+    step = [*chain.from_iterable(formula.look_latex(variant)), *formula.latex(graph)]
+    aligned = [re.sub(r" (=|\\leftarrow) ", r" &\1 ", line, count=1) for line in step]
     point = point_graph(variant)
     if point is not None:
         aligned += [f"&{line}" for line in formula.point_latex(point)]
     lines = " \\\\\n".join(aligned)
     latex = f"$$\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n$$"
-    rows = [f"| ${letter}$ | `{name}` | {meaning} |" for letter, name, meaning in formula.where(graph)]
+    rows = [
+        f"| ${letter}$ | `{name}` | {meaning} |"
+        for letter, name, meaning in formula.where(graph, *(look.graph() for look in variant.looks))
+    ]
     letters = "\n".join(["| letter | in code | meaning |", "|---|---|---|", *rows])
     paper = ""
     # A variant without a state, as plain descent, is older than the paper of the rule.
-    if rule.paper and any(s.name in graph.inputs for s in rule.slots):
+    if rule.paper and any(s.name in graph.inputs for s in rule.states):
         paper = f"\n\n[{rule.paper.title}]({rule.paper.url}). {rule.paper.authors}, {rule.paper.year}"
     return f"{latex}\n\n{letters}{paper}", formula.whole(variant), latex
 

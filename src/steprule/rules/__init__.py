@@ -20,6 +20,7 @@ from steprule.rules.catalogue import found_in
 from steprule.rules.load import catalogued, resolve_in
 from steprule.rules.lookahead import lookahead
 from steprule.rules.rule import Paper, Rule, rule
+from steprule.rules.sam import sam
 
 _FOUND, _FAULTS = found_in(__name__, __path__)
 CATALOGUE = MappingProxyType({name: found.seal() for name, found in _FOUND.items()})
@@ -27,7 +28,7 @@ CATALOGUE = MappingProxyType({name: found.seal() for name, found in _FOUND.items
 for _fault in _FAULTS.values():
     warnings.warn(f"left out of the catalogue: {_fault}", RuntimeWarning, stacklevel=2)
 
-__all__ = ["CATALOGUE", "Paper", "Rule", "get", "lookahead", "names", "resolve", "rule"]
+__all__ = ["CATALOGUE", "Paper", "Rule", "get", "lookahead", "names", "resolve", "rule", "sam"]
 # `steprule.rules.adam` is the rule, also where a file has that name.
 globals().update(CATALOGUE)
 __all__ += CATALOGUE

@@ -13,13 +13,10 @@ from typing import Any, get_type_hints
 
 from steprule.errors import InputError, InputTypeError, RuleError
 from steprule.hyper import Each, Hyper, Slot, each_of, family_from, hyper_from, looks_of, slot_from
-from steprule.rules.looks import GRADIENT, names_of, sighted
+from steprule.rules.looks import GRADIENT, LOOKED, names_of, sighted
 
 Contract = tuple[tuple[Slot, ...], tuple[Hyper, ...], Callable[..., Any]]
 """A rule's slots and hyperparameters, and its function as steps call it: one number for each of them."""
-
-LOOKED = r"\tilde{g}"
-"""The letter of a gradient at a point to which a rule looks."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,9 @@ class Signature:
         function = _started(_gathered(self.function, tuples), slots)
         if not self.looks:
             return tuple(slots), tuple(hypers), function
-        seen = [Slot(name, letter=LOOKED, looked=True) for name in names_of(self.looks)]
-        return (*slots, *seen), tuple(hypers), sighted(function, len(slots), self.looks)
+        letters = [LOOKED if self.looks == 1 else f"{LOOKED}^{{({k})}}" for k in range(1, self.looks + 1)]
+        seen = [Slot(n, letter=letter, looked=True) for n, letter in zip(names_of(self.looks), letters, strict=True)]
+        return (*slots, *seen), tuple(hypers), sighted(function, len(slots))
 
     def _check_kinds(self, starred: Parameter | None, each: Each | None) -> None:
         if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in self.parameters):

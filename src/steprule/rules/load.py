@@ -8,7 +8,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,22 +25,29 @@ from steprule.errors import (
 )
 from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
-from steprule.rules.lookahead import PREFIX, lookahead
+from steprule.rules.lookahead import PREFIX as LOOKAHEAD
+from steprule.rules.lookahead import lookahead
 from steprule.rules.rule import Rule
+from steprule.rules.sam import PREFIX as SAM
+from steprule.rules.sam import sam
 
 PER_KIND = "by_kind:"
 """How a rule per kind of parameter begins, as it is typed: `by_kind:lion+adamw`, `by_kind:matrix=lion+head=sgd+other=adamw`."""
+AROUND: Mapping[str, Callable[[Rule], Rule]] = {LOOKAHEAD: lookahead, SAM: sam}
+"""What stands around a rule whose name begins so."""
 NO_FAULTS: Mapping[str, RuleError] = {}
 
 
 def catalogued(name: str, catalogue: Mapping[str, Rule], faults: Mapping[str, RuleError] = NO_FAULTS) -> Rule:
-    """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters. `lookahead_adam` is Adam in Lookahead.
+    """`catalogue[name]`; `-` and `_` are the same, and so are large and small letters. `lookahead_adam` is Adam in Lookahead,
+    `sam_adam` in SAM.
 
     Raises the fault of a file that has that name.
     """
     key = name.lower().replace("-", "_")
-    if key not in catalogue and key.startswith(PREFIX):
-        return lookahead(catalogued(key.removeprefix(PREFIX), catalogue, faults))
+    for prefix, around in AROUND.items():
+        if key not in catalogue and key.startswith(prefix):
+            return around(catalogued(key.removeprefix(prefix), catalogue, faults))
     if key not in catalogue:
         if key in faults:
             raise faults[key]

@@ -14,6 +14,10 @@ GRADIENT = "gradient"
 """The parameter of a rule that looks twice: called with a point, it gives the gradient there."""
 
 
+LOOKED = r"\tilde{g}"
+"""The letter of a gradient at a point to which a rule looks."""
+
+
 def names_of(count: int) -> tuple[str, ...]:
     """By look the name under which a step is given its gradient."""
     return tuple(GRADIENT if k == 0 else f"{GRADIENT}{k + 1}" for k in range(count))
@@ -44,6 +48,7 @@ class _Through:
     """Of the point and the gradient there."""
 
     def at(self, point: Any) -> Any:
+        """The changed gradient at a point."""
         return self.part(point, _at(self.raw, point))
 
 
@@ -54,13 +59,14 @@ def _at(seen: Any, point: Any) -> Any:
     return seen.at(point) if isinstance(seen, _Through) else seen
 
 
-class _Sight:
+class Sight:
     """What a rule calls as `gradient`: each call is the next look of the step."""
 
     def __init__(self, seen: Sequence[Any]) -> None:
         self.seen, self.taken = seen, 0
 
     def __call__(self, point: Any) -> Any:
+        """The gradient at a point. Raises `RuleError` for one look too many, and where nobody has looked."""
         if self.taken == len(self.seen):
             more = f"{GRADIENT}: Looks({self.taken + 1})"
             expected = f"{self.taken} call{'s' if self.taken > 1 else ''} of {GRADIENT} in a step"
@@ -72,18 +78,22 @@ class _Sight:
         return _at(seen, point)
 
 
-def sighted(function: Callable[..., Any], states: int, looks: int) -> Callable[..., Any]:
+def sighted(function: Callable[..., Any], states: int) -> Callable[..., Any]:
     """The author's function as steps call it: behind its states it takes what each look found, and hands it on."""
 
     @functools.wraps(function)
     def looking(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
-        seen = held[states : states + looks]
-        result = function(p, g, *held[:states], **{GRADIENT: _Sight(seen)}, **hypers)
-        if result is None or isinstance(result, list | dict | set):
-            return result  # the contract's check names it
-        return (*(result if isinstance(result, tuple) else (result,)), *seen)
+        seen = held[states:]
+        return handing_on(function(p, g, *held[:states], **{GRADIENT: Sight(seen)}, **hypers), seen)
 
     return looking
+
+
+def handing_on(result: Any, seen: Sequence[Any]) -> Any:
+    """What a step gives, and behind it what its looks found. What is no tuple of results goes through: the contract's check names it."""
+    if result is None or isinstance(result, list | dict | set):
+        return result
+    return (*(result if isinstance(result, tuple) else (result,)), *seen)
 
 
 def looked_for(function: Callable[..., Any], place: int) -> Callable[..., Any]:

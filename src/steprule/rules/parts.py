@@ -26,12 +26,13 @@ from steprule.hyper import (
     Meaning,
     OffAtZero,
     Search,
+    Slot,
     WeightDecay,
     hyper_from,
     slot_from,
 )
 from steprule.maths import clamp, lerp, minimum, sqrt, total
-from steprule.rules.looks import seen_through
+from steprule.rules.looks import GRADIENT, LOOKED, Sight, handing_on, seen_through
 from steprule.rules.rule import Paper, Rule
 
 Maximize = Annotated[bool, Meaning("go up instead of down")]
@@ -132,6 +133,25 @@ def before(
         paper=paper or rule.paper,
         function=function,
         hypers=(*rule.hypers, *added),
+        codes=(*rule.codes, part.__code__),
+    )
+
+
+def looking_before(part: Part, rule: Rule, **settings: float | bool) -> Rule:
+    """`rule` with a part before it that looks: it asks for `gradient`, as a rule does that looks twice. The rule itself looks once."""
+    own, _ = _hypers_of(part, settings)
+    count, looked = len(rule.slots), Slot(GRADIENT, letter=LOOKED, looked=True)
+
+    def function(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
+        ours = {n: hypers.pop(n) for n in own}
+        p, g = part(p, g, **ours, **{GRADIENT: Sight(held[count:])})
+        return handing_on(rule.function(p, g, *held[:count], **hypers), held[count:])
+
+    return replace(
+        rule,
+        function=function,
+        slots=(*rule.slots, looked),
+        hypers=(*rule.hypers, *own.values()),
         codes=(*rule.codes, part.__code__),
     )
 

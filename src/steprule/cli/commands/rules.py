@@ -27,7 +27,7 @@ def listing(found: Mapping[str, Rule]) -> None:
 
     rows = []
     for name, rule in found.items():
-        states = ", ".join(s.name for s in rule.slots) or "-"
+        states = ", ".join(s.name for s in rule.states) or "-"
         hypers = ", ".join(f"{n}={said(v)}" for n, v in rule.defaults.items())
         paper = f"{rule.paper.authors.split(',')[0]} {rule.paper.year}" if rule.paper else ""
         rows.append((name, states, hypers, paper or rule.summary))
@@ -46,7 +46,7 @@ def record(rule: Rule) -> dict[str, Any]:
             {"name": h.name, "default": h.default, "values": h.range, "meaning": h.meaning, "letter": h.letter}
             for h in rule.hypers
         ],
-        "states": [{"name": s.name, "starts": s.starts, "per_tensor": s.per_tensor} for s in rule.slots],
+        "states": [{"name": s.name, "starts": s.starts, "per_tensor": s.per_tensor} for s in rule.states],
         "takes_step_number": rule.takes_t,
         "paper": str(rule.paper) if rule.paper else None,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +18,7 @@ from steprule.rules.load import rules_in
 from steprule.rules.rule import Rule
 
 if TYPE_CHECKING:
-    from steprule.compiler.graph import Graph
+    from steprule.compiler.split import Program
     from steprule.compiler.variant import Variant
 
 
@@ -60,6 +59,8 @@ def show(
     graph, point = variant.graph(), point_graph(variant)
     if json:
         whole: dict[str, object] = {"text": formula.text(graph), "latex": formula.latex(graph)}
+        if variant.looks:
+            whole["looks"] = {"text": formula.look_text(variant), "latex": formula.look_latex(variant)}
         if point is not None:
             whole["evaluated"] = {"text": formula.point_text(point), "latex": formula.point_latex(point)}
         output.as_json({**listed.record(found), "formula": whole})
@@ -80,36 +81,44 @@ def _explain(rule: Rule, variant: Variant) -> None:
     output.say()
     output.say(indent("\n".join(formula.whole_latex(variant)), "    "))
     output.say()
-    letters = {name: letter for letter, name, _ in formula.where(variant.graph())}
+    shown = formula.where(variant.graph(), *(look.graph() for look in variant.looks))
+    letters = {name: letter for letter, name, _ in shown}
     rows = []
     for h in rule.hypers:
         values = h.range.removeprefix("a number in ")
         rows.append((h.name, letters.get(h.name, ""), repr(h.default), values, h.meaning))
     table("", ("hyperparameter", "letter", "default", "values", "meaning"), rows, left=(0, 1, 3, 4))
-    if rule.slots:
+    if rule.states:
         output.say()
-        states = [(s.name, letters.get(s.name, ""), s.starts, s.of) for s in rule.slots]
+        states = [(s.name, letters.get(s.name, ""), s.starts, s.of) for s in rule.states]
         table("", ("state", "letter", "starts at", "one per"), states, left=(0, 1, 2, 3))
     if rule.paper:
         output.say(f"\n{rule.paper}")
 
 
 def _printed(variant: Variant, form: str) -> str:
-    """The rule in one form; behind it the point of evaluation where there is one."""
+    """The rule in one form; before it the points to which it looks, behind it the point of evaluation, where there are such."""
     from steprule.compiler import formula, javascript
-    from steprule.compiler.points import point_graph
+    from steprule.compiler.points import point_graph, point_program
 
     graph, point = variant.graph(), point_graph(variant)
+    looks = [look.graph() for look in variant.looks]
     if form == "text":
         return formula.whole(variant)
     if form == "latex":
         return "\n".join(formula.whole_latex(variant))
     if form == "python":
-        return "\n\n\n".join([formula.python(graph), *([] if point is None else [formula.point_python(point)])])
+        points = [formula.point_python(look) for look in looks]
+        return "\n\n\n".join(
+            [*points, formula.python(graph), *([] if point is None else [formula.point_python(point)])]
+        )
     if graph.sizes is not None and form != "javascript":
-        return _stages_source(variant, form)
-    printed = javascript.source if form == "javascript" else partial(_kernel_source, form=form)
-    return "\n\n".join(printed(own) for own in (graph, point) if own is not None)
+        return "\n\n".join(_stages_source(own, form) for own in (*variant.looks, variant))
+    if form == "javascript":
+        return "\n\n".join(javascript.source(own) for own in (*looks, graph, point) if own is not None)
+    programs = [q for own in (*variant.looks, variant) for q in (*own.measurements(), own.program())]
+    at_end = point_program(variant)
+    return "\n\n".join(_kernel_source(q, form) for q in (*programs, *([] if at_end is None else [at_end])))
 
 
 def _list(file: str, found: Mapping[str, Rule], *, json: bool) -> None:
@@ -141,12 +150,10 @@ def _stages_source(variant: Variant, form: str) -> str:
     return f"{head}\n{kernel.of(program, dict.fromkeys(program.columns, 'float32')).source()}"
 
 
-def _kernel_source(graph: Graph, form: str) -> str:
+def _kernel_source(program: Program, form: str) -> str:
     """The float32 kernel as it stands in the cache folder; of Numba's two, the parallel one."""
-    from steprule.compiler.split import split
     from steprule.optim.backends import TARGETS
 
     with extras.needed():
         kernel = TARGETS[form].load()
-    program = split(graph)
     return kernel.of(program, dict.fromkeys(program.columns, "float32")).source()

@@ -18,13 +18,15 @@ function drawAnatomy(table, walk, at) {
       : `<tr><th scope="row">${label}</th><td class="both" colspan="2">${shown(value)}</td></tr>`;
   const title = (text) => `<tr class="head"><th colspan="3" scope="rowgroup">${text}</th></tr>`;
   const before = [line(`${letters.p} ${t("parameter before the step")}`, p), line(`${letters.g} ${t("gradient")}`, g)];
-  for (const [name, value] of Object.entries(states)) if (letters[name]) before.push(line(`${letters[name]} <code>${name}</code> ${t("before the step")}`, value));
+  const kept = Object.entries(states).filter(([name]) => letters[name] && !about.looked.includes(name));
+  for (const [name, value] of kept) before.push(line(`${letters[name]} <code>${name}</code> ${t("before the step")}`, value));
   const numbers = variant.where.filter(({ name }) => name in hypers).map(({ name, shown: s }) => `<span class="whole">${DATA.maths[s]} = ${shown(hypers[name])}</span>`);
   const step = found.p.map((v, j) => v - p[j]);
   table.innerHTML =
     head +
     `<tbody>${title(t("before"))}${before.join("")}` +
     title(`${t("the formula, with")} ${numbers.join(", ")}`) +
+    (variant.looks ?? []).map((look, j) => line(DATA.maths[look], states[about.looked[j]])).join("") +
     rows.map((r) => line(`<span class="hidden">${escaped(r.key)}</span>${DATA.maths[r.shown]}`, found.quantities[r.key])).join("") +
     title(t("after")) +
     (stepper.twoPoints ? line(readAt(variant, k), walk.evaluated[k]) : "") +

@@ -44,10 +44,17 @@ function stepperOf(entry) {
     if (at < stages.length - 1) next.states = { ...states, ...next.states };
     return next;
   };
+  const looks = LOOKS[entry.rule]?.[variant] ?? [];
+  // The states with the gradients that step k sees where it looks.
+  const see = (p, g, states, k, gradient) => {
+    const seen = { ...states };
+    looks.forEach((look, j) => { seen[about.looked[j]] = gradient(look[stageOf(look, k)](p, g, seen, hypers, k, false).p); });
+    return seen;
+  };
   const places = POINTS[entry.rule]?.[variant];
   // Where the model is read behind step k: at p, if the rule states no other point.
   const read = (p, states, k) => (places && k ? places[stageOf(places, k)](p, p, states, hypers, k, false).p : p);
-  return { begin, step, read, twoPoints: Boolean(places), variant };
+  return { begin, see, step, read, twoPoints: Boolean(places), variant };
 }
 
 // The gradient that step k sees, k from 1.
@@ -68,7 +75,9 @@ function walk(ground, entry, start, steps, noise, seed) {
   let divergedAt = null;
   for (let k = 1; k <= steps; k++) {
     const g = gradientAt(ground, points[k - 1], k, noise, seed);
-    const next = stepper.step(points[k - 1], g, held[k - 1], k, false);
+    const seen = stepper.see(points[k - 1], g, held[k - 1], k, (q) => gradientAt(ground, q, k, noise, seed));
+    const next = stepper.step(points[k - 1], g, seen, k, false);
+    held[k - 1] = seen;
     const place = stepper.read(next.p, next.states, k), value = ground.value(place[0], place[1]);
     gradients.push(g);
     points.push(next.p);
@@ -86,10 +95,11 @@ function walk(ground, entry, start, steps, noise, seed) {
 
 // Only where it ends: what a map needs.
 function endOf(ground, entry, start, steps, noise, seed) {
-  const { begin, step, read } = stepperOf(entry);
+  const { begin, see, step, read } = stepperOf(entry);
   let p = start, states = begin();
   for (let k = 1; k <= steps; k++) {
-    const next = step(p, gradientAt(ground, p, k, noise, seed), states, k, false);
+    const gradient = (q) => gradientAt(ground, q, k, noise, seed), g = gradient(p);
+    const next = step(p, g, see(p, g, states, k, gradient), k, false);
     p = next.p;
     states = next.states;
     if (!Number.isFinite(p[0]) || !Number.isFinite(p[1])) return p;
