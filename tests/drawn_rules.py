@@ -218,12 +218,16 @@ class Drawn:
 
     def rule(self) -> Rule:
         """The rule itself; its lines can be found, as those of a file."""
-        source = self.source
-        name = f"<drawn {abs(hash(source))}>"
-        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        scope: dict[str, Any] = {"__name__": "drawn_by_a_test"}
-        exec(compile(source, name, "exec"), scope)
-        return scope["drawn"]  # type: ignore[no-any-return]
+        return rule_of(self.source)
+
+
+def rule_of(source: str) -> Rule:
+    """The rule `drawn` of a source; its lines can be found, as those of a file."""
+    name = f"<drawn {abs(hash(source))}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    scope: dict[str, Any] = {"__name__": "drawn_by_a_test"}
+    exec(compile(source, name, "exec"), scope)
+    return scope["drawn"]  # type: ignore[no-any-return]
 
 
 TRUTHS_AS_NUMBERS = [

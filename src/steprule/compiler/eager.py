@@ -41,7 +41,7 @@ def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str
     used = variant_of(rule, hypers, tuple(getattr(p, "shape", ()))).slots
     slots = []
     for slot in rule.slots:
-        value = state.get(slot.name) if slot.name in used else None
+        value = state.get(slot.name) if slot.name in used or slot.looked else None
         if value is None and slot.name in used and not slot.absent_at_first and not slot.looked:
             value = start(slot, p, hypers, rule)
         slots.append(value)

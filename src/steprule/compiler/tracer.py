@@ -8,12 +8,13 @@ from typing import Any
 
 from steprule.arithmetic import Real
 from steprule.arithmetic.totals import Places
-from steprule.compiler.graph import Graph, Kind, Node, Way
+from steprule.compiler.graph import Dims, Graph, Kind, Node, Way
 from steprule.compiler.refusals import authors_errors, none_refused, refuse
 from steprule.compiler.shapes import ShapeNeededError, Shapes
 from steprule.compiler.symbols import MOST_WAYS, Symbol, Tape
 from steprule.errors import RuleError
 from steprule.hyper import Value
+from steprule.rules.looks import Looked
 from steprule.rules.rule import Rule
 
 Shape = tuple[int, ...]
@@ -108,7 +109,9 @@ def _run_once(
     tape = Tape(graph, shapes)
     args: list[Any] = [tape.input(name, Kind.ELEMENT, dims=shapes.p if shapes else None) for name in ("p", "g")]
     for slot in rule.slots:
-        if slot.name in absent:
+        if slot.looked:
+            args.append(_Asked(tape, slot.name, shapes.p if shapes else None))
+        elif slot.name in absent:
             args.append(None)
         elif slot.is_number:
             args.append(tape.input(slot.name, Kind.REDUCTION if slot.name in reduced else Kind.SCALAR))
@@ -127,6 +130,18 @@ def _run_once(
     finally:
         # A held frame holds its callers' frames too, this one and a whole training's among them, in a circle.
         tape.frames.clear()
+
+
+class _Asked(Looked):
+    """What a look will find: it goes into a step whose rule asks for it, and is handed on."""
+
+    def __init__(self, tape: Tape, name: str, dims: Dims | None) -> None:
+        self.tape, self.name, self.dims = tape, name, dims
+
+    def at(self, point: Any) -> Symbol:
+        """The gradient at a point."""
+        known = self.tape.graph.inputs.get(self.name)
+        return Symbol(self.tape, known) if known else self.tape.input(self.name, Kind.ELEMENT, dims=self.dims)
 
 
 def _taken(
@@ -192,6 +207,9 @@ def _results(graph: Graph, result: Any, where: str, shapes: Shapes | None) -> di
         raise RuleError(where, expected=expected, got=got, hint=hint or "Return the new p, then every slot in order.")
     numbers = {s.name: s for s in rule.slots if s.is_number}
     for name, value in zip(wanted, results, strict=True):
+        if isinstance(value, _Asked):
+            found[name] = graph.inputs.get(name)
+            continue
         if value is None and name in graph.absent:
             found[name] = None
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,16 @@ class _ReachedError(Exception):
         self.point = point
 
 
+class Looked(ABC):
+    """Stands for a gradient that is known when the point is."""
+
+    @abstractmethod
+    def at(self, point: Any) -> Any:
+        """The gradient at a point."""
+
+
 @dataclass(frozen=True)
-class _Through:
+class _Through(Looked):
     """A gradient that a part before the rule changes, as it changes the first one."""
 
     raw: Any
@@ -56,7 +65,7 @@ def _at(seen: Any, point: Any) -> Any:
     """The gradient at a point, from what stands in its place."""
     if seen is STOP:
         raise _ReachedError(point)
-    return seen.at(point) if isinstance(seen, _Through) else seen
+    return seen.at(point) if isinstance(seen, Looked) else seen
 
 
 class Sight:

@@ -6,7 +6,8 @@
         return p - lr * g / (sqrt(square_avg) + eps), square_avg
 
 `p, g`: a parameter and its gradient. Further positional names: the slots. Keyword-only names: hyperparameters, each with
-a default; a keyword-only `t` without default is the step number, from 1. It returns the new `p`, then the new slots.
+a default; a keyword-only `t` without default is the step number, from 1, and such a `gradient` is the function that looks at the gradient
+elsewhere. It returns the new `p`, then the new slots.
 """
 
 from __future__ import annotations

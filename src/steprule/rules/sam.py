@@ -12,6 +12,7 @@ from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Meaning, Search, hyper_from
 from steprule.maths import sqrt, total
 from steprule.rules.parts import ascend, before, decay, looking_before
+from steprule.rules.points import Point
 from steprule.rules.rule import Paper, Rule
 
 FORET = Paper(
@@ -50,12 +51,12 @@ def sam(rule: Rule, *, rho: float = 0.05) -> Rule:
         raise InputTypeError("sam", expected="a rule", got=repr(rule), hint=hint)
     if rule.looked:
         raise InputError(f"sam of {rule.name}", expected="a rule that looks once", got="one that looks twice")
-    return _around(rule, _RHO.validate(rho, "sam"))
+    return _around(rule, rule.point, _RHO.validate(rho, "sam"))
 
 
 @cache
-def _around(rule: Rule, rho: float) -> Rule:
-    """One rule for the same arguments, so that its class and its kernels are made once."""
+def _around(rule: Rule, point: Point | None, rho: float) -> Rule:
+    """One rule for the same arguments, so that its class and its kernels are made once. `point`: of the rule, which may be stated anew."""
     taken = {s.name for s in rule.slots} | {h.name for h in rule.hypers}
     if "sam_rho" in taken:
         raise InputError(f"sam of {rule.name}", expected="a rule without sam_rho of its own", got="one with it")
