@@ -1,17 +1,21 @@
-"""Walks of rules of matrices in each form beside the author's function: stages on numpy, kernels, lanes, the printed text."""
+"""Walks of rules of matrices in each form beside the author's function: stages on numpy, kernels, lanes, text, JavaScript."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
 from steprule import macros, maths
 from steprule.arithmetic import Real, computing
-from steprule.compiler import eager
+from steprule.compiler import eager, javascript
 from steprule.compiler.formula import text
 from steprule.compiler.graph import Node
 from steprule.compiler.interpret import interpret
@@ -153,3 +157,45 @@ def by_text(rule: Rule, hypers: Mapping[str, Any], shape: Shape, steps: int) -> 
             )
         p, held = scope.get("p", p), {n: scope.get(n, held[n]) for n in held}
         yield {"p": p, **held}
+
+
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="needs Node")
+
+
+def by_javascript(rule: Rule, hypers: Mapping[str, Any], shape: Shape, steps: int) -> list[Row]:
+    """The walk by the printed JavaScript, run by Node."""
+    return javascripts([(rule, hypers, shape)], steps)[0]
+
+
+def javascripts(cases: Sequence[tuple[Rule, Mapping[str, Any], Shape]], steps: int) -> list[list[Row]]:
+    """The same of several cases in one run; the last step's row has `quantities`, by the formula's keys."""
+    code = [javascript.POWER, javascript.MATRICES]
+    for rule, hypers, shape in cases:
+        graph, p = variant_of(rule, hypers, shape).graph(), numbers(shape, 0)
+        printed = javascript.source(graph, p.size).replace(f"function {rule.name}", "function", 1)
+        held = {n: v.ravel().tolist() if isinstance(v, np.ndarray) else v for n, v in _starts(rule, hypers, p).items()}
+        gradients = [numbers(shape, t).ravel().tolist() for t in range(1, steps + 1)]
+        code.append(
+            f"{{ const step = {printed}; let p = {p.ravel().tolist()}, s = {json.dumps(held)};"
+            f"console.log(JSON.stringify({json.dumps(gradients)}.map((g, k) => {{"
+            f"const r = step(p, g, s, {json.dumps(dict(hypers))}, k + 1, k === {steps - 1});"
+            "p = r.p; s = {...s, ...r.states}; return {p, ...s, ...(r.quantities ? {quantities: r.quantities} : {})}; }))); }"
+        )
+    done = subprocess.run([str(NODE), "-"], input="\n".join(code), capture_output=True, text=True, check=True)
+    return [
+        [_as_author(case, row) for row in json.loads(line)]
+        for case, line in zip(cases, done.stdout.splitlines(), strict=True)
+    ]
+
+
+def _starts(rule: Rule, hypers: Mapping[str, Any], p: NDArray[np.float64]) -> Row:
+    used = variant_of(rule, hypers, p.shape).slots
+    return {s.name: eager.start(s, p, hypers, rule) for s in rule.slots if s.name in used}
+
+
+def _as_author(case: tuple[Rule, Mapping[str, Any], Shape], told: Row) -> Row:
+    """Flat lists in the shapes that the author's function has."""
+    rule, hypers, shape = case
+    shapes = {n: np.shape(v) for n, v in _starts(rule, hypers, numbers(shape, 0)).items()} | {"p": shape}
+    return {n: np.reshape(v, shapes[n]) if shapes.get(n) else v for n, v in told.items()}

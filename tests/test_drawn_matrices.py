@@ -1,4 +1,4 @@
-"""Whatever rule of matrices is drawn, every form gives what the author's function gives: stages, kernels, lanes, the printed text."""
+"""Whatever rule of matrices is drawn, every form gives what the author's function gives: stages, kernels, lanes, text, JavaScript."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from compare import apart
 from drawn_matrices import Drawn
-from staged_walk import by_author, by_class, by_lanes, by_stages, by_text
+from staged_walk import NODE, by_author, by_class, by_javascript, by_lanes, by_stages, by_text, needs_node
 from tolerances import MATRICES_DRAWN
 
 from steprule.compiler.variant import variant_of
@@ -45,6 +45,12 @@ def test_drawn_rules_are_the_same_in_stages_lanes_and_text() -> None:
     assert not found, found[0]
 
 
+@needs_node
+def test_drawn_rules_are_the_same_in_javascript() -> None:
+    found = failing(range(60), [by_javascript])
+    assert not found, found[0]
+
+
 def test_drawn_rules_are_the_same_in_kernels() -> None:
     found = failing(range(10**6, 10**6 + 3), [by_class])
     assert not found, found[0]
@@ -57,4 +63,5 @@ def test_many_drawn_rules() -> None:
     count = int(os.environ.get("STEPRULE_RULES", "1000"))
     found = failing(range(first, first + count), [by_stages, by_lanes, by_text])
     found += failing(range(first, first + count // 50), [by_class])
+    found += failing(range(first, first + count), [by_javascript]) if NODE else []
     assert not found, found[0]

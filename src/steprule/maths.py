@@ -223,7 +223,7 @@ def _bfloat16_of_arrays(np: Any, x: Any) -> Any:
 @row(
     latex=r"\text{{bfloat16}}", floats=_to_bfloat16, numpy=_bfloat16_of_arrays,
     torch=lambda torch, x: x.to(torch.bfloat16), numba="from_bits16(to_bits16(np.float32({0})))",
-    triton="{0}.to(tl.bfloat16).to(tl.float32)",
+    triton="{0}.to(tl.bfloat16).to(tl.float32)", javascript="bfloat16({0})",
 )  # fmt: skip
 def bfloat16(x: Any) -> Any:
     """x rounded to bfloat16: 8 significant bits and float32's range."""
@@ -233,7 +233,7 @@ def bfloat16(x: Any) -> Any:
 @row(
     latex=r"\text{{float16}}", floats=_to_float16, numpy=lambda np, x: x.astype(np.float16).astype(x.dtype),
     torch=lambda torch, x: x.to(torch.float16), numba="from_half(to_half(np.float32({0})))",
-    triton="{0}.to(tl.float16).to(tl.float32)",
+    triton="{0}.to(tl.float16).to(tl.float32)", javascript="float16({0})",
 )  # fmt: skip
 def float16(x: Any) -> Any:
     """x rounded to float16: 11 significant bits, up to 65,504."""

@@ -15,9 +15,9 @@ import torch
 from steprule.arithmetic import computing
 from steprule.checking.cases import STEPS, Case, Walk, at, plain, starts, walk
 from steprule.checking.probe import POINT, elsewhere
-from steprule.checking.report import FailedError, in_one_line
+from steprule.checking.report import FailedError, NotRunError, in_one_line
 from steprule.checking.shaking import shake
-from steprule.checking.walks import FORMS, NotRunError
+from steprule.checking.walks import FORMS
 from steprule.compiler.graph import Graph, Node
 from steprule.compiler.points import point_graph
 

@@ -19,6 +19,10 @@ class FailedError(Exception):
     """An item that failed; its text says why. Not an `AssertionError`: `python -O` must change no verdict."""
 
 
+class NotRunError(Exception):
+    """A form that cannot be run here; the text is the reason."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One check of the battery."""

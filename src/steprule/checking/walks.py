@@ -6,11 +6,9 @@ A form takes all cases at once and gives a walk for each, or None where a case h
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,14 +22,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, starts, step_class, walk
+from steprule.checking.by_node import by_node
+from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, step_class, walk
 from steprule.checking.probe import POINT, elsewhere
-from steprule.checking.report import FailedError
-from steprule.compiler import eager, javascript, threads
+from steprule.checking.report import FailedError, NotRunError
+from steprule.compiler import eager, threads
 from steprule.compiler import numba_cpu as cpu
 from steprule.compiler.cache import interpreting
-from steprule.compiler.graph import Graph
-from steprule.compiler.points import points_of, reduces
+from steprule.compiler.points import reduces
 from steprule.compiler.variant import switches_of
 from steprule.errors import StepruleError
 from steprule.identity import by_value
@@ -42,10 +40,6 @@ from steprule.optim import from_rule
 from steprule.optim.backends import target_for
 
 TRITON_SECONDS = 300
-
-
-class NotRunError(Exception):
-    """A form that cannot be run here; the text is the reason."""
 
 
 def _by_numpy(cases: Sequence[Case]) -> list[Walk | None]:
@@ -366,61 +360,6 @@ def _tensor_lanes(case: Case) -> Walk:
     return found
 
 
-def _by_javascript(cases: Sequence[Case]) -> list[Walk | None]:
-    """All walks in one run of Node."""
-    _needs_elements(cases)
-    node = shutil.which("node")
-    if node is None:
-        raise NotRunError("node is not on the PATH")
-    lines = [javascript.POWER, "const words = (_, v) => typeof v === 'number' && !Number.isFinite(v) ? String(v) : v;"]
-    lines += [f"console.log(JSON.stringify({_javascript_of(case)}, words));" for case in cases]
-    done = subprocess.run([node, "-"], input="\n".join(lines), capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "Error" in line]
-        raise FailedError(f"JavaScript: {said[0] if said else 'node ended with an error'}")
-    return [_read(line, case) for line, case in zip(done.stdout.splitlines(), cases, strict=True)]
-
-
-def _javascript_of(case: Case) -> str:
-    rule, variant = case.rule, case.variant
-    functions = [_function(variant.graph(absent)) for absent in variant.stages]
-    points = [_function(program.graph) for program in points_of(variant)] or ["p => ({p: null})"]
-    looks = [f"[{', '.join(_function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
-    names = json.dumps(case.rule.looked[: len(looks)])
-    begin = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in starts(case).items()}
-    settings = json.dumps(dict(case.hypers))
-    step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false)"
-    point = f"points[Math.min(t, {len(points) - 1})](p, p, s, {settings}, t + 1, false).p"
-    there = f"look[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false).p"
-    seen = f"looks.forEach((look, k) => {{ s[{names}[k]] = {there}.map((q, i) => 0.5 * q - 0.7 * g[i]); }});"
-    gradients = [numbers(t).tolist() for t in range(1, STEPS + 1)]
-    body = [
-        f"const stages = [{', '.join(functions)}], points = [{', '.join(points)}];",
-        f"const looks = [{', '.join(looks)}];",
-        f"let p = {numbers(0).tolist()}, s = {json.dumps(begin)};",
-        f"return {json.dumps(gradients)}.map((g, t) => {{",
-        f"{seen} const r = {step}; p = r.p; s = {{...s, ...r.states}}; return [p, s, {point}];}});",
-    ]
-    return f"(() => {{ {' '.join(body)} }})() /* {rule.name} */"
-
-
-def _function(graph: Graph) -> str:
-    """A step as a function without a name."""
-    text = javascript.source(graph)
-    return f"function{text[text.index('(') :]}"
-
-
-def _read(line: str, case: Case) -> Walk:
-    def numbers_of(value: Any) -> Any:
-        return np.array([float(x) for x in value] if isinstance(value, list) else float(value))
-
-    found = []
-    for p, states, point in json.loads(line):
-        kept = {n: numbers_of(states[n]) if n in states else None for n in case.slots}
-        found.append({"p": numbers_of(p), **kept, **({} if point is None else {POINT: numbers_of(point)})})
-    return found
-
-
 FORMS: dict[str, Callable[[Sequence[Case]], list[Walk | None]]] = {
     "floats": _by_floats,
     "numpy": _by_numpy,
@@ -430,5 +369,5 @@ FORMS: dict[str, Callable[[Sequence[Case]], list[Walk | None]]] = {
     "Triton in its interpreter": _by_triton,
     "compiled lanes": _by_lanes,
     "lanes on tensors": _by_lane_tensors,
-    "JavaScript": _by_javascript,
+    "JavaScript": by_node,
 }

@@ -67,4 +67,5 @@ def values(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
         found = {row.key: back(known[row.node]) for row in rows(graph)}
     if own is None:
         return found
-    return {k: v.reshape(own) if math.prod(getattr(v, "shape", ())) == math.prod(own) else v for k, v in found.items()}
+    count = math.prod(own)
+    return {k: v.reshape(own) if hasattr(v, "shape") and math.prod(v.shape) == count else v for k, v in found.items()}
