@@ -15,7 +15,7 @@ from steprule.checking.probe import POINT
 from steprule.checking.report import FailedError, NotRunError
 from steprule.compiler import javascript
 from steprule.compiler.graph import Graph
-from steprule.compiler.points import points_of
+from steprule.compiler.points import point_graph
 from steprule.errors import InputError
 
 
@@ -46,7 +46,8 @@ def by_node(cases: Sequence[Case]) -> list[Walk | None]:
 def _program(case: Case) -> str:
     rule, variant = case.rule, case.variant
     functions = [_function(variant.graph(absent)) for absent in variant.stages]
-    points = [_function(program.graph) for program in points_of(variant)] or ["p => ({p: null})"]
+    read = [point_graph(variant, absent) for absent in variant.stages[1:] or variant.stages]
+    points = [_function(graph) for graph in read if graph is not None] or ["p => ({p: null})"]
     looks = [f"[{', '.join(_function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
     names = json.dumps(rule.looked[: len(looks)])
     begin = {n: v.ravel().tolist() if isinstance(v, np.ndarray) else v for n, v in starts(case).items()}
