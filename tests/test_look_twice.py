@@ -338,7 +338,7 @@ def test_gradients_are_those_of_the_parameter_behind_a_step() -> None:
     assert loss.item() == 12.5
     assert p.grad is not None
     assert p.grad.tolist() == [3.0, -4.0]
-    assert set(optimizer.state[p]) == {"step"} or not optimizer.state[p]
+    assert set(optimizer.state[p]) <= {"step"}
     gc.disable()
     try:
         assert seen[1]() is None, "the second gradient is gone with the step"

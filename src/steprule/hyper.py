@@ -325,6 +325,8 @@ class Slot:
     many rows; empty for the parameter's own."""
     looked: bool = False
     """Whether it is no state, but the gradient at a point to which the rule looks: whoever steps it supplies it."""
+    drawn: bool = False
+    """Whether what is supplied is noise, and no gradient."""
 
     @property
     def is_number(self) -> bool:
@@ -352,6 +354,7 @@ class Slot:
         )
         own += ("one per model",) if self.per_model else ()
         own += ("looked",) if self.looked else ()
+        own += ("drawn",) if self.drawn else ()
         return (*own, self.shape) if self.shape else own
 
     def sizes(self, seen: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,6 +10,7 @@
     size rows columns ndim                of the shape; a plain `if` may ask for the last three
     @ .T                                  of matrices
     qr eigenvectors inverse_root sort_by  of matrices
+    noise                                 a standard normal number for each element, another one in each step
 
 A float is a matrix of one row and one column. What `axis=` leaves has one row or one column, so that it broadcasts as in numpy.
 
@@ -24,6 +25,7 @@ import operator
 from typing import Any
 
 from steprule.arithmetic import Truth, apply, power
+from steprule.arithmetic.draws import supplied
 from steprule.errors import RuleError
 from steprule.modules import public
 from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
@@ -431,10 +433,22 @@ def sort_by(x: Any, keys: Any, *, axis: int) -> Any:
     return apply("sort_by", x, keys, axis)
 
 
+def noise(x: Any) -> Any:
+    """A standard normal number for each element of the parameter x, from a counter: seed, tensor, step, and which call of the step it is.
+
+    Every form of a rule has the same bits. Whoever steps the rule supplies them; called by hand, the rule takes them as `noise=`.
+    """
+    supply = supplied()
+    if supply is None:
+        hint = "Call the rule with noise=..., or step it: by its class, train, sweep, race or trace."
+        raise RuleError("noise of steprule.maths", expected="a step that supplies it", got="a call outside", hint=hint)
+    return supply(x)
+
+
 OPERATIONS = TABLE
 """The table, complete."""
 NAMES = tuple(name for name, row in TABLE.items() if not row.sign)
 """Of the functions, in this order."""
-__all__ = [*NAMES, "cast"]
+__all__ = [*NAMES, "cast", "noise"]
 
 __dir__ = public(globals())

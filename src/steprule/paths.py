@@ -159,7 +159,7 @@ class Trace(Shown):
             for t in range(1, step + 1):
                 p, gradient = self.points[t - 1], _disturbed(ground, noise, t)
                 g = gradient(p)
-                before = eager.looking(rule, p, g, state, t, self.hypers, gradient)
+                before = eager.looking(rule, p, g, state, t, self.hypers, gradient, eager.Key(self.seed))
                 state = eager.step(rule, p, g, before, t, self.hypers)[1]
         absent = {s.name for s in rule.slots if s.absent_at_first and before.get(s.name) is None}
         graph = variant_of(rule, self.hypers, p.shape).graph(frozenset(absent))
@@ -220,7 +220,7 @@ def trace(
     begin = _checked_start(start, ground)
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
-    points, elsewhere = _walk(found, ground, begin, steps, disturbances, bound)
+    points, elsewhere = _walk(found, ground, begin, steps, disturbances, bound, eager.Key(seed))
     scale = ground.noise if noise is None else float(noise)
     values = ground.value(points if elsewhere is None else elsewhere)
     own = surfaces.SURFACES.get(ground.name) is not surface
@@ -251,9 +251,11 @@ def best_rate(
     begin = _checked_start(start, ground)
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
-    if reduces(variant_of(found, bound)) or asks_for_shapes(found) or any(s.is_number for s in found.slots):
-        # A norm would run over all rates at once: one path at a time.
-        walks = [_walk(found, ground, begin, steps, disturbances, {**bound, "lr": float(r)}) for r in LR_GRID]
+    alone = reduces(variant_of(found, bound)) or asks_for_shapes(found) or any(s.is_number for s in found.slots)
+    if alone or found.draws:
+        # A norm would run over all rates at once, and each would draw its own noise: one path at a time.
+        rates = [{**bound, "lr": float(rate)} for rate in LR_GRID]
+        walks = [_walk(found, ground, begin, steps, disturbances, own, eager.Key(seed)) for own in rates]
         paths = np.stack([points for points, _ in walks], axis=1)
         read = np.stack([points if elsewhere is None else elsewhere for points, elsewhere in walks], axis=1)
     else:
@@ -313,7 +315,13 @@ def noise_of(surface: Surface, steps: int, seed: int, noise: float | None = None
 
 
 def _walk(
-    rule: Rule, surface: Surface, start: Array, steps: int, noise: Array | None, hypers: Mapping[str, Any]
+    rule: Rule,
+    surface: Surface,
+    start: Array,
+    steps: int,
+    noise: Array | None,
+    hypers: Mapping[str, Any],
+    key: eager.Key = eager.NOBODYS,
 ) -> tuple[Array, Array | None]:
     """The points at which gradients are taken, and those at which the value is read, where they are others."""
     p, state = start, eager.State()
@@ -322,10 +330,10 @@ def _walk(
         for t in range(1, steps + 1):
             gradient = _disturbed(surface, noise, t)
             g = gradient(p)
-            p, state = eager.whole_step(rule, p, g, state, t, hypers, gradient)
+            p, state = eager.whole_step(rule, p, g, state, t, hypers, gradient, key)
             points.append(p)
             read.append(eager.evaluated(rule, p, state, t, hypers))
-    return np.stack(points), None if rule.evaluation is None else np.stack(read)
+    return np.stack(points), None if rule.point is None else np.stack(read)
 
 
 def _disturbed(surface: Surface, noise: Array | None, t: int) -> Callable[[Array], Array]:

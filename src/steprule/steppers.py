@@ -63,6 +63,8 @@ class RuleStepper:
         self.model: eager.State = {}
         """The numbers of the model."""
         self.t, self.now = [0] * len(self.parameters), self.hypers
+        self.seed = torch.initial_seed()
+        """Of its noise."""
         self.stepped: list[int] = []
         """Which of its parameters take the step that is under way."""
 
@@ -95,9 +97,13 @@ class RuleStepper:
         for k in self.stepped:
             self.t[k] += 1
         return [
-            eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now)
+            eager.One(self.parameters[k], self.parameters[k].grad, self.states[k], self.t[k], self.now, self._key(k))
             for k in self.stepped
         ]
+
+    def _key(self, k: int) -> eager.Key:
+        """Whose noise a parameter draws."""
+        return eager.Key(self.seed, k)
 
     def take(self, found: Iterable[tuple[Tensor, eager.State]]) -> None:
         """Take what the step gives for those that were `ready`."""
@@ -363,7 +369,7 @@ class LargeStepper(ClassStepper):
         else:
             bound, made = for_training(rule).bind(hypers), from_rule(rule)
             shown = {n: bound[n] for n in for_training(rule).settings}
-            way = Way(closure=bool(made.rule.looked), graph=False)
+            way = Way(closure=made.rule.looks_twice, graph=False)
             super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, way)
         self.hypers = shown
 

@@ -14,6 +14,7 @@ from steprule.checking.cases import STEPS, Case, Walk, starts
 from steprule.checking.probe import POINT
 from steprule.checking.report import FailedError, NotRunError
 from steprule.compiler import javascript
+from steprule.compiler.drawing import NOBODYS
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import point_graph
 from steprule.errors import InputError
@@ -33,7 +34,11 @@ def by_node(cases: Sequence[Case]) -> list[Walk | None]:
             reason = refusal.got
     if not programs:
         raise NotRunError(reason)
-    lines = [javascript.POWER, "const words = (_, v) => typeof v === 'number' && !Number.isFinite(v) ? String(v) : v;"]
+    lines = [
+        javascript.POWER,
+        javascript.NOISE,
+        "const words = (_, v) => typeof v === 'number' && !Number.isFinite(v) ? String(v) : v;",
+    ]
     lines += [f"console.log(JSON.stringify({program}, words));" for program in programs.values()]
     done = subprocess.run([node, "-"], input="\n".join(lines), capture_output=True, text=True, timeout=60)
     if done.returncode:
@@ -55,7 +60,8 @@ def _program(case: Case) -> str:
     step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false)"
     point = f"points[Math.min(t, {len(points) - 1})](p, p, s, {settings}, t + 1, false).p"
     there = f"look[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false).p"
-    seen = f"looks.forEach((look, k) => {{ s[{names}[k]] = {there}.map((q, i) => 0.5 * q - 0.7 * g[i]); }});"
+    found = f"k < {rule.draws} ? normals(p.length, {NOBODYS.seed}, {NOBODYS.tensor}, t + 1, k) : {there}.map((q, i) => 0.5 * q - 0.7 * g[i])"
+    seen = f"looks.forEach((look, k) => {{ s[{names}[k]] = {found}; }});"
     gradients = [case.numbers(t).ravel().tolist() for t in range(1, STEPS + 1)]
     body = [
         f"const stages = [{', '.join(functions)}], points = [{', '.join(points)}];",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from steprule.checking.probe import POINT, elsewhere
 from steprule.compiler import eager
+from steprule.compiler.drawing import NOBODYS, noise
 from steprule.compiler.variant import Variant, needs_shape, switches_of, variant_of
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.rule import Rule
@@ -103,6 +104,8 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
     p, state, found = convert(case.numbers(0)), eager.State(), []
     for t in range(1, STEPS + 1):
         g = convert(case.numbers(t))
+        drawn = (noise(case.numbers(0), NOBODYS, t, k) for k in range(case.rule.draws))
+        state = {**state, **{n: convert(v) for n, v in zip(case.rule.looked, drawn, strict=False)}}
         p, state = eager.whole_step(case.rule, p, g, state, t, case.hypers, elsewhere(g))
         kept = {n: plain(v) for n, v in state.items() if n in case.slots}
         found.append({"p": plain(p)} | kept | case.point(p, state, t))
@@ -112,7 +115,7 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
 def step_class(optimizer: torch.optim.Optimizer, p: torch.Tensor, g: torch.Tensor) -> None:
     """One step of a class on one parameter with gradient g; one whose rule looks twice sees `elsewhere` behind it."""
     p.grad = g
-    if not (isinstance(optimizer, RuleOptimizer) and optimizer.rule.looked):
+    if not (isinstance(optimizer, RuleOptimizer) and optimizer.rule.looks_twice):
         optimizer.step()
         return
     calls = 0

@@ -14,7 +14,7 @@ import torch
 
 from steprule.arithmetic import computing
 from steprule.checking.cases import STEPS, Case, Walk, at, plain, starts, walk
-from steprule.checking.probe import POINT, elsewhere
+from steprule.checking.probe import POINT, supplied
 from steprule.checking.report import FailedError, NotRunError, in_one_line
 from steprule.checking.shaking import shake
 from steprule.checking.walks import FORMS
@@ -124,9 +124,9 @@ def _shaken(case: Case, seed: int | None) -> Walk:
     for t in range(1, STEPS + 1):
         graph = variant.graph(variant.stages[min(t, len(variant.stages)) - 1])
         given = {**case.hypers, **held, **graph.values_of_shape, "p": p, "g": case.numbers(t), "t": float(t)}
-        for name, look in zip(case.rule.looked, variant.looks, strict=False):
+        for k, (name, look) in enumerate(zip(case.rule.looked, variant.looks, strict=False)):
             there = _shaken_point(look.graph(graph.absent & look.slots), given, ulp, rng)
-            given[name] = elsewhere(case.numbers(t))(np.broadcast_to(there, case.shape))
+            given[name] = supplied(case.rule, k, t, case.numbers(t), np.broadcast_to(there, case.shape))
         names = [n for n in graph.inputs if given.get(n) is not None]
         with computing(p, [given[n] for n in names]) as (lifted, _):
             known: dict[Node, Any] = {graph.inputs[n]: v for n, v in zip(names, lifted, strict=True)}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steprule.checking.cases import numbers, step_class
+from steprule.compiler.drawing import NOBODYS
 from steprule.compiler.variant import variant_of
 from steprule.maths import ROUNDED
 from steprule.optim import from_rule
@@ -55,7 +56,8 @@ class Judged:
 
     def optimizer(self, params: list[Tensor], variant: dict[str, Any]) -> RuleOptimizer:
         """An optimizer of the rule's class on these parameters."""
-        return from_rule(self.rule)(params, **variant)
+        seeded = {"seed": NOBODYS.seed} if self.rule.draws else {}
+        return from_rule(self.rule)(params, **variant, **seeded)
 
 
 def go(p: Tensor, optimizer: torch.optim.Optimizer, steps: range) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from steprule.arithmetic import computing
 from steprule.compiler import eager
+from steprule.compiler.drawing import NOBODYS, noise
 from steprule.compiler.graph import Graph, Node
 from steprule.compiler.interpret import interpret
 from steprule.errors import StepruleError
@@ -126,6 +127,11 @@ def probing(rule: Rule) -> dict[str, float]:
 def elsewhere(g: Any) -> Callable[[Any], Any]:
     """What a rule that looks twice sees at a point in a step whose gradient is g: a bowl's, so that each point has its own."""
     return lambda point: 0.5 * point - 0.7 * g
+
+
+def supplied(rule: Rule, k: int, t: int, g: Any, point: Any) -> Any:
+    """What a walk's step t is supplied with by its k-th draw or look, at this point: the noise of nobody's seed, or `elsewhere`."""
+    return noise(point, NOBODYS, t, k) if k < rule.draws else elsewhere(g)(point)
 
 
 def walk(rule: Rule, hypers: Mapping[str, Any]) -> list[Step]:

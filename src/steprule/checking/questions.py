@@ -18,7 +18,7 @@ from steprule.checking import probe
 from steprule.checking.cases import Case, numbers, step_class
 from steprule.checking.judged import Judged, go
 from steprule.checking.parting import worst
-from steprule.checking.probe import elsewhere
+from steprule.checking.probe import elsewhere, supplied
 from steprule.checking.report import FailedError
 from steprule.checking.rewriting import below
 from steprule.checking.walks import float64_default
@@ -148,8 +148,10 @@ def _after_one_step(case: Case) -> dict[str, Any]:
     rule, hypers = case.rule, case.hypers
     held = [_start(slot, case) if slot.name in case.slots else None for slot in rule.states]
     step: dict[str, Any] = {"t": 1.0} if rule.takes_t else {}
-    if rule.looked:
+    if rule.looks_twice:
         step["gradient"] = elsewhere(case.numbers(1))
+    if rule.draws:
+        step["noise"] = [supplied(rule, k, 1, case.numbers(1), case.numbers(0)) for k in range(rule.draws)]
     result = rule(case.numbers(0), case.numbers(1), *held, **hypers, **step)
     results = result if isinstance(result, tuple) else (result,)
     return dict(zip(_results(rule), results, strict=True))

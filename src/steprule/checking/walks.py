@@ -24,11 +24,12 @@ import torch
 
 from steprule.checking.by_node import by_node
 from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, step_class, walk
-from steprule.checking.probe import POINT, elsewhere
+from steprule.checking.probe import POINT, elsewhere, supplied
 from steprule.checking.report import FailedError, NotRunError
 from steprule.compiler import eager, threads
 from steprule.compiler import numba_cpu as cpu
 from steprule.compiler.cache import interpreting
+from steprule.compiler.drawing import NOBODYS
 from steprule.compiler.points import reduces
 from steprule.compiler.variant import switches_of
 from steprule.errors import StepruleError
@@ -38,6 +39,7 @@ from steprule.lanes.matrices import MatrixRule, MatrixStepper
 from steprule.lanes.tensors import Stepper, TensorStepper
 from steprule.optim import from_rule
 from steprule.optim.backends import target_for
+from steprule.rules.rule import Rule
 
 TRITON_SECONDS = 300
 
@@ -125,7 +127,9 @@ def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
             for name in a:
                 if a[name] is not None and not np.array_equal(a[name], b[name], equal_nan=True):
                     raise FailedError(f"step {t}: {name} has other bits on two threads than on one{at(case)}")
-        if reduces(case.variant):
+        if case.rule.draws and reduces(case.variant):
+            found.append(None)  # each copy draws its own
+        elif reduces(case.variant):
             _compare_over_copies(case, got, copies)
             found.append(None)
         else:
@@ -203,7 +207,8 @@ def float64_default() -> Iterator[None]:
 
 def _own(case: Case) -> dict[str, Any]:
     """The hyperparameters that are the user's to set."""
-    return {n: v for n, v in case.hypers.items() if case.rule.hyper(n).given is None}
+    seeded = {"seed": NOBODYS.seed} if case.rule.draws else {}
+    return {n: v for n, v in case.hypers.items() if case.rule.hyper(n).given is None} | seeded
 
 
 def walk_of_class(case: Case, backend: str, copies: int = 1) -> Walk:
@@ -271,10 +276,10 @@ def _compiled_lanes(case: Case) -> Walk:
     alive, found = np.ones(2, dtype=np.uint8), []
     for t in range(1, STEPS + 1):
         g = np.ascontiguousarray(np.stack([numbers(t)] * 2, axis=1))
-        for k, name in enumerate(case.rule.looked[: len(rule.looks)], 1):
-            there, look = p.copy(), getattr(rule.module, f"look{k}")
+        for k, name in enumerate(case.rule.looked[: len(rule.looks)]):
+            there, look = p.copy(), getattr(rule.module, f"look{k + 1}")
             look(float(t), rates, powers, slots, table, tensors, first, reduced, sums, alive, there, g, states)
-            states[rule.states.index(name)] = elsewhere(g)(there)
+            states[rule.states.index(name)] = _in_lanes(case.rule, k, t, g, there)
         rule.module.step(float(t), rates, powers, slots, table, tensors, first, reduced, sums, alive, p, g, states)
         row: dict[str, Any] = {"p": p[:, 1].copy()}
         for name in case.slots:
@@ -337,8 +342,16 @@ def _matrix_lanes(case: Case) -> Walk:
 def _step_lanes(stepper: Stepper, t: int, p: torch.Tensor, g: torch.Tensor, alive: torch.Tensor) -> None:
     """One step of lanes, behind what they see where the rule looks."""
     for k in range(len(stepper.rule.variant.looks)):
-        stepper.see(k, elsewhere(g)(stepper.look(k, t, p, g, alive)))
+        stepper.see(k, _in_lanes(stepper.rule.variant.rule, k, t, g, stepper.look(k, t, p, g, alive)))
     stepper.step(t, p, g, alive)
+
+
+def _in_lanes(rule: Rule, k: int, t: int, g: Any, point: Any) -> Any:
+    """`supplied`, to lanes [rows, lanes] that are all of one seed."""
+    if k >= rule.draws:
+        return elsewhere(g)(point)
+    own = supplied(rule, k, t, g, np.zeros(len(point)))
+    return torch.from_numpy(own)[:, None].repeat(1, 2) if isinstance(point, torch.Tensor) else own[:, None]
 
 
 def _tensor_lanes(case: Case) -> Walk:

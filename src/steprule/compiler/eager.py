@@ -10,6 +10,7 @@ from typing import Any
 
 from steprule.arithmetic import exchanging
 from steprule.compiler import pages
+from steprule.compiler.drawing import NOBODYS, Key, noise
 from steprule.compiler.graph import Graph
 from steprule.compiler.phases import clipping_places, rounds_of
 from steprule.compiler.points import refuse_total
@@ -20,6 +21,11 @@ from steprule.rules.rule import Rule
 
 State = dict[str, Any]
 """A slot's value by its name; None where it is not allocated."""
+
+__all__ = [
+    "NOBODYS", "Key", "One", "State", "Team", "absent_of", "evaluated", "look_together", "looking", "one_number", "parts_of", "start",
+    "start_number", "step", "step_teams", "step_together", "total_parts", "whole_step",
+]  # fmt: skip
 
 ONE_NUMBER = 1e-9
 """How far two forms' values of a number of the model may be apart, relative: both are computed in float64."""
@@ -60,7 +66,7 @@ def evaluated(rule: Rule, p: Any, state: State, t: float, hypers: Mapping[str, A
 
     All as in `step`; `state` is what the last step gave.
     """
-    if rule.evaluation is None or t == 0:
+    if rule.point is None or t == 0:
         return p
     if _is_complex(p):
         return _whole(evaluated(rule, _real(p), {n: _real(v) for n, v in state.items()}, t, hypers))
@@ -68,6 +74,7 @@ def evaluated(rule: Rule, p: Any, state: State, t: float, hypers: Mapping[str, A
     slots = [state.get(s.name) if s.name in used else None for s in rule.slots]
     given = {**hypers, "t": float(t)} if rule.takes_t else dict(hypers)
     with exchanging({}) as exchange:
+        assert rule.evaluation is not None
         point = rule.evaluation(p, p, *slots, **given)[0]
     if exchange.parts:
         refuse_total(rule)
@@ -75,20 +82,40 @@ def evaluated(rule: Rule, p: Any, state: State, t: float, hypers: Mapping[str, A
 
 
 def looking(
-    rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any], gradient: Callable[[Any], Any]
+    rule: Rule,
+    p: Any,
+    g: Any,
+    state: State,
+    t: float,
+    hypers: Mapping[str, Any],
+    gradient: Callable[[Any], Any],
+    key: Key = NOBODYS,
 ) -> State:
-    """The state with what step t sees where it looks: `gradient` gives the gradient at a point. All as in `step`."""
+    """The state with what step t sees where it looks, and the noise that it draws: `gradient` gives the gradient at a point, `key` says
+    whose noise it is. All as in `step`."""
+    if not any(slot.looked for slot in rule.slots):
+        return state
     looks = rule.looks_in(t, hypers)
-    for name, look in zip(rule.looked[:looks], rule.looks, strict=False):
-        state = {**state, name: gradient(step(look, p, g, state, t, hypers)[0])}
+    for k, (name, look) in enumerate(zip(rule.looked[:looks], rule.looks, strict=False)):
+        if k >= rule.draws:
+            state = {**state, name: gradient(step(look, p, g, state, t, hypers)[0])}
+        elif state.get(name) is None:  # else it is given already
+            state = {**state, name: noise(p, key, t, k)}
     return state
 
 
 def whole_step(
-    rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any], gradient: Callable[[Any], Any]
+    rule: Rule,
+    p: Any,
+    g: Any,
+    state: State,
+    t: float,
+    hypers: Mapping[str, Any],
+    gradient: Callable[[Any], Any],
+    key: Key = NOBODYS,
 ) -> tuple[Any, State]:
-    """`step`, behind what it sees where it looks."""
-    return step(rule, p, g, looking(rule, p, g, state, t, hypers, gradient), t, hypers)
+    """`step`, behind what it sees where it looks and the noise that it draws."""
+    return step(rule, p, g, looking(rule, p, g, state, t, hypers, gradient, key), t, hypers)
 
 
 @dataclass(frozen=True)
@@ -100,6 +127,8 @@ class One:
     state: State
     t: float
     hypers: Mapping[str, Any]
+    key: Key = NOBODYS
+    """Whose noise it draws."""
 
     def step(self, rule: Rule, model: State) -> tuple[Any, State]:
         """One step, with the numbers of the model."""
@@ -136,13 +165,16 @@ def _adding(team: Team, places: frozenset[str]) -> dict[str, float]:
 def look_together(
     rule: Rule, ones: Sequence[One], model: State, gradients: Callable[[list[Any]], Sequence[Any]]
 ) -> list[One]:
-    """The tensors of one model with what the step sees where it looks; `gradients` gives the gradients of all at a point of each."""
+    """The tensors of one model with what the step sees where it looks, and the noise that it draws; `gradients` gives the gradients of
+    all at a point of each."""
     looks = max((rule.looks_in(one.t, one.hypers) for one in ones), default=0)
-    for name, look in zip(rule.looked[:looks], rule.looks, strict=False):
-        points = [point for point, _ in step_together(look, ones, dict(model))]
-        ones = [
-            replace(one, state={**one.state, name: seen}) for one, seen in zip(ones, gradients(points), strict=True)
-        ]
+    for k, (name, look) in enumerate(zip(rule.looked[:looks], rule.looks, strict=False)):
+        found: Sequence[Any]
+        if k < rule.draws:
+            found = [noise(one.p, one.key, one.t, k) for one in ones]
+        else:
+            found = gradients([point for point, _ in step_together(look, ones, dict(model))])
+        ones = [replace(one, state={**one.state, name: seen}) for one, seen in zip(ones, found, strict=True)]
     return list(ones)
 
 

@@ -117,7 +117,7 @@ def whole_latex(variant: Variant) -> list[str]:
 
 
 def look_text(variant: Variant) -> list[str]:
-    """By look that a step takes: what it sees, and the point, with the code's names; what that is computed from stands in lines before it.
+    """The noise that a step draws; by look that it takes what it sees, and the point, with the code's names; what that is computed from stands in lines before it.
 
     >>> from steprule import rules
     >>> from steprule.compiler.variant import variant_of
@@ -125,17 +125,34 @@ def look_text(variant: Variant) -> list[str]:
     >>> look_text(variant_of(rule, rule.defaults))
     ['gradient = the gradient at: p + sam_rho * g / (sqrt(total(g**2)) + 1e-12)']
     """
-    found = []
-    for name, look in zip(variant.rule.looked, variant.looks, strict=False):
+    drawn, draws = _drawn(variant)
+    found = [f"{name} ~ N(0, 1), a draw for each element" for name in drawn]
+    for name, look in zip(variant.rule.looked[draws:], variant.looks[draws:], strict=False):
         lines, point = _point(TextPrinter(look.graph()))
         found += [*(f"{line.left} = {line.right}" for line in lines), f"{name} = the gradient at: {point}"]
     return found
 
 
+def supplied(variant: Variant) -> list[str]:
+    """By entry of `look_latex` the name of what the step is given."""
+    drawn, draws = _drawn(variant)
+    return [*drawn, *variant.rule.looked[draws : len(variant.looks)]]
+
+
+def _drawn(variant: Variant) -> tuple[list[str], int]:
+    """The noise that a step or one of its looks reads, by name; and how often the rule draws at all."""
+    draws = variant.rule.draws
+    graphs = [variant.graph(), *(look.graph() for look in variant.looks[draws:])]
+    read = {node.name for graph in graphs for node in graph.live if node.op == "input"}
+    return [name for name in variant.rule.looked[:draws] if name in read], draws
+
+
 def look_latex(variant: Variant) -> list[list[str]]:
     """The same in LaTeX with the paper's letters: of each look one statement an entry, and last what it sees."""
-    found = []
-    for name, look in zip(variant.rule.looked, variant.looks, strict=False):
+    drawn, draws = _drawn(variant)
+    letters = LatexPrinter(variant.graph())
+    found = [[rf"{letters.seen(name)} \sim \mathcal{{N}}\left(0, 1\right)"] for name in drawn]
+    for name, look in zip(variant.rule.looked[draws:], variant.looks[draws:], strict=False):
         printer = LatexPrinter(look.graph())
         lines, point = _point(printer)
         seen = rf"{printer.seen(name)} = \nabla f\left({point}\right)"
@@ -166,12 +183,13 @@ def where(graph: Graph, *looks: Graph) -> list[tuple[str, str, str]]:
         for s in graph.rule.states
         if s.name in graph.inputs
     ]
-    rows += [
-        (printer.seen(n), n, "gradient at the point to which the step looks")
-        for n in graph.rule.looked
-        if n in graph.inputs
-    ]
     live = {n.name for g in (graph, *looks) for n in g.live if n.op == "input"}
+    supplied = "a standard normal number for each element", "gradient at the point to which the step looks"
+    rows += [
+        (printer.seen(n), n, supplied[k >= graph.rule.draws])
+        for k, n in enumerate(graph.rule.looked)
+        if n in (live if k < graph.rule.draws else graph.inputs)
+    ]
     rows += [(printer.letters[h.name], h.name, h.meaning) for h in graph.rule.hypers if h.name in live]
     return rows
 

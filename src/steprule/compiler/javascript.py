@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from functools import partial, reduce
 
+from steprule.arithmetic import philox
 from steprule.compiler import anatomy
 from steprule.compiler.graph import Dims, Graph, Kind, Node
 from steprule.compiler.writing import Constant, Writer
@@ -55,6 +56,40 @@ MATRICES = "\n".join([
     "  return sum;",
     "});",
     "const turned = (x, m, n) => grid(n, m, (r, c) => x[c * n + r]);",
+])  # fmt: skip
+
+# `drawing.noise` of a tensor of n numbers, the same bits. A product of two words has 64 bits, of which a number holds 53, so that the upper
+# word is put together from halves. Seeds are whole numbers up to 2^53.
+NOISE = "\n".join([
+    "const upper = (a, b) => {",
+    "  const low = (a & 0xffff) * (b >>> 16) + (((a & 0xffff) * (b & 0xffff)) / 65536 >>> 0);",
+    "  const high = (a >>> 16) * (b & 0xffff) + (low % 65536);",
+    "  return ((a >>> 16) * (b >>> 16) + Math.floor(low / 65536) + Math.floor(high / 65536)) >>> 0;",
+    "};",
+    "const philox = (a, b, c, d, k, l) => {",
+    f"  for (let i = 0; i < {philox.ROUNDS}; i++) {{",
+    f"    const x = {philox.MULTIPLIERS[0]}, y = {philox.MULTIPLIERS[1]};",
+    "    [a, b, c, d] = [(upper(y, c) ^ b ^ k) >>> 0, Math.imul(y, c) >>> 0, (upper(x, a) ^ d ^ l) >>> 0, Math.imul(x, a) >>> 0];",
+    f"    [k, l] = [(k + {philox.STEPS[0]}) >>> 0, (l + {philox.STEPS[1]}) >>> 0];",
+    "  }",
+    "  return [a, b, c, d];",
+    "};",
+    "const series = (x, numbers) => numbers.reduce((sum, v) => sum * x + v, 0);",
+    "const normal = (word) => {",
+    "  const u = (word + 0.5) * 2 ** -32, near = u < 0.5 ? u : 1 - u, q = u - 0.5;",
+    f"  if (near >= {philox.TAIL}) return q * series(q * q, {[*philox.MIDDLE]}) / series(q * q, {[*philox.MIDDLE_OVER]});",
+    "  let exponent = 0, x = near;",
+    "  while (x < 0.5) { x *= 2; exponent--; }",
+    f"  const z = (x - {philox.ROOT_HALF}) / (x + {philox.ROOT_HALF});",
+    f"  const artanh = series(z * z, {[1 / k for k in philox.ODD]});",
+    f"  const root = Math.sqrt(-2 * ((exponent - 0.5) * {philox.LN2} + 2 * z * artanh));",
+    f"  const out = series(root, {[*philox.OUTER]}) / series(root, {[*philox.OUTER_OVER]});",
+    "  return u < 0.5 ? out : -out;",
+    "};",
+    "const normals = (n, seed, tensor, step, draw) => Array.from({length: n}, (_, i) => {",
+    "  const block = Math.floor(i / 4), high = (Math.floor(block / 2 ** 32) & 0xffff) + (draw & 0xffff) * 65536;",
+    "  return normal(philox(block >>> 0, high >>> 0, step >>> 0, tensor >>> 0, seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0)[i % 4]);",
+    "});",
 ])  # fmt: skip
 
 RESERVED = frozenset({

@@ -196,8 +196,8 @@ def _results(graph: Graph, result: Any, where: str, shapes: Shapes | None) -> di
     found: dict[str, Node | float | None] = {}
     wanted = ["p", *(s.name for s in rule.slots)]
     results = result if isinstance(result, tuple) else (result,)
-    own = ["p", *(s.name for s in rule.states)]
-    got, hint = f"{len(results) - len(rule.looked)}", ""
+    own = ["p", *(s.name for s in rule.slots if not s.looked)]
+    got, hint = f"{len(results) - len(wanted) + len(own)}", ""
     if result is None:
         got, hint = "nothing", f"Write return {', '.join(own)}."
     elif isinstance(result, list | dict | set):

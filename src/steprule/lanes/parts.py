@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from steprule.compiler import drawing
 from steprule.compiler.phases import clipping_places
 from steprule.compiler.variant import needs_shape, switches_of, variant_of
 from steprule.lanes.matrices import MatrixRule, MatrixStepper
@@ -79,10 +80,25 @@ def _stepper(part: Part, device: str) -> Stepper:
     return TensorStepper(part.rule, part.hypers, part.sizes, device)
 
 
+@dataclass(frozen=True)
+class Supply:
+    """What lanes are supplied with in a step, beside their gradients."""
+
+    gradient_at: Callable[[Tensor], Tensor]
+    """The gradients where the lanes stand at a point, [rows, lanes]."""
+    seeds: NDArray[np.int64]
+    """Of each lane's noise."""
+
+    def noise(self, sizes: Sequence[int], t: int, draw: int, p: Tensor) -> Tensor:
+        """The noise of a draw, beside p [rows, lanes]."""
+        return torch.from_numpy(drawing.lanes(sizes, self.seeds, t, draw)).to(p)
+
+
 class PartsStepper:
     """Steps every part of some lanes by its rule, on a device."""
 
     def __init__(self, parts: Sequence[Part], device: str) -> None:
+        self.sizes = parts[0].sizes
         self.rows = [torch.from_numpy(part.rows).to(device) for part in parts]
         self.steppers = [_stepper(part, device) for part in parts]
         self.teams: dict[str, list[int]] = {}
@@ -92,14 +108,16 @@ class PartsStepper:
         for team in self.teams.values():
             begin_together([self.steppers[k] for k in team])
 
-    def step(
-        self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float, gradient_at: Callable[[Tensor], Tensor]
-    ) -> None:
-        """One step of every lane; p [rows, lanes] is written where `alive` [lanes]. A rule that looks twice asks `gradient_at` a point."""
+    def step(self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float, supply: Supply) -> None:
+        """One step of every lane; p [rows, lanes] is written where `alive` [lanes]."""
         if len(self.steppers) == 1:
             (stepper,) = self.steppers
+            draws = stepper.rule.variant.rule.draws
             for k in range(len(stepper.rule.variant.looks)):
-                stepper.see(k, gradient_at(stepper.look(k, t, p, g, alive, factor)))
+                if k < draws:
+                    stepper.see(k, supply.noise(self.sizes, t, k, p))
+                else:
+                    stepper.see(k, supply.gradient_at(stepper.look(k, t, p, g, alive, factor)))
             stepper.step(t, p, g, alive, factor)
             return
         tensors = [(p[rows], g[rows]) for rows in self.rows]

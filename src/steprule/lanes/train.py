@@ -24,7 +24,7 @@ from steprule.lanes.kernel import our_faults, source_of
 from steprule.lanes.loop import evaluation, training
 from steprule.lanes.matrices import MatrixRule
 from steprule.lanes.model import blank
-from steprule.lanes.parts import Part, PartsStepper, parts_of
+from steprule.lanes.parts import Part, PartsStepper, Supply, parts_of
 from steprule.lanes.records import WINDOWS, Array, Engine, Outcome, Trainings, bound, curves, window_of
 from steprule.lanes.rule import LaneRule, layout
 from steprule.lanes.step import compiled
@@ -32,7 +32,7 @@ from steprule.lanes.vmapped import lane_bytes, lanes_last, looped_over
 from steprule.per_kind import PerKind
 from steprule.problems.problem import Problem
 from steprule.problems.scoring import measured
-from steprule.problems.source import batches
+from steprule.problems.source import batches, stream
 from steprule.rules.rule import Rule
 from steprule.training.recipe import Recipe
 
@@ -67,6 +67,7 @@ def train_lanes(
         factors=np.array(recipe.schedule.factors(len(counts))),
         windows=window_of(len(counts)),
         device=recipe.device,
+        noise=np.array([stream(int(seed), 2) for seed in distinct])[seed_of],
     )
     initial = np.array([measured(task, m, task.parts["train"]) for m in models])[seed_of]
     at_once = max(1, vmapped.ROOM // _kept_bytes(whole.parts, models[0], engine))
@@ -99,9 +100,11 @@ def _kept(part: Part) -> int:
 
 
 def _engine(parts: Sequence[Part], asked: Engine) -> Engine:
-    """No kernel steps matrices, nor a model of several rules, nor looks more than once."""
+    """No kernel steps matrices, nor a model of several rules, nor draws noise, nor looks more than once."""
     rule = parts[0].rule
-    return "vmap" if len(parts) > 1 or isinstance(rule, MatrixRule) or len(rule.looks) > 1 else asked
+    if len(parts) > 1 or isinstance(rule, MatrixRule) or rule.variant.rule.draws or len(rule.looks) > 1:
+        return "vmap"
+    return asked
 
 
 def _batches(task: Problem, recipe: Recipe, seeds: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -133,6 +136,8 @@ class Group:
     windows: NDArray[np.int64]
     """The point of the loss curve to which each step belongs, [steps]."""
     device: str
+    noise: NDArray[np.int64]
+    """The seed of each lane's noise, [lanes]: that with which a training by itself seeds torch."""
 
     def __len__(self) -> int:
         return len(self.seed_of)
@@ -144,7 +149,8 @@ class Group:
 
     def part(self, lanes: slice) -> Group:
         """The same with some of the lanes."""
-        return replace(self, parts=[part.take(lanes) for part in self.parts], seed_of=self.seed_of[lanes])
+        parts, own = [part.take(lanes) for part in self.parts], (self.seed_of[lanes], self.noise[lanes])
+        return replace(self, parts=parts, seed_of=own[0], noise=own[1])
 
 
 @dataclass(frozen=True)
@@ -252,7 +258,9 @@ def _by_vmap(group: Group, start: Array) -> Trained:
         died = torch.where(alive & ~finite, t, died)
         alive &= finite
         sums[group.windows[t - 1]] += losses
-        stepper.step(t, p, gradient, alive, float(group.factors[t - 1]), partial(gradients.looked, t))
+        stepper.step(
+            t, p, gradient, alive, float(group.factors[t - 1]), Supply(partial(gradients.looked, t), group.noise)
+        )
     ended = stepper.evaluated(len(group.counts), p, alive, float(group.factors[-1])).cpu().numpy()
     return Trained(ended, sums.cpu().numpy(), died.cpu().numpy(), lambda x, y: evaluate(group.task, ended, x, y))
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import InputError, RuleError, StepruleError, unknown_name
+from steprule.errors import InputError, InputTypeError, RuleError, StepruleError, unknown_name
+from steprule.optim.looks import SEED
 from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
 from steprule.rules.points import Point
@@ -199,6 +200,7 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
     def __init__(self, params: Iterable[Any], **hypers: Any) -> None:
         found, defaults = self.rule, self._defaults
         own: dict[str, Any] = {n: hypers.pop(n) for n in ("zero_grad", "backend", "fused_unscale") if n in hypers}
+        seeded = {SEED: _seed(found, hypers.pop(SEED, None))} if found.draws else {}
         if given := {h.name for h in found.hypers if h.given} & set(hypers):
             raise unknown_name("hyperparameter", given.pop(), defaults, where=f" of {found.name}")
         numbers = {n: float(v) if isinstance(v, Tensor) else v for n, v in hypers.items()}
@@ -209,7 +211,7 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
             if _is_settable(found, n)
         }
         own |= {n: bound.pop(n) for n in _BEYOND_TORCH if n in bound and n in self._extras}
-        super().__init__(params, _put_together(bound, found), **own)
+        super().__init__(params, _put_together(bound, found) | seeded, **own)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch. Raises `InputError`, and loads nothing, where a group lacks a hyperparameter: another class has saved it."""
@@ -227,6 +229,18 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
                 values = param_group.get(name, self.defaults[name])
                 param_group[name] = tuple(param_group.pop(n, v) for n, v in zip(members, values, strict=True))
         super().add_param_group(param_group)
+
+
+def _seed(rule: Rule, given: object) -> int:
+    """The seed of a rule's noise: by default that with which torch was seeded last, as by `torch.manual_seed`."""
+    if given is None:
+        return torch.initial_seed()
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        raise InputTypeError(f"{rule.name}: {SEED}", expected="a whole number", got=repr(given))
+    found = given.__index__()
+    if not 0 <= found < 2**64:
+        raise InputError(f"{rule.name}: {SEED}", expected="a whole number from 0 to 2^64 - 1", got=repr(given))
+    return int(found)
 
 
 def _is_settable(rule: Rule, name: str) -> bool:
@@ -269,6 +283,7 @@ def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer
     _check_names(raw)
     found = equipped(raw)
     defaults = _put_together({h.name: h.default for h in found.hypers if h.given is None}, found)
+    defaults |= {SEED: None} if found.draws else {}
     taken = {h.name for h in raw.hypers}
     space = {
         "rule": found,
@@ -299,6 +314,9 @@ def _check_names(raw: Rule) -> None:
         if hyper.name in _OF_TORCH:
             expected = "a hyperparameter by a name that torch's optimizers do not use for something else"
             raise RuleError(where, expected=expected, got=hyper.name, hint="Call it otherwise.")
+        if raw.draws and hyper.name == SEED:
+            expected, hint = "the seed of its noise as the class's own", "Call the hyperparameter otherwise."
+            raise RuleError(where, expected=expected, got=f"a hyperparameter {SEED}", hint=hint)
     if "step" in {s.name for s in raw.slots}:
         expected = "a slot by another name: state['step'] is the number of steps taken"
         raise RuleError(where, expected=expected, got="step", hint="Take the number of the step as a keyword-only t.")

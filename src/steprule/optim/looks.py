@@ -1,4 +1,4 @@
-"""Looking twice: the parameters stand at the points of a look while the closure computes the gradients there."""
+"""What a step is supplied with: noise, and gradients where the rule looks, computed while the parameters stand there."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steprule.compiler.drawing import Key, noise
 from steprule.errors import InputTypeError
 from steprule.optim import groups
 from steprule.optim.settings import Settings, Stepped
+from steprule.optim.signature import has_own_operations
+
+SEED = "seed"
+"""The key of a group that says of which seed its noise is."""
 
 
 def check_closure(optimizer: Stepped, closure: object) -> None:
     """Raise `InputTypeError` where a rule looks twice and nobody says how."""
-    if closure is None and optimizer.rule.looked:
+    if closure is None and optimizer.rule.looks_twice:
         raise InputTypeError(
             f"{type(optimizer).__name__}.step",
             expected="a closure: its rule looks at the gradient twice",
@@ -27,8 +32,8 @@ def check_closure(optimizer: Stepped, closure: object) -> None:
 
 
 @contextmanager
-def looking(optimizer: Stepped, closure: Callable[[], Any]) -> Iterator[None]:
-    """A block in which the states have the gradients of each look of this step, behind the gradients of the first one.
+def supplied(optimizer: Stepped, closure: Callable[[], Any] | None) -> Iterator[None]:
+    """A block in which the states have the noise of this step, and the gradients of each of its looks, behind those of the first one.
 
     Parameters and gradients are what they were before the block, also where the closure fails.
     """
@@ -37,8 +42,13 @@ def looking(optimizer: Stepped, closure: Callable[[], Any]) -> Iterator[None]:
     try:
         looks = _looks_in(optimizer)
         for k, name in enumerate(rule.looked):
-            # A kernel reads what a step that does not look makes nothing of.
-            seen = _gradients(optimizer, k, closure, stepped) if k < looks else {p: _beside(p, None) for p in stepped}
+            if k < rule.draws:
+                seen = _noise(optimizer, k)
+            elif k < looks:
+                assert closure is not None
+                seen = _gradients(optimizer, k, closure, stepped)
+            else:  # a kernel reads what a step that does not look makes nothing of
+                seen = {p: _beside(p, None) for p in stepped}
             for p, gradient in seen.items():
                 optimizer.state[p][name] = gradient
                 put.append(optimizer.state[p])
@@ -56,6 +66,21 @@ def _looks_in(optimizer: Stepped) -> int:
         hypers = Settings(optimizer, group, None).hypers
         steps = {float(optimizer.state.get(p, {}).get("step", 0.0)) for p in group["params"] if p.grad is not None}
         found = max([found, *(optimizer.rule.looks_in(t + 1.0, hypers) for t in steps)])
+    return found
+
+
+def _noise(optimizer: Stepped, draw: int) -> dict[Tensor, Tensor]:
+    """The noise of a draw, of each parameter that steps. A parameter's number among all is which tensor it is."""
+    found, tensor = dict[Tensor, Tensor](), 0
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                if type(p) is not Tensor and has_own_operations(p):
+                    what = f"{optimizer.rule.name} draws noise, which a {type(p).__name__} does not support"
+                    raise RuntimeError(f"{what}: its elements are not all here, or not plain numbers")
+                t = float(optimizer.state.get(p, {}).get("step", 0.0)) + 1.0
+                found[p] = noise(p.detach(), Key(int(group[SEED]), tensor), t, draw)
+            tensor += 1
     return found
 
 

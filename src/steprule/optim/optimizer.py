@@ -53,6 +53,8 @@ class RuleOptimizer(Stepped):
 
     _extras: ClassVar[dict[str, Any]] = OFF
     _plans: Sequence[groups.GroupPlan]
+    _is_supplied: ClassVar[bool] = False
+    """Whether the rule draws noise or looks twice."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -60,6 +62,7 @@ class RuleOptimizer(Stepped):
             cls.step = _outermost(cls.step)  # type: ignore[method-assign]
         if "rule" not in cls.__dict__:  # a user's subclass, or one that is still being put together
             return
+        cls._is_supplied = bool(cls.rule.looked)
         cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{BEYOND}"
         base = torchs_class(cls)
         if base is not None:
@@ -122,7 +125,8 @@ class RuleOptimizer(Stepped):
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         self._check_training()
-        looks.check_closure(self, closure)
+        if self._is_supplied:
+            looks.check_closure(self, closure)
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -136,8 +140,8 @@ class RuleOptimizer(Stepped):
             return loss
         if "_outside" in own:
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
-        if closure is not None and self.rule.looked:
-            with looks.looking(self, closure):
+        if self._is_supplied:
+            with looks.supplied(self, closure):
                 groups.step(self, scale)
         else:
             groups.step(self, scale)

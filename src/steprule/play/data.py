@@ -83,6 +83,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
         [
             f"const DATA = {printed};",
             javascript.POWER,
+            *([javascript.NOISE] if entered.draw else []),
             f"const STEPS = {{\n{steps}\n}};",
             f"const POINTS = {{\n{points}\n}};",
             f"const LOOKS = {{\n{looks}\n}};",
@@ -103,6 +104,8 @@ class _Rules:
         """Of the rules that state where their model is read: the functions that give the point, by variant and stage as in `steps`."""
 
         self.looks: list[str] = []
+        self.draw = False
+        """Whether one of them draws noise."""
         """Of the rules that look twice: by variant, for each look the functions of its stages."""
 
     def enter(self, key: str, spec: str, rule: Rule, look: str, title: str) -> None:
@@ -112,6 +115,7 @@ class _Rules:
         self.steps.append(f"{json.dumps(key)}: {{{', '.join(steps)}}}")
         if rule.evaluation is not None:
             self.points.append(f"{json.dumps(key)}: {{{', '.join(points)}}}")
+        self.draw = self.draw or rule.draws > 0
         if rule.looked:
             self.looks.append(f"{json.dumps(key)}: {{{', '.join(looks)}}}")
 
@@ -208,6 +212,7 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
         "slots": [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in whole.states],
         "looked": whole.looked,
+        "draws": whole.draws,
         "variants": {},
     }
 
@@ -261,7 +266,8 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple
         if points:
             about["variants"][key]["evaluated"] = [maths(formula.point_letters(graph)) for graph in points]
         if variant.looks:
-            about["variants"][key]["looks"] = [maths(lines[-1]) for lines in formula.look_latex(variant)]
+            shown = [maths(lines[-1]) for lines in formula.look_latex(variant)]
+            about["variants"][key]["looks"] = list(zip(formula.supplied(variant), shown, strict=True))
         looks = [f"[{', '.join(function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
         steps, read = (f'"{key}": [{", ".join(map(function, own))}]' for own in (graphs, points))
         yield steps, read, f'"{key}": [{", ".join(looks)}]'

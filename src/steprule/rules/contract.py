@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from inspect import Parameter
 from types import CodeType
 from typing import Any, get_type_hints
 
+from steprule.arithmetic import Real
 from steprule.errors import InputError, InputTypeError, RuleError
 from steprule.hyper import Each, Hyper, Slot, each_of, family_from, hyper_from, looks_of, slot_from
-from steprule.rules.looks import GRADIENT, LOOKED, names_of, sighted
+from steprule.rules.looks import DRAWN, GRADIENT, LOOKED, NOISE, drawn, draws_of, names_of, sighted
 
 Contract = tuple[tuple[Slot, ...], tuple[Hyper, ...], Callable[..., Any]]
 """A rule's slots and hyperparameters, and its function as steps call it: one number for each of them."""
@@ -76,11 +78,24 @@ class Signature:
         for slot in slots:
             self._check_slot(slot, hypers)
         function = _started(_gathered(self.function, tuples), slots)
-        if not self.looks:
-            return tuple(slots), tuple(hypers), function
-        letters = [LOOKED if self.looks == 1 else f"{LOOKED}^{{({k})}}" for k in range(1, self.looks + 1)]
-        seen = [Slot(n, letter=letter, looked=True) for n, letter in zip(names_of(self.looks), letters, strict=True)]
-        return (*slots, *seen), tuple(hypers), sighted(function, len(slots))
+        # Noise stands before the gradients of looks: where a step looks may follow from it, and never the other way round.
+        if draws := draws_of(function, len(slots), self._tries(hypers)):
+            function = drawn(function, len(slots), draws)
+            slots += _supplied(NOISE, draws, DRAWN, drawn=True)
+            self._check_names(slots, hypers)
+        if self.looks:
+            function = sighted(function, len(slots))
+            slots += _supplied(GRADIENT, self.looks, LOOKED)
+        return tuple(slots), tuple(hypers), function
+
+    def _tries(self, hypers: Sequence[Hyper]) -> Iterator[dict[str, Any]]:
+        """Settings with which to try the function: each combination of what switches, at the first step."""
+        fixed: dict[str, Any] = {h.name: h.default if h.is_plain else Real(h.default) for h in hypers}
+        fixed |= {"t": Real(1.0)} if self.takes_t else {}
+        fixed |= {GRADIENT: lambda point: Real(1.0)} if self.looks else {}
+        switching = [h for h in hypers if h.switches]
+        for values in itertools.product(*(h.samples() for h in switching)):
+            yield {**fixed, **{h.name: v if h.is_plain else Real(v) for h, v in zip(switching, values, strict=True)}}
 
     def _check_kinds(self, starred: Parameter | None, each: Each | None) -> None:
         if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in self.parameters):
@@ -159,6 +174,14 @@ class Signature:
             hint = "For what is computed, write AbsentAtFirst() and in the rule: if slot is None: slot = 2 * lr."
             known = ", ".join(["p", "g", *numbers])
             raise self.broken(f"slot {slot.name} to start at a number or at one of {known}", slot.start, hint)
+
+
+def _supplied(what: str, count: int, letter: str, *, drawn: bool = False) -> list[Slot]:
+    """What whoever steps a rule supplies, as slots."""
+    letters = [letter if count == 1 else f"{letter}^{{({k})}}" for k in range(1, count + 1)]
+    return [
+        Slot(n, letter=own, looked=True, drawn=drawn) for n, own in zip(names_of(count, what), letters, strict=True)
+    ]
 
 
 def _is_t(parameter: Parameter) -> bool:

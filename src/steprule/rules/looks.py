@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from steprule.arithmetic import Real
+from steprule.arithmetic.draws import drawing
 from steprule.errors import RuleError
+from steprule.maths import noise
 
 GRADIENT = "gradient"
 """The parameter of a rule that looks twice: called with a point, it gives the gradient there."""
@@ -19,9 +23,15 @@ LOOKED = r"\tilde{g}"
 """The letter of a gradient at a point to which a rule looks."""
 
 
-def names_of(count: int) -> tuple[str, ...]:
-    """By look the name under which a step is given its gradient."""
-    return tuple(GRADIENT if k == 0 else f"{GRADIENT}{k + 1}" for k in range(count))
+NOISE = "noise"
+"""What a step is given for each call of `noise`."""
+DRAWN = r"\xi"
+"""The letter of noise."""
+
+
+def names_of(count: int, what: str = GRADIENT) -> tuple[str, ...]:
+    """By look the name under which a step is given its gradient; by draw that of its noise."""
+    return tuple(what if k == 0 else f"{what}{k + 1}" for k in range(count))
 
 
 @dataclass(frozen=True)
@@ -69,20 +79,25 @@ def _at(seen: Any, point: Any) -> Any:
 
 
 class Sight:
-    """What a rule calls as `gradient`: each call is the next look of the step."""
+    """What a rule calls as `gradient`: each call is the next look of the step. Or as `noise`: each call is the next draw."""
 
-    def __init__(self, seen: Sequence[Any]) -> None:
-        self.seen, self.taken = seen, 0
+    def __init__(self, seen: Sequence[Any], what: str = GRADIENT) -> None:
+        self.seen, self.taken, self.what = seen, 0, what
 
     def __call__(self, point: Any) -> Any:
         """The gradient at a point. Raises `RuleError` for one look too many, and where nobody has looked."""
         if self.taken == len(self.seen):
-            more = f"{GRADIENT}: Looks({self.taken + 1})"
-            expected = f"{self.taken} call{'s' if self.taken > 1 else ''} of {GRADIENT} in a step"
-            raise RuleError(GRADIENT, expected=expected, got="one more", hint=f"Write {more}, say, in the signature.")
+            expected = f"{self.taken} call{'s' if self.taken > 1 else ''} of {self.what} in a step"
+            hint = f"Write {GRADIENT}: Looks({self.taken + 1}), say, in the signature."
+            if self.what == NOISE:
+                hint = "Draw the same number of times in every step, whatever t is, and use what is needed."
+            raise RuleError(self.what, expected=expected, got="one more", hint=hint)
         seen = self.seen[self.taken]
         self.taken += 1
         if seen is None:
+            if self.what == NOISE:
+                hint = "Call the rule with noise=..., or step it: by its class, train, sweep, race or trace."
+                raise RuleError(NOISE, expected="the noise of this step", got="none: nobody drew it", hint=hint)
             raise RuleError(GRADIENT, expected="the gradient at the point", got="none: nobody took it")
         return _at(seen, point)
 
@@ -96,6 +111,66 @@ def sighted(function: Callable[..., Any], states: int) -> Callable[..., Any]:
         return handing_on(function(p, g, *held[:states], **{GRADIENT: Sight(seen)}, **hypers), seen)
 
     return looking
+
+
+def drawn(function: Callable[..., Any], states: int, draws: int) -> Callable[..., Any]:
+    """The author's function as steps call it: behind its states it takes the noise of each draw, and hands it on."""
+
+    @functools.wraps(function)
+    def stepped(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
+        noise = held[states : states + draws]
+        with drawing(Sight(noise, NOISE)):
+            result = function(p, g, *held[:states], **hypers)
+        return handing_on(result, noise)
+
+    return stepped
+
+
+MOST_DRAWS = 64
+"""In a step; more are a loop that never ends, or one that should be another rule."""
+
+
+def draws_of(function: Callable[..., Any], states: int, settings: Iterable[Mapping[str, Any]]) -> int:
+    """How often a step draws at most, found by trying it with these settings; 0 where nothing that it calls is named `noise`."""
+    if not _names_noise(function, set()):
+        return 0
+    most = 1
+    for hypers in settings:
+        taken: list[Any] = []
+
+        def supply(x: Any, taken: list[Any] = taken) -> Any:
+            taken.append(x)
+            if len(taken) > MOST_DRAWS:
+                raise RuleError(NOISE, expected=f"at most {MOST_DRAWS} draws in a step", got="more")
+            return Real(1.0)
+
+        with drawing(supply), suppress(Exception):  # what is wrong with it is said where it is traced
+            function(Real(1.0), Real(1.0), *(Real(1.0) for _ in range(states)), **hypers)
+        most = max(most, len(taken))
+    return most
+
+
+def _names_noise(function: Any, seen: set[int]) -> bool:
+    """Whether a function, or one of the author's that it calls, names `noise` of `steprule.maths`."""
+    function = inspect.unwrap(function) if callable(function) else function
+    code = getattr(function, "__code__", None)
+    if code is None or id(code) in seen:
+        return False
+    seen.add(id(code))
+    known = {**getattr(function, "__globals__", {})}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a cell that is empty still
+            known[name] = cell.cell_contents
+    codes, names = [code], set[str]()
+    while codes:  # what is defined within it belongs to it
+        one = codes.pop()
+        names |= {*one.co_names, *one.co_freevars}
+        codes += [c for c in one.co_consts if hasattr(c, "co_names")]
+    called = [known[n] for n in names if n in known]
+    modules = [m for m in called if inspect.ismodule(m) and getattr(m, NOISE, None) is noise]
+    if (modules and NOISE in names) or any(f is noise for f in called):
+        return True
+    return any(inspect.isfunction(f) and f is not noise and _names_noise(f, seen) for f in called)
 
 
 def handing_on(result: Any, seen: Sequence[Any]) -> Any:
@@ -135,11 +210,9 @@ def comes_to(function: Callable[..., Any], place: int, held: Sequence[Any], hype
 
 def seen_through(
     function: Callable[..., Any], held: Sequence[Any], places: Sequence[int], part: Callable[[Any, Any], Any]
-) -> tuple[Callable[..., Any], list[Any]]:
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """A rule's function and its slots, where `part` changes the gradients of its looks too; they are handed on unchanged."""
-    if not places:
-        return function, list(held)
-    through = [_Through(s, part) if k in places and s is not None else s for k, s in enumerate(held)]
+    through = tuple(_Through(s, part) if k in places and s is not None else s for k, s in enumerate(held))
 
     @functools.wraps(function)
     def calling(*args: Any, **hypers: Any) -> Any:

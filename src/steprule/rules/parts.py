@@ -113,15 +113,16 @@ def before(
     own, borrowed = _hypers_of(part, settings)
     fixed = {n: settings[n] for n, h in own.items() if h.is_flag and n in settings and fix_flags}
     added = [h for n, h in own.items() if n not in fixed]
-    places = [k for k, slot in enumerate(rule.slots) if slot.looked]
+    places = [k for k, slot in enumerate(rule.slots) if slot.looked and not slot.drawn]
 
     def function(p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         ours = {h.name: hypers.pop(h.name) for h in added}
         # A rule without a learning rate steps as if it were 1.
         theirs = {n: hypers.get(n, 1.0) for n in borrowed}
         numbers = {**ours, **theirs, **fixed}
-        # What changes the gradient changes each gradient at which the rule looks.
-        step, held = seen_through(rule.function, slots, places, lambda point, seen: part(point, seen, **numbers)[1])
+        step, held = rule.function, slots
+        if places:  # what changes the gradient changes each gradient at which the rule looks
+            step, held = seen_through(step, slots, places, lambda point, seen: part(point, seen, **numbers)[1])
         p, g = part(p, g, **numbers)
         return step(p, g, *held, **hypers)
 

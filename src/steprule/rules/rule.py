@@ -25,7 +25,7 @@ from steprule.arithmetic import Real, computing
 from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
 from steprule.hyper import Hyper, Slot
 from steprule.rules.contract import Signature
-from steprule.rules.looks import GRADIENT, comes_to, looked_for
+from steprule.rules.looks import GRADIENT, NOISE, comes_to, looked_for
 from steprule.rules.points import KEPT, MODE, Point, point_of
 
 FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise", "matrix", "averaging")
@@ -79,8 +79,8 @@ class Rule:
     def __call__(self, p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         """The new p and the new slots, as a tuple; p alone where the rule has no slots and returns it so."""
         known = {"t"} if self.takes_t else set()
-        if GRADIENT in hypers and self.looked:
-            return self._looking(p, g, slots, hypers)
+        if self.looked and (GRADIENT in hypers or NOISE in hypers):
+            return self._supplied(p, g, slots, hypers)
         if unknown := set(hypers) - known - {h.name for h in self.hypers}:
             raise self._unknown(unknown.pop())
         if len(slots) > len(self.slots):
@@ -116,11 +116,13 @@ class Rule:
             # One result too many or too few is the contract's to name.
             return (*found, *(back(v) for v in result[1 + len(self.slots) :]))
 
-    def _looking(self, p: Any, g: Any, slots: tuple[Any, ...], hypers: dict[str, Any]) -> Any:
-        """The same with `gradient` as a function of the point; slots and results are the states alone."""
-        gradient, own = hypers[GRADIENT], {n: v for n, v in hypers.items() if n != GRADIENT}
-        if not callable(gradient):
+    def _supplied(self, p: Any, g: Any, slots: tuple[Any, ...], hypers: dict[str, Any]) -> Any:
+        """The same with `gradient` as a function of the point, and `noise` as what is drawn; slots and results are the states alone."""
+        gradient = hypers.get(GRADIENT)
+        own = {n: v for n, v in hypers.items() if n not in (GRADIENT, NOISE)}
+        if (gradient is not None or self.looks_twice) and not callable(gradient):
             raise InputTypeError(f"{self.name}: {GRADIENT}", expected="a function of the point", got=repr(gradient))
+        drawn = self._drawn(hypers.get(NOISE))
         given = iter(slots)
         held = [None if s.looked else next(given, None) for s in self.slots]
         if len(slots) > len(self.states):
@@ -129,10 +131,21 @@ class Rule:
             raise InputTypeError(f"{self.name}: slots", expected=expected, got=f"{len(slots)}")
         asked = self.looks_in(own.get("t"), {**self.defaults, **own})
         for k, look in zip([k for k, s in enumerate(self.slots) if s.looked][:asked], self.looks, strict=False):
-            held[k] = gradient(look(p, g, *held, **own)[0])
+            held[k] = next(drawn) if self.slots[k].drawn else gradient(look(p, g, *held, **own)[0])  # type: ignore[misc]
         new_p, *new = self(p, g, *held, **own)
         found = [v for v, s in zip(new, self.slots, strict=False) if not s.looked]
         return (new_p, *found, *new[len(self.slots) :]) if found else new_p
+
+    def _drawn(self, noise: Any) -> Iterator[Any]:
+        """The noise of each draw, as it is given by hand: one value, or a tuple or list of one per draw."""
+        values = list(noise) if isinstance(noise, tuple | list) else [noise]
+        count = self.draws
+        if count == 0 and noise is None:
+            return iter(())
+        if len(values) != count:
+            expected = "nothing" if count == 0 else "one value" if count == 1 else f"a tuple of {count}, one per draw"
+            raise InputTypeError(f"{self.name}: {NOISE}", expected=expected, got=f"{len(values)}")
+        return iter(values)
 
     def _as_seen(self, k: int, value: Any, seen: tuple[int, ...] | None) -> Any:
         """The k-th argument, p or g or a slot, as the rule sees it."""
@@ -222,8 +235,21 @@ class Rule:
 
     @functools.cached_property
     def looked(self) -> tuple[str, ...]:
-        """The slots that are no states: the gradients at the points to which a step looks, in the order of its looks."""
+        """The slots that are no states: the noise that a step draws, then the gradients at the points to which it looks, in order.
+
+        Noise is supplied as what a look sees is; where it looks from has no part in it.
+        """
         return tuple(s.name for s in self.slots if s.looked)
+
+    @property
+    def looks_twice(self) -> bool:
+        """Whether a step asks for the gradient elsewhere."""
+        return any(s.looked and not s.drawn for s in self.slots)
+
+    @property
+    def draws(self) -> int:
+        """How often a step draws noise."""
+        return sum(s.drawn for s in self.slots)
 
     @functools.cached_property
     def states(self) -> tuple[Slot, ...]:
@@ -249,7 +275,9 @@ class Rule:
         numbers = {**hypers, **({"t": t} if self.takes_t else {})}
         places = [k for k, slot in enumerate(self.slots) if slot.looked]
         held = [Real(1.0) for _ in self.slots]
-        return next((n for n, k in enumerate(places) if not comes_to(self.function, k, held, numbers)), len(places))
+        own = enumerate(places)
+        left = (n for n, k in own if not self.slots[k].drawn and not comes_to(self.function, k, held, numbers))
+        return next(left, len(places))
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -43,13 +43,14 @@ def sam(rule: Rule, *, rho: float = 0.05) -> Rule:
     sees has it. Its class steps with a closure. Raises `InputError` where the rule looks twice already, or has such a name.
 
     >>> from steprule import rules
-    >>> rules.sam(rules.sgd)(1.0, 2.0, lr=0.1, sam_rho=0.5, gradient=lambda p: 2 * p)
-    0.7000000000000001
+    >>> p, _ = rules.sam(rules.sgd)(1.0, 2.0, lr=0.1, sam_rho=0.5, gradient=lambda p: 2 * p)
+    >>> round(p, 6)
+    0.7
     """
     if not isinstance(rule, Rule):
         hint = "Write sam(steprule.rules.adamw), or the name sam_adamw." if isinstance(rule, str) else ""
         raise InputTypeError("sam", expected="a rule", got=repr(rule), hint=hint)
-    if rule.looked:
+    if rule.looks_twice:
         raise InputError(f"sam of {rule.name}", expected="a rule that looks once", got="one that looks twice")
     return _around(rule, rule.point, _RHO.validate(rho, "sam"))
 

@@ -199,6 +199,8 @@ def _unprinted(what: Any, full: Mapping[str, Array], part: NDArray[np.int64]) ->
         return "a rule per kind of parameter"
     rule = stated(what)
     assert isinstance(rule, Rule)
+    if rule.draws:
+        return "a rule that draws noise"
     if len(rule.looked) > 1:
         return "a rule that looks more than once"
     first = {n: v[part[0]].item() for n, v in full.items()}

@@ -102,7 +102,8 @@ def _printed(variant: Variant, form: str) -> str:
     from steprule.compiler.points import point_graph, point_program
 
     graph, point = variant.graph(), point_graph(variant)
-    looks = [look.graph() for look in variant.looks]
+    own = variant.looks[variant.rule.draws :]
+    looks = [look.graph() for look in own]
     if form == "text":
         return formula.whole(variant)
     if form == "latex":
@@ -113,10 +114,10 @@ def _printed(variant: Variant, form: str) -> str:
             [*points, formula.python(graph), *([] if point is None else [formula.point_python(point)])]
         )
     if graph.sizes is not None and form != "javascript":
-        return "\n\n".join(_stages_source(own, form) for own in (*variant.looks, variant))
+        return "\n\n".join(_stages_source(one, form) for one in (*own, variant))
     if form == "javascript":
-        return "\n\n".join(javascript.source(own) for own in (*looks, graph, point) if own is not None)
-    programs = [q for own in (*variant.looks, variant) for q in (*own.measurements(), own.program())]
+        return "\n\n".join(javascript.source(one) for one in (*looks, graph, point) if one is not None)
+    programs = [q for one in (*own, variant) for q in (*one.measurements(), one.program())]
     at_end = point_program(variant)
     return "\n\n".join(_kernel_source(q, form) for q in (*programs, *([] if at_end is None else [at_end])))
 

@@ -26,7 +26,7 @@ function drawAnatomy(table, walk, at) {
     head +
     `<tbody>${title(t("before"))}${before.join("")}` +
     title(`${t("the formula, with")} ${numbers.join(", ")}`) +
-    (variant.looks ?? []).map((look, j) => line(DATA.maths[look], states[about.looked[j]])).join("") +
+    (variant.looks ?? []).map(([name, look]) => line(DATA.maths[look], states[name])).join("") +
     rows.map((r) => line(`<span class="hidden">${escaped(r.key)}</span>${DATA.maths[r.shown]}`, found.quantities[r.key])).join("") +
     title(t("after")) +
     (stepper.twoPoints ? line(readAt(variant, k), walk.evaluated[k]) : "") +

@@ -45,10 +45,11 @@ function stepperOf(entry) {
     return next;
   };
   const looks = LOOKS[entry.rule]?.[variant] ?? [];
-  // The states with the gradients that step k sees where it looks.
-  const see = (p, g, states, k, gradient) => {
+  // The states with the noise that step k draws, of a seed, and the gradients that it sees where it looks.
+  const see = (p, g, states, k, gradient, seed) => {
     const seen = { ...states };
-    looks.forEach((look, j) => { seen[about.looked[j]] = gradient(look[stageOf(look, k)](p, g, seen, hypers, k, false).p); });
+    const there = (look) => gradient(look[stageOf(look, k)](p, g, seen, hypers, k, false).p);
+    looks.forEach((look, j) => { seen[about.looked[j]] = j < about.draws ? normals(p.length, seed, 0, k, j) : there(look); });
     return seen;
   };
   const places = POINTS[entry.rule]?.[variant];
@@ -75,7 +76,7 @@ function walk(ground, entry, start, steps, noise, seed) {
   let divergedAt = null;
   for (let k = 1; k <= steps; k++) {
     const g = gradientAt(ground, points[k - 1], k, noise, seed);
-    const seen = stepper.see(points[k - 1], g, held[k - 1], k, (q) => gradientAt(ground, q, k, noise, seed));
+    const seen = stepper.see(points[k - 1], g, held[k - 1], k, (q) => gradientAt(ground, q, k, noise, seed), seed);
     const next = stepper.step(points[k - 1], g, seen, k, false);
     held[k - 1] = seen;
     const place = stepper.read(next.p, next.states, k), value = ground.value(place[0], place[1]);
