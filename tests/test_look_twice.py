@@ -10,39 +10,29 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_optimizer as po
 import torch
-from chromium_page import needs_chromium
 from compare import all_apart, apart, states_apart
 from drawn_forms import failing
 from drawn_looks import drawn_cases
-from playwright.sync_api import Browser
+from looking import OWN, each_second, thrice
 from tolerances import (
-    BROWSER_PATH,
     CLASS_FLOAT32_FEW_STEPS,
     CLASS_FLOAT64,
-    LANE_AGAINST_SOLO,
     PUBLISHED_FLOAT32_COUNTERS,
     PUBLISHED_FLOAT64,
-    TRAIN_RULE_AGAINST_CLASS,
 )
 from torch import Tensor, nn
 
 import steprule
 from steprule import optim, rules
-from steprule.cli import main
-from steprule.compiler import eager, formula
+from steprule.compiler import eager
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError, RuleError
-from steprule.hyper import Decay, Looks, MomentumBuffer, OnePerTensor, Rate, Whole
-from steprule.maths import norm, sqrt, total
-from steprule.play.network import NETWORK
-from steprule.play.trainings import code
+from steprule.hyper import Looks, Rate
 from steprule.rules import rule
 
 SHAPES = ((7, 3), (1,), (), (5, 2, 3), (0,), (257,))
@@ -56,40 +46,6 @@ BASES: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = 
 }
 EACH = pytest.mark.parametrize("name", BASES)
 BACKEND = pytest.mark.parametrize("backend", ["numba", "eager"])
-
-
-@rule
-def each_second(p, g, v, *, lr: Rate = 0.1, every: Whole = 2, rho: Rate = 0.05, t, gradient):  # type: ignore[no-untyped-def]
-    """As LookSAM: it looks at some steps only, and keeps what it saw."""
-    if t % every == 0:
-        v = gradient(p + rho * g / (norm(g) + 1e-12)) - g
-    return p - lr * (g + v), v
-
-
-@rule
-def thrice(p, g, *, lr: Rate = 0.1, gradient: Looks(2)):  # type: ignore[no-untyped-def, valid-type]
-    """Runge and Kutta's step with three looks: each follows from the one before it."""
-    half = gradient(p - lr / 2 * g)
-    whole = gradient(p - lr * (2 * half - g))
-    return p - lr * (g + 4 * half + whole) / 6
-
-
-@rule
-def crowded(p, g, buffer: MomentumBuffer, length: OnePerTensor(0.5), *, lr: Rate = 0.05, beta: Decay = 0.8, far: Rate = 0.3, t, gradient):  # type: ignore[no-untyped-def, valid-type]  # fmt: skip
-    """The point follows from a slot that is absent at first, a number that a reduction gives, a total, and the step."""
-    ahead = p if buffer is None else p - far * buffer
-    seen = gradient(ahead - far * g / (length + sqrt(total(g**2)) + 0.1 / t))
-    buffer = seen if buffer is None else beta * buffer + seen
-    length = beta * length + (1 - beta) * norm(seen)
-    return p - lr * buffer / (1 + length), buffer, length
-
-
-@crowded.evaluated
-def behind(p, buffer, *, far):  # type: ignore[no-untyped-def]
-    return p + far * buffer
-
-
-OWN = (each_second, thrice, crowded)
 
 
 def parameters(dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -541,93 +497,3 @@ def test_sam_of_something_else() -> None:
 def test_a_rule_per_kind_looks_once() -> None:
     with pytest.raises(InputError, match="by_kind: matrix: expected a rule that looks once, got sam_sgd"):
         steprule.by_kind(matrix="sam_sgd", other="adamw")
-
-
-# Trainings, sweeps, races, paths, pages.
-
-
-@pytest.mark.parametrize("what", ["sam_adamw", each_second, thrice, crowded])
-def test_lanes_are_trainings(what: Any) -> None:
-    """By the kernel, and by torch's batched functions where the rule looks more than once."""
-    how = {"epochs": 1, "batch_size": 50}
-    for compile in (True, False):
-        found = steprule.sweep(what, "airfoil", {"lr": [0.003, 0.03]}, compile=compile, **how)
-        for k, rate in enumerate((0.003, 0.03)):
-            alone = steprule.train(what, "airfoil", 0, **how, lr=rate)
-            assert found.train[k, 0] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO)
-
-
-def test_a_training_is_its_class_in_a_loop() -> None:
-    run = steprule.train("sam_sgd", "airfoil", 0, epochs=1, batch_size=50, lr=0.03, sam_rho=0.2)
-    made = steprule.train(optim.from_rule("sam_sgd"), "airfoil", 0, epochs=1, batch_size=50, lr=0.03, sam_rho=0.2)
-    assert made.final_loss == pytest.approx(run.final_loss, rel=TRAIN_RULE_AGAINST_CLASS)
-
-
-def test_a_path_looks_with_the_noise_of_its_step() -> None:
-    path = steprule.trace("sam_sgd", "quadratic", steps=3, lr=0.1, sam_rho=0.3, noise=0.5, seed=2)
-    surface, noise = path.ground, 0.5 * np.random.default_rng(2).standard_normal((3, 2))
-    p = path.points[0]
-    for t in range(3):
-        g = surface.gradient(p) + noise[t]
-        p = p - 0.1 * (surface.gradient(p + 0.3 * g / (np.sqrt((g**2).sum()) + 1e-12)) + noise[t])
-        assert path.points[t + 1] == pytest.approx(p, rel=PUBLISHED_FLOAT64)
-    assert "gradient" in dict(path.anatomy(2))
-    assert np.isnan(dict(steprule.trace(each_second, steps=3).anatomy(1))["gradient"]).all(), "it did not look"
-
-
-def test_its_formula_says_where_it_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    variant = variant_of(rules.sam(rules.sgd), rules.sam(rules.sgd).defaults)
-    assert formula.whole(variant).splitlines() == [
-        "gradient = the gradient at: p + sam_rho * g / (sqrt(total(g**2)) + 1e-12)",
-        "p = p - lr * gradient",
-    ]
-    assert r"\tilde{g}_{t} = \nabla f\left(" in formula.whole_latex(variant)[0]
-    for form in ("python", "numba", "triton", "javascript", "latex"):
-        assert main(["show", "sam_sgd", "--as", form]) == 0
-        told = capsys.readouterr().out
-        assert "look1" in told or form == "latex", form
-
-
-LOOKING = """
-from steprule import rule, rules
-from steprule.hyper import Rate, Whole
-from steprule.maths import norm
-
-@rule
-def each_second(p, g, v, *, lr: Rate = 0.1, rho: Rate = 0.05, t, gradient):
-    if t % 2 == 0:
-        v = gradient(p + rho * g / (norm(g) + 1e-12)) - g
-    return p - lr * (g + v), v
-
-sam_momentum = rules.sam(rules.sgd)
-"""
-
-
-@needs_chromium
-@pytest.mark.parametrize("name", ["each_second", "sam_momentum"])
-def test_the_page_walks_and_shows_it(name: str, browser: Browser, in_folder: Path) -> None:
-    """Path, ends of maps and the step taken apart, with noise too."""
-    Path("looking.py").write_text(LOOKING)
-    assert main(["play", "--rule", f"looking.py:{name}", "--out", "page.html"]) == 0
-    page = browser.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda e: complaints.append(str(e)))
-    key = rules.resolve(f"looking.py:{name}").name
-    page.goto(
-        f"{Path('page.html').absolute().as_uri()}#rule={key},lr=0.2&surface=quadratic&start=-5,-2&steps=20&noise=0.3&seed=1&lang=en"
-    )
-    ours = steprule.trace(f"looking.py:{name}", lr=0.2, noise=0.3, seed=1)
-    assert page.evaluate("model.walks[0].points") == pytest.approx(ours.points, abs=BROWSER_PATH)
-    end = page.evaluate("endOf(model.ground, model.state.entries[0], [-5, -2], 20, 0.3, 1)")
-    assert end == pytest.approx(ours.points[-1], abs=BROWSER_PATH)
-    assert "\u2207" in page.inner_text("#anatomy"), "the gradient that it sees there"
-    assert complaints == []
-    page.close()
-
-
-def test_a_page_that_trains_refuses_it() -> None:
-    with pytest.raises(
-        InputError,
-        match="expected a rule that steps each tensor for itself, got sam_sgd, which looks at the gradient twice",
-    ):
-        code(NETWORK, [("sam", rules.sam(rules.sgd), {"lr": 0.1})])

@@ -272,3 +272,6 @@ MUON_BFLOAT16 = 0.02
 
 # Singular values of the orthogonal factor in bfloat16 by Muon's coefficients: in exact arithmetic they end within 0.68 to 1.14.
 MUON_SINGULAR = (0.6, 1.3)
+
+# The quantile of the normal distribution, relative: Acklam's rational functions are within 1.15e-9.
+NORMAL_QUANTILE = 1.2e-9

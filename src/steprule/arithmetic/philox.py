@@ -1,4 +1,4 @@
-"""Random numbers from a counter, the same bits on every kind of number: Philox, and the quantiles of the normal distribution.
+"""Random numbers from a counter, the same bits everywhere: Philox, and quantiles of the normal distribution.
 
 Every function computes on Python's numbers, numpy's arrays and torch's tensors alike, and Numba compiles it as it stands. Nothing but
 products, sums, quotients and roots goes into a number: IEEE 754 fixes their last bit, which it does not of a logarithm.

@@ -60,7 +60,8 @@ def _program(case: Case) -> str:
     step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false)"
     point = f"points[Math.min(t, {len(points) - 1})](p, p, s, {settings}, t + 1, false).p"
     there = f"look[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false).p"
-    found = f"k < {rule.draws} ? normals(p.length, {NOBODYS.seed}, {NOBODYS.tensor}, t + 1, k) : {there}.map((q, i) => 0.5 * q - 0.7 * g[i])"
+    drawn = f"normals(p.length, {NOBODYS.seed}, {NOBODYS.tensor}, t + 1, k)"
+    found = f"k < {rule.draws} ? {drawn} : {there}.map((q, i) => 0.5 * q - 0.7 * g[i])"
     seen = f"looks.forEach((look, k) => {{ s[{names}[k]] = {found}; }});"
     gradients = [case.numbers(t).ravel().tolist() for t in range(1, STEPS + 1)]
     body = [

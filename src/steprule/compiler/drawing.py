@@ -1,4 +1,4 @@
-"""Noise for a step: as many standard normal numbers as a tensor has elements, from a counter, so that every form has the same bits.
+"""Noise for a step: a standard normal number for each element, from a counter, in every form the same bits.
 
 An element's number follows from the seed, which tensor of the model it belongs to, the step, which draw of that step it is, and where in
 the tensor the element lies; from nothing else, and from no order in which they are drawn.
@@ -81,7 +81,7 @@ def noise(like: Any, key: Key, step: float, draw: int) -> Any:
 
     `step`: the number of this step, from 1. `draw`: which of the step's draws it is, from 0. A complex number has two.
 
-    >>> noise(0.0, Key(seed=7), 1, 0) == noise(np.zeros(3), Key(seed=7), 1, 0)[0]
+    >>> noise(np.zeros(3), Key(seed=7), 1, 0).tolist()[0] == noise(0.0, Key(seed=7), 1, 0)
     True
     """
     torch = sys.modules.get("torch")

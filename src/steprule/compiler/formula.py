@@ -117,7 +117,9 @@ def whole_latex(variant: Variant) -> list[str]:
 
 
 def look_text(variant: Variant) -> list[str]:
-    """The noise that a step draws; by look that it takes what it sees, and the point, with the code's names; what that is computed from stands in lines before it.
+    """The noise that a step draws; then, by look that it takes, what it sees, and the point, with the code's names.
+
+    What a point is computed from stands in lines before it.
 
     >>> from steprule import rules
     >>> from steprule.compiler.variant import variant_of
@@ -151,7 +153,7 @@ def look_latex(variant: Variant) -> list[list[str]]:
     """The same in LaTeX with the paper's letters: of each look one statement an entry, and last what it sees."""
     drawn, draws = _drawn(variant)
     letters = LatexPrinter(variant.graph())
-    found = [[rf"{letters.seen(name)} \sim \mathcal{{N}}\left(0, 1\right)"] for name in drawn]
+    found = [[rf"{letters.seen(name)} \sim N\left(0, 1\right)"] for name in drawn]
     for name, look in zip(variant.rule.looked[draws:], variant.looks[draws:], strict=False):
         printer = LatexPrinter(look.graph())
         lines, point = _point(printer)

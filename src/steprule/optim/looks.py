@@ -1,4 +1,4 @@
-"""What a step is supplied with: noise, and gradients where the rule looks, computed while the parameters stand there."""
+"""What a step is supplied with: noise, and the gradients where the rule looks, computed at those points."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from steprule.arithmetic import Real
 from steprule.errors import InputError, InputTypeError, RuleError
 from steprule.hyper import Each, Hyper, Slot, each_of, family_from, hyper_from, looks_of, slot_from
-from steprule.rules.looks import DRAWN, GRADIENT, LOOKED, NOISE, drawn, draws_of, names_of, sighted
+from steprule.rules.looks import DRAWN, GRADIENT, LOOKED, MOST_DRAWS, NOISE, drawn, draws_of, names_of, sighted
 
 Contract = tuple[tuple[Slot, ...], tuple[Hyper, ...], Callable[..., Any]]
 """A rule's slots and hyperparameters, and its function as steps call it: one number for each of them."""
@@ -80,6 +80,8 @@ class Signature:
         function = _started(_gathered(self.function, tuples), slots)
         # Noise stands before the gradients of looks: where a step looks may follow from it, and never the other way round.
         if draws := draws_of(function, len(slots), self._tries(hypers)):
+            if draws > MOST_DRAWS:
+                raise self.broken(f"at most {MOST_DRAWS} draws of noise in a step", "more", "Does a loop never end?")
             function = drawn(function, len(slots), draws)
             slots += _supplied(NOISE, draws, DRAWN, drawn=True)
             self._check_names(slots, hypers)

@@ -131,7 +131,10 @@ MOST_DRAWS = 64
 
 
 def draws_of(function: Callable[..., Any], states: int, settings: Iterable[Mapping[str, Any]]) -> int:
-    """How often a step draws at most, found by trying it with these settings; 0 where nothing that it calls is named `noise`."""
+    """How often a step draws at most, found by trying it with these settings; 0 where nothing that it calls is named `noise`.
+
+    A try ends behind `MOST_DRAWS`.
+    """
     if not _names_noise(function, set()):
         return 0
     most = 1
@@ -141,7 +144,7 @@ def draws_of(function: Callable[..., Any], states: int, settings: Iterable[Mappi
         def supply(x: Any, taken: list[Any] = taken) -> Any:
             taken.append(x)
             if len(taken) > MOST_DRAWS:
-                raise RuleError(NOISE, expected=f"at most {MOST_DRAWS} draws in a step", got="more")
+                raise _ReachedError(x)
             return Real(1.0)
 
         with drawing(supply), suppress(Exception):  # what is wrong with it is said where it is traced

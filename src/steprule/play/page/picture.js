@@ -9,7 +9,8 @@ function drawSheet(pen, model, paint) {
   pen.font = "16px system-ui, sans-serif";
   pen.textAlign = "left";
   pen.textBaseline = "top";
-  const noise = state.noise ? t(", gradient noise {0}, seed {1}", shown(state.noise), state.seed) : "";
+  const drawn = state.entries.some((entry) => DATA.rules[entry.rule].draws);
+  const noise = state.noise || drawn ? t(", gradient noise {0}, seed {1}", shown(state.noise), state.seed) : "";
   pen.fillText(t("{0}, {1} steps from ({2}, {3})", ground.name.replaceAll("_", " "), state.steps, shown(state.start[0]), shown(state.start[1])) + noise, 46, 12);
   const rows = Math.ceil(walks.length / 3), high = SHEET.height - 40 - 22 * rows - 14;
   const frame = frameOf(state.view ?? ground.window, 760, high + 40, { top: 44 });

@@ -100,7 +100,7 @@ function endOf(ground, entry, start, steps, noise, seed) {
   let p = start, states = begin();
   for (let k = 1; k <= steps; k++) {
     const gradient = (q) => gradientAt(ground, q, k, noise, seed), g = gradient(p);
-    const next = step(p, g, see(p, g, states, k, gradient), k, false);
+    const next = step(p, g, see(p, g, states, k, gradient, seed), k, false);
     p = next.p;
     states = next.states;
     if (!Number.isFinite(p[0]) || !Number.isFinite(p[1])) return p;

@@ -3,15 +3,16 @@ const python = (v) => (v === true ? "True" : v === false ? "False" : String(v));
 const quoted = (text) => (/^[\w.,:/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
 
 function waysOf(state) {
+  const seeded = (rule) => state.noise || DATA.rules[rule].draws > 0;
   const noisy = state.noise !== state.ground.noise, start = state.start.join(",");
   const commands = state.entries.map(({ rule, hypers }) => {
     const set = Object.entries(hypers).map(([n, v]) => ` --set ${n}=${v}`).join("");
-    const noise = (noisy ? ` --noise ${state.noise}` : "") + (state.noise ? ` --seed ${state.seed}` : "");
+    const noise = (noisy ? ` --noise ${state.noise}` : "") + (seeded(rule) ? ` --seed ${state.seed}` : "");
     return `steprule trace ${quoted(DATA.rules[rule].spec)} --surface ${quoted(state.surface)} --start=${start} --steps ${state.steps} --defaults${noise}${set}`;
   });
   const lines = state.entries.map(({ rule, hypers }) => {
     const set = Object.entries(hypers).map(([n, v]) => `, ${n}=${python(v)}`).join("");
-    const noise = (noisy ? `, noise=${state.noise}` : "") + (state.noise ? `, seed=${state.seed}` : "");
+    const noise = (noisy ? `, noise=${state.noise}` : "") + (seeded(rule) ? `, seed=${state.seed}` : "");
     return `steprule.trace(${JSON.stringify(DATA.rules[rule].spec)}, ${JSON.stringify(state.surface)}, start=(${state.start.join(", ")}), steps=${state.steps}${noise}${set})`;
   });
   return [
