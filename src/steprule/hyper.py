@@ -150,6 +150,22 @@ class Looks:
 
 
 @dataclass(frozen=True)
+class GivenTensor:
+    """Annotation of a keyword without default: a tensor that a step is given each `every` steps, from the first; None in the others.
+
+    def sophia(p, g, m, h, *, lr: Rate = 0.06, hessian: GivenTensor(every=10)): ...
+
+    It is Hutchinson's estimate of the Hessian's diagonal: noise times the change of the gradient along that noise.
+    """
+
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if type(self.every) is not int or self.every < 1:
+            raise InputError("GivenTensor: every", expected="a whole number from 1", got=repr(self.every))
+
+
+@dataclass(frozen=True)
 class FullPrecision:
     """Slot annotation: at least float32, where its parameter is of lower precision.
 
@@ -302,6 +318,10 @@ class Hyper:
         default = f"Its default is {self.default!r}."
         return kind(f"{rule}: hyperparameter {self.name}", expected=self.range, got=shown, hint=default)
 
+
+LOSS = "loss"
+OF_THE_LOSS = Hyper(LOSS, 1.0, meaning="loss of the step's batch at p", letter=r"f_{t}", given=Given())
+"""The loss of a step, to a rule that asks for it: a number as hyperparameters are, which whoever steps the rule supplies."""
 
 FROM_THE_STEP: Mapping[object, str] = {"p": "parameter", "g": "gradient"}
 """What a slot may start at that is known only when the rule first sees it."""
@@ -470,6 +490,11 @@ def family_from(name: str, default: tuple[Any, ...], annotation: object) -> tupl
 def looks_of(annotation: object) -> int:
     """How often a step may look, by the annotation of `gradient`."""
     return next((m.count for m in _marks(annotation) if isinstance(m, Looks)), 1)
+
+
+def given_of(annotation: object) -> GivenTensor | None:
+    """The mark of a tensor that a step is given."""
+    return next((m for m in _marks(annotation) if isinstance(m, GivenTensor)), None)
 
 
 def each_of(annotation: object) -> Each | None:

@@ -20,7 +20,7 @@ from steprule.compiler.variant import asks_for_shapes, variant_of
 from steprule.counts import whole
 from steprule.display import Shown, sparkline
 from steprule.errors import InputError, InputTypeError
-from steprule.hyper import said
+from steprule.hyper import LOSS, said
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
 from steprule.surfaces import catalogue as surfaces
@@ -159,13 +159,14 @@ class Trace(Shown):
             for t in range(1, step + 1):
                 p, gradient = self.points[t - 1], _disturbed(ground, noise, t)
                 g = gradient(p)
-                before = eager.looking(rule, p, g, state, t, self.hypers, gradient, eager.Key(self.seed))
-                state = eager.step(rule, p, g, before, t, self.hypers)[1]
+                hypers = _told(ground, p, rule.bind(self.hypers))
+                before = eager.looking(rule, p, g, state, t, hypers, gradient, eager.Key(self.seed))
+                state = eager.step(rule, p, g, before, t, hypers)[1]
         absent = {s.name for s in rule.slots if s.absent_at_first and before.get(s.name) is None}
-        graph = variant_of(rule, self.hypers, p.shape).graph(frozenset(absent))
-        held = {s.name: eager.start(s, p, self.hypers, rule) for s in rule.states} if step == 1 else {}
+        graph = variant_of(rule, hypers, p.shape).graph(frozenset(absent))
+        held = {s.name: eager.start(s, p, hypers, rule) for s in rule.states} if step == 1 else {}
         held |= {name: np.full_like(p, np.nan) for name in rule.looked} | before  # nan: not looked in this step
-        return graph, {**self.hypers, **held, "p": p, "g": g, "t": float(step)}
+        return graph, {**hypers, **held, "p": p, "g": g, "t": float(step)}
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; what is not finite is None."""
@@ -226,7 +227,8 @@ def trace(
     own = surfaces.SURFACES.get(ground.name) is not surface
     on = surface if own and isinstance(surface, Surface) else ""
     of = _named(rule)
-    return Trace(found.name, ground.name, bound, points, values, seed, scale, of, on=on, elsewhere=elsewhere)
+    own_numbers = {n: bound[n] for n in found.settings}
+    return Trace(found.name, ground.name, own_numbers, points, values, seed, scale, of, on=on, elsewhere=elsewhere)
 
 
 def best_rate(
@@ -252,8 +254,8 @@ def best_rate(
     steps, seed = whole("steps", steps, 1, MOST_STEPS), whole("seed", seed, 0)
     disturbances = noise_of(ground, steps, seed, noise)
     alone = reduces(variant_of(found, bound)) or asks_for_shapes(found) or any(s.is_number for s in found.slots)
-    if alone or found.draws:
-        # A norm would run over all rates at once, and each would draw its own noise: one path at a time.
+    if alone or found.draws or found.asks_for_loss:
+        # A norm would run over all rates at once, as would noise and the loss: one path at a time.
         rates = [{**bound, "lr": float(rate)} for rate in LR_GRID]
         walks = [_walk(found, ground, begin, steps, disturbances, own, eager.Key(seed)) for own in rates]
         paths = np.stack([points for points, _ in walks], axis=1)
@@ -329,11 +331,16 @@ def _walk(
     with np.errstate(all="ignore"):
         for t in range(1, steps + 1):
             gradient = _disturbed(surface, noise, t)
-            g = gradient(p)
-            p, state = eager.whole_step(rule, p, g, state, t, hypers, gradient, key)
+            g, own = gradient(p), _told(surface, p, hypers)
+            p, state = eager.whole_step(rule, p, g, state, t, own, gradient, key)
             points.append(p)
-            read.append(eager.evaluated(rule, p, state, t, hypers))
+            read.append(eager.evaluated(rule, p, state, t, own))
     return np.stack(points), None if rule.point is None else np.stack(read)
+
+
+def _told(surface: Surface, p: Array, hypers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The hyperparameters, with the surface's value at p as the loss, to a rule that asks for it."""
+    return {**hypers, LOSS: float(surface.value(p))} if LOSS in hypers else hypers
 
 
 def _disturbed(surface: Surface, noise: Array | None, t: int) -> Callable[[Array], Array]:

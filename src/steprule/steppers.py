@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from steprule.compiler import eager
 from steprule.errors import InputTypeError, RuleError
 from steprule.foreign import parameters_of, refusal
+from steprule.hyper import LOSS
 from steprule.optim import from_rule
 from steprule.optim.mixture import ByKind
 from steprule.per_kind import KINDS
@@ -70,7 +71,10 @@ class RuleStepper:
 
     def step(self, loss: Callable[[], Tensor]) -> None:
         """As `Stepper` says."""
-        loss().backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
+        found = loss()
+        found.backward()  # type: ignore[no-untyped-call]  # and no autograd.grad, which leaves some hooks out
+        if self.rule.asks_for_loss:
+            self.now = {**self.now, LOSS: float(found.detach())}
         with torch.no_grad():
             ready = self.ready()
             if self.rule.looked:
@@ -369,7 +373,7 @@ class LargeStepper(ClassStepper):
         else:
             bound, made = for_training(rule).bind(hypers), from_rule(rule)
             shown = {n: bound[n] for n in for_training(rule).settings}
-            way = Way(closure=made.rule.looks_twice, graph=False)
+            way = Way(closure=made.rule.looks_twice or made.rule.asks_for_loss, graph=False)
             super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, way)
         self.hypers = shown
 

@@ -18,6 +18,7 @@ from steprule.compiler.drawing import NOBODYS
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import point_graph
 from steprule.errors import InputError
+from steprule.hyper import LOSS
 
 
 def by_node(cases: Sequence[Case]) -> list[Walk | None]:
@@ -56,6 +57,7 @@ def _program(case: Case) -> str:
     looks = [f"[{', '.join(_function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
     names = json.dumps(rule.looked[: len(looks)])
     begin = {n: v.ravel().tolist() if isinstance(v, np.ndarray) else v for n, v in starts(case).items()}
+    begin |= {LOSS: case.hypers[LOSS]} if LOSS in case.hypers else {}
     settings = json.dumps(dict(case.hypers))
     step = f"stages[Math.min(t, {len(functions) - 1})](p, g, s, {settings}, t + 1, false)"
     point = f"points[Math.min(t, {len(points) - 1})](p, p, s, {settings}, t + 1, false).p"

@@ -15,6 +15,7 @@ from steprule.checking.probe import POINT, elsewhere
 from steprule.compiler import eager
 from steprule.compiler.drawing import NOBODYS, noise
 from steprule.compiler.variant import Variant, needs_shape, switches_of, variant_of
+from steprule.hyper import OF_THE_LOSS
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.rule import Rule
 
@@ -115,7 +116,7 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
 def step_class(optimizer: torch.optim.Optimizer, p: torch.Tensor, g: torch.Tensor) -> None:
     """One step of a class on one parameter with gradient g; one whose rule looks twice sees `elsewhere` behind it."""
     p.grad = g
-    if not (isinstance(optimizer, RuleOptimizer) and optimizer.rule.looks_twice):
+    if not (isinstance(optimizer, RuleOptimizer) and (optimizer.rule.looks_twice or optimizer.rule.asks_for_loss)):
         optimizer.step()
         return
     calls = 0
@@ -124,7 +125,7 @@ def step_class(optimizer: torch.optim.Optimizer, p: torch.Tensor, g: torch.Tenso
         nonlocal calls
         p.grad = elsewhere(g)(p.detach()) if calls else g
         calls += 1
-        return 0.0
+        return float(OF_THE_LOSS.default)
 
     optimizer.step(closure)
 

@@ -176,6 +176,8 @@ class Formula:
             graph = self._stage(t, state)
             # Where it looks is asked of the rule itself: a slip in the step leaves the point alone.
             seen = eager.looking(self.rule, p, g, state, t, hypers, elsewhere(g)) if self.rule.looked else state
+            # A step that does not look makes nothing of what its graph reads.
+            seen = {**dict.fromkeys(self.rule.looked, np.zeros(SHAPE)), **seen}
             given = {**hypers, **seen, **graph.values_of_shape, "p": p, "g": g, "t": float(t)}
             names = [n for n in graph.inputs if given.get(n) is not None]
             with computing(p, [given[n] for n in names]) as (lifted, _):

@@ -17,6 +17,7 @@ from steprule.compiler import anatomy
 from steprule.compiler.graph import Dims, Graph, Kind, Node
 from steprule.compiler.writing import Constant, Writer
 from steprule.errors import InputError
+from steprule.hyper import LOSS
 from steprule.maths import OPERATIONS
 from steprule.operations import Reduction
 
@@ -145,7 +146,7 @@ class JavaScriptPrinter(Writer):
                 self.names[node] = name.removesuffix("(p)")
             else:
                 self.names[node] = f"{name}_"
-                lines.append(f"const {name}_ = {'states' if name in slots else 'hypers'}.{name};")
+                lines.append(f"const {name}_ = {'states' if name in slots or name == LOSS else 'hypers'}.{name};")
         for node in graph.live:
             if node.op != "input":
                 self.names[node] = f"{node.name or node.op}_{len(self.names)}"

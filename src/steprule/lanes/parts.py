@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from steprule.compiler import drawing
 from steprule.compiler.phases import clipping_places
 from steprule.compiler.variant import needs_shape, switches_of, variant_of
+from steprule.hyper import LOSS
 from steprule.lanes.matrices import MatrixRule, MatrixStepper
 from steprule.lanes.records import Array, taken
 from steprule.lanes.rule import LaneRule
@@ -129,6 +130,12 @@ class PartsStepper:
                 self.steppers[k].step(t, *tensors[k], alive, factor, known)
                 p[self.rows[k]] = tensors[k][0]
             check_numbers(steppers)
+
+    def tell(self, losses: Tensor) -> None:
+        """Tell the rules that ask for it the loss of this step, [lanes]."""
+        for stepper in self.steppers:
+            if LOSS in stepper.hypers:
+                stepper.hypers[LOSS] = losses.to(torch.float64)
 
     def _norms(self, t: int, tensors: Sequence[tuple[Tensor, Tensor]], factor: float) -> list[Totals]:
         """For each part the total by which gradients are clipped, where it clips: that of all parts that do."""

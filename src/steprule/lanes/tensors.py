@@ -25,6 +25,8 @@ class Stepper(Protocol):
     """The tensors of some lanes, stepped by one rule; p and g are [rows, lanes]."""
 
     rule: Any
+    hypers: dict[str, Tensor]
+    """[lanes]"""
     scalar_slots: list[dict[str, Tensor]]
     """Of each tensor the slots of one number, [lanes]."""
 

@@ -100,9 +100,15 @@ def _kept(part: Part) -> int:
 
 
 def _engine(parts: Sequence[Part], asked: Engine) -> Engine:
-    """No kernel steps matrices, nor a model of several rules, nor draws noise, nor looks more than once."""
+    """No kernel steps matrices, nor a model of several rules, nor draws noise, asks for the loss, or looks more than once."""
     rule = parts[0].rule
-    if len(parts) > 1 or isinstance(rule, MatrixRule) or rule.variant.rule.draws or len(rule.looks) > 1:
+    if (
+        len(parts) > 1
+        or isinstance(rule, MatrixRule)
+        or rule.variant.rule.draws
+        or rule.variant.rule.asks_for_loss
+        or len(rule.looks) > 1
+    ):
         return "vmap"
     return asked
 
@@ -258,6 +264,7 @@ def _by_vmap(group: Group, start: Array) -> Trained:
         died = torch.where(alive & ~finite, t, died)
         alive &= finite
         sums[group.windows[t - 1]] += losses
+        stepper.tell(losses)
         stepper.step(
             t, p, gradient, alive, float(group.factors[t - 1]), Supply(partial(gradients.looked, t), group.noise)
         )

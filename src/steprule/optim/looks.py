@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steprule.compiler.drawing import Key, noise
 from steprule.errors import InputTypeError
+from steprule.hyper import LOSS
 from steprule.optim import groups
 from steprule.optim.settings import Settings, Stepped
 from steprule.optim.signature import has_own_operations
@@ -21,14 +22,38 @@ SEED = "seed"
 
 
 def check_closure(optimizer: Stepped, closure: object) -> None:
-    """Raise `InputTypeError` where a rule looks twice and nobody says how."""
-    if closure is None and optimizer.rule.looks_twice:
-        raise InputTypeError(
-            f"{type(optimizer).__name__}.step",
-            expected="a closure: its rule looks at the gradient twice",
-            got="none",
-            hint="Write step(closure), where closure() zeroes the gradients, computes the loss, calls backward and returns it.",
-        )
+    """Raise `InputTypeError` where a rule looks twice, or asks for the loss, and nobody says how."""
+    if closure is not None or not (optimizer.rule.looks_twice or optimizer.rule.asks_for_loss):
+        return
+    twice = optimizer.rule.looks_twice
+    hint = (
+        "Write step(closure), where closure() zeroes the gradients, computes the loss, calls backward and returns it."
+    )
+    raise InputTypeError(
+        f"{type(optimizer).__name__}.step",
+        expected=f"a closure: its rule {'looks at the gradient twice' if twice else 'asks for the loss'}",
+        got="none",
+        hint=hint if twice else "Behind backward(), write step(lambda: loss).",
+    )
+
+
+@contextmanager
+def told(optimizer: Stepped, loss: Any) -> Iterator[None]:
+    """A block in which the groups of rules that ask for the loss have it. Raises `InputTypeError` where it is no number."""
+    groups = [g for g in optimizer.param_groups if optimizer.stepping(g).rule.asks_for_loss]
+    if groups:
+        try:
+            loss = float(loss.detach() if isinstance(loss, Tensor) else loss)
+        except (TypeError, ValueError, RuntimeError):
+            where, hint = f"{type(optimizer).__name__}.step", "Let the closure return it."
+            raise InputTypeError(where, expected="the loss, one number", got=repr(loss)[:60], hint=hint) from None
+    try:
+        for group in groups:
+            group[LOSS] = loss
+        yield
+    finally:
+        for group in groups:
+            group.pop(LOSS, None)
 
 
 @contextmanager

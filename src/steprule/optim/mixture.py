@@ -97,7 +97,9 @@ def by_kind(**given: Rule | str | type[RuleOptimizer]) -> ByKind:
         raise InputError("by_kind", expected="a rule for a kind: " + ", ".join(KINDS), got="none")
     found = {kind: _rule_of(given[kind]) for kind in KINDS if kind in given}
     for kind, rule in found.items():
-        if rule.looked:  # where it looks hangs on all parameters, and each rule steps some of them
+        if (
+            rule.looked or rule.asks_for_loss
+        ):  # where it looks hangs on all parameters, and each rule steps some of them
             hint = "A rule that looks twice steps the whole model: steprule.optim.from_rule makes its class."
             raise InputError(f"by_kind: {kind}", expected="a rule that looks once", got=rule.name, hint=hint)
     return ByKind(found)

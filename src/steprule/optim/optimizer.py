@@ -54,7 +54,7 @@ class RuleOptimizer(Stepped):
     _extras: ClassVar[dict[str, Any]] = OFF
     _plans: Sequence[groups.GroupPlan]
     _is_supplied: ClassVar[bool] = False
-    """Whether the rule draws noise or looks twice."""
+    """Whether the rule draws noise, looks twice or asks for the loss."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -62,7 +62,7 @@ class RuleOptimizer(Stepped):
             cls.step = _outermost(cls.step)  # type: ignore[method-assign]
         if "rule" not in cls.__dict__:  # a user's subclass, or one that is still being put together
             return
-        cls._is_supplied = bool(cls.rule.looked)
+        cls._is_supplied = bool(cls.rule.looked) or cls.rule.asks_for_loss
         cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{BEYOND}"
         base = torchs_class(cls)
         if base is not None:
@@ -141,7 +141,7 @@ class RuleOptimizer(Stepped):
         if "_outside" in own:
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
         if self._is_supplied:
-            with looks.supplied(self, closure):
+            with looks.told(self, loss), looks.supplied(self, closure):
                 groups.step(self, scale)
         else:
             groups.step(self, scale)

@@ -213,13 +213,14 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
         "slots": [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in whole.states],
         "looked": whole.looked,
         "draws": whole.draws,
+        "asksForLoss": whole.asks_for_loss,
         "variants": {},
     }
 
 
 def _is_fixed(hyper: Hyper) -> bool:
     """Whether the page leaves it at its default: the page has sliders and boxes, but no field for whole numbers and choices."""
-    return hyper.name in LEFT_OUT or (hyper.is_plain and not hyper.is_flag)
+    return hyper.name in LEFT_OUT or hyper.given is not None or (hyper.is_plain and not hyper.is_flag)
 
 
 def _hyper(hyper: Hyper) -> dict[str, Any]:

@@ -14,8 +14,31 @@ from typing import Any, get_type_hints
 
 from steprule.arithmetic import Real
 from steprule.errors import InputError, InputTypeError, RuleError
-from steprule.hyper import Each, Hyper, Slot, each_of, family_from, hyper_from, looks_of, slot_from
-from steprule.rules.looks import DRAWN, GRADIENT, LOOKED, MOST_DRAWS, NOISE, drawn, draws_of, names_of, sighted
+from steprule.hyper import (
+    LOSS,
+    OF_THE_LOSS,
+    Each,
+    Hyper,
+    Slot,
+    each_of,
+    family_from,
+    given_of,
+    hyper_from,
+    looks_of,
+    slot_from,
+)
+from steprule.rules.looks import (
+    DRAWN,
+    GRADIENT,
+    LOOKED,
+    MOST_DRAWS,
+    NOISE,
+    drawn,
+    draws_of,
+    estimating,
+    names_of,
+    sighted,
+)
 
 Contract = tuple[tuple[Slot, ...], tuple[Hyper, ...], Callable[..., Any]]
 """A rule's slots and hyperparameters, and its function as steps call it: one number for each of them."""
@@ -48,12 +71,24 @@ class Signature:
 
     @property
     def takes_t(self) -> bool:
-        """Whether the rule asks for the number of the step."""
-        return any(_is_t(p) for p in self.parameters)
+        """Whether the rule asks for the number of the step, or hangs on it."""
+        return any(_is_t(p) for p in self.parameters) or (self.given is not None and self.given[1] > 1)
+
+    @property
+    def given(self) -> tuple[str, int] | None:
+        """The name of the tensor that a step is given, and each how many steps it is; None where there is none."""
+        found = [(p.name, mark.every) for p in self.parameters if (mark := given_of(self.annotations.get(p.name)))]
+        if len(found) > 1:
+            raise self.broken("one given tensor", " and ".join(name for name, _ in found), "")
+        return found[0] if found else None
 
     @property
     def looks(self) -> int:
-        """How often a step may look at the gradient elsewhere; 0 for a rule that does not ask for it."""
+        """How often a step may look at the gradient elsewhere; 0 for a rule that does not ask for it, nor for a given tensor."""
+        return self._own_looks + (self.given is not None)
+
+    @property
+    def _own_looks(self) -> int:
         return looks_of(self.annotations.get(GRADIENT)) if any(_is_gradient(p) for p in self.parameters) else 0
 
     def broken(self, expected: str, got: str, hint: str) -> RuleError:
@@ -69,6 +104,7 @@ class Signature:
         slots = [slot_from(p.name, self.annotations.get(p.name)) for p in self._slot_parameters()]
         families = {p.name: self._hypers_of(p) for p in self._hyper_parameters()}
         hypers = [hyper for family in families.values() for hyper in family]
+        hypers += [OF_THE_LOSS] if any(_is_loss(p) for p in self.parameters) else []
         tuples = {
             p.name: [h.name for h in families[p.name]] for p in self._hyper_parameters() if isinstance(p.default, tuple)
         }
@@ -78,6 +114,9 @@ class Signature:
         for slot in slots:
             self._check_slot(slot, hypers)
         function = _started(_gathered(self.function, tuples), slots)
+        if self.given:
+            own_t = any(_is_t(p) for p in self.parameters)
+            function = estimating(function, *self.given, gives_t=own_t, gives_gradient=self._own_looks > 0)
         # Noise stands before the gradients of looks: where a step looks may follow from it, and never the other way round.
         if draws := draws_of(function, len(slots), self._tries(hypers)):
             if draws > MOST_DRAWS:
@@ -103,6 +142,10 @@ class Signature:
         if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in self.parameters):
             hint = 'For a family of slots, one per number of a hyperparameter, write *buffers: Each("betas").'
             raise self.broken("every slot and hyperparameter by name", str(starred or self.parameters[-1]), hint)
+        wrong = [p for p in self.parameters if given_of(self.annotations.get(p.name)) and p.kind is not p.KEYWORD_ONLY]
+        if wrong:
+            hint = f"Write *, {wrong[0].name}: GivenTensor(...)."
+            raise self.broken("a given tensor behind the * and without a default", wrong[0].name, hint)
         first = [p.name for p in self._positional()[:2]]
         if first != ["p", "g"]:
             got = ", ".join(first) or "no positional parameter"
@@ -130,10 +173,14 @@ class Signature:
         for parameter in self.parameters:
             if parameter.kind is not parameter.KEYWORD_ONLY or _is_t(parameter) or _is_gradient(parameter):
                 continue
+            if _is_loss(parameter) and self.annotations.get(LOSS) is None:
+                continue
+            if self.given and parameter.name == self.given[0] and parameter.default is parameter.empty:
+                continue
             if parameter.default is parameter.empty:
                 hint = (
                     "A state stands before the star. A number has a default, as in "
-                    f"{parameter.name}: Rate = 0.01; t and {GRADIENT} alone have none."
+                    f"{parameter.name}: Rate = 0.01; t, {LOSS} and {GRADIENT} alone have none."
                 )
                 raise self.broken("a default for every hyperparameter", f"none for {parameter.name}", hint)
             yield parameter
@@ -189,6 +236,12 @@ def _supplied(what: str, count: int, letter: str, *, drawn: bool = False) -> lis
 def _is_t(parameter: Parameter) -> bool:
     """Whether it is the step number: keyword-only, without a default."""
     return parameter.name == "t" and parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+
+
+def _is_loss(parameter: Parameter) -> bool:
+    """Whether it is the loss of the step: keyword-only, without a default."""
+    only = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+    return parameter.name == LOSS and only
 
 
 def _is_gradient(parameter: Parameter) -> bool:

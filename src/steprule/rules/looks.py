@@ -126,6 +126,35 @@ def drawn(function: Callable[..., Any], states: int, draws: int) -> Callable[...
     return stepped
 
 
+NEAR = 1e-3
+"""How far along the noise a Hessian is felt, in the parameter's own unit: a look further on sees other curvature, one that is nearer drowns
+in float32's rounding."""
+
+
+def estimating(
+    function: Callable[..., Any], name: str, every: int, *, gives_t: bool, gives_gradient: bool
+) -> Callable[..., Any]:
+    """The author's function, given Hutchinson's estimate of the Hessian's diagonal as `name` each `every` steps, from the first; else None.
+
+        hessian = z * (gradient(p + NEAR z) - g) / NEAR, with noise z
+
+    Its mean over z is the diagonal, for the elements of z are independent with variance 1. Hutchinson (1990), a stochastic estimator of
+    the trace of the influence matrix; Bekas, Kokiopoulou, Saad (2007) for the diagonal.
+    """
+
+    @functools.wraps(function)
+    def given(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
+        gradient = hypers[GRADIENT] if gives_gradient else hypers.pop(GRADIENT)
+        t = hypers["t"] if gives_t else hypers.pop("t", 1)
+        estimate = None
+        if every == 1 or (t - 1) % every == 0:
+            z = noise(p)
+            estimate = z * (gradient(p + NEAR * z) - g) / NEAR
+        return function(p, g, *held, **{name: estimate}, **hypers)
+
+    return given
+
+
 MOST_DRAWS = 64
 """In a step; more are a loop that never ends, or one that should be another rule."""
 
@@ -135,7 +164,7 @@ def draws_of(function: Callable[..., Any], states: int, settings: Iterable[Mappi
 
     A try ends behind `MOST_DRAWS`.
     """
-    if not _names_noise(function, set()):
+    if not (_names_noise(function, set()) or _names_noise(inspect.unwrap(function), set())):
         return 0
     most = 1
     for hypers in settings:
@@ -155,7 +184,6 @@ def draws_of(function: Callable[..., Any], states: int, settings: Iterable[Mappi
 
 def _names_noise(function: Any, seen: set[int]) -> bool:
     """Whether a function, or one of the author's that it calls, names `noise` of `steprule.maths`."""
-    function = inspect.unwrap(function) if callable(function) else function
     code = getattr(function, "__code__", None)
     if code is None or id(code) in seen:
         return False

@@ -23,7 +23,7 @@ from typing import Any, overload
 
 from steprule.arithmetic import Real, computing
 from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
-from steprule.hyper import Hyper, Slot
+from steprule.hyper import LOSS, OF_THE_LOSS, Hyper, Slot
 from steprule.rules.contract import Signature
 from steprule.rules.looks import GRADIENT, NOISE, comes_to, looked_for
 from steprule.rules.points import KEPT, MODE, Point, point_of
@@ -91,6 +91,10 @@ class Rule:
         if self.takes_t and "t" not in hypers:
             raise InputTypeError(
                 f"{self.name}: t", expected="the number of this step, from 1", got="nothing", hint="Write t=1."
+            )
+        if self.asks_for_loss and LOSS not in hypers:
+            raise InputTypeError(
+                f"{self.name}: {LOSS}", expected="the loss of this step", got="nothing", hint="Write loss=0.5."
             )
         slots = (*slots, *(None for _ in self.slots[len(slots) :]))
         values = {**self.defaults, **hypers}
@@ -245,6 +249,11 @@ class Rule:
     def looks_twice(self) -> bool:
         """Whether a step asks for the gradient elsewhere."""
         return any(s.looked and not s.drawn for s in self.slots)
+
+    @property
+    def asks_for_loss(self) -> bool:
+        """Whether a step asks for the loss of its batch."""
+        return OF_THE_LOSS in self.hypers
 
     @property
     def draws(self) -> int:

@@ -199,6 +199,8 @@ def _unprinted(what: Any, full: Mapping[str, Array], part: NDArray[np.int64]) ->
         return "a rule per kind of parameter"
     rule = stated(what)
     assert isinstance(rule, Rule)
+    if rule.asks_for_loss:
+        return "a rule that asks for the loss"
     if rule.draws:
         return "a rule that draws noise"
     if len(rule.looked) > 1:

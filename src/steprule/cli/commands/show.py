@@ -85,6 +85,8 @@ def _explain(rule: Rule, variant: Variant) -> None:
     letters = {name: letter for letter, name, _ in shown}
     rows = []
     for h in rule.hypers:
+        if h.given is not None:  # no setting
+            continue
         values = h.range.removeprefix("a number in ")
         rows.append((h.name, letters.get(h.name, ""), repr(h.default), values, h.meaning))
     table("", ("hyperparameter", "letter", "default", "values", "meaning"), rows, left=(0, 1, 3, 4))

@@ -45,9 +45,9 @@ function stepperOf(entry) {
     return next;
   };
   const looks = LOOKS[entry.rule]?.[variant] ?? [];
-  // The states with the noise that step k draws, of a seed, and the gradients that it sees where it looks.
-  const see = (p, g, states, k, gradient, seed) => {
-    const seen = { ...states };
+  // The states with the loss at p, the noise that step k draws, of a seed, and the gradients that it sees where it looks.
+  const see = (p, g, states, k, gradient, seed, loss) => {
+    const seen = about.asksForLoss ? { ...states, loss } : { ...states };
     const there = (look) => gradient(look[stageOf(look, k)](p, g, seen, hypers, k, false).p);
     looks.forEach((look, j) => { seen[about.looked[j]] = j < about.draws ? normals(p.length, seed, 0, k, j) : there(look); });
     return seen;
@@ -76,7 +76,7 @@ function walk(ground, entry, start, steps, noise, seed) {
   let divergedAt = null;
   for (let k = 1; k <= steps; k++) {
     const g = gradientAt(ground, points[k - 1], k, noise, seed);
-    const seen = stepper.see(points[k - 1], g, held[k - 1], k, (q) => gradientAt(ground, q, k, noise, seed), seed);
+    const seen = stepper.see(points[k - 1], g, held[k - 1], k, (q) => gradientAt(ground, q, k, noise, seed), seed, values[k - 1]);
     const next = stepper.step(points[k - 1], g, seen, k, false);
     held[k - 1] = seen;
     const place = stepper.read(next.p, next.states, k), value = ground.value(place[0], place[1]);
@@ -100,7 +100,7 @@ function endOf(ground, entry, start, steps, noise, seed) {
   let p = start, states = begin();
   for (let k = 1; k <= steps; k++) {
     const gradient = (q) => gradientAt(ground, q, k, noise, seed), g = gradient(p);
-    const next = step(p, g, see(p, g, states, k, gradient, seed), k, false);
+    const next = step(p, g, see(p, g, states, k, gradient, seed, ground.value(p[0], p[1])), k, false);
     p = next.p;
     states = next.states;
     if (!Number.isFinite(p[0]) || !Number.isFinite(p[1])) return p;
