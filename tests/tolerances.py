@@ -275,3 +275,6 @@ MUON_SINGULAR = (0.6, 1.3)
 
 # The quantile of the normal distribution, relative: Acklam's rational functions are within 1.15e-9.
 NORMAL_QUANTILE = 1.2e-9
+
+# Hutchinson's estimate on a square, relative: two gradients of 16 digits differ in the third, and what is left is divided by 1e-3.
+HUTCHINSON_QUADRATIC = 1e-11

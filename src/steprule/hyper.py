@@ -155,7 +155,7 @@ class GivenTensor:
 
     def sophia(p, g, m, h, *, lr: Rate = 0.06, hessian: GivenTensor(every=10)): ...
 
-    It is Hutchinson's estimate of the Hessian's diagonal: noise times the change of the gradient along that noise.
+    It is Hutchinson's estimate of the Hessian's diagonal: noise times the change of the gradient along that noise. It costs two looks.
     """
 
     every: int = 1

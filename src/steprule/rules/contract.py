@@ -85,7 +85,7 @@ class Signature:
     @property
     def looks(self) -> int:
         """How often a step may look at the gradient elsewhere; 0 for a rule that does not ask for it, nor for a given tensor."""
-        return self._own_looks + (self.given is not None)
+        return self._own_looks + (2 if self.given else 0)
 
     @property
     def _own_looks(self) -> int:
@@ -115,6 +115,9 @@ class Signature:
             self._check_slot(slot, hypers)
         function = _started(_gathered(self.function, tuples), slots)
         if self.given:
+            if self._own_looks and self.given[1] > 1:  # looks are counted from the first of a step
+                hint = f"Write GivenTensor(), for every step, or call {GRADIENT} for the Hessian yourself."
+                raise self.broken(f"a tensor given at some steps, or {GRADIENT}", "both", hint)
             own_t = any(_is_t(p) for p in self.parameters)
             function = estimating(function, *self.given, gives_t=own_t, gives_gradient=self._own_looks > 0)
         # Noise stands before the gradients of looks: where a step looks may follow from it, and never the other way round.

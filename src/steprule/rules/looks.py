@@ -136,9 +136,10 @@ def estimating(
 ) -> Callable[..., Any]:
     """The author's function, given Hutchinson's estimate of the Hessian's diagonal as `name` each `every` steps, from the first; else None.
 
-        hessian = z * (gradient(p + NEAR z) - g) / NEAR, with noise z
+        hessian = z * (gradient(p + NEAR z) - gradient(p - NEAR z)) / (2 NEAR), with noise z
 
-    Its mean over z is the diagonal, for the elements of z are independent with variance 1. Hutchinson (1990), a stochastic estimator of
+    Its mean over z is the diagonal, for the elements of z are independent with variance 1. g has no part in it: where weights decay beside
+    the step, it was taken elsewhere than at p. Hutchinson (1990), a stochastic estimator of
     the trace of the influence matrix; Bekas, Kokiopoulou, Saad (2007) for the diagonal.
     """
 
@@ -149,7 +150,7 @@ def estimating(
         estimate = None
         if every == 1 or (t - 1) % every == 0:
             z = noise(p)
-            estimate = z * (gradient(p + NEAR * z) - g) / NEAR
+            estimate = z * (gradient(p + NEAR * z) - gradient(p - NEAR * z)) / (2 * NEAR)
         return function(p, g, *held, **{name: estimate}, **hypers)
 
     return given
