@@ -324,6 +324,21 @@ def test_it_moves_when_it_opens_and_can_be_paused(browser: Browser, file: Path, 
 
 
 @needs_chromium
+def test_in_a_frame_it_takes_the_colours_of_the_page_around(
+    browser: Browser, file: Path, tmp_path: Path, complaints: list[str]
+) -> None:
+    """As a rule's page in the documentation tells it."""
+    around = tmp_path / "around.html"
+    around.write_text(f'<iframe src="{file.as_uri()}#muon=0.316&adam=0.261" width="700" height="500"></iframe>')
+    page = opened(browser, around, complaints)
+    inside = page.frames[1]
+    for theme in ("dark", "light"):
+        page.evaluate("(theme) => frames[0].postMessage({theme}, '*')", theme)
+        inside.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+    assert inside.evaluate("on().map((l) => l.rule)") == ["adam", "muon"]
+
+
+@needs_chromium
 @pytest.mark.parametrize(("width", "address"), [
     (390, "lang=zh&theme=dark"), (1366, "lang=en&theme=light"),
     pytest.param(320, "lang=en&theme=dark", marks=pytest.mark.long),
