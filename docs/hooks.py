@@ -34,7 +34,7 @@ from steprule.compiler import formula
 from steprule.compiler.tracer import trace as graph_of
 from steprule.compiler.variant import asks_for_shapes, variant_of
 from steprule.paths import best_rate, trace
-from steprule.play import luck, network
+from steprule.play import luck, matrix, network
 from steprule.reports import path_figure
 from steprule.reports.document import font
 from steprule.reports.mathml import mathml
@@ -148,13 +148,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in MICRORULE:  # to download; what the site leaves out by its ending is told apart here
         add(f"lesson/{path.name}", path.read_bytes(), InclusionLevel.INCLUDED)
     links = {"lesson": "lesson/en/1_gradient_descent.html", "docs": "index.html", "race": "race.html"}
-    links |= {"play": "play.html", "luck": "luck.html", "network": "network.html"}
+    links |= {"play": "play.html", "luck": "luck.html", "network": "network.html", "matrix": "matrix.html"}
     if made := files.get_file_from_path("play.html"):
         files.remove(made)  # which `steprule play --out docs/play.html` wrote, for a clone's notebooks
     add("fonts/rule-math.woff2", font())
     add("play.html", play.page(links=links))
     add("luck.html", luck.page(links))
     add("network.html", network.page(links))
+    add("matrix.html", matrix.page(links=links))
     return files
 
 
@@ -217,16 +218,20 @@ def rule_page(rule: Rule) -> str:
     shown = "\n\n".join(f"![{rule.name} on {s}]({rule.name}-{s}.png)" for s in PICTURED)
     parts.append(f"## Paths\n\nAt the best of 141 learning rates for each surface, 40 steps.\n\n{shown}")
     parts += [parity(rule), speed(rule)]
-    address = (
-        f"../play.html#rule={rule.name}"
-        + (",lr=0.1" if "lr" in rule.defaults else "")
-        + "&surface=quadratic&start=-5,-2&steps=40"
-    )
-    parts.append(
-        f'## Walk it\n\n<iframe class="playground" src="{address}" title="Playground: {rule.name}" loading="lazy"></iframe>\n\n'
-        f'<a href="{address}">Open it in full</a>'
-    )
+    address = walked(rule)
+    frame = f'<iframe class="playground" src="{address}" title="Playground: {rule.name}" loading="lazy"></iframe>'
+    link = f'<a href="{address}">Open it in full</a>'
+    parts.append("## Walk it\n\n" + (f"{frame}\n\n{link}" if address else "No page walks it: it factorizes matrices."))
     return "\n\n".join(p for p in parts if p)
+
+
+def walked(rule: Rule) -> str:
+    """Where a page walks it, beside Adam if it is a rule of matrices; none for one that no page walks."""
+    if not asks_for_shapes(rule):
+        rate = ",lr=0.1" if "lr" in rule.defaults else ""
+        return f"../play.html#rule={rule.name}{rate}&surface=quadratic&start=-5,-2&steps=40"
+    known = {r.name: r.lr for r in matrix.RUNNERS}
+    return f"../matrix.html#{rule.name}={known[rule.name]}&adam={known['adam']}" if rule.name in known else ""
 
 
 def printed(rule: Rule) -> str:

@@ -88,7 +88,8 @@ RUN_WITHOUT_TORCH = [
     "which adam", "trace adam --surface rosenbrock --out paths.json", "play --out page.html", "play --story ravine --out page.html",
 ]  # fmt: skip
 TRAIN = ["train adam", "sweep adam", "race adam sgd", "check adam", "bench adam --quick", "show adam --as numba",
-         "show torch.optim:Adam", "play luck --out luck.html", "play network --out network.html"]  # fmt: skip
+         "show torch.optim:Adam", "play luck --out luck.html", "play network --out network.html",
+         "play matrix --out matrix.html"]  # fmt: skip
 
 
 def test_without_torch(tmp_path: Path) -> None:

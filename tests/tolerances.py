@@ -264,6 +264,17 @@ TOTALS_FLOAT64 = 1e-12
 # lost by the slope of its polynomial at each step.
 MATRICES_FLOAT64 = 1e-11
 
+# Whole trainings of a matrix in a browser, 40 steps, relative to the largest weight if that is above one: what Newton-Schulz multiplies at
+# one step, the next one multiplies again.
+MATRICES_WALKED = 1e-9
+
+# The loss behind 20 steps of Muon in a browser beside torch's: the page rounds what goes into Newton-Schulz to bfloat16, and torch rounds
+# each of its products to 8 bits too.
+IN_BFLOAT16 = 0.1
+
+# Singular values of 8 x 8 by one-sided Jacobi beside LAPACK's, relative to the largest: a few ulp for each of the turns.
+SINGULAR_VALUES = 1e-13
+
 # The same for rules drawn at random, relative to one more than the largest element: norms divide what cancels.
 MATRICES_DRAWN = 1e-7
 

@@ -17,6 +17,7 @@ from steprule.rules.rule import Rule
 
 FILES = (
     "words",
+    "stepper",
     "walk",
     "formula",
     "state",

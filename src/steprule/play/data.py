@@ -14,16 +14,15 @@ from urllib.parse import quote
 import numpy as np
 
 from steprule import rules
-from steprule.compiler import anatomy, formula, javascript
-from steprule.compiler.graph import Graph
-from steprule.compiler.points import point_graph
-from steprule.compiler.variant import Variant, asks_for_shapes, variant_of
+from steprule.compiler import javascript
+from steprule.compiler.variant import asks_for_shapes, variant_of
 from steprule.errors import InputError
 from steprule.hyper import Hyper
 from steprule.paths import LR_GRID, Trace, best_rate
+from steprule.play import printed
+from steprule.play.printed import Maths
 from steprule.play.stories import STORIES
 from steprule.play.words import CHINESE
-from steprule.reports.mathml import mathml
 from steprule.reports.style import strokes, style_of, title_of
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
@@ -38,6 +37,8 @@ MOST_RULES = 8
 """The most rules in one picture."""
 SEEDS = 10
 """The page holds the noise of this many seeds: numpy's own draws, so that a path with noise is the same in Python."""
+POINT = (2,)
+"""The shape of what the page walks."""
 LEFT_OUT = ("maximize",)
 """Hyperparameters without a control: a surface is walked down."""
 KNOWN = (
@@ -76,14 +77,14 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
         "maths": maths.drawn,
         "noise": _noise(),
     }
-    printed = json.dumps(known, ensure_ascii=False, allow_nan=False)
+    told = json.dumps(known, ensure_ascii=False, allow_nan=False)
     steps, points, looks = (",\n".join(own) for own in (entered.steps, entered.points, entered.looks))
     walks = ",\n".join(map(_walk, surfaces.SURFACES.values()))
     return "\n".join(
         [
-            f"const DATA = {printed};",
+            f"const DATA = {told};",
             javascript.POWER,
-            *([javascript.NOISE] if entered.draw else []),
+            *printed.noise(entered.about.values()),
             f"const STEPS = {{\n{steps}\n}};",
             f"const POINTS = {{\n{points}\n}};",
             f"const LOOKS = {{\n{looks}\n}};",
@@ -104,8 +105,6 @@ class _Rules:
         """Of the rules that state where their model is read: the functions that give the point, by variant and stage as in `steps`."""
 
         self.looks: list[str] = []
-        self.draw = False
-        """Whether one of them draws noise."""
         """Of the rules that look twice: by variant, for each look the functions of its stages."""
 
     def enter(self, key: str, spec: str, rule: Rule, look: str, title: str) -> None:
@@ -115,7 +114,6 @@ class _Rules:
         self.steps.append(f"{json.dumps(key)}: {{{', '.join(steps)}}}")
         if rule.evaluation is not None:
             self.points.append(f"{json.dumps(key)}: {{{', '.join(points)}}}")
-        self.draw = self.draw or rule.draws > 0
         if rule.looked:
             self.looks.append(f"{json.dumps(key)}: {{{', '.join(looks)}}}")
 
@@ -128,7 +126,7 @@ def keys_of(own: Sequence[tuple[str, Rule]]) -> list[str]:
         if rule in rules.CATALOGUE.values():
             said[spec] = rule.name
         elif spec not in said:
-            said[spec] = _free_key(rule.name, spec, taken)
+            said[spec] = free_key(rule.name, spec, taken)
             taken.add(said[spec])
     return [said[spec] for spec, _ in own]
 
@@ -154,7 +152,7 @@ def check_shown(own: Sequence[tuple[str, Rule]], traces: Sequence[Trace]) -> Non
                 raise InputError(f"{spec} on a page", expected="what the page can set", got=got)
 
 
-def _free_key(name: str, spec: str, taken: Collection[str]) -> str:
+def free_key(name: str, spec: str, taken: Collection[str]) -> str:
     """The name by which an address calls a rule of one's own, in letters that an address and JavaScript read as they are.
 
     Where another rule has that name, the name of the file follows.
@@ -210,10 +208,8 @@ def _about(rule: Rule, look: str) -> dict[str, Any]:
         "colour": style.colour,
         "dash": strokes(style.dash),
         "hypers": [_hyper(h) for h in whole.hypers if not _is_fixed(h)],
-        "slots": [{"name": s.name, "start": s.start, "perTensor": s.is_number} for s in whole.states],
-        "looked": whole.looked,
-        "draws": whole.draws,
-        "asksForLoss": whole.asks_for_loss,
+        "slots": printed.slots(whole, POINT),
+        **printed.supplied(whole),
         "variants": {},
     }
 
@@ -254,40 +250,10 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple
         if any(switches[name] != value for name, value in fixed.items()):
             continue
         variant = variant_of(whole, {**whole.defaults, **switches})
-        graphs = [variant.graph(absent) for absent in variant.stages]
-        digits = ["1" if value else "0" for name, value in switches.items() if name not in fixed]
-        key = "".join(digits)
-        about["variants"][key] = {
-            "stages": [_rows(graph, maths) for graph in graphs],
-            "where": _where(variant, maths),
-            "slots": sorted(variant.slots - variant.first_absent),
-        }
-        after = variant.stages[1:] or variant.stages
-        points = [graph for absent in after if (graph := point_graph(variant, absent)) is not None]
-        if points:
-            about["variants"][key]["evaluated"] = [maths(formula.point_letters(graph)) for graph in points]
-        if variant.looks:
-            shown = [maths(lines[-1]) for lines in formula.look_latex(variant)]
-            about["variants"][key]["looks"] = list(zip(formula.supplied(variant), shown, strict=True))
-        looks = [f"[{', '.join(function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
-        steps, read = (f'"{key}": [{", ".join(map(function, own))}]' for own in (graphs, points))
-        yield steps, read, f'"{key}": [{", ".join(looks)}]'
-
-
-def function(graph: Graph, size: int = 2) -> str:
-    """A step of a tensor of `size` numbers, as a function without a name."""
-    head, body = javascript.source(graph, size).split("(", 1)
-    assert head.startswith("function ")
-    return f"function ({body}"
-
-
-def _rows(graph: Graph, maths: Maths) -> list[dict[str, Any]]:
-    return [{"key": r.key, "shown": maths(f"{r.left} = {r.right}" if r.left else r.right)} for r in anatomy.rows(graph)]
-
-
-def _where(variant: Variant, maths: Maths) -> list[dict[str, Any]]:
-    known = formula.where(variant.graph(), *(look.graph() for look in variant.looks))
-    return [{"shown": maths(letter), "name": name} for letter, name, _ in known]
+        key = "".join("1" if value else "0" for name, value in switches.items() if name not in fixed)
+        about["variants"][key] = printed.about(variant, maths)
+        found = printed.functions(variant, *POINT)
+        yield f'"{key}": {found.steps}', f'"{key}": {found.points}', f'"{key}": {found.looks}'
 
 
 def _surface(surface: Surface, maths: Maths) -> dict[str, Any]:
@@ -298,18 +264,3 @@ def _surface(surface: Surface, maths: Maths) -> dict[str, Any]:
         "start": surface.start,
         "noise": surface.noise,
     }
-
-
-class Maths:
-    """Formulas as MathML, each once: many variants share their lines."""
-
-    def __init__(self) -> None:
-        self.drawn: list[str] = []
-        self.places: dict[str, int] = {}
-
-    def __call__(self, latex: str) -> int:
-        """The place of a formula in `drawn`."""
-        if latex not in self.places:
-            self.places[latex] = len(self.drawn)
-            self.drawn.append(mathml(latex))
-        return self.places[latex]

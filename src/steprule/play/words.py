@@ -8,6 +8,7 @@ CHINESE = {
     "Your guess: {0}.": "你猜的是 {0}。",
     "How much of a ranking is luck?": "排名里有多少是运气？",
     "Watch a network learn": "看网络学习",
+    "Watch a matrix learn": "看矩阵学习",
     "{0} %, stop": "{0} %，停止",
     "The browser does not allow full screen here.": "浏览器不允许在这里全屏。",
     "{0} must be one of {1}, not {2}.": "{0} 必须是 {1} 之一，而不是 {2}。",

@@ -10,6 +10,7 @@ import typer
 from steprule import rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import RULE_HELP, JsonOption
+from steprule.rules.rule import Rule
 
 PAGES = (".html", ".htm")
 """Endings of what a browser opens."""
@@ -20,8 +21,9 @@ def play(
         str,
         typer.Argument(
             metavar="PAGE",
-            help="surfaces; luck: 200 seeds beside the book's figures; or network: a small network that trains.",
-            autocompletion=completion.one_of("surfaces", "luck", "network"),
+            help="surfaces; luck: 200 seeds beside the book's figures; network: a small network that trains; or matrix: one"
+            " matrix that trains, also by rules of matrices.",
+            autocompletion=completion.one_of("surfaces", "luck", "network", "matrix"),
         ),
     ] = "surfaces",
     rule: Annotated[
@@ -45,7 +47,8 @@ def play(
 ) -> None:
     """See every rule walk, step by step, in the browser.
 
-    One page works offline: it has stories, sliders, maps, and each step taken apart. Two others train 200 seeds or a network.
+    One page works offline: it has stories, sliders, maps, and each step taken apart. Others train 200 seeds, a network, or a matrix,
+    beside which rules of matrices such as Muon can be watched.
     """
     from steprule.cli import output
     from steprule.compiler.folder import folder
@@ -60,6 +63,8 @@ def play(
     where = out or folder() / f"{name}.html"
     if other is None:
         _playground(where, rule or [], story, embed=embed)
+    elif rule:
+        other(where, _resolved(rule))
     else:
         other(where)
     if json:
@@ -82,6 +87,11 @@ def _playground(where: Path, rules: list[str], story: str | None, *, embed: bool
 
     if rules and story:
         raise InputError("play", expected="--rule or --story", got="both", hint="A story has rules of its own.")
-    own = [(spec, catalogue.resolve(spec)) for spec in rules]
+    own = _resolved(rules)
     opening = f"story={stories.named(story).name}" if story else ""
     playground.write(where, own, opening=opening, embed=embed)
+
+
+def _resolved(rules: list[str]) -> list[tuple[str, Rule]]:
+    """The rules as they were typed."""
+    return [(spec, catalogue.resolve(spec)) for spec in rules]

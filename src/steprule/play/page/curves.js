@@ -65,9 +65,9 @@ function drawAxes(pen, box, { x, y, xTitle, yTitle, paint, bare = false }) {
 
 // Lines of positive numbers against the step, on a logarithmic axis; a mark at the step shown, with the line's name if there are few.
 const FEW = 4;
-function drawCurves(pen, box, series, model, { steps, at, title, paint, least = 1e-16 }) {
+function drawCurves(pen, box, series, model, { steps, at, title, paint, least = 1e-16, few = FEW }) {
   const { looks, hidden } = model, ends = [], room = widthOfLabels(pen, model), outer = box;
-  const named = series.length - hidden.size <= FEW && room < 0.45 * box.width;
+  const named = series.length - hidden.size <= few && room < 0.45 * box.width;
   if (named) box = { ...box, width: box.width - room };
   const all = series.flat().filter((v) => v > 0 && v < Infinity).map((v) => Math.max(v, least));
   const low = all.length ? Math.min(...all) : 0.1, high = all.length ? Math.max(...all) : 10;

@@ -36,14 +36,6 @@ function logarithmic(from, to, wanted) {
 
 // `right` is left free for names.
 const boxOf = ({ width, height }, right = 14) => ({ left: 58, top: 8, width: width - 58 - right, height: height - 50 });
-function clipped(pen, box, draw) {
-  pen.save();
-  pen.beginPath();
-  pen.rect(box.left, box.top, box.width, box.height);
-  pen.clip();
-  draw();
-  pen.restore();
-}
 function drawLine(pen, points, { colour, dash }, width = 2) {
   [pen.strokeStyle, pen.lineWidth] = [colour, width];
   pen.setLineDash(dash);
@@ -59,7 +51,7 @@ function drawFit(canvas, wing, entries, paint) {
   const x = logarithmic(wing.from, wing.to, [1, 2, 5]), y = scaleOf(wing.low, wing.high, false, 8);
   drawAxes(pen, box, { x, y, xTitle: t("frequency, Hz"), yTitle: t("sound level, dB (dots: measured)"), paint });
   const place = ([a, b]) => [box.left + x.at(a) * box.width, box.top + box.height * (1 - y.at(b))];
-  clipped(pen, box, () => {
+  inside(pen, box, () => {
     for (const { p, look } of entries) {
       const line = Array.from({ length: PLACES }, (_, j) => {
         const f = wing.from * (wing.to / wing.from) ** (j / (PLACES - 1));

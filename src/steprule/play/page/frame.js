@@ -22,6 +22,12 @@ function frame(show, kept = () => []) {
   $("theme").addEventListener("change", (e) => ((theme = e.target.value), changed()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
   addEventListener("hashchange", () => location.reload());
+  // A page around this one says whether it is light or dark.
+  addEventListener("message", ({ source, data }) => {
+    if (source !== parent || source === window || !["light", "dark"].includes(data?.theme) || data.theme === theme) return;
+    theme = data.theme;
+    show();
+  });
   for (const link of document.querySelectorAll("a[data-link]")) {
     const where = DATA.links[link.dataset.link];
     if (where) link.href = where;

@@ -37,7 +37,7 @@ function drawLosses(canvas, lives, looks, labels, paint) {
   const x = scaleOf(0, DATA.epochs, false, 8), y = logarithmic(...LOSSES, [1, 2, 3, 5, 7]);
   drawAxes(pen, box, { x, y, xTitle: t("passes over the data"), yTitle: t("training loss: half the mean squared error / variance"), paint });
   const place = (loss, j) => [box.left + (j / POINTS) * box.width, box.top + box.height * (1 - y.at(loss))];
-  clipped(pen, box, () => {
+  inside(pen, box, () => {
     const [, floor] = place(DATA.line, 0);
     drawLine(pen, [[box.left, floor], [box.left + box.width, floor]], { colour: paint.soft, dash: [4, 4] }, 1.2);
     [pen.font, pen.textAlign, pen.textBaseline, pen.fillStyle] = [FONT, "right", "bottom", paint.soft];

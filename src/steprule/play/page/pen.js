@@ -109,3 +109,14 @@ function penOf(canvas) {
   pen.clearRect(0, 0, width, height);
   return { pen, width, height };
 }
+
+function inside(pen, box, draw) {
+  pen.save();
+  pen.beginPath();
+  pen.rect(box.left, box.top, box.width, box.height);
+  pen.clip();
+  draw();
+  pen.restore();
+}
+// What lies far outside is brought near: a canvas cannot draw to 1e300.
+const within = (v) => Math.min(1e5, Math.max(-1e5, v));

@@ -95,15 +95,6 @@ function drawPlane(pen, frame, model, at, paint, { coarse = false, taken = [] } 
   drawLabels(pen, box, endsOf(model, at).map(({ k, point }) => ({ k, place: to(point) })), model, paint, taken);
 }
 
-function inside(pen, box, draw) {
-  pen.save();
-  pen.beginPath();
-  pen.rect(box.left, box.top, box.width, box.height);
-  pen.clip();
-  draw();
-  pen.restore();
-}
-
 // Where each path that is shown stands: its last finite point up to a step.
 function endsOf({ walks, hidden }, at) {
   const ends = [];
@@ -168,8 +159,6 @@ function drawPaths(pen, to, { walks, looks, hidden }, at, paint) {
     pen.stroke();
   });
 }
-// What lies far outside is brought near: a canvas cannot draw to 1e300.
-const within = (v) => Math.min(1e5, Math.max(-1e5, v));
 
 // Where a path was last finite.
 function drawCross(pen, x, y) {
