@@ -9,14 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache as once
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule.arithmetic import philox
-from steprule.compiler import cache
 from steprule.compiler.threads import allowed, launch, parallel_form
 
 COMPILED_FROM = 65_536
@@ -119,7 +118,7 @@ def lanes(sizes: Sequence[int], seeds: NDArray[np.int64], step: int, draw: int) 
 
 def _array(size: int, key: Key, step: int, draw: int) -> NDArray[np.float64]:
     counter, words = philox.counter(0, draw, step, key.tensor), philox.key_of(key.seed)
-    if size < COMPILED_FROM or cache.interpreting():
+    if size < COMPILED_FROM or (compiled := _compiled()) is None:
         blocks = np.arange(-(-size // 4), dtype=np.int64)
         return _normals(_words(blocks, key.tensor, step, draw, words))[:size]
     found = np.empty(size)
@@ -127,15 +126,18 @@ def _array(size: int, key: Key, step: int, draw: int) -> NDArray[np.float64]:
     if threads > 1:
         launch()
         with parallel_form(threads):
-            _compiled().parallel(found, *counter[1:], *words)
+            compiled.parallel(found, *counter[1:], *words)
     else:
-        _compiled().serial(found, *counter[1:], *words)
+        compiled.serial(found, *counter[1:], *words)
     return found
 
 
-@once
+@cache
 def _compiled() -> Any:
-    return cache.load("noise", SOURCE, philox.__file__, *cache.NUMBA)
+    """The module of the loops; None where Numba is told to compile nothing. (A path is drawn where Numba is not installed.)"""
+    from steprule.compiler import cache
+
+    return None if cache.interpreting() else cache.load("noise", SOURCE, philox.__file__, *cache.NUMBA)
 
 
 def _words(blocks: NDArray[np.int64], tensor: int, step: int, draw: int, key: tuple[Any, Any]) -> NDArray[np.int64]:
