@@ -69,6 +69,20 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "adafactor": [{"lr": 0.3, "weight_decay": 0.2, "beta2_decay": -0.6, "eps1": 1e-3, "eps2": 0.1, "d": 1.2}],
     "soap": [{"lr": 0.03, "beta1": 0.8, "beta2": 0.7, "eps": 1e-3, "weight_decay": 0.2, "precondition_frequency": 2.0}],
+    "came": [
+        {
+            "lr": 0.03,
+            "weight_decay": 0.2,
+            "beta1": 0.8,
+            "beta2": 0.7,
+            "beta3": 0.6,
+            "eps1": 1e-2,
+            "eps2": 0.1,
+            "clip_threshold": d,
+        }
+        for d in (0.7, 1.2)
+    ],
+    "sm3": [{"lr": 0.03, "momentum": 0.8, "eps": 0.1}, {"lr": 0.03, "eps": 1e-3}],
 }
 CASES = [(name, settings) for name, own in SETTINGS.items() for settings in own]
 IDS = [f"{name}-{k}" for name, own in SETTINGS.items() for k in range(len(own))]
