@@ -136,3 +136,22 @@ def sm3(p: Tensor, g: Tensor, state: State, h: dict[str, Any]) -> Tensor:
     kept |= {(1, j): float(column.max()) for j, column in enumerate(nu.mT)}
     u = state["m"] = h["momentum"] * state.get("m", 0.0) + (1 - h["momentum"]) * g / (nu + h["eps"]).sqrt()
     return p - h["lr"] * u
+
+
+def shampoo(p: Tensor, g: Tensor, state: State, h: dict[str, Any]) -> Tensor:
+    """Gupta et al., 2018, algorithm 1, and 2 for a tensor of one axis; a side of one row or column is none, a large one is diagonal."""
+    state["t"] = t = state.get("t", -1) + 1
+    m = state["m"] = h["momentum"] * state.get("m", 0.0) + g
+    sides = [axis for axis in (0, 1) if p.shape[axis] > 1] or [1]
+    for axis in sides:
+        n = p.shape[axis]
+        rows = g if axis == 0 else g.mT
+        grown = state.get(("sum", axis), h["eps"] * torch.eye(n, dtype=g.dtype)) + rows @ rows.mT
+        state["sum", axis] = grown
+        if n > h["max_precondition_dim"]:
+            state["root", axis] = torch.diag(torch.diag(grown) ** (-0.5 / len(sides)))
+        elif t % h["precondition_frequency"] == 0:
+            values, vectors = torch.linalg.eigh(grown)
+            state["root", axis] = vectors @ torch.diag(values ** (-0.5 / len(sides))) @ vectors.mT
+        m = state["root", axis] @ m if axis == 0 else m @ state["root", axis]
+    return p - h["lr"] * m

@@ -29,8 +29,10 @@ class Beside:
     theirs: Callable[..., torch.optim.Optimizer]
     settings: dict[str, Any]
     shapes: Shapes
-    named: Callable[[str, int], str] = lambda name, ndim: name
-    """Their name of a state of ours, of a tensor of so many axes."""
+    kept: Callable[[dict[str, Tensor], str, int], Tensor] = lambda state, name, ndim: state[name]
+    """From their state of a tensor of so many axes, what ours has under this name."""
+    unlike: frozenset[str] = frozenset()
+    """What theirs has otherwise, and both leave at its default."""
 
 
 def came_by(params: Any, beta1: float, beta2: float, beta3: float, **same: Any) -> torch.optim.Optimizer:
@@ -41,12 +43,27 @@ def sm3_by(params: Any, **same: Any) -> torch.optim.Optimizer:
     return po.SM3(params, foreach=False, **same)
 
 
-def of_sm3(name: str, ndim: int) -> str:
+def shampoo_by(params: Any, eps: float, **same: Any) -> torch.optim.Optimizer:
+    """Their root is computed first at the step that is a multiple of its frequency, and their momentum is of steps: both stay off."""
+    return po.Shampoo(params, lr=same["lr"], matrix_eps=eps)
+
+
+def of_sm3(state: dict[str, Tensor], name: str, ndim: int) -> Tensor:
     accumulator = {"row_max": 0, "col_max": 1 if ndim > 1 else 0}.get(name)
-    return name if accumulator is None else f"accumulator_{accumulator}"
+    return state[name if accumulator is None else f"accumulator_{accumulator}"]
+
+
+def of_shampoo(state: dict[str, Tensor], name: str, ndim: int) -> Tensor:
+    """Theirs holds what the sums start at, ours adds it where it takes the root."""
+    axis = 1 if name.startswith("right") and ndim > 1 else 0
+    if name.endswith("root"):
+        return state[f"inv_pre_cond_{axis}"]
+    held = state[f"pre_cond_{axis}"]
+    return held - SHAMPOO["eps"] * torch.eye(len(held))
 
 
 CAME = {"lr": 0.03, "weight_decay": 0.2, "beta1": 0.8, "beta2": 0.7, "beta3": 0.6, "eps1": 1e-2, "eps2": 0.1}
+SHAMPOO = {"lr": 0.03, "eps": 0.1}
 CASES = {
     "came, clipped": Beside(
         "came", came_by, {**CAME, "clip_threshold": 0.7}, (*MATRICES, (7,), (1,), (), (2, 3, 4), (4, 3, 2, 2))
@@ -55,6 +72,15 @@ CASES = {
     # Of a convolution it keeps a number per index of each axis, ours are of a matrix.
     "sm3": Beside("sm3", sm3_by, {"lr": 0.03, "momentum": 0.8, "eps": 0.1}, (*MATRICES, (7,), (1,), ()), of_sm3),
     "sm3, plain": Beside("sm3", sm3_by, {"lr": 0.03, "momentum": 0.0, "eps": 1e-3}, (*MATRICES, (7,)), of_sm3),
+    # Theirs takes a side of one row for a side, and steps a convolution along each of its axes.
+    "shampoo": Beside(
+        "shampoo",
+        shampoo_by,
+        SHAMPOO,
+        ((5, 3), (3, 5), (6, 6), (70, 33), (7,), (1,)),
+        of_shampoo,
+        frozenset(["momentum", "precondition_frequency", "max_precondition_dim"]),
+    ),
 }
 
 
@@ -91,7 +117,7 @@ def test_each_is_pytorch_optimizers(name: str, backend: str, float64_default: No
             compared = {n: v for n, v in ours.state[p].items() if n != "step"}
             assert compared, "there is no state to compare"
             for key, value in compared.items():
-                right = other.state[q][case.named(key, p.ndim)]
+                right = case.kept(other.state[q], key, p.ndim)
                 assert apart(value.reshape(right.shape), right) <= PUBLISHED_FLOAT64, (t, p.shape, key)
 
 
@@ -111,7 +137,7 @@ def test_every_hyperparameter_is_seen(name: str, float64_default: None) -> None:
         return [p.detach() for p in params]
 
     right = ends(**case.settings)
-    assert set(case.settings) == set(rules.get(case.ours).defaults)
+    assert {*case.settings, *case.unlike} == set(rules.get(case.ours).defaults)
     for hyper, value in case.settings.items():
         found = ends(**{**case.settings, hyper: 1.1 * value + 0.01})
         gaps = [apart(a, b) for a, b in zip(found, right, strict=True)]
