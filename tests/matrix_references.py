@@ -108,3 +108,50 @@ def adafactor(p: Tensor, g: Tensor, state: State, h: dict[str, Any]) -> Tensor:
     u = g / v.clamp(min=h["eps1"] ** 2).sqrt()
     u = u / max(1.0, float(u.norm()) / math.sqrt(u.numel()) / h["d"])
     return p - h["lr"] * h["weight_decay"] * p - length * u
+
+
+def came(p: Tensor, g: Tensor, state: State, h: dict[str, Any]) -> Tensor:
+    """Luo et al., 2023, algorithm 2: squares and instability each as the outer product of their means, over the mean of all."""
+
+    def followed(name: str, new: Tensor, beta: float) -> Tensor:
+        row = state[f"{name}_row"] = beta * state.get(f"{name}_row", 0.0) + (1 - beta) * new.mean(1)
+        column = state[f"{name}_col"] = beta * state.get(f"{name}_col", 0.0) + (1 - beta) * new.mean(0)
+        return torch.outer(row, column) / row.mean()
+
+    u = g / followed("v", g * g + h["eps1"], h["beta2"]).sqrt()
+    u = u / max(1.0, float((u * u).mean().sqrt()) / h["clip_threshold"])
+    m = state["m"] = h["beta1"] * state.get("m", 0.0) + (1 - h["beta1"]) * u
+    instability = followed("u", (u - m) ** 2 + h["eps2"], h["beta3"])
+    return p - h["lr"] * h["weight_decay"] * p - h["lr"] * m / instability.sqrt()
+
+
+def sm3(p: Tensor, g: Tensor, state: State, h: dict[str, Any]) -> Tensor:
+    """Anil et al., 2019, SM3-II: the sets of the cover are the rows and the columns, of each the largest bound is kept."""
+    kept = state.setdefault("mu", {(axis, k): 0.0 for axis in (0, 1) for k in range(p.shape[axis])})
+    nu = torch.zeros_like(g)
+    for i in range(p.shape[0]):
+        for j in range(p.shape[1]):
+            nu[i, j] = min(kept[0, i], kept[1, j]) + float(g[i, j]) ** 2
+    kept |= {(0, i): float(row.max()) for i, row in enumerate(nu)}
+    kept |= {(1, j): float(column.max()) for j, column in enumerate(nu.mT)}
+    u = state["m"] = h["momentum"] * state.get("m", 0.0) + (1 - h["momentum"]) * g / (nu + h["eps"]).sqrt()
+    return p - h["lr"] * u
+
+
+def shampoo(p: Tensor, g: Tensor, state: State, h: dict[str, Any]) -> Tensor:
+    """Gupta et al., 2018, algorithm 1, and 2 for a tensor of one axis; a side of one row or column is none, a large one is diagonal."""
+    state["t"] = t = state.get("t", -1) + 1
+    m = state["m"] = h["momentum"] * state.get("m", 0.0) + g
+    sides = [axis for axis in (0, 1) if p.shape[axis] > 1] or [1]
+    for axis in sides:
+        n = p.shape[axis]
+        rows = g if axis == 0 else g.mT
+        grown = state.get(("sum", axis), h["eps"] * torch.eye(n, dtype=g.dtype)) + rows @ rows.mT
+        state["sum", axis] = grown
+        if n > h["max_precondition_dim"]:
+            state["root", axis] = torch.diag(torch.diag(grown) ** (-0.5 / len(sides)))
+        elif t % h["precondition_frequency"] == 0:
+            values, vectors = torch.linalg.eigh(grown)
+            state["root", axis] = vectors @ torch.diag(values ** (-0.5 / len(sides))) @ vectors.mT
+        m = state["root", axis] @ m if axis == 0 else m @ state["root", axis]
+    return p - h["lr"] * m

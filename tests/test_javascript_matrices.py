@@ -24,7 +24,8 @@ from steprule.rules.rule import Rule, rule
 STEPS = 20
 SHAPES = [(8, 8), (3, 5), (5, 3), (1, 4), (4, 1), (6,), ()]
 AWAY = {"lr": 0.03, "weight_decay": 0.2, "ns_steps": 3}
-PRINTED = [r for r in elementwise.OF_MATRICES if r.name != "soap"]
+FACTORIZE = ("soap", "shampoo")
+PRINTED = [r for r in elementwise.OF_MATRICES if r.name not in FACTORIZE]
 
 
 def _hypers(of: Rule, variant: dict[str, Any]) -> dict[str, Any]:
@@ -102,5 +103,7 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert re.search(r"got soap, which asks for eigenvectors, qr, sort_by", said)
     assert said.count("\n") == 1
+    assert main(["show", "shampoo", "--as", "javascript"]) == 2
+    assert "got shampoo, which asks for inverse_root" in capsys.readouterr().err
     with pytest.raises(InputError, match="on a tensor of 3 axes"):
         javascript.source(variant_of(rules.adafactor, rules.adafactor.defaults, (2, 3, 4)).graph())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from tolerances import (
     MATRICES_FLOAT64,
     MUON_BFLOAT16,
     MUON_SINGULAR,
+    RUN64,
 )
 from torch import Tensor
 
@@ -31,8 +33,9 @@ from steprule.compiler.stages import COPY, Call, Staged
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, RuleError, StepruleError
 from steprule.hyper import PerRow, Rate, Square
-from steprule.maths import cast, mean, qr, rows, sqrt
+from steprule.maths import cast, inverse_root, mean, qr, rows, sqrt
 from steprule.optim import from_rule
+from steprule.problems import catalogue as problems
 from steprule.rules.rule import rule
 
 FULL = {"precision": "full"}
@@ -69,6 +72,24 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "adafactor": [{"lr": 0.3, "weight_decay": 0.2, "beta2_decay": -0.6, "eps1": 1e-3, "eps2": 0.1, "d": 1.2}],
     "soap": [{"lr": 0.03, "beta1": 0.8, "beta2": 0.7, "eps": 1e-3, "weight_decay": 0.2, "precondition_frequency": 2.0}],
+    "came": [
+        {
+            "lr": 0.03,
+            "weight_decay": 0.2,
+            "beta1": 0.8,
+            "beta2": 0.7,
+            "beta3": 0.6,
+            "eps1": 1e-2,
+            "eps2": 0.1,
+            "clip_threshold": d,
+        }
+        for d in (0.7, 1.2)
+    ],
+    "shampoo": [
+        {"lr": 0.03, "momentum": 0.8, "eps": 0.1, "precondition_frequency": f, "max_precondition_dim": n}
+        for f, n in ((1.0, 1200), (2.0, 4), (3.0, 50))
+    ],
+    "sm3": [{"lr": 0.03, "momentum": 0.8, "eps": 0.1}, {"lr": 0.03, "eps": 1e-3}],
 }
 CASES = [(name, settings) for name, own in SETTINGS.items() for settings in own]
 IDS = [f"{name}-{k}" for name, own in SETTINGS.items() for k in range(len(own))]
@@ -106,7 +127,7 @@ def test_every_form_is_the_authors_function(name: str, settings: dict[str, Any])
     for shape in shapes_of(name):
         wanted = by_author(found, hypers, shape, 6)
         forms: dict[str, Any] = {"class": by_class, "lanes": by_lanes, "text": by_text}
-        if name != "soap":  # whose stages ask for LAPACK
+        if name not in ("soap", "shampoo"):  # whose stages ask for LAPACK
             forms["stages"] = by_stages
         for form, walked in forms.items():
             for step, (row, right) in enumerate(zip(walked(found, hypers, shape, 6), wanted, strict=True)):
@@ -318,6 +339,50 @@ def test_the_formula_names_what_the_library_has() -> None:
     assert sum(r"\operatorname{quintic}\left(X\right) =" in line for line in lines) == 1
 
 
+@pytest.mark.parametrize("k", [2, 4])
+def test_an_inverse_root_with_a_ridge(k: int) -> None:
+    """Of a matrix of rank two in five columns: its power gives the identity; what is below zero counts as zero, on numbers too."""
+    x = torch.randn(2, 5, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    x, eye = x.mT @ x, torch.eye(5, dtype=torch.float64)
+    root = inverse_root(x, k, 0.25)
+    assert apart(torch.linalg.matrix_power(root, k) @ (x + 0.25 * eye), eye) <= MATRICES_FLOAT64
+    assert apart(inverse_root(x - 1e3 * eye, k, 0.25), eye * 0.25 ** (-1 / k)) <= MATRICES_FLOAT64
+    assert apart(inverse_root(x.numpy(), k, 0.25), root) <= MATRICES_FLOAT64
+    assert inverse_root(-1.0, k, 0.25) == inverse_root(0.25, k) == 0.25 ** (-1 / k)
+    assert math.isnan(float(inverse_root(math.nan, k, 0.25)))
+
+
+def test_an_inverse_root_of_a_number_that_is_known_before_the_step(float64_default: None) -> None:
+    @rule
+    def rooted(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - inverse_root(lr - 1.0, 2, 0.25) * inverse_root(lr, 2, 0.15) * g
+
+    for backend in ("auto", "eager"):
+        p = torch.ones(3, requires_grad=True)
+        p.grad = torch.ones(3)
+        from_rule(rooted)([p], lr=0.1, backend=backend).step()
+        assert apart(p, torch.full((3,), 1 - 2 * 2.0)) <= MATRICES_FLOAT64
+
+
+def test_the_formula_of_a_ridge() -> None:
+    from steprule.compiler.formula import latex
+
+    lines = latex(variant_of(rules.shampoo, rules.shampoo.defaults).graph())
+    assert r"P'_{t} = {\left(L_{t} + \epsilon \, I\right)}^{-1/4}" in lines
+
+
+def test_a_ridge_keeps_shampoo_finite_in_float32() -> None:
+    """Sums of rank one and of size 1e6, whose zero eigenvalues float32 takes to both sides of zero."""
+    p = torch.ones(64, 32, requires_grad=True)
+    optimizer = from_rule(rules.shampoo)([p], lr=0.1)
+    for k in range(5):
+        generator = torch.Generator().manual_seed(k)
+        p.grad = 1e2 * torch.randn(64, 1, generator=generator) @ torch.randn(1, 32, generator=generator)
+        optimizer.step()
+        assert torch.linalg.eigvalsh(optimizer.state[p]["left"]).min() < 0
+        assert bool(p.isfinite().all())
+
+
 # What strangers write.
 
 
@@ -411,3 +476,15 @@ def test_they_sweep_and_say_how() -> None:
     found = steprule.sweep("muon", "airfoil-mlp", hypers={"lr": [0.001, 0.01]}, epochs=1, compile=True)
     assert re.search("vmap: no kernel for a rule of matrices", found.engine)
     assert not found.diverged.any()
+
+
+def test_lanes_of_shampoo_differ_in_what_their_roots_take() -> None:
+    task = problems.get("airfoil-mlp")
+    double = steprule.Problem(
+        "double", "", task.features.double(), task.targets.double(), lambda: task.model().double(), task.loss
+    )
+    points, how = {"lr": [0.01, 0.1], "eps": [1e-4, 1e-2]}, {"epochs": 1, "batch_size": 256}
+    found = steprule.sweep("shampoo", double, points, **how)
+    for k, (lr, eps) in enumerate(zip(points["lr"], points["eps"], strict=True)):
+        alone = steprule.train("shampoo", double, lr=lr, eps=eps, **how).final_loss
+        assert np.isclose(found.train[k, 0], alone, rtol=RUN64, atol=0)

@@ -392,11 +392,16 @@ def _of_symmetric(function: Any) -> Any:
 
 
 _descending = _of_symmetric(lambda library, values, vectors: library.flip(vectors, (-1,)))
-_root = _of_symmetric(
-    lambda library, values, vectors, k: (
-        (vectors * values[..., None, :] ** (-1.0 / k)) @ library.swapaxes(vectors, -1, -2)
-    )
-)
+
+
+def _root_of(library: Any, values: Any, vectors: Any, k: Any, ridge: Any = None) -> Any:
+    values = values[..., None, :]
+    if ridge is not None:
+        values = values * (values > 0) + ridge  # rounding takes some that are zero below it
+    return (vectors * values ** (-1.0 / k)) @ library.swapaxes(vectors, -1, -2)
+
+
+_root = _of_symmetric(_root_of)
 
 
 @row(
@@ -407,12 +412,17 @@ def eigenvectors(x: Any) -> Any:
     return apply("eigenvectors", x)
 
 
-@row(
-    latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=lambda x, k: power(x, -1.0 / k), numpy=_root, torch=_root,
-)  # fmt: skip
-def inverse_root(x: Any, k: Any) -> Any:
-    """x to the power -1/k, for a symmetric matrix with eigenvalues above zero: V diag(lambda^(-1/k)) V.T."""
-    return apply("inverse_root", x, k)
+def _root_of_one(x: float, k: float, ridge: float | None = None) -> float:
+    return power(x if ridge is None else (0.0 if x < 0 else x) + ridge, -1.0 / k)
+
+
+@row(latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=_root_of_one, numpy=_root, torch=_root)
+def inverse_root(x: Any, k: Any, ridge: Any = None) -> Any:
+    """x to the power -1/k, for a symmetric matrix with eigenvalues above zero: V diag(lambda^(-1/k)) V.T.
+
+    With a `ridge`, above zero, it is that of x + ridge I, for eigenvalues from zero: those that rounding takes below it count as zero.
+    """
+    return apply("inverse_root", x, k) if ridge is None else apply("inverse_root", x, k, ridge)
 
 
 def _sorted_by_numpy(np: Any, x: Any, keys: Any, axis: int) -> Any:

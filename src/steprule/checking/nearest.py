@@ -85,7 +85,8 @@ def which(thing: Optimizable) -> Nearest:
 
     `thing`: a rule in any way to say one, an Optimizer class, a factory `params -> optimizer`, or the words `torch.optim:Adam` and
     `file.py:make_optimizer`. It takes 40 steps in float64 on one 3x4 matrix, with every known hyperparameter away from its neutral
-    value; flags stay as they are.
+    value; flags stay as they are. Rules that differ between tensors alone, as DoG and LDoG, are the same there; of these it says the
+    one that is called as `thing` is.
 
     Raises `StepruleError` where it is not found or cannot step.
 
@@ -103,7 +104,8 @@ def nearest(stranger: Stranger) -> Nearest:
     if not probe.moves(stranger.walk(frozenset(stranger.numbers))):
         return Nearest(stranger.name, None, how="it never moves")
     parted: list[tuple[Known, Gap]] = []
-    for known in sorted(_catalogue(), key=lambda k: len(k.settings)):
+    # Rules that differ between tensors alone, as DoG and LDoG, walk the same on the one of the probe: then a name decides.
+    for known in sorted(_catalogue(), key=lambda k: (len(k.settings), k.rule.name != stranger.name.lower())):
         here = Known.beside(known.rule, stranger, known.settings)
         gap = here.gap_from(stranger)
         if gap is None:

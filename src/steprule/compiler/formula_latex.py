@@ -220,6 +220,9 @@ class LatexPrinter(StatementPrinter):
             return f"{shown[:-1]}{{2, {along}}}" if shown.endswith("_2") else f"{shown}_{{{along}}}"
         if op == "sort_by":
             args = args[:2]
+        if op == "inverse_root" and len(args) > 2:
+            shown = rf"\left({self.show(args[0], 0)} + {self.show(args[2], PRODUCT)} \, I\right)"
+            return row.latex.format(shown, self.show(args[1], 0))
         if "{0}" in row.latex:  # which encloses its operands
             return row.latex.format(*(self.show(a, 0) for a in args))
         return rf"{row.latex.format()}\left({', '.join(self.show(a, 0) for a in args)}\right)"

@@ -266,7 +266,10 @@ class Tape:
         a, *others = shown
         if op == "matmul":
             return a * others[0]
-        return a ** (-1.0 / others[0]) if op == "inverse_root" else a
+        if op == "inverse_root":
+            a = a if len(others) == 1 else apply("maximum", a, 0.0) + others[1]
+            return a ** (-1.0 / others[0])
+        return a
 
     def _operand(self, op: str, arg: Any) -> Node | float | int | bool:
         """An argument as a node or a plain number."""
