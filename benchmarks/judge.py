@@ -23,10 +23,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -42,8 +41,7 @@ Verdicts = dict[tuple[int, int], int]
 """By pair i < j whether j is called higher (1), lower (-1) or not different (0)."""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Losses of known truth."""
 
     losses: np.ndarray

@@ -272,3 +272,10 @@ MUON_BFLOAT16 = 0.02
 
 # Singular values of the orthogonal factor in bfloat16 by Muon's coefficients: in exact arithmetic they end within 0.68 to 1.14.
 MUON_SINGULAR = (0.6, 1.3)
+
+# A judged race's means and intervals against the race's own: the same sums in another order, and one exponential more.
+JUDGED_AGAIN = 1e-12
+
+# The share of simulated tables in which the runs that a pair was told it needs do decide it: 80 % were promised for the true difference
+# and spread; 400 tables leave a standard error of 2 %, and Welch's freedom is not that of the formula.
+POWER_PROMISED = (0.74, 0.88)

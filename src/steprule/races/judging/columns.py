@@ -145,9 +145,7 @@ def columns_of(names: Sequence[str], numeric: Sequence[str], given: Mapping[str,
             taken.add(name)
     if "method" not in found:
         hint = "Name the column of the methods: --method COLUMN."
-        raise InputError(
-            where, expected=f"a column {METHOD[0]}, {METHOD[1]} or {METHOD[2]}", got=_listed(names), hint=hint
-        )
+        raise InputError(where, expected="a column method, optimizer or algorithm", got=_listed(names), hint=hint)
     if "loss" not in found:
         found["loss"] = _loss([n for n in numeric if n not in taken], names, where)
     return Columns(**found)

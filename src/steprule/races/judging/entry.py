@@ -250,7 +250,7 @@ def _needed(
     for k in open_:
         difference = found[k].difference
         if isinstance(difference, Shift):
-            needed[k] = power.runs_needed_by_ranks(difference.chance, tail)
+            needed[k] = power.runs_needed_by_ranks(difference.chance, tail, paired=difference.paired)
         elif difference.known and difference.error > 0:
             told.append(k)
     if told:

@@ -31,7 +31,15 @@ def rows(judged: Findings, c: Comparison) -> list[tuple[str, ...]]:
     for s in c.standings:
         cost = (number(s.cost) if s.cost is not None else "–",) if costs else ()
         found.append(
-            (s.method, number(s.value), within(s.low, s.high), str(s.runs), *([str(s.gone or "")] if gone else []), *cost, against(c, s))
+            (
+                s.method,
+                number(s.value),
+                within(s.low, s.high),
+                str(s.runs),
+                *([str(s.gone or "")] if gone else []),
+                *cost,
+                against(c, s),
+            )
         )
     return found
 

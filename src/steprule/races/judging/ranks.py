@@ -21,19 +21,24 @@ EXACT = 200
 
 @dataclass(frozen=True)
 class Shift:
-    """By how much outcomes of b lie above those of a, where inf is a run that diverged: Hodges and Lehmann's median of all differences."""
+    """By how much outcomes of b lie above those of a, where inf is a run that diverged: Hodges and Lehmann's median of all differences,
+    or, where run k of both has one seed, of the means of every two pairs' differences."""
 
     a: Array = field(repr=False)
     b: Array = field(repr=False)
+    paired: bool = False
 
     known = True
 
     @cached_property
     def _gaps(self) -> Array:
-        """All differences between one of b and one of a, in order; of two that diverged it is 0."""
+        """What the estimate is the median of, in order. Two that diverged differ by 0."""
         with np.errstate(invalid="ignore"):
-            gaps = self.b[:, None] - self.a[None, :]
-        return np.sort(np.where(np.isnan(gaps), 0.0, gaps), axis=None)
+            if not self.paired:
+                return np.sort(_zeroed(self.b[:, None] - self.a[None, :]), axis=None)
+            gaps = _zeroed(self.b - self.a)
+            first, second = np.triu_indices(len(gaps))
+            return np.sort(_zeroed((gaps[first] + gaps[second]) / 2))
 
     @property
     def estimate(self) -> float:
@@ -46,23 +51,25 @@ class Shift:
 
     @property
     def chance(self) -> float:
-        """How often a run of b ends above one of a; ties count half."""
+        """How often a run of b ends above one of a, or the mean of two pairs' differences above 0; ties count half."""
         return float((self._gaps > 0).mean() + (self._gaps == 0).mean() / 2)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """The interval of shifts that the rank sum does not exclude; an end may be infinite."""
-        k = _excluded(len(self.a), len(self.b), (1 - confidence) / 2)
+        """The interval of shifts that the ranks do not exclude; an end may be infinite."""
+        k = _excluded(len(self.a), None if self.paired else len(self.b), (1 - confidence) / 2)
         if k == 0:
             return -np.inf, np.inf
         return float(self._gaps[k - 1]), float(self._gaps[-k])
 
     def p_beyond(self, matters: float) -> float:
-        """The p-value of "the shift is no larger than what matters", two-sided, by the rank sum (Wilcoxon, Mann and Whitney)."""
+        """The p-value of "the shift is no larger than what matters", two-sided, by Wilcoxon's rank sum or signed ranks."""
         if abs(self.estimate) <= matters:
             return 1.0
-        up = self.estimate > 0
-        above, below = (self.b - matters, self.a) if up else (self.a - matters, self.b)
-        return min(1.0, 2 * rank_sum(above, below))
+        above, below = (self.b - matters, self.a) if self.estimate > 0 else (self.a - matters, self.b)
+        if not self.paired:
+            return min(1.0, 2 * rank_sum(above, below))
+        with np.errstate(invalid="ignore"):
+            return min(1.0, 2 * signed_rank(_zeroed(above - below)))
 
     def p_within(self, matters: float) -> float:
         """1: a run that diverged is no likeness."""
@@ -74,15 +81,36 @@ def rank_sum(above: Array, below: Array) -> float:
 
     Exact for up to `EXACT` runs: the share of all ways to deal out the ranks in which `above` gets no less.
     """
-    ranks = np.round(2 * stats.rankdata(np.concatenate([above, below]))).astype(
-        np.int64
-    )  # doubled: ties have half ranks
+    ranks = _doubled(np.concatenate([above, below]))
     count, got = len(above), int(ranks[: len(above)].sum())
     if len(ranks) <= EXACT:
         ways = _ways(tuple(np.sort(ranks).tolist()), count)
         return float(ways[got:].sum() / ways.sum())
     mean, variance = count * ranks.mean(), count * len(below) / (len(ranks) - 1) * ranks.var()
     return float(stats.norm.sf((got - mean) / np.sqrt(variance))) if variance > 0 else 1.0
+
+
+def signed_rank(gaps: Array) -> float:
+    """The one-sided p-value of "differences are as often below 0 as above", given their sizes, ties included; a 0 says nothing.
+
+    Exact for up to `EXACT` pairs: the share of all ways to sign the ranks in which those above 0 get no less.
+    """
+    gaps = gaps[gaps != 0]
+    ranks = _doubled(np.abs(gaps))
+    got = int(ranks[gaps > 0].sum())
+    if len(ranks) <= EXACT:
+        ways = _signs(tuple(np.sort(ranks).tolist()))
+        return float(ways[got:].sum() / ways.sum())
+    return float(stats.norm.sf((got - ranks.sum() / 2) / np.sqrt((ranks.astype(float) ** 2).sum() / 4)))
+
+
+def _zeroed(gaps: Array) -> Array:
+    return np.where(np.isnan(gaps), 0.0, gaps)
+
+
+def _doubled(values: Array) -> NDArray[np.int64]:
+    """Ranks times two: those of ties are halves."""
+    return np.asarray(np.round(2 * stats.rankdata(values)), dtype=np.int64)
 
 
 @lru_cache(maxsize=256)
@@ -96,12 +124,23 @@ def _ways(ranks: tuple[int, ...], count: int) -> Array:
     return np.asarray(table[count])
 
 
+@lru_cache(maxsize=256)
+def _signs(ranks: tuple[int, ...]) -> Array:
+    """In how many ways some of the ranks add to each sum, [sums]."""
+    table = np.zeros(sum(ranks) + 1)
+    table[0] = 1.0
+    for rank in ranks:
+        table[rank:] = table[rank:] + table[: len(table) - rank]
+    return table
+
+
 @lru_cache(maxsize=1024)
-def _excluded(m: int, n: int, tail: float) -> int:
-    """How many of the least differences of m and n runs lie outside the interval with this tail."""
-    if m + n <= EXACT:
-        ways = _ways(tuple(range(1, m + n + 1)), m)
-        chance = np.cumsum(ways / ways.sum())[m * (m + 1) // 2 :]
+def _excluded(m: int, n: int | None, tail: float) -> int:
+    """How many of the least differences of m and n runs, or of m pairs where n is None, lie outside the interval with this tail."""
+    if m + (n or 0) <= EXACT:
+        ways = _signs(tuple(range(1, m + 1))) if n is None else _ways(tuple(range(1, m + n + 1)), m)
+        chance = np.cumsum(ways / ways.sum())[0 if n is None else m * (m + 1) // 2 :]
         return int(np.searchsorted(chance, tail, side="right"))
-    middle, sd = m * n / 2, np.sqrt(m * n * (m + n + 1) / 12)
-    return max(0, int(middle - stats.norm.isf(tail) * sd))
+    count = m * (m + 1) / 2 if n is None else m * n
+    variance = m * (m + 1) * (2 * m + 1) / 24 if n is None else m * n * (m + n + 1) / 12
+    return max(0, int(count / 2 - stats.norm.isf(tail) * np.sqrt(variance)))

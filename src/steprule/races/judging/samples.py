@@ -17,6 +17,8 @@ from steprule.races.statistics import Difference
 Array = NDArray[Any]
 BY_TUNING, BY_SEEDS, APART, BY_RANKS, BY_NOISE = "tuning groups", "paired", "unpaired", "ranks", "known noise"
 """How two methods are compared, in words."""
+SIGNED = 10
+"""Pairs from which on signed ranks are taken: of fewer, all in one direction are no surprise after Holm's correction."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,19 @@ class Compared:
 def compared(a: Sample, b: Sample, noise: float | None, paired: bool | None) -> Compared:
     """The difference of two samples.
 
-    By ranks where a run diverged; by the noise where it is given; by tuning groups where both have them; by pairs where both have
-    the same seeds, unless `paired` is False; else by Welch's test. Raises `InputError` where `paired` is True and seeds lack.
+    By ranks where a run diverged, signed ones from ten pairs on; by the noise where it is given; by tuning groups where both have them; by
+    pairs where both have the same seeds, unless `paired` is False; else by Welch's test.
+
+    Raises `InputError` where `paired` is True and seeds lack.
     """
+    same = bool(a.seeds) and a.seeds.keys() == b.seeds.keys()
     if a.gone or b.gone:
+        if same and paired is not False and a.runs >= SIGNED:
+            return Compared(
+                Shift(a.y[list(a.seeds.values())], b.y[[b.seeds[s] for s in a.seeds]], paired=True),
+                BY_RANKS,
+                float(a.runs),
+            )
         return Compared(Shift(a.y, b.y), BY_RANKS, _harmonic(a.runs, b.runs))
     if noise is not None:
         error = noise * np.sqrt(1 / a.runs + 1 / b.runs)
@@ -102,7 +113,6 @@ def compared(a: Sample, b: Sample, noise: float | None, paired: bool | None) -> 
         if one is not None and two is not None and one[0] == two[0]:
             return Compared(statistics.difference(two[1], one[1]), BY_TUNING, groups)
         return Compared(statistics.welch(b.of_groups, a.of_groups), BY_TUNING, groups)
-    same = bool(a.seeds) and a.seeds.keys() == b.seeds.keys()
     if paired and not same:
         lacks = sorted(a.seeds.keys() ^ b.seeds.keys())
         got = f"{a.method} and {b.method}, of which one lacks seed {lacks[0]}" if lacks else "no seeds"
