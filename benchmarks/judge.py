@@ -2,6 +2,8 @@
 
     python benchmarks/judge.py [--tables 500] [--out FILE] [--picture FILE]    all five, on the same tables
     python benchmarks/judge.py --null 1000                                     false verdicts of `judge` alone, kind by kind
+    python benchmarks/judge.py --nights 1000                                   `judge --gate` and keep-if-lower over nights of 100 ideas
+    python benchmarks/judge.py --tails                                         how far out Welch's test errs, on which the gate rests
 
 A table has 2 to 5 methods and 3 to 30 seeds each. In half of the tables all methods are equal; in the others they differ by up to three
 standard deviations of a run. The logarithm of a loss has normal or skewed (Gumbel) noise, an equal spread or spreads up to three times
@@ -32,6 +34,7 @@ from scipy import stats
 
 from steprule.atomic import write_text
 from steprule.provenance import hardware, versions
+from steprule.races import judging
 from steprule.races.judging import Runs, judged
 
 NOISE = 0.05
@@ -270,17 +273,116 @@ def null_rates(tables: int) -> str:
     return "\n".join(lines)
 
 
+SHAPES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "normal": lambda rng, n: rng.standard_normal(n),
+    "skewed up": lambda rng, n: (rng.gumbel(size=n) - np.euler_gamma) / (np.pi / np.sqrt(6)),
+    "skewed down": lambda rng, n: -(rng.gumbel(size=n) - np.euler_gamma) / (np.pi / np.sqrt(6)),
+}
+IDEAS = 100
+
+
+class Night(NamedTuple):
+    """What became of a night's ideas."""
+
+    false: int
+    """Ideas kept that were no better."""
+    found: int
+    runs: int
+
+
+def by_gate(rng: np.random.Generator, shape: str, better: np.ndarray, known: bool) -> Night:
+    """The gate, asked as it asks to be."""
+    night, best, false, found = judging.Night(), 0.0, 0, 0
+
+    def give(idea: str, mean: float, runs: int) -> judging.Gated:
+        losses = np.exp(mean + NOISE * SHAPES[shape](rng, runs)).tolist()
+        said, entry = night.answer(idea, losses, noise=NOISE if known else None)
+        if entry["losses"]:
+            night.add(json.loads(json.dumps(entry)))
+        return said
+
+    give("base", 0.0, 10)
+    for k, gain in enumerate(better):
+        idea, mean = f"idea {k}", best - NOISE * gain
+        said = give(idea, mean, 1 if known else 3)
+        while said.answer in ("more", "unknown"):
+            said = give(idea, mean, said.more)
+        if said.answer == "keep":
+            false, found, best = false + (gain == 0), found + (gain > 0), mean
+            give(idea, mean, said.more)
+    return Night(false, found, night.runs)
+
+
+def by_lower(rng: np.random.Generator, shape: str, better: np.ndarray, known: bool) -> Night:
+    """One run of each idea; what is lower than the lowest so far is kept."""
+    best, lowest, false, found = 0.0, float(NOISE * SHAPES[shape](rng, 1)[0]), 0, 0
+    for gain in better:
+        mean = best - NOISE * gain
+        loss = mean + float(NOISE * SHAPES[shape](rng, 1)[0])
+        if loss < lowest:
+            best, lowest, false, found = mean, loss, false + (gain == 0), found + (gain > 0)
+    return Night(false, found, 1 + len(better))
+
+
+def nights(count: int) -> str:
+    """Nights of 100 ideas: none better, or each tenth better by one, two or three standard deviations of a run."""
+    lines = ["| 100 ideas | noise | way | nights with a false keep | false keeps a night | better ones kept of 10 | runs a night |",
+             "|---|---|---|--:|--:|--:|--:|"]  # fmt: skip
+    ways = (
+        ("gate, fresh seeds", by_gate, False),
+        ("gate, known noise", by_gate, True),
+        ("keep if lower", by_lower, False),
+    )
+    for gain in (0, 1, 2, 3):
+        better = np.where(np.arange(IDEAS) % 10 == 5, float(gain), 0.0)
+        for shape in SHAPES if gain == 0 else ("normal",):
+            for way, ask, known in ways:
+                rng = np.random.default_rng([gain, list(SHAPES).index(shape)])
+                own = [ask(rng, shape, better, known) for _ in range(count)]
+                false = np.mean([n.false > 0 for n in own])
+                name = "none better" if gain == 0 else f"10 better by {gain} sd"
+                found = "" if gain == 0 else f"{np.mean([n.found for n in own]):.1f}"
+                lines.append(f"| {name} | {shape} | {way} | {false:.1%} | {np.mean([n.false for n in own]):.2f} | {found} | "
+                             f"{np.mean([n.runs for n in own]):.0f} |")  # fmt: skip
+                print(lines[-1], file=sys.stderr, flush=True)
+    return "\n".join(lines)
+
+
+def tails(draws: int = 4_000_000) -> str:
+    """How often Welch's one-sided test errs at the gate's levels, over what it says, by runs of both and ratio of variances."""
+    rng = np.random.default_rng(0)
+    ratios = (1 / 9, 1.0, 9.0)
+    lines = ["| level | runs | variances 1:9 | equal | 9:1 |", "|---|---|--:|--:|--:|"]
+    for level in (1e-4, 4e-4):
+        for m, n in ((3, 10), (10, 10), (30, 10)):
+            shares = []
+            for ratio in ratios:
+                own = ratio * rng.chisquare(m - 1, draws) / (m - 1) / m
+                other = rng.chisquare(n - 1, draws) / (n - 1) / n
+                t = np.abs(rng.standard_normal(draws)) * np.sqrt(ratio / m + 1 / n) / np.sqrt(own + other)
+                far = t > 2.5
+                df = (own + other)[far] ** 2 / (own[far] ** 2 / (m - 1) + other[far] ** 2 / (n - 1))
+                shares.append(float((stats.t.sf(t[far], df) < level).sum()) / draws / 2 / level)
+            lines.append(f"| {level:g} | {m} and {n} | {' | '.join(f'{s:.1f}' for s in shares)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the table; with --out keep the numbers too."""
     parser = argparse.ArgumentParser(description="False verdicts and differences found.")
     parser.add_argument("--tables", type=int, default=500)
     parser.add_argument("--null", type=int, default=0, help="tables per kind; judge alone")
+    parser.add_argument("--nights", type=int, default=0)
+    parser.add_argument("--tails", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     if asked.null:
         print(null_rates(asked.null))
+        return
+    if asked.nights or asked.tails:
+        print(nights(asked.nights) if asked.nights else tails())
         return
     ways = list(WAYS)
     for package, way in (("autorank", "autorank"), ("rliable", "rliable, intervals apart")):

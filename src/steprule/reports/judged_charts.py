@@ -1,4 +1,4 @@
-"""The pictures of a judgement: who stands where, differences to the best, and how large a difference so many runs find."""
+"""The pictures of a judgement: standings, differences to the best, and how large a difference so many runs find."""
 
 from __future__ import annotations
 

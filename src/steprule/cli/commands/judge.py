@@ -52,11 +52,13 @@ def judge(
         typer.Option("--paired/--unpaired", help="Whether seeds pair runs; where they are the same if not given."),
     ] = None,
     matters: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="The smallest difference that matters, as a share of the loss.", parser=number, metavar="SHARE"
+            help=f"The smallest difference that matters, as a share of the loss; {MATTERS:g} if not given, with --gate 0.",
+            parser=number,
+            metavar="SHARE",
         ),
-    ] = MATTERS,
+    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
@@ -80,30 +82,51 @@ def judge(
             help="Write the report (.html), the picture (.svg, .png, .pdf), the table (.md, .tex), the pairs (.csv). Repeatable.",
         ),
     ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Keep this one new result or not, against the one that was kept; with --log.")
+    ] = False,
+    log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --gate: all results so far, a JSON line each.")
+    ] = None,
+    idea: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --gate: what is new; the table's method if not given.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Say which differences in your results are real.
 
     The race's referee for runs that were trained anywhere: real, same or open for every two methods, and how many runs the open ones need.
+
+    With --gate the file holds the runs of one new idea. The answer is keep, not, or how often to run it again; in at most 5 % of nights
+    without any better idea is one kept.
     """
     from steprule.cli import judge_tables, output
-    from steprule.races.judging import judge as judged
+    from steprule.races import judging
     from steprule.races.judging.judgement import check_ending
 
+    if gate or log is not None or idea is not None:
+        if not gate or log is None:
+            raise typer.BadParameter("expected --gate and --log FILE together")
+        said = judging.gate(results, log, idea=idea, loss=loss, noise=noise, matters=matters or 0.0, higher=higher)
+        if json:
+            output.as_json(said.to_dict())
+        else:
+            output.say(str(said))
+        return
     for path in out or []:
         check_ending(path)
     columns = {
         "method": method, "loss": loss, "problem": problem, "seed": seed, "group": group, "cost": cost, "step": step,
         "seconds": seconds, "run": run,
     }  # fmt: skip
-    found = judged(
+    found = judging.judge(
         results,
         **columns,
         by=by,
         target=target,
         higher=higher,
         paired=paired,
-        matters=matters,
+        matters=MATTERS if matters is None else matters,
         margin=margin,
         noise=noise,
     )

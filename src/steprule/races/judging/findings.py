@@ -1,4 +1,4 @@
-"""What is found in a table of runs: who stands where, which differences are real, how many runs the open ones need."""
+"""What is found in a table of runs: standings, pairs with their verdicts, and all problems together."""
 
 from __future__ import annotations
 

@@ -132,10 +132,16 @@ def _as_text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
-def runs_of(source: Any, given: Mapping[str, str | None], by: str, target: float | None) -> Runs:
+def runs_of(
+    source: Any,
+    given: Mapping[str, str | None],
+    by: str = "final",
+    target: float | None = None,
+    alone: str | None = None,
+) -> Runs:
     """The runs of a table, each measured by its final loss, or by the steps or seconds to a target.
 
-    `given` names columns by kind. Raises `InputError`, `DataError`.
+    `given` names columns by kind; with `alone` all rows are runs of one method of this name. Raises `InputError`, `DataError`.
     """
     lines, where = table_and_rows(source)
     if OF_A_RACE in (lines.table.schema.metadata or {}):
@@ -143,6 +149,9 @@ def runs_of(source: Any, given: Mapping[str, str | None], by: str, target: float
 
         return runs_of_table(lines.table)
     table = lines.table
+    if alone is not None:
+        kept = [n for n in table.column_names if n != "method"]
+        table = table.select(kept).append_column("method", pa.array([alone] * len(table)))
     numeric = [n for n, t in zip(table.column_names, table.schema.types, strict=True) if _is_number(t) or _is_curve(t)]
     columns = columns_of(table.column_names, numeric, given, where)
     kind = table.schema.field(columns.loss).type

@@ -1,4 +1,4 @@
-"""The runs of one method on one problem, and what is known of the difference of two: the test follows from what the runs share."""
+"""The difference of two methods on one problem, by the test that follows from what their runs share."""
 
 from __future__ import annotations
 
