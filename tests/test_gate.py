@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from by_path import module_at
 from scipy import stats
-from tolerances import ROUNDED64
+from tolerances import JUDGED_PERCENT, LEVELS_OF_MANY, ROUNDED64
 
 from steprule.cli import main
 from steprule.errors import DataError, InputError
@@ -77,7 +77,7 @@ def test_known_noise_and_a_diverged_idea(tmp_path: Path) -> None:
     assert gate(0.45, log, idea="a", noise=0.02).answer == "more"
     kept = gate([0.45, 0.46], log, idea="a", noise=0.02)
     z = (np.log(BASE).mean() - np.log([0.45, 0.45, 0.46]).mean()) / (0.02 * math.sqrt(1 / 3 + 1 / 10))
-    assert kept.p == pytest.approx(stats.norm.sf(z), rel=1e3 * ROUNDED64)
+    assert kept.p == pytest.approx(stats.norm.sf(z), rel=JUDGED_PERCENT)
     assert kept.answer == "keep"
     other = tmp_path / "other.jsonl"
     gate(BASE, other, idea="base")
@@ -93,7 +93,7 @@ def test_higher_is_better(tmp_path: Path) -> None:
 
 def test_the_levels_of_a_night_are_its_budget() -> None:
     """Before the first keep they add up to no more than 5 %; a keep earns more, and none are ever below 0."""
-    assert sum(gamma(k) for k in range(1, 100_000)) == pytest.approx(1, rel=1e11 * ROUNDED64)
+    assert sum(gamma(k) for k in range(1, 100_000)) == pytest.approx(1, rel=LEVELS_OF_MANY)
     assert sum(level(k, []) for k in range(1, 100_000)) < 0.05
     assert level(7, [5]) > level(7, [])
     assert level(7, [3, 5]) > level(7, [3])

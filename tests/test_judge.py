@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pretended import pretended
-from tolerances import JUDGED_AGAIN
+from tolerances import JUDGED_AGAIN, JUDGED_MEAN, JUDGED_PERCENT
 
 import steprule
 from steprule.cli import main
@@ -84,9 +84,7 @@ def test_every_kind_of_file_says_the_same(name: str, found: Judgement, tmp_path:
     WRITERS[name](results(), path)
     read = judge(path)
     assert verdicts(read) == verdicts(found)
-    assert [p.difference for p in read.pairs] == pytest.approx(
-        [p.difference for p in found.pairs], rel=1e3 * JUDGED_AGAIN
-    )
+    assert [p.difference for p in read.pairs] == pytest.approx([p.difference for p in found.pairs], rel=JUDGED_PERCENT)
 
 
 @pytest.mark.parametrize("turn", [
@@ -111,7 +109,7 @@ def test_a_races_own_results_give_its_verdicts(tmp_path: Path) -> None:
             judged = own.pair(pair.first, pair.second)
             assert (judged.verdict, judged.p_same) == (pair.verdict(), pair.p_same)
             assert judged.p_real == pytest.approx(pair.p_real, rel=JUDGED_AGAIN)
-            assert (judged.difference, judged.low, judged.high) == pytest.approx(pair.percent, rel=1e3 * JUDGED_AGAIN)
+            assert (judged.difference, judged.low, judged.high) == pytest.approx(pair.percent, rel=JUDGED_PERCENT)
         for s, t in zip(cell.standings, own.standings, strict=True):
             assert (t.value, t.low, t.high) == pytest.approx((s.loss, s.low, s.high), rel=JUDGED_AGAIN)
 
@@ -227,7 +225,7 @@ def test_values_of_no_ratio_and_a_margin_in_their_own_units() -> None:
     assert "No difference that matters is stated" in str(own)
     margin = judge(table, margin=0.01)
     assert margin.comparison().pair("adam", "lion").verdict == "same"
-    assert margin.comparison().pair("adam", "sgd").difference == pytest.approx(0.1, rel=1e10 * JUDGED_AGAIN)
+    assert margin.comparison().pair("adam", "sgd").difference == pytest.approx(0.1, rel=JUDGED_MEAN)
 
 
 def test_pairing() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from by_path import module_at
 from scipy import stats
-from tolerances import POWER_PROMISED, ROUNDED64
+from tolerances import JUDGED_PERCENT, POWER_PROMISED, ROUNDED64
 
 from steprule.races import statistics
 from steprule.races.judging import Runs, judged
@@ -85,7 +85,7 @@ def test_p_values_are_scipys(paired: bool) -> None:
     assert [p.p_real for p in found.pairs] == pytest.approx(statistics.holm(raw), rel=ROUNDED64)
     for pair, (i, j) in zip(found.pairs, both, strict=True):
         result = test(np.log(losses[j]), np.log(losses[i])).confidence_interval(0.95)
-        assert (pair.low, pair.high) == pytest.approx([100 * np.expm1(v) for v in result], rel=1e3 * ROUNDED64)
+        assert (pair.low, pair.high) == pytest.approx([100 * np.expm1(v) for v in result], rel=JUDGED_PERCENT)
 
 
 def test_a_rank_sum_is_exact_with_and_without_ties() -> None:
@@ -157,7 +157,7 @@ def test_an_open_pair_says_how_many_runs_and_a_decided_one_does_not() -> None:
     y = 0.05 * rng.standard_normal((3, 5)) + np.array([[0.0], [0.03], [0.8]])
     for pair in judged(runs(np.exp(y))).pairs:
         assert (pair.runs_needed is None) == (pair.verdict != "open")
-        assert pair.runs_needed is None or pair.runs_needed > 5
+        assert (pair.runs_needed or 6) > 5
 
 
 def test_known_noise_decides_single_runs() -> None:

@@ -65,7 +65,7 @@ class _Commands(TyperGroup):
         self.format_help_text(ctx, formatter)
         formatter.write("\nExamples:\n" + "".join(f"  {example}\n" for example in FIRST))
         self.format_commands(ctx, formatter)
-        self.format_epilog(ctx, formatter)
+        formatter.write(f"{self.epilog}\n")  # without a blank line above, so that all of it fits a terminal's height
         return str(formatter.getvalue()).rstrip()
 
 

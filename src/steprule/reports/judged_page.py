@@ -1,4 +1,4 @@
-"""The page of a judgement as one HTML file: verdict, matrix, pictures, tables, all pairs; users' names are escaped."""
+"""The page of a judgement as one HTML file: verdict, matrix, pictures, tables, pairs; names are escaped."""
 
 from __future__ import annotations
 
