@@ -289,3 +289,19 @@ NORMAL_QUANTILE = 1.2e-9
 
 # Hutchinson's estimate on a square, relative: two gradients of 16 digits differ in the third, and what is left is divided by 1e-3.
 HUTCHINSON_QUADRATIC = 1e-11
+
+# A judged race's means and intervals against the race's own: the same sums in another order, and one exponential more.
+JUDGED_AGAIN = 1e-12
+
+# The share of simulated tables in which the runs that a pair was told it needs do decide it: 80 % were promised for the true difference
+# and spread; 400 tables leave a standard error of 2 %, and Welch's freedom is not that of the formula.
+POWER_PROMISED = (0.74, 0.88)
+
+# Per cents of judged pairs, and p-values far out in a tail: small differences of logarithms, whose last bits weigh a thousand times as much.
+JUDGED_PERCENT = 1e-9
+
+# The mean difference of two methods whose losses have a noise of 0.1 % around means that differ by a fifth, six runs each.
+JUDGED_MEAN = 0.01
+
+# Levels of a hundred thousand ideas beside the 1 that all of them add up to: what is left of the decaying part.
+LEVELS_OF_MANY = 1e-3

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from steprule.problems.problem import Problem as Problem
     from steprule.races import Race as Race
     from steprule.races import race as race
+    from steprule.races.judging import Judgement as Judgement
+    from steprule.races.judging import judge as judge
     from steprule.sweeps import Sweep as Sweep
     from steprule.sweeps import sweep as sweep
     from steprule.training import Run as Run
@@ -47,6 +49,8 @@ _LATER = {
     "Sweep": "sweeps",
     "race": "races",
     "Race": "races",
+    "judge": "races.judging",
+    "Judgement": "races.judging",
     "d2l": "",
     "schedules": "",
     "optim": "",
@@ -57,6 +61,7 @@ _LATER = {
 }
 
 __all__ = [
+    "Judgement",
     "Problem",
     "Race",
     "Rule",
@@ -66,6 +71,7 @@ __all__ = [
     "by_kind",
     "check",
     "d2l",
+    "judge",
     "metrics",
     "optim",
     "race",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from steprule import extras
@@ -23,6 +24,9 @@ class Drawer(Protocol):
 
     def html(self, result: Any) -> str:
         """A result as a notebook's cell shows it."""
+
+    def write_page(self, result: Any, path: Path) -> None:
+        """Write the page of a result that has one."""
 
 
 _drawers: list[Callable[[], Drawer]] = []
@@ -59,6 +63,13 @@ class Shown:
         except MissingPackageError:
             return None  # then a cell shows its words
         return drawer.html(self)
+
+
+def write_page(result: Shown, path: Path) -> None:
+    """Write a result's page as one HTML file. Raises `OutputError` where it cannot, `MissingPackageError` without matplotlib."""
+    with extras.needed():
+        drawer = _drawers[0]()
+    drawer.write_page(result, path)
 
 
 def duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from steprule import rules as catalogue
 from steprule.cli.commands.bench import bench
 from steprule.cli.commands.check import check
+from steprule.cli.commands.judge import judge
 from steprule.cli.commands.play import play
 from steprule.cli.commands.problems import problems, surfaces
 from steprule.cli.commands.race import race
@@ -34,6 +35,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     train: "steprule train adam --on digits-mlp --set lr=0.01 --out curve.png",
     sweep: "steprule sweep adam --on airfoil-mlp --vary lr=1e-4..1 --vary beta1 --points 256 --out lr.png",
     race: "steprule race sgd adam --on airfoil-linear",
+    judge: "steprule judge results.csv --loss val_loss --out report.html",
     check: "steprule check adam",
     which: "steprule which torch.optim:NAdam",
     bench: "steprule bench adam --quick",
@@ -63,7 +65,7 @@ class _Commands(TyperGroup):
         self.format_help_text(ctx, formatter)
         formatter.write("\nExamples:\n" + "".join(f"  {example}\n" for example in FIRST))
         self.format_commands(ctx, formatter)
-        self.format_epilog(ctx, formatter)
+        formatter.write(f"{self.epilog}\n")  # without a blank line above, so that all of it fits a terminal's height
         return str(formatter.getvalue()).rstrip()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ MOSTLY = 0.9
 """A column of text is taken for spoilt numbers where at least this share of it are numbers."""
 
 
-def read_csv(path: str | Path, delimiter: str | None, decimal: str, encoding: str) -> Lines:
-    """A CSV file with a header; an empty field is missing.
+def read_csv(
+    path: str | Path, delimiter: str | None, decimal: str, encoding: str, missing: Sequence[str] | None = None
+) -> Lines:
+    """A CSV file with a header; an empty field is missing, and so is what `missing` lists, or else what pyarrow takes for it.
 
     Without a `delimiter` it is the one of `,` `;` tab `|` that the header has most often. Raises `DataError`.
     """
@@ -37,7 +40,9 @@ def read_csv(path: str | Path, delimiter: str | None, decimal: str, encoding: st
             file,
             read_options=pyarrow.csv.ReadOptions(encoding=encoding),
             parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, decimal_point=decimal),
+            convert_options=pyarrow.csv.ConvertOptions(
+                strings_can_be_null=True, decimal_point=decimal, null_values=missing and ["", *missing]
+            ),
         )
     except (pa.ArrowException, UnicodeError, LookupError, OSError, TypeError, ValueError) as error:
         raise _unreadable(file, error, encoding) from error

@@ -101,6 +101,25 @@ def difference(a: Array, b: Array | None = None, *, untuned: Array | None = None
     return Difference(estimate, float(np.sqrt(variance)), freedom)
 
 
+def paired(a: Array, b: Array) -> Difference:
+    """The mean outcome of a minus that of b, [runs] each, where run k of both has one seed."""
+    gaps = a - b
+    error = float(gaps.std(ddof=1)) / np.sqrt(len(gaps)) if len(gaps) > 1 else np.inf
+    return Difference(float(gaps.mean()), float(error), float(max(1, len(gaps) - 1)))
+
+
+def welch(a: Array, b: Array) -> Difference:
+    """The mean outcome of a, [runs], minus that of b, [other runs], which have nothing in common: spreads may be unequal (Welch, 1947)."""
+    estimate = float(a.mean() - b.mean())
+    if min(len(a), len(b)) < 2:
+        return Difference(estimate, np.inf, 1.0)
+    own = [(float(y.var(ddof=1)) / len(y), len(y) - 1) for y in (a, b)]
+    variance, spread = sum(v for v, _ in own), sum(v**2 / df for v, df in own)
+    return Difference(
+        estimate, float(np.sqrt(variance)), variance**2 / spread if spread > 0 else float(len(a) + len(b) - 2)
+    )
+
+
 def holm(p: Sequence[float]) -> Array:
     """Holm's adjusted p-values: the chance that any of them is called wrongly stays below what each is held to."""
     order = np.argsort(p, kind="stable")

@@ -42,7 +42,7 @@ def headline(race: Race) -> str:
     total = len(told)
     won = Counter(cell.standings[0].label for cell in told if len(cell.level_with_best) == 1)
     if won:
-        first = f"{_listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
+        first = f"{listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
     else:
         fewest = min(len(cell.level_with_best) for cell in told) - 1
         others = "one other is" if fewest == 1 else f"{fewest} others are"
@@ -56,9 +56,9 @@ def headline(race: Race) -> str:
             if pair.first == cell.standings[0].label and pair.second in learnt and pair.verdict() == "real":
                 above.setdefault(pair.second, []).append(pair)
     worst = sorted(above.items(), key=lambda item: (-len(item[1]), -max(p.percent[0] for p in item[1])))
-    worse = _listed([f"{label} in {len(pairs)} ({_span(pairs)})" for label, pairs in worst] or ["nobody"])
+    worse = listed([f"{label} in {len(pairs)} ({_span(pairs)})" for label, pairs in worst] or ["nobody"])
     nothing = (
-        f" Learnt nothing: {_listed([f'{label} in {count}' for label, count in idle.most_common()])}." if idle else ""
+        f" Learnt nothing: {listed([f'{label} in {count}' for label, count in idle.most_common()])}." if idle else ""
     )
     sure = f"A comparison is one problem with one schedule; in each, the chance of any wrong difference is {100 * ERROR:.0f} %."
     return f"{first} Really above the lowest, by more than {race.threshold}: {worse}.{nothing} {sure}"
@@ -127,13 +127,13 @@ def _order(race: Race, cell: Cell) -> Iterator[str]:
     against = [p for p in cell.pairs if p.first == best.label]
     named = {v: [p for p in against if p.verdict() == v] for v in ("open", "same", "real")}
     if same := [p.second for p in named["same"] if p.second in learnt]:
-        yield f"No more than {race.threshold}{cell.scale.of} from it: {_listed(same)}."
+        yield f"No more than {race.threshold}{cell.scale.of} from it: {listed(same)}."
     if open_ := [p.second for p in named["open"] if p.second in learnt]:
-        yield f"Cannot be told apart from it: {_listed(open_)}."
+        yield f"Cannot be told apart from it: {listed(open_)}."
     if real := [f"{p.second} {_by(p)}" for p in named["real"]]:
-        yield f"Really above it: {_listed(real)}."
+        yield f"Really above it: {listed(real)}."
     if idle := [s.label for s in cell.standings if s.label not in learnt]:
-        yield f"Learnt nothing: {_listed(idle)}."
+        yield f"Learnt nothing: {listed(idle)}."
     real_pairs = sum(p.verdict() == "real" for p in cell.pairs)
     by = f"by more than {race.threshold}{cell.scale.of}"
     if len(cell.pairs) == 1:
@@ -147,7 +147,7 @@ def _diverged(race: Race, cell: Cell) -> Iterator[str]:
     runs = race.tuning.studies * race.tuning.fresh
     gone = [f"{s.label} in {round(s.diverged * runs)} of {runs} fresh runs" for s in cell.standings if s.diverged]
     if gone:
-        yield f"Diverged, which counts as the loss before the first step: {_listed(gone)}."
+        yield f"Diverged, which counts as the loss before the first step: {listed(gone)}."
 
 
 def _tuning(race: Race, cell: Cell) -> Iterator[str]:
@@ -167,11 +167,11 @@ def _tuning(race: Race, cell: Cell) -> Iterator[str]:
         v: [u for u in cell.untuned if u.pair.verdict() == v and u.label in learnt] for v in ("real", "same", "open")
     }
     if worse := [f"{u.label} (untuned {_by(u.pair)})" for u in named["real"] if _lower(u)]:
-        yield f"Tuning did not pay here for: {_listed(worse)}."
+        yield f"Tuning did not pay here for: {listed(worse)}."
     if same := [u.label for u in named["same"]]:
-        yield f"Tuning changed no more than {race.threshold}{cell.scale.of} for: {_listed(same)}."
+        yield f"Tuning changed no more than {race.threshold}{cell.scale.of} for: {listed(same)}."
     if race.tells_luck and (open_ := [u.label for u in named["open"]]):
-        yield f"Tuned and untuned cannot be told apart: {_listed(open_)}."
+        yield f"Tuned and untuned cannot be told apart: {listed(open_)}."
 
 
 def _lower(untuned: Untuned) -> bool:
@@ -189,7 +189,7 @@ def _at_ends(race: Race, cell: Cell) -> Iterator[str]:
                 f"{s.label}'s {name} ({end} of {said(space[name].low, 3)}..{said(space[name].high, 3)}{moved})"
             )
     if found:
-        yield f"The best lies at an end of its range, and may lie beyond: {_listed(found)}."
+        yield f"The best lies at an end of its range, and may lie beyond: {listed(found)}."
 
 
 def _scale(race: Race, cell: Cell) -> Iterator[str]:
@@ -201,7 +201,7 @@ def _scale(race: Race, cell: Cell) -> Iterator[str]:
         first, last = cell.standings[0].loss + cell.scale.fall, cell.standings[0].loss
         yield f"{text}, in per cent of the fall from {first:.4g}, before the first step, to {last:.4g}."
     elif below := [s.label for s in cell.standings if race.below_least(cell.problem, cell.schedule, s.label)]:
-        yield f"Losses below {LEAST:g} of the loss before the first step count as that: {_listed(below)}."
+        yield f"Losses below {LEAST:g} of the loss before the first step count as that: {listed(below)}."
 
 
 def _caution(race: Race, cell: Cell) -> Iterator[str]:
@@ -222,7 +222,7 @@ def _agreement(race: Race) -> list[str]:
         says = "some agreement" if tau < 0.7 else "much agreement"
         if low <= 0 <= high:
             says = "no agreement that could be told from none"
-        names = _listed([p.name for p in race.spec.problems])
+        names = listed([p.name for p in race.spec.problems])
         texts.append(
             f"Between {names}, {schedule} learning rate, the rankings agree with Kendall's tau {tau:.2f} [{low:.2f}, {high:.2f}]"
             f" (1 the same order, 0 none): {says}. A ranking from one problem carries over to the next no further than that."
@@ -230,5 +230,6 @@ def _agreement(race: Race) -> list[str]:
     return texts
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: a, b and c."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

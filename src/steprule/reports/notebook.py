@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 from html import escape
 from itertools import chain
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -153,7 +154,7 @@ def html(result: Any) -> str:
         image = _image(_figure(result, [result]))
     except StepruleError:
         image = ""
-    words = _races().words(result) if _is_of_races(result) else result.in_words()
+    words = _races().words(result) if _is_of_races(result) and not _is_judged(result) else result.in_words()
     below = _best_points(result) if isinstance(result, Sweep) else ""
     return f"{image}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
 
@@ -216,6 +217,24 @@ def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
     return f'<img style="{look}" alt="{escape(said)}" src="{source}">'
 
 
+def write_page(result: Any, path: Path) -> None:
+    """Write the page of a judgement. Raises `InputTypeError` for a result that has none of this kind."""
+    if not _is_judged(result):
+        raise InputTypeError("a page", expected="a judgement", got=type(result).__name__)
+    _judged().write(result, path)
+
+
+def _is_judged(result: Any) -> bool:
+    return isinstance(result, Shown) and type(result).__module__.startswith("steprule.races.judging")
+
+
+def _judged() -> ModuleType:
+    """What draws a judgement, which needs more packages than a path."""
+    from steprule.reports import judged_page
+
+    return judged_page
+
+
 def _is_of_races(result: Any) -> bool:
     return isinstance(result, Shown) and type(result).__module__.startswith("steprule.races")
 
@@ -229,10 +248,13 @@ def _races() -> ModuleType:
 
 @singledispatch
 def _figure(result: Any, results: Sequence[Any]) -> Figure:
+    if _is_judged(result):
+        standing: Figure = _judged().judged_charts.standings(result)
+        return standing
     if _is_of_races(result):
         drawn: Figure = _races().figure(result)
         return drawn
-    expected = "traces, runs, a sweep, a race or rules"
+    expected = "traces, runs, a sweep, a race, a judgement or rules"
     raise InputTypeError("a picture", expected=expected, got=type(result).__name__)
 
 

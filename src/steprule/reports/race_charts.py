@@ -42,7 +42,7 @@ def standings(race: Race) -> Figure:
         axes.set_yticks(range(count), [short(s.label) for s in reversed(cell.standings)])
         for tick, s in zip(axes.get_yticklabels(), reversed(cell.standings), strict=True):
             tick.set_fontweight("bold" if s.label in level else "normal")
-        _scale(axes, "x", inside, logarithmic=cell.scale.ratios)
+        fit_axis(axes, "x", inside, logarithmic=cell.scale.ratios)
         axes.set_ylim(-0.7, count - 0.3)
         axes.grid(axis="x", alpha=0.25)
 
@@ -68,7 +68,7 @@ def best_of_k(race: Race) -> Figure:
             shown += list(loss)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        _scale(axes, "y", shown, logarithmic=cell.scale.ratios)
+        fit_axis(axes, "y", shown, logarithmic=cell.scale.ratios)
         axes.grid(alpha=0.25)
 
     return _panels(race, draw, lambda cell: "trials k", _of_loss("{} of the best of k"), _names(race))
@@ -93,7 +93,7 @@ def curves(race: Race) -> Figure:
         if np.isfinite(cell.target):
             axes.axhline(cell.target, color="black", lw=0.8, ls=(0, (2, 2)))
         # A batch's loss can be below 0 where that of all samples is not: noise on a surface is.
-        _scale(axes, "y", shown, logarithmic=min(shown) > 0)
+        fit_axis(axes, "y", shown, logarithmic=min(shown) > 0)
         axes.grid(alpha=0.25)
 
     marks = [*_names(race), Line2D([], [], color="black", lw=0.8, ls=(0, (2, 2)), label="target")]
@@ -115,7 +115,7 @@ def sensitivity(race: Race) -> Figure:
         axes.xaxis.set_major_locator(LogLocator(numticks=8))
         if cell.scale.ratios:
             shown.append(1.2 * min(shown))
-        _scale(axes, "y", shown, logarithmic=cell.scale.ratios)
+        fit_axis(axes, "y", shown, logarithmic=cell.scale.ratios)
         axes.grid(alpha=0.25)
 
     return _panels(race, draw, lambda cell: "learning rate", _of_loss("{}"), _names(race))
@@ -149,7 +149,7 @@ def _of_loss(text: str) -> Axis:
     return lambda cell: f"{text.format(cell.measure.loss)}{' (log scale)' if cell.scale.ratios else ''}"
 
 
-def _scale(axes: Any, which: str, shown: Sequence[float], *, logarithmic: bool) -> None:
+def fit_axis(axes: Any, which: str, shown: Sequence[float], *, logarithmic: bool) -> None:
     """Let an axis hold what is to be seen, with a margin, also where all of it is one number."""
     seen = [value for value in shown if np.isfinite(value)] or [1.0]
     low, high = min(seen), max(seen)
@@ -214,6 +214,6 @@ def _plain_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def short(name: str) -> str:
+def short(name: str, most: int = 24) -> str:
     """A name as a label: not too long, and no mathematics to matplotlib."""
-    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
+    return (name if len(name) <= most else name[: most - 1] + "…").replace("$", r"\$")

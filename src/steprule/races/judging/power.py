@@ -1,0 +1,87 @@
+"""How many runs a verdict needs, and how large a difference so many runs find, at 80 % power."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steprule import extras
+
+with extras.needed():
+    from scipy import stats
+
+Array = NDArray[Any]
+POWER = 0.8
+MOST = 10_000
+"""Runs of each method; beyond that nobody is told to run."""
+
+
+def power(gap: Array, spread: Array, runs: Array, freedom: Array, tail: Array) -> Array:
+    """The chance that Student's test finds a gap.
+
+    Args:
+        gap: by how much the difference is beyond what is tested.
+        spread: the standard error is spread / √runs.
+        runs: of each method.
+        freedom: degrees of freedom for each run beyond the first; inf where the noise is known.
+        tail: the one-sided level.
+    """
+    known = np.isinf(freedom)
+    df = np.where(known, 1.0, freedom) * np.maximum(runs - 1, 1)
+    with np.errstate(divide="ignore", over="ignore"):
+        beyond = np.minimum(gap / spread * np.sqrt(runs), 1e3)
+    of_known = stats.norm.sf(stats.norm.isf(tail) - beyond)
+    # scipy's noncentral t loses its digits far out, where the power is 1.
+    of_seen = np.where(beyond > 37, 1.0, stats.nct.sf(stats.t.isf(tail, df), df, np.minimum(beyond, 37.0)))
+    return np.asarray(np.where(known, of_known, of_seen))
+
+
+def runs_needed(gap: Array, spread: Array, freedom: Array, tail: Array) -> Array:
+    """The fewest runs of each method with which the gap is found at 80 % power; inf where `MOST` do not. Arguments as of `power`."""
+    gap, spread, freedom, tail = np.broadcast_arrays(
+        *(np.asarray(v, dtype=float) for v in (gap, spread, freedom, tail))
+    )
+    fewest = np.where(np.isinf(freedom), 1.0, 2.0)  # one run tells where the noise is known
+    low, high = fewest - 1, np.full(gap.shape, float(MOST))
+    enough = (gap > 0) & (power(gap, spread, high, freedom, tail) >= POWER)
+    for _ in range(int(np.ceil(np.log2(MOST)))):
+        middle = np.maximum(fewest, np.floor((low + high) / 2))
+        found = power(gap, spread, middle, freedom, tail) >= POWER
+        low, high = np.where(found, low, middle), np.where(found, middle, high)
+    return np.where(enough, high, np.inf)
+
+
+def smallest_found(spread: float, runs: float, freedom: float, tail: float) -> float:
+    """The smallest gap that so many runs find at 80 % power; inf for one run whose noise is not known."""
+    if runs < 2 and np.isfinite(freedom):
+        return float("inf")
+    low, high = 0.0, 100.0 * spread
+    for _ in range(40):
+        middle = (low + high) / 2
+        found = power(*(np.array(v) for v in (middle, spread, runs, freedom, tail))) >= POWER
+        low, high = (low, middle) if found else (middle, high)
+    return high
+
+
+def runs_needed_by_ranks(chance: float, tail: float, *, paired: bool = False) -> float:
+    """The same for a rank sum, from how often one is above the other, or for signed ranks (Noether, 1987); inf where `MOST` do not."""
+    if chance == 0.5:
+        return float("inf")
+    reach = float(stats.norm.isf(tail) + stats.norm.ppf(POWER))
+    runs = np.ceil(reach**2 / ((3 if paired else 6) * (chance - 0.5) ** 2))
+    while (
+        1 / _choices(int(runs), paired=paired) > tail
+    ):  # so few cannot be told apart even where all of one end above all of the other
+        runs += 1
+    return float(runs) if runs <= MOST else float("inf")
+
+
+def _choices(runs: int, *, paired: bool) -> float:
+    """In how many ways 2n runs are two groups of n, or n differences have signs; about."""
+    if paired:
+        return 2.0 ** min(runs, 500)
+    from scipy.special import comb
+
+    return float(comb(2 * min(runs, 500), min(runs, 500)))
