@@ -157,6 +157,9 @@ def beside(name: str, backend: str, other: Callable[[Tensors], Any]) -> None:
             saved = copy.deepcopy(own.state_dict())
             own = make([{"params": mine[:2]}, {"params": mine[2:]}], backend=backend)
             own.load_state_dict(saved)
+        rate = settings["lr"] * (1.5 - t / STEPS)  # a schedule
+        for group in (*own.param_groups, *([wanted.h] if isinstance(wanted, Loop) else wanted.param_groups)):
+            group["lr"] = rate
         slide(mine, t)
         slide(theirs, t)
         own.step()
