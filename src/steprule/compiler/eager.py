@@ -78,7 +78,7 @@ def looking(
     rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any], gradient: Callable[[Any], Any]
 ) -> State:
     """The state with what step t sees where it looks: `gradient` gives the gradient at a point. All as in `step`."""
-    looks = rule.looks_in(t, hypers)
+    looks = rule.looks_in(t, hypers, state)
     for name, look in zip(rule.looked[:looks], rule.looks, strict=False):
         state = {**state, name: gradient(step(look, p, g, state, t, hypers)[0])}
     return state
@@ -137,7 +137,7 @@ def look_together(
     rule: Rule, ones: Sequence[One], model: State, gradients: Callable[[list[Any]], Sequence[Any]]
 ) -> list[One]:
     """The tensors of one model with what the step sees where it looks; `gradients` gives the gradients of all at a point of each."""
-    looks = max((rule.looks_in(one.t, one.hypers) for one in ones), default=0)
+    looks = max((rule.looks_in(one.t, one.hypers, one.state) for one in ones), default=0)
     for name, look in zip(rule.looked[:looks], rule.looks, strict=False):
         points = [point for point, _ in step_together(look, ones, dict(model))]
         ones = [

@@ -98,7 +98,7 @@ class PartsStepper:
         """One step of every lane; p [rows, lanes] is written where `alive` [lanes]. A rule that looks twice asks `gradient_at` a point."""
         if len(self.steppers) == 1:
             (stepper,) = self.steppers
-            for k in range(len(stepper.rule.variant.looks)):
+            for k in range(stepper.looks):
                 stepper.see(k, gradient_at(stepper.look(k, t, p, g, alive, factor)))
             stepper.step(t, p, g, alive, factor)
             return
