@@ -154,7 +154,7 @@ def test_a_class_steps_as_the_reference(own: rules.Rule, backend: str, float64_d
             return closure_of(mine, found, t)()
 
         found.step(closure)
-        assert counted[0] == 1 + own.looks_in(t, own.defaults)
+        assert counted[0] == 1 + own.looks_in(t, own.defaults, {})
         ones = list(_stepped(theirs, states, t, hypers))
         ones = eager.look_together(whole, ones, model, lambda points, t=t: _gradients(points, t))  # type: ignore[misc]
         for k, (new, state) in enumerate(eager.step_together(whole, ones, model)):

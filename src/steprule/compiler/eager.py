@@ -95,7 +95,7 @@ def looking(
     whose noise it is. All as in `step`."""
     if not any(slot.looked for slot in rule.slots):
         return state
-    looks = rule.looks_in(t, hypers)
+    looks = rule.looks_in(t, hypers, state)
     for k, (name, look) in enumerate(zip(rule.looked[:looks], rule.looks, strict=False)):
         if k >= rule.draws:
             state = {**state, name: gradient(step(look, p, g, state, t, hypers)[0])}
@@ -167,7 +167,7 @@ def look_together(
 ) -> list[One]:
     """The tensors of one model with what the step sees where it looks, and the noise that it draws; `gradients` gives the gradients of
     all at a point of each."""
-    looks = max((rule.looks_in(one.t, one.hypers) for one in ones), default=0)
+    looks = max((rule.looks_in(one.t, one.hypers, one.state) for one in ones), default=0)
     for k, (name, look) in enumerate(zip(rule.looked[:looks], rule.looks, strict=False)):
         found: Sequence[Any]
         if k < rule.draws:

@@ -42,6 +42,7 @@ class Variant:
         self._graphs: dict[frozenset[str], Graph] = {}
         self._programs: dict[tuple[frozenset[str], bool], Program] = {}
         self._measurements: dict[tuple[frozenset[str], frozenset[str]], Program] = {}
+        self._looks: dict[int, Variant] = {}
         self._reduced = reduced
         """The slots of one number that follow from a reduction at any stage."""
         self.slots = frozenset(s.name for s in rule.slots) - traced(rule, dict(switches), shape=shape).absent
@@ -115,7 +116,13 @@ class Variant:
     def looks(self) -> tuple[Variant, ...]:
         """By look that it takes the variant of its point: its p is the point, and it hands the slots on."""
         taken = max((k for k, name in enumerate(self.rule.looked, 1) if name in self.slots), default=0)
-        return tuple(Variant(look, self.switches, self.shape, self._reduced) for look in self.rule.looks[:taken])
+        return tuple(map(self.look, range(taken)))
+
+    def look(self, k: int) -> Variant:
+        """That of the point of the k-th look, from 0. Where it does not look so often, as for another shape, the point is p."""
+        if k not in self._looks:
+            self._looks[k] = Variant(self.rule.looks[k], self.switches, self.shape, self._reduced)
+        return self._looks[k]
 
     def _settle(self) -> tuple[frozenset[str], ...]:
         """Follow the stages until one repeats, and begin again where one of them turns a number into a reduction."""

@@ -117,7 +117,7 @@ class MatrixStepper:
     def look(self, k: int, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
         """The point to which step t looks, of its k-th look from 0: p itself where not `alive`."""
         pairs = zip(self.variants, self.states, strict=True)
-        graphs = [own.looks[k].graph(eager.absent_of(own, states)) for own, states in pairs]
+        graphs = [own.look(k).graph(eager.absent_of(own, states)) for own, states in pairs]
         known: Totals = {}
         for places in rounds_of(graphs):
             known = {**known, **_added(self._evaluate(graphs, t, p, g, factor, known), places)}
@@ -126,6 +126,11 @@ class MatrixStepper:
             part = self._part(j)
             found[part] = torch.where(alive, self._rows(own.outputs()["p"], j), p[part])
         return found
+
+    @property
+    def looks(self) -> int:
+        """How often a step looks: as often as the tensor that looks most."""
+        return max(len(own.looks) for own in self.variants)
 
     def see(self, k: int, gradient: Tensor) -> None:
         """Take what the k-th look found, [rows, lanes]."""

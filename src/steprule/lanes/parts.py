@@ -114,7 +114,7 @@ class PartsStepper:
         if len(self.steppers) == 1:
             (stepper,) = self.steppers
             draws = stepper.rule.variant.rule.draws
-            for k in range(len(stepper.rule.variant.looks)):
+            for k in range(stepper.looks):
                 if k < draws:
                     stepper.see(k, supply.noise(self.sizes, t, k, p))
                 else:

@@ -41,6 +41,10 @@ class Stepper(Protocol):
     def adds(self, t: int, p: Tensor, g: Tensor, factor: float, places: frozenset[str], known: Totals) -> Totals:
         """What its tensors add to the totals at these places."""
 
+    @property
+    def looks(self) -> int:
+        """How often a step looks: as often as the tensor that looks most."""
+
     def look(self, k: int, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
         """The point to which step t looks, of its k-th look from 0: p itself where not `alive`."""
 
@@ -113,6 +117,11 @@ class TensorStepper:
         if not points:
             return p
         return self._moved(points[min(t, len(points)) - 1], p, p, alive, self._known(t, factor))
+
+    @property
+    def looks(self) -> int:
+        """As `Stepper` says."""
+        return len(self.rule.variant.looks)
 
     def look(self, k: int, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
         """The point to which step t looks, of its k-th look from 0: p itself where not `alive`."""

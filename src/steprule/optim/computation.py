@@ -82,7 +82,9 @@ class Computation:
         program = self.variant.program(zero_grad=self.writes_g) if self.is_compiled else None
         self.given = bool(program and program.given)
         self.numbers = dict(program.numbers) if program else {}
-        columns = program.columns if program else self.used
+        # What a first step alone reads, as it fills a slot that was absent, is a column of its kernel only.
+        stages = [self.variant.program(absent, zero_grad=self.writes_g) for absent in self.variant.stages if program]
+        columns = {*(program.columns if program else self.used), *(name for own in stages for name in own.columns)}
         self.slots = [s for s in self.rule.slots if not s.is_number and s.name in columns]
         self.starts = ["step"] if self.counts_steps else []
         self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in self.used]

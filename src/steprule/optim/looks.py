@@ -89,8 +89,10 @@ def _looks_in(optimizer: Stepped) -> int:
     found = 0
     for group in optimizer.param_groups:
         hypers = Settings(optimizer, group, None).hypers
-        steps = {float(optimizer.state.get(p, {}).get("step", 0.0)) for p in group["params"] if p.grad is not None}
-        found = max([found, *(optimizer.rule.looks_in(t + 1.0, hypers) for t in steps)])
+        states = [optimizer.state.get(p, {}) for p in group["params"] if p.grad is not None]
+        # Those that have taken as many steps, and have the same states, look as often.
+        kinds = {(float(state.get("step", 0.0)), frozenset(state)): state for state in states}
+        found = max([found, *(optimizer.rule.looks_in(t + 1.0, hypers, s) for (t, _), s in kinds.items())])
     return found
 
 

@@ -14,6 +14,7 @@ from steprule.arithmetic import Real
 from steprule.arithmetic.draws import drawing
 from steprule.errors import RuleError
 from steprule.maths import noise
+from steprule.operations import TABLE
 
 GRADIENT = "gradient"
 """The parameter of a rule that looks twice: called with a point, it gives the gradient there."""
@@ -42,8 +43,8 @@ class _Stop:
 STOP = _Stop()
 
 
-class _ReachedError(Exception):
-    """The rule has named the point at which it looks."""
+class _ReachedError(BaseException):
+    """The rule has named the point at which it looks. No author's `except` may keep it."""
 
     def __init__(self, point: Any) -> None:
         super().__init__()
@@ -228,14 +229,54 @@ def looked_for(function: Callable[..., Any], place: int) -> Callable[..., Any]:
     return look
 
 
+class _Unknown:
+    """A number of which nothing is known when a step begins: what is computed of it is unknown too, and an `if` on it has no answer."""
+
+    def steprule_apply(self, name: str, *args: Any) -> _Unknown:
+        """A function of it; numbers of the shape are another for each tensor."""
+        if TABLE[name].of_shape or name == "size":
+            raise _UndecidedError
+        return self
+
+    @property
+    def T(self) -> _Unknown:  # noqa: N802  (as numpy and torch call it)
+        """Its transpose."""
+        return self
+
+    def __bool__(self) -> bool:
+        raise _UndecidedError
+
+    def _computed(self, *_: Any) -> _Unknown:
+        return self
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = (
+        _computed
+    )
+    __matmul__ = __rmatmul__ = __neg__ = __pos__ = __abs__ = __and__ = __rand__ = __or__ = __ror__ = __invert__ = (
+        _computed
+    )
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _computed  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+
+UNKNOWN = _Unknown()
+
+
+class _UndecidedError(BaseException):
+    """A rule asked for what is not known before its step. No author's `except` may keep it."""
+
+
 def comes_to(function: Callable[..., Any], place: int, held: Sequence[Any], hypers: Mapping[str, Any]) -> bool:
     """Whether a step with these hyperparameters, and `t`, comes to a look; `place` is that of the look among the slots.
 
-    Numbers of the step alone decide it, so the function is asked on 1.0 for everything else. Where it cannot tell, it does.
+    What is known before the step decides it: those numbers, and which slots are None in `held`; the others are unknown there. Where
+    that does not decide, as where the rule asks for a shape, it does.
     """
     try:
-        function(Real(1.0), Real(1.0), *held[:place], STOP, *held[place + 1 :], **hypers)
-    except Exception:  # noqa: BLE001  (it has come there, or what is wrong with it is said where it is stepped)
+        function(UNKNOWN, UNKNOWN, *held[:place], STOP, *held[place + 1 :], **hypers)
+    except (_ReachedError, _UndecidedError):
+        return True
+    except Exception:  # noqa: BLE001  (what is wrong with it is said where it is stepped)
         return True
     return False
 

@@ -25,7 +25,7 @@ from steprule.arithmetic import Real, computing
 from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
 from steprule.hyper import LOSS, OF_THE_LOSS, Hyper, Slot
 from steprule.rules.contract import Signature
-from steprule.rules.looks import GRADIENT, NOISE, comes_to, looked_for
+from steprule.rules.looks import GRADIENT, NOISE, UNKNOWN, comes_to, looked_for
 from steprule.rules.points import KEPT, MODE, Point, point_of
 
 FAMILIES = ("gradient descent", "adaptive", "Adam", "sign", "layer-wise", "matrix", "averaging")
@@ -79,15 +79,9 @@ class Rule:
     def __call__(self, p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         """The new p and the new slots, as a tuple; p alone where the rule has no slots and returns it so."""
         known = {"t"} if self.takes_t else set()
-        if self.looked and (GRADIENT in hypers or NOISE in hypers):
-            return self._supplied(p, g, slots, hypers)
-        if unknown := set(hypers) - known - {h.name for h in self.hypers}:
+        supplied = {GRADIENT, NOISE} if self.looked else set()
+        if unknown := set(hypers) - known - {h.name for h in self.hypers} - supplied:
             raise self._unknown(unknown.pop())
-        if len(slots) > len(self.slots):
-            names = ", ".join(s.name for s in self.slots) or "none"
-            raise InputTypeError(
-                f"{self.name}: slots", expected=f"at most {len(self.slots)} ({names})", got=f"{len(slots)}"
-            )
         if self.takes_t and "t" not in hypers:
             raise InputTypeError(
                 f"{self.name}: t", expected="the number of this step, from 1", got="nothing", hint="Write t=1."
@@ -95,6 +89,13 @@ class Rule:
         if self.asks_for_loss and LOSS not in hypers:
             raise InputTypeError(
                 f"{self.name}: {LOSS}", expected="the loss of this step", got="nothing", hint="Write loss=0.5."
+            )
+        if supplied & set(hypers):
+            return self._supplied(p, g, slots, hypers)
+        if len(slots) > len(self.slots):
+            names = ", ".join(s.name for s in self.slots) or "none"
+            raise InputTypeError(
+                f"{self.name}: slots", expected=f"at most {len(self.slots)} ({names})", got=f"{len(slots)}"
             )
         slots = (*slots, *(None for _ in self.slots[len(slots) :]))
         values = {**self.defaults, **hypers}
@@ -133,7 +134,8 @@ class Rule:
             names = ", ".join(s.name for s in self.states) or "none"
             expected = f"at most {len(self.states)} ({names})"
             raise InputTypeError(f"{self.name}: slots", expected=expected, got=f"{len(slots)}")
-        asked = self.looks_in(own.get("t"), {**self.defaults, **own})
+        states = {s.name: v for s, v in zip(self.slots, held, strict=True)}
+        asked = self.looks_in(own.get("t"), {**self.defaults, **own}, states)
         for k, look in zip([k for k, s in enumerate(self.slots) if s.looked][:asked], self.looks, strict=False):
             held[k] = next(drawn) if self.slots[k].drawn else gradient(look(p, g, *held, **own)[0])  # type: ignore[misc]
         new_p, *new = self(p, g, *held, **own)
@@ -277,16 +279,18 @@ class Rule:
             for number, place in enumerate(places, 1)
         )
 
-    def looks_in(self, t: float | None, hypers: Mapping[str, Any]) -> int:
-        """How often step t looks. A rule may look at some steps only, as each fifth."""
-        if not self.looked or any(s.is_number for s in self.slots):
-            return len(self.looked)
-        numbers = {**hypers, **({"t": t} if self.takes_t else {})}
+    def looks_in(self, t: float | None, hypers: Mapping[str, Any], states: Mapping[str, Any]) -> int:
+        """How often step t of a tensor looks, whose states these are before it. A rule may look at some steps only, as each fifth."""
+        if not self.looked:
+            return 0
+        plain = {h.name for h in self.hypers if h.is_plain}
+        given = {**hypers, **({"t": t} if self.takes_t else {})}
+        numbers = {n: Real(v) if type(v) in (float, int) and n not in plain else v for n, v in given.items()}
+        held = [None if s.absent_at_first and states.get(s.name) is None else UNKNOWN for s in self.slots]
         places = [k for k, slot in enumerate(self.slots) if slot.looked]
-        held = [Real(1.0) for _ in self.slots]
-        own = enumerate(places)
-        left = (n for n, k in own if not self.slots[k].drawn and not comes_to(self.function, k, held, numbers))
-        return next(left, len(places))
+        left = enumerate(places)
+        skipped = (n for n, k in left if not self.slots[k].drawn and not comes_to(self.function, k, held, numbers))
+        return next(skipped, len(places))
 
     @property
     def defaults(self) -> dict[str, Any]:
