@@ -166,8 +166,8 @@ def test_the_graph_prints_the_function_it_was_traced_from(rule: Rule, variant: d
             assert torch.equal(torch.as_tensor(scope[name]), torch.as_tensor(state[name]))
 
 
-DIVIDED = ("mars", "stable_adamw", "novograd")
-"""What divides by a mean or a norm over the tensor, which is nan where an element is."""
+DIVIDED = ("mars", "stable_adamw", "novograd", "dog", "ldog")
+"""What divides by a mean, a norm or a sum over the tensor, which is nan where an element is."""
 
 
 @pytest.mark.parametrize("rule", elementwise.RULES, ids=elementwise.NAMES)
