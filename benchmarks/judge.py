@@ -223,36 +223,31 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def picture(found: dict[str, Any], path: Path) -> None:
-    """False verdicts against differences found, a dot per referee."""
+    """Of each referee a row: the share of false verdicts, and that of differences found."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     from steprule.reports import themed
-    from steprule.reports.style import LOOK, STYLES
+    from steprule.reports.style import LOOK
 
-    styles = [STYLES[n] for n in ("adagrad", "nadam", "adadelta", "adamax", "rmsprop", "sgd")]
+    rows = list(found.items())[::-1]
+    false = [100 * own["false_in_null_tables"] / own["null_tables"] for _, own in rows]
+    hits = [100 * own["found"] / own["differences"] for _, own in rows]
+    titles = ("% of tables of equal methods with a false verdict", "% of true differences found")
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(6.2, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        for (way, own), style in zip(found.items(), styles, strict=False):
-            x, y = 100 * own["false_in_null_tables"] / own["null_tables"], 100 * own["found"] / own["differences"]
-            axes.plot(x, y, style.marker, color=style.colour, ms=8)
-            right = x < 60
-            axes.annotate(
-                way,
-                (x, y),
-                xytext=(9 if right else -9, 0),
-                textcoords="offset points",
-                va="center",
-                ha="left" if right else "right",
-            )
-        axes.axvline(5, color="black", lw=0.8, ls=(0, (3, 2)))
-        axes.annotate(
-            "5 %", (5, 1), xycoords=("data", "axes fraction"), xytext=(3, -10), textcoords="offset points", fontsize=8
-        )
-        axes.set(xlabel="% of tables of equal methods in which some pair is called different", ylabel="% of true differences found",
-                 xlim=(-3, 103), ylim=(0, 103))  # fmt: skip
-        axes.grid(alpha=0.25)
+        figure = Figure(figsize=(8.2, 2.6), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, values, title, colour in zip(
+            (left, right), (false, hits), titles, ("#D55E00", "#0072B2"), strict=True
+        ):
+            axes.barh(range(len(rows)), values, color=colour, height=0.6)
+            for height, value in enumerate(values):
+                axes.annotate(
+                    f"{value:.1f}", (value, height), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+                )
+            axes.set(title=title, xlim=(0, 112), xticks=range(0, 101, 25))
+        left.set_yticks(range(len(rows)), [way for way, _ in rows])
+        left.axvline(5, color="black", lw=0.8, ls=(0, (3, 2)))
     write_text(path, themed.svg(figure, "False verdicts and differences found of each referee") + "\n")
 
 
@@ -376,6 +371,7 @@ def main() -> None:
     parser.add_argument("--tails", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--of", type=Path, help="print and draw what --out kept")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     if asked.null:
@@ -391,7 +387,7 @@ def main() -> None:
         except ImportError:
             ways.remove(way)
             print(f"{package} is not installed, and is left out", file=sys.stderr)
-    found = compared(asked.tables, ways)
+    found = json.loads(asked.of.read_text(encoding="utf-8"))["found"] if asked.of else compared(asked.tables, ways)
     print(markdown(found))
     if asked.out:
         machine = {"hardware": hardware(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}

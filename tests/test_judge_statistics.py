@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +185,9 @@ def test_tuning_groups_are_what_is_counted() -> None:
         wrong["without"] += judged(own, 0.0).pairs[0].verdict == "real"
     assert stats.binomtest(wrong["with groups"], 200, LEVEL, alternative="greater").pvalue > 0.01
     assert wrong["without"] > 60
+
+
+def test_the_table_that_the_docs_print_is_the_one_measured() -> None:
+    root = Path(__file__).parent.parent
+    measured = json.loads((root / "benchmarks" / "results" / "judge.json").read_text(encoding="utf-8"))
+    assert bench.markdown(measured["found"]) in (root / "docs" / "how-to" / "judge.md").read_text(encoding="utf-8")

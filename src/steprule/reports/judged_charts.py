@@ -27,6 +27,8 @@ VERDICTS = {"real": "#D55E00", "same": "#009E73", "open": "#777777"}
 MARKS = {"real": "s", "same": "D", "open": "o"}
 NARROW = 5.0
 """Inches of a picture of one panel: as wide as a phone its type can be read."""
+NEAR = 3
+"""Up to this ratio an axis of ratios is drawn as a plain one, which has more numbers."""
 MOST = 12
 """Problems that have a panel; of more the first have."""
 
@@ -54,10 +56,12 @@ def standings(judgement: Judgement) -> Figure:
         axes.set_yticks(range(len(c.standings)), [short(s.method) for s in reversed(c.standings)])
         for tick, s in zip(axes.get_yticklabels(), reversed(c.standings), strict=True):
             tick.set_fontweight("bold" if s.method in level else "normal")
-        fit_axis(axes, "x", inside, logarithmic=c.yardstick.is_ratio)
+        seen = [value for value in inside if math.isfinite(value)] or [1.0]
+        logarithmic = c.yardstick.is_ratio and max(seen) > NEAR * min(seen)
+        fit_axis(axes, "x", seen, logarithmic=logarithmic)
         if any(s.gone for s in c.standings):  # room for the crosses
             low, high = axes.get_xlim()
-            axes.set_xlim(low, high * (high / low) ** 0.3 if c.yardstick.is_ratio else high + 0.3 * (high - low))
+            axes.set_xlim(low, high * (high / low) ** 0.3 if logarithmic else high + 0.3 * (high - low))
         axes.set_ylim(-0.7, len(c.standings) - 0.3)
         axes.grid(axis="x", alpha=0.25)
 

@@ -111,7 +111,8 @@ def _cautions(judged: Findings, c: Comparison) -> Iterator[str]:
         missed = " until " in judged.measure
         yield f"{'Missed the target' if missed else 'Diverged'}: {_some(gone)}."
     if (
-        len(alike := [s.method for s in c.standings if s.runs > 1 and (s.values == s.values[0]).all()]) > 1
+        len(alike := [s.method for s in c.standings if s.runs > 1 and not s.gone and (s.values == s.values[0]).all()])
+        > 1
         and judged.noise is None
     ):
         yield f"All runs are equal to the bit of: {_some(alike)}. If training is deterministic, say so with a noise of 0."
