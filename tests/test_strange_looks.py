@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from tolerances import CLASS_FLOAT64, LANE_AGAINST_SOLO
-from torch import Tensor
+from torch import Tensor, nn
 
 import steprule
 from steprule import optim, rules
-from steprule.errors import InputTypeError, UnknownNameError
-from steprule.hyper import MomentumBuffer, Rate
+from steprule.errors import InputError, InputTypeError, UnknownNameError
+from steprule.hyper import Looks, MomentumBuffer, Rate
 from steprule.maths import ndim
 from steprule.rules import rule
 
@@ -117,3 +118,117 @@ def test_on_numbers_errors_name_the_rule() -> None:
         counted(1.0, 1.0, gradient=lambda p: p)
     with pytest.raises(UnknownNameError, match=r"unknown hyperparameter of counted: .*'speed'"):
         counted(1.0, 1.0, t=1, speed=3.0, gradient=lambda p: p)
+
+
+# Closures. Of half the square of p the gradient is p, so that SAM with a radius of |p| / 10 sees 1.1 p.
+
+START = torch.tensor([3.0, -4.0], dtype=torch.float64)
+
+
+def sam_of(p: Tensor, **settings: Any) -> torch.optim.Optimizer:
+    return optim.from_rule("sam_sgd")([p], lr=0.1, sam_rho=0.5, **settings)
+
+
+@rule
+def midpoints(p, g, *, lr: Rate = 0.1, gradient: Looks(2)):  # type: ignore[no-untyped-def, valid-type]
+    """All of its gradients are read at its end."""
+    first = gradient(p - lr * g)
+    second = gradient(p - 2 * lr * g)
+    return p - lr * (g + 2 * first + 4 * second)
+
+
+@pytest.mark.parametrize("way", ["buffer", "view of a buffer", "the parameter", "zeroed"])
+@BACKEND
+def test_gradients_may_lie_anywhere(way: str, backend: str) -> None:
+    """In one memory for all looks, or in the parameters' own; behind the step they are those of the first look."""
+    for kind, factor in ((optim.from_rule("sam_sgd"), 0.89), (optim.from_rule(midpoints), 1 - 0.1 * (1 + 1.8 + 3.2))):
+        p = START.clone().requires_grad_()
+        optimizer = kind([p], lr=0.1, backend=backend, **({"sam_rho": 0.5} if factor == 0.89 else {}))
+        flat = torch.zeros(4, dtype=torch.float64)
+        buffer = flat[1:3] if way == "view of a buffer" else torch.zeros_like(START)
+
+        def closure(p: Tensor = p, optimizer: Any = optimizer, buffer: Tensor = buffer) -> Tensor:
+            if way == "zeroed":
+                optimizer.zero_grad(set_to_none=False)
+                (p**2).sum().div(2).backward()  # type: ignore[no-untyped-call]
+            else:
+                p.grad = p.detach() if way == "the parameter" else buffer.copy_(p.detach())
+            return (p**2).sum() / 2
+
+        if way == "zeroed":
+            p.grad = buffer
+        optimizer.step(closure)
+        assert (p - factor * START).abs().max() <= CLASS_FLOAT64
+        assert p.grad is not None
+        assert torch.equal(p.grad, START)
+        assert way == "the parameter" or p.grad.data_ptr() == buffer.data_ptr(), "the tensor that it was"
+
+
+def test_within_autocast_each_look_casts_the_weights_anew() -> None:
+    """Also where the mode is around the step, so that what it keeps of the weights would live on."""
+    ends = []
+    for outside in (False, True):
+        torch.manual_seed(0)
+        model, x = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)), torch.randn(16, 8)
+        optimizer = optim.from_rule("sam_sgd")(model.parameters(), lr=0.1, sam_rho=0.5)
+
+        def loss(model: nn.Module = model, optimizer: Any = optimizer, x: Tensor = x) -> Tensor:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found = model(x).float().square().mean()
+            found.backward()
+            return found  # type: ignore[no-any-return]
+
+        for _ in range(3):
+            with torch.autocast("cpu", dtype=torch.bfloat16) if outside else nullcontext():
+                optimizer.step(loss)
+        ends.append([p.detach() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_a_graph_of_the_first_look_is_no_graph_of_the_second() -> None:
+    """As torch says of any tensor that was written to since."""
+    p = START.clone().requires_grad_()
+    optimizer, loss = sam_of(p), (p**3).sum()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        return loss
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        optimizer.step(closure)  # type: ignore[arg-type]
+    assert torch.equal(p, START)
+
+
+def test_a_closure_that_computes_no_gradient_is_refused() -> None:
+    p = START.clone().requires_grad_()
+    optimizer = sam_of(p)
+    (p**2).sum().backward()  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match=r"closure: expected gradients at the point of the look, got none\. It calls"):
+        optimizer.step(lambda: float((p.detach() ** 2).sum()))
+    assert torch.equal(p, START)
+    assert p.grad is not None
+    assert torch.equal(p.grad, 2 * START)
+    assert not optimizer.state
+    with pytest.raises(InputTypeError, match=r"expected a closure: .*got a Tensor"):
+        optimizer.step((p**2).sum())  # type: ignore[call-overload]
+
+
+def test_a_first_closure_that_fails_leaves_no_states() -> None:
+    p = START.clone().requires_grad_()
+    optimizer = optim.from_rule("sam_adamw")([p], lr=0.1)
+    calls = [0]
+
+    def closure() -> Tensor:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return bowls([p], optimizer, [0])()
+
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(closure)
+    assert torch.equal(p, START)
+    assert p.grad is not None
+    assert torch.equal(p.grad, START)
+    assert optimizer.state_dict()["state"] == {}

@@ -165,12 +165,13 @@ class LatexPrinter(StatementPrinter):
         return rf"\left({shown}\right)"
 
     def strength(self, node: Node) -> int:
-        """A weighted mean is printed as a sum, and a function of the library by its name."""
+        """A weighted mean is printed as a sum, a function of the library by its name, and what is a power there as one."""
         if self.macro(node) is not None:
             return ATOM
         if node.op == "lerp":
             return SUM
-        return super().strength(node)
+        row = OPERATIONS.get(node.op)
+        return POWER if row and row.latex.startswith(_RAISED) else super().strength(node)
 
     def square(self, args: tuple[Arg, ...]) -> str:
         """x * x and (a * x) * x as a paper prints them, with x squared; empty for any other product."""
@@ -212,6 +213,9 @@ class LatexPrinter(StatementPrinter):
             return (row.latex or f"{row.sign}{{0}}").format(self.show(args[0], row.strength))
         if op == "pow":
             return _raised(self.show(args[0], POWER, right=True), self.show(args[1], 0))
+        if row.latex.startswith(_RAISED):
+            power = row.latex[len(_RAISED) : -2].format("", *(self.show(a, POWER) for a in args[1:]))
+            return _raised(self.show(args[0], POWER, right=True), power)
         if row.sign and (not row.latex or row.latex.startswith("{0}")):
             return self.infix(row, args)
         if row.reduction and len(args) > 1:
@@ -254,6 +258,8 @@ class PointPrinter(LatexPrinter):
     before = "t"
 
 
+_RAISED = "{{{0}}}^{{"
+"""How the table begins what is printed as a power of its first operand."""
 ARGUMENT = "X"
 """What the argument of a function of the library is called."""
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
 
 from steprule.compiler.drawing import Key, noise
-from steprule.errors import InputTypeError
+from steprule.errors import InputError, InputTypeError
 from steprule.hyper import LOSS
 from steprule.optim import groups
 from steprule.optim.settings import Settings, Stepped
-from steprule.optim.signature import has_own_operations
+from steprule.optim.signature import PLAIN, has_own_operations
 
 SEED = "seed"
 """The key of a group that says of which seed its noise is."""
@@ -23,7 +24,7 @@ SEED = "seed"
 
 def check_closure(optimizer: Stepped, closure: object) -> None:
     """Raise `InputTypeError` where a rule looks twice, or asks for the loss, and nobody says how."""
-    if closure is not None or not (optimizer.rule.looks_twice or optimizer.rule.asks_for_loss):
+    if callable(closure) or not (optimizer.rule.looks_twice or optimizer.rule.asks_for_loss):
         return
     twice = optimizer.rule.looks_twice
     hint = (
@@ -32,7 +33,7 @@ def check_closure(optimizer: Stepped, closure: object) -> None:
     raise InputTypeError(
         f"{type(optimizer).__name__}.step",
         expected=f"a closure: its rule {'looks at the gradient twice' if twice else 'asks for the loss'}",
-        got="none",
+        got="none" if closure is None else f"a {type(closure).__name__}",
         hint=hint if twice else "Behind backward(), write step(lambda: loss).",
     )
 
@@ -60,28 +61,70 @@ def told(optimizer: Stepped, loss: Any) -> Iterator[None]:
 def supplied(optimizer: Stepped, closure: Callable[[], Any] | None) -> Iterator[None]:
     """A block in which the states have the noise of this step, and the gradients of each of its looks, behind those of the first one.
 
-    Parameters and gradients are what they were before the block, also where the closure fails.
+    Parameters and gradients are what they were before the block, also where the closure fails; then the states are, too.
     """
     rule, put = optimizer.rule, list[dict[str, Any]]()
-    stepped = {p: p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
+    every = [p for group in optimizer.param_groups for p in group["params"]]
+    before = {p: frozenset(optimizer.state[p]) for p in every if p in optimizer.state}
+    looks = _looks_in(optimizer)
+    with _first_gradients(every if looks > rule.draws else ()) as first:
+        try:
+            for k, name in enumerate(rule.looked):
+                seen: Mapping[Tensor, Tensor] = {}  # a kernel reads what a step that does not look makes nothing of
+                if k < rule.draws:
+                    seen = _noise(optimizer, k)
+                elif k < looks:
+                    assert closure is not None
+                    seen = _gradients(optimizer, k, closure, first, every)
+                for p in (p for p in every if p.grad is not None):
+                    optimizer.state[p][name] = seen[p] if p in seen else _beside(p, None)
+                    put.append(optimizer.state[p])
+        except BaseException:
+            _end_begun(optimizer, every, before)
+            raise
+        try:
+            yield
+        finally:
+            for state in put:
+                for name in rule.looked:
+                    state.pop(name, None)
+
+
+def _end_begun(optimizer: Stepped, every: Sequence[Tensor], before: Mapping[Tensor, Collection[str]]) -> None:
+    """Take away the states that a look has begun, as it reads them; `before` are those that there were."""
+    for p in every:
+        for name in set(optimizer.state.get(p, ())) - set(before.get(p, ())):
+            del optimizer.state[p][name]
+        if p not in before:
+            optimizer.state.pop(p, None)
+
+
+@contextmanager
+def _first_gradients(every: Sequence[Tensor]) -> Iterator[dict[Tensor, Tensor]]:
+    """A block in which each gradient is a copy that nobody else has: a closure may write the next ones to the memory of the first,
+    as to buffers of its own. Behind the block the parameters have their own again, with the first gradients in them.
+    """
+    first: dict[Tensor, Tensor] = {}
+    own: dict[Tensor, ReferenceType[Tensor]] = {}  # weak: what nobody else holds is freed at once
+    for p in every:
+        if p.grad is not None:
+            first[p], own[p] = p.grad.detach().clone(), ref(p.grad)
+            p.grad = first[p]
     try:
-        looks = _looks_in(optimizer)
-        for k, name in enumerate(rule.looked):
-            if k < rule.draws:
-                seen = _noise(optimizer, k)
-            elif k < looks:
-                assert closure is not None
-                seen = _gradients(optimizer, k, closure, stepped)
-            else:  # a kernel reads what a step that does not look makes nothing of
-                seen = {p: _beside(p, None) for p in stepped}
-            for p, gradient in seen.items():
-                optimizer.state[p][name] = gradient
-                put.append(optimizer.state[p])
-        yield
+        yield first
     finally:
-        for state in put:
-            for name in rule.looked:
-                state.pop(name, None)
+        of_parameters = _storages(every)
+        with torch.inference_mode(False), torch.no_grad():
+            for p, gradient in first.items():
+                held = own[p]()
+                if held is not None and not (_storages([held]) & of_parameters or torch.equal(held, gradient)):
+                    held.copy_(gradient)
+                p.grad = gradient if held is None else held
+
+
+def _storages(tensors: Iterable[Tensor]) -> set[int]:
+    """Where the memory of some tensors begins. Sparse ones, and those of a subclass that may have none, are left out."""
+    return {t.untyped_storage().data_ptr() for t in tensors if type(t) in PLAIN and t.layout is torch.strided}
 
 
 def _looks_in(optimizer: Stepped) -> int:
@@ -112,29 +155,46 @@ def _noise(optimizer: Stepped, draw: int) -> dict[Tensor, Tensor]:
 
 
 def _gradients(
-    optimizer: Stepped, k: int, closure: Callable[[], Any], stepped: Mapping[Tensor, Tensor]
+    optimizer: Stepped, k: int, closure: Callable[[], Any], first: Mapping[Tensor, Tensor], every: Sequence[Tensor]
 ) -> dict[Tensor, Tensor]:
-    """The gradients at the points of a look."""
-    every = [p for group in optimizer.param_groups for p in group["params"]]
-    kept = [(p, p.detach().clone()) for p in stepped]
+    """The gradients at the points of a look. Raises `InputError` where the closure computes none."""
+    kept = [(p, p.detach().clone()) for p in first]
     try:
         with torch.inference_mode(False):
             groups.step(_mover(optimizer, k), None)
+        _have_moved(first)
         for p in every:
             p.grad = None
         with torch.enable_grad():
             closure()
-        return {p: _beside(p, p.grad) for p in stepped}
+        if all(p.grad is None for p in first):
+            name, hint = (
+                type(optimizer).__name__,
+                "It calls backward each time that it is called, as step calls it again.",
+            )
+            raise InputError(
+                f"{name}.step: closure", expected="gradients at the point of the look", got="none", hint=hint
+            )
+        shared = _storages(every) if k + 1 == len(optimizer.rule.looked) else None
+        return {p: _beside(p, p.grad, shared) for p in first}
     finally:
         with torch.no_grad():
             for p, before in kept:
                 p.copy_(before)
+        _have_moved(())
         for p in every:
-            p.grad = stepped.get(p)
+            p.grad = first.get(p)
 
 
-def _beside(p: Tensor, gradient: Tensor | None) -> Tensor:
-    """A gradient as a state of its parameter: as that lies, and none is zero."""
+def _have_moved(params: Iterable[Tensor]) -> None:
+    """Say that a kernel has written to parameters: to graphs, which refuse to go on with other numbers, and to what autocast keeps."""
+    torch.autograd.graph.increment_version([p for p in params if not p.is_inference()])
+    torch.clear_autocast_cache()
+
+
+def _beside(p: Tensor, gradient: Tensor | None, shared: set[int] | None = None) -> Tensor:
+    """A gradient as a state of its parameter: as that lies, and none is zero. It is a copy where its memory is among the `shared`, whose
+    numbers change; None is where any may be."""
     if gradient is None:
         return torch.zeros_like(p, memory_format=torch.preserve_format)
     if gradient.layout is not torch.strided:
@@ -142,6 +202,8 @@ def _beside(p: Tensor, gradient: Tensor | None) -> Tensor:
     gradient = gradient.detach()
     if type(gradient) is Tensor and gradient.stride() != p.stride() and gradient.shape == p.shape:
         return torch.empty_like(p, dtype=gradient.dtype).copy_(gradient)
+    if shared is None or _storages([gradient]) & shared:
+        return gradient.clone()
     return gradient
 
 
