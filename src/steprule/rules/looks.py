@@ -178,7 +178,7 @@ def draws_of(function: Callable[..., Any], states: int, settings: Iterable[Mappi
                 raise _ReachedError(x)
             return Real(1.0)
 
-        with drawing(supply), suppress(Exception):  # what is wrong with it is said where it is traced
+        with drawing(supply), suppress(Exception, _ReachedError):  # what is wrong with it is said where it is traced
             function(Real(1.0), Real(1.0), *(Real(1.0) for _ in range(states)), **hypers)
         most = max(most, len(taken))
     return most
