@@ -18,6 +18,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +205,11 @@ def rule_page(rule: Rule) -> str:
         + "\n".join(rows)
     )
     states = [
-        f"| {letters.get(s.name, '')} | `{s.name}` | {s.starts} | {s.of} | {kept(rule, s.name)} |" for s in rule.slots
+        f"| {letters.get(s.name, '')} | `{s.name}` | {s.starts} | {s.of} | {kept(rule, s.name)} |" for s in rule.states
     ]
     head = "| letter | name | starts at | one per | kept |\n|---|---|---|---|---|\n"
     held = head + "\n".join(states) if states else "None."
-    slots = [s for s in rule.slots if s.name in graph.inputs and not s.per_tensor]
+    slots = [s for s in rule.states if s.name in graph.inputs and not s.per_tensor]
     moved = 4 * (3 + 2 * len(slots))
     memory = (
         f"With its defaults it keeps {4 * len(slots)} bytes an element in float32, and a step moves at least {moved}: the gradient"
@@ -241,7 +242,9 @@ def printed(rule: Rule) -> str:
 
 def formula_html(rule: Rule, variant: Any) -> str:
     """A variant's formula, a line a statement."""
-    return "".join(f"<div>{mathml(line)}</div>" for line in formula.latex(graph_of(rule, variant)))
+    supplied = formula.look_latex(variant_of(rule, rule.bind(variant or {}))) if rule.looked else []
+    lines = [*chain.from_iterable(supplied), *formula.latex(graph_of(rule, variant))]
+    return "".join(f"<div>{mathml(line)}</div>" for line in lines)
 
 
 def picture(rule: Rule, surface: str) -> bytes:
@@ -262,7 +265,8 @@ def kept(rule: Rule, slot: str) -> str:
     """With which settings a state is kept: the fewest that do. Of a rule that asks for shapes, whether of matrices or of vectors alone."""
     if asks_for_shapes(rule):
         of = {name: slot in variant_of(rule, rule.bind({}), shape).slots for name, shape in SHAPES.items()}
-        return "always" if all(of.values()) else f"for {next(name for name, on in of.items() if on)}"
+        if any(of.values()):
+            return "always" if all(of.values()) else f"for {next(name for name, on in of.items() if on)}"
     having = [[n for n, on in v.items() if on] for v in rule.variants() if slot in graph_of(rule, v).inputs]
     fewest = min(map(len, having))
     alone = [" and ".join(f"`{n}`" for n in names) for names in having if len(names) == fewest]

@@ -122,7 +122,7 @@ def test_every_rules_page_says_everything() -> None:
         assert measured == (rule.name in known)
         ratios = page.count("x |") >= 5
         assert ratios == measured, "a ratio for each workload"
-        for slot in rule.slots:
+        for slot in rule.states:
             assert re.search(rf"`{slot.name}` .*\| (always|with `\w+`|for matrices|for vectors) \|", page), (
                 rule.name,
                 slot.name,

@@ -27,7 +27,7 @@ def listing(found: Mapping[str, Rule]) -> None:
 
     rows = []
     for name, rule in found.items():
-        states = ", ".join(s.name for s in rule.states) or "-"
+        states = " ".join(s.name for s in rule.states) or "-"  # a comma more and the table is too wide for 80 columns
         hypers = ", ".join(f"{n}={said(v)}" for n, v in rule.defaults.items())
         paper = f"{rule.paper.authors.split(',')[0]} {rule.paper.year}" if rule.paper else ""
         rows.append((name, states, hypers, paper or rule.summary))
