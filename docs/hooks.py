@@ -259,12 +259,15 @@ def picture(rule: Rule, surface: str) -> bytes:
 
 SHAPES = {"matrices": (2, 3), "vectors": (3,)}
 """What a rule that asks for shapes is asked about."""
+LARGE = (5000, 5000)
 
 
 def kept(rule: Rule, slot: str) -> str:
     """With which settings a state is kept: the fewest that do. Of a rule that asks for shapes, whether of matrices or of vectors alone."""
     if asks_for_shapes(rule):
         of = {name: slot in variant_of(rule, rule.bind({}), shape).slots for name, shape in SHAPES.items()}
+        if slot in variant_of(rule, rule.bind({}), LARGE).slots and not any(of.values()):
+            return "for large matrices"
         if any(of.values()):
             return "always" if all(of.values()) else f"for {next(name for name, on in of.items() if on)}"
     having = [[n for n, on in v.items() if on] for v in rule.variants() if slot in graph_of(rule, v).inputs]

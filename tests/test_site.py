@@ -123,7 +123,7 @@ def test_every_rules_page_says_everything() -> None:
         ratios = page.count("x |") >= 5
         assert ratios == measured, "a ratio for each workload"
         for slot in rule.states:
-            assert re.search(rf"`{slot.name}` .*\| (always|with `\w+`|for matrices|for vectors) \|", page), (
+            assert re.search(rf"`{slot.name}` .*\| (always|with `\w+`|for (large )?matrices|for vectors) \|", page), (
                 rule.name,
                 slot.name,
             )
