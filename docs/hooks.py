@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -189,11 +189,11 @@ def rule_page(rule: Rule) -> str:
     parts = [f"# {rule.name}", rule.summary, printed(rule)]
     if rule.paper:
         parts.append(f"Paper: {rule.paper.authors} ({rule.paper.year}). [{rule.paper.title}]({rule.paper.url}).")
-    variants = [v for v in rule.variants() if any(v.values())]
+    variants = [v for v in rule.variants() if on_in(rule, v)]
     if variants:
         shown = []
         for variant in variants:
-            name = ", ".join(n for n, v in variant.items() if v)
+            name = ", ".join(on_in(rule, variant))
             shown.append(f"<details><summary>with {escape(name)}</summary>{formula_html(rule, variant)}</details>")
         parts.append('<div markdown="0">' + "".join(shown) + "</div>")
     rows = [
@@ -262,6 +262,11 @@ SHAPES = {"matrices": (2, 3), "vectors": (3,)}
 LARGE = (5000, 5000)
 
 
+def on_in(rule: Rule, variant: Mapping[str, Any]) -> list[str]:
+    """What a variant has on; a whole number stays at its default."""
+    return [name for name, on in variant.items() if on and not rule.hyper(name).is_whole]
+
+
 def kept(rule: Rule, slot: str) -> str:
     """With which settings a state is kept: the fewest that do. Of a rule that asks for shapes, whether of matrices or of vectors alone."""
     if asks_for_shapes(rule):
@@ -270,7 +275,7 @@ def kept(rule: Rule, slot: str) -> str:
             return "for large matrices"
         if any(of.values()):
             return "always" if all(of.values()) else f"for {next(name for name, on in of.items() if on)}"
-    having = [[n for n, on in v.items() if on] for v in rule.variants() if slot in graph_of(rule, v).inputs]
+    having = [on_in(rule, v) for v in rule.variants() if slot in graph_of(rule, v).inputs]
     fewest = min(map(len, having))
     alone = [" and ".join(f"`{n}`" for n in names) for names in having if len(names) == fewest]
     return f"with {' or '.join(alone)}" if fewest else "always"
