@@ -23,7 +23,7 @@ import math
 import operator
 from typing import Any
 
-from steprule.arithmetic import Truth, apply, power
+from steprule.arithmetic import Real, Truth, apply, power
 from steprule.errors import RuleError
 from steprule.modules import public
 from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
@@ -392,7 +392,7 @@ def _of_symmetric(function: Any) -> Any:
 _descending = _of_symmetric(lambda library, values, vectors: library.flip(vectors, (-1,)))
 _root = _of_symmetric(
     lambda library, values, vectors, k: (
-        (vectors * values[..., None, :] ** (-1.0 / k)) @ library.swapaxes(vectors, -1, -2)
+        (vectors * values[..., None, :] ** (Real(-1.0) / k)) @ library.swapaxes(vectors, -1, -2)
     )
 )
 
@@ -406,7 +406,7 @@ def eigenvectors(x: Any) -> Any:
 
 
 @row(
-    latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=lambda x, k: power(x, -1.0 / k), numpy=_root, torch=_root,
+    latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=lambda x, k: power(x, (Real(-1.0) / k)), numpy=_root, torch=_root,
 )  # fmt: skip
 def inverse_root(x: Any, k: Any) -> Any:
     """x to the power -1/k, for a symmetric matrix with eigenvalues above zero: V diag(lambda^(-1/k)) V.T."""

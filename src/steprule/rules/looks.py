@@ -74,8 +74,19 @@ class Sight:
     def __init__(self, seen: Sequence[Any]) -> None:
         self.seen, self.taken = seen, 0
 
-    def __call__(self, point: Any) -> Any:
-        """The gradient at a point. Raises `RuleError` for one look too many, and where nobody has looked."""
+    def __call__(self, *points: Any) -> Any:
+        """The gradient at a point. Raises `RuleError` for what is no point, for one look too many, and where nobody has looked."""
+        if len(points) != 1 or points[0] is None or isinstance(points[0], bool | str | tuple | list | dict | set):
+            got = (
+                f"{len(points) or 'none'} of them"
+                if len(points) != 1
+                else "None"
+                if points[0] is None
+                else f"a {type(points[0]).__name__}"
+            )
+            hint = f"Write {GRADIENT}(p - lr * g), say."
+            raise RuleError(GRADIENT, expected="one point, with a number for each element", got=got, hint=hint)
+        (point,) = points
         if self.taken == len(self.seen):
             more = f"{GRADIENT}: Looks({self.taken + 1})"
             expected = f"{self.taken} call{'s' if self.taken > 1 else ''} of {GRADIENT} in a step"
