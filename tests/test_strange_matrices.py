@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import LANE_AGAINST_SOLO, MATRICES_FLOAT64
+from compare import apart
+from tolerances import LANE_AGAINST_SOLO, MATRICES_FLOAT64, MUON_BFLOAT16
 
 import steprule
 from steprule import optim
@@ -15,7 +16,7 @@ from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
 from steprule.errors import RuleError
 from steprule.hyper import Rate, Square
-from steprule.maths import inverse_root, qr
+from steprule.maths import cast, inverse_root, qr
 from steprule.rules import rule
 
 
@@ -79,3 +80,37 @@ def test_an_annotation_that_lacks_its_argument_is_refused() -> None:
         @rule(as_matrix=True)
         def squares(p, g, L: Square, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
             return p - lr * L @ g, L + g @ g.T  # type: ignore[operator]
+
+
+@rule(as_matrix=True)
+def rounded(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+    x = cast(g, "bfloat16")
+    return p - lr * (qr(g.T).T + 0.1 * (x @ x.T) @ x)
+
+
+def test_a_product_of_what_was_cast_is_added_to_what_was_not() -> None:
+    """No call of a library adds two dtypes."""
+    generator, ends = torch.Generator().manual_seed(1), []
+    p = torch.randn(4, 6, generator=generator)
+    g = torch.randn(4, 6, generator=generator)
+    for backend in ("numba", "eager"):
+        q = p.clone().requires_grad_()
+        q.grad = g.clone()
+        optim.from_rule(rounded)([q], lr=0.1, backend=backend).step()
+        ends.append(q.detach())
+    assert apart(*ends) <= MUON_BFLOAT16
+
+
+def test_products_of_two_dtypes_and_factors_of_what_was_cast_are_refused() -> None:
+    @rule(as_matrix=True)
+    def two(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - lr * (cast(g, "bfloat16") @ g.T) @ p
+
+    @rule(as_matrix=True)
+    def factor(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - lr * qr(cast(g @ g.T, "float16")) @ p
+
+    with pytest.raises(RuleError, match=r"one dtype, got bfloat16 @ the parameter's dtype\. Cast both"):
+        variant_of(two, two.defaults)
+    with pytest.raises(RuleError, match="expected qr of what was not cast, got qr of float16"):
+        variant_of(factor, factor.defaults)

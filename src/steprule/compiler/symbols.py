@@ -250,6 +250,7 @@ class Tape:
                     "one number",
                     "inverse_root(x, 4) is x to the power -1/4.",
                 )
+            _check_dtypes(op, [a.dtype for a in args if isinstance(a, Node) and a.kind is Kind.ELEMENT])
             return self.shapes.of_matrices(op, arrays[:2] if op == "matmul" else arrays[:1])
         return self.shapes.broadcast(OPERATIONS[op].sign or op, arrays)
 
@@ -356,6 +357,15 @@ def _dtype_of(op: str, args: Sequence[Any]) -> str:
         return op
     found = {a.dtype for a in args if isinstance(a, Node) and a.kind is Kind.ELEMENT}
     return found.pop() if len(found) == 1 and not OPERATIONS[op].truth else ""
+
+
+def _check_dtypes(op: str, dtypes: Sequence[str]) -> None:
+    """Refuse what torch has no function for: a product of two dtypes, and factors of what was cast."""
+    if op == "matmul" and len(set(dtypes)) > 1:
+        got = " @ ".join(dtype or "the parameter's dtype" for dtype in dtypes)
+        refuse(got, "a product of two matrices of one dtype", "Cast both, or neither.")
+    if op in ("qr", "eigenvectors", "inverse_root") and dtypes[0]:
+        refuse(f"{op} of {dtypes[0]}", f"{op} of what was not cast", "Cast what comes of it.")
 
 
 def _refuse_of_elements(op: str) -> NoReturn:
