@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import steprule
 from steprule import optim, rules
-from steprule.errors import InputError, InputTypeError, UnknownNameError
-from steprule.hyper import Looks, MomentumBuffer, Rate
+from steprule.compiler.variant import variant_of
+from steprule.errors import InputError, InputTypeError, RuleError, UnknownNameError
+from steprule.hyper import AbsentAtFirst, Looks, MomentumBuffer, Rate
 from steprule.maths import ndim
 from steprule.rules import rule
 
@@ -118,6 +119,42 @@ def test_on_numbers_errors_name_the_rule() -> None:
         counted(1.0, 1.0, gradient=lambda p: p)
     with pytest.raises(UnknownNameError, match=r"unknown hyperparameter of counted: .*'speed'"):
         counted(1.0, 1.0, t=1, speed=3.0, gradient=lambda p: p)
+
+
+def test_what_is_no_point_is_named() -> None:
+    @rule
+    def itself(p, g, *, lr: Rate = 0.1, gradient):  # type: ignore[no-untyped-def]
+        return p - lr * gradient
+
+    @rule
+    def nowhere(p, g, *, lr: Rate = 0.1, gradient):  # type: ignore[no-untyped-def]
+        return p - lr * gradient()
+
+    @rule
+    def pair(p, g, *, lr: Rate = 0.1, gradient):  # type: ignore[no-untyped-def]
+        return p - lr * gradient((p, g))
+
+    for own, words in (
+        (itself, r"got gradient itself in mul\. It is a function of the point"),
+        (nowhere, "gradient: expected one point, with a number for each element, got none of them"),
+        (pair, "gradient: expected one point, with a number for each element, got a tuple"),
+    ):
+        with pytest.raises(RuleError, match=words):
+            variant_of(own, own.defaults)
+
+
+def test_annotations_say_what_they_say_without_brackets() -> None:
+    @rule
+    def bare(p, g, m: AbsentAtFirst, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        m = g if m is None else m + g
+        return p - lr * m, m  # type: ignore[operator]
+
+    assert bare.slots[0].absent_at_first
+    with pytest.raises(RuleError, match="slot m: annotation: expected that of a slot, got Looks, which is of gradient"):
+
+        @rule
+        def looks(p, g, m: Looks(2), *, lr: Rate = 0.1):  # type: ignore[no-untyped-def, valid-type]
+            return p - lr * m, m
 
 
 # Closures. Of half the square of p the gradient is p, so that SAM with a radius of |p| / 10 sees 1.1 p.

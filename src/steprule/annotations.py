@@ -178,11 +178,24 @@ SecondMoment = Annotated[Any, Letter("v")]
 MomentumBuffer = Annotated[Any, AbsentAtFirst(), Letter("b")]
 
 
+_ALONE = {PerRow, PerColumn, AbsentAtFirst, FullPrecision, OnePerTensor, OnePerModel, OffAtZero, Given, Looks}
+_WITH_MORE = {
+    StartsAt: "StartsAt(0.1)",
+    Square: 'Square("rows")',
+    Letter: 'Letter("m")',
+    Each: 'Each("betas")',
+    Meaning: 'Meaning("radius")',
+}
+"""The marks that are complete without brackets, and those that are not, as they are written."""
+
+
 def marks_of(annotation: object) -> Any:
     """What stands in an `Annotated[...]`, or alone as the annotation; groups such as `Interval` taken apart."""
     for mark in getattr(annotation, "__metadata__", (annotation,)):
-        if mark is PerRow or mark is PerColumn:  # they say all without brackets
+        if isinstance(mark, type) and mark in _ALONE:  # they say all without brackets
             yield mark()
+        elif isinstance(mark, type) and mark in _WITH_MORE:
+            raise InputTypeError("annotation", expected=f"{_WITH_MORE[mark]}, say", got=mark.__name__)
         elif isinstance(mark, GroupedMetadata):
             yield from mark
         else:

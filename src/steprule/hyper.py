@@ -383,6 +383,8 @@ def slot_from(name: str, annotation: object) -> Slot:
                 shape = of
             case Letter(latex):
                 letter = latex
+            case Looks():
+                raise InputTypeError("annotation", expected="that of a slot", got="Looks, which is of gradient alone")
     return Slot(name, start, per_tensor, absent, letter, full, first, per_model, shape)
 
 

@@ -24,7 +24,7 @@ import math
 import operator
 from typing import Any
 
-from steprule.arithmetic import Truth, apply, power
+from steprule.arithmetic import Real, Truth, apply, power
 from steprule.arithmetic.draws import supplied
 from steprule.errors import RuleError
 from steprule.modules import public
@@ -398,7 +398,7 @@ def _root_of(library: Any, values: Any, vectors: Any, k: Any, ridge: Any = None)
     values = values[..., None, :]
     if ridge is not None:
         values = values * (values > 0) + ridge  # rounding takes some that are zero below it
-    return (vectors * values ** (-1.0 / k)) @ library.swapaxes(vectors, -1, -2)
+    return (vectors * values ** (Real(-1.0) / k)) @ library.swapaxes(vectors, -1, -2)
 
 
 _root = _of_symmetric(_root_of)
@@ -413,7 +413,7 @@ def eigenvectors(x: Any) -> Any:
 
 
 def _root_of_one(x: float, k: float, ridge: float | None = None) -> float:
-    return power(x if ridge is None else (0.0 if x < 0 else x) + ridge, -1.0 / k)
+    return power(x if ridge is None else (0.0 if x < 0 else x) + ridge, Real(-1.0) / k)
 
 
 @row(latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=_root_of_one, numpy=_root, torch=_root)

@@ -101,6 +101,8 @@ class _Reader:
             others, added = self.scaled(other)
             if added.node not in self.in_memory:
                 continue
+            if not own.dtype == other.dtype == node.dtype:  # a library's sum is of one dtype
+                continue
             if node.op == "sub":
                 (others if k == 0 else factors).append(-1.0)
             inner = self.call(product.node)

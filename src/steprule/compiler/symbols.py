@@ -16,6 +16,7 @@ from steprule.compiler.refusals import refuse
 from steprule.compiler.shapes import ShapeNeededError, Shapes
 from steprule.maths import OPERATIONS, ROUNDED
 from steprule.operations import takes_signs
+from steprule.rules.looks import GRADIENT, Sight
 
 _KEEPS = "A rule keeps nothing between calls, as in a global or a list: what it keeps are states, which it returns."
 _VOCABULARY = "Write from steprule.maths import sqrt, say."
@@ -243,6 +244,13 @@ class Tape:
             # What a matrix meets must be one too, but for the root's number and the axis.
             if op == "matmul" and len(arrays) < 2:
                 refuse("@ of a matrix and a number", "two matrices", "A number times a matrix is x * y.")
+            if op == "inverse_root" and len(arrays) > 1:
+                refuse(
+                    "a root of another number for each element",
+                    "one number",
+                    "inverse_root(x, 4) is x to the power -1/4.",
+                )
+            _check_dtypes(op, [a.dtype for a in args if isinstance(a, Node) and a.kind is Kind.ELEMENT])
             return self.shapes.of_matrices(op, arrays[:2] if op == "matmul" else arrays[:1])
         return self.shapes.broadcast(OPERATIONS[op].sign or op, arrays)
 
@@ -286,6 +294,8 @@ class Tape:
                     "an absent slot (None)",
                     "Test it first: `if slot is None:`, or the flag that switches it on.",
                 )
+            elif isinstance(arg, Sight):
+                what, hint = f"{GRADIENT} itself", f"It is a function of the point: {GRADIENT}(p - lr * g), say."
             elif hasattr(arg, "dtype"):
                 hint = _KEEPS
             refuse(f"{what} in {op}", "symbols and plain numbers", hint)
@@ -350,6 +360,15 @@ def _dtype_of(op: str, args: Sequence[Any]) -> str:
         return op
     found = {a.dtype for a in args if isinstance(a, Node) and a.kind is Kind.ELEMENT}
     return found.pop() if len(found) == 1 and not OPERATIONS[op].truth else ""
+
+
+def _check_dtypes(op: str, dtypes: Sequence[str]) -> None:
+    """Refuse what torch has no function for: a product of two dtypes, and factors of what was cast."""
+    if op == "matmul" and len(set(dtypes)) > 1:
+        got = " @ ".join(dtype or "the parameter's dtype" for dtype in dtypes)
+        refuse(got, "a product of two matrices of one dtype", "Cast both, or neither.")
+    if op in ("qr", "eigenvectors", "inverse_root") and dtypes[0]:
+        refuse(f"{op} of {dtypes[0]}", f"{op} of what was not cast", "Cast what comes of it.")
 
 
 def _refuse_of_elements(op: str) -> NoReturn:

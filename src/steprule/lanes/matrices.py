@@ -265,7 +265,8 @@ class _Evaluated:
             return reduced_over(row, x.reshape(self.lanes, -1), 1).to(self.dtype)
         if row.of_matrices:
             matrices = [a for a in args if isinstance(a, Tensor) and a.dim() > 1]
-            numbers = [self._fitted(a, 3) for a in args[len(matrices) :]]
+            # An axis, or the number of a root, which may be another for each lane.
+            numbers = [self._fitted(a, 3) if isinstance(a, Tensor) else a for a in args[len(matrices) :]]
             found = function_of(torch, row, row.torch)(*matrices, *numbers)
             return found.to(getattr(torch, node.dtype)) if node.dtype else found
         scalar = node.kind in (Kind.SCALAR, Kind.MODEL)

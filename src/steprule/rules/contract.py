@@ -101,7 +101,7 @@ class Signature:
         starred = next((p for p in self.parameters if p.kind is p.VAR_POSITIONAL), None)
         each = each_of(self.annotations.get(starred.name)) if starred else None
         self._check_kinds(starred, each)
-        slots = [slot_from(p.name, self.annotations.get(p.name)) for p in self._slot_parameters()]
+        slots = [self._slot_of(p.name, self.annotations.get(p.name)) for p in self._slot_parameters()]
         families = {p.name: self._hypers_of(p) for p in self._hyper_parameters()}
         hypers = [hyper for family in families.values() for hyper in family]
         hypers += [OF_THE_LOSS] if any(_is_loss(p) for p in self.parameters) else []
@@ -208,7 +208,13 @@ class Signature:
             expected = f"Each of a hyperparameter that is a tuple ({', '.join(tuples) or 'none'})"
             raise self.broken(expected, each.hyper, "Write betas=(0.9, 0.99), say.")
         numbers = range(1, len(tuples[each.hyper]) + 1)
-        return [slot_from(f"{starred.name}{k}", self.annotations[starred.name]) for k in numbers]
+        return [self._slot_of(f"{starred.name}{k}", self.annotations[starred.name]) for k in numbers]
+
+    def _slot_of(self, name: str, annotation: object) -> Slot:
+        try:
+            return slot_from(name, annotation)
+        except InputTypeError as error:
+            raise RuleError(f"{self.code.co_filename}:{self.code.co_firstlineno}: slot {name}: {error}") from None
 
     def _check_names(self, slots: Sequence[Slot], hypers: Sequence[Hyper]) -> None:
         counts = Counter([*(s.name for s in slots), *(h.name for h in hypers), *names_of(self.looks)])

@@ -85,8 +85,19 @@ class Sight:
     def __init__(self, seen: Sequence[Any], what: str = GRADIENT) -> None:
         self.seen, self.taken, self.what = seen, 0, what
 
-    def __call__(self, point: Any) -> Any:
-        """The gradient at a point. Raises `RuleError` for one look too many, and where nobody has looked."""
+    def __call__(self, *points: Any) -> Any:
+        """The gradient at a point. Raises `RuleError` for what is no point, for one look too many, and where nobody has looked."""
+        if len(points) != 1 or points[0] is None or isinstance(points[0], bool | str | tuple | list | dict | set):
+            got = (
+                f"{len(points) or 'none'} of them"
+                if len(points) != 1
+                else "None"
+                if points[0] is None
+                else f"a {type(points[0]).__name__}"
+            )
+            hint = f"Write {GRADIENT}(p - lr * g), say."
+            raise RuleError(GRADIENT, expected="one point, with a number for each element", got=got, hint=hint)
+        (point,) = points
         if self.taken == len(self.seen):
             expected = f"{self.taken} call{'s' if self.taken > 1 else ''} of {self.what} in a step"
             hint = f"Write {GRADIENT}: Looks({self.taken + 1}), say, in the signature."
