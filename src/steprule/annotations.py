@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, GroupedMetadata, Lt
 
-from steprule.errors import InputError
+from steprule.errors import InputError, InputTypeError
 from steprule.search import Search
 
 
