@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 import steprule
 from steprule import optim, rules
+from steprule.cli import main
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError, InputTypeError, RuleError, UnknownNameError
 from steprule.hyper import AbsentAtFirst, Looks, MomentumBuffer, Rate
@@ -155,6 +159,13 @@ def test_annotations_say_what_they_say_without_brackets() -> None:
         @rule
         def looks(p, g, m: Looks(2), *, lr: Rate = 0.1):  # type: ignore[no-untyped-def, valid-type]
             return p - lr * m, m
+
+
+def test_the_commands_of_its_page_run() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "look-twice.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ steprule (.+)$", page, re.MULTILINE)
+    assert commands
+    assert [main(shlex.split(command)) for command in commands] == [0 for _ in commands]
 
 
 # Closures. Of half the square of p the gradient is p, so that SAM with a radius of |p| / 10 sees 1.1 p.
