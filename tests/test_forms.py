@@ -205,6 +205,8 @@ def test_lion_is_the_papers() -> None:
 def test_a_rule_is_pure() -> None:
     """Nothing that it is given is written to: parameter, gradient, and the states of the step before."""
     for rule in rules.CATALOGUE.values():
+        if rule.looked:  # it is given more: `steprule check` asks the same of it
+            continue
         p, g = torch.ones(3), torch.ones(3)
         _, state = step(rule, p, g, {}, 1, rule.bind({}))
         given = [x for x in (p, g, *state.values()) if isinstance(x, torch.Tensor)]
