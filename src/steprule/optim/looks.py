@@ -18,8 +18,8 @@ from steprule.optim.signature import PLAIN
 
 
 def check_closure(optimizer: Stepped, closure: object) -> None:
-    """Raise `InputTypeError` where a rule looks twice and nobody says how."""
-    if optimizer.rule.looked and not callable(closure):
+    """Raise `InputTypeError` where nobody says how a rule that looks twice gets its gradients."""
+    if not callable(closure):
         raise InputTypeError(
             f"{type(optimizer).__name__}.step",
             expected="a closure: its rule looks at the gradient twice",

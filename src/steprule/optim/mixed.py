@@ -89,6 +89,11 @@ class Mixed(RuleOptimizer):
         return self.classes[own_or_other(kind, self.classes)]
 
     @property
+    def looks_twice(self) -> bool:
+        """`by_kind` refuses rules that do: their points hang on all parameters."""
+        return False
+
+    @property
     def _has_two_points(self) -> bool:
         """Whether one of its groups is evaluated elsewhere than where it trains."""
         return any(self._class_of(group["kind"]).rule.evaluation is not None for group in self.param_groups)

@@ -122,7 +122,8 @@ class RuleOptimizer(Stepped):
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         self._check_training()
-        looks.check_closure(self, closure)
+        if self.looks_twice:
+            looks.check_closure(self, closure)
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -136,7 +137,7 @@ class RuleOptimizer(Stepped):
             return loss
         if "_outside" in own:
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
-        if closure is not None and self.rule.looked:
+        if closure is not None and self.looks_twice:
             with looks.looking(self, closure):
                 groups.step(self, scale)
         else:

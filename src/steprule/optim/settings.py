@@ -34,6 +34,11 @@ class Stepped(torch.optim.Optimizer):
     said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """By the key of a group, the rule's hyperparameters that torch says by it."""
 
+    @property
+    def looks_twice(self) -> bool:
+        """Whether its rule looks at the gradient elsewhere than at p."""
+        return bool(self.rule.looked)
+
     @classmethod
     def as_rule(cls, group: Mapping[str, Any]) -> Mapping[str, Any]:
         """A group with all that the rule takes, by the rule's names."""
