@@ -25,7 +25,7 @@ from tolerances import (
     PUBLISHED_FLOAT32_COUNTERS,
     PUBLISHED_FLOAT64,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 import steprule
 from steprule import optim, rules
@@ -339,50 +339,6 @@ def test_parameters_that_have_no_gradient_rest() -> None:
     assert r.grad is None
     assert q.tolist() == [1.0, 2.0], "its gradient at the point is zero"
     assert p.tolist() != [1.0, 2.0]
-
-
-def test_strange_tensors() -> None:
-    """Transposed, shared, complex, and with gradients that lie otherwise: as the author's function steps them."""
-    ends = []
-    for backend in ("numba", "eager"):
-        torch.manual_seed(3)
-        tied = torch.randn(4, 3, dtype=torch.float64)
-        params = [
-            torch.randn(3, 5, dtype=torch.float64).T.requires_grad_(),
-            torch.randn(6, dtype=torch.float64)[::2].requires_grad_(),
-            torch.randn(3, dtype=torch.complex128).requires_grad_(),
-            tied.requires_grad_(),
-            tied.detach()[1:].requires_grad_(),
-        ]
-        optimizer = optim.from_rule("sam_adamw")(params, lr=0.1, sam_rho=0.4, backend=backend)
-        for _ in range(4):
-
-            def closure(params: list[Tensor] = params, optimizer: Any = optimizer) -> Tensor:
-                optimizer.zero_grad()
-                loss = torch.stack([(p.abs() ** 3).sum() for p in params]).sum()
-                loss.backward()  # type: ignore[no-untyped-call]
-                params[0].grad = params[0].grad.contiguous()  # type: ignore[union-attr]
-                return loss
-
-            optimizer.step(closure)
-        ends.append([p.detach() for p in params])
-    assert all_apart(*ends) <= CLASS_FLOAT64
-
-
-def test_sparse_gradients_are_refused() -> None:
-    table = nn.Embedding(5, 2, sparse=True)
-    optimizer = optim.from_rule("sam_sgd")(table.parameters(), lr=0.1)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = table(torch.tensor([1, 2])).sum()
-        loss.backward()
-        return loss  # type: ignore[no-any-return]
-
-    before = table.weight.detach().clone()
-    with pytest.raises(RuntimeError, match="does not support sparse gradients"):
-        optimizer.step(closure)
-    assert torch.equal(table.weight, before)
 
 
 def test_hooks_copies_groups_and_schedulers() -> None:

@@ -207,7 +207,7 @@ def test_the_vocabulary_is_closed() -> None:
         for n in vars(maths)
         if not n.startswith("_") and callable(getattr(maths, n)) and getattr(maths, n).__module__ == maths.__name__
     ]
-    assert sorted(public) == sorted([*maths.NAMES, "cast"])
+    assert sorted(public) == sorted([*maths.NAMES, "cast", "noise"])
     of_matrices = {n for n in maths.NAMES if maths.OPERATIONS[n].of_matrices or maths.OPERATIONS[n].of_shape}
     tested = {*UNARY, *BINARY, *REDUCTIONS, "clamp", "lerp", "where", *of_matrices, *maths.ROUNDED}  # test_matrices.py
     assert set(maths.NAMES) <= tested

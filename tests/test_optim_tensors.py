@@ -124,10 +124,14 @@ def test_parameters_changed_between_forward_and_backward_raise_torchs_error() ->
     for name in optim.NAMES:
         w = torch.ones(1, 3, requires_grad=True)
         optimizer = getattr(optim, name)([w], lr=0.1)
-        w.grad = torch.ones(1, 3)
-        optimizer.step()
+
+        def closure(w: Tensor = w) -> float:
+            w.grad = torch.ones(1, 3)
+            return 0.0
+
+        optimizer.step(closure)
         loss = (w * w).sum()
-        optimizer.step()
+        optimizer.step(closure)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             loss.backward()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from compare import all_apart
 from tolerances import CLASS_FLOAT64, LANE_AGAINST_SOLO
 from torch import Tensor, nn
 
@@ -281,3 +282,47 @@ def test_a_first_closure_that_fails_leaves_no_states() -> None:
     assert p.grad is not None
     assert torch.equal(p.grad, START)
     assert optimizer.state_dict()["state"] == {}
+
+
+def test_strange_tensors() -> None:
+    """Transposed, shared, complex, and with gradients that lie otherwise: as the author's function steps them."""
+    ends = []
+    for backend in ("numba", "eager"):
+        torch.manual_seed(3)
+        tied = torch.randn(4, 3, dtype=torch.float64)
+        params = [
+            torch.randn(3, 5, dtype=torch.float64).T.requires_grad_(),
+            torch.randn(6, dtype=torch.float64)[::2].requires_grad_(),
+            torch.randn(3, dtype=torch.complex128).requires_grad_(),
+            tied.requires_grad_(),
+            tied.detach()[1:].requires_grad_(),
+        ]
+        optimizer = optim.from_rule("sam_adamw")(params, lr=0.1, sam_rho=0.4, backend=backend)
+        for _ in range(4):
+
+            def closure(params: list[Tensor] = params, optimizer: Any = optimizer) -> Tensor:
+                optimizer.zero_grad()
+                loss = torch.stack([(p.abs() ** 3).sum() for p in params]).sum()
+                loss.backward()  # type: ignore[no-untyped-call]
+                params[0].grad = params[0].grad.contiguous()  # type: ignore[union-attr]
+                return loss
+
+            optimizer.step(closure)
+        ends.append([p.detach() for p in params])
+    assert all_apart(*ends) <= CLASS_FLOAT64
+
+
+def test_sparse_gradients_are_refused() -> None:
+    table = nn.Embedding(5, 2, sparse=True)
+    optimizer = optim.from_rule("sam_sgd")(table.parameters(), lr=0.1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = table(torch.tensor([1, 2])).sum()
+        loss.backward()
+        return loss  # type: ignore[no-any-return]
+
+    before = table.weight.detach().clone()
+    with pytest.raises(RuntimeError, match="does not support sparse gradients"):
+        optimizer.step(closure)
+    assert torch.equal(table.weight, before)

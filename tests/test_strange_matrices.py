@@ -9,6 +9,7 @@ import pytest
 import torch
 from compare import apart
 from tolerances import LANE_AGAINST_SOLO, MATRICES_FLOAT64, MUON_BFLOAT16
+from torch import nn
 
 import steprule
 from steprule import optim
@@ -114,3 +115,16 @@ def test_products_of_two_dtypes_and_factors_of_what_was_cast_are_refused() -> No
         variant_of(two, two.defaults)
     with pytest.raises(RuleError, match="expected qr of what was not cast, got qr of float16"):
         variant_of(factor, factor.defaults)
+
+
+def test_torchs_muon_has_no_convolutions() -> None:
+    """By kind they are `other` there; a rule whose class takes them has them as matrices."""
+    for own, kind in (("muon", "other"), ("normuon", "matrix")):
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 2))
+        mixture = steprule.by_kind(matrix=own, other="adamw")
+        assert {one.name: one.kind for one in mixture.kinds_of(model)}["0.weight"] == kind
+        optimizer = mixture(model, show=False)
+        before = model[0].weight.detach().clone()
+        model(torch.ones(1, 1, 4, 4)).square().sum().backward()
+        optimizer.step()
+        assert not torch.equal(before, model[0].weight)

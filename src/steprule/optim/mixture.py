@@ -15,6 +15,7 @@ from steprule.errors import InputError, InputTypeError, unknown_name
 from steprule.optim.classes import NAMES, class_of, from_rule
 from steprule.optim.kinds import Found, kinds_of
 from steprule.optim.mixed import Mixed, arguments
+from steprule.optim.one_by_one import torchs_class
 from steprule.optim.optimizer import RuleOptimizer
 from steprule.per_kind import KINDS, SHORT, NoMatrices, PerKind
 from steprule.rules.load import PER_KIND
@@ -27,9 +28,11 @@ class ByKind(PerKind):
     def kinds_of(self, model: nn.Module, said: Mapping[str, str] | None = None) -> list[Found]:
         """The kinds of a model's parameters, each of which has a rule. Raises `InputError` for one that has none.
 
-        The weight of a convolution is a matrix where the rule of matrices sees it as one (`as_matrix`), else `other`.
+        The weight of a convolution is a matrix where the rule of matrices sees it as one (`as_matrix`) and its class takes it, as that of
+        Muon does not, which is torch's; else it is `other`.
         """
-        as_matrix = "matrix" in self.rules and getattr(self.rules["matrix"], "as_matrix", False)
+        matrix = self.rules.get("matrix")
+        as_matrix = matrix is not None and matrix.as_matrix and torchs_class(_class_of(matrix)) is None
         found = kinds_of(model, said, convolutions="matrix" if as_matrix else "other")
         for one in found:
             if one.kind not in self.by_kind:
