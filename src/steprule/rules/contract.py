@@ -77,10 +77,16 @@ class Signature:
     @property
     def given(self) -> tuple[str, int] | None:
         """The name of the tensor that a step is given, and each how many steps it is; None where there is none."""
-        found = [(p.name, mark.every) for p in self.parameters if (mark := given_of(self.annotations.get(p.name)))]
+        found = [(p.name, mark.every) for p in self.parameters if (mark := self._mark_of(p))]
         if len(found) > 1:
             raise self.broken("one given tensor", " and ".join(name for name, _ in found), "")
         return found[0] if found else None
+
+    def _mark_of(self, parameter: Parameter) -> GivenTensor | None:
+        try:
+            return given_of(self.annotations.get(parameter.name))
+        except InputTypeError:  # what is wrong with the annotation is said where it is taken
+            return None
 
     @property
     def looks(self) -> int:
@@ -145,7 +151,7 @@ class Signature:
         if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in self.parameters):
             hint = 'For a family of slots, one per number of a hyperparameter, write *buffers: Each("betas").'
             raise self.broken("every slot and hyperparameter by name", str(starred or self.parameters[-1]), hint)
-        wrong = [p for p in self.parameters if given_of(self.annotations.get(p.name)) and p.kind is not p.KEYWORD_ONLY]
+        wrong = [p for p in self.parameters if self._mark_of(p) and p.kind is not p.KEYWORD_ONLY]
         if wrong:
             hint = f"Write *, {wrong[0].name}: GivenTensor(...)."
             raise self.broken("a given tensor behind the * and without a default", wrong[0].name, hint)
