@@ -18,6 +18,7 @@ from steprule.hyper import (
     LOSS,
     OF_THE_LOSS,
     Each,
+    GivenTensor,
     Hyper,
     Slot,
     each_of,
