@@ -213,6 +213,9 @@ class LatexPrinter(StatementPrinter):
             return (row.latex or f"{row.sign}{{0}}").format(self.show(args[0], row.strength))
         if op == "pow":
             return _raised(self.show(args[0], POWER, right=True), self.show(args[1], 0))
+        if op == "inverse_root" and len(args) > 2:
+            shown = rf"\left({self.show(args[0], 0)} + {self.show(args[2], PRODUCT)} \, I\right)"
+            return row.latex.format(shown, self.show(args[1], 0))
         if row.latex.startswith(_RAISED):
             power = row.latex[len(_RAISED) : -2].format("", *(self.show(a, POWER) for a in args[1:]))
             return _raised(self.show(args[0], POWER, right=True), power)
@@ -224,9 +227,6 @@ class LatexPrinter(StatementPrinter):
             return f"{shown[:-1]}{{2, {along}}}" if shown.endswith("_2") else f"{shown}_{{{along}}}"
         if op == "sort_by":
             args = args[:2]
-        if op == "inverse_root" and len(args) > 2:
-            shown = rf"\left({self.show(args[0], 0)} + {self.show(args[2], PRODUCT)} \, I\right)"
-            return row.latex.format(shown, self.show(args[1], 0))
         if "{0}" in row.latex:  # which encloses its operands
             return row.latex.format(*(self.show(a, 0) for a in args))
         return rf"{row.latex.format()}\left({', '.join(self.show(a, 0) for a in args)}\right)"
