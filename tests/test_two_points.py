@@ -238,7 +238,7 @@ def test_other_rules_have_the_modes_and_nothing_happens() -> None:
         optimizer = getattr(optim, name)([p])
         p.grad = torch.ones(1, 3)
         optimizer.eval()
-        optimizer.step()
+        optimizer.step(lambda p=p: p.sum().backward())  # type: ignore[misc]
         with optimizer.evaluated(), warnings.catch_warnings():
             warnings.simplefilter("error")
             assert "train_mode" not in optimizer.state_dict()["param_groups"][0]
