@@ -11,6 +11,7 @@ import torch
 from chromium_page import needs_chromium
 from compare import apart
 from playwright.sync_api import Browser
+from thinning import thinned
 from tolerances import BROWSER_PATH, CLASS_FLOAT64, LANE_AGAINST_SOLO, TRAIN_RULE_AGAINST_CLASS
 from torch import nn
 
@@ -47,7 +48,7 @@ EACH = pytest.mark.parametrize("own", OWN, ids=lambda r: r.name)
 
 # numpy warns of nan and inf, in Triton's interpreter and on its own.
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@EACH
+@pytest.mark.parametrize("own", thinned(OWN, 2, [r.name for r in OWN]))
 def test_every_form_is_the_same(own: rules.Rule) -> None:
     report = steprule.check(own)
     assert report.passed, str(report)

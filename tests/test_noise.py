@@ -179,7 +179,7 @@ def test_it_is_normal_and_nothing_repeats() -> None:
 
 # numpy warns of nan and inf, in Triton's interpreter and on its own.
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("own", thinned(reversed(OWN), 2, [r.name for r in reversed(OWN)]))
+@pytest.mark.parametrize("own", thinned(reversed(OWN), 3, [r.name for r in reversed(OWN)]))
 def test_every_form_is_the_same(own: rules.Rule) -> None:
     report = steprule.check(own)
     assert report.passed, str(report)

@@ -19,6 +19,8 @@ import steprule
 from steprule import paths, rules
 from steprule.cli import main
 from steprule.compiler import eager
+from steprule.compiler.points import reduces
+from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.play.data import SEEDS
 from steprule.rules.parts import composed
@@ -96,8 +98,9 @@ def _walked(rule: rules.Rule, surface: Surface, hypers: dict[str, Any], steps: i
 
 
 def _rate(rule: rules.Rule, surface: Surface) -> float:
-    # A norm would run over all rates at once, so these two are tried one by one: too slow here.
-    return 0.05 if rule.name in ("lars", "lamb") else paths.best_rate(rule, surface, steps=60)
+    # A norm, or a number of a tensor, would be that of all rates at once, so these are tried one by one: too slow here.
+    alone = reduces(variant_of(composed(rule), composed(rule).defaults)) or any(s.is_number for s in rule.slots)
+    return 0.05 if alone else paths.best_rate(rule, surface, steps=60)
 
 
 ONE_STEP = """([rule, surface, hypers, steps]) => {
