@@ -100,7 +100,7 @@ def _walked(rule: rules.Rule, surface: Surface, hypers: dict[str, Any], steps: i
 def _rate(rule: rules.Rule, surface: Surface) -> float:
     # A norm, or a number of a tensor, would be that of all rates at once, so these are tried one by one: too slow here.
     alone = reduces(variant_of(composed(rule), composed(rule).defaults)) or any(s.is_number for s in rule.slots)
-    return 0.05 if alone else paths.best_rate(rule, surface, steps=60)
+    return 1e-3 if alone else paths.best_rate(rule, surface, steps=60)
 
 
 ONE_STEP = """([rule, surface, hypers, steps]) => {
