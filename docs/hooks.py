@@ -189,11 +189,11 @@ def rule_page(rule: Rule) -> str:
     parts = [f"# {rule.name}", rule.summary, printed(rule)]
     if rule.paper:
         parts.append(f"Paper: {rule.paper.authors} ({rule.paper.year}). [{rule.paper.title}]({rule.paper.url}).")
-    variants = [v for v in rule.variants() if on_in(rule, v)]
+    variants = [v for v in rule.variants() if switched(rule, v)]
     if variants:
         shown = []
         for variant in variants:
-            name = ", ".join(on_in(rule, variant))
+            name = ", ".join(switched(rule, variant))
             shown.append(f"<details><summary>with {escape(name)}</summary>{formula_html(rule, variant)}</details>")
         parts.append('<div markdown="0">' + "".join(shown) + "</div>")
     rows = [
@@ -262,7 +262,7 @@ SHAPES = {"matrices": (2, 3), "vectors": (3,)}
 LARGE = (5000, 5000)
 
 
-def on_in(rule: Rule, variant: Mapping[str, Any]) -> list[str]:
+def switched(rule: Rule, variant: Mapping[str, Any]) -> list[str]:
     """What a variant has on; a whole number stays at its default."""
     return [name for name, on in variant.items() if on and not rule.hyper(name).is_whole]
 
@@ -275,7 +275,7 @@ def kept(rule: Rule, slot: str) -> str:
             return "for large matrices"
         if any(of.values()):
             return "always" if all(of.values()) else f"for {next(name for name, on in of.items() if on)}"
-    having = [on_in(rule, v) for v in rule.variants() if slot in graph_of(rule, v).inputs]
+    having = [switched(rule, v) for v in rule.variants() if slot in graph_of(rule, v).inputs]
     fewest = min(map(len, having))
     alone = [" and ".join(f"`{n}`" for n in names) for names in having if len(names) == fewest]
     return f"with {' or '.join(alone)}" if fewest else "always"
