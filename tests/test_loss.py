@@ -10,14 +10,14 @@ import pytest
 import torch
 from chromium_page import needs_chromium
 from compare import apart
+from own_page import walks_as_trace
 from playwright.sync_api import Browser
 from thinning import thinned
-from tolerances import BROWSER_PATH, CLASS_FLOAT64, LANE_AGAINST_SOLO, TRAIN_RULE_AGAINST_CLASS
+from tolerances import CLASS_FLOAT64, LANE_AGAINST_SOLO, TRAIN_RULE_AGAINST_CLASS
 from torch import nn
 
 import steprule
 from steprule import optim, rules
-from steprule.cli import main
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import Decay, Epsilon, OnePerTensor, Rate
 from steprule.maths import clamp, maximum, minimum, norm, sum, total
@@ -120,19 +120,7 @@ def polyak(p, g, *, lr: Rate = 1.0, loss):
 @needs_chromium
 def test_the_page_walks_and_shows_it(browser: Browser, in_folder: Path) -> None:
     Path("own.py").write_text(OWN_FILE)
-    assert main(["play", "--rule", "own.py:polyak", "--out", "page.html"]) == 0
-    page = browser.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda e: complaints.append(str(e)))
-    page.goto(
-        f"{Path('page.html').absolute().as_uri()}#rule=polyak,lr=5&surface=quadratic&start=-5,-2&steps=20&lang=en"
-    )
-    ours = steprule.trace("own.py:polyak", lr=5.0)
-    assert page.evaluate("model.walks[0].points") == pytest.approx(ours.points, abs=BROWSER_PATH)
-    end = page.evaluate("endOf(model.ground, model.state.entries[0], [-5, -2], 20, 0, 0)")
-    assert end == pytest.approx(ours.points[-1], abs=BROWSER_PATH)
-    assert complaints == []
-    page.close()
+    walks_as_trace(browser, "own.py:polyak", lr=5.0)
 
 
 def test_what_may_go_wrong() -> None:

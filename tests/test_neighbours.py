@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from sized import sized
@@ -137,3 +138,18 @@ def test_a_rule_whose_file_imports_torch_first(in_folder: Path) -> None:
     for command in (["which", "with_torch.py"], ["show", "with_torch.py:mine"], ["trace", "with_torch.py:mine"]):
         done = subprocess.run([sys.executable, "-m", "steprule", *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_module_that_imports_when_it_is_looked_at(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As lazy modules of large packages do: the list of modules grows while it is gone through."""
+
+    class Lazy(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            monkeypatch.setitem(sys.modules, f"lazy_part_{len(sys.modules)}", ModuleType("part"))
+            raise AttributeError(name)
+
+    monkeypatch.setitem(sys.modules, "beside", Lazy("beside"))
+    Path("beside.py").write_text("")
+    Path("helper.py").write_text("SCALE = 2.0\n")
+    Path("mine.py").write_text(RULE)
+    assert rules.resolve("mine.py:mine")(1.0, 1.0, lr=0.25) == 0.5

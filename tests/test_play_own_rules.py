@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium_page import needs_chromium
+from own_page import walks_as_trace
 from playground import address_of, go, reopen, state
 from playwright.sync_api import Browser
 from tolerances import ROUNDED64
@@ -44,6 +45,36 @@ def test_a_rule_of_ones_own(browser: Browser, in_folder: Path, capsys: pytest.Ca
     assert page.locator("#legend").text_content().startswith("mine")  # type: ignore[union-attr]
     page.close()
     assert complaints == []
+
+
+OF_MATRICES = '''
+from steprule import rule
+from steprule.hyper import PerRow, Rate
+from steprule.macros import polar
+from steprule.maths import norm, rows
+
+@rule
+def by_rows(p, g, seen: PerRow, *, lr: Rate = 0.1):
+    """By the norm of each row."""
+    seen = seen + norm(g, axis=-1) ** 2
+    return p - lr * g / (seen**0.5 + 1e-8), seen
+
+@rule(as_matrix=True)
+def turned(p, g, m, *, lr: Rate = 0.1):
+    """By products."""
+    m = 0.9 * m + g
+    x = m @ m.T
+    return p - lr * rows(p) * polar(m) - 0.01 * (x @ g @ (m.T @ m)) / (norm(m) ** 4 + 1), m
+'''
+
+
+@pytest.mark.parametrize("name", ["by_rows", "turned"])
+def test_a_rule_of_matrices_of_ones_own(name: str, browser: Browser, in_folder: Path) -> None:
+    """A point of two numbers is a vector, or one row where the rule sees matrices."""
+    Path("matrices.py").write_text(OF_MATRICES)
+    _, taken_apart = walks_as_trace(browser, f"matrices.py:{name}", lr=0.05)
+    assert "undefined" not in taken_apart
+    assert "NaN" not in taken_apart
 
 
 SAME_NAMES = '''

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from compare import all_apart
+from compare import all_apart, apart
 from tolerances import CLASS_FLOAT64, LANE_AGAINST_SOLO
 from torch import Tensor, nn
 
@@ -326,3 +326,36 @@ def test_sparse_gradients_are_refused() -> None:
     with pytest.raises(RuntimeError, match="does not support sparse gradients"):
         optimizer.step(closure)
     assert torch.equal(table.weight, before)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_scaler_with_a_closure_by_position(fused: bool) -> None:
+    """torch hands it on where the scaler has unscaled already: what the closure computes then would stay scaled."""
+    p = START.clone().requires_grad_()
+    optimizer = optim.from_rule("sam_sgd")([p], lr=0.1, sam_rho=0.5, fused_unscale=fused)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (p**2).sum() / 2
+        scaler.scale(loss).backward()
+        return loss
+
+    closure()
+    if not fused:
+        with pytest.raises(RuntimeError, match="its closure would compute scaled gradients"):
+            scaler.step(optimizer, closure)
+        assert torch.equal(p, START)
+        return
+    scaler.step(optimizer, closure)
+    q = START.clone().requires_grad_()
+    plain = optim.from_rule("sam_sgd")([q], lr=0.1, sam_rho=0.5)
+
+    def alone() -> torch.Tensor:
+        plain.zero_grad()
+        loss = (q**2).sum() / 2
+        loss.backward()
+        return loss
+
+    plain.step(alone)
+    assert apart(p, q) <= CLASS_FLOAT64

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from types import FrameType
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -24,7 +26,12 @@ SEED = "seed"
 
 def check_closure(optimizer: Stepped, closure: object) -> None:
     """Raise `InputTypeError` where a rule looks twice, or asks for the loss, and nobody says how."""
-    if callable(closure) or not (optimizer.rule.looks_twice or optimizer.rule.asks_for_loss):
+    if not (optimizer.rule.looks_twice or optimizer.rule.asks_for_loss):
+        return
+    if callable(closure):
+        if optimizer.rule.looks_twice and _within_a_scaler():
+            what = f"{type(optimizer).__name__}.step within GradScaler.step: its closure would compute scaled gradients"
+            raise RuntimeError(f"{what}; leave unscaling to the step, by fused_unscale=True, or step without a scaler")
         return
     twice = optimizer.rule.looks_twice
     hint = (
@@ -36,6 +43,17 @@ def check_closure(optimizer: Stepped, closure: object) -> None:
         got="none" if closure is None else f"a {type(closure).__name__}",
         hint=hint if twice else "Behind backward(), write step(lambda: loss).",
     )
+
+
+def _within_a_scaler() -> bool:
+    """Whether torch's GradScaler steps here, having unscaled the gradients itself. It refuses closures by name alone, and would hand on one
+    that is given by position: what that computes nobody would unscale."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_maybe_opt_step" and frame.f_globals.get("__name__") == "torch.amp.grad_scaler":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

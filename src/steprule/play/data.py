@@ -84,7 +84,7 @@ def data(own: Sequence[tuple[str, Rule]], links: Mapping[str, str], opening: str
         [
             f"const DATA = {told};",
             javascript.POWER,
-            *printed.noise(entered.about.values()),
+            *printed.helpers(entered.about.values()),
             f"const STEPS = {{\n{steps}\n}};",
             f"const POINTS = {{\n{points}\n}};",
             f"const LOOKS = {{\n{looks}\n}};",
@@ -249,7 +249,7 @@ def _variants(rule: Rule, about: dict[str, Any], maths: Maths) -> Iterator[tuple
         fixed = {h.name: h.default for h in whole.hypers if _is_fixed(h) and h.switches}
         if any(switches[name] != value for name, value in fixed.items()):
             continue
-        variant = variant_of(whole, {**whole.defaults, **switches})
+        variant = variant_of(whole, {**whole.defaults, **switches}, POINT)
         key = "".join("1" if value else "0" for name, value in switches.items() if name not in fixed)
         about["variants"][key] = printed.about(variant, maths)
         found = printed.functions(variant, *POINT)

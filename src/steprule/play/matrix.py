@@ -164,8 +164,7 @@ def page(own: Sequence[tuple[str, Rule]] = (), links: Mapping[str, str] = NO_LIN
         [
             f"const DATA = {json.dumps(known, ensure_ascii=False, allow_nan=False)};",
             javascript.POWER,
-            javascript.MATRICES,
-            *printed.noise(entered.about.values()),
+            *printed.helpers(entered.about.values()),
             f"const STEPS = {{\n{steps}\n}};",
             f"const POINTS = {{\n{points}\n}};",
             f"const LOOKS = {{\n{looks}\n}};",

@@ -9,7 +9,10 @@ from steprule.reports.document import font_face
 
 
 def one_file(markup: str, styles: Sequence[str], scripts: Sequence[str], data: str) -> str:
-    """The page from these files of `page/`, by name; `data` is JavaScript that comes before the scripts."""
+    """The page from these files of `page/`, by name; `data` is JavaScript that comes before the scripts.
+
+    A markup has its title, its heading and its links in a line each, then what stands between; `frame.html` is around that.
+    """
     folder = resources.files("steprule.play") / "page"
 
     def read(name: str) -> str:
@@ -20,4 +23,16 @@ def one_file(markup: str, styles: Sequence[str], scripts: Sequence[str], data: s
     script = f'"use strict";\n{data}\n{code}'.replace("</script", "<\\/script")
     face = font_face() if "<math" in data else ""
     style = face + "".join(read(f"{n}.css") for n in styles)
-    return read(f"{markup}.html").replace("/*STYLE*/", style, 1).replace("/*SCRIPT*/", script, 1)
+    title, heading, links, main = read(f"{markup}.html").rstrip("\n").split("\n", 3)
+    parts = {
+        "<title><!--TITLE--></title>": title,
+        "<!--HEADING-->": heading,
+        "<!--LINKS-->": links,
+        "<!--MAIN-->": main,
+        "/*STYLE*/": style,
+        "/*SCRIPT*/": script,
+    }
+    page = read("frame.html")
+    for mark, part in parts.items():
+        page = page.replace(mark, part, 1)
+    return page

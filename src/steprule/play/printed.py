@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from steprule.compiler import anatomy, formula, javascript
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import point_graph
-from steprule.compiler.variant import Variant
+from steprule.compiler.variant import Variant, asks_for_shapes
 from steprule.reports.mathml import mathml
 from steprule.rules.rule import Rule
 
@@ -51,13 +51,17 @@ def slots(rule: Rule, shape: tuple[int, ...]) -> list[dict[str, Any]]:
 
 
 def supplied(rule: Rule) -> dict[str, Any]:
-    """What whoever steps a rule supplies."""
-    return {"looked": rule.looked, "draws": rule.draws, "asksForLoss": rule.asks_for_loss}
+    """What whoever steps a rule supplies, and whether its functions call those of matrices."""
+    shapes = asks_for_shapes(rule)
+    return {"looked": rule.looked, "draws": rule.draws, "asksForLoss": rule.asks_for_loss, "asksForShapes": shapes}
 
 
-def noise(rules: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What draws noise, where one of these rules does, as `supplied` says it."""
-    return [javascript.NOISE] if any(about["draws"] for about in rules) else []
+def helpers(rules: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the functions of these rules call, as `supplied` says it, and the page for them."""
+    asked = {name for about in rules for name in ("draws", "asksForShapes") if about[name]}
+    return [
+        text for name, text in (("draws", javascript.NOISE), ("asksForShapes", javascript.MATRICES)) if name in asked
+    ]
 
 
 def about(variant: Variant, maths: Maths) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def importable(folder: Path) -> Iterator[None]:
     of installed packages stay, as they do for a script.
     """
     with _LOADING:
-        aside = {name: module for name, module in sys.modules.items() if _in_the_way(name, module, folder)}
+        aside = {name: module for name, module in list(sys.modules.items()) if _in_the_way(name, module, folder)}
         for name in aside:
             del sys.modules[name]
         before = dict(sys.modules)
@@ -39,7 +39,7 @@ def importable(folder: Path) -> Iterator[None]:
         finally:
             with suppress(ValueError):  # the file may have changed it too
                 sys.path.remove(entry)
-            own = {n: m for n, m in sys.modules.items() if n not in before and _lies_in(m, folder)}
+            own = {n: m for n, m in list(sys.modules.items()) if n not in before and _lies_in(m, folder)}
             sys.modules.update({n: m for n, m in aside.items() if _found.get(n) is not m or n not in own})
             _found.update(own)
 

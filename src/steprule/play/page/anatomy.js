@@ -13,9 +13,9 @@ function drawAnatomy(table, walk, at) {
   const rows = variant.stages[stageOf(variant.stages, k)];
   const head = `<thead><tr><th>${t("quantity")}</th><th>x</th><th>y</th></tr></thead>`;
   const line = (label, value) =>
-    Array.isArray(value)
+    Array.isArray(value) && value.length === 2
       ? `<tr><th scope="row">${label}</th><td>${shown(value[0])}</td><td>${shown(value[1])}</td></tr>`
-      : `<tr><th scope="row">${label}</th><td class="both" colspan="2">${shown(value)}</td></tr>`;
+      : `<tr><th scope="row">${label}</th><td class="both" colspan="2">${[].concat(value).map((v) => shown(v)).join(", ")}</td></tr>`;
   const title = (text) => `<tr class="head"><th colspan="3" scope="rowgroup">${text}</th></tr>`;
   const before = [line(`${letters.p} ${t("parameter before the step")}`, p), line(`${letters.g} ${t("gradient")}`, g)];
   const kept = Object.entries(states).filter(([name]) => letters[name] && !about.looked.includes(name));
