@@ -149,3 +149,12 @@ def test_a_loss_that_is_a_setting_stays_one() -> None:
 
     assert not own.asks_for_loss
     assert own(1.0, 2.0, lr=0.5, loss=0.5) == 0.5
+
+
+def test_an_annotation_changes_nothing() -> None:
+    @rule
+    def own(p, g, *, lr: Rate = 0.1, loss: float):  # type: ignore[no-untyped-def]
+        return p - lr * loss * g
+
+    assert own.asks_for_loss
+    assert own(1.0, 2.0, lr=0.5, loss=0.5) == 0.5

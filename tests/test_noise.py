@@ -8,6 +8,7 @@ import math
 import pickle
 import shutil
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -398,6 +399,98 @@ def test_what_is_refused() -> None:
         def endless(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
             while True:
                 p = p - lr * maths.noise(p)
+
+
+class Drawer:
+    """Draws by its methods, as a stranger's object would."""
+
+    def outer(self, x: Any) -> Any:
+        return self.draw(x)
+
+    def draw(self, x: Any) -> Any:
+        return maths.noise(x)
+
+    __call__ = draw
+
+
+HELPERS: dict[str, Any] = {
+    "method": Drawer().outer,
+    "object": Drawer(),
+    "partial": partial(lambda x, by: by * maths.noise(x), by=1.0),
+    "module": sys.modules[__name__],
+}
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_a_helper_of_any_kind_draws(name: str, float64_default: None) -> None:
+    kept = HELPERS[name]
+
+    @rule
+    def by_helper(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - lr * g + (kept._pulled(p) if name == "module" else kept(p))
+
+    p = nn.Parameter(torch.zeros(3))
+    optimizer = optim.from_rule(by_helper)([p], seed=3)
+    p.grad = torch.zeros(3)
+    optimizer.step()
+    assert p.tolist() == ((0.5 if name == "module" else 1) * noise(np.zeros(3), Key(3), 1, 0)).tolist()
+
+
+def test_every_branch_is_counted(float64_default: None) -> None:
+    """More draws in a later step, behind an `if` on a number, on a shape, and where a slot is absent; beside them written out."""
+
+    @rule
+    def branching(p, g, v: MomentumBuffer, *, lr: Rate = 0.0, far: Rate = 0.0, t):  # type: ignore[no-untyped-def]
+        v = maths.noise(p) + maths.noise(p) if v is None else v
+        if t % 50 == 0:
+            v = v + 2 * maths.noise(p)
+        if far > 0.3:
+            v = v + 3 * maths.noise(p)
+        if maths.ndim(p) > 1:
+            v = v + 4 * maths.noise(p)
+        return p - lr * g, v
+
+    params = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2))]
+    optimizer = optim.from_rule(branching)(params, far=0.5, seed=3)
+    wanted = [torch.zeros(3), torch.zeros(2, 2)]
+    for t in range(1, 51):
+        for k, p in enumerate(params):
+            p.grad = torch.zeros_like(p)
+            weights = [1, 1] * (t == 1) + [2] * (t % 50 == 0) + [3] + [4] * (p.ndim > 1)
+            for draw, weight in enumerate(weights):
+                wanted[k] += weight * torch.from_numpy(noise(np.zeros(p.shape), Key(3, k), t, draw))
+        optimizer.step()
+    for k, p in enumerate(params):
+        assert apart(optimizer.state[p]["v"], wanted[k]) <= CLASS_FLOAT64
+
+    @rule
+    def either(p, g, *, lr: Rate = 0.1, t):  # type: ignore[no-untyped-def]
+        return p - lr * (maths.noise(p) if t < 3 else 2 * maths.noise(p))
+
+    assert either.draws == 1
+
+
+def test_a_loop_longer_than_its_default_is_refused() -> None:
+    @rule
+    def looping(p, g, *, lr: Rate = 0.1, k: int = 2):  # type: ignore[no-untyped-def]
+        for _ in range(k):
+            p = p - lr * maths.noise(p)
+        return p
+
+    p = nn.Parameter(torch.zeros(2))
+    p.grad = torch.zeros(2)
+    optim.from_rule(looping)([p], k=1).step()
+    with pytest.raises(RuleError, match="a loop over a whole number draws as often as its default says"):
+        optim.from_rule(looping)([p], k=3).step()
+
+
+def test_a_call_of_nothing_names_noise() -> None:
+    @rule
+    def nothing(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - lr * maths.noise(None)
+
+    with pytest.raises(RuleError, match="noise: expected what it lies beside, as the parameter, got None"):
+        nothing(1.0, 2.0, noise=0.5)
 
 
 def test_a_subclass_with_operations_of_its_own_is_refused() -> None:

@@ -152,6 +152,17 @@ def test_what_is_refused() -> None:
         def both(p, g, *, lr: Rate = 0.1, hessian: GivenTensor(3), gradient):  # type: ignore[no-untyped-def, valid-type]
             return p - lr * gradient(p)
 
+    for taken in ("t", "loss", "gradient", "noise"):
+        space: dict[str, Any] = {"GivenTensor": GivenTensor}
+        exec(f"def named(p, g, *, lr=0.1, {taken}: GivenTensor(2)): return p - lr * {taken}", space)
+        with pytest.raises(RuleError, match=f"expected a given tensor by a name of its own, got {taken}"):
+            rule(space["named"])
+    with pytest.raises(RuleError, match="expected a given tensor with its number of steps, got GivenTensor alone"):
+
+        @rule
+        def bare(p, g, *, lr: Rate = 0.1, hessian: GivenTensor):  # type: ignore[no-untyped-def]
+            return p - lr * hessian
+
     with pytest.raises(RuleError, match="expected one given tensor, got a and b"):
 
         @rule

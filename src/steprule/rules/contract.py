@@ -28,14 +28,13 @@ from steprule.hyper import (
     looks_of,
     slot_from,
 )
+from steprule.rules.draws import MOST_DRAWS, draws_of
 from steprule.rules.looks import (
     DRAWN,
     GRADIENT,
     LOOKED,
-    MOST_DRAWS,
     NOISE,
     drawn,
-    draws_of,
     estimating,
     names_of,
     sighted,
@@ -128,7 +127,10 @@ class Signature:
             own_t = any(_is_t(p) for p in self.parameters)
             function = estimating(function, *self.given, gives_t=own_t, gives_gradient=self._own_looks > 0)
         # Noise stands before the gradients of looks: where a step looks may follow from it, and never the other way round.
-        if draws := draws_of(function, len(slots), self._tries(hypers)):
+        known = [h for h in hypers if h.is_plain or h.is_flag]
+        unknown = [h.name for h in hypers if h not in known] + [GRADIENT] * (self.looks > 0)
+        absent = [s.absent_at_first for s in slots]
+        if draws := draws_of(function, absent, self._tries(known), unknown, takes_t=self.takes_t):
             if draws > MOST_DRAWS:
                 raise self.broken(f"at most {MOST_DRAWS} draws of noise in a step", "more", "Does a loop never end?")
             function = drawn(function, len(slots), draws)
@@ -139,14 +141,11 @@ class Signature:
             slots += _supplied(GRADIENT, self.looks, LOOKED)
         return tuple(slots), tuple(hypers), function
 
-    def _tries(self, hypers: Sequence[Hyper]) -> Iterator[dict[str, Any]]:
-        """Settings with which to try the function: each combination of what switches, at the first step."""
-        fixed: dict[str, Any] = {h.name: h.default if h.is_plain else Real(h.default) for h in hypers}
-        fixed |= {"t": Real(1.0)} if self.takes_t else {}
-        fixed |= {GRADIENT: lambda point: Real(1.0)} if self.looks else {}
-        switching = [h for h in hypers if h.switches]
-        for values in itertools.product(*(h.samples() for h in switching)):
-            yield {**fixed, **{h.name: v if h.is_plain else Real(v) for h, v in zip(switching, values, strict=True)}}
+    @staticmethod
+    def _tries(hypers: Sequence[Hyper]) -> Iterator[dict[str, Any]]:
+        """Settings with which to try the function: each combination of these."""
+        for values in itertools.product(*(h.samples() for h in hypers)):
+            yield {h.name: v if h.is_plain else Real(v) for h, v in zip(hypers, values, strict=True)}
 
     def _check_kinds(self, starred: Parameter | None, each: Each | None) -> None:
         if (starred and not each) or any(p.kind is p.VAR_KEYWORD for p in self.parameters):
@@ -156,6 +155,13 @@ class Signature:
         if wrong:
             hint = f"Write *, {wrong[0].name}: GivenTensor(...)."
             raise self.broken("a given tensor behind the * and without a default", wrong[0].name, hint)
+        if self.given and (taken := self.given[0]) in ("t", LOSS, GRADIENT, NOISE):
+            hint = f"Write hessian: GivenTensor({self.given[1]}), say."
+            raise self.broken("a given tensor by a name of its own", taken, hint)
+        if GivenTensor in self.annotations.values():
+            raise self.broken(
+                "a given tensor with its number of steps", "GivenTensor alone", "Write GivenTensor(every=10)."
+            )
         first = [p.name for p in self._positional()[:2]]
         if first != ["p", "g"]:
             got = ", ".join(first) or "no positional parameter"
@@ -183,7 +189,7 @@ class Signature:
         for parameter in self.parameters:
             if parameter.kind is not parameter.KEYWORD_ONLY or _is_t(parameter) or _is_gradient(parameter):
                 continue
-            if _is_loss(parameter) and self.annotations.get(LOSS) is None:
+            if _is_loss(parameter):
                 continue
             if self.given and parameter.name == self.given[0] and parameter.default is parameter.empty:
                 continue

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steprule.arithmetic import Real
 from steprule.arithmetic.draws import drawing
 from steprule.errors import RuleError
 from steprule.maths import noise
@@ -95,14 +92,16 @@ class Sight:
                 if points[0] is None
                 else f"a {type(points[0]).__name__}"
             )
-            hint = f"Write {GRADIENT}(p - lr * g), say."
-            raise RuleError(GRADIENT, expected="one point, with a number for each element", got=got, hint=hint)
+            expected, hint = "one point, with a number for each element", f"Write {GRADIENT}(p - lr * g), say."
+            if self.what == NOISE:
+                expected, hint = "what it lies beside, as the parameter", f"Write {NOISE}(p)."
+            raise RuleError(self.what, expected=expected, got=got, hint=hint)
         (point,) = points
         if self.taken == len(self.seen):
             expected = f"{self.taken} call{'s' if self.taken > 1 else ''} of {self.what} in a step"
             hint = f"Write {GRADIENT}: Looks({self.taken + 1}), say, in the signature."
             if self.what == NOISE:
-                hint = "Draw the same number of times in every step, whatever t is, and use what is needed."
+                hint = "Branches are tried; a loop over a whole number draws as often as its default says, or less."
             raise RuleError(self.what, expected=expected, got="one more", hint=hint)
         seen = self.seen[self.taken]
         self.taken += 1
@@ -168,55 +167,6 @@ def estimating(
     return given
 
 
-MOST_DRAWS = 64
-"""In a step; more are a loop that never ends, or one that should be another rule."""
-
-
-def draws_of(function: Callable[..., Any], states: int, settings: Iterable[Mapping[str, Any]]) -> int:
-    """How often a step draws at most, found by trying it with these settings; 0 where nothing that it calls is named `noise`.
-
-    A try ends behind `MOST_DRAWS`.
-    """
-    if not (_names_noise(function, set()) or _names_noise(inspect.unwrap(function), set())):
-        return 0
-    most = 1
-    for hypers in settings:
-        taken: list[Any] = []
-
-        def supply(x: Any, taken: list[Any] = taken) -> Any:
-            taken.append(x)
-            if len(taken) > MOST_DRAWS:
-                raise _ReachedError(x)
-            return Real(1.0)
-
-        with drawing(supply), suppress(Exception, _ReachedError):  # what is wrong with it is said where it is traced
-            function(Real(1.0), Real(1.0), *(Real(1.0) for _ in range(states)), **hypers)
-        most = max(most, len(taken))
-    return most
-
-
-def _names_noise(function: Any, seen: set[int]) -> bool:
-    """Whether a function, or one of the author's that it calls, names `noise` of `steprule.maths`."""
-    code = getattr(function, "__code__", None)
-    if code is None or id(code) in seen:
-        return False
-    seen.add(id(code))
-    known = {**getattr(function, "__globals__", {})}
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # a cell that is empty still
-            known[name] = cell.cell_contents
-    codes, names = [code], set[str]()
-    while codes:  # what is defined within it belongs to it
-        one = codes.pop()
-        names |= {*one.co_names, *one.co_freevars}
-        codes += [c for c in one.co_consts if hasattr(c, "co_names")]
-    called = [known[n] for n in names if n in known]
-    modules = [m for m in called if inspect.ismodule(m) and getattr(m, NOISE, None) is noise]
-    if (modules and NOISE in names) or any(f is noise for f in called):
-        return True
-    return any(inspect.isfunction(f) and f is not noise and _names_noise(f, seen) for f in called)
-
-
 def handing_on(result: Any, seen: Sequence[Any]) -> Any:
     """What a step gives, and behind it what its looks found. What is no tuple of results goes through: the contract's check names it."""
     if result is None or isinstance(result, list | dict | set):
@@ -240,24 +190,24 @@ def looked_for(function: Callable[..., Any], place: int) -> Callable[..., Any]:
     return look
 
 
-class _Unknown:
+class Unknown:
     """A number of which nothing is known when a step begins: what is computed of it is unknown too, and an `if` on it has no answer."""
 
-    def steprule_apply(self, name: str, *args: Any) -> _Unknown:
+    def steprule_apply(self, name: str, *args: Any) -> Unknown:
         """A function of it; numbers of the shape are another for each tensor."""
         if TABLE[name].of_shape or name == "size":
             raise _UndecidedError
         return self
 
     @property
-    def T(self) -> _Unknown:  # noqa: N802  (as numpy and torch call it)
+    def T(self) -> Unknown:  # noqa: N802  (as numpy and torch call it)
         """Its transpose."""
         return self
 
     def __bool__(self) -> bool:
         raise _UndecidedError
 
-    def _computed(self, *_: Any) -> _Unknown:
+    def _computed(self, *_: Any) -> Unknown:
         return self
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = (
@@ -270,7 +220,7 @@ class _Unknown:
     __hash__ = object.__hash__
 
 
-UNKNOWN = _Unknown()
+UNKNOWN = Unknown()
 
 
 class _UndecidedError(BaseException):
