@@ -120,6 +120,30 @@ def test_the_estimate_is_the_noise_times_the_hessian_along_it(float64_default: N
     assert ((total / 1000 - a.diagonal()).abs() <= 4 * spread).all()
 
 
+@pytest.mark.parametrize(
+    "clipped", [{"clip_value": 0.1}, {"clip_norm": 0.1}, {"clip_norm": 1.0, "clip_value": 0.1}], ids=str
+)
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+def test_clipping_leaves_the_estimate_alone(clipped: dict[str, float], backend: str, float64_default: None) -> None:
+    """Both gradients of an estimate would be clipped to the same, and the Hessian be 0; of steps without one a total is taken too."""
+    p = nn.Parameter(torch.full((4,), 2.0))
+    optimizer = optim.Sophia([p], seed=2, backend=backend, **clipped)  # type: ignore[arg-type]
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = 3 * (p**2).sum()
+        loss.backward()
+        return loss
+
+    for t in range(1, 12):
+        optimizer.step(closure)
+        if t == 1:
+            assert optimizer.state[p]["exp_avg"].norm() <= 0.04 * 0.2 + 1e-9
+    first, second = (torch.from_numpy(noise(np.zeros(4), Key(2), t, 0)) for t in (1, 11))
+    wanted = [0.01 * z * 6 * z for z in (first, second)]
+    assert apart(optimizer.state[p]["hessian_moment"], 0.99 * wanted[0] + wanted[1]) <= HUTCHINSON_QUADRATIC
+
+
 def test_it_is_in_every_form() -> None:
     report = steprule.check("sophia")
     assert report.passed, str(report)

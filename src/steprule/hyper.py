@@ -268,6 +268,8 @@ class Slot:
     """Whether it is no state, but the gradient at a point to which the rule looks: whoever steps it supplies it."""
     drawn: bool = False
     """Whether what is supplied is noise, and no gradient."""
+    bends: bool = False
+    """Whether that gradient is there to tell how the loss bends: clipping would tell less, and leaves it alone."""
 
     @property
     def is_number(self) -> bool:
@@ -296,6 +298,7 @@ class Slot:
         own += ("one per model",) if self.per_model else ()
         own += ("looked",) if self.looked else ()
         own += ("drawn",) if self.drawn else ()
+        own += ("bends",) if self.bends else ()
         return (*own, self.shape) if self.shape else own
 
     def sizes(self, seen: tuple[int, ...]) -> tuple[int, ...]:

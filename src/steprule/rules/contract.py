@@ -7,7 +7,7 @@ import inspect
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter
 from types import CodeType
 from typing import Any, get_type_hints
@@ -138,7 +138,9 @@ class Signature:
             self._check_names(slots, hypers)
         if self.looks:
             function = sighted(function, len(slots))
-            slots += _supplied(GRADIENT, self.looks, LOOKED)
+            seen = _supplied(GRADIENT, self.looks, LOOKED)
+            bending = self.looks - self._own_looks  # the estimate looks before the author's function does
+            slots += [replace(s, bends=k < bending) for k, s in enumerate(seen)]
         return tuple(slots), tuple(hypers), function
 
     @staticmethod

@@ -66,6 +66,10 @@ def clip_by_norm(p: Any, g: Any, *, clip_norm: ClipNorm = 0.0) -> tuple[Any, Any
     return p, g
 
 
+CLIPPING = (clip_by_value, clip_by_norm)
+"""They bound a step, and have no part in an estimate of how the loss bends."""
+
+
 def is_clipping_norm(place: str) -> bool:
     """Whether the total at this place is that of `clip_by_norm`: one of all tensors, whatever rules step them."""
     return asked_by(place, clip_by_norm.__code__)
@@ -113,7 +117,8 @@ def before(
     own, borrowed = _hypers_of(part, settings)
     fixed = {n: settings[n] for n, h in own.items() if h.is_flag and n in settings and fix_flags}
     added = [h for n, h in own.items() if n not in fixed]
-    places = [k for k, slot in enumerate(rule.slots) if slot.looked and not slot.drawn]
+    clips = part in CLIPPING
+    places = [k for k, s in enumerate(rule.slots) if s.looked and not s.drawn and not (clips and s.bends)]
 
     def function(p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         ours = {h.name: hypers.pop(h.name) for h in added}
