@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,11 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+
+# A font list in the home may be old, or of a machine with other fonts: matplotlib would warn where a test counts lines. Workers share this one.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="steprule-matplotlib-")
+    atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 # Triton reads it when a kernel is defined: on a machine without a GPU its interpreter runs the kernels.
 os.environ.setdefault("TRITON_INTERPRET", "1")
