@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from compare import apart
-from tolerances import LANE_AGAINST_SOLO, MATRICES_FLOAT64, MUON_BFLOAT16
+from tolerances import CAST_ROUNDED, LANE_AGAINST_SOLO, MATRICES_FLOAT64, MUON_BFLOAT16
 from torch import nn
 
 import steprule
@@ -16,8 +16,8 @@ from steprule import optim
 from steprule.compiler import formula
 from steprule.compiler.variant import variant_of
 from steprule.errors import RuleError
-from steprule.hyper import Rate, Square
-from steprule.maths import cast, inverse_root, qr
+from steprule.hyper import Decay, Rate, Square
+from steprule.maths import cast, inverse_root, mean, norm, qr, sqrt
 from steprule.rules import rule
 
 
@@ -115,6 +115,37 @@ def test_products_of_two_dtypes_and_factors_of_what_was_cast_are_refused() -> No
         variant_of(two, two.defaults)
     with pytest.raises(RuleError, match="expected qr of what was not cast, got qr of float16"):
         variant_of(factor, factor.defaults)
+
+
+@rule
+def normed(p: Any, g: Any, m: Any, *, lr: Rate = 0.05, beta: Decay = 0.9) -> tuple[Any, Any]:
+    """All of a cast's operations: with itself, numbers of the step, what is of the whole tensor."""
+    x = cast(g, "bfloat16")
+    y = x * x + beta * x
+    m = beta * m + y / (norm(y) + 1e-3)
+    return p - lr * m, m
+
+
+@rule
+def by_rows(p: Any, g: Any, *, lr: Rate = 0.05) -> Any:
+    x = cast(g, "float16")
+    return p - lr * (x / (sqrt(mean(x * x, axis=-1)) + 1e-3) + 0.3 * x)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (1, 7), (300, 200)], ids=str)
+@pytest.mark.parametrize("own", [normed, by_rows], ids=["normed", "by_rows"])
+def test_what_follows_from_a_cast_is_rounded_after_each_operation(own: Any, shape: tuple[int, int]) -> None:
+    """As torch does. Unrounded, these rules differ by 1e-3."""
+    found = []
+    for backend in ("numba", "eager"):
+        generator = torch.Generator().manual_seed(0)
+        p = nn.Parameter(torch.randn(shape, generator=generator))
+        optimizer = optim.from_rule(own)([p], lr=0.3, backend=backend)  # type: ignore[call-arg]
+        for _ in range(4):
+            p.grad = torch.randn(shape, generator=generator)
+            optimizer.step()
+        found.append(p.detach())
+    assert apart(*found) <= CAST_ROUNDED
 
 
 def test_torchs_muon_has_no_convolutions() -> None:

@@ -9,9 +9,10 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
+from steprule.arithmetic import apply
 from steprule.compiler.graph import Node
 from steprule.compiler.split import Pass, Program
-from steprule.compiler.writing import Constant, PlainWriter, Writer, literal
+from steprule.compiler.writing import Constant, PlainWriter, Writer, Written, literal
 from steprule.maths import OPERATIONS
 from steprule.operations import Reduction
 
@@ -93,14 +94,14 @@ class PassPrinter(Writer):
         return [(k, n) for k, n in enumerate(self.program.laid) if n in self.part.loads or n in self.stores]
 
     def _lay_out(self) -> None:
-        whole = [f"{self._new(n)} = {self.expression(n)}" for n in self.part.per_tensor]
+        whole = [f"{self._new(n)} = {self.rounded(n, self.expression(n))}" for n in self.part.per_tensor]
         for name in self.part.loads:
             node = self.program.graph.inputs[name]
             self.names[node] = self._unique(name)
             self.place(node, f"{self.names[node]} = {self.load(name)}")
         for node in self.part.elements:
             if node.op != "input":
-                expression = self.expression(node)
+                expression = self.rounded(node, self.expression(node))
                 self.place(node, f"{self._new(node)} = {expression}")
         self.results = [self.show(r.args[0]) for r in self.part.reductions]
         """The operands of this pass's reductions."""
@@ -113,8 +114,14 @@ class PassPrinter(Writer):
                 lines.append(f"{self.names[node]} = {self.root(row)}{test}")
         for row, node in enumerate((*self.program.reductions, *self.program.given)):
             if node in self.names:
-                lines.append(f"{self.names[node]} = {self.reduced(row)}")
+                lines.append(f"{self.names[node]} = {self.rounded(node, self.reduced(row))}")
         self.whole_tensor = [*lines, *whole]
+
+    def rounded(self, node: Node, expression: str) -> str:
+        """What follows from a cast is rounded as torch rounds it: after each operation."""
+        if not node.dtype or node.op in (node.dtype, "input"):
+            return expression
+        return self._text(apply(node.dtype, Written(self, expression)))
 
     def show(self, arg: Node | Constant) -> str:
         """An operand: a name, or the name of a typed constant."""

@@ -358,7 +358,9 @@ def _dtype_of(op: str, args: Sequence[Any]) -> str:
     """The dtype of a result, as torch: that of a cast goes on where nothing of the computing dtype comes in."""
     if op in ROUNDED:
         return op
-    found = {a.dtype for a in args if isinstance(a, Node) and a.kind is Kind.ELEMENT}
+    nodes = [a for a in args if isinstance(a, Node)]
+    decides = Kind.ELEMENT if any(a.kind is Kind.ELEMENT for a in nodes) else Kind.REDUCTION
+    found = {a.dtype for a in nodes if a.kind is decides}
     return found.pop() if len(found) == 1 and not OPERATIONS[op].truth else ""
 
 
