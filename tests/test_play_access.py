@@ -145,7 +145,7 @@ def test_pictures(page: Page, tmp_path: Path) -> None:
 def test_every_text_is_in_chinese() -> None:
     folder = resources.files("steprule.play") / "page"
     texts: set[str] = set()
-    for name in (*(f"{n}.js" for n in play.FILES), "page.html"):
+    for name in (*(f"{n}.js" for n in play.FILES), "page.html", "frame.html"):
         code = (folder / name).read_text(encoding="utf-8")
         texts |= set(re.findall(r'(?<![\w.])t\(\s*"((?:[^"\\]|\\.)*)"', code)) | set(
             re.findall(r'data-[tl]="([^"]+)"', code)

@@ -11,6 +11,7 @@ from typing import Any
 
 from steprule.arithmetic import Real
 from steprule.arithmetic.draws import drawing
+from steprule.identity.whose import own_module_named
 from steprule.maths import noise
 from steprule.rules.looks import GRADIENT, Unknown
 
@@ -40,7 +41,7 @@ def draws_of(
     `absent`: by slot, whether it is None at first. `unknown`: what else it is called with. An `if` on these, on p, g or a slot goes both
     ways. A try ends behind `MOST_DRAWS`.
     """
-    if not (_reaches(function, set()) or _reaches(inspect.unwrap(function), set())):
+    if not (_reaches(function) or _reaches(inspect.unwrap(function))):
         return 0
     most, left, names = 0, MOST_TRIES, tuple(unknown)
     for t, held, hypers in itertools.product(STEPS if takes_t else (1,), _held(absent), tuple(settings)):
@@ -121,63 +122,72 @@ class _Forking(Unknown):
     __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = _computed
 
 
-FOREIGN = ("steprule.maths", "steprule.arithmetic", "steprule.operations", "torch", "numpy", "builtins")
-"""Modules whose functions draw none of our noise, whatever they call."""
-
-
-def _is_foreign(module: object) -> bool:
-    return any(f"{module}.".startswith(f"{name}.") for name in FOREIGN)
-
-
-def _reaches(found: Any, seen: set[Any], names: frozenset[str] = frozenset()) -> bool:
+def _reaches(function: Any) -> bool:
     """Whether a function comes to `noise` of `steprule.maths`: by a name, a helper, an object's method, a partial, out of a list or dict.
 
-    `names`: what is asked of a module.
+    Only what the author wrote is looked into, and the rules of this package: no installed one calls our noise.
     """
-    key = (id(found), names if inspect.ismodule(found) else None)
-    if found is noise or key in seen:
-        return found is noise
-    seen.add(key)
-    parts: Iterable[Any] = ()
+    todo: list[tuple[Any, frozenset[str]]] = [(function, frozenset())]
+    seen: set[Any] = set()
+    while todo:
+        found, names = todo.pop()
+        key = (id(found), names if inspect.ismodule(found) else None)
+        if found is noise:
+            return True
+        if key not in seen:
+            seen.add(key)
+            if inspect.isfunction(found) and _is_own(found.__globals__.get("__name__")):
+                names = _names_in(found)
+            todo += [(part, names) for part in _parts(found, names)]
+    return False
+
+
+def _parts(found: Any, names: frozenset[str]) -> Iterable[Any]:
+    """What a thing leads to. `names`: what is asked of a module, or used by a function."""
     if inspect.ismodule(found):
-        parts = (vars(found)[n] for n in names if n in vars(found))
-    elif inspect.isfunction(found):
-        if not _is_foreign(found.__globals__.get("__name__")):
-            names, parts = _named_in(found)
-    elif isinstance(found, functools.partial):
-        parts = (found.func, *found.args, *found.keywords.values())
-    elif isinstance(found, list | tuple | set | frozenset):
-        parts = found
-    elif isinstance(found, dict):
-        parts = found.values()
-    elif isinstance(found, staticmethod | classmethod) or inspect.ismethod(found):
-        parts = (found.__func__,)
-    else:
-        parts = _attributes(found)
-    return any(_reaches(part, seen, names) for part in parts)
+        return [vars(found)[n] for n in names if n in vars(found)]
+    if inspect.isfunction(found):
+        return _named_in(found, names) if names else ()
+    if isinstance(found, functools.partial):
+        return (found.func, *found.args, *found.keywords.values())
+    if isinstance(found, list | tuple | set | frozenset):
+        return found
+    if isinstance(found, dict):
+        return found.values()
+    if isinstance(found, staticmethod | classmethod):
+        return (found.__func__,)
+    if inspect.ismethod(found):
+        return (found.__func__, found.__self__)
+    return _attributes(found)
 
 
-def _named_in(function: Any) -> tuple[frozenset[str], list[Any]]:
-    """The names that a function uses, and what they name where it stands, with its defaults."""
+def _is_own(module: object) -> bool:
+    return own_module_named(module) or f"{module}.".startswith("steprule.rules.")
+
+
+def _names_in(function: Any) -> frozenset[str]:
+    """The names that a function uses; what is defined within it belongs to it."""
+    codes, names = [function.__code__], set[str]()
+    while codes:
+        one = codes.pop()
+        names |= {*one.co_names, *one.co_freevars}
+        codes += [c for c in one.co_consts if inspect.iscode(c)]
+    return frozenset(names)
+
+
+def _named_in(function: Any, names: frozenset[str]) -> list[Any]:
+    """What these name where a function stands, with its defaults."""
     known = {**function.__globals__}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # a cell that is empty still
             known[name] = cell.cell_contents
-    codes, names = [function.__code__], set[str]()
-    while codes:  # what is defined within it belongs to it
-        one = codes.pop()
-        names |= {*one.co_names, *one.co_freevars}
-        codes += [c for c in one.co_consts if hasattr(c, "co_names")]
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-    return frozenset(names), [*(known[n] for n in names if n in known), *defaults]
+    return [*(known[n] for n in names if n in known), *defaults]
 
 
-def _attributes(found: Any) -> Iterator[Any]:
+def _attributes(found: Any) -> list[Any]:
     """What an object of the author's has, and its class."""
     kind = found if isinstance(found, type) else type(found)
-    if kind.__module__.partition(".")[0] == "steprule" or _is_foreign(kind.__module__):
-        return
-    for one in kind.__mro__:
-        if not _is_foreign(one.__module__):
-            yield from vars(one).values()
-    yield from () if found is kind else getattr(found, "__dict__", {}).values()
+    of_classes = [value for one in kind.__mro__ if _is_own(one.__module__) for value in vars(one).values()]
+    held = vars(found) if of_classes and found is not kind and hasattr(found, "__dict__") else {}
+    return [*of_classes, *(held.values() if isinstance(held, dict) else ())]
