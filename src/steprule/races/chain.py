@@ -39,8 +39,9 @@ class Lanes:
     role: NDArray[np.str_]
     """trial, winner, default or rate in a tuned race; given where settings are compared as given."""
     study: NDArray[np.int64]
+    """Which batch of Sobol points; -1 where there is none."""
     trial: NDArray[np.int64]
-    """Which Sobol point; for `rate`, which multiple of the winner's learning rate; -1 where there is none."""
+    """Which point of it; for `rate`, which multiple of the winner's learning rate; -1 where there is none."""
     seed: NDArray[np.int64]
     hypers: Mapping[str, Array]
     """Those that are searched."""

@@ -17,6 +17,7 @@ from steprule.hyper import Search
 from steprule.races import spaces
 from steprule.races.chain import Array, Chain, Lanes, Phase, Planned
 from steprule.races.competitor import Entrant
+from steprule.races.luck import allotted, ranked
 from steprule.sizes import FRESH, SEEDS, STUDIES, TRIALS
 from steprule.sweeps.points import sobol
 
@@ -24,6 +25,8 @@ MULTIPLES = 10.0 ** np.arange(-1.5, 1.51, 0.25)
 """Of the winner's learning rate, to see how much it matters."""
 AROUND = 5
 """Fresh seeds of those, at most."""
+SPLIT = 16
+"""Trials of a study from which on it is two batches."""
 MOVES = 3
 """How often a range may move."""
 
@@ -111,18 +114,19 @@ class AsGiven:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Tune, in independent studies of Sobol points, each with a seed of its own; then compare the winners on fresh seeds.
+    """Train as many trials as several tunings need, in batches of Sobol points; then train the best on fresh seeds.
 
-    Where the best learning rates lie at an end of their range, the range moves and they tune again. Beside the winners the default
-    and a row of learning rates train on fresh seeds.
+    Every choice of `trials` of them all is a tuning that could have been. Each trial trains on fresh seeds as often as it is the best of
+    such a choice, so that the mean is what a tuning ends at. Where the best learning rates lie at an end of their range, the
+    range moves and they tune again. Beside the winners the default and a row of learning rates train on fresh seeds.
     """
 
     trials: int = TRIALS
-    """Trainings of one study: one seed each study, and Sobol points of its own."""
+    """Trainings of one tuning, whose best is judged."""
     studies: int = STUDIES
-    """Independent repetitions of the tuning."""
+    """How many times as many trials there are."""
     fresh: int = FRESH
-    """Seeds that no study saw, on which winners are compared."""
+    """Seeds that no trial saw, on which winners are compared."""
     first_seed: int = 0
     searches = True
     watches = False
@@ -147,14 +151,25 @@ class Tuned:
         return min(AROUND, self.fresh, max(1, self.studies * self.trials // len(MULTIPLES)))
 
     @property
-    def study_seeds(self) -> range:
-        """The seed of each study."""
-        return range(self.first_seed, self.first_seed + self.studies)
+    def batch(self) -> int:
+        """Trials of one batch: Sobol points scrambled anew, with a seed of their own. Half of a study, for the more batches there are the
+        better their luck is known; a small study whole, for few points are not spread evenly."""
+        return self.trials if self.trials % 2 or self.trials < SPLIT else self.trials // 2
+
+    @property
+    def batches(self) -> int:
+        """How many batches."""
+        return self.studies * self.trials // self.batch
+
+    @property
+    def tuning_seeds(self) -> range:
+        """The seed of each batch."""
+        return range(self.first_seed, self.first_seed + self.batches)
 
     @property
     def fresh_seeds(self) -> range:
-        """The seeds behind those of the studies."""
-        return range(self.study_seeds.stop, self.study_seeds.stop + self.fresh)
+        """The seeds behind those of the tuning."""
+        return range(self.tuning_seeds.stop, self.tuning_seeds.stop + self.fresh)
 
     def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
         """The first tuning, a tuning in a range that moved, the confirmation."""
@@ -183,25 +198,29 @@ class Tuned:
         return {
             "trials": self.trials,
             "seeds": self.studies,
+            "trials of a batch": self.batch,
             "fresh": self.fresh,
             "first_seed": self.first_seed,
             "seeds of each multiple of the winner's lr": self.around,
         }
 
+    def scores(self, tuned: Phase) -> Array:
+        """What trials are chosen by, [batches, trials of each]."""
+        return tuned.scores.reshape(self.batches, self.batch)
+
     def winners(self, tuned: Phase) -> NDArray[np.int64]:
-        """The lane with the best score of each study."""
-        scores = tuned.scores.reshape(self.studies, self.trials)
-        return np.asarray(np.arange(self.studies) * self.trials + np.argmin(scores, axis=1))
+        """The lane with the best score of each batch."""
+        return np.asarray(np.arange(self.batches) * self.batch + np.argmin(self.scores(tuned), axis=1))
 
     def recommended(self, tuned: Phase) -> int:
-        """The winner in the middle: of the studies' winners the one with the median learning rate."""
+        """The winner in the middle: of the batches' winners the one with the median learning rate."""
         own = self.winners(tuned)
         if "lr" not in tuned.lanes.hypers:
             return int(own[0])
         return int(own[np.argsort(tuned.lanes.hypers["lr"][own], kind="stable")[len(own) // 2]])
 
     def at_ends(self, entrant: Entrant, tuned: Phase) -> dict[str, str]:
-        """By name at which end of its range the best of most studies lies, where it lies at one, and numbers lie beyond it."""
+        """By name at which end of its range the best of most batches lies, where it lies at one, and numbers lie beyond it."""
         found = {}
         for name, range_ in tuned.space.items():
             low, high = entrant.known[name].limits if entrant.is_rule else (-math.inf, math.inf)
@@ -213,19 +232,19 @@ class Tuned:
 
     def _tuning(self, chain: Chain, entrant: Entrant, space: Mapping[str, Search], window: int) -> Planned:
         drawn = []
-        for seed in self.study_seeds:
+        for seed in self.tuning_seeds:
             text = f"{chain.key} {seed} {window}"
             scramble = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-            drawn.append(sobol(space, self.trials, scramble))
+            drawn.append(sobol(space, self.batch, scramble))
         hypers = {n: np.concatenate([d[n] for d in drawn]) for n in space}
-        studies = np.repeat(np.arange(self.studies), self.trials)
-        trials = np.tile(np.arange(self.trials), self.studies)
-        seeds = np.array(self.study_seeds)[studies]
-        lanes = Lanes(np.full(len(studies), "trial"), studies, trials, seeds, hypers)
+        batches = np.repeat(np.arange(self.batches), self.batch)
+        trials = np.tile(np.arange(self.batch), self.batches)
+        seeds = np.array(self.tuning_seeds)[batches]
+        lanes = Lanes(np.full(len(batches), "trial"), batches, trials, seeds, hypers)
         return Planned(f"tune-{window}", space, lanes, to_come=self._last(entrant))
 
     def _shift(self, done: Sequence[Phase]) -> float:
-        """By how many decades the range of the learning rate has to move: 0 where the best of most studies is interior."""
+        """By how many decades the range of the learning rate has to move: 0 where the best of most batches is interior."""
         tuned = done[-1]
         if "lr" not in tuned.space or len(done) > MOVES:
             return 0.0
@@ -235,12 +254,12 @@ class Tuned:
         return {"lowest": -spaces.SHIFT, "highest": spaces.SHIFT}.get(end, 0.0)
 
     def _living(self, tuned: Phase) -> NDArray[np.int64]:
-        """The lanes of the studies' winners that did not diverge."""
+        """The lanes of the batches' winners that did not diverge."""
         own = self.winners(tuned)
         return np.asarray(own[np.isfinite(tuned.scores[own])])
 
     def _end(self, tuned: Phase, name: str) -> str:
-        """At which end of its range the best of most studies lies: "lowest", "highest", or "" where it is interior."""
+        """At which end of its range the best of most batches lies: "lowest", "highest", or "" where it is interior."""
         values = tuned.lanes.hypers[name][self._living(tuned)]
         share = np.array([tuned.space[name].share(float(v)) for v in values])
         if not len(share):
@@ -253,20 +272,25 @@ class Tuned:
         fresh = np.array(self.fresh_seeds)
         parts: list[Lanes] = []
 
-        def add(role: str, study: int, trial: int, hypers: Mapping[str, float], seeds: Array) -> None:
+        def add(role: str, trial: int, hypers: Mapping[str, float], seeds: Array) -> None:
             count = len(seeds)
             rows = {n: np.full(count, float(hypers[n])) for n in entrant.space}
-            parts.append(Lanes(np.full(count, role), np.full(count, study), np.full(count, trial), seeds, rows))
+            parts.append(Lanes(np.full(count, role), np.full(count, -1), np.full(count, trial), seeds, rows))
 
-        for study, lane in enumerate(self.winners(tuned)):
-            own = {n: v[lane] for n, v in tuned.lanes.hypers.items()}
-            add("winner", study, int(tuned.lanes.trial[lane]), own, fresh)
+        # The runs of a row are those of neighbouring ranks, one per seed.
+        ranks = allotted(self.batches * self.batch, self.trials, self.studies * self.fresh)
+        best = ranked(self.scores(tuned))[ranks]
+        own = {n: v[best] for n, v in tuned.lanes.hypers.items()}
+        kept = tuned.lanes
+        parts.append(
+            Lanes(np.full(len(best), "winner"), kept.study[best], kept.trial[best], np.tile(fresh, self.studies), own)
+        )
         if set(entrant.defaults) == set(entrant.space):
-            add("default", -1, -1, entrant.defaults, fresh)
+            add("default", -1, entrant.defaults, fresh)
         if "lr" in entrant.space:
             middle = {n: v[self.recommended(tuned)] for n, v in tuned.lanes.hypers.items()}
             for k, multiple in enumerate(MULTIPLES):
-                add("rate", -1, k, {**middle, "lr": middle["lr"] * multiple}, fresh[: self.around])
+                add("rate", k, {**middle, "lr": middle["lr"] * multiple}, fresh[: self.around])
         return Lanes(
             role=np.concatenate([p.role for p in parts]),
             study=np.concatenate([p.study for p in parts]),

@@ -19,11 +19,12 @@ from steprule.errors import InputError, named
 from steprule.races import statistics
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned, record
 from steprule.races.chain import Chain, Phase
+from steprule.races.luck import Tuning, best_of_k, levelled, moderated
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
 from steprule.races.protocol import MULTIPLES, Tuned
 from steprule.races.setting import Setting, in_words, setting_of
 from steprule.races.spec import Spec
-from steprule.races.statistics import Difference
+from steprule.races.statistics import Difference, Luck
 
 Array = NDArray[Any]
 
@@ -156,9 +157,25 @@ class Race(Shown):
         return replace(found, fall=float(first.mean() - end.min()))
 
     def outcomes(self, problem: str, schedule: str, label: str) -> Array:
-        """The outcome of every study's winner on every fresh seed, [studies, seeds]: the logarithm of the loss that judges,
-        or where the cell compares differences the loss itself."""
+        """The outcomes of tuned settings on every fresh seed, [studies, seeds]: the logarithm of the loss that judges, or where the cell
+        compares differences the loss itself. Each setting stands there as often as it is the best of a tuning's trials."""
         return self._of(problem, schedule, label, "winner").reshape(self.tuning.studies, self.tuning.fresh)
+
+    def luck(self, problem: str, schedule: str, label: str) -> Luck:
+        """How far the mean of those outcomes varies from tuning to tuning."""
+        self._check_tuned()
+        self.chain(problem, schedule, label)  # raises for a name that is not in the race
+        return self._lucks[self.spec.problem(problem).name, self._schedule(schedule)][self.spec.entrant(label).label]
+
+    @cached_property
+    def _lucks(self) -> dict[tuple[str, str], dict[str, Luck]]:
+        self._check_whole()
+        labels = [e.label for e in self.spec.entrants]
+        found = {}
+        for p, s in ((p.name, s) for p in self.spec.problems for s in self.spec.schedule_names):
+            own = [Tuning.of(*self.chain(p, s, n)[-2:]).luck(self.outcomes(p, s, n)) for n in labels]
+            found[p, s] = dict(zip(labels, moderated(own), strict=True))
+        return found
 
     def losses(self, problem: str, schedule: str, label: str) -> Array:
         """The same as losses; who diverged counts with the loss before the first step."""
@@ -212,8 +229,10 @@ class Race(Shown):
 
     def _pairs(self, problem: str, schedule: str, standings: Sequence[Standing]) -> tuple[Pair, ...]:
         ys = {s.label: self.outcomes(problem, schedule, s.label) for s in standings}
-        both = list(combinations(standings, 2))
-        found = [statistics.difference(ys[b.label], ys[a.label]) for a, b in both]
+        lucks, both = self._lucks[problem, schedule], list(combinations(standings, 2))
+        found = [
+            statistics.difference(ys[b.label], ys[a.label], lucks=[lucks[b.label], lucks[a.label]]) for a, b in both
+        ]
         # Two that learnt nothing stand where they began: that is no likeness.
         idle = [not (a.learnt or b.learnt) for a, b in both]
         named = [(a.label, b.label) for a, b in both]
@@ -225,7 +244,8 @@ class Race(Shown):
         having = [s for s in standings if len(defaults[s.label])]
         scale = self._scales[problem, schedule]
         ys = {s.label: self.outcomes(problem, schedule, s.label) for s in standings}
-        above = {(a.label, b.label): statistics.difference(ys[b.label], untuned=defaults[a.label])
+        lucks = self._lucks[problem, schedule]
+        above = {(a.label, b.label): statistics.difference(ys[b.label], untuned=defaults[a.label], lucks=[lucks[b.label]])
                  for a in having for b in standings}  # fmt: skip
         own = [replace(above[s.label, s.label], estimate=-above[s.label, s.label].estimate) for s in having]
         named = [(s.label, f"{s.label}, untuned") for s in having]
@@ -258,7 +278,7 @@ class Race(Shown):
         tuned, last = done[-2], done[-1]
         scale = self._scales[problem, schedule]
         y = self.outcomes(problem, schedule, label)
-        own_mean = statistics.difference(y)
+        own_mean = statistics.difference(y, lucks=[self._lucks[problem, schedule][label]])
         low, high = own_mean.interval(CONFIDENCE)
         default = self._of(problem, schedule, label, "default")
         rows = last.lanes.role == "winner"
@@ -317,12 +337,12 @@ class Race(Shown):
         return y.reshape(len(MULTIPLES), -1).mean(axis=1) if len(y) else None
 
     def best_of_k(self, problem: str, schedule: str, label: str) -> Array:
-        """For each study the expected outcome of the best of k trials, k = 1 ... trials, on the study's own seed, [studies, k]."""
+        """The expected outcome of the best of k trials on a trial's own seed, k = 1 ... trials, [k]."""
         self._check_tuned()
         tuned = self.chain(problem, schedule, label)[-2]
         held, scale = tuned.results[self.measures[problem].split], self._scales[problem, schedule]
-        y = scale.outcomes(held, tuned.results["initial"], tuned.diverged).reshape(self.tuning.studies, -1)
-        return np.array([statistics.best_of_k(s, v) for s, v in zip(tuned.scores.reshape(y.shape), y, strict=True)])
+        y = scale.outcomes(held, tuned.results["initial"], tuned.diverged)
+        return best_of_k(levelled(self.tuning.scores(tuned)).ravel(), y, self.tuning.trials)
 
     @cached_property
     def agreement(self) -> dict[str, tuple[float, float, float]]:
@@ -335,7 +355,8 @@ class Race(Shown):
         names = [p.name for p in self.spec.problems]
         telling = [s for s in self.spec.schedule_names if all(self.cell(p, s).tells for p in names)]
         cells = {s: [[self.outcomes(p, s, n) for n in labels] for p in names] for s in telling}
-        return {schedule: statistics.rank_agreement(own) for schedule, own in cells.items()}
+        lucks = {s: [[self._lucks[p, s][n] for n in labels] for p in names] for s in telling}
+        return {schedule: statistics.rank_agreement(own, lucks[schedule]) for schedule, own in cells.items()}
 
     @cached_property
     def profile(self) -> tuple[Array, Array]:

@@ -1,14 +1,14 @@
 """The statistics of a race on plain arrays of outcomes, which are logarithms of losses, or losses.
 
-Of logarithms the differences are ratios. An outcome array is [studies, seeds]: each study tuned anew, with Sobol points and a seed of
-its own, and its winner was trained on every fresh seed. Studies of two competitors are independent, fresh seeds are the same for both.
+Of logarithms the differences are ratios. An outcome array is [studies, seeds]: on every fresh seed as many trainings of tuned settings as
+there are studies. Tunings of two competitors are independent, fresh seeds are the same for both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from steprule import extras
 
 with extras.needed():
     from scipy import stats
-    from scipy.special import gammaln
 
 Array = NDArray[Any]
 LEAST = 1e-6
@@ -64,6 +63,15 @@ class Difference:
         return 0.0 if self.error == 0 else float(stats.t.sf(room / self.error, self.freedom))
 
 
+class Luck(NamedTuple):
+    """How far a competitor's mean outcome varies from tuning to tuning."""
+
+    variance: float
+    """Of the mean; inf where it cannot be known."""
+    freedom: float
+    """Degrees of freedom of that variance."""
+
+
 def counted(losses: Array, initial: Array, diverged: Array) -> Array:
     """Each loss as it counts: who diverged has learnt nothing, and counts with the loss before the first step."""
     return np.where(diverged | ~np.isfinite(losses), initial, losses)
@@ -74,31 +82,42 @@ def outcome(losses: Array, initial: Array, diverged: Array) -> Array:
     return np.asarray(np.log(np.maximum(counted(losses, initial, diverged), LEAST * initial)))
 
 
-def difference(a: Array, b: Array | None = None, *, untuned: Array | None = None) -> Difference:
+def difference(
+    a: Array, b: Array | None = None, *, untuned: Array | None = None, lucks: Sequence[Luck] | None = None
+) -> Difference:
     """The mean outcome of a, [studies, seeds], minus that of b, tuned likewise; or of one setting, [seeds]; or of nothing.
 
-    Tuning luck varies the rows' means, the seeds the columns of the difference; what varies with both is in each of the two
-    and is taken out once. A setting that nobody tuned has no such luck. With one study the luck of tuning cannot be known,
-    with one seed the luck of seeds, and the error is infinite.
+    Tuning luck varies the tuned means, the seeds the columns of the difference; what varies with both is in each of the two
+    and is taken out once. `lucks` are those of a and b; without them rows are studies, each tuned for itself, and tell the luck by their
+    spread. A setting that nobody tuned has no such luck. Where the luck of tuning cannot be known, or there is one seed, the error is
+    infinite.
     """
     tuned = [a] if b is None else [a, b]
     columns = a.mean(axis=0)
     for other in (b.mean(axis=0) if b is not None else None, untuned):
         columns = columns if other is None else columns - other
     estimate, seeds = float(columns.mean()), len(columns)
-    if min(map(len, tuned)) < 2 or seeds < 2:
+    lucks = [luck_of_rows(y) for y in tuned] if lucks is None else lucks
+    if not all(np.isfinite(luck.variance) for luck in lucks) or seeds < 2:
         return Difference(estimate, np.inf, 1.0)
     by_seed = float(columns.var(ddof=1)) / seeds
-    parts, both = [(by_seed, seeds - 1)], 0.0
+    parts, both = [(by_seed, seeds - 1.0), *lucks], 0.0
     for y in tuned:
         studies = len(y)
-        parts.append((float(y.mean(axis=1).var(ddof=1)) / studies, studies - 1))
         rest = y - y.mean(axis=1, keepdims=True) - y.mean(axis=0, keepdims=True) + y.mean()
         both += float((rest**2).sum()) / ((studies - 1) * (seeds - 1)) / (studies * seeds)
     variance = max(sum(v for v, _ in parts) - both, by_seed)
     spread = sum(v**2 / df for v, df in parts)
     freedom = max(1.0, variance**2 / spread) if spread > 0 else float(seeds - 1)
     return Difference(estimate, float(np.sqrt(variance)), freedom)
+
+
+def luck_of_rows(y: Array) -> Luck:
+    """The luck of [studies, seeds] whose rows were tuned one apart from the other."""
+    studies = len(y)
+    if studies < 2:
+        return Luck(np.inf, 1.0)
+    return Luck(float(y.mean(axis=1).var(ddof=1)) / studies, studies - 1.0)
 
 
 def paired(a: Array, b: Array) -> Difference:
@@ -129,26 +148,13 @@ def holm(p: Sequence[float]) -> Array:
     return np.asarray(adjusted)
 
 
-def best_of_k(scores: Array, values: Array) -> Array:
-    """For k = 1 ... n: what the best of k trials, chosen by score, is worth on the average over all choices of k of n."""
-    n = len(scores)
-    ranked = values[np.argsort(scores, kind="stable")]
-    k, j = np.arange(1, n + 1)[:, None], np.arange(n)[None]
-
-    def choose(a: Array, b: Array) -> Array:
-        return np.asarray(gammaln(a + 1) - gammaln(b + 1) - gammaln(a - b + 1))
-
-    left = np.maximum(n - 1 - j, k - 1)
-    chance = np.where(n - 1 - j >= k - 1, np.exp(choose(left, k - 1) - choose(np.full_like(k, n), k)), 0.0)
-    return np.asarray(np.where(chance > 0, chance * ranked, 0.0).sum(axis=1))
-
-
 def rank_agreement(
-    outcomes: Sequence[Sequence[Array]], draws: int = 1_000, seed: int = 0
+    outcomes: Sequence[Sequence[Array]], lucks: Sequence[Sequence[Luck]], draws: int = 1_000, seed: int = 0
 ) -> tuple[float, float, float]:
     """Kendall's tau between the rankings in different cells, averaged over pairs of cells, and its 95 % interval.
 
-    `outcomes[cell][competitor]` is [studies, seeds]; the interval draws studies and seeds again.
+    `outcomes[cell][competitor]` is [studies, seeds], `lucks` those of their tunings; the interval draws the seeds
+    again, and the luck of each tuning.
     """
     rng = np.random.default_rng(seed)
 
@@ -163,9 +169,10 @@ def rank_agreement(
     drawn = []
     for _ in range(draws):
         means = []
-        for cell in outcomes:
+        for cell, own in zip(outcomes, lucks, strict=True):
             seeds = rng.integers(0, cell[0].shape[1], cell[0].shape[1])
-            means.append([y[rng.integers(0, len(y), len(y))][:, seeds].mean() for y in cell])
+            moved = [np.sqrt(luck.variance) * rng.standard_normal() for luck in own]
+            means.append([y[:, seeds].mean() + more for y, more in zip(cell, moved, strict=True)])
         drawn.append(tau(np.array(means)))
     low, high = np.percentile(drawn, [2.5, 97.5])
     return found, float(low), float(high)

@@ -63,7 +63,7 @@ def best_of_k(race: Race) -> Figure:
         k, shown = np.arange(1, race.tuning.trials + 1), []
         for s in cell.standings:
             style = style_of(s.label)
-            loss = cell.scale.loss(race.best_of_k(cell.problem, cell.schedule, s.label).mean(axis=0))
+            loss = cell.scale.loss(race.best_of_k(cell.problem, cell.schedule, s.label))
             axes.plot(k, loss, **line(style, max(1, len(k) // 6)))
             shown += list(loss)
         axes.set_xscale("log", base=2)

@@ -234,9 +234,11 @@ def made(race: Race) -> dict[str, str]:
         for c in race.cells for s in c.standings for n, end in s.at_end.items()
     ]  # fmt: skip
     return {
-        "Tuning": f"{counted(tuning.studies, 'study', 'independent studies')}, seeds {spans(tuning.study_seeds)}, each"
-        f" {counted(tuning.trials, 'scrambled Sobol point')}; chosen by {_choice(race)}",
-        "Confirmation": f"every study's winner on seeds {spans(tuning.fresh_seeds)}; judged by"
+        "Tuning": f"{counted(tuning.batches * tuning.batch, 'trial')}: {counted(tuning.batches, 'batch', 'batches')} of"
+        f" {counted(tuning.batch, 'scrambled Sobol point')}, seeds {spans(tuning.tuning_seeds)}; chosen by {_choice(race)}; every choice"
+        f" of {tuning.trials} of them is a tuning",
+        "Confirmation": f"{counted(tuning.studies * tuning.fresh, 'run')}, shared out by how often a trial is the best of"
+        f" {tuning.trials}, on seeds {spans(tuning.fresh_seeds)}; judged by"
         f" {_each(race, lambda measure: 'the ' + measure.loss)}; the same weights and batches for all",
         "Searched": spaces,
         "Ranges moved": "; ".join(moved),

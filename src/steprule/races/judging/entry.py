@@ -25,6 +25,7 @@ from steprule.races.judging.reading import runs_of
 from steprule.races.judging.runs import Array, Runs
 from steprule.races.judging.samples import APART, BY_RANKS, BY_SEEDS, BY_TUNING, Compared, Sample, compared
 from steprule.races.judging.scale import Yardstick, outcomes_of
+from steprule.races.luck import moderated
 from steprule.races.results import Race
 from steprule.races.statistics import Difference, holm
 from steprule.sizes import MATTERS
@@ -159,7 +160,12 @@ def _samples(runs: Runs, y: Array) -> list[Sample]:
         return None if values is None else values[rows]
 
     masks = {m: runs.method == m for m in dict.fromkeys(runs.method.tolist())}
-    return [Sample(m, y[rows], part(runs.seed, rows), part(runs.group, rows)) for m, rows in masks.items()]
+    found = [Sample(m, y[rows], part(runs.seed, rows), part(runs.group, rows)) for m, rows in masks.items()]
+    tunings = [runs.tunings.get((str(runs.problem[0]), s.method)) for s in found]
+    known = [t.luck(s.y.reshape(-1, len(s.seeds))) for s, t in zip(found, tunings, strict=True) if t is not None]
+    if len(known) < len(found):
+        return found
+    return [replace(s, luck=luck) for s, luck in zip(found, moderated(known), strict=True)]
 
 
 def _comparison(

@@ -187,7 +187,7 @@ def runs_of(
         value, first, notes = measured.value, curves.first, [*notes, *measured.notes]
         if by != "final":
             measure, higher = f"{by} until {columns.loss} {'≥' if higher else '≤'} {target:g}", False
-    own = {k: v[first] for k, v in texts.items()}
+    own: dict[str, Any] = {k: v[first] for k, v in texts.items()}
     _check_once(own, np.flatnonzero(rows)[first], lines, where)
     own.pop("run", None)
     problem = own.pop("problem", np.full(len(value), ""))

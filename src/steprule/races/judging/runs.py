@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.races.luck import Tuning
+
 Array = NDArray[Any]
 
 
@@ -31,6 +33,8 @@ class Runs:
     """Where the table says so; else runs whose value is not finite."""
     learnt: NDArray[np.bool_] | None = None
     """Whether it ended below where it began, where that is known."""
+    tunings: Mapping[tuple[str, str], Tuning] = field(default_factory=dict)
+    """By problem and method its trials, where they are known: they tell the luck of its tuning, and not groups."""
     measure: str = "loss"
     """What the value is, in words."""
     is_higher_better: bool = False

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from steprule.errors import InputError
 from steprule.races import statistics
 from steprule.races.judging.ranks import Shift
-from steprule.races.statistics import Difference
+from steprule.races.statistics import Difference, Luck
 
 Array = NDArray[Any]
 BY_TUNING, BY_SEEDS, APART, BY_RANKS, BY_NOISE = "tuning groups", "paired", "unpaired", "ranks", "known noise"
@@ -29,6 +29,8 @@ class Sample:
     y: Array = field(repr=False)
     seed: NDArray[np.str_] | None = field(default=None, repr=False)
     group: NDArray[np.str_] | None = field(default=None, repr=False)
+    luck: Luck | None = None
+    """Of its tuning, where groups do not tell it."""
 
     @property
     def runs(self) -> int:
@@ -73,7 +75,7 @@ class Sample:
         if noise is not None:
             return Difference(float(self.y.mean()), noise / np.sqrt(self.runs), np.inf)
         if self.crossed is not None:
-            return statistics.difference(self.crossed[1])
+            return statistics.difference(self.crossed[1], lucks=lucks_of(self))
         return _alone(self.y if self.group is None else self.of_groups)
 
 
@@ -111,7 +113,7 @@ def compared(a: Sample, b: Sample, noise: float | None, paired: bool | None) -> 
         groups = _harmonic(len(np.unique(a.group)), len(np.unique(b.group)))
         one, two = a.crossed, b.crossed
         if one is not None and two is not None and one[0] == two[0]:
-            return Compared(statistics.difference(two[1], one[1]), BY_TUNING, groups)
+            return Compared(statistics.difference(two[1], one[1], lucks=lucks_of(b, a)), BY_TUNING, groups)
         return Compared(statistics.welch(b.of_groups, a.of_groups), BY_TUNING, groups)
     if paired and not same:
         lacks = sorted(a.seeds.keys() ^ b.seeds.keys())
@@ -127,6 +129,12 @@ def compared(a: Sample, b: Sample, noise: float | None, paired: bool | None) -> 
     if a.is_constant and b.is_constant:  # no luck was seen: whether there is any cannot be known
         found = Difference(found.estimate, np.inf, 1.0)
     return Compared(found, how, runs)
+
+
+def lucks_of(*samples: Sample) -> list[Luck] | None:
+    """The lucks of all, where all are known beside the runs."""
+    found = [s.luck for s in samples if s.luck is not None]
+    return found if len(found) == len(samples) else None
 
 
 def _alone(y: Array) -> Difference:

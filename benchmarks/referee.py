@@ -1,0 +1,273 @@
+"""The race's intervals: how wide they are, and how often they hold the truth, from simulated and from real trials.
+
+    python benchmarks/referee.py simulate [--races N] [--out FILE]
+    python benchmarks/referee.py pool --on PROBLEM --schedule S RULE RULE ... [--batches N] [--races N] [--out FILE]
+
+simulate: two competitors on bowls, whose best lies elsewhere; 320 trainings to tune each, 150 on fresh seeds. `studies`: five tunings of 64
+Sobol points, whose winners are compared, as the race did before; `batches`: all trials count, as it does now. oracle: 1.96 times
+the true standard deviation. Null: two alike, and how often they are called different.
+
+pool: many batches of real trials of each rule are trained once, the best of each on fresh seeds too. Races are drawn from them, batches and
+fresh seeds; the truth is what the whole pool says. Any wrong: of races in which all rules are copies of one, with batches and seeds of their
+own, how often any two are called different.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import qmc
+
+import steprule
+from steprule.provenance import hardware, versions
+from steprule.races import statistics
+from steprule.races.chain import Lanes, Planned
+from steprule.races.luck import Tuning, allotted, chances, levelled, moderated, ranked
+from steprule.races.protocol import Tuned
+
+RACE = Tuned()
+N, K, SEEDS = RACE.batches * RACE.batch, RACE.trials, RACE.fresh
+ROWS = RACE.studies
+RANKS = allotted(N, K, ROWS * SEEDS)
+SURFACES = {
+    "one number, sharp": ([60.0], 0.02), "two, noisy": ([60.0, 10.0], 0.1), "three, flat": ([8.0, 0.3, 0.05], 0.02),
+    "two, flat, noisy": ([8.0, 0.3], 0.1), "three, even": ([6.0] * 3, 0.05), "four": ([60.0, 10.0, 3.0, 1.0], 0.02),
+    "four, even, noisy": ([6.0] * 4, 0.1), "five, noisy": ([60.0, 10.0, 3.0, 1.0, 1.0], 0.2),
+}  # fmt: skip
+"""Sharpness by dimension, and the noise of one training."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One competitor in one race."""
+
+    tuning: Tuning
+    y: np.ndarray
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Widths and coverage of a race's intervals.")
+    ways = parser.add_subparsers(required=True)
+    simulated = ways.add_parser("simulate")
+    simulated.set_defaults(run=simulate)
+    pooled = ways.add_parser("pool")
+    pooled.set_defaults(run=pool)
+    pooled.add_argument("rules", nargs="+")
+    pooled.add_argument("--on", default="airfoil-mlp")
+    pooled.add_argument("--schedule", default="linear")
+    pooled.add_argument("--batches", type=int, default=200)
+    pooled.add_argument("--kept", type=Path, help="a folder for the pool's trainings, to go on")
+    for way in (simulated, pooled):
+        way.add_argument("--races", type=int, default=1000)
+        way.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    found = options.run(options)
+    if options.out:
+        about = {
+            "races": options.races,
+            "hardware": hardware(),
+            "versions": versions(),
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        options.out.write_text(json.dumps({**found, **about}, indent=1) + "\n")
+
+
+# Simulated.
+
+
+def simulate(options: argparse.Namespace) -> dict[str, Any]:
+    """A line per surface."""
+    rng, found = np.random.default_rng(0), {}
+    for name, (sharpness, noise) in SURFACES.items():
+        rows: dict[str, list[statistics.Difference]] = {"studies": [], "batches": [], "null": []}
+        for _ in range(options.races):
+            common = 0.1 * rng.standard_normal(SEEDS)
+            a, b, c = (_bowl(rng, np.array(sharpness), best, noise, common) for best in (0.45, 0.55, 0.45))
+            rows["batches"].append(_difference(a, b))
+            rows["null"].append(_difference(a, c))
+            old = [_studies(rng, np.array(sharpness), best, noise, common) for best in (0.45, 0.55)]
+            rows["studies"].append(statistics.difference(*old))
+        own = {way: _judged(each) for way, each in rows.items()}
+        ratio = own["batches"]["half"] / own["studies"]["half"]
+        wrong = float(np.mean([d.p_beyond(0.0) < 0.05 for d in rows["null"]]))
+        found[name] = {
+            **own,
+            "ratio": ratio,
+            "oracle": own["batches"]["oracle"] / own["studies"]["half"],
+            "wrong": wrong,
+        }
+        print(
+            f"{name:18s} covered: studies {own['studies']['covered']:.1%}, batches {own['batches']['covered']:.1%};"
+            f" half width {ratio:.2f} of studies' (oracle {found[name]['oracle']:.2f}); freedom {own['studies']['freedom']:.1f},"
+            f" {own['batches']['freedom']:.1f}; null called different {wrong:.1%}",
+            flush=True,
+        )
+    ratios = [own["ratio"] for own in found.values()]
+    print(f"half widths: geometric mean {np.exp(np.mean(np.log(ratios))):.2f}, largest {max(ratios):.2f}")
+    return {"surfaces": found}
+
+
+def _height(points: np.ndarray, best: float, sharpness: np.ndarray) -> np.ndarray:
+    return np.asarray(1.5 * (1 - np.exp(-((points - best) ** 2 * sharpness).sum(axis=-1))))
+
+
+def _points(rng: np.random.Generator, dims: int, each: int, times: int) -> np.ndarray:
+    return np.array([qmc.Sobol(dims, rng=rng).random(each) for _ in range(times)])
+
+
+def _bowl(rng: np.random.Generator, sharpness: np.ndarray, best: float, noise: float, common: np.ndarray) -> Seen:
+    """A race's trials, and its runs on fresh seeds; seeds add to all of a batch's scores, and to all runs of one."""
+    true = _height(_points(rng, len(sharpness), RACE.batch, RACE.batches), best, sharpness)
+    scores = np.exp(true + noise * rng.standard_normal(true.shape) + noise * rng.standard_normal((len(true), 1)))
+    trained = ranked(scores)[RANKS]
+    seeds = np.tile(common + 0.5 * noise * rng.standard_normal(SEEDS), ROWS)
+    y = true.ravel()[trained] + seeds + noise * rng.standard_normal(len(trained))
+    return Seen(Tuning(scores, trained), y.reshape(ROWS, SEEDS))
+
+
+def _studies(
+    rng: np.random.Generator, sharpness: np.ndarray, best: float, noise: float, common: np.ndarray
+) -> np.ndarray:
+    true = _height(_points(rng, len(sharpness), K, ROWS), best, sharpness)
+    won = np.argmin(true + noise * rng.standard_normal(true.shape), axis=1)
+    tuned = true[np.arange(ROWS), won][:, None]
+    return tuned + common + 0.5 * noise * rng.standard_normal(SEEDS) + noise * rng.standard_normal((ROWS, SEEDS))
+
+
+def _difference(a: Seen, b: Seen) -> statistics.Difference:
+    return statistics.difference(a.y, b.y, lucks=[a.tuning.luck(a.y), b.tuning.luck(b.y)])
+
+
+def _judged(found: list[statistics.Difference], truth: float | None = None) -> dict[str, float]:
+    """Coverage of 95 % intervals, half widths, degrees of freedom."""
+    estimates = np.array([d.estimate for d in found])
+    truth = float(estimates.mean()) if truth is None else truth
+    ends = np.array([d.interval() for d in found])
+    return {
+        "covered": float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean()),
+        "half": float((ends[:, 1] - ends[:, 0]).mean() / 2),
+        "oracle": float(1.96 * estimates.std()),
+        "freedom": float(np.mean([d.freedom for d in found])),
+    }
+
+
+# Drawn from real trials.
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A protocol: many batches of trials, and the best of each on fresh seeds."""
+
+    batches: int
+    best: int = 10
+    fresh: int = 12
+    first_seed: int = 0
+    searches, watches = True, False
+
+    @property
+    def _tuned(self) -> Tuned:
+        return Tuned(RACE.trials, self.batches * RACE.batch // RACE.trials, self.fresh)
+
+    @property
+    def size(self) -> int:
+        """As `steprule.races.Protocol` says."""
+        return self.batches * (RACE.batch + self.best * self.fresh)
+
+    def following(self, chain: Any, entrant: Any, done: Any) -> Planned | None:
+        """The trials, then the best."""
+        if not done:
+            return self._tuned.following(chain, entrant, [])
+        if len(done) > 1:
+            return None
+        order = np.argsort(self._tuned.scores(done[0]), axis=1, kind="stable")[:, : self.best]
+        best = np.repeat((order + RACE.batch * np.arange(self.batches)[:, None]).ravel(), self.fresh)
+        lanes, seeds = done[0].lanes, np.tile(10**6 + np.arange(self.fresh), self.batches * self.best)
+        hypers = {n: v[best] for n, v in lanes.hypers.items()}
+        own = Lanes(np.full(len(best), "winner"), lanes.study[best], lanes.trial[best], seeds, hypers)
+        return Planned("best", done[0].space, own)
+
+    def spare(self, entrant: Any) -> int:
+        """None."""
+        return 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `steprule.races.Protocol` says."""
+        return {"batches": self.batches, "best": self.best, "fresh": self.fresh}
+
+
+def pool(options: argparse.Namespace) -> dict[str, Any]:
+    """A line for all pairs of rules."""
+    made = Pool(options.batches)
+    race = steprule.race(
+        options.rules, options.on, schedules=[options.schedule], protocol=made, out=options.kept,
+    )  # fmt: skip
+    held = {label: _of_pool(made, race, options, label) for label in options.rules}
+    truth = {label: _whole(*trials) for label, trials in held.items()}
+    rng = np.random.default_rng(0)
+    pairs: dict[tuple[str, str], list[statistics.Difference]] = {p: [] for p in combinations(options.rules, 2)}
+    wrong = 0
+    for race_number in range(options.races):
+        seeds = rng.integers(0, made.fresh, SEEDS)
+        drawn = {label: _drawn(rng, *trials, seeds) for label, trials in held.items()}
+        lucks = dict(zip(drawn, moderated([s.tuning.luck(s.y) for s in drawn.values()]), strict=True))
+        for (a, b), each in pairs.items():
+            each.append(statistics.difference(drawn[a].y, drawn[b].y, lucks=[lucks[a], lucks[b]]))
+        trials = held[options.rules[race_number % len(held)]]
+        copies = [_drawn(rng, *trials, seeds) for _ in held]
+        alike = moderated([s.tuning.luck(s.y) for s in copies])
+        p = [
+            statistics.difference(copies[i].y, copies[j].y, lucks=[alike[i], alike[j]]).p_beyond(0.0)
+            for i, j in combinations(range(len(copies)), 2)
+        ]
+        wrong += int(min(statistics.holm(p)) < 0.05)
+    found = {f"{b} - {a}": _judged(each, truth[a] - truth[b]) for (a, b), each in pairs.items()}
+    covered = [own["covered"] for own in found.values()]
+    print(
+        f"{options.on}, {options.schedule}: {len(found)} pairs, covered {np.mean(covered):.1%} ({min(covered):.1%} to {max(covered):.1%}),"
+        f" half width {np.mean([own['half'] / own['oracle'] for own in found.values()]):.2f} of the oracle's, freedom"
+        f" {np.mean([own['freedom'] for own in found.values()]):.1f}; any of {len(held)} copies called different {wrong / options.races:.1%}"
+    )
+    return {"pairs": found, "any wrong": wrong / options.races, "problem": options.on, "schedule": options.schedule,
+            "trials": options.batches * RACE.batch}  # fmt: skip
+
+
+def _of_pool(made: Pool, race: Any, options: argparse.Namespace, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [batches, trials], and outcomes on fresh seeds [batches, trials, seeds], nan where there are none."""
+    tuned, last = race.chain(options.on, options.schedule, label)
+    split = race.measures[options.on].split
+    y = np.full((made.batches * RACE.batch, made.fresh), np.nan)
+    at = (last.lanes.study * RACE.batch + last.lanes.trial).reshape(-1, made.fresh)[:, 0]
+    y[at] = statistics.outcome(last.results[split], last.results["initial"], last.diverged).reshape(-1, made.fresh)
+    return tuned.scores.reshape(made.batches, RACE.batch), y.reshape(made.batches, RACE.batch, made.fresh)
+
+
+def _whole(scores: np.ndarray, y: np.ndarray) -> float:
+    """What the best of k is worth, by all trials of the pool."""
+    order = np.argsort(levelled(scores).ravel(), kind="stable")
+    values, own = y.reshape(-1, y.shape[-1]).mean(axis=1)[order], chances(scores.size, K)
+    known = np.isfinite(values)
+    return float((own[known] * values[known]).sum() / own[known].sum())
+
+
+def _drawn(rng: np.random.Generator, scores: np.ndarray, y: np.ndarray, seeds: np.ndarray) -> Seen:
+    """A race's share of the pool."""
+    batches = rng.choice(len(scores), RACE.batches, replace=False)
+    own = scores[batches]
+    trained = ranked(own)[RANKS]
+    values = y[batches].reshape(-1, y.shape[-1])
+    # Of the few that lack, the nearest rank below that has runs stands in.
+    known = np.isfinite(values[trained, 0])
+    trained = trained[np.maximum.accumulate(np.where(known, np.arange(len(trained)), 0))]
+    return Seen(Tuning(own, trained), values[trained, np.tile(seeds, ROWS)].reshape(ROWS, SEEDS))
+
+
+if __name__ == "__main__":
+    main()
