@@ -7,9 +7,9 @@ simulate: two competitors on bowls, whose best lies elsewhere; 320 trainings to 
 Sobol points, whose winners are compared, as the race did before; `batches`: all trials count, as it does now. oracle: 1.96 times
 the true standard deviation. Null: two alike, and how often they are called different.
 
-pool: many batches of real trials of each rule are trained once, the best of each on fresh seeds too. Races are drawn from them, batches and
-fresh seeds; the truth is what the whole pool says. Any wrong: of races in which all rules are copies of one, with batches and seeds of their
-own, how often any two are called different.
+pool: many batches of real trials of each rule are trained once, the best of each on fresh seeds too. Races are drawn from them, batches
+and fresh seeds; the truth is what the whole pool says. Any wrong: of races whose rules are all copies of one, with batches of their own,
+how often any two are called different.
 """
 
 from __future__ import annotations
@@ -232,8 +232,9 @@ def pool(options: argparse.Namespace) -> dict[str, Any]:
     covered = [own["covered"] for own in found.values()]
     print(
         f"{options.on}, {options.schedule}: {len(found)} pairs, covered {np.mean(covered):.1%} ({min(covered):.1%} to {max(covered):.1%}),"
-        f" half width {np.mean([own['half'] / own['oracle'] for own in found.values()]):.2f} of the oracle's, freedom"
-        f" {np.mean([own['freedom'] for own in found.values()]):.1f}; any of {len(held)} copies called different {wrong / options.races:.1%}"
+        f" half width {np.mean([own['half'] / own['oracle'] for own in found.values()]):.2f} of the oracle's,"
+        f" freedom {np.mean([own['freedom'] for own in found.values()]):.1f};"
+        f" any of {len(held)} copies called different {wrong / options.races:.1%}"
     )
     return {"pairs": found, "any wrong": wrong / options.races, "problem": options.on, "schedule": options.schedule,
             "trials": options.batches * RACE.batch}  # fmt: skip

@@ -104,18 +104,6 @@ def test_holm_is_the_textbooks() -> None:
     assert len(statistics.holm([])) == 0
 
 
-def test_best_of_k_is_the_mean_over_all_choices() -> None:
-    from itertools import combinations
-
-    rng = np.random.default_rng(0)
-    scores, values = rng.random(7), rng.random(7)
-    scores[2] = scores[5] = np.inf
-    found = statistics.best_of_k(scores, values)
-    for k in range(1, 8):
-        by_hand = [values[min(chosen, key=lambda i: (scores[i], i))] for chosen in combinations(range(7), k)]
-        assert found[k - 1] == pytest.approx(np.mean(by_hand), rel=ROUNDED64)
-
-
 def test_profiles_are_dolan_and_mores() -> None:
     taus, shares = statistics.profile(np.array([[1.0, 4.0, np.inf], [2.0, 2.0, np.inf], [np.inf, 8.0, np.inf]]))
     assert taus.tolist() == [1.0, 2.0, 4.0]
@@ -129,11 +117,12 @@ def test_profiles_are_dolan_and_mores() -> None:
 def test_rank_agreement() -> None:
     rng = np.random.default_rng(0)
     base = [np.full((3, 10), k) + 0.01 * rng.standard_normal((3, 10)) for k in range(5)]
-    assert statistics.rank_agreement([base, base]) == (1.0, 1.0, 1.0)
-    tau, low, high = statistics.rank_agreement([base, base[::-1]])
+    sure = [[statistics.luck_of_rows(y) for y in cell] for cell in (base, base)]
+    assert statistics.rank_agreement([base, base], sure) == (1.0, 1.0, 1.0)
+    tau, low, high = statistics.rank_agreement([base, base[::-1]], [sure[0], sure[1][::-1]])
     assert (tau, low, high) == (-1.0, -1.0, -1.0)
     noise = [[rng.standard_normal((3, 10)) for _ in range(5)] for _ in range(3)]
-    tau, low, high = statistics.rank_agreement(noise)
+    tau, low, high = statistics.rank_agreement(noise, [[statistics.luck_of_rows(y) for y in cell] for cell in noise])
     assert low <= tau <= high
     assert high - low > 0.3
 

@@ -81,12 +81,17 @@ def test_studies_are_independent_draws(tiny: races.Race) -> None:
 def test_winners_are_chosen_by_validation_and_judged_on_fresh_seeds(tiny: races.Race) -> None:
     for (problem, schedule), rule in [(("airfoil-linear", "linear"), "adam"), (("digits-softmax", "constant"), "sgd")]:
         *_, tuned, last = tiny.chain(problem, schedule, rule)
-        for study in range(3):
-            rows = np.flatnonzero(tuned.lanes.study == study)
-            best = rows[np.argmin(tuned.scores[rows])]
-            own = (last.lanes.role == "winner") & (last.lanes.study == study)
-            assert (last.lanes.hypers["lr"][own] == tuned.lanes.hypers["lr"][best]).all()
-            assert (last.lanes.trial[own] == tuned.lanes.trial[best]).all()
+        own = last.lanes.role == "winner"
+        at = {(s, t): lane for lane, (s, t) in enumerate(zip(tuned.lanes.study, tuned.lanes.trial, strict=True))}
+        chosen = [at[s, t] for s, t in zip(last.lanes.study[own], last.lanes.trial[own], strict=True)]
+        assert (last.lanes.hypers["lr"][own] == tuned.lanes.hypers["lr"][chosen]).all()
+        assert set(last.lanes.seed[own].tolist()).isdisjoint(tuned.lanes.seed.tolist())
+        assert np.bincount(last.lanes.seed[own])[list(tiny.tuning.fresh_seeds)].tolist() == [3] * tiny.tuning.fresh
+        # The best of all trials runs most often, and whose score is the worst never.
+        assert np.bincount(chosen).argmax() in [
+            batch * 8 + tuned.scores[batch * 8 : batch * 8 + 8].argmin() for batch in range(3)
+        ]
+        assert int(tuned.scores.argmax()) not in chosen
         standing = next(s for s in tiny.cell(problem, schedule).standings if s.label == rule)
         y = np.log(last.results["test"][last.lanes.role == "winner"])
         assert standing.loss == pytest.approx(np.exp(y.mean()), rel=ROUNDED32)

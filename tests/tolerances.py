@@ -281,6 +281,13 @@ MATRICES_DRAWN = 1e-7
 # Muon in bfloat16 against torch's, on parameters of size one and steps of 0.02: five steps of Newton-Schulz in 8 bits each.
 MUON_BFLOAT16 = 0.02
 
+# Chances of ranks against counted choices, relative: differences of logarithms of gamma functions, whose values reach 1,500.
+CHANCES = 1e-11
+
+# The interval of a difference by plain loops and exact binomials, relative: the race has these from the logarithms of gamma functions, and
+# leaves out ranks whose chances add up to less than 1e-9.
+LUCKS = 1e-6
+
 # What follows from a cast, four steps at a rate of 0.3 in float32: both forms round the same numbers, but for a sum in another order, which
 # moves few of them by a unit.
 CAST_ROUNDED = 2e-5

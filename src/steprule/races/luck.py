@@ -30,9 +30,11 @@ LEVEL = 4
 """A batch's level is the mean score of its best quarter."""
 KNOWN = 1e-9
 """Ranks whose chances add up to less are left out."""
-TAILS = 0.75
+TAILS = 0.6
 """Of the batches' degrees of freedom: their worths have heavier tails than a normal distribution's, and with all of them too few
 intervals hold the truth (`benchmarks/referee.py`)."""
+LENT = 0.5
+"""Of the freedom that competitors could lend one another, for the same reason."""
 FEWEST = 3
 """Competitors from which on their lucks are told from each other's."""
 
@@ -132,7 +134,7 @@ def _mean(values: Array, chance: Array) -> float:
 def moderated(lucks: Sequence[Luck]) -> list[Luck]:
     """The lucks of all competitors of a cell, each drawn towards the others' as far as they are alike (Smyth, 2004).
 
-    Variances of d degrees of freedom are taken as draws around one of d0, both estimated from all; each becomes
+    Variances of d degrees of freedom are taken as draws around one, s0, of d0 degrees, both estimated from all and d0 halved; each becomes
     (d0 s0 + d s) / (d0 + d), with d0 + d degrees of freedom. No more than the others have is added.
     """
     known = [v for v in lucks if np.isfinite(v.variance) and v.variance > 0]
@@ -143,11 +145,10 @@ def moderated(lucks: Sequence[Luck]) -> list[Luck]:
     more = _inverse_trigamma(float(logs.var(ddof=1) - polygamma(1, freedom / 2)))
     prior = min(2 * more, (len(known) - 1) * freedom)
     common = float(np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2)))
-    total = freedom + prior
+    lent = LENT * prior
+    total = freedom + lent
     return [
-        Luck((prior * common + freedom * v.variance) / total, total)
-        if np.isfinite(v.variance) and v.variance > 0
-        else v
+        Luck((lent * common + freedom * v.variance) / total, total) if np.isfinite(v.variance) and v.variance > 0 else v
         for v in lucks
     ]
 
