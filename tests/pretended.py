@@ -13,11 +13,13 @@ from torch import nn
 from steprule import races
 from steprule.hyper import Search
 from steprule.problems.problem import Problem
+from steprule.provenance import Made
 from steprule.races.chain import Chain, Lanes, Phase
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.spec import spec_of
 
 Losses = NDArray[np.float64]
+MADE = Made("2026-11-27T12:00:00+00:00", "0123456789abcdef", "", {"steprule": "0.1.0", "torch": "2.13.0"}, "none")
 SPLITS = ("train", "validation", "test")
 
 
@@ -68,7 +70,7 @@ def pretended(
                 found[lanes.role == "default"] = np.broadcast_to(other, fresh)[: (lanes.role == "default").sum()]
                 done.append(Phase(name, space, lanes, _results(found, lanes, initial)))
             phases[chain] = done
-    return Race(spec, phases, matters, 0.0, 0.0, 0, 0, "none", None)
+    return Race(spec, phases, matters, 0.0, 0.0, 0, 0, "none", None, MADE)
 
 
 def _results(found: Losses, lanes: Lanes, initial: float) -> dict[str, Any]:

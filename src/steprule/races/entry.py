@@ -12,16 +12,16 @@ from steprule.atomic import write_aside
 from steprule.errors import InputError
 from steprule.keywords import shows
 from steprule.problems.scoring import check_metrics
-from steprule.provenance import hardware
+from steprule.provenance import Made
 from steprule.races import runner
 from steprule.races.difference import refuse_another, unknowns_in
 from steprule.races.estimates import estimate_of
 from steprule.races.estimates import within as sizes_within
 from steprule.races.measure import check_first_loss
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.runner import EngineName, Progress, Shard
 from steprule.races.spec import DEFAULTS, Problems, Rules, Seeds, Settings, Spec, spec_from, spec_of
-from steprule.races.store import BLOCKS, SPEC, Store, read_spec
+from steprule.races.store import BLOCKS, SPEC, TABLE, Store, read_made, read_spec, write_made
 from steprule.sizes import MATTERS, TRIALS
 from steprule.sweeps.estimate import Estimate
 
@@ -112,9 +112,7 @@ def race(
     began = time.perf_counter()
     spec = spec_from(rules, problems, trials, seeds, settings, RaceSettings)
     settings = {**RACE_DEFAULTS, **settings}
-    shard, matters = settings["shard"], settings["matters"]
-    if not matters >= 0:
-        raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
+    shard, matters = settings["shard"], _mattering(settings["matters"])
     index, count = shard or (0, 1)
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
@@ -131,7 +129,8 @@ def race(
         how: dict[str, Any] = {n: v for n, v in settings.items() if n in ("engine", "workers", "address", "progress")}
         found = runner.run(spec, store, shard=(index, count), **how)
         table = store.write_table(found.phases) if count == 1 else None
-    return _race(spec, found, matters, began, table)
+        made = store.keep_made(found.trained)
+    return _race(spec, found, matters, began, table, made)
 
 
 @shows(Settings, DEFAULTS)
@@ -210,7 +209,41 @@ def merge(
                     shutil.copyfile(path, aside)
         found = runner.run(spec, store, train=False)
         table = store.write_table(found.phases)
-    return _race(spec, found, matters, began, table)
+        parts = [made for made in map(read_made, map(Path, folders)) if made is not None]
+        if parts and read_made(Path(out)) is None:
+            write_made(Path(out), max(parts, key=lambda made: made.date))  # when the last of them was done
+        made = store.keep_made(found.trained)
+    return _race(spec, found, _mattering(matters), began, table, made)
+
+
+@shows(Settings, DEFAULTS)
+def finished(
+    out: str | Path,
+    rules: Rules = None,
+    problems: Problems = None,
+    trials: int = TRIALS,
+    seeds: Seeds = None,
+    *,
+    matters: float = MATTERS,
+    **settings: Unpack[Settings],
+) -> Race:
+    """The race that stands finished in the folder `out`; other arguments are those of `race`. Nothing is trained, and nothing written.
+
+    Raises `StepruleError` where the folder holds no race, another one, or one that is not at its end.
+    """
+    began = time.perf_counter()
+    spec, folder = spec_of(rules, problems, trials, seeds, **settings), Path(out)
+    refuse_another(folder, read_spec(folder), spec.stated, hint="")
+    store = Store(folder, spec)
+    found = runner.run(spec, store, train=False)
+    return _race(spec, found, _mattering(matters), began, folder / TABLE, store.keep_made(0))
+
+
+def _mattering(matters: float) -> float:
+    """Raises `InputError` for what is no share."""
+    if not matters >= 0:
+        raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
+    return matters
 
 
 def _check(spec: Spec) -> None:
@@ -221,7 +254,7 @@ def _check(spec: Spec) -> None:
             check_metrics(own)
 
 
-def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Path | None) -> Race:
+def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Path | None, made: Made) -> Race:
     return Race(
         spec=spec,
         phases=found.phases,
@@ -230,6 +263,7 @@ def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Pa
         train_seconds=found.train_seconds,
         trained=found.trained,
         kept=found.kept,
-        hardware=hardware(),
+        hardware=made.hardware,
         results=table,
+        made=made,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from steprule import extras
 from steprule.errors import InputError
 from steprule.races.judging.runs import Runs
-from steprule.races.results import Race
+from steprule.races.raced import Race
 
 with extras.needed():
     import pyarrow as pa
