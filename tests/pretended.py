@@ -32,7 +32,7 @@ def problem(name: str = "made up", *, splits: tuple[str, ...] = SPLITS, **more: 
 
 def pretended(
     ends: Mapping[str, Any], *, initial: float = 1.0, untuned: Mapping[str, Any] | None = None, task: Problem | None = None,
-    matters: float = 0.01, trials: int = 8, at: float = 0.5, schedules: tuple[str, ...] = ("linear",),
+    matters: float = 0.01, trials: int = 8, at: float = 0.5, schedules: tuple[str, ...] = ("linear",), optimizers: Mapping[str, Any] | None = None,
 ) -> Race:  # fmt: skip
     """A race in which each competitor's winners end at these losses, [studies, fresh seeds]; nan where they diverge.
 
@@ -40,12 +40,14 @@ def pretended(
         ends: by label.
         initial: the loss before the first step.
         untuned: by label the loss with the defaults, [fresh seeds]; where they began if not given.
+        optimizers: by label what runs under it; SGD if not given.
         at: where on its range the best learning rate of every study lies.
     """
     losses = {label: np.atleast_2d(np.asarray(end, dtype=float)) for label, end in ends.items()}
     studies, fresh = next(iter(losses.values())).shape
     on = task or problem()
-    rivals = [races.Competitor("sgd", {"lr": Search(1e-5, 10)}, label=label) for label in ends]
+    what = dict.fromkeys(ends, "sgd") | dict(optimizers or {})
+    rivals = [races.Competitor(what[label], {"lr": Search(1e-5, 10)}, label=label) for label in ends]
     spec = spec_of(rivals, on, trials, studies, fresh=fresh, schedules=schedules, compile=False)
     phases: dict[Chain, list[Phase]] = {}
     for schedule in schedules:

@@ -26,6 +26,37 @@ def in_words(race: Results) -> list[str]:
     return [*(of_cell(race, cell) for cell in race.cells), *_agreement(race), NOT_ADVICE]
 
 
+def sentence(race: Results) -> str:
+    """A tuned race in one sentence: who is lowest, and how many can be told apart from it."""
+    told = [cell for cell in race.cells if cell.tells]
+    if len(race.spec.entrants) == 1:
+        return f"{race.spec.entrants[0].label} ran alone: there is nobody to compare it with."
+    if not told:
+        return "Nobody learnt anything, so nothing is compared."
+    if not race.tells_luck:
+        return "One study, or one fresh seed, cannot tell luck from a difference: nothing is called real."
+    if len(race.cells) > 1:
+        return _wins(told)
+    cell, best = told[0], told[0].standings[0]
+    others = len(cell.standings) - 1
+    real = others - len(cell.level_with_best) + 1
+    count = f"{real or 'none'} of {counted(others, 'other')} {'are' if real > 1 else 'is'}"
+    if others == 1:
+        count = f"the other is{'' if real else ' not'}"
+    return f"{best.label} has the lowest {cell.measure.loss}, {best.loss:.4g}: {count} really above it."
+
+
+def _wins(told: Sequence[Cell]) -> str:
+    """Who is alone at the lowest in how many comparisons."""
+    total = len(told)
+    won = Counter(cell.standings[0].label for cell in told if len(cell.level_with_best) == 1)
+    if won:
+        return f"{listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
+    fewest = min(len(cell.level_with_best) for cell in told) - 1
+    others = "one other is" if fewest == 1 else f"{fewest} others are"
+    return f"Nobody wins: in each of {total} comparisons at least {others} not really above the lowest."
+
+
 def headline(race: Results) -> str:
     """The whole race in a few sentences: who is really above the lowest, where and by how much, and how sure that is."""
     if not race.is_tuned:
@@ -39,14 +70,7 @@ def headline(race: Results) -> str:
         return "Nobody learnt anything on any problem, so nothing is compared."
     if not race.tells_luck:
         return "One study, or one fresh seed, cannot tell luck from a difference: nothing is called real."
-    total = len(told)
-    won = Counter(cell.standings[0].label for cell in told if len(cell.level_with_best) == 1)
-    if won:
-        first = f"{listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
-    else:
-        fewest = min(len(cell.level_with_best) for cell in told) - 1
-        others = "one other is" if fewest == 1 else f"{fewest} others are"
-        first = f"Nobody wins: in each of {total} comparisons at least {others} not really above the lowest."
+    first = _wins(told)
     above: dict[str, list[Pair]] = {}
     idle: Counter[str] = Counter()
     for cell in told:

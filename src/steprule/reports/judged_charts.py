@@ -52,7 +52,7 @@ def standings(judgement: Judgement) -> Figure:
             if s.gone:
                 axes.annotate(f"× {s.gone} of {s.runs}", (1, height), xycoords=("axes fraction", "data"), ha="right",
                               va="center", fontsize=8, color="#D55E00")  # fmt: skip
-            inside += [*values, s.value]
+            inside += [*values, s.value, s.low, s.high]
         axes.set_yticks(range(len(c.standings)), [short(s.method) for s in reversed(c.standings)])
         for tick, s in zip(axes.get_yticklabels(), reversed(c.standings), strict=True):
             tick.set_fontweight("bold" if s.method in level else "normal")
@@ -135,6 +135,9 @@ def _interval(axes: Any, pair: Pair, height: int, reach: float) -> None:
     colour, at = VERDICTS[pair.verdict], float(np.clip(pair.difference, -reach, reach))
     low, high = (float(np.clip(v, -reach, reach)) for v in (pair.low, pair.high))
     axes.plot([low, high], [height] * 2, color=colour, lw=1.4, solid_capstyle="butt")
+    for end, sign in ((pair.low, "<"), (pair.high, ">")):
+        if abs(end) > reach:  # it goes on beyond the axis
+            axes.plot(math.copysign(reach, end), height, sign, color=colour, ms=4)
     axes.plot(at, height, MARKS[pair.verdict], color=colour, ms=5.5)
     if abs(pair.difference) > reach:  # beyond the axis: an arrow and the number
         text = f"{pair.difference:+.3g}" if math.isfinite(pair.difference) else "diverged"
