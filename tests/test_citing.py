@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -23,7 +24,7 @@ from test_judge import results
 import steprule
 from steprule import races
 from steprule.cli import completion, main
-from steprule.errors import DataError, InputError, OutputError
+from steprule.errors import DataError, InputError, MissingPackageError, OutputError
 from steprule.provenance import commit_of
 from steprule.races.citing import sources
 from steprule.races.citing.citable import FORMS, TEXTS, Citable
@@ -456,3 +457,10 @@ def test_another_race_in_the_folder_is_refused(folder: Path) -> None:
         races.finished(folder, ["sgd", "adam"], ["airfoil-linear"], 5, 2)
     with pytest.raises(DataError, match="the spec of a race"):
         races.finished(folder / "nowhere", ["sgd", "adam"])
+
+
+def test_without_pandas_a_frame_says_how_to_get_it(race: races.Race, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingPackageError, match="pip install pandas"):
+        race.frame()
+    assert race.csv("standings")

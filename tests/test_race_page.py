@@ -144,9 +144,11 @@ def test_an_interval_of_a_judgement_is_not_cut_without_a_sign() -> None:
     low, high = axes.get_xlim()
     assert all(low <= s.low <= s.high <= high for s in found.comparisons[0].standings)
     (axes,) = judged_charts.differences(found).axes
-    ends = {line.get_marker(): line.get_xdata()[0] for line in axes.lines if line.get_marker() in "<>"}
-    beyond = [p for p in found.pairs if p.a == found.comparisons[0].standings[0].method and p.high > axes.get_xlim()[1]]
-    assert bool(beyond) == (">" in ends)
+    low, high = axes.get_xlim()
+    signs = sorted((line.get_marker(), line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("<", ">"))
+    against = [p for p in found.pairs if p.a == found.comparisons[0].standings[0].method]
+    beyond = [("<", low)] * sum(p.low < low for p in against) + [(">", high)] * sum(p.high > high for p in against)
+    assert signs == beyond
     assert beyond
 
 

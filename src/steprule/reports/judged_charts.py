@@ -107,6 +107,8 @@ def differences(judgement: Judgement) -> Figure:
         )
         margin = 0.05 * (high - low) or 1.0
         axes.set_xlim(low - margin, high + margin)
+        for height, p in enumerate(reversed(against)):
+            _goes_on(axes, p, height)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+.4g}" if v else "0"))
         axes.grid(axis="x", alpha=0.25)
@@ -135,14 +137,20 @@ def _interval(axes: Any, pair: Pair, height: int, reach: float) -> None:
     colour, at = VERDICTS[pair.verdict], float(np.clip(pair.difference, -reach, reach))
     low, high = (float(np.clip(v, -reach, reach)) for v in (pair.low, pair.high))
     axes.plot([low, high], [height] * 2, color=colour, lw=1.4, solid_capstyle="butt")
-    for end, sign in ((pair.low, "<"), (pair.high, ">")):
-        if abs(end) > reach:  # it goes on beyond the axis
-            axes.plot(math.copysign(reach, end), height, sign, color=colour, ms=4)
     axes.plot(at, height, MARKS[pair.verdict], color=colour, ms=5.5)
     if abs(pair.difference) > reach:  # beyond the axis: an arrow and the number
         text = f"{pair.difference:+.3g}" if math.isfinite(pair.difference) else "diverged"
         axes.annotate(f"{text} →" if pair.difference > 0 else f"← {text}", (at, height), xytext=(0, 6),
                       textcoords="offset points", ha="right" if at > 0 else "left", fontsize=8)  # fmt: skip
+
+
+def _goes_on(axes: Any, pair: Pair, height: int) -> None:
+    """An arrow at each edge of the panel beyond which the interval goes on."""
+    left, right = axes.get_xlim()
+    for is_beyond, edge, sign in ((pair.low < left, left, "<"), (pair.high > right, right, ">")):
+        if is_beyond:
+            axes.plot(edge, height, sign, color=VERDICTS[pair.verdict], ms=5, clip_on=False)
+    axes.set_xlim(left, right)
 
 
 def power(judgement: Judgement) -> Figure:
