@@ -195,6 +195,17 @@ def test_a_race_on_one_problem_is_not_blown_up() -> None:
     assert "Over all problems" not in text
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_race_of_few_has_room_for_its_panels(count: int) -> None:
+    """Warnings are errors in tests: matplotlib warns where a panel has no room."""
+    race = pretended({f"rule {k}": np.full((2, 3), 0.5 + 0.1 * k) for k in range(count)})
+    assert race_page.page(race).count("<svg") == 4
+    for draw in (race_charts.standings, race_charts.sensitivity):
+        figure = draw(race)
+        figure.draw_without_rendering()
+        assert figure.axes[0].get_window_extent().height > 0.12 * figure.dpi * count
+
+
 def test_two_by_two_has_every_interval(many: races.Race, page: str) -> None:
     squares = re.findall(r'<table class="pairs square">.*?</table>', page, re.DOTALL)
     for cell, square in zip(many.cells, squares, strict=True):

@@ -36,6 +36,8 @@ SHADES = (
 
 HANDLE, LETTER = 0.55, 0.065
 """Inches that a legend's entry takes, without and per letter of its words."""
+LOWEST = 1.2
+"""Inches of a panel, title and axis with it."""
 ROOM = 0.2
 """Of a panel's width, for numbers of what lies beyond it."""
 DEFAULT: Any = {"ls": "", "marker": "o", "mfc": "white", "mec": "#D55E00", "mew": 1.4, "ms": 5}
@@ -272,9 +274,13 @@ def _panels(
         for k in range(0, len(race.spec.problems), columns)
         for s in race.spec.schedule_names
     ]
+    width = max(4.6, 3.5 * columns)
+    widest = max(len(str(mark.get_label())) for mark in marks)
+    beside = max(1, min(len(marks), 2 * columns, int(width / (HANDLE + LETTER * widest))))
+    below = 0.35 + 0.2 * -(-len(marks) // beside)  # the legend
     with mpl.rc_context(LOOK):
         room = ConstrainedLayoutEngine(w_pad=0.1)  # the reader's font may be wider than the one that is measured
-        figure = Figure(figsize=(max(4.6, 3.5 * columns), height * len(cells) + 0.6), layout=room)
+        figure = Figure(figsize=(width, max(LOWEST, height) * len(cells) + below), layout=room)
         grid = figure.subplots(len(cells), columns, squeeze=False)
         for line, own in zip(grid, cells, strict=True):
             for axes in line[len(own) :]:
@@ -285,10 +291,7 @@ def _panels(
                 axes.set_xlabel(x(cell))
                 if k == 0 or y(cell) != y(own[0]):
                     axes.set_ylabel(y(cell))
-        widest = max(len(str(mark.get_label())) for mark in marks)
-        beside = int(figure.get_figwidth() / (HANDLE + LETTER * widest))
-        ncols = max(1, min(len(marks), 2 * columns, beside))
-        figure.legend(handles=marks, loc="outside lower center", ncols=ncols, fontsize=8)
+        figure.legend(handles=marks, loc="outside lower center", ncols=beside, fontsize=8)
     return figure
 
 
