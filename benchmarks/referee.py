@@ -1,11 +1,14 @@
 """The race's intervals: how wide they are, and how often they hold the truth, from simulated and from real trials.
 
     python benchmarks/referee.py simulate [--races N] [--out FILE]
+    python benchmarks/referee.py decided FOLDER
     python benchmarks/referee.py pool --on PROBLEM --schedule S RULE RULE ... [--batches N] [--races N] [--out FILE]
 
 simulate: two competitors on bowls, whose best lies elsewhere; 320 trainings to tune each, 150 on fresh seeds. `studies`: five tunings of 64
 Sobol points, whose winners are compared, as the race did before; `batches`: all trials count, as it does now. oracle: 1.96 times
 the true standard deviation. Null: two alike, and how often they are called different.
+
+decided: of a finished race how many pairs differ really, corrected per problem and schedule, and corrected over the whole race.
 
 pool: many batches of real trials of each rule are trained once, the best of each on fresh seeds too. Races are drawn from them, batches
 and fresh seeds; the truth is what the whole pool says. Any wrong: of races whose rules are all copies of one, with batches of their own,
@@ -65,6 +68,10 @@ def main() -> None:
     pooled.add_argument("--schedule", default="linear")
     pooled.add_argument("--batches", type=int, default=200)
     pooled.add_argument("--kept", type=Path, help="a folder for the pool's trainings, to go on")
+    decided_ = ways.add_parser("decided")
+    decided_.set_defaults(run=decided, races=1)
+    decided_.add_argument("folder", type=Path)
+    decided_.add_argument("--out", type=Path)
     for way in (simulated, pooled):
         way.add_argument("--races", type=int, default=1000)
         way.add_argument("--out", type=Path)
@@ -157,6 +164,20 @@ def _judged(found: list[statistics.Difference], truth: float | None = None) -> d
         "oracle": float(1.96 * estimates.std()),
         "freedom": float(np.mean([d.freedom for d in found])),
     }
+
+
+def decided(options: argparse.Namespace) -> dict[str, Any]:
+    """A line for the race."""
+    race = steprule.races.finished(options.folder)
+    pairs = [(p, p.difference.p_beyond(cell.scale.least(race.matters))) for cell in race.cells for p in cell.pairs]
+    found = {
+        "pairs": len(pairs),
+        "per problem and schedule": sum(p.verdict() == "real" for p, _ in pairs),
+        "over the race": int((statistics.holm([q for _, q in pairs]) < 0.05).sum()),
+        "freedom": float(np.mean([p.difference.freedom for p, _ in pairs])),
+    }
+    print(", ".join(f"{name}: {value:.4g}" for name, value in found.items()))
+    return found
 
 
 # Drawn from real trials.

@@ -13,11 +13,13 @@ from torch import nn
 from steprule import races
 from steprule.hyper import Search
 from steprule.problems.problem import Problem
+from steprule.provenance import Made
 from steprule.races.chain import Chain, Lanes, Phase
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.spec import spec_of
 
 Losses = NDArray[np.float64]
+MADE = Made("2026-11-27T12:00:00+00:00", "0123456789abcdef", "", {"steprule": "0.1.0", "torch": "2.13.0"}, "none")
 SPLITS = ("train", "validation", "test")
 
 
@@ -30,7 +32,7 @@ def problem(name: str = "made up", *, splits: tuple[str, ...] = SPLITS, **more: 
 
 def pretended(
     ends: Mapping[str, Any], *, initial: float = 1.0, untuned: Mapping[str, Any] | None = None, task: Problem | None = None,
-    matters: float = 0.01, trials: int = 8, at: float = 0.5, schedules: tuple[str, ...] = ("linear",),
+    matters: float = 0.01, trials: int = 8, at: float = 0.5, schedules: tuple[str, ...] = ("linear",), optimizers: Mapping[str, Any] | None = None,
 ) -> Race:  # fmt: skip
     """A race in which each competitor's winners end at these losses, [studies, fresh seeds]; nan where they diverge.
 
@@ -38,12 +40,14 @@ def pretended(
         ends: by label.
         initial: the loss before the first step.
         untuned: by label the loss with the defaults, [fresh seeds]; where they began if not given.
+        optimizers: by label what runs under it; SGD if not given.
         at: where on its range the best learning rate of every study lies.
     """
     losses = {label: np.atleast_2d(np.asarray(end, dtype=float)) for label, end in ends.items()}
     studies, fresh = next(iter(losses.values())).shape
     on = task or problem()
-    rivals = [races.Competitor("sgd", {"lr": Search(1e-5, 10)}, label=label) for label in ends]
+    what = dict.fromkeys(ends, "sgd") | dict(optimizers or {})
+    rivals = [races.Competitor(what[label], {"lr": Search(1e-5, 10)}, label=label) for label in ends]
     spec = spec_of(rivals, on, trials, studies, fresh=fresh, schedules=schedules, compile=False)
     phases: dict[Chain, list[Phase]] = {}
     for schedule in schedules:
@@ -68,7 +72,7 @@ def pretended(
                 found[lanes.role == "default"] = np.broadcast_to(other, fresh)[: (lanes.role == "default").sum()]
                 done.append(Phase(name, space, lanes, _results(found, lanes, initial)))
             phases[chain] = done
-    return Race(spec, phases, matters, 0.0, 0.0, 0, 0, "none", None)
+    return Race(spec, phases, matters, 0.0, 0.0, 0, 0, "none", None, MADE)
 
 
 def _results(found: Losses, lanes: Lanes, initial: float) -> dict[str, Any]:

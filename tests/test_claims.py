@@ -295,7 +295,9 @@ def test_problems_that_measure_differently() -> None:
     assert "Loss (classes: test loss; bare: training loss) on seeds that no tuning saw" in page
     assert "chosen by a loss (classes: the validation loss; bare: the training loss)" in page
     figure = race_charts.sensitivity(race)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["test loss (log scale)", "training loss (log scale)"]
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        f"learning rate (shade: {n} loss)" for n in ("test", "training")
+    ]
     first, second = races.in_words(race)[:2]
     assert "lowest test loss" in first
     assert "lowest training loss" in second

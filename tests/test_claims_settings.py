@@ -238,7 +238,7 @@ def test_a_setting_to_begin_with_is_inside_its_bounds() -> None:
     race = races.race([bounded, "adam"], "airfoil-linear", **{**SMALL, "trials": 4, "seeds": 2, "fresh": 2})
     page = race_page.page(race)
     for label, known in (("bounded", bounded), ("adam", rules.get("adam"))):
-        cell = re.search(rf"</span>{label}</th>.*?<td>(lr=[^<]*)</td></tr>", page)
+        cell = re.search(rf"</span>{label}</th>.*?<td class=.wide-words.>(lr=[^<]*)</td></tr>", page)
         assert cell
         for setting in cell[1].split(", "):
             hyper_name, _, text = setting.partition("=")

@@ -254,7 +254,7 @@ def test_one_place_knows_which_package_an_extra_brings() -> None:
     for extra, packages in extras.EXTRAS.items():
         assert brought[extra] - {"steprule"} - ELSEWHERE == set(packages)
     beside = {"llvmlite", "IPython", "matplotlib_inline"}  # numba's, and a notebook's own
-    assert imported() <= {*extras.CORE, *OPTIONAL, *beside}
+    assert imported() <= {*extras.CORE, *OPTIONAL, *extras.BESIDE, *beside}
 
 
 def test_a_users_file_that_imports_what_is_missing(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from steprule.problems.problem import Problem
 from steprule.races import chain, store
 from steprule.races import runner as running
 from steprule.races.spec import spec_of
+from steprule.races.verdict import sentence
 from steprule.reports import race_page
 from steprule.sizes import RULES
 
@@ -226,9 +227,13 @@ def test_a_race_that_names_no_rules(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:
-    """A headline, then a table: one order of rows in every column, and each entry what the verdict of its pair is."""
+    """One sentence, then a table: one order of rows in every column, and each entry what the verdict of its pair is."""
     said, text = races.headline(tiny), race_page.page(tiny)
-    assert text.index(escape(said)) < text.index('class="pairs matrix"') < text.index("<h2>Who stands where")
+    first = sentence(tiny)
+    assert re.search(r'<h1 class="said">[^<]*</h1><div class="wide( broad)?"><table class="pairs matrix">', text)
+    assert text.index(escape(first)) < text.index('class="pairs matrix"') < text.index("<h2>Who stands where")
+    assert first.count(". ") == 0
+    assert said.startswith(first)
     assert "the chance of any wrong difference is 5 %" in said
     won = [cell.standings[0].label for cell in tiny.cells if len(cell.level_with_best) == 1]
     assert ("Nobody wins" in said) == (not won)
@@ -236,11 +241,16 @@ def test_the_first_screen_says_who_wins_and_how_sure(tiny: races.Race) -> None:
         assert f"{label} wins {won.count(label)} of 4 comparisons" in said
     table = text[text.index('class="pairs matrix"') :]
     rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table[: table.index("</table>")])
-    assert {label for label, _ in rows} == {r.label for r in tiny.spec.entrants}
-    for label, entries in rows:
+    assert [re.sub("<.*?>", "", label) for label, _ in rows] == tiny.order
+    for name, entries in rows:
+        label, (tuned, untuned) = re.sub("<.*?>", "", name), entries.split('<td class="gap"></td>')
         for cell, (kind, shown) in zip(
-            tiny.cells, re.findall(r'<td class="(.*?)".*?>(.*?)</td>', entries), strict=True
+            tiny.cells, re.findall(r'<td class="(.*?)".*?>(.*?)</td>', untuned), strict=True
         ):
+            own = next(u.pair for u in cell.untuned if u.label == label)
+            assert kind.split()[0] == own.verdict()
+            assert shown.startswith(f"{own.percent[0]:+.0f} %")
+        for cell, (kind, shown) in zip(tiny.cells, re.findall(r'<td class="(.*?)".*?>(.*?)</td>', tuned), strict=True):
             best = cell.standings[0].label
             if label == best:
                 assert (kind, shown) == ("lowest", "lowest")

@@ -25,6 +25,9 @@ class Drawer(Protocol):
     def html(self, result: Any) -> str:
         """A result as a notebook's cell shows it."""
 
+    def write_picture(self, result: Any, path: Path, of: str) -> None:
+        """Write a result's main picture, or the one of that name, in the form that the ending names."""
+
     def write_page(self, result: Any, path: Path) -> None:
         """Write the page of a result that has one."""
 
@@ -63,6 +66,16 @@ class Shown:
         except MissingPackageError:
             return None  # then a cell shows its words
         return drawer.html(self)
+
+
+def write_picture(result: Shown, path: Path, of: str = "") -> None:
+    """Write a result's main picture, or the one of that name, as the ending names: .svg, .pdf, .png.
+
+    Raises as `Shown.plot` does, `UnknownNameError` for another name, `OutputError` where it cannot be written.
+    """
+    with extras.needed():
+        drawer = _drawers[0]()
+    drawer.write_picture(result, path, of)
 
 
 def write_page(result: Shown, path: Path) -> None:

@@ -17,6 +17,8 @@ EXTRAS = {
     "gpu": ("triton",),
 }
 """By extra what it is named for; pyproject.toml says what else each brings."""
+BESIDE = ("pandas",)
+"""What no extra brings: who asks for its tables has it."""
 
 
 @contextmanager
@@ -51,12 +53,14 @@ def missing(error: ModuleNotFoundError) -> MissingPackageError | None:
 def how_to_get(package: str) -> str:
     """The command that installs a package of ours, and with one of the core what else of the core is missing; "" for any other.
 
-    >>> how_to_get("triton"), how_to_get("torch")
-    ('pip install "steprule[gpu]"', 'pip install torch')
+    >>> how_to_get("triton"), how_to_get("torch"), how_to_get("pandas")
+    ('pip install "steprule[gpu]"', 'pip install torch', 'pip install pandas')
     """
     for extra, packages in EXTRAS.items():
         if package in packages:
             return f'pip install "steprule[{extra}]"'
+    if package in BESIDE:
+        return f"pip install {package}"
     if package not in CORE:
         return ""
     wanted = [name for name in CORE if name == package or _is_missing(name)]

@@ -1,9 +1,13 @@
-"""Where a result comes from: the machine and the versions; and what the machine has left."""
+"""Where a result comes from: the date, the commit, the machine, the versions; and what the machine has left."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +19,58 @@ from steprule.errors import InputError
 GROUP = Path("/sys/fs/cgroup")
 """Where Linux says what a container may take: version 2 of its interface, then version 1."""
 LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+
+
+@dataclass(frozen=True)
+class Made:
+    """When, by what and where a result was made."""
+
+    date: str
+    """In UTC, to the second, as ISO 8601 writes it; empty where that is not known."""
+    commit: str
+    """Of steprule's own source; empty where it was installed without its history."""
+    around: str
+    """Of the folder in which it was made, where that is another repository; empty where it is none."""
+    versions: Mapping[str, str]
+    hardware: str
+
+    def in_words(self) -> str:
+        """In a sentence: "Made 2026-11-27 with steprule 0.1.0 (commit 0123456), torch 2.13.0, numpy 2.4.0, python 3.13.1"."""
+        own, *others = (f"{name} {number}" for name, number in self.versions.items())
+        source = f" (commit {self.commit})" if self.commit else ""
+        around = f", in a folder at commit {self.around}" if self.around else ""
+        date = f" {self.date[:10]}" if self.date else ""
+        return f"Made{date} with {', '.join([own + source, *others])}{around}."
+
+
+def made_now() -> Made:
+    """That of a result which is made now, in this process's folder."""
+    source = Path(__file__).parent
+    own, around = commit_of(source, source / "__init__.py"), commit_of(Path.cwd())
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Made(date, own, "" if around == own else around, versions(), hardware())
+
+
+def commit_of(folder: Path, file: Path | None = None) -> str:
+    """The commit of the repository around a folder, with "+" where its files were changed since; empty where there is none, and
+    where the repository does not hold `file`."""
+    if file is not None and _git(folder, "ls-files", "--error-unmatch", str(file)) is None:
+        return ""  # an environment within somebody's repository
+    found = _git(folder, "rev-parse", "HEAD")
+    if not found:
+        return ""
+    return found + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git answers; None where it has no answer, or is not there."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def hardware() -> str:

@@ -43,6 +43,15 @@ def number(text: str) -> float:
         raise typer.BadParameter(f"expected a number, got {text!r}") from None
 
 
+CitedOption = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="FORM",
+        help=f"Only the result, as {', '.join(completion.CITED)}.",
+        autocompletion=completion.one_of(*completion.CITED),
+    ),
+]
 ON_HELP = "A problem's name (steprule problems), a surface's, or file.py:name."
 OnOption = Annotated[
     str, typer.Option("--on", metavar="PROBLEM", help=f"What to train. {ON_HELP}", autocompletion=completion.problem_names)

@@ -25,6 +25,8 @@ Offers = list[tuple[str, str]]
 """Pairs: what can be typed, and a word about it."""
 Asked = ParamSpec("Asked")
 
+CITED = ("markdown", "latex", "latex-pairs", "csv", "csv-standings", "csv-untuned", "bibtex", "methods")
+"""In which a race or a judgement is printed."""
 FORMS = ("text", "latex", "python", "javascript", "numba", "triton")
 ENGINES = ("local", "ray")
 TRAINING = ("train", "sweep", "race")

@@ -10,12 +10,14 @@ from typing import Any
 
 from steprule import races
 from steprule.atomic import write_text
-from steprule.cli import cost, output, race_tables
+from steprule.cli import cited, cost, output, race_tables
 from steprule.cli.competitors import Asked, arguments, folder_name, shard
 from steprule.counts import counted
 from steprule.errors import DataError, InputError
 from steprule.per_kind import NoMatrices
+from steprule.races.citing.citable import check_ending
 from steprule.reports import race_page
+from steprule.sizes import MATTERS
 
 SIZES = ("trials", "seeds", "fresh")
 COMMAND = "command.json"
@@ -30,7 +32,7 @@ class Typed:
     """What decides its results, by option."""
     how: Mapping[str, Any]
     """How it runs: engine, workers, address."""
-    matters: float
+    matters: float | None
     shard: str | None
     out: Path | None
     words: Sequence[str]
@@ -38,6 +40,13 @@ class Typed:
     json: bool
     dry_run: bool
     yes: bool
+    form: str = ""
+    """In which the result is printed; "" for tables and words."""
+
+    @property
+    def share(self) -> float:
+        """The smallest difference that matters."""
+        return MATTERS if self.matters is None else self.matters
 
 
 @output.warnings_as_lines(races.CannotGoOn, NoMatrices)
@@ -46,10 +55,16 @@ def race(typed: Typed) -> None:
     if typed.asked.get("rules", [])[:1] == ["merge"]:
         _merge(typed)
         return
+    if typed.asked.get("rules", [])[:1] == ["cite"]:
+        _cite(typed)
+        return
     part = shard(typed.shard)
     if part is not None and "budget" in typed.asked:
         hint = "Each shard would measure for itself. Look at --budget --dry-run once, and give every shard the sizes that it says."
         raise InputError("--budget", expected="a race that is run whole", got=f"--shard {typed.shard}", hint=hint)
+    if part is not None and typed.form:
+        hint = "Merge all shards first."
+        raise InputError("--as", expected="a race that is run whole", got=f"--shard {typed.shard}", hint=hint)
     folder = typed.out or Path("runs") / folder_name(typed.asked)
     workers = typed.how["workers"]
     asked = _within(typed.asked, folder, workers)
@@ -61,8 +76,8 @@ def race(typed: Typed) -> None:
         if typed.dry_run:  # without a folder
             told(races.estimate(**given, out=folder, workers=workers, shard=part))
         result = races.race(
-            **given, matters=typed.matters, **typed.how, shard=part, out=folder, progress=advance,
-            before=lambda: _keep(folder, asked), told=told,
+            **given, matters=typed.share, **typed.how, shard=part, out=folder, progress=advance,
+            before=lambda: _keep(folder, asked, typed.share), told=told,
         )  # fmt: skip
     if part is None:
         _finish(result, folder, typed)
@@ -98,13 +113,43 @@ def _merge(typed: Typed) -> None:
     folders = [Path(p) for p in typed.asked["rules"][1:]]
     if not folders or typed.out is None:
         raise InputError("race merge", expected="the shards' folders and --out DIR", got=" ".join(typed.words))
-    path = folders[0] / COMMAND
+    kept = _kept(folders[0])
+    result = races.merge(folders, typed.out, matters=typed.share, **arguments(kept))
+    _keep(typed.out, {name: value for name, value in kept.items() if name != "matters"}, typed.share)
+    _finish(result, typed.out, typed)
+
+
+def _cite(typed: Typed) -> None:
+    """`steprule race cite DIR`: a finished race in one form, printed or as a file; nothing is trained."""
+    folders = [Path(p) for p in typed.asked["rules"][1:]]
+    if len(folders) != 1:
+        raise InputError("race cite", expected="the folder of one race", got=" ".join(typed.words))
+    if typed.out is not None:
+        check_ending(typed.out)
+    kept = _kept(folders[0])
+    matters = kept.get("matters", MATTERS) if typed.matters is None else typed.matters
+    result = races.finished(folders[0], matters=matters, **arguments(kept))
+    if typed.out is not None:
+        result.save(typed.out)
+    if typed.json:
+        output.as_json(race_tables.as_plain(result))
+    elif typed.form or typed.out is None:
+        cited.say(result, typed.form or "markdown")
+    else:
+        output.say(f"Written: {typed.out}")
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    """What was typed for the race in a folder. Raises `DataError` where that is not known."""
+    path = folder / COMMAND
     try:
-        given = arguments(json_.loads(path.read_text(encoding="utf-8")))
+        found = json_.loads(path.read_text(encoding="utf-8"))
+        found["trials"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         got = "none" if not path.exists() else "a file that is damaged"
-        raise DataError(str(path), expected="the command of a race", got=got) from error
-    _finish(races.merge(folders, typed.out, matters=typed.matters, **given), typed.out, typed)
+        hint = "A race from Python is cited there: Race.save, Race.latex." if got == "none" else ""
+        raise DataError(str(path), expected="the command of a race", got=got, hint=hint) from error
+    return dict(found)
 
 
 def _finish(result: races.Race, folder: Path, typed: Typed) -> None:
@@ -113,9 +158,11 @@ def _finish(result: races.Race, folder: Path, typed: Typed) -> None:
     if typed.json:
         found = race_tables.as_plain(result)
         output.as_json({**found, "report": str(report), "figures": [str(f) for f in figures]})
+    elif typed.form:
+        cited.say(result, typed.form)
     else:
         race_tables.say(result, report)
 
 
-def _keep(folder: Path, asked: Asked) -> None:
-    write_text(folder / COMMAND, json_.dumps(dict(asked), indent=1) + "\n")
+def _keep(folder: Path, asked: Asked, matters: float) -> None:
+    write_text(folder / COMMAND, json_.dumps({**asked, "matters": matters}, indent=1) + "\n")

@@ -5,9 +5,9 @@ from steprule.races.cell import Cell, Pair, Standing
 from steprule.races.chain import Chain, Lanes, Phase, Planned
 from steprule.races.competitor import Competitor
 from steprule.races.difference import CannotGoOn
-from steprule.races.entry import RaceSettings, estimate, merge, race, within
+from steprule.races.entry import RaceSettings, estimate, finished, merge, race, within
 from steprule.races.protocol import AsGiven, Protocol, Tuned
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.setting import Setting
 from steprule.races.verdict import headline, in_words
 
@@ -28,6 +28,7 @@ __all__ = [
     "Standing",
     "Tuned",
     "estimate",
+    "finished",
     "headline",
     "in_words",
     "merge",

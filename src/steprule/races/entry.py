@@ -12,16 +12,16 @@ from steprule.atomic import write_aside
 from steprule.errors import InputError
 from steprule.keywords import shows
 from steprule.problems.scoring import check_metrics
-from steprule.provenance import hardware
+from steprule.provenance import Made
 from steprule.races import runner
 from steprule.races.difference import refuse_another, unknowns_in
 from steprule.races.estimates import estimate_of
 from steprule.races.estimates import within as sizes_within
 from steprule.races.measure import check_first_loss
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.runner import EngineName, Progress, Shard
 from steprule.races.spec import DEFAULTS, Problems, Rules, Seeds, Settings, Spec, spec_from, spec_of
-from steprule.races.store import BLOCKS, SPEC, Store, read_spec
+from steprule.races.store import BLOCKS, SPEC, TABLE, Store, read_made, read_spec, write_made
 from steprule.sizes import MATTERS, TRIALS
 from steprule.sweeps.estimate import Estimate
 
@@ -56,11 +56,11 @@ def race(
 ) -> Race:
     """Race `rules` on `problems` after the same tuning effort; with `trials=0` as they are given.
 
-    Each competitor is tuned `seeds` times, in independent studies: each study trains `trials` Sobol points of the
-    competitor's space with one seed, the same for all competitors, and chooses by the validation loss; by the training loss
-    where the problem has no validation split. Learning rates are
-    searched over as many decades for everyone; where most studies' best lies at an end of the range, the range moves and
-    the tuning is done again. Every study's winner is trained on `fresh` seeds that no study saw, and compared on the test
+    A tuning trains `trials` Sobol points of the competitor's space and chooses by the validation loss; by the training loss
+    where the problem has no validation split. `seeds` times as many are trained, in batches with seeds that are the same for all
+    competitors, and every choice of `trials` of them counts as a tuning. Learning rates are searched over as many decades for
+    everyone; where most batches' best lies at an end of the range, the range moves and the tuning is done again. The best
+    trials are trained on `fresh` seeds that no trial saw, each as often as it is the best of a tuning, and compared on the test
     split; on the validation split where there is no test, and on the training samples where nothing is held out
     (`Cell.measure`). Losses are compared by ratios; by differences where a loss of the problem is 0 or less (`Cell.scale`).
     Intervals hold the luck of both tunings and of the seeds; Holm's method keeps the chance of any wrong "real" difference
@@ -72,9 +72,9 @@ def race(
     Args:
         rules: rules, Optimizer classes, factories or `Competitor`s, or one of them; None for those of `steprule.sizes.RULES`.
         problems: problems or their names; None for airfoil-linear, airfoil-mlp and digits-softmax; for airfoil with `trials=0`.
-        trials: trainings of a study; 0 for settings as given.
-        seeds: studies, 1 or more (5); from 2 on, with 2 or more fresh seeds, differences can be told from luck. With `trials=0`
-            how many seeds, from 0, or the seeds themselves (20).
+        trials: trainings of a tuning; 0 for settings as given.
+        seeds: how many times as many are trained, 1 or more (5); from 2 on, with 2 or more fresh seeds, differences can be told
+            from luck. With `trials=0` how many seeds, from 0, or the seeds themselves (20).
         out: a folder. Finished blocks land there and are not trained again, so a race that was interrupted goes on, and
             gives the same bits; with `trials=0` more seeds add to it. None keeps everything in memory.
         settings: by keyword, any of these:
@@ -86,7 +86,7 @@ def race(
             - `batch_size=None`: samples per step; the problem's own if not given.
             - `compile="auto"`: as in `steprule.sweep`.
             - `device="cpu"`: where to train, as torch names it; kernels run on the CPU.
-            - `first_seed=None`: of the studies' and the fresh seeds (0); with seeds that do not overlap two races are independent.
+            - `first_seed=None`: of the trials' and the fresh seeds (0); with seeds that do not overlap two races are independent.
             - `protocol=None`: what the race trains, in place of `trials`, `seeds`, `fresh` and `first_seed`: see
               `steprule.races.Protocol`.
             - `matters=0.01`: the smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by
@@ -112,9 +112,7 @@ def race(
     began = time.perf_counter()
     spec = spec_from(rules, problems, trials, seeds, settings, RaceSettings)
     settings = {**RACE_DEFAULTS, **settings}
-    shard, matters = settings["shard"], settings["matters"]
-    if not matters >= 0:
-        raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
+    shard, matters = settings["shard"], _mattering(settings["matters"])
     index, count = shard or (0, 1)
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
@@ -131,7 +129,8 @@ def race(
         how: dict[str, Any] = {n: v for n, v in settings.items() if n in ("engine", "workers", "address", "progress")}
         found = runner.run(spec, store, shard=(index, count), **how)
         table = store.write_table(found.phases) if count == 1 else None
-    return _race(spec, found, matters, began, table)
+        made = store.keep_made(found.trained)
+    return _race(spec, found, matters, began, table, made)
 
 
 @shows(Settings, DEFAULTS)
@@ -210,7 +209,41 @@ def merge(
                     shutil.copyfile(path, aside)
         found = runner.run(spec, store, train=False)
         table = store.write_table(found.phases)
-    return _race(spec, found, matters, began, table)
+        parts = [made for made in map(read_made, map(Path, folders)) if made is not None]
+        if parts and read_made(Path(out)) is None:
+            write_made(Path(out), max(parts, key=lambda made: made.date))  # when the last of them was done
+        made = store.keep_made(found.trained)
+    return _race(spec, found, _mattering(matters), began, table, made)
+
+
+@shows(Settings, DEFAULTS)
+def finished(
+    out: str | Path,
+    rules: Rules = None,
+    problems: Problems = None,
+    trials: int = TRIALS,
+    seeds: Seeds = None,
+    *,
+    matters: float = MATTERS,
+    **settings: Unpack[Settings],
+) -> Race:
+    """The race that stands finished in the folder `out`; other arguments are those of `race`. Nothing is trained, and nothing written.
+
+    Raises `StepruleError` where the folder holds no race, another one, or one that is not at its end.
+    """
+    began = time.perf_counter()
+    spec, folder = spec_of(rules, problems, trials, seeds, **settings), Path(out)
+    refuse_another(folder, read_spec(folder), spec.stated, hint="")
+    store = Store(folder, spec)
+    found = runner.run(spec, store, train=False)
+    return _race(spec, found, _mattering(matters), began, folder / TABLE, store.keep_made(0))
+
+
+def _mattering(matters: float) -> float:
+    """Raises `InputError` for what is no share."""
+    if not matters >= 0:
+        raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
+    return matters
 
 
 def _check(spec: Spec) -> None:
@@ -221,7 +254,7 @@ def _check(spec: Spec) -> None:
             check_metrics(own)
 
 
-def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Path | None) -> Race:
+def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Path | None, made: Made) -> Race:
     return Race(
         spec=spec,
         phases=found.phases,
@@ -230,6 +263,7 @@ def _race(spec: Spec, found: runner.Ran, matters: float, began: float, table: Pa
         train_seconds=found.train_seconds,
         trained=found.trained,
         kept=found.kept,
-        hardware=hardware(),
+        hardware=made.hardware,
         results=table,
+        made=made,
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from steprule.counts import counted
 from steprule.display import Shown
 from steprule.errors import InputError, named
+from steprule.provenance import Made
 from steprule.races import statistics
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned, record
 from steprule.races.chain import Chain, Phase
@@ -30,8 +31,8 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, repr=False)
-class Race(Shown):
-    """A race that was run: its spec, every lane, and what they say."""
+class Results(Shown):
+    """What a race that was run gives: its spec, every lane, and what they say."""
 
     spec: Spec
     phases: Mapping[Chain, Sequence[Phase]] = field(repr=False)
@@ -46,6 +47,8 @@ class Race(Shown):
     """Lanes trained by this call, and found finished."""
     hardware: str
     results: Path | None
+    made: Made
+    """When and by what."""
 
     def in_words(self) -> str:
         """Who is lowest in each cell and who cannot be told apart from it, or how far settings spread."""
@@ -379,6 +382,7 @@ class Race(Shown):
             "seconds": self.seconds,
             "train_seconds": self.train_seconds,
             "hardware": self.hardware,
+            "made": vars(self.made),
             "results": str(self.results) if self.results else None,
         }
         return _plain(found)  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from steprule import extras
 from steprule.atomic import write_aside, write_text
 from steprule.errors import DataError, InputError, OutputError
+from steprule.provenance import Made, made_now
 from steprule.races.chain import Block, Chain, Phase
 from steprule.races.difference import ELSEWHERE, refuse_another, warn_of_unknown
 from steprule.races.partial import Partial
@@ -26,7 +28,7 @@ with extras.needed():
     import pyarrow.parquet as pq
 
 Array = NDArray[Any]
-SPEC, BLOCKS, TABLE, LOCK = "race.json", "blocks", "results.parquet", ".lock"
+SPEC, BLOCKS, TABLE, LOCK, MADE = "race.json", "blocks", "results.parquet", ".lock", "made.json"
 SCHEMA = pa.schema(
     [
         ("role", pa.string()),
@@ -186,6 +188,15 @@ class Store:
                     writer.write_table(pa.table([*first, *shared, pa.array(phase.diverged), *last], schema=schema))
         return path
 
+    def keep_made(self, trained: int) -> Made:
+        """When and by what the results were made: now where any were trained, else as the folder states it."""
+        if self.folder is None or trained:
+            made = made_now()
+            if self.folder is not None:
+                write_made(self.folder, made)
+            return made
+        return read_made(self.folder) or replace(made_now(), date="", commit="", around="")
+
     def _schema(self, block: Block) -> pa.Schema:
         return pa.schema([*self.shared, *((n, pa.float64()) for n in self.metrics[block.chain.problem])])
 
@@ -212,6 +223,20 @@ def read_spec(folder: Path) -> dict[str, Any]:
         got = "none" if not path.exists() else "a file that is damaged"
         raise DataError(str(path), expected="the spec of a race", got=got, hint=ELSEWHERE) from error
     return found
+
+
+def read_made(folder: Path) -> Made | None:
+    """When and by what the results in a folder were made; None where it does not state it."""
+    try:
+        found = json.loads((folder / MADE).read_text(encoding="utf-8"))
+        return Made(**{name: found[name] for name in Made.__dataclass_fields__})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it decides nothing
+
+
+def write_made(folder: Path, made: Made) -> None:
+    """State it in the folder."""
+    write_text(folder / MADE, json.dumps(vars(made), indent=1) + "\n")
 
 
 def _column(column: pa.ChunkedArray) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from steprule.counts import counted
 from steprule.hyper import said
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Untuned, interval
-from steprule.races.results import Race
+from steprule.races.results import Results
 from steprule.races.setting import in_words as settings_in_words
 from steprule.races.statistics import LEAST
 
@@ -19,14 +19,45 @@ NOT_ADVICE = (
 )
 
 
-def in_words(race: Race) -> list[str]:
+def in_words(race: Results) -> list[str]:
     """The verdicts: one paragraph per problem and schedule, then what holds for all."""
     if not race.is_tuned:
         return _of_settings(race)
     return [*(of_cell(race, cell) for cell in race.cells), *_agreement(race), NOT_ADVICE]
 
 
-def headline(race: Race) -> str:
+def sentence(race: Results) -> str:
+    """A tuned race in one sentence: who is lowest, and how many can be told apart from it."""
+    told = [cell for cell in race.cells if cell.tells]
+    if len(race.spec.entrants) == 1:
+        return f"{race.spec.entrants[0].label} ran alone: there is nobody to compare it with."
+    if not told:
+        return "Nobody learnt anything, so nothing is compared."
+    if not race.tells_luck:
+        return "One study, or one fresh seed, cannot tell luck from a difference: nothing is called real."
+    if len(race.cells) > 1:
+        return _wins(told)
+    cell, best = told[0], told[0].standings[0]
+    others = len(cell.standings) - 1
+    real = others - len(cell.level_with_best) + 1
+    count = f"{real or 'none'} of {counted(others, 'other')} {'are' if real > 1 else 'is'}"
+    if others == 1:
+        count = f"the other is{'' if real else ' not'}"
+    return f"{best.label} has the lowest {cell.measure.loss}, {best.loss:.4g}: {count} really above it."
+
+
+def _wins(told: Sequence[Cell]) -> str:
+    """Who is alone at the lowest in how many comparisons."""
+    total = len(told)
+    won = Counter(cell.standings[0].label for cell in told if len(cell.level_with_best) == 1)
+    if won:
+        return f"{listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
+    fewest = min(len(cell.level_with_best) for cell in told) - 1
+    others = "one other is" if fewest == 1 else f"{fewest} others are"
+    return f"Nobody wins: in each of {total} comparisons at least {others} not really above the lowest."
+
+
+def headline(race: Results) -> str:
     """The whole race in a few sentences: who is really above the lowest, where and by how much, and how sure that is."""
     if not race.is_tuned:
         return " ".join(_of_settings(race))
@@ -39,14 +70,7 @@ def headline(race: Race) -> str:
         return "Nobody learnt anything on any problem, so nothing is compared."
     if not race.tells_luck:
         return "One study, or one fresh seed, cannot tell luck from a difference: nothing is called real."
-    total = len(told)
-    won = Counter(cell.standings[0].label for cell in told if len(cell.level_with_best) == 1)
-    if won:
-        first = f"{listed([f'{label} wins {count} of {total} comparisons' for label, count in won.most_common()])}."
-    else:
-        fewest = min(len(cell.level_with_best) for cell in told) - 1
-        others = "one other is" if fewest == 1 else f"{fewest} others are"
-        first = f"Nobody wins: in each of {total} comparisons at least {others} not really above the lowest."
+    first = _wins(told)
     above: dict[str, list[Pair]] = {}
     idle: Counter[str] = Counter()
     for cell in told:
@@ -64,7 +88,7 @@ def headline(race: Race) -> str:
     return f"{first} Really above the lowest, by more than {race.threshold}: {worse}.{nothing} {sure}"
 
 
-def _of_settings(race: Race) -> list[str]:
+def _of_settings(race: Results) -> list[str]:
     """Of settings as given; with where it was, where there are several problems or schedules."""
     words = {
         f"{problem}, {schedule} learning rate: ": settings_in_words(own)
@@ -88,7 +112,7 @@ def rounded(percent: float) -> str:
     return f"{percent:+.0f}" if abs(percent) < 1e4 else f"{percent:+.3g}"
 
 
-def of_cell(race: Race, cell: Cell) -> str:
+def of_cell(race: Results, cell: Cell) -> str:
     """One problem with one schedule."""
     config = race.spec.configs[cell.problem]
     where = (
@@ -99,7 +123,7 @@ def of_cell(race: Race, cell: Cell) -> str:
     return f"{where}: " + " ".join(text for part in parts for text in part(race, cell) if text)
 
 
-def _order(race: Race, cell: Cell) -> Iterator[str]:
+def _order(race: Results, cell: Cell) -> Iterator[str]:
     """Who is lowest, and how the others stand to it."""
     best = cell.standings[0]
     if not cell.tells:
@@ -142,7 +166,7 @@ def _order(race: Race, cell: Cell) -> Iterator[str]:
         yield f"Of all {len(cell.pairs)} pairs {real_pairs} really differ {by}."
 
 
-def _diverged(race: Race, cell: Cell) -> Iterator[str]:
+def _diverged(race: Results, cell: Cell) -> Iterator[str]:
     """Whose fresh runs diverged: their losses are not what they ended at."""
     runs = race.tuning.studies * race.tuning.fresh
     gone = [f"{s.label} in {round(s.diverged * runs)} of {runs} fresh runs" for s in cell.standings if s.diverged]
@@ -150,7 +174,7 @@ def _diverged(race: Race, cell: Cell) -> Iterator[str]:
         yield f"Diverged, which counts as the loss before the first step: {listed(gone)}."
 
 
-def _tuning(race: Race, cell: Cell) -> Iterator[str]:
+def _tuning(race: Results, cell: Cell) -> Iterator[str]:
     """What the tuning was worth, and whether an untuned rule beats all that were tuned."""
     if not cell.untuned or not cell.tells:
         return
@@ -178,7 +202,7 @@ def _lower(untuned: Untuned) -> bool:
     return untuned.pair.difference.estimate < 0
 
 
-def _at_ends(race: Race, cell: Cell) -> Iterator[str]:
+def _at_ends(race: Results, cell: Cell) -> Iterator[str]:
     """Whose best setting lies at an end of what was searched."""
     found = []
     for s in cell.standings:
@@ -192,7 +216,7 @@ def _at_ends(race: Race, cell: Cell) -> Iterator[str]:
         yield f"The best lies at an end of its range, and may lie beyond: {listed(found)}."
 
 
-def _scale(race: Race, cell: Cell) -> Iterator[str]:
+def _scale(race: Results, cell: Cell) -> Iterator[str]:
     """How losses were compared, where it is not by ratios, or where some are below what is told apart."""
     if not cell.tells:
         return
@@ -204,7 +228,7 @@ def _scale(race: Race, cell: Cell) -> Iterator[str]:
         yield f"Losses below {LEAST:g} of the loss before the first step count as that: {listed(below)}."
 
 
-def _caution(race: Race, cell: Cell) -> Iterator[str]:
+def _caution(race: Results, cell: Cell) -> Iterator[str]:
     """What the loss that judged does not say."""
     yield cell.measure.caution
 
@@ -216,12 +240,14 @@ def _by(pair: Pair) -> str:
     return shown if low is None or high is None else f"{shown} [{low:+.1f}, {high:+.1f}]"
 
 
-def _agreement(race: Race) -> list[str]:
+def _agreement(race: Results) -> list[str]:
     texts = []
     for schedule, (tau, low, high) in race.agreement.items():
         says = "some agreement" if tau < 0.7 else "much agreement"
         if low <= 0 <= high:
             says = "no agreement that could be told from none"
+        elif high < 0:
+            says = "rather the opposite order"
         names = listed([p.name for p in race.spec.problems])
         texts.append(
             f"Between {names}, {schedule} learning rate, the rankings agree with Kendall's tau {tau:.2f} [{low:.2f}, {high:.2f}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -14,6 +15,11 @@ from steprule.compiler.variant import Variant, variant_of
 from steprule.reports.mathml import mathml
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
+
+GROWN = 1.4
+"""Pixels on the page of a point of a figure, at most: one panel is not blown up to the page's width."""
+LEAST = 820
+"""Pixels below which a figure of several panels does not shrink; a narrow window scrolls it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,10 @@ class Part:
     def drawn(cls, title: str, name: str, svg: str, caption: str, *, narrow: bool = False) -> Part:
         """A part that is one figure; a `narrow` one is as wide as a phone."""
         kind = "figure narrow" if narrow else "figure"
-        return cls(title, f'<div class="{kind}">{svg}</div>', caption, {name: svg})
+        widest = GROWN * float(re.findall(r'\bwidth="([\d.]+)"', svg)[0])
+        least = min(widest, LEAST) if widest > LEAST else 0
+        size = f"--widest:{widest:.0f}px;--least:{least:.0f}px"
+        return cls(title, f'<div class="{kind}" style="{size}">{svg}</div>', caption, {name: svg})
 
     def html(self) -> str:
         """The part, as text."""
@@ -101,8 +110,8 @@ def spans(seeds: Sequence[int]) -> str:
 
 
 _CSS = """
-:root{color-scheme:light dark;--ink:#1b1b1b;--ground:#fff;--quiet:#555;--line:#ddd}
-@media(prefers-color-scheme:dark){:root{--ink:#ececec;--ground:#16181d;--quiet:#b3b3b3;--line:#3c4046}}
+:root{color-scheme:light dark;--ink:#1b1b1b;--ground:#fff;--quiet:#555;--line:#ddd;--hollow:#b9b9b9}
+@media(prefers-color-scheme:dark){:root{--ink:#ececec;--ground:#16181d;--quiet:#b3b3b3;--line:#3c4046;--hollow:#5b626b}}
 body{font:16px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--ground);margin:0}
 main{max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.7rem;line-height:1.2}h2{font-size:1.25rem;margin:2.2rem 0 .6rem}h3{font-size:1rem;margin:0 0 .4rem}
@@ -116,15 +125,24 @@ th:first-child,td:last-child{text-align:left}thead th{color:var(--quiet);font-we
 .maths div{margin:.35rem 0}math{font-family:"Rule Math",math;font-size:1.12rem}math mtd[columnalign=left]{text-align:left}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem .9rem;margin:.5rem 0;font-size:.92rem}
 dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}summary{cursor:pointer;font-size:.9rem;color:var(--quiet)}
-@media(max-width:560px){.matrix td,.matrix th{padding:.2rem .3rem;font-size:.76rem}
-.matrix th:first-child{overflow-wrap:break-word;white-space:normal;min-width:5.6rem;max-width:6.6rem}.matrix small{display:none}}
 @media(max-width:560px){.facts{grid-template-columns:1fr}.facts dd{margin-bottom:.5rem}}
-.figure{overflow-x:auto}.figure svg{min-width:820px;width:100%;height:auto}
+.figure{overflow-x:auto}.figure svg{min-width:var(--least);max-width:var(--widest);width:100%;height:auto}
 .narrow svg{min-width:0;max-width:480px}
 .pairs td,.pairs th{padding:.18rem .35rem;font-size:.8rem;text-align:center}.pairs th:first-child{text-align:left}
+.kicker{color:var(--quiet);margin:0}.said{font-size:1.45rem;margin:.2rem 0 1rem;max-width:52rem}
+.pairs td:not(:empty),.key{border-radius:4px}.pairs th{border:0}.pairs{border-collapse:separate;border-spacing:2px}.pairs td{border:0}
+.square td{padding:.18rem .12rem}.square small{display:block;font-size:.68rem;white-space:nowrap}.square b{font-weight:600}
+.square{width:auto}
+.square thead th span{writing-mode:vertical-rl;transform:rotate(180deg);white-space:nowrap}.square thead th{vertical-align:bottom}
+.standing thead th{white-space:normal;vertical-align:bottom}.standing{width:auto}.standing th,.standing td{padding:.3rem .45rem}
+.standing .wide-words{min-width:18rem;max-width:34rem;font-size:.84rem}.standing th:last-child{text-align:left}
+.wide th:first-child{position:sticky;left:0;z-index:1;background:var(--ground)}
+.broad{width:calc(50% + 48vw)}
 .real{color:#fff}.below{background:#0072B2}.above{background:#A34A00}.same{background:#d9e8d9;color:#1b1b1b}
-.matrix{width:auto;margin:.4rem 0}.matrix td,.matrix th{font-size:.9rem;padding:.22rem .7rem}.matrix thead th{border:0}
-.open{color:var(--quiet)}.matrix small{font-size:.72rem;opacity:.85}
+.matrix{width:auto;margin:.4rem 0}.matrix td,.matrix th{font-size:.86rem;padding:.22rem .4rem}.matrix thead th{border:0}
+.open{color:var(--quiet)}td.open,.key.open{box-shadow:inset 0 0 0 1.5px var(--hollow)}.key.open{border-color:transparent}
+.pairs td.gap{padding:0 .35rem}
+.matrix small{font-size:.72rem;opacity:.85}
 .matrix .lowest{font-weight:700;outline:2px solid var(--ink);outline-offset:-2px}
 .keys{display:flex;flex-wrap:wrap;gap:.3rem .8rem;align-items:center;max-width:none}
 .key{padding:.05rem .5rem;border-radius:4px;border:1px solid var(--line)}
@@ -136,5 +154,13 @@ td.words,th.words{text-align:left}.wide-words{white-space:normal;min-width:14rem
 .stack td,.stack th{display:grid;grid-template-columns:7.5rem 1fr;text-align:left;border:0;padding:.15rem .3rem;white-space:normal}
 .stack th,.stack td{overflow-wrap:anywhere}.stack td:empty{display:none}
 .stack [data-head]::before{content:attr(data-head);color:var(--quiet)}}
+@media(max-width:560px){.square thead{display:none}.square tr{display:block;padding:.5rem 0}.square,.square tbody{display:block}
+.square th{display:block;font-size:.95rem;white-space:normal}.square td::before{white-space:normal}
+.matrix thead th{white-space:normal}.wide th:first-child{white-space:normal;min-width:5.2rem;max-width:7rem;overflow-wrap:break-word}
+.wide .square th:first-child{max-width:none}.square td:empty{display:none}.broad{width:auto}
+.square td{display:grid;grid-template-columns:1fr 3.6rem 8rem;gap:.3rem;text-align:right;margin:2px 0;font-size:.85rem}
+.square td::before{content:attr(data-head);text-align:left;overflow-wrap:anywhere}.square small{font-size:.8rem}}
+@media(max-width:560px){.matrix td,.matrix th{padding:.2rem .1rem;font-size:.68rem}.matrix td.gap{padding:0 .15rem}
+.matrix th.upright{writing-mode:vertical-rl;padding:.2rem .05rem}.matrix .swatch{margin-right:.3em}}
 @media print{section{break-inside:avoid}}
 """

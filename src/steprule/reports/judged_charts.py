@@ -52,7 +52,7 @@ def standings(judgement: Judgement) -> Figure:
             if s.gone:
                 axes.annotate(f"× {s.gone} of {s.runs}", (1, height), xycoords=("axes fraction", "data"), ha="right",
                               va="center", fontsize=8, color="#D55E00")  # fmt: skip
-            inside += [*values, s.value]
+            inside += [*values, s.value, s.low, s.high]
         axes.set_yticks(range(len(c.standings)), [short(s.method) for s in reversed(c.standings)])
         for tick, s in zip(axes.get_yticklabels(), reversed(c.standings), strict=True):
             tick.set_fontweight("bold" if s.method in level else "normal")
@@ -107,6 +107,8 @@ def differences(judgement: Judgement) -> Figure:
         )
         margin = 0.05 * (high - low) or 1.0
         axes.set_xlim(low - margin, high + margin)
+        for height, p in enumerate(reversed(against)):
+            _goes_on(axes, p, height)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+.4g}" if v else "0"))
         axes.grid(axis="x", alpha=0.25)
@@ -140,6 +142,15 @@ def _interval(axes: Any, pair: Pair, height: int, reach: float) -> None:
         text = f"{pair.difference:+.3g}" if math.isfinite(pair.difference) else "diverged"
         axes.annotate(f"{text} →" if pair.difference > 0 else f"← {text}", (at, height), xytext=(0, 6),
                       textcoords="offset points", ha="right" if at > 0 else "left", fontsize=8)  # fmt: skip
+
+
+def _goes_on(axes: Any, pair: Pair, height: int) -> None:
+    """An arrow at each edge of the panel beyond which the interval goes on."""
+    left, right = axes.get_xlim()
+    for is_beyond, edge, sign in ((pair.low < left, left, "<"), (pair.high > right, right, ">")):
+        if is_beyond:
+            axes.plot(edge, height, sign, color=VERDICTS[pair.verdict], ms=5, clip_on=False)
+    axes.set_xlim(left, right)
 
 
 def power(judgement: Judgement) -> Figure:

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from steprule.atomic import write_text
 from steprule.counts import counted
-from steprule.provenance import versions
+from steprule.errors import named
+from steprule.races.citing.records import within
 from steprule.races.judging import Comparison, Judgement, Pair
-from steprule.races.judging.export import heads, rows
-from steprule.races.judging.words import BY, in_words, threshold, within
+from steprule.races.judging.export import table_of
+from steprule.races.judging.words import BY, in_words, threshold
 from steprule.reports import judged_charts, themed
 from steprule.reports.document import Part, document, facts
 
@@ -26,6 +27,16 @@ WIDEST = 24
 def write(judgement: Judgement, path: Path) -> None:
     """Write the page. Raises `OutputError` where it cannot."""
     write_text(path, page(judgement))
+
+
+def figure_of(judgement: Judgement, name: str) -> Figure:
+    """The picture of that name. Raises `UnknownNameError`."""
+    figures = {
+        "standings": judged_charts.standings,
+        "differences": judged_charts.differences,
+        "power": judged_charts.power,
+    }
+    return named("picture", name, figures)(judgement)
 
 
 def page(judgement: Judgement) -> str:
@@ -142,11 +153,11 @@ def _number(value: float) -> str:
 
 
 def _table(judgement: Judgement, c: Comparison) -> str:
-    names = heads(judgement)
-    head = "".join(f"<th>{escape(n if k else '')}</th>" for k, n in enumerate(names))
+    shown = table_of(judgement, c)
+    head = "".join(f"<th>{escape(n if k else '')}</th>" for k, n in enumerate(shown.heads))
     body = "".join(
         f"<tr><th>{escape(own[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in own[1:])}</tr>"
-        for own in rows(judgement, c)
+        for own in shown.rows
     )
     title = f"<h3>{escape(c.problem)}</h3>" if c.problem else ""
     return f'{title}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -201,5 +212,6 @@ def _made(judgement: Judgement) -> dict[str, str]:
         ),
         "Noise of one run": noise,
         "Notes": " ".join(judgement.notes),
-        "Versions": ", ".join(f"{k} {v}" for k, v in versions().items()),
+        "Made": judgement.made.in_words(),
+        "Versions": ", ".join(f"{k} {v}" for k, v in judgement.made.versions.items()),
     }

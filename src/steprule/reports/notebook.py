@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from steprule import extras
+from steprule.atomic import write_aside
 from steprule.compiler import anatomy, formula
 from steprule.compiler.points import point_graph
 from steprule.compiler.variant import variant_of
@@ -31,7 +32,7 @@ from steprule.paths import Trace
 from steprule.reports import themed, training_charts
 from steprule.reports.address import address
 from steprule.reports.panels import WIDTH, Panel, curves, heights, one_surface, paths, stack
-from steprule.reports.style import style_of
+from steprule.reports.style import LOOK, style_of
 from steprule.reports.walked import ground, note, what_is_compared
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
@@ -40,6 +41,7 @@ from steprule.training import Run
 from steprule.tutorial.rules import with_numbers
 
 with extras.needed():
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
 LONGEST_TITLE = 46
@@ -167,6 +169,21 @@ def drawn(result: Any) -> Figure:
     return training_charts.of_run(result) if isinstance(result, Run) else _figure(result, [result])
 
 
+def write_picture(result: Any, path: Path, of: str) -> None:
+    """Write the picture of a race or a judgement, or its picture `of` that name: SVG with real text, PDF with whole fonts, PNG.
+
+    Raises `UnknownNameError`, `OutputError` where it cannot be written, and as `drawn` does.
+    """
+    figure: Figure = (_judged() if _is_judged(result) else _races()).figure_of(result, of) if of else drawn(result)
+    ending = path.suffix.lower()
+    about = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {"Software": None})
+    whole = io.BytesIO()  # matplotlib's PDF writer loses a full disk's error on the way
+    with mpl.rc_context(LOOK):
+        figure.savefig(whole, format=ending[1:], dpi=200, metadata=about)
+    with write_aside(path) as aside:
+        aside.write_bytes(whole.getvalue())
+
+
 def _best_points(sweep: Sweep) -> str:
     heads = "".join(f"<th>{escape(n)}</th>" for n in (*sweep.hypers, sweep.chosen_by))
     rows = []
@@ -218,10 +235,15 @@ def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
 
 
 def write_page(result: Any, path: Path) -> None:
-    """Write the page of a judgement. Raises `InputTypeError` for a result that has none of this kind."""
-    if not _is_judged(result):
-        raise InputTypeError("a page", expected="a judgement", got=type(result).__name__)
-    _judged().write(result, path)
+    """Write the page of a race or a judgement. Raises `InputTypeError` for a result that has none of this kind."""
+    if not _is_of_races(result):
+        raise InputTypeError("a page", expected="a race or a judgement", got=type(result).__name__)
+    if _is_judged(result):
+        _judged().write(result, path)
+    else:
+        from steprule.reports import race_page
+
+        race_page.write(result, path)
 
 
 def _is_judged(result: Any) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from steprule import extras
 from steprule.counts import counted
-from steprule.errors import InputError
+from steprule.errors import InputError, named
 from steprule.races import Race
 from steprule.races.verdict import in_words
 from steprule.reports import race_charts, setting_charts
 from steprule.reports.panels import TEXT, WIDTH
 from steprule.reports.style import LOOK
+from steprule.reports.tuned_parts import FIGURES
 
 with extras.needed():
     import matplotlib as mpl
@@ -22,9 +23,7 @@ NARROW = 3.6
 
 def figure(result: Race) -> Figure:
     """The picture of a race. Raises `InputError` for one shard of several."""
-    if not result.whole:
-        hint = "Merge all shards: steprule.races.merge."
-        raise InputError("a picture of a race", expected="a whole race", got="one shard of several", hint=hint)
+    _check_whole(result)
     if not result.is_tuned:
         return _seeds(result)
     drawn = race_charts.standings(result)
@@ -33,9 +32,23 @@ def figure(result: Race) -> Figure:
     return drawn
 
 
+def figure_of(result: Race, name: str) -> Figure:
+    """The picture of that name, as its page has it. Raises `UnknownNameError`, `InputError` for one shard of several."""
+    _check_whole(result)
+    if result.is_tuned:
+        return named("picture", name, FIGURES)[1](result)
+    return named("picture", name, {"seeds": _seeds})(result)
+
+
 def words(result: Race) -> str:
     """What it says: the verdicts of a whole race."""
     return "\n".join(in_words(result)) if result.whole else str(result.in_words())
+
+
+def _check_whole(result: Race) -> None:
+    if not result.whole:
+        hint = "Merge all shards: steprule.races.merge."
+        raise InputError("a picture of a race", expected="a whole race", got="one shard of several", hint=hint)
 
 
 def _seeds(race: Race) -> Figure:

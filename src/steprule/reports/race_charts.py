@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -10,39 +12,66 @@ import numpy as np
 from steprule import extras
 from steprule.races import Cell, Race
 from steprule.races.protocol import MULTIPLES
-from steprule.reports.style import LOOK, Style, style_of
+from steprule.reports.race_styles import is_quiet, line, names, styles_in
+from steprule.reports.style import LOOK, Style
 
 with extras.needed():
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 BANDS = 3
 """Competitors whose spread is drawn; all of them would hide each other."""
+SHADES = (
+    (10.0, 1.0, "within 10 % of the rule's best"),
+    (50.0, 0.5, "within 50 %"),
+    (200.0, 0.22, "within 200 %"),
+    (math.inf, 0.06, "further, or diverged"),
+)
+"""Of a learning rate: how many per cent it may be above the rule's best, how dark it is drawn, and in words."""
+
+
+HANDLE, LETTER = 0.55, 0.065
+"""Inches that a legend's entry takes, without and per letter of its words."""
+LOWEST = 1.2
+"""Inches of a panel, title and axis with it."""
+ROOM = 0.2
+"""Of a panel's width, for numbers of what lies beyond it."""
+DEFAULT: Any = {"ls": "", "marker": "o", "mfc": "white", "mec": "#D55E00", "mew": 1.4, "ms": 5}
+"""How a rule's own learning rate is marked."""
 
 
 def standings(race: Race) -> Figure:
     """Every fresh run's loss, the mean after tuning with its 95 % interval, and the same with nothing tuned."""
-    count = len(race.spec.entrants)
+    count, styles, order = len(race.spec.entrants), styles_in(race), race.order
 
     def draw(axes: Any, cell: Cell) -> None:
         level, inside = cell.level_with_best, []
-        for height, s in enumerate(reversed(cell.standings)):
-            style = style_of(s.label)
+        own = {s.label: s for s in cell.standings}
+        for height, s in enumerate(own[label] for label in reversed(order)):
+            style = styles[s.label]
             runs = race.losses(cell.problem, cell.schedule, s.label).ravel()
             lift = height + 0.26 * np.sin(np.arange(len(runs)) * 2.4)
             axes.plot(runs, lift, ".", color=style.colour, ms=2.2, alpha=0.35, rasterized=len(runs) > 2_000)
             if s.low is not None:
                 axes.plot([s.low, s.high], [height] * 2, color="black", lw=1.6, solid_capstyle="butt")
-            axes.plot(s.loss, height, style.marker, color=style.colour, mec="black", mew=0.8, ms=6.5)
-            if s.default is not None:
-                axes.plot(s.default, height, style.marker, mfc="white", mec=style.colour, mew=1.2, ms=5.5)
-            inside += [s.loss, *np.percentile(runs, [1, 97]), s.loss if s.default is None else s.default]
-        axes.set_yticks(range(count), [short(s.label) for s in reversed(cell.standings)])
-        for tick, s in zip(axes.get_yticklabels(), reversed(cell.standings), strict=True):
-            tick.set_fontweight("bold" if s.label in level else "normal")
-        fit_axis(axes, "x", inside, logarithmic=cell.scale.ratios)
+            axes.plot(s.loss, height, style.marker, color=style.colour, mec="black", mew=0.8, ms=_size(style))
+            inside += [s.loss, *(end for end in (s.low, s.high) if end is not None), *np.percentile(runs, [1, 97])]
+        axes.set_yticks(range(count), [short(label) for label in reversed(order)])
+        for tick, label in zip(axes.get_yticklabels(), reversed(order), strict=True):
+            tick.set_fontweight("bold" if label in level else "normal")
+        defaults = {k: own[label].default for k, label in enumerate(reversed(order))}
+        untuned = {k: loss for k, loss in defaults.items() if loss is not None}
+        near, beyond = _near(inside, untuned, logarithmic=cell.scale.ratios)
+        fit_axis(axes, "x", [*inside, *near.values()], logarithmic=cell.scale.ratios)
+        _make_room(axes, beyond.values(), logarithmic=cell.scale.ratios)
+        for height, default in near.items():
+            _hollow(axes, default, height, styles[order[-1 - height]])
+        for height, default in beyond.items():
+            _outside(axes, default, height, styles[order[-1 - height]])
         axes.set_ylim(-0.7, count - 0.3)
         axes.grid(axis="x", alpha=0.25)
 
@@ -56,37 +85,80 @@ def standings(race: Race) -> Figure:
     return _panels(race, draw, _of_loss("{}"), lambda cell: "", marks, height=0.8 + 0.21 * count)
 
 
+def _near(
+    inside: Sequence[float], untuned: Mapping[int, float], *, logarithmic: bool
+) -> tuple[dict[int, float], dict[int, float]]:
+    """By row the untuned that lie no further out than the others are wide, and those beyond, which would press the others together."""
+    scale = np.log if logarithmic else np.asarray
+    seen = scale([value for value in inside if np.isfinite(value)])
+    low, high = float(seen.min()), float(seen.max())
+    reach = max(high - low, 0.4 if logarithmic else 0.4 * abs(high))
+    at = {row: float(scale(value)) if not logarithmic or value > 0 else -np.inf for row, value in untuned.items()}
+    near = {row: untuned[row] for row, own in at.items() if low - reach <= own <= high + reach}
+    return near, {row: value for row, value in untuned.items() if row not in near}
+
+
+def _make_room(axes: Any, beyond: Collection[float], *, logarithmic: bool) -> None:
+    """Widen the panel on the sides beyond which something lies, by what its number takes."""
+    low, high = axes.get_xlim()
+    wider = (high / low) ** ROOM if logarithmic else ROOM * (high - low)
+    if any(value > high for value in beyond):
+        axes.set_xlim(right=high * wider if logarithmic else high + wider)
+    if any(value < low for value in beyond):
+        axes.set_xlim(left=low / wider if logarithmic else low - wider)
+
+
+def _hollow(axes: Any, value: float, height: int, style: Style) -> None:
+    axes.plot(value, height, style.marker, mfc="white", mec=style.colour, mew=1.2, ms=_size(style) - 1)
+
+
+def _size(style: Style) -> float:
+    """A star is smaller than its points say."""
+    return 9.0 if style.marker == "*" else 6.5
+
+
+def _outside(axes: Any, value: float, height: int, style: Style) -> None:
+    """A number at the edge behind which it lies, with an arrow."""
+    right = value > axes.get_xlim()[1]
+    text = f"{value:.3g} →" if right else f"← {value:.3g}"
+    axes.annotate(text, (1 if right else 0, height), xycoords=("axes fraction", "data"), ha="right" if right else "left",
+                  va="center", fontsize=7.5, color=style.colour)  # fmt: skip
+
+
 def best_of_k(race: Race) -> Figure:
     """What the best of k trials is worth, for every k."""
+
+    styles = styles_in(race)
 
     def draw(axes: Any, cell: Cell) -> None:
         k, shown = np.arange(1, race.tuning.trials + 1), []
         for s in cell.standings:
-            style = style_of(s.label)
             loss = cell.scale.loss(race.best_of_k(cell.problem, cell.schedule, s.label))
-            axes.plot(k, loss, **line(style, max(1, len(k) // 6)))
+            axes.plot(k, loss, **line(styles[s.label], max(1, len(k) // 6)))
             shown += list(loss)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         fit_axis(axes, "y", shown, logarithmic=cell.scale.ratios)
         axes.grid(alpha=0.25)
 
-    return _panels(race, draw, lambda cell: "trials k", _of_loss("{} of the best of k"), _names(race))
+    return _panels(race, draw, lambda cell: "trials k", _of_loss("{} of the best of k"), names(race, short))
 
 
 def curves(race: Race) -> Figure:
-    """The training loss against the step: medians of the tuned winners' runs; for the best three the middle half too."""
+    """The training loss against the step: medians of the tuned winners' runs; for three that stand out the middle half too."""
+    styles = styles_in(race)
+    banded = [label for label in race.order if not is_quiet(styles[label])][:BANDS]
 
     def draw(axes: Any, cell: Cell) -> None:
         shown = [cell.initial, cell.target]
-        for rank, s in enumerate(cell.standings):
-            style, last = style_of(s.label), race.chain(cell.problem, cell.schedule, s.label)[-1]
+        for s in cell.standings:
+            style, last = styles[s.label], race.chain(cell.problem, cell.schedule, s.label)[-1]
             losses = last.results["curve"][last.lanes.role == "winner"]
             losses = np.where(np.isfinite(losses), losses, np.inf)
             above = 4 * abs(cell.initial) + 1  # beyond the axis: what is not finite has no place on it
             share = (np.arange(losses.shape[1]) + 1) / losses.shape[1] * 100
             low, middle, high = np.percentile(np.minimum(losses, above), [25, 50, 75], axis=0, method="nearest")
-            if rank < BANDS:
+            if s.label in banded:
                 axes.fill_between(share, low, high, color=style.colour, alpha=0.18, lw=0)
             axes.plot(share, middle, **line(style, 6))
             shown += [loss for loss in middle if loss <= cell.initial]
@@ -96,47 +168,72 @@ def curves(race: Race) -> Figure:
         fit_axis(axes, "y", shown, logarithmic=min(shown) > 0)
         axes.grid(alpha=0.25)
 
-    marks = [*_names(race), Line2D([], [], color="black", lw=0.8, ls=(0, (2, 2)), label="target")]
+    marks = [*names(race, short), Line2D([], [], color="black", lw=0.8, ls=(0, (2, 2)), label="target")]
     return _panels(race, draw, lambda cell: "% of the training's steps", lambda cell: "training loss of a batch", marks)
 
 
 def sensitivity(race: Race) -> Figure:
-    """The loss against the learning rate, all else as the winner in the middle has it."""
+    """A strip per rule: how far each learning rate is above the rule's best, all else as the winner in the middle has it."""
+    order = race.order
 
     def draw(axes: Any, cell: Cell) -> None:
-        shown = [cell.standings[0].loss]
-        for s in cell.standings:
-            means = race.sensitivity(cell.problem, cell.schedule, s.label)
+        own, seen = {s.label: s for s in cell.standings}, []
+        for height, label in enumerate(reversed(order)):
+            means = race.sensitivity(cell.problem, cell.schedule, label)
             if means is None:
+                axes.annotate("no learning rate is searched", (0.5, height), xycoords=("axes fraction", "data"), ha="center",
+                              va="center", fontsize=7.5)  # fmt: skip
                 continue
-            axes.plot(s.hypers["lr"] * MULTIPLES, cell.scale.loss(means), **line(style_of(s.label), 3))
-            shown += [float(cell.scale.loss(means.min())), float(cell.scale.loss(np.percentile(means, 60)))]
+            rates = own[label].hypers["lr"] * MULTIPLES
+            edges = rates[0] * (rates[1] / rates[0]) ** (np.arange(len(rates) + 1) - 0.5)
+            above = [cell.scale.percent(float(gap)) for gap in means - means.min()]
+            shades = [next(alpha for most, alpha, _ in SHADES if not percent > most) for percent in above]
+            first = 0
+            for shade, alike in groupby(shades):
+                last = first + len(list(alike))
+                axes.fill_between(edges[[first, last]], height - 0.36, height + 0.36, color="black", alpha=shade, lw=0)
+                first = last
+            axes.plot(rates[int(np.argmin(means))], height, "|", color="white", ms=7, mew=1.6)
+            default = race.spec.entrant(label).defaults.get("lr")
+            if default is not None and edges[0] <= default <= edges[-1]:
+                axes.plot(default, height, **DEFAULT)
+            seen += [edges[0], edges[-1]]
+        axes.set_yticks(range(len(order)), [short(label) for label in reversed(order)])
+        axes.set_ylim(-0.7, len(order) - 0.3)
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=8))
-        if cell.scale.ratios:
-            shown.append(1.2 * min(shown))
-        fit_axis(axes, "y", shown, logarithmic=cell.scale.ratios)
-        axes.grid(alpha=0.25)
+        if seen:
+            axes.set_xlim(min(seen), max(seen))
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="x", alpha=0.25)
 
-    return _panels(race, draw, lambda cell: "learning rate", _of_loss("{}"), _names(race))
+    marks: list[Any] = [Patch(color="black", alpha=alpha, lw=0, label=text) for _, alpha, text in SHADES]
+    marks.append(Line2D([], [], **DEFAULT, label="the rule's default, where it is in sight"))
+    height = 0.8 + 0.21 * len(order)
+    return _panels(race, draw, _of_rate, lambda cell: "", marks, height=height)
+
+
+def _of_rate(cell: Cell) -> str:
+    return f"learning rate (shade: {cell.measure.loss})"
 
 
 def profiles(race: Race) -> Figure:
     """For each competitor the share of cells in which it needs at most tau times the fewest steps to the target."""
     taus, shares = race.profile
+    styles = styles_in(race)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.add_subplot()
         end = max(1.6, float(taus[-1]) * 1.1)
         for entrant, share in zip(race.spec.entrants, shares, strict=True):
-            style = style_of(entrant.label)
-            axes.plot([*taus, end], [*share * 100, share[-1] * 100], drawstyle="steps-post", **line(style, 1))
+            look = line(styles[entrant.label], max(1, len(taus) // 6))
+            axes.plot([*taus, end], [*share * 100, share[-1] * 100], drawstyle="steps-post", **look)
         axes.set_xlabel("τ: steps to the target, over the fewest of anyone")
         axes.set_ylabel("% of problems and schedules")
         axes.set_xlim(0.98, end)
         axes.set_ylim(-3, 103)
         axes.grid(alpha=0.25)
-        figure.legend(handles=_names(race), loc="outside right center", fontsize=8)
+        figure.legend(handles=names(race, short), loc="outside right center", fontsize=8)
     return figure
 
 
@@ -167,7 +264,7 @@ def fit_axis(axes: Any, which: str, shown: Sequence[float], *, logarithmic: bool
 
 
 def _panels(
-    race: Race, draw: Callable[[Any, Cell], None], x: Axis, y: Axis, marks: Sequence[Line2D], *, height: float = 2.5,
+    race: Race, draw: Callable[[Any, Cell], None], x: Axis, y: Axis, marks: Sequence[Any], *, height: float = 2.5,
 ) -> Figure:  # fmt: skip
     """A grid: problems are columns, three a line at most, schedules lines. Where panels measure alike, the first of a line
     alone says so at its y axis."""
@@ -177,8 +274,13 @@ def _panels(
         for k in range(0, len(race.spec.problems), columns)
         for s in race.spec.schedule_names
     ]
+    width = max(4.6, 3.5 * columns)
+    widest = max(len(str(mark.get_label())) for mark in marks)
+    beside = max(1, min(len(marks), 2 * columns, int(width / (HANDLE + LETTER * widest))))
+    below = 0.35 + 0.2 * -(-len(marks) // beside)  # the legend
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(max(4.6, 3.5 * columns), height * len(cells) + 0.6), layout="constrained")
+        room = ConstrainedLayoutEngine(w_pad=0.1)  # the reader's font may be wider than the one that is measured
+        figure = Figure(figsize=(width, max(LOWEST, height) * len(cells) + below), layout=room)
         grid = figure.subplots(len(cells), columns, squeeze=False)
         for line, own in zip(grid, cells, strict=True):
             for axes in line[len(own) :]:
@@ -189,17 +291,8 @@ def _panels(
                 axes.set_xlabel(x(cell))
                 if k == 0 or y(cell) != y(own[0]):
                     axes.set_ylabel(y(cell))
-        figure.legend(handles=marks, loc="outside lower center", ncols=min(len(marks), 2 * columns), fontsize=8)
+        figure.legend(handles=marks, loc="outside lower center", ncols=beside, fontsize=8)
     return figure
-
-
-def line(style: Style, every: int) -> dict[str, Any]:
-    """How a rule's line is drawn, with a mark at every so many points."""
-    return {"color": style.colour, "ls": style.dash, "marker": style.marker, "ms": 3.5, "lw": 1.4, "markevery": every}
-
-
-def _names(race: Race) -> list[Line2D]:
-    return [Line2D([], [], label=short(e.label), **line(style_of(e.label), 1)) for e in race.spec.entrants]
 
 
 def _plain_ticks(axis: Any) -> None:

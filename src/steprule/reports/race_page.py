@@ -11,6 +11,7 @@ from steprule.atomic import write_aside, write_text
 from steprule.counts import counted
 from steprule.problems.credits import credits_of
 from steprule.races import Race, headline
+from steprule.races.verdict import sentence
 from steprule.reports import setting_parts, tuned_parts
 from steprule.reports.document import Part, document, facts, formulas
 from steprule.reports.race_matrix import matrix
@@ -36,12 +37,10 @@ def page(race: Race, command: Sequence[str] = ()) -> str:
 def _page(race: Race, parts: Sequence[Part]) -> str:
     names = ", ".join(p.name for p in race.spec.problems)
     title = f"{len(race.spec.entrants)} optimizers on {names}"
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lede">{escape(headline(race))}</p>',
-        matrix(race) if race.is_tuned else "",
-        *(part.html() for part in parts),
-    ]
+    head = [f'<p class="kicker">{escape(title)}</p>', f'<h1 class="said">{escape(sentence(race))}</h1>', matrix(race)]
+    if not race.is_tuned:
+        head = [f"<h1>{escape(title)}</h1>", f'<p class="lede">{escape(headline(race))}</p>']
+    body = [*head, *(part.html() for part in parts)]
     return document(title, "".join(body))
 
 
@@ -63,6 +62,7 @@ def _made(race: Race, protocol: dict[str, str], command: Sequence[str]) -> dict[
     return {
         "Problems": "; ".join(plans),
         **protocol,
+        "Made": race.made.in_words(),
         "Versions": ", ".join(f"{k} {v}" for k, v in spec.stated["versions"].items()),
         "Hardware": race.hardware,
         "Trainings": f"{race.lanes:,}" + (f", {race.kept:,} of them were there already" if race.kept else ""),

@@ -69,7 +69,7 @@ page's own ink."""
 
 LOOK: Any = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
-    "font.size": 9.0, "svg.fonttype": "none", "svg.hashsalt": "steprule", "axes.spines.top": False,
+    "font.size": 9.0, "svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "steprule", "axes.spines.top": False,
     "axes.spines.right": False, "axes.titlesize": 9.5, "axes.titleweight": "bold", "legend.frameon": False,
 }  # fmt: skip
 """What matplotlib is told for every figure."""

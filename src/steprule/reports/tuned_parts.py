@@ -10,45 +10,62 @@ from matplotlib.figure import Figure
 
 from steprule.counts import counted
 from steprule.hyper import said
-from steprule.races import Cell, Race, in_words
+from steprule.races import Cell, Pair, Race, headline, in_words
 from steprule.races.cell import interval
 from steprule.races.measure import Measure
 from steprule.reports import race_charts, themed
 from steprule.reports.document import Part, spans
-from steprule.reports.style import style_of
+from steprule.reports.race_matrix import broken, swatch
+from steprule.reports.race_styles import FEW, FIRST, styles_in
 
+BROAD = 9
+"""Competitors up to which all pairs have room in the page's column; of more the square is as wide as the window."""
 FIGURES: dict[str, tuple[str, Callable[[Race], Figure], Callable[[Race], str]]] = {
     "standings": (
         "Who stands where",
         race_charts.standings,
-        lambda race: f"{_measured(race)} on seeds that no tuning saw. Bold: cannot be told apart from the lowest, or differs by"
-        f" less than what matters. {_interval(race)} Hollow: the rule's own defaults, nothing tuned.{_cautions(race)}",
+        lambda race: f"{_measured(race)} on seeds that no tuning saw. {_order(race)} Bold: cannot be told apart from the lowest, or"
+        f" differs by less than what matters. {_interval(race)} Hollow: the rule's own defaults, nothing tuned; a number with an arrow"
+        f" where they lie beyond the panel.{_cautions(race)}",
     ),
     "best-of-k": (
         "What tuning is worth",
         race_charts.best_of_k,
-        lambda race: f"{_measured(race)} to be expected from the best of k trials, chosen by {_choice(race)}; mean over the"
-        " studies, each on its own seed. Where lines cross, who is ahead depends on how much one tunes.",
+        lambda race: f"{_measured(race)} to be expected from the best of k trials, chosen by {_choice(race)}; mean over"
+        " all choices of k of all trials, each on its own seed. Where lines cross, who is ahead depends on how much one tunes."
+        f"{_quiet(race)}",
     ),
     "curves": (
         "How the loss falls",
         race_charts.curves,
         lambda race: "Training loss of a batch, mean of each thirtieth of the steps; median over all winners' fresh runs, and for"
-        " the three lowest the middle half. The target is the loss at which the middle competitor ends.",
+        f" three the middle half. The target is the loss at which the middle competitor ends.{_quiet(race)}",
     ),
     "sensitivity": (
         "How much the learning rate matters",
         race_charts.sensitivity,
-        lambda race: f"{_measured(race)}. All else as the winner in the middle has it; mean over"
-        f" {counted(race.tuning.around, 'fresh seed')}. A wide, flat valley forgives a bad guess.",
+        lambda race: f"{_measured(race)} of each learning rate, above the rule's own best, which is the white mark: a long dark strip"
+        " forgives a bad guess. All else as the winner in the middle has it; mean over"
+        f" {counted(race.tuning.around, 'fresh seed')}. {_order(race)}",
     ),
     "profiles": (
         "Over all problems",
         race_charts.profiles,
         lambda race: "Performance profiles (Dolan and Moré, 2002) of the steps until the training loss is below the target; a"
-        " target that most runs miss counts as never reached. Further up and left is better.",
+        f" target that most runs miss counts as never reached. Further up and left is better.{_quiet(race)}",
     ),
 }  # fmt: skip
+
+
+def _order(race: Race) -> str:
+    return "Every panel has the order of the mean rank over all." if len(race.cells) > 1 else "The lowest stands first."
+
+
+def _quiet(race: Race) -> str:
+    """Who stands out of many lines."""
+    if len(race.spec.entrants) <= FEW:
+        return ""
+    return f" Coloured: the {FIRST} of the lowest mean rank, and in black your own; all others are grey."
 
 
 def _each(race: Race, word: Callable[[Measure], str]) -> str:
@@ -91,12 +108,23 @@ def parts(race: Race) -> Iterator[Part]:
     first, *others = (
         Part.drawn(title, name, themed.svg(draw(race), compact=True), escape(caption(race)))
         for name, (title, draw, caption) in FIGURES.items()
+        if name != "profiles" or len(race.cells) > 1  # of one problem with one schedule there is no share
     )
     yield first
-    yield Part("The verdict", "".join(f"<p>{escape(text)}</p>" for text in in_words(race)))
+    yield Part("The verdict", _verdict(race))
     yield Part("Tables", "".join(_table(race, cell) for cell in race.cells), _reading(race))
-    yield Part("Two by two", "".join(_pairs(cell) for cell in race.cells), _reading_pairs(race))
+    yield Part("Two by two", "".join(_pairs(race, cell) for cell in race.cells), _reading_pairs(race))
     yield from others
+
+
+def _verdict(race: Race) -> str:
+    """In words: all of it in a paragraph, then each problem with each schedule, folded where there are several."""
+    words, count = in_words(race), len(race.cells)
+    told = [f"<p>{escape(text)}</p>" for text in words]
+    if count == 1:
+        return "".join(told)
+    folded = f"<details><summary>Each problem with each schedule</summary>{''.join(told[:count])}</details>"
+    return f"<p>{escape(headline(race))}</p>{''.join(told[count:])}{folded}"
 
 
 def _reading(race: Race) -> str:
@@ -105,8 +133,8 @@ def _reading(race: Race) -> str:
     if any(ratios) and not all(ratios):
         mean = "mean, geometric where ratios are compared,"
     return escape(
-        f"{_measured(race)}: {mean} over all studies' winners on all fresh seeds. {_interval(race)} Untuned: the rule's own"
-        f" defaults. lr: median of the studies' winners.{_metrics(race)} Diverged: of the trials, and of the winners' runs on fresh"
+        f"{_measured(race)}: {mean} over all choices of {race.tuning.trials} trials, on all fresh seeds. {_interval(race)} Untuned: the"
+        f" rule's own defaults. lr: median of the batches' best.{_metrics(race)} Diverged: of the trials, and of the runs on fresh"
         " seeds, which then count with the loss before the first step. To target: share of the training until the loss is below the"
         " target, median."
         f" Good lr: over how many decades of the learning rate the loss is within {_near(ratios)} of its best."
@@ -133,9 +161,9 @@ def _reading_pairs(race: Race) -> str:
         else ""
     )
     return escape(
-        f"By how much the row's loss is above the column's, in per cent.{of} Coloured: real, that is beyond {race.threshold} with"
-        " Holm's correction over all pairs of the table (5 % for any wrong one); green: the difference is smaller than that; plain:"
-        " cannot be told apart. A dash: nothing to compare."
+        f"By how much the row's loss is above the column's, in per cent.{of} In brackets: the 95 % interval, not corrected."
+        f" Filled: real, that is beyond {race.threshold} with Holm's correction over all pairs of the table (5 % for any wrong one), orange"
+        " above and blue below; green: the difference is smaller than that; hollow: cannot be told apart. A dash: nothing to compare."
     )
 
 
@@ -153,8 +181,8 @@ def _table(race: Race, cell: Cell) -> str:
         "good lr, decades",
         "a setting to begin with",
     )
-    lines = []
-    for s in cell.standings:
+    lines, styles, own = [], styles_in(race), {s.label: s for s in cell.standings}
+    for s in (own[label] for label in race.order):
         entrant = race.spec.entrant(s.label)
         known = entrant.known
         numbers = [
@@ -169,37 +197,50 @@ def _table(race: Race, cell: Cell) -> str:
             f"{s.good_decades:.2g}" if s.good_decades is not None else "–",
             ", ".join(f"{n}={said(v, 3, known.get(n))}" for n, v in s.hypers.items()),
         ]
-        swatch = f'<span class="swatch" style="background:{themed.followed(style_of(s.label).colour)}"></span>'
-        cells = "".join(f"<td>{escape(n)}</td>" for n in numbers)
-        lines.append(f"<tr><th>{swatch}{escape(s.label)}</th>{cells}</tr>")
+        cells = "".join(f"<td>{escape(n)}</td>" for n in numbers[:-1])
+        cells += f'<td class="wide-words">{escape(numbers[-1])}</td>'
+        lines.append(f"<tr><th>{swatch(styles[s.label].colour)}{broken(s.label)}</th>{cells}</tr>")
     head = "".join(f"<th>{h}</th>" for h in heads)
-    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-    return f"<h3>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</h3>{table}"
+    table = f'<div class="wide broad"><table class="standing"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    return _folded(race, cell, table)
 
 
-def _pairs(cell: Cell) -> str:
-    labels = [s.label for s in cell.standings]
-    found = {(p.first, p.second): p for p in cell.pairs}
+def _folded(race: Race, cell: Cell, body: str) -> str:
+    """What is said of one problem with one schedule, under its name; the first stands open."""
+    opened = " open" if cell is race.cells[0] else ""
+    name = f"{escape(cell.problem)}, {escape(cell.schedule)} learning rate"
+    return f"<details{opened}><summary>{name}</summary>{body}</details>"
+
+
+def _pairs(race: Race, cell: Cell) -> str:
+    """All pairs as a square; as wide as a phone each row is a card with a line per pair."""
+    labels, found = race.order, {frozenset((p.first, p.second)): p for p in cell.pairs}
     lines = []
     for row in labels:
-        cells = []
-        for column in labels:
-            pair = found.get((row, column)) or found.get((column, row))
-            if pair is None:
-                cells.append("<td></td>")
-                continue
-            own = pair if pair.second == row else pair.turned
-            percent, low, high = own.percent
-            verdict = own.verdict()
-            side = " above" if percent > 0 else " below"
-            kind = verdict + side if verdict == "real" else verdict
-            within = f"95 % {interval(low, high, '+.1f')} %{cell.scale.of}" if low is not None else "no interval"
-            text = f"p = {own.p_real:.2g} (Holm); {within}"
-            cells.append(f'<td class="{kind}" title="{text}">{_percent(percent)}</td>')
-        lines.append(f"<tr><th>{escape(row)}</th>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{escape(n)}</th>" for n in labels)
-    table = f'<div class="wide"><table class="pairs"><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
-    return f"<details open><summary>{escape(cell.problem)}, {escape(cell.schedule)} learning rate</summary>{table}</details>"
+        cells = [_pair(found.get(frozenset((row, column))), row, column) for column in labels]
+        lines.append(f'<tr><th scope="row">{broken(row)}</th>{"".join(cells)}</tr>')
+    head = "".join(f'<th scope="col"><span>{escape(n)}</span></th>' for n in labels)
+    square = (
+        f'<table class="pairs square"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    )
+    wide = "wide broad" if len(labels) > BROAD else "wide"
+    return _folded(race, cell, f'<div class="{wide}">{square}</div>')
+
+
+def _pair(pair: Pair | None, row: str, column: str) -> str:
+    """By how much the row is above the column, with its interval."""
+    if pair is None:
+        return "<td></td>"
+    own = pair if pair.second == row else pair.turned
+    percent, low, high = own.percent
+    kind = own.verdict()
+    if kind == "real":
+        kind += " above" if percent > 0 else " below"
+    within = f"<small>[{_end(low)}, {_end(high)}]</small>" if low is not None and high is not None else ""
+    said = f"p = {own.p_real:.2g} (Holm){'' if within else '; no interval is known'}"
+    return (
+        f'<td class="{kind}" data-head="above {escape(column)}" title="{said}"><b>{_percent(percent)}</b> {within}</td>'
+    )
 
 
 def _share(share: float) -> str:
@@ -215,6 +256,11 @@ def _percent(value: float) -> str:
     if abs(value) < 100:
         return f"{value:+.1f}"
     return f"{value:+.0f}" if abs(value) <= 9_999 else f"{value:+.2g}"
+
+
+def _end(value: float) -> str:
+    """An end of an interval, short: whole per cent from ten on."""
+    return f"{value:+.0f}" if 10 <= abs(value) <= 9_999 else _percent(value)
 
 
 def made(race: Race) -> dict[str, str]:

@@ -12,7 +12,7 @@ from torch import nn
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
 from steprule.races.competitor import Competitor, entrant_of
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.setting import Setting
 
 TORCHS = partial(nn.Linear, 5, 1)

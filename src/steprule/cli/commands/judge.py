@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from steprule.cli import completion
-from steprule.cli.arguments import JsonOption, number
+from steprule.cli.arguments import CitedOption, JsonOption, number
 from steprule.sizes import MATTERS
 
 
@@ -79,9 +79,11 @@ def judge(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Write the report (.html), the picture (.svg, .png, .pdf), the table (.md, .tex), the pairs (.csv). Repeatable.",
+            help="Write the report (.html), the picture (.svg, .png, .pdf), the table (.md, .tex), the pairs (.csv), the sources (.bib)."
+            " Repeatable.",
         ),
     ] = None,
+    form: CitedOption = "",
     gate: Annotated[
         bool, typer.Option("--gate", help="Keep this one new result or not, against the one that was kept; with --log.")
     ] = False,
@@ -100,9 +102,10 @@ def judge(
     With --gate the file holds the runs of one new idea. The answer is keep, not, or how often to run it again; in at most 5 % of nights
     without any better idea is one kept.
     """
-    from steprule.cli import judge_tables, output
+    from steprule.cli import cited, judge_tables, output
+    from steprule.cli.cited import check_form
     from steprule.races import judging
-    from steprule.races.judging.judgement import check_ending
+    from steprule.races.citing.citable import check_ending
 
     if gate or log is not None or idea is not None:
         if not gate or log is None:
@@ -113,6 +116,7 @@ def judge(
         else:
             output.say(str(said))
         return
+    check_form(form)
     for path in out or []:
         check_ending(path)
     columns = {
@@ -133,6 +137,9 @@ def judge(
     written = [found.save(path) for path in out or []]
     if json:
         output.as_json(found.to_dict() | {"written": [str(path) for path in written]})
+        return
+    if form:
+        cited.say(found, form)
         return
     judge_tables.say(found)
     for path in written:

@@ -14,6 +14,7 @@ from steprule.cli.arguments import (
     RULE_HELP,
     SCHEDULE_HELP,
     BatchOption,
+    CitedOption,
     CompileOption,
     DeviceOption,
     DryRunOption,
@@ -32,7 +33,7 @@ def race(
         list[str] | None,
         typer.Argument(
             metavar="RULE",
-            help=f"{RULE_HELP} Without any: {', '.join(RULES)}. merge DIR...: shards.",
+            help=f"{RULE_HELP} Without any: {', '.join(RULES)}. merge DIR...: shards; cite DIR: a finished race.",
             autocompletion=completion.rule_names,
         ),
     ] = None,
@@ -46,12 +47,14 @@ def race(
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option(help="Trainings a study; 0: settings as given, not tuned.", parser=whole, metavar="N")
+        int, typer.Option(help="Trainings per tuning; 0: settings as given, not tuned.", parser=whole, metavar="N")
     ] = TRIALS,
     seeds: Annotated[
         int | None,
         typer.Option(
-            help=f"Studies, each tuned anew ({STUDIES}); with --trials 0 seeds ({SEEDS}).", parser=whole, metavar="N"
+            help=f"How many times as many trials ({STUDIES}); with --trials 0 seeds ({SEEDS}).",
+            parser=whole,
+            metavar="N",
         ),
     ] = None,
     fresh: Annotated[
@@ -74,11 +77,13 @@ def race(
         ),
     ] = None,
     matters: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="The smallest difference that matters, as a share of the loss.", parser=number, metavar="SHARE"
+            help=f"The smallest difference that matters, as a share of the loss ({MATTERS:g}).",
+            parser=number,
+            metavar="SHARE",
         ),
-    ] = MATTERS,
+    ] = None,
     epochs: EpochsOption = None,
     batch_size: BatchOption = None,
     compiled: CompileOption = None,
@@ -100,8 +105,10 @@ def race(
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1.")] = None,
     device: DeviceOption = "cpu",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where results go; a folder in runs/ if not given.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where results go; a folder in runs/ if not given. Of cite a file."),
     ] = None,
+    form: CitedOption = "",
     budget: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +125,9 @@ def race(
     The winners are confirmed on seeds that no tuning saw. Interrupted, it goes on where it was.
     """
     from steprule.cli import racing
+    from steprule.cli.cited import check_form
 
+    check_form(form)
     asked = {
         "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
         "epochs": epochs, "batch_size": batch_size, "compile": compiled, "device": device, "settings": settings,
@@ -126,7 +135,7 @@ def race(
     }  # fmt: skip
     how = {"engine": engine, "address": address, "workers": workers}
     given = {k: v for k, v in asked.items() if v is not None}
-    racing.race(racing.Typed(given, how, matters, shard, out, _typed(), json, dry_run, yes))
+    racing.race(racing.Typed(given, how, matters, shard, out, _typed(), json, dry_run, yes, form))
 
 
 def _typed() -> list[str]:

@@ -26,7 +26,7 @@ from steprule.races.judging.runs import Array, Runs
 from steprule.races.judging.samples import APART, BY_RANKS, BY_SEEDS, BY_TUNING, Compared, Sample, compared
 from steprule.races.judging.scale import Yardstick, outcomes_of
 from steprule.races.luck import moderated
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.statistics import Difference, holm
 from steprule.sizes import MATTERS
 

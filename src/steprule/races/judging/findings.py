@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from steprule.errors import InputError, named
 from steprule.races.cell import CONFIDENCE
+from steprule.races.citing.records import Gap, finite
 from steprule.races.judging.runs import Array
 from steprule.races.judging.scale import Yardstick
 
 
 @dataclass(frozen=True)
-class Pair:
+class Pair(Gap):
     """Two methods on one problem: by how much b's value is above a's. Of the two a stands before b."""
 
     problem: str
-    a: str
-    b: str
-    difference: float
-    """In `unit`; infinite where most runs of one alone diverged."""
-    low: float
-    high: float
-    """Its 95 % interval, not corrected for many pairs; infinite where an end is not known."""
-    unit: str
-    """"%" of a's value, "% of the fall", or "" for the value's own units."""
-    p_real: float
-    """Holm's adjusted p-value of "they differ by no more than what matters", over the problem's pairs."""
-    p_same: float
-    """The same of "they differ by at least what matters"; 1 where no margin is stated."""
     how: str
     """What the test rests on: paired, unpaired, tuning groups, ranks, known noise."""
     runs: tuple[int, int]
@@ -41,20 +26,18 @@ class Pair:
     """Of an open pair: with how many runs of each, tuning groups where there are such, it would be decided with 80 % power, were difference
     and spread as they are here. None for a decided pair, and where more than 10,000 would be needed."""
 
-    @property
-    def verdict(self) -> str:
-        """real, same (the difference is smaller than what matters) or open."""
-        if self.p_real < 1 - CONFIDENCE:
-            return "real"
-        return "same" if self.p_same < 1 - CONFIDENCE else "open"
-
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON; what is not finite is None."""
-        own = {"a": self.a, "b": self.b, "difference": self.difference, "low": self.low, "high": self.high}
-        more = {"verdict": self.verdict, "runs_needed": self.runs_needed, "problem": self.problem, "unit": self.unit}
-        return finite(
-            {**own, **more, "p_real": self.p_real, "p_same": self.p_same, "by": self.how, "runs": list(self.runs)}
-        )
+        own = super().to_dict()
+        first = {name: own[name] for name in ("a", "b", "difference", "low", "high", "verdict")}
+        more = {
+            "runs_needed": self.runs_needed,
+            "problem": self.problem,
+            **own,
+            "by": self.how,
+            "runs": list(self.runs),
+        }
+        return {**first, **more}
 
 
 @dataclass(frozen=True)
@@ -193,16 +176,3 @@ class Findings:
         found = {"pairs": [p.to_dict() for p in self.pairs], "table": self.table, "over_problems": overall}
         power = {c.problem: c.found for c in self.comparisons}
         return finite({**found, "smallest_found": power, **about, **asked, "notes": list(self.notes)})
-
-
-def finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as JSON has it: what is not finite is None."""
-    return {name: _plain(value) for name, value in record.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return finite(value)
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

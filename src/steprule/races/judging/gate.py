@@ -23,7 +23,7 @@ from steprule.atomic import write_text
 from steprule.counts import counted
 from steprule.errors import DataError, InputError
 from steprule.races.cell import CONFIDENCE
-from steprule.races.judging.findings import finite
+from steprule.races.citing.records import finite
 from steprule.races.judging.reading import runs_of
 
 with extras.needed():

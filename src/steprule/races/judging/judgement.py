@@ -2,63 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from functools import cached_property
+from typing import Any
 
-from steprule import display
-from steprule.atomic import write_aside, write_text
-from steprule.errors import InputError
-from steprule.races.judging import export, words
+from steprule.provenance import Made, made_now
+from steprule.races.citing.citable import Citable, Cited
+from steprule.races.judging import export, methods, words
 from steprule.races.judging.findings import Findings
 
-PICTURES = (".svg", ".png", ".pdf")
-TEXTS: dict[str, Callable[[Findings], str]] = {
-    ".md": export.markdown, ".csv": export.csv, ".tex": export.latex, ".json": export.as_json,
-}  # fmt: skip
 
+class Judgement(Findings, Citable):
+    """What `steprule.judge` found, and what a paper takes from it."""
 
-class Judgement(Findings, display.Shown):
-    """What `steprule.judge` found."""
+    @cached_property
+    def made(self) -> Made:
+        """When it was first written down, and by what."""
+        return made_now()
 
     def in_words(self) -> str:
         """The verdict, a paragraph per problem."""
         return "\n".join(words.in_words(self))
 
-    def markdown(self) -> str:
-        """The verdict and the tables as Markdown."""
-        return export.markdown(self)
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON; what is not finite is None."""
+        return {**super().to_dict(), "made": vars(self.made)}
 
-    def csv(self) -> str:
-        """Every pair, a line each."""
-        return export.csv(self)
+    @cached_property
+    def _cited(self) -> Cited:
+        standing = dict.fromkeys(s.method for c in self.comparisons for s in c.standings)
+        ranked = list(self.overall.ranks) if self.overall else []
+        return Cited(
+            tables=tuple(export.tables_of(self)), order=tuple(dict.fromkeys([*ranked, *standing])),
+            paragraphs=tuple(words.in_words(self)), methods=methods.of_judgement(self, self.made), papers=tuple(methods.papers_of(self)),
+            made=self.made,
+        )  # fmt: skip
 
-    def latex(self) -> str:
-        """A table for LaTeX, with booktabs: a row per method, a column per problem. Bold cannot be told apart from the best."""
-        return export.latex(self)
-
-    def save(self, path: str | Path) -> Path:
-        """Write it in the form that the ending names: .html the report, .svg .png .pdf the picture, .md .tex the table, .csv the
-        pairs, .json all of it.
-
-        Raises `InputError` for another ending, `OutputError` where it cannot be written.
-        """
-        path = Path(path)
-        check_ending(path)
-        ending = path.suffix.lower()
-        if ending in TEXTS:
-            write_text(path, TEXTS[ending](self))
-        elif ending == ".html":
-            display.write_page(self, path)
-        else:
-            figure = self.plot()
-            about = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {"Software": None})
-            with write_aside(path) as aside:
-                figure.savefig(aside, format=ending[1:], dpi=150, metadata=about)
-        return path
-
-
-def check_ending(path: Path) -> None:
-    """Raises `InputError` for a file that nothing is written to."""
-    known = (".html", *PICTURES, *TEXTS)
-    if path.suffix.lower() not in known:
-        raise InputError("--out", expected=f"a file that ends in {', '.join(known)}", got=repr(path.name))
+    def cited(self) -> Cited:
+        """The parts from which every form is made."""
+        return self._cited

@@ -12,7 +12,7 @@ from steprule.errors import InputError
 from steprule.races.chain import Lanes, Phase
 from steprule.races.judging.runs import Runs
 from steprule.races.luck import Tuning
-from steprule.races.results import Race
+from steprule.races.raced import Race
 
 with extras.needed():
     import pyarrow as pa

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from steprule.counts import counted
 from steprule.races.cell import CONFIDENCE
+from steprule.races.citing.records import by_how_much, number, within
 from steprule.races.judging.findings import Comparison, Findings, Pair
 from steprule.races.judging.samples import APART, BY_NOISE, BY_RANKS, BY_SEEDS, BY_TUNING
 from steprule.races.verdict import listed
@@ -36,38 +37,6 @@ def threshold(judged: Findings, comparison: Comparison) -> str:
     if comparison.yardstick.scale is None:
         return f"{judged.margin:g}" if judged.margin else ""
     return f"{100 * judged.matters:g} {comparison.yardstick.unit}" if judged.matters else ""
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A number in words; one that is not known is a dash.
-
-    >>> number(0.123456), number(float("inf")), number(float("nan"))
-    ('0.1235', 'diverged', '–')
-    """
-    if math.isfinite(value):
-        return f"{value:.{digits}g}"
-    return "–" if math.isnan(value) else "diverged"
-
-
-def within(low: float, high: float, form: str = ".4g") -> str:
-    """An interval in words; one of which no end is known is a dash, an open end is …
-
-    >>> within(1.0, 2.0), within(-float("inf"), 2.0), within(-float("inf"), float("inf"))
-    ('[1, 2]', '[…, 2]', '–')
-    """
-    if not (math.isfinite(low) or math.isfinite(high)):
-        return "–"
-    return f"[{', '.join(f'{v:{form}}' if math.isfinite(v) else '…' for v in (low, high))}]"
-
-
-def by_how_much(pair: Pair) -> str:
-    """The difference of a pair in words: "+5.2 % [+3.1, +7.3]"."""
-    unit = f" {pair.unit}" if pair.unit else ""
-    if not math.isfinite(pair.difference):
-        return "diverged" if pair.difference > 0 else "less"
-    form = "+.1f" if pair.unit and abs(pair.difference) < 1e4 else "+.3g"
-    ends = within(pair.low, pair.high, form)
-    return f"{pair.difference:{form}}{unit}" + ("" if ends == "–" else f" {ends}")
 
 
 def _of_problem(judged: Findings, c: Comparison) -> Iterator[str]:
