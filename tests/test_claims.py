@@ -23,7 +23,7 @@ import steprule
 from steprule import races
 from steprule.cli import main
 from steprule.errors import InputError
-from steprule.races.results import Race
+from steprule.races.raced import Race
 from steprule.races.setting import in_words as settings_in_words
 from steprule.reports import race_charts, race_page
 
