@@ -220,6 +220,28 @@ def case_tensor_parallel() -> None:
     assert all(plan.buckets and not plan.others for plan in optimizer._plans)
 
 
+def case_pipeline() -> None:
+    """Two stages of a pipeline, each cut over two processes: the mesh says the one, `clip_group` the other."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("stages", "shards"))
+    stage = mesh["stages"].get_local_rank()
+
+    def made(k: int, cut: Callable[[Tensor], Tensor]) -> list[nn.Parameter]:
+        torch.manual_seed(k)
+        params = [nn.Parameter(cut(torch.randn(size))) for size in ((5, 3), (7,))]
+        for p in params:
+            p.grad = cut(torch.randn(p.shape))
+        return params
+
+    here = lambda x: distribute_tensor(x, mesh["shards"], [Shard(0)])  # noqa: E731
+    own, whole = made(stage, here), [made(k, lambda x: x) for k in range(2)]
+    ours(own, clip_group=mesh.get_group("stages")).step()
+    ours([p for params in whole for p in params]).step()
+    gap = max(float((a.full_tensor() - b).detach().abs().max()) for a, b in zip(own, whole[stage], strict=True))
+    assert gap <= ROUNDED32, gap
+    with pytest.raises(InputError, match="clip_group: expected none, for DTensors say it, got True"):
+        ours(made(stage, here), clip_group=True).step()
+
+
 # What is no DTensor
 
 

@@ -42,9 +42,9 @@ And three of the optimizer, not of a group:
 - `fused_unscale`: a `torch.amp.GradScaler` that steps the optimizer leaves unscaling, and skipping where a gradient is not
   finite, to the step, which does it in the same pass; the gradients themselves stay scaled. `fused=True` says the same where
   torch's class takes it. Without, the scaler does both before the step, as for torch's default.
-- `clip_group`: the processes over which the parameters are cut, where they are no DTensors (FSDP1, `ZeroRedundancyOptimizer`,
-  DeepSpeed): a process group, or True for all. The norm of `clip_norm`, and every other total, is added up over them by one
-  `all_reduce`. None, the default, is for whole parameters, as with DDP, and for DTensors, whose mesh says it.
+- `clip_group`: the processes over which the parameters are cut, where no DTensor's mesh says it (FSDP1, `ZeroRedundancyOptimizer`,
+  DeepSpeed, stages of a pipeline): a process group, or True for all. The norm of `clip_norm`, and every other total, is added
+  up over them by one `all_reduce`. None, the default, is for whole parameters, as with DDP, and for DTensors.
 
 `foreach` and `fused` change no number: there is one form, and it is fused. `capturable` and `differentiable` run torch's own
 step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""

@@ -15,17 +15,17 @@ from torch import Tensor
 from steprule.errors import InputError
 
 CutBy = Any
-"""What `clip_group` may be: a process group, True for all processes, None where every process has whole parameters."""
+"""What `clip_group` may be: a process group, True for all processes, None where no more is cut than DTensors say."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Over which processes some tensors are cut: along some dimensions of a DTensor's mesh, or over one process group."""
+    """Over which processes some tensors are cut: along dimensions of a DTensor's mesh, over `clip_group`, or over both."""
 
-    over: Any
-    """A device mesh, a process group, or True for all processes."""
+    mesh: Any = None
     dims: tuple[int, ...] = ()
-    """Of a mesh, the dimensions along which the tensors are cut; along the others they are replicated."""
+    """Of the mesh, the dimensions along which the tensors are cut; along the others they are replicated."""
+    by: CutBy = None
 
     def summed(self, parts: Mapping[str, float], places: Collection[str]) -> dict[str, float]:
         """The totals at these places over all processes, from what the shards of this one add. One `all_reduce` per dimension."""
@@ -37,9 +37,8 @@ class Cut:
         return dict(zip(order, numbers.tolist(), strict=True))
 
     def _groups(self) -> list[Any]:
-        if self.dims:
-            return [self.over.get_group(dim) for dim in self.dims]
-        return [None if self.over is True else self.over]
+        own = [self.mesh.get_group(dim) for dim in self.dims]
+        return own if self.by is None else [*own, None if self.by is True else self.by]
 
 
 def _device_of(group: Any) -> torch.device:
@@ -52,9 +51,14 @@ def _device_of(group: Any) -> torch.device:
 def cut_of(p: Tensor, by: CutBy) -> Cut | None:
     """Over which processes a parameter is cut, of which a kernel steps the shard that lies here; None for one that is whole."""
     if type(p).__name__ != "DTensor":
-        return None if by is None else Cut(by)
+        return whole_cut(by)
     dims = tuple(k for k, placed in enumerate(p.placements) if not placed.is_replicate())  # type: ignore[attr-defined]
-    return Cut(p.device_mesh, dims) if dims else None  # type: ignore[attr-defined]
+    return Cut(p.device_mesh, dims, by) if dims else whole_cut(by)  # type: ignore[attr-defined]
+
+
+def whole_cut(by: CutBy) -> Cut | None:
+    """That of a tensor of which no mesh says that it is cut, or that was seen whole."""
+    return None if by is None else Cut(by=by)
 
 
 def check_cut(where: str, by: object) -> None:
@@ -90,6 +94,9 @@ def refuse_parts(where: str, params: Sequence[Tensor], *, clips: bool, sums: boo
     """
     if not (clips or sums or reduces) or not is_distributed() or dist.get_world_size() == 1:
         return
+    if by is True and (clips or sums) and any([type(p).__name__ == "DTensor" for p in params]):
+        hint = "Leave it out, or name the group of what is cut beside the mesh, as of stages of a pipeline."
+        raise InputError(f"{where}: clip_group", expected="none, for DTensors say it", got="True", hint=hint)
     who = _who_cuts(params)
     if who is None:
         return

@@ -19,8 +19,7 @@ from steprule.optim import one_by_one
 from steprule.optim.buckets import Bucket
 from steprule.optim.computation import Computation
 from steprule.optim.settings import Settings, Stepped
-from steprule.optim.sharding import Cut, cut_of, refuse_backward
-from steprule.optim.signature import shard
+from steprule.optim.sharding import Cut, refuse_backward, whole_cut
 from steprule.optim.states import number
 
 Known = Mapping[str, Mapping[str, float]]
@@ -95,7 +94,9 @@ def _added(
     """The totals at these places. What lies in shards is added up over the processes that have the others."""
     parts: dict[Cut | None, list[Mapping[str, float]]] = {}
     if optimizer.clip_group is not None:
-        parts[Cut(optimizer.clip_group)] = []  # a process that has nothing to add must not leave the others waiting
+        parts[
+            whole_cut(optimizer.clip_group)
+        ] = []  # a process that has nothing to add must not leave the others waiting
     for plan in plans:
         for cut, own in _parts(optimizer, plan, places, known):
             parts.setdefault(cut, []).append(own)
@@ -134,8 +135,9 @@ def _parts(
             yield bucket.alike.cut, measure.add_up(plan.reduced_numbers(measure))
     used, by = plan.computation.used, plan.by(optimizer)
     with torch.no_grad():
-        beside = [(p, one_by_one.parts_of(by, p, used, own, known)) for p, own in _beside(optimizer, plan)]
-    yield from ((None if shard(p) is not p else cut_of(p, optimizer.clip_group), own) for p, own in beside)
+        beside = [one_by_one.parts_of(by, p, used, own, known) for p, own in _beside(optimizer, plan)]
+    cut = whole_cut(optimizer.clip_group)
+    yield from ((cut, own) for own in beside)
 
 
 def check(plans: Sequence[Phased]) -> None:
