@@ -11,7 +11,7 @@ import compare
 import pytest
 import torch
 from same import OURS, RESUMED, TORCHS, Trained, assert_differ, assert_same, both, data, needed, net, weights_of
-from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_FEW_STEPS
+from tolerances import CLASS_BFLOAT16_RUN, CLASS_FLOAT32_FEW_STEPS, SUMMED32
 from torch import nn
 
 import steprule
@@ -200,6 +200,40 @@ def test_resumed_exactly(name: str, tmp_path: Path) -> None:
     resumed = fit(Module(CLASSES[name], schedules=False), tmp_path, tmp_path / "half.ckpt")
     assert resumed.losses == whole.losses[-len(resumed.losses) :]
     assert len(resumed.losses) == len(whole.losses) / 2
+
+
+class TwoPoints(Module):
+    """It is measured where the rule says, and goes on where it trained."""
+
+    def on_validation_start(self) -> None:
+        self.optimizers().eval()
+
+    def on_validation_end(self) -> None:
+        self.optimizers().train()
+
+
+def test_a_rule_with_two_points_is_measured_at_its_own(tmp_path: Path) -> None:
+    make = CLASSES["two points"]
+    plain, own = Module(make, schedules=False), TwoPoints(make, schedules=False)
+    trainers = [trainer(tmp_path), trainer(tmp_path)]
+    for one, model in zip(trainers, (plain, own), strict=True):
+        one.fit(model, loader(), loader())
+    assert own.seen == plain.seen
+    assert all([torch.equal(p, q) for p, q in zip(weights_of(plain.net), weights_of(own.net), strict=True)])
+    measured = []
+    with plain.optimizers().optimizer.evaluated(), torch.no_grad():
+        plain.net.eval()
+        measured = [float(nn.functional.mse_loss(plain.net(x), y)) for x, y in loader()]
+    assert float(trainers[1].callback_metrics["val"]) == pytest.approx(sum(measured) / len(measured), rel=SUMMED32)
+    assert float(trainers[0].callback_metrics["val"]) != pytest.approx(sum(measured) / len(measured), rel=SUMMED32)
+
+
+def test_lightning_refuses_its_clipping_of_what_unscales(tmp_path: Path) -> None:
+    """Of torch's fused form, and of ours where it is asked for."""
+    settings = {"precision": "bf16-mixed", **CLIPS["norm"]}
+    for make in (making(TORCHS, fused=True), making(OURS, fused=True), making(OURS, fused_unscale=True)):
+        with pytest.raises(RuntimeError, match="does not allow for gradient clipping"):
+            fit(Module(make), tmp_path, **settings)
 
 
 # Fabric
