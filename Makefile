@@ -10,8 +10,10 @@ else
 BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
+FRAMES := $(VENV)-frameworks
+FRAMES_BIN := $(subst $(VENV)/,$(FRAMES)/,$(BIN))
 
-.PHONY: race test smoke prove test-by-python test-long test-wheel test-docs lesson docs tree walks lint types imports check clean
+.PHONY: race test smoke prove test-by-python test-long test-wheel test-frameworks test-docs lesson docs tree walks lint types imports check clean
 
 # The race of the whole catalogue, then the tutorial's own runs at the tutorial's settings.
 race: $(READY)
@@ -43,6 +45,10 @@ prove: $(READY)
 test-by-python: $(READY)
 	STEPRULE_SCAN=python $(BIN)/python -m pytest -n 2 -m "not long" tests/test_optim_*.py tests/test_composition.py \
 		tests/test_sharded.py tests/test_contract_*.py tests/test_events.py tests/test_sequences.py tests/test_layout.py
+
+# Inside Hugging Face's Trainer, Accelerate, Lightning, timm, torchtitan and Ray Train, in an environment of their own.
+test-frameworks: $(FRAMES)/.ready
+	$(FRAMES_BIN)/python -m pytest -m "long or not long" tests/frameworks
 
 # The documentation and the lesson, every page and every cell; CI always runs it.
 test-docs: $(READY)
@@ -79,7 +85,7 @@ imports: $(READY)
 check: lint types imports test
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(FRAMES) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # torch first and alone: with it in place, nothing else can bring another build of it.
 $(READY): pyproject.toml constraints.txt
@@ -88,3 +94,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt torch
 	$(BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -e ".[dev]"
 	$(BIN)/python -c "import pathlib; pathlib.Path('$(READY)').touch()"
+
+# torchtitan comes alone: it wants an older hub client than transformers, and its builder of optimizers needs two packages only.
+$(FRAMES)/.ready: pyproject.toml constraints.txt tests/frameworks/constraints.txt
+	$(PYTHON) -m venv $(FRAMES)
+	$(FRAMES_BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt torch
+	$(FRAMES_BIN)/python -m pip install -q $(PIP_ARGS) -c constraints.txt -c tests/frameworks/constraints.txt -e . \
+		pytest pandas transformers accelerate peft lightning timm "ray[train]" tyro spmd_types
+	$(FRAMES_BIN)/python -m pip install -q $(PIP_ARGS) -c tests/frameworks/constraints.txt --no-deps torchtitan
+	$(FRAMES_BIN)/python -c "import pathlib; pathlib.Path('$(FRAMES)/.ready').touch()"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-FILES = sorted(path for path in TESTS.glob("*.py") if path.name != "tolerances.py")
+FILES = sorted(path for path in TESTS.rglob("*.py") if path.name != "tolerances.py")
 LONGEST = 600
 APART = {
     "approx": ("rel", "abs"),

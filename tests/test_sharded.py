@@ -1,66 +1,79 @@
-"""DTensors over two processes: the kernel on each shard, the eager form where something is reduced over the whole."""
+"""Parameters over two and four processes: DTensors in kernels, one number that goes round for a norm, and what is refused."""
 
 from __future__ import annotations
 
+import copy
 import os
-import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from contract import parameter
+from torch import nn
 
-SCRIPT = """
-import os, sys, warnings
-warnings.simplefilter("ignore")
-import torch, torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from steprule import optim
+from steprule.errors import InputError
 
-torch.set_num_threads(1)
-dist.init_process_group("gloo")
-mesh = init_device_mesh("cpu", (2,))
-cases = [("Adam", {}, True), ("Adam", {"ema_decay": 0.9, "weight_decay": 0.1}, True), ("SGD", {"momentum": 0.9}, True),
-    ("RMSprop", {"zero_grad": True}, True), ("Adam", {"clip_norm": 0.5}, False), ("lamb", {}, False)]
-for name, settings, in_kernel in cases:
-    kind = getattr(optim, name, None) or optim.from_rule(name)
-    ends = []
-    for placed in (Shard(0), Replicate(), None):
-        torch.manual_seed(0)
-        whole = [torch.randn(5, 3), torch.randn(4), torch.randn(1)]
-        cut = (lambda x: distribute_tensor(x, mesh, [placed])) if placed else (lambda x: x)
-        params = [torch.nn.Parameter(cut(w)) for w in whole]
-        optimizer = kind(params, lr=0.1, **settings)
-        for t in range(3):
-            for p, w in zip(params, whole):
-                p.grad = cut(torch.randn(w.shape))
-            optimizer.step()
-        plan = optimizer._plans[0]
-        assert placed is None or plan is None or bool(plan.buckets) == in_kernel, (name, settings)
-        states = [v for p in params for v in optimizer.state[p].values() if getattr(v, "ndim", 0)]
-        ends.append([x.full_tensor() if placed else x for x in [*params, *states]])
-    for end in ends[:2]:
-        gap = max((a - b).abs().max().item() for a, b in zip(end, ends[2], strict=True))
-        assert gap <= (0 if in_kernel else 1e-6), (name, settings, gap)
-dist.destroy_process_group()
-print("fine")
-"""
+HERE = Path(__file__).parent
+CASES = {
+    2: ["dtensors", "fsdp2 fsdp2_groups", "fsdp2_prodigy fsdp2_lamb fsdp2_by_kind", "ddp zero", "fsdp1 fsdp1_prodigy", "in_backward"],
+    4: ["dtensors fsdp2", "hsdp tensor_parallel pipeline", "zero zero_with_nothing_for_some fsdp1"],
+}  # fmt: skip
 
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo over loopback: tried on Linux")
-def test_two_processes() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT], env={**env, "RANK": str(rank)}, stdout=-1, stderr=-1, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in both:
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err[-3000:]
-        assert out.strip() == "fine"
+@pytest.mark.parametrize(("count", "names"), [(count, names) for count in CASES for names in CASES[count]])
+def test_processes(count: int, names: str) -> None:
+    """tests/processes.py says what each of these must be."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    done = subprocess.run(
+        [*launch, str(HERE / "processes.py"), *names.split()], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stdout.split() == names.split()
+
+
+def test_a_group_of_processes_is_one() -> None:
+    with pytest.raises(InputError, match=r"Adam: clip_group: expected torch.distributed to be up, got one process"):
+        optim.Adam([parameter(3)], clip_norm=1.0, clip_group=True)
+
+
+def test_an_optimizer_without_a_group_says_so_to_its_copy() -> None:
+    made = optim.Adam([parameter(3)], clip_norm=1.0)
+    assert copy.deepcopy(made).clip_group is made.clip_group is None
+    assert "clip_group" not in made.param_groups[0]
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Lion"])
+def test_a_norm_within_backward_is_refused(name: str) -> None:
+    """One optimizer per parameter, in a hook: the norm of one gradient would pass for that of all."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        own = getattr(optim, name)([p], lr=0.1, clip_norm=1.0)
+        p.register_post_accumulate_grad_hook(lambda _, own=own: own.step())
+    loss = model(torch.ones(2, 3)).sum()
+    with pytest.raises(
+        InputError, match=rf"^{name}: clip_norm: expected all gradients, got a step within backward\(\)\."
+    ):
+        loss.backward()
+    assert all([torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)])
+
+
+def test_a_closure_that_goes_backward_is_no_step_within() -> None:
+    p = parameter(3)
+    optimizer = optim.AdamW([p], lr=0.1, clip_norm=1.0)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    before = p.detach().clone()
+    optimizer.step(closure)
+    assert not torch.equal(p, before)

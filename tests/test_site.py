@@ -29,10 +29,12 @@ def hooks() -> ModuleType:
 
 STAND_INS = ("wandb", "mlflow")
 """Packages that are not installed here: test_logging.py runs these samples with stand-ins."""
+FRAMEWORKS = "docs/how-to/in-your-framework.md"
+"""Its samples run where the frameworks are: tests/frameworks/test_page.py."""
 
 
 @pytest.mark.long  # `make test-docs`, which CI always runs
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != FRAMEWORKS])
 def test_every_sample_runs(page: str, in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Python as it stands, each block by itself; then the commands, beside the rules that the page has defined."""
     text = (ROOT / page).read_text(encoding="utf-8")

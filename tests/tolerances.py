@@ -316,3 +316,7 @@ JUDGED_MEAN = 0.01
 
 # Levels of a hundred thousand ideas beside the 1 that all of them add up to: what is left of the decaying part.
 LEVELS_OF_MANY = 1e-3
+
+# Losses of frameworks' trainings whose model computes in bfloat16, relative: weights an ulp of float32 apart may round to neighbouring
+# values of bfloat16, 2^-8 of one weight in hundreds.
+LOSSES_BFLOAT16 = 1e-3

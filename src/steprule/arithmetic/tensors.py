@@ -101,12 +101,12 @@ def ways(p: Any) -> Ways:
     return Ways(Products, dtype, lift, back, spread)
 
 
-def reduced_over(row: Operation, x: Any, dim: int, *, keepdim: bool = False) -> Any:
-    """A reduction of a tensor along a dimension, in its dtype."""
+def reduced_over(row: Operation, x: Any, dim: int | None, *, keepdim: bool = False) -> Any:
+    """A reduction of a tensor along a dimension, or of all of it, in its dtype."""
     of = cast(Reduction, row.reduction)
-    parts, count = of.each(x), x.shape[dim]
+    parts, count = of.each(x), x.numel() if dim is None else x.shape[dim]
     join = getattr(torch, TABLE[of.join].over) if count else torch.sum
-    total = join(parts, dim, keepdim=keepdim)
+    total = join(parts) if dim is None else join(parts, dim, keepdim=keepdim)
     return of.end(total if count else total + of.start, float(count))
 
 
@@ -136,6 +136,8 @@ def _reduced(row: Operation, x: Any, axis: int | None = None) -> Any:
     dtype = wide.dtype if row.over_model else x.dtype
     if row.torch:
         return function_of(torch, row, row.torch)(wide).to(dtype)
+    if type(x).__name__ == "DTensor":  # which torch flattens only where it is cut evenly
+        return reduced_over(row, wide, None).to(dtype)
     return reduced_over(row, wide.reshape(-1), 0).to(dtype)
 
 

@@ -65,6 +65,12 @@ class Variant:
         """Whether it asks for a number over a whole tensor."""
         return any(self.graph(absent).asks_for_reductions for absent in self.stages)
 
+    @cached_property
+    def adds_up(self) -> bool:
+        """Whether nothing but totals of elements asks for more than one element: then shards of a tensor can be stepped apart."""
+        live = [node for absent in (*self.stages, NOTHING) for node in self.graph(absent).live]
+        return not any(n.kind is Kind.REDUCTION or (n.place and not _is_element(n.args[0])) for n in live)
+
     def graph(self, absent: frozenset[str] = NOTHING) -> Graph:
         """What it computes where these slots are absent on entry."""
         if absent not in self._graphs:
@@ -141,6 +147,10 @@ class Variant:
             if reduced == self._reduced:
                 return tuple(found)
             self._reduced = reduced
+
+
+def _is_element(arg: object) -> bool:
+    return isinstance(arg, Node) and arg.kind is Kind.ELEMENT
 
 
 def _reduced(graph: Graph) -> set[str]:

@@ -18,6 +18,7 @@ from steprule.compiler.target import Chunks, Kernel
 from steprule.compiler.variant import Variant
 from steprule.optim.backends import TARGETS
 from steprule.optim.computation import Begun, Computation
+from steprule.optim.sharding import Cut
 from steprule.optim.signature import DTYPES, Columns, lies_as, shard
 
 Hypers = Sequence[dict[str, Any]]
@@ -45,6 +46,8 @@ class Alike(NamedTuple):
     """Of p, g and the slots."""
     absent: frozenset[str]
     variant: Variant
+    cut: Cut | None = None
+    """Over which processes its tensors are cut, where totals are asked for."""
 
 
 @dataclass
@@ -180,6 +183,7 @@ def buckets_for(
             tuple(shard(column[k]).dtype for column in columns),
             own.absent,
             computation.variant_for(p),
+            computation.cut_of(p),
         )
         members.setdefault(alike, []).append(k)
     found = []

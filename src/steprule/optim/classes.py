@@ -19,7 +19,7 @@ from torch import Tensor
 from steprule import rules
 from steprule.errors import InputError, InputTypeError, RuleError, StepruleError, unknown_name
 from steprule.optim.looks import SEED
-from steprule.optim.optimizer import OFF, RuleOptimizer, say_constructor
+from steprule.optim.optimizer import OF_THE_OPTIMIZER, OFF, RuleOptimizer, say_constructor
 from steprule.rules.parts import equipped
 from steprule.rules.points import Point
 from steprule.rules.rule import Rule
@@ -174,6 +174,7 @@ _OF_TORCH = (
     "zero_grad",
     "fused_unscale",
     "backend",
+    "clip_group",
     "foreach",
     "fused",
     "capturable",
@@ -199,7 +200,7 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
 
     def __init__(self, params: Iterable[Any], **hypers: Any) -> None:
         found, defaults = self.rule, self._defaults
-        own: dict[str, Any] = {n: hypers.pop(n) for n in ("zero_grad", "backend", "fused_unscale") if n in hypers}
+        own: dict[str, Any] = {n: hypers.pop(n) for n in ("zero_grad", *OF_THE_OPTIMIZER) if n in hypers}
         seeded = {SEED: _seed(found, hypers.pop(SEED, None))} if found.draws else {}
         if given := {h.name for h in found.hypers if h.given} & set(hypers):
             raise unknown_name("hyperparameter", given.pop(), defaults, where=f" of {found.name}")
@@ -300,7 +301,7 @@ def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer
             inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD),
             *(
                 inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v)
-                for n, v in {**defaults, "zero_grad": False, "fused_unscale": False, "backend": "auto"}.items()
+                for n, v in {**defaults, **OFF, **OF_THE_OPTIMIZER}.items()
             ),
         ],
         FromRule.__init__,

@@ -18,6 +18,7 @@ from steprule.optim import one_by_one
 from steprule.optim.backends import target_for
 from steprule.optim.memory import Ranges, overlapping, ranges_of, share_memory
 from steprule.optim.settings import Settings, Stepped, beyond_torch
+from steprule.optim.sharding import Cut, cut_of, refuse_parts
 from steprule.optim.signature import PLAIN, is_dense, is_number, is_plain, is_within, placed_alike, shard, span_of
 from steprule.optim.states import as_numbers, begin, check_whole, lay_as
 
@@ -71,6 +72,7 @@ class Computation:
         self.of_model = [s for s in self.rule.slots if s.per_model and s.name in self.used]
         self.has_phases = bool(self.of_model) or any(map(self.variant.rounds, self.variant.stages))
         """Whether all tensors must have told something before any is stepped."""
+        self.clip_group, self.clips = optimizer.clip_group, bool(dict(self.switches).get("clip_norm"))
         self.torchs = one_by_one.torchs_class(type(optimizer))
         self.beyond = beyond_torch(optimizer, optimizer.param_groups[where[0]])
         may_use_torch = self.backend != "eager" or self.special
@@ -127,6 +129,20 @@ class Computation:
 
     # Which parameters a kernel steps.
 
+    @property
+    def wants_whole(self) -> bool:
+        """Whether it asks for a number over a whole tensor, so that a shard alone does not do."""
+        return self.given or self.by_shape or not self.variant.adds_up
+
+    def cut_of(self, p: Tensor) -> Cut | None:
+        """Over which processes a parameter is cut, where that matters."""
+        return cut_of(p, self.clip_group) if self.has_phases else None
+
+    def refuse_parts(self, name: str, params: Sequence[Tensor]) -> None:
+        """Raise where a number over all tensors, or over one, would be that of a part which this process has."""
+        sums = self.has_phases and not self.clips
+        refuse_parts(name, params, clips=self.clips, sums=sums, reduces=self.wants_whole, by=self.clip_group)
+
     def part(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Parted:
         """The members by what steps them."""
         found, targets = Parted(), dict[int, str]()
@@ -150,8 +166,7 @@ class Computation:
         if self.special or not self.is_compiled:
             return None
         target = target_for(self.backend, p.device.type, matrices=self.by_shape)
-        reduces = self.variant.reduces or self.given or self.by_shape
-        if target is None or (reduces and shard(p) is not p) or not placed_alike(g, p):
+        if target is None or (self.wants_whole and shard(p) is not p) or not placed_alike(g, p):
             return None
         whole, p, g = p, shard(p), shard(g)
         if not (is_plain(p) and is_plain(g, read=not self.zeroes) and is_dense(p)):

@@ -97,6 +97,7 @@ class GroupPlan:
         grads = [p.grad for p in members]  # read once: another thread may drop one
         self.parted = computation.part(optimizer.state, members, grads)
         self.others, self.places = self.parted.others, self.parted.places
+        computation.refuse_parts(type(by).__name__, members)
         if self.others:
             computation.refuse(type(by).__name__, optimizer.state, [members[m] for m in self.others])
 
@@ -180,7 +181,11 @@ class GroupPlan:
     def prepare(self, optimizer: Stepped, groups: Groups) -> bool:
         """Whether all that its kernels rely on holds; its addresses are then this step's. Nothing is written."""
         computation, look = self.computation, self.look
-        if self.once or computation.backend is not optimizer.backend:
+        if (
+            self.once
+            or computation.backend is not optimizer.backend
+            or computation.clip_group is not optimizer.clip_group
+        ):
             return False
         assert look is not None
         members = self.members_of(groups)

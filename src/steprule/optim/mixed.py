@@ -38,10 +38,10 @@ class Mixed(RuleOptimizer):
         settings: Mapping[str, Mapping[str, Any]],
         **of_all: Any,
     ) -> None:
-        """`of_all` is what holds for all groups: `backend` and `fused_unscale`, as every class takes them."""
+        """`of_all` is what holds for all groups: `backend`, `fused_unscale` and `clip_group`, as every class takes them."""
         self.classes, self.settings, self._of_all = dict(classes), dict(settings), of_all
         self._unscales: dict[str, bool] = {}  # by kind: whether its class unscales gradients in its step
-        self.backend = of_all.get("backend", "auto")
+        self.backend, self.clip_group = of_all.get("backend", "auto"), of_all.get("clip_group")
         torch.optim.Optimizer.__init__(self, groups, {})
         if of_all.get("fused_unscale") or all(self._unscales.values()):
             self._step_supports_amp_scaling = True  # torch's name: GradScaler looks for it

@@ -48,6 +48,7 @@ class ByKind(PerKind):
         show: bool = True,
         backend: str = "auto",
         fused_unscale: bool = False,
+        clip_group: Any = None,
         **settings: Any,
     ) -> Mixed:
         """The optimizer of a model.
@@ -58,6 +59,7 @@ class ByKind(PerKind):
             show: print on stderr which rule steps what, every parameter once.
             backend: as of every class of `steprule.optim`.
             fused_unscale: the same.
+            clip_group: the same.
             settings: `lr=0.01` for all rules that have it, `matrix_lr=0.02` or `matrix=dict(lr=0.02)` for one kind.
 
         Raises `StepruleError` for a parameter without a rule, and for settings that none of the rules has.
@@ -72,6 +74,7 @@ class ByKind(PerKind):
             {kind: arguments(cls, apart[kind]) for kind, cls in of_kind.items()},
             backend=backend,
             fused_unscale=fused_unscale,
+            clip_group=clip_group,
         )
         if show:
             sys.stderr.write(table(made) + "\n")

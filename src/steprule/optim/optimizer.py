@@ -18,8 +18,10 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from steprule.errors import InputError, InputTypeError
 from steprule.optim import groups, looks, points
 from steprule.optim.backends import BACKENDS
+from steprule.optim.loading import keep_precision
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.settings import Stepped
+from steprule.optim.sharding import check_cut
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
 from steprule.rules.points import MODE
@@ -33,17 +35,22 @@ BEYOND = """What torch's constructors lack, each off by default and then free; e
 - `ema_decay`: keep an exponential moving average of the weights, state `ema`, in float32 or better; 0 is off. See `ema_weights`.
 - `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
 
-And two of the optimizer, not of a group:
+And three of the optimizer, not of a group:
 
 - `backend`: "auto" (Numba's kernel on the CPU, Triton's on an NVIDIA GPU, the eager form elsewhere), "eager", "numba" or
   "triton".
 - `fused_unscale`: a `torch.amp.GradScaler` that steps the optimizer leaves unscaling, and skipping where a gradient is not
   finite, to the step, which does it in the same pass; the gradients themselves stay scaled. `fused=True` says the same where
   torch's class takes it. Without, the scaler does both before the step, as for torch's default.
+- `clip_group`: the processes over which the parameters are cut, where no DTensor's mesh says it (FSDP1, `ZeroRedundancyOptimizer`,
+  DeepSpeed, stages of a pipeline): a process group, or True for all. The norm of `clip_norm`, and every other total, is added
+  up over them by one `all_reduce`. None, the default, is for whole parameters, as with DDP, and for DTensors.
 
 `foreach` and `fused` change no number: there is one form, and it is fused. `capturable` and `differentiable` run torch's own
 step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""
 
+OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None}
+"""What every class takes that is no key of a group, with its defaults."""
 OFF: dict[str, Any] = {"zero_grad": False}
 """What every class takes beside the parts that compose with its rule, with its defaults."""
 
@@ -70,7 +77,7 @@ class RuleOptimizer(Stepped):
             said = (*cls.rule.tuples.values(), *cls.said_otherwise.values())
             known = {*signature.parameters, *chain.from_iterable(said)}
             cls._extras = {h.name: h.default for h in cls.rule.hypers if h.given is None and h.name not in known} | OFF
-            added = {**cls._extras, "fused_unscale": False, "backend": "auto"}
+            added = {**cls._extras, **OF_THE_OPTIMIZER}
             own = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in added.items()]
             say_constructor(cls, [*signature.parameters.values(), *own], RuleOptimizer.__init__)
 
@@ -78,6 +85,8 @@ class RuleOptimizer(Stepped):
         self.backend = kwargs.pop("backend", "auto")
         if self.backend not in BACKENDS:
             raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(self.backend))
+        self.clip_group = kwargs.pop("clip_group", None)
+        check_cut(type(self).__name__, self.clip_group)
         fused = kwargs.pop("fused_unscale", False)
         if not isinstance(fused, bool):
             raise InputTypeError(f"{type(self).__name__}: fused_unscale", expected="a bool", got=repr(fused))
@@ -248,7 +257,8 @@ class RuleOptimizer(Stepped):
         if "_outside" in self.__dict__:
             raise RuntimeError("a copy inside ema_weights(): the weights are where the averages belong")
         return {n: v for n, v in super().__getstate__().items() if n not in ("_plans", "_stepping", "_movers")} | {
-            "backend": self.backend
+            "backend": self.backend,
+            "clip_group": self.clip_group,  # a process group does not travel: Python says so
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -296,7 +306,7 @@ class RuleOptimizer(Stepped):
 
         def keep(optimizer: RuleOptimizer) -> None:
             if seen:
-                _keep_precision(optimizer, seen[0])
+                keep_precision(optimizer, seen[0])
 
         # The last of the pre-hooks: it sees what the others made of the checkpoint.
         handle = self.register_load_state_dict_pre_hook(look)
@@ -332,45 +342,6 @@ def say_constructor(
     )
     construct.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
     cls.__init__ = construct  # type: ignore[method-assign]
-
-
-def _keep_precision(optimizer: RuleOptimizer, given: Mapping[str, Any]) -> None:
-    """Put the checkpoint's own tensors where torch has cast them to their parameters' dtypes."""
-    saved = [k for group in given["param_groups"] for k in group["params"]]
-    own = [(p, group) for group in optimizer.param_groups for p in group["params"]]
-    for k, (p, group) in zip(saved, own, strict=True):
-        state = given["state"].get(k)
-        if not isinstance(state, Mapping):
-            continue
-        numbers = {"step", *(s.name for s in optimizer.stepping(group).rule.slots if s.is_number)}
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                # Numbers stand on the CPU, where the host reads them; a captured step reads them on the device.
-                if name in numbers and value.device.type != "meta":
-                    device = p.device if group.get("capturable") else torch.device("cpu")
-                    coarser = not value.is_floating_point() or value.element_size() < p.element_size()
-                    finer = name != "step" and coarser and p.is_floating_point()
-                    optimizer.state[p][name] = value.detach().to(device, p.dtype if finer else value.dtype, copy=True)
-                elif name not in numbers:
-                    optimizer.state[p][name] = _loaded(value, p)
-
-
-def _loaded(value: Tensor, p: Tensor) -> Tensor:
-    if value.is_mkldnn:  # it cannot be copied, and torch takes it as it is
-        return value.detach()
-    dtype = value.dtype
-    alike = value.is_floating_point() == p.is_floating_point() and value.is_complex() == p.is_complex()
-    if alike and value.element_size() < p.element_size():
-        dtype = p.dtype
-    whole = value.layout is torch.strided and value.untyped_storage().nbytes() == value.numel() * value.element_size()
-    # Memory that torch.load has made has no allocator, and torch dies at the first write to what shares it.
-    own = whole and value.untyped_storage().resizable()
-    if own and dtype == value.dtype and value.device == p.device and type(value) is Tensor:
-        try:
-            return torch._lazy_clone(value.detach())
-        except RuntimeError:  # memory from elsewhere, as a mapped file, cannot be shared until it is written
-            pass
-    return value.detach().to(p.device, dtype, copy=True)
 
 
 def _outermost(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -31,6 +31,8 @@ class Stepped(torch.optim.Optimizer):
     moves: ClassVar[bool] = False
     """Whether a step puts the parameters elsewhere for a while, and writes nothing else."""
     backend: str = "auto"
+    clip_group: Any = None
+    """Over which processes parameters are cut that are no DTensors: a process group, True for all, None where they are whole."""
     said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """By the key of a group, the rule's hyperparameters that torch says by it."""
 

@@ -19,6 +19,7 @@ from steprule.optim import one_by_one
 from steprule.optim.buckets import Bucket
 from steprule.optim.computation import Computation
 from steprule.optim.settings import Settings, Stepped
+from steprule.optim.sharding import Cut, refuse_backward, whole_cut
 from steprule.optim.states import number
 
 Known = Mapping[str, Mapping[str, float]]
@@ -54,6 +55,8 @@ class Phased(Protocol):
 
 def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
     """The numbers of the model by name, and all totals of this step by place. Nothing is written."""
+    if any([plan.computation.clips for plan in plans]):
+        refuse_backward(type(optimizer).__name__)
     teams = _by_team(plans)
     norms = _norms(optimizer, teams) if len(teams) > 1 else {}
     return {team: _known_to(optimizer, own, norms.get(team, {})) for team, own in teams.items()}
@@ -88,8 +91,17 @@ def _known_to(optimizer: Stepped, plans: Sequence[Phased], given: Mapping[str, f
 def _added(
     optimizer: Stepped, plans: Sequence[Phased], places: frozenset[str], known: Mapping[str, float]
 ) -> dict[str, float]:
-    """The totals at these places."""
-    return eager.total_parts([own for plan in plans for own in _parts(optimizer, plan, places, known)], places)
+    """The totals at these places. What lies in shards is added up over the processes that have the others."""
+    parts: dict[Cut | None, list[Mapping[str, float]]] = {}
+    if optimizer.clip_group is not None:
+        parts[
+            whole_cut(optimizer.clip_group)
+        ] = []  # a process that has nothing to add must not leave the others waiting
+    for plan in plans:
+        for cut, own in _parts(optimizer, plan, places, known):
+            parts.setdefault(cut, []).append(own)
+    sums = {cut: eager.total_parts(own, places) for cut, own in parts.items()}
+    return eager.total_parts([cut.summed(own, places) if cut else own for cut, own in sums.items()], places)
 
 
 def _beside(optimizer: Stepped, plan: Phased) -> list[tuple[Tensor, Mapping[str, Any]]]:
@@ -103,6 +115,8 @@ def _beside(optimizer: Stepped, plan: Phased) -> list[tuple[Tensor, Mapping[str,
 def _graphs(optimizer: Stepped, plans: Sequence[Phased]) -> Iterator[Graph]:
     """What the tensors of some plans compute in this step."""
     for plan in plans:
+        if optimizer.clip_group is not None:
+            yield from map(plan.computation.variant.graph, plan.computation.variant.stages)
         for bucket in plan.buckets:
             yield bucket.alike.variant.graph(bucket.alike.absent)
         for p, _ in _beside(optimizer, plan):
@@ -111,17 +125,19 @@ def _graphs(optimizer: Stepped, plans: Sequence[Phased]) -> Iterator[Graph]:
 
 def _parts(
     optimizer: Stepped, plan: Phased, places: frozenset[str], known: Mapping[str, float]
-) -> Iterator[Mapping[str, float]]:
-    """What the tensors of a plan add to the totals at these places, in one record per bucket and one per parameter beside them."""
+) -> Iterator[tuple[Cut | None, Mapping[str, float]]]:
+    """What the tensors of a plan add to the totals at these places, in one record per bucket and one per parameter beside them; and
+    over which processes it is to be added up. The author's function has seen a DTensor whole."""
     hypers = [{**settings.hypers, **known} for settings in plan.settings]
     for bucket in plan.buckets:
         if (measure := bucket.measuring(places)) is not None:
             measure.tabulate(hypers, plan.groups, plan.numbers_of_step(1.0))
-            yield measure.add_up(plan.reduced_numbers(measure))
+            yield bucket.alike.cut, measure.add_up(plan.reduced_numbers(measure))
     used, by = plan.computation.used, plan.by(optimizer)
     with torch.no_grad():
         beside = [one_by_one.parts_of(by, p, used, own, known) for p, own in _beside(optimizer, plan)]
-    yield from beside
+    cut = whole_cut(optimizer.clip_group)
+    yield from ((cut, own) for own in beside)
 
 
 def check(plans: Sequence[Phased]) -> None:
