@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from by_path import module_at
+from tolerances import ROUNDED64
 
 import steprule
 from steprule import rule
@@ -142,6 +143,31 @@ def test_on_and_off_train_the_same_trials_and_seeds() -> None:
         assert len(done[0].lanes) == 4 * 3
         assert len(np.unique(done[0].lanes.hypers["lr"])) == 12  # each study its own points
     assert result.trainings == sum(len(p.lanes) for done in chains for p in done)
+
+
+@rule
+def far(p, g, *, lr: Rate = 1e-8, twice: bool = True):
+    """Its best learning rates lie where no race begins to look."""
+    return p - (2e8 if twice else 1e8) * lr * g
+
+
+def test_where_a_range_moves_the_points_stay_the_same() -> None:
+    result = steprule.ablate(far, "airfoil-linear", **TINY)
+    chains = [result.race.chain("airfoil-linear", "linear", label) for label in ("far", "without twice")]
+    tuned = [[phase for phase in done if phase.name != "confirm"] for done in chains]
+    assert min(map(len, tuned)) >= 2
+    for mine, theirs in zip(*tuned, strict=False):
+        shares = [[phase.space["lr"].share(v) for v in phase.lanes.hypers["lr"]] for phase in (mine, theirs)]
+        assert shares[0] == pytest.approx(shares[1], rel=ROUNDED64)
+    first, second = (phase.space["lr"] for phase in tuned[0][:2])
+    assert (second.low, second.high) == pytest.approx((first.low / 100, first.high / 100), rel=ROUNDED64)
+
+
+def test_a_rule_per_kind_has_parts_by_kind() -> None:
+    parts = found("by_kind:lion+adamw")
+    assert parts["matrix_beta1"] == "matrix_beta1=0"
+    assert parts["other_weight_decay"] == "other_weight_decay=0"
+    assert not [name for name in parts if "maximize" in name]
 
 
 def test_a_usual_ablation_takes_no_more_than_twenty_tuned_rules() -> None:

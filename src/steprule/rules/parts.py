@@ -140,7 +140,7 @@ def before(
         function=function,
         hypers=(*rule.hypers, *added),
         codes=(*rule.codes, part.__code__),
-        parts=_with(part, rule, lambda bare: before(part, bare, fix_flags=fix_flags, **settings)),
+        parts=_with(part, rule, lambda bare: before(part, bare, fix_flags=fix_flags, **settings)),  # type: ignore[arg-type]
     )
 
 

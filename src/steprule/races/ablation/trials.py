@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,12 +38,18 @@ class SameTrials(Tuned):
             return None
         if own.lanes.role[0] != "trial":
             return replace(own, lanes=own.lanes.where(own.lanes.role == "winner"))
-        # Drawn in the space of the whole rule; where its range of the learning rate has moved, there.
-        full = {**dict(self.space), **own.space}
-        wide = super().following(everyone, replace(entrant, space=full), [replace(p, space=full) for p in done])
+        # Drawn in the space of the whole rule, but for ranges of this one that have moved.
+        wide = super().following(
+            everyone,
+            replace(entrant, space=self._full(entrant.space)),
+            [replace(p, space=self._full(p.space)) for p in done],
+        )
         assert wide is not None
         hypers = {n: v for n, v in wide.lanes.hypers.items() if n in own.space}
         return replace(own, lanes=replace(own.lanes, hypers=hypers), to_come=self.studies * self.fresh)
+
+    def _full(self, space: Mapping[str, Search]) -> dict[str, Search]:
+        return {**dict(self.space), **space}
 
     def to_dict(self) -> dict[str, Any]:
         """As `Protocol` says."""
