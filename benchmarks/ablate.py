@@ -5,7 +5,7 @@
     python benchmarks/ablate.py --show FILE                      the tables of a file
 
 A simulated rule has one to three numbers that are tuned, on a bowl of its own (on a torus, so that a bowl that moves is as easy to find),
-and two to seven parts. Each study draws Sobol points and chooses by one noisy look at each; winners are looked at on 30 fresh seeds. A
+and two to seven parts. Each study draws Sobol points and chooses by one noisy look at each; winners are looked at on 15 fresh seeds. A
 part is useless in one of three ways: the rule without it is the same but for its noise; the bowl lies elsewhere, as where a part only
 changes the step's length; the part has a number of its own that changes nothing. A useful or harmful part is such a one with a known
 effect added. Noise is normal, skewed (Gumbel) or has heavy tails (Student's t, 3 degrees of freedom), and part of it is common to the rule
@@ -38,7 +38,7 @@ from steprule.races.ablation.trials import allowed, same_trials
 from steprule.races.measure import Scale
 from steprule.rules.parts import before
 from steprule.rules.rule import Rule
-from steprule.sizes import FRESH, MATTERS, TRIALS
+from steprule.sizes import ABLATED_FRESH, MATTERS, TRIALS
 
 NOISES = ("normal", "skewed", "heavy tails")
 USELESS = ("the same", "elsewhere", "a number of its own")
@@ -78,7 +78,7 @@ def simulated(rng: np.random.Generator, k: int, parts: int | None = None, studie
     sharpness = np.exp(rng.uniform(np.log(0.5), np.log(60.0), dims))
     size, shared = float(np.exp(rng.uniform(np.log(0.02), np.log(0.1)))), rng.uniform(0.0, 0.95, parts)
     best, diverges = rng.random(dims), 0.1 if k % 4 == 0 else 0.0
-    per_seed = 2 * size * rng.standard_normal(FRESH)
+    per_seed = 2 * size * rng.standard_normal(ABLATED_FRESH)
 
     def drawn() -> np.ndarray:
         """Points [studies, trials, dims and one for each part]."""
@@ -87,7 +87,7 @@ def simulated(rng: np.random.Generator, k: int, parts: int | None = None, studie
 
     def looks() -> np.ndarray:
         """Noise of each point on its study's seed and on every fresh one, [studies, trials, 1 + seeds]."""
-        return size * noise(rng, kind, (studies, TRIALS, 1 + FRESH))
+        return size * noise(rng, kind, (studies, TRIALS, 1 + ABLATED_FRESH))
 
     def outcomes(points: np.ndarray, seen: np.ndarray, centre: np.ndarray) -> np.ndarray:
         gap = np.abs(points[..., :dims] - centre)

@@ -25,7 +25,7 @@ from steprule.cli.arguments import (
     number,
     whole,
 )
-from steprule.sizes import FRESH, MATTERS, TRIALS
+from steprule.sizes import ABLATED_FRESH, MATTERS, TRIALS
 
 if TYPE_CHECKING:
     from steprule.cli.options import Taker
@@ -54,13 +54,14 @@ def ablate(
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="Studies, each tuned anew; if not given as many as 20 tuned rules of a race allow, 20 at most.",
+            help="Studies, each tuned anew; if not given as many as 20 tuned rules of a race allow, 30 at most.",
             parser=whole,
             metavar="N",
         ),
     ] = None,
     fresh: Annotated[
-        int | None, typer.Option(help=f"Seeds on which winners are compared ({FRESH}).", parser=whole, metavar="N")
+        int | None,
+        typer.Option(help=f"Seeds on which winners are compared ({ABLATED_FRESH}).", parser=whole, metavar="N"),
     ] = None,
     schedule: Annotated[
         list[str] | None,

@@ -103,9 +103,9 @@ def ablate(
             - `hypers=None`: what is set, by name, and not searched.
             - `vary=None`: what is searched beside the rule's own numbers, by name: `{"weight_decay": Search(1e-5, 1)}`.
             - `trials=64`: trainings of a study.
-            - `seeds=None`: studies of each; if not given as many as 20 tuned rules of a race of the usual size allow for all together, 20
+            - `seeds=None`: studies of each; if not given as many as 20 tuned rules of a race of the usual size allow for all together, 30
               at most.
-            - `fresh=None`: seeds on which winners are compared (30).
+            - `fresh=None`: seeds on which winners are compared (15).
             - `schedules=None`: of the learning rate, one or several; linear.
             - `epochs=None`, `batch_size=None`, `compile="auto"`, `device="cpu"`, `first_seed=None`, `engine="local"`, `workers=None`,
               `address=None`, `progress=None`, `before=None`, `told=None`: as in `steprule.race`.

@@ -12,11 +12,11 @@ from steprule.hyper import Search
 from steprule.races.chain import Chain, Phase, Planned
 from steprule.races.competitor import Entrant
 from steprule.races.protocol import Tuned
-from steprule.sizes import FRESH, STUDIES, TRIALS
+from steprule.sizes import ABLATED_FRESH, FRESH, STUDIES, TRIALS
 
 TIMES = 20
 """What an ablation takes at most, where nobody says how large it is: so many times the trainings of one tuned rule of a race."""
-MOST, FEWEST = 20, 2
+MOST, FEWEST = 30, 2
 """Studies of each, where nobody says how many."""
 
 
@@ -62,10 +62,10 @@ def same_trials(
 ) -> SameTrials:  # fmt: skip
     """The trials of a rule and of the rule without each of so many parts.
 
-    Without `seeds` as many studies as `TIMES` tuned rules of a race allow for all together, 20 at most. Raises `InputError` where those
+    Without `seeds` as many studies as `TIMES` tuned rules of a race allow for all together, 30 at most. Raises `InputError` where those
     are fewer than two, and for sizes that are no whole numbers from 1.
     """
-    trials, fresh = whole("trials", trials, 1), whole("fresh", FRESH if fresh is None else fresh, 1)
+    trials, fresh = whole("trials", trials, 1), whole("fresh", ABLATED_FRESH if fresh is None else fresh, 1)
     if seeds is None:
         seeds = min(MOST, allowed() // ((parts + 1) * (trials + fresh)))
         if seeds < FEWEST:
