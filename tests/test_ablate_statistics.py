@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
-from by_path import module_at
+from by_path import ROOT, module_at
 from scipy import stats
 from tolerances import ABLATION_POWER, ROUNDED64
 
@@ -112,3 +113,26 @@ def test_differences_in_place_of_ratios() -> None:
     found = effects_of(on, {"part": on + 1.0}, Scale(ratios=False, fall=10.0), 0.01, ("whole", {"part": "off"}))[0]
     assert found.verdict == "helps"
     assert found.pair.percent[0] == pytest.approx(10.0, rel=ROUNDED64)
+
+
+def test_the_page_says_what_was_measured() -> None:
+    page = (ROOT / "docs/how-to/ablate.md").read_text(encoding="utf-8")
+    measured = json.loads((ROOT / "benchmarks/results/ablate.json").read_text(encoding="utf-8"))
+    own, real = measured["simulated"], measured["real"]
+    helps, hurts = (own[f"rules with a useless part said to {verb}"] for verb in ("help", "hurt"))
+    rows = {m: f"| {100 * helps[m]:.1f} % | {100 * hurts[m]:.1f} % |" for m in ("0.0", "0.01")}
+    assert max([*helps.values(), *hurts.values()]) <= LEVEL
+    assert f"(`--matters 0`) {rows['0.0']}" in page
+    assert f"where 1 % matters {rows['0.01']}" in page
+    assert f"{own['rules']:,} simulated rules with {own['parts']:,} parts" in page
+    found = own["planted effects found, by multiple of that"]
+    assert f"| found | {' | '.join(f'{100 * share:.0f} %' for share in found.values())} |" in page
+    low, middle, high = own["smallest effect found, per cent"]
+    assert f"is {middle:.1f} % in the middle of those parts, {low:.1f} to {high:.1f} % in the middle half" in " ".join(
+        page.split()
+    )
+    said = real["planted"]
+    assert said["uphill"] == {"hurts": 20}
+    assert f"| useless | 20 | 0 | 0 | {said['ripple']['nothing']} | {said['ripple']['open']} |" in page
+    verdicts = real["own parts"]
+    assert f"| {sum(verdicts.values())} | {' | '.join(str(count) for count in verdicts.values())} |" in page
