@@ -82,10 +82,10 @@ def test_an_example_is_a_command(name: str) -> None:
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in NAMES if n != "play"]
 )
 def test_an_example_runs(name: str, capsys: pytest.CaptureFixture[str], in_folder: Path) -> None:
-    """But for the page that a browser opens; a race says what it would take."""
+    """But for the page that a browser opens; a race and an ablation say what they would take."""
     words = shlex.split(COMMANDS[next(c for c in COMMANDS if c.__name__ == name)])[1:]
     Path("results.csv").write_text("method,val_loss\na,1\na,1.1\nb,2\nb,2.1\n", encoding="utf-8")  # what `judge` judges
-    assert main([*words, *(["--dry-run"] if name == "race" else [])]) == 0
+    assert main([*words, *(["--dry-run"] if name in ("race", "ablate") else [])]) == 0
     out = capsys.readouterr().out
     assert out
     for file in re.findall(r"--out (\S+)", " ".join(words)):

@@ -176,10 +176,11 @@ def test_a_dry_run_trains_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    counts = {"race": 60, "sweep": 64, "train": 1, "as given": 40}
+    counts = {"race": 60, "sweep": 64, "train": 1, "as given": 40, "ablate": 2 * 3 * (4 + 5)}
     commands = {
         "race": RACE, "sweep": ["sweep", "adam"], "train": ["train", "torch.optim.Adam"],
         "as given": ["race", "adam", "sgd", "--trials", "0"],
+        "ablate": ["ablate", "sgd", "--on", "airfoil-linear", "--part", "momentum", *sized(4, 3, 5)],
     }  # fmt: skip
     for name, command in commands.items():
         assert main([*command, "--dry-run", "--json"]) == 0, name

@@ -87,7 +87,7 @@ RUN_WITHOUT_TORCH = [
     "show adam --as javascript", "trace sgd adam", "trace adam --json", "trace adam --surface x^2/10+2*y^2 --out paths.svg",
     "which adam", "trace adam --surface rosenbrock --out paths.json", "play --out page.html", "play --story ravine --out page.html",
 ]  # fmt: skip
-TRAIN = ["train adam", "sweep adam", "race adam sgd", "check adam", "bench adam --quick", "show adam --as numba",
+TRAIN = ["train adam", "sweep adam", "race adam sgd", "ablate adam", "check adam", "bench adam --quick", "show adam --as numba",
          "show torch.optim:Adam", "play luck --out luck.html", "play network --out network.html",
          "play matrix --out matrix.html"]  # fmt: skip
 

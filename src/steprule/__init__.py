@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from steprule.problems.problem import Problem as Problem
     from steprule.races import Race as Race
     from steprule.races import race as race
+    from steprule.races.ablation import Ablation as Ablation
+    from steprule.races.ablation import ablate as ablate
     from steprule.races.judging import Judgement as Judgement
     from steprule.races.judging import judge as judge
     from steprule.sweeps import Sweep as Sweep
@@ -50,6 +52,8 @@ _LATER = {
     "race": "races",
     "Race": "races",
     "judge": "races.judging",
+    "ablate": "races.ablation",
+    "Ablation": "races.ablation",
     "Judgement": "races.judging",
     "d2l": "",
     "schedules": "",
@@ -61,6 +65,7 @@ _LATER = {
 }
 
 __all__ = [
+    "Ablation",
     "Judgement",
     "Problem",
     "Race",
@@ -68,6 +73,7 @@ __all__ = [
     "Run",
     "Sweep",
     "Trace",
+    "ablate",
     "by_kind",
     "check",
     "d2l",

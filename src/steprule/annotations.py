@@ -35,19 +35,33 @@ class OffAtZero:
 
 
 @dataclass(frozen=True)
+class Neutral:
+    """At this number the term that it weighs does nothing: so `steprule ablate` takes the term off, as by 1 of a factor.
+
+    Boost = Annotated[float, Gt(0), Neutral(1), Meaning("how much longer a step is that agrees with the last one"), Search(1, 10)]
+    """
+
+    value: float
+
+
+@dataclass(frozen=True)
 class Given:
     """The number is no setting: whoever steps the rule supplies it at each step, as it does the step number."""
 
 
 Rate = Annotated[float, Ge(0), Meaning("learning rate", r"\eta"), Search(1e-5, 10.0)]
-Decay = Annotated[float, Ge(0), Lt(1), Meaning("decay of a running average"), Search(0.5, 0.9999, "complement")]
+Decay = Annotated[
+    float, Ge(0), Lt(1), Neutral(0), Meaning("decay of a running average"), Search(0.5, 0.9999, "complement")
+]
 Epsilon = Annotated[float, Ge(0), Meaning("keeps the denominator from zero", r"\epsilon"), Search(1e-10, 1e-3)]
 Momentum = Annotated[float, Ge(0), OffAtZero(), Meaning("momentum", r"\mu"), Search(0.0, 0.999, "complement")]
-Dampening = Annotated[float, Meaning("part of the gradient kept out of the momentum", r"\tau"), Search(0, 1, "linear")]
-RateDecay = Annotated[
-    float, Ge(0), Meaning("how fast the learning rate falls with the step", r"\eta_d"), Search(1e-6, 1)
+Dampening = Annotated[
+    float, Neutral(0), Meaning("part of the gradient kept out of the momentum", r"\tau"), Search(0, 1, "linear")
 ]
-Start = Annotated[float, Ge(0), Meaning("value at which the accumulator starts"), Search(1e-4, 1.0)]
+RateDecay = Annotated[
+    float, Ge(0), Neutral(0), Meaning("how fast the learning rate falls with the step", r"\eta_d"), Search(1e-6, 1)
+]
+Start = Annotated[float, Ge(0), Neutral(0), Meaning("value at which the accumulator starts"), Search(1e-4, 1.0)]
 WeightDecay = Annotated[float, Ge(0), OffAtZero(), Meaning("weight decay", r"\lambda"), Search(1e-6, 1.0)]
 Whole = Annotated[int, Ge(1)]
 """A whole number, as of repetitions: `for _ in range(k)`. Python's own: each value is a variant of the rule."""
@@ -185,6 +199,7 @@ _WITH_MORE = {
     Letter: 'Letter("m")',
     Each: 'Each("betas")',
     Meaning: 'Meaning("radius")',
+    Neutral: "Neutral(1)",
 }
 """The marks that are complete without brackets, and those that are not, as they are written."""
 

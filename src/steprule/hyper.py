@@ -57,6 +57,9 @@ from steprule.annotations import (
     MomentumBuffer as MomentumBuffer,
 )
 from steprule.annotations import (
+    Neutral as Neutral,
+)
+from steprule.annotations import (
     OffAtZero as OffAtZero,
 )
 from steprule.annotations import (
@@ -123,6 +126,8 @@ class Hyper:
     """What `Literal[...]` allows; empty for a number or a flag."""
     family: str = ""
     """The hyperparameter of the signature, a tuple, of which it is one number; empty where it stands alone."""
+    neutral: float | None = None
+    """The number at which the term that it weighs does nothing, as `Neutral` says; None where nothing says so."""
 
     def __steprule_identity__(self) -> tuple[object, ...]:
         """What decides results, for `steprule.identity`: not its words. Where a race searches is the race's own, stated there."""
@@ -147,6 +152,17 @@ class Hyper:
     def switches(self) -> bool:
         """Whether its value decides which variant of the rule runs: a plain value, or a number that is off at zero."""
         return self.is_plain or self.off_at_zero
+
+    @property
+    def off(self) -> Value | None:
+        """The value that takes off what it stands for: False of a flag, 0 of a number that is off at zero, else the neutral number;
+        None where none is known."""
+        if self.given is not None or self.choices:
+            return None
+        if self.is_flag:
+            return False
+        found = 0.0 if self.off_at_zero else self.neutral
+        return int(found) if self.is_whole and found is not None else found
 
     def variant_of(self, value: Value) -> Value:
         """What of a value decides the variant: all of a plain one, of a number whether it is on."""
@@ -348,7 +364,7 @@ def hyper_from(name: str, default: object, annotation: object) -> Hyper:
         value = int(default) if kind is int else float(default)
     marks = list(marks_of(annotation))
     meaning = next((m for m in marks if isinstance(m, Meaning)), Meaning(""))
-    return Hyper(
+    found = Hyper(
         name=name,
         default=value,
         bounds=tuple(m for m in marks if isinstance(m, Ge | Gt | Le | Lt)),
@@ -358,7 +374,16 @@ def hyper_from(name: str, default: object, annotation: object) -> Hyper:
         off_at_zero=any(isinstance(m, OffAtZero) for m in marks),
         given=next((m for m in marks if isinstance(m, Given)), None),
         choices=choices,
+        # The outermost counts: Annotated[Decay, Neutral(0.5)] says otherwise than Decay.
+        neutral=next((m.value for m in reversed(marks) if isinstance(m, Neutral)), None),
     )
+    if found.neutral is not None:
+        try:
+            found.validate(found.neutral, "Neutral")
+        except StepruleError as error:
+            what = f"hyperparameter {name}: Neutral({found.neutral!r})"
+            raise InputTypeError(what, expected=error.expected, got=error.got) from None
+    return found
 
 
 def slot_from(name: str, annotation: object) -> Slot:

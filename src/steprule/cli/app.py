@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from steprule import rules as catalogue
+from steprule.cli.commands.ablate import ablate
 from steprule.cli.commands.bench import bench
 from steprule.cli.commands.check import check
 from steprule.cli.commands.judge import judge
@@ -35,6 +36,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     train: "steprule train adam --on digits-mlp --set lr=0.01 --out curve.png",
     sweep: "steprule sweep adam --on airfoil-mlp --vary lr=1e-4..1 --vary beta1 --points 256 --out lr.png",
     race: "steprule race sgd adam --on airfoil-linear",
+    ablate: "steprule ablate adam --on airfoil-mlp --set amsgrad=true",
     judge: "steprule judge results.csv --loss val_loss --out report.html",
     check: "steprule check adam",
     which: "steprule which torch.optim:NAdam",
@@ -65,8 +67,9 @@ class _Commands(TyperGroup):
         self.format_help_text(ctx, formatter)
         formatter.write("\nExamples:\n" + "".join(f"  {example}\n" for example in FIRST))
         self.format_commands(ctx, formatter)
-        formatter.write(f"{self.epilog}\n")  # without a blank line above, so that all of it fits a terminal's height
-        return str(formatter.getvalue()).rstrip()
+        formatter.write(f"{self.epilog}\n")
+        # Without blank lines below the first and above the last line, so that all of it fits a terminal's height.
+        return str(formatter.getvalue()).rstrip().replace("\n\n", "\n", 1)
 
 
 def _no_command(typed: str, commands: list[str]) -> UnknownNameError:

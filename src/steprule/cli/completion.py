@@ -29,7 +29,7 @@ CITED = ("markdown", "latex", "latex-pairs", "csv", "csv-standings", "csv-untune
 """In which a race or a judgement is printed."""
 FORMS = ("text", "latex", "python", "javascript", "numba", "triton")
 ENGINES = ("local", "ray")
-TRAINING = ("train", "sweep", "race")
+TRAINING = ("train", "sweep", "race", "ablate")
 
 
 def quietly(offers: Callable[Asked, Offers]) -> Callable[Asked, Offers]:
@@ -166,6 +166,20 @@ def ranges(context: typer.Context, incomplete: str) -> Offers:
             else:
                 found.setdefault(f"{name}=", "LOW..HIGH")
     return _of_all_or_one(incomplete, found, takers)
+
+
+@quietly
+def parts(context: typer.Context, incomplete: str) -> Offers:
+    """What can be taken off the rule that was typed: by name, or as `NAME=` where the value at which it is off is not known."""
+    found: dict[str, str] = {}
+    for taker in _takers(context):
+        for name in taker.who.known:
+            hyper = taker.who.hypers.get(name)
+            known = hyper is not None and hyper.off is not None
+            found[name if known else f"{name}="] = hyper.meaning if hyper else ""
+        what = taker.who.what
+        found |= {own.name: own.summary for own in getattr(what, "parts", ()) if own.name not in found}
+    return _beginning(incomplete, found)
 
 
 def _of_all_or_one(incomplete: str, found: Mapping[str, str], takers: list[Taker]) -> Offers:

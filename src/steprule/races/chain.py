@@ -51,7 +51,10 @@ class Lanes:
 
     def part(self, low: int, high: int) -> Lanes:
         """Some of them."""
-        rows = slice(low, high)
+        return self.where(slice(low, high))
+
+    def where(self, rows: slice | NDArray[np.bool_]) -> Lanes:
+        """Those of some rows."""
         cut = {n: v[rows] for n, v in self.hypers.items()}
         return Lanes(self.role[rows], self.study[rows], self.trial[rows], self.seed[rows], cut)
 

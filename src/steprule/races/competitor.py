@@ -106,11 +106,16 @@ def _with_model(task: Problem, model: Callable[[], nn.Module]) -> Problem:
     return replace(task, model=model)
 
 
-def entrant_of(given: Optimizable | Competitor, *, searches: bool = True) -> Entrant:
-    """The entrant of a competitor; without a space where the race `searches` nothing. Raises `StepruleError`."""
+def competitor_of(given: Optimizable | Competitor) -> Competitor:
+    """The competitor that is given, by name or as itself; of what is none, one with nothing set."""
     names = isinstance(given, str) and ":" in given and not is_by_kind(given)
     found = load_object(given, kind="optimizer") if names else given  # type: ignore[arg-type]
-    own = found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
+    return found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
+
+
+def entrant_of(given: Optimizable | Competitor, *, searches: bool = True) -> Entrant:
+    """The entrant of a competitor; without a space where the race `searches` nothing. Raises `StepruleError`."""
+    own = competitor_of(given)
     who = Trainable.of(own.optimizer)
     what, label = who.what, own.label or who.name
     for name, range_ in (own.space or {}).items():

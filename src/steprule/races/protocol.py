@@ -17,7 +17,8 @@ from steprule.hyper import Search
 from steprule.races import spaces
 from steprule.races.chain import Array, Chain, Lanes, Phase, Planned
 from steprule.races.competitor import Entrant
-from steprule.races.luck import allotted, ranked
+from steprule.races.luck import Tuning, allotted, ranked
+from steprule.races.statistics import Luck
 from steprule.sizes import FRESH, SEEDS, STUDIES, TRIALS
 from steprule.sweeps.points import sobol
 
@@ -212,6 +213,15 @@ class Tuned:
         """The lane with the best score of each batch."""
         return np.asarray(np.arange(self.batches) * self.batch + np.argmin(self.scores(tuned), axis=1))
 
+    def best(self, tuned: Phase) -> NDArray[np.int64]:
+        """The lanes that train on fresh seeds, [studies * seeds]: of a study those of neighbouring ranks."""
+        ranks = allotted(self.batches * self.batch, self.trials, self.studies * self.fresh)
+        return ranked(self.scores(tuned))[ranks]
+
+    def luck(self, tuned: Phase, last: Phase, y: Array) -> Luck:
+        """How far the mean of outcomes on fresh seeds, [studies, seeds], varies from tuning to tuning."""
+        return Tuning.of(tuned, last).luck(y)
+
     def recommended(self, tuned: Phase) -> int:
         """The winner in the middle: of the batches' winners the one with the median learning rate."""
         own = self.winners(tuned)
@@ -277,9 +287,7 @@ class Tuned:
             rows = {n: np.full(count, float(hypers[n])) for n in entrant.space}
             parts.append(Lanes(np.full(count, role), np.full(count, -1), np.full(count, trial), seeds, rows))
 
-        # The runs of a row are those of neighbouring ranks, one per seed.
-        ranks = allotted(self.batches * self.batch, self.trials, self.studies * self.fresh)
-        best = ranked(self.scores(tuned))[ranks]
+        best = self.best(tuned)
         own = {n: v[best] for n, v in tuned.lanes.hypers.items()}
         kept = tuned.lanes
         parts.append(

@@ -20,7 +20,7 @@ from steprule.provenance import Made
 from steprule.races import statistics
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned, record
 from steprule.races.chain import Chain, Phase
-from steprule.races.luck import Tuning, best_of_k, levelled, moderated
+from steprule.races.luck import best_of_k, levelled, moderated
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
 from steprule.races.protocol import MULTIPLES, Tuned
 from steprule.races.setting import Setting, in_words, setting_of
@@ -176,7 +176,10 @@ class Results(Shown):
         labels = [e.label for e in self.spec.entrants]
         found = {}
         for p, s in ((p.name, s) for p in self.spec.problems for s in self.spec.schedule_names):
-            own = [Tuning.of(*self.chain(p, s, n)[-2:]).luck(self.outcomes(p, s, n)) for n in labels]
+            own = []
+            for label in labels:
+                *_, tuned, last = self.chain(p, s, label)
+                own.append(self.tuning.luck(tuned, last, self.outcomes(p, s, label)))
             found[p, s] = dict(zip(labels, moderated(own), strict=True))
         return found
 

@@ -156,7 +156,7 @@ def html(result: Any) -> str:
         image = _image(_figure(result, [result]))
     except StepruleError:
         image = ""
-    words = _races().words(result) if _is_of_races(result) and not _is_judged(result) else result.in_words()
+    words = _races().words(result) if _is_race(result) else result.in_words()
     below = _best_points(result) if isinstance(result, Sweep) else ""
     return f"{image}<p style='white-space:pre-line;max-width:60rem'>{escape(words)}</p>{below}"
 
@@ -235,15 +235,17 @@ def _image(drawn: Figure, said: str = "", svg: str = "") -> str:
 
 
 def write_page(result: Any, path: Path) -> None:
-    """Write the page of a race or a judgement. Raises `InputTypeError` for a result that has none of this kind."""
-    if not _is_of_races(result):
-        raise InputTypeError("a page", expected="a race or a judgement", got=type(result).__name__)
-    if _is_judged(result):
+    """Write the page of a race, a judgement or an ablation. Raises `InputTypeError` for a result that has none of this kind."""
+    if _is_ablation(result):
+        _ablations().write(result, path)
+    elif _is_judged(result):
         _judged().write(result, path)
-    else:
+    elif _is_race(result):
         from steprule.reports import race_page
 
         race_page.write(result, path)
+    else:
+        raise InputTypeError("a page", expected="a race, a judgement or an ablation", got=type(result).__name__)
 
 
 def _is_judged(result: Any) -> bool:
@@ -257,8 +259,20 @@ def _judged() -> ModuleType:
     return judged_page
 
 
-def _is_of_races(result: Any) -> bool:
-    return isinstance(result, Shown) and type(result).__module__.startswith("steprule.races")
+def _is_ablation(result: Any) -> bool:
+    return isinstance(result, Shown) and type(result).__module__.startswith("steprule.races.ablation")
+
+
+def _ablations() -> ModuleType:
+    """What draws an ablation, which needs more packages than a path."""
+    from steprule.reports import ablation_page
+
+    return ablation_page
+
+
+def _is_race(result: Any) -> bool:
+    of_races = isinstance(result, Shown) and type(result).__module__.startswith("steprule.races")
+    return of_races and not _is_judged(result) and not _is_ablation(result)
 
 
 def _races() -> ModuleType:
@@ -273,10 +287,13 @@ def _figure(result: Any, results: Sequence[Any]) -> Figure:
     if _is_judged(result):
         standing: Figure = _judged().judged_charts.standings(result)
         return standing
-    if _is_of_races(result):
+    if _is_ablation(result):
+        effects: Figure = _ablations().ablation_charts.effects(result)
+        return effects
+    if _is_race(result):
         drawn: Figure = _races().figure(result)
         return drawn
-    expected = "traces, runs, a sweep, a race, a judgement or rules"
+    expected = "traces, runs, a sweep, a race, a judgement, an ablation or rules"
     raise InputTypeError("a picture", expected=expected, got=type(result).__name__)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from steprule.hyper import Decay, Epsilon, FirstMoment, Letter, Meaning, OffAtZero, Rate, Search, SecondMoment
+from steprule.hyper import Decay, Epsilon, FirstMoment, Letter, Meaning, Neutral, OffAtZero, Rate, Search, SecondMoment
 from steprule.maths import exp, lerp, log, minimum, sqrt, where
 from steprule.rules.parts import before, decay
 from steprule.rules.rule import Paper, rule
@@ -16,7 +16,7 @@ PAGLIARDINI = Paper(
     "https://arxiv.org/abs/2409.03137",
 )
 Slow = Annotated[Any, Letter("m^{s}")]
-Mix = Annotated[float, Ge(0), Meaning("how much the slow mean counts", r"\alpha"), Search(0.1, 20)]
+Mix = Annotated[float, Ge(0), Neutral(0), Meaning("how much the slow mean counts", r"\alpha"), Search(0.1, 20)]
 WarmUp = Annotated[float, Ge(0), OffAtZero(), Meaning("steps until the slow mean counts in full", "T")]
 
 

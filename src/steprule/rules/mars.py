@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from steprule.hyper import Decay, Epsilon, FirstMoment, Letter, Meaning, Rate, Search, SecondMoment
+from steprule.hyper import Decay, Epsilon, FirstMoment, Letter, Meaning, Neutral, Rate, Search, SecondMoment
 from steprule.maths import lerp, maximum, norm, sqrt
 from steprule.rules.parts import before, decay
 from steprule.rules.rule import Paper, rule
@@ -15,7 +15,9 @@ YUAN = Paper(
     "MARS: Unleashing the Power of Variance Reduction for Training Large Models",
     "https://arxiv.org/abs/2411.10438",
 )
-Gamma = Annotated[float, Ge(0), Meaning("how much of the gradient's change counts", r"\gamma"), Search(1e-3, 1)]
+Gamma = Annotated[
+    float, Ge(0), Neutral(0), Meaning("how much of the gradient's change counts", r"\gamma"), Search(1e-3, 1)
+]
 
 
 @rule(family="Adam", paper=YUAN)

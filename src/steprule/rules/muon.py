@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
 
-from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay
+from steprule.hyper import Epsilon, Letter, Meaning, Neutral, Rate, Search, WeightDecay
 from steprule.macros import Triple, polar
 from steprule.maths import cast, columns, lerp, maximum, rows, sqrt
 from steprule.rules.rule import Paper, rule
@@ -17,7 +17,9 @@ JORDAN_MUON = Paper(
 )
 
 Buffer = Annotated[Any, Letter("B")]
-Kept = Annotated[float, Ge(0), Lt(1), Meaning("decay of the momentum", r"\mu"), Search(0.5, 0.9999, "complement")]
+Kept = Annotated[
+    float, Ge(0), Lt(1), Neutral(0), Meaning("decay of the momentum", r"\mu"), Search(0.5, 0.9999, "complement")
+]
 Coefficients = tuple[Annotated[float, Meaning("coefficient of Newton-Schulz", "c")], ...]
 Scale = Annotated[
     Literal["original", "match_rms_adamw", "spectral"], Meaning("how the length of a step follows from the shape")

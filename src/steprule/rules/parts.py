@@ -33,7 +33,7 @@ from steprule.hyper import (
 )
 from steprule.maths import clamp, lerp, minimum, sqrt, total
 from steprule.rules.looks import GRADIENT, LOOKED, Sight, handing_on, seen_through
-from steprule.rules.rule import Paper, Rule
+from steprule.rules.rule import Composed, Paper, Rule
 
 Maximize = Annotated[bool, Meaning("go up instead of down")]
 Decoupled = Annotated[bool, Meaning("decay beside the step, not through the gradient")]
@@ -140,6 +140,7 @@ def before(
         function=function,
         hypers=(*rule.hypers, *added),
         codes=(*rule.codes, part.__code__),
+        parts=_with(part, rule, lambda bare: before(part, bare, fix_flags=fix_flags, **settings)),  # type: ignore[arg-type]
     )
 
 
@@ -159,6 +160,7 @@ def looking_before(part: Part, rule: Rule, **settings: float | bool) -> Rule:
         slots=(*rule.slots, looked),
         hypers=(*rule.hypers, *own.values()),
         codes=(*rule.codes, part.__code__),
+        parts=_with(part, rule, lambda bare: looking_before(part, bare, **settings)),
     )
 
 
@@ -192,7 +194,14 @@ def behind(part: Part, rule: Rule, **settings: float | bool) -> Rule:
         hypers=(*rule.hypers, *own.values()),
         takes_t=rule.takes_t or "t" in borrowed,
         codes=(*rule.codes, part.__code__),
+        parts=_with(part, rule, lambda bare: behind(part, bare, **settings)),
     )
+
+
+def _with(part: Part, rule: Rule, again: Callable[[Rule], Rule]) -> tuple[Composed, ...]:
+    """The parts of `rule` and this one; `again` puts it around the rule without one of the others."""
+    others = (Composed(own.part, lambda own=own: again(own.bare())) for own in rule.parts)  # type: ignore[misc]
+    return (*others, Composed(part, lambda: rule))
 
 
 def _hypers_of(part: Part, settings: dict[str, float | bool]) -> tuple[dict[str, Hyper], list[str]]:

@@ -10,6 +10,7 @@ from steprule.hyper import (
     FirstMoment,
     Letter,
     Meaning,
+    Neutral,
     OnePerModel,
     Rate,
     Search,
@@ -41,7 +42,11 @@ DistanceDecay = Annotated[
 FirstDistance = Annotated[float, Gt(0), Meaning("first estimate of the distance", "d_0"), Search(1e-8, 1e-2)]
 Coefficient = Annotated[float, Gt(0), Meaning("factor of each estimate of the distance", "c_d"), Search(0.1, 10.0)]
 Growth = Annotated[
-    float, Ge(0), Meaning("most that the distance grows by in a step; 0: no limit", r"\gamma"), Search(1.01, 10.0)
+    float,
+    Ge(0),
+    Neutral(0),
+    Meaning("most that the distance grows by in a step; 0: no limit", r"\gamma"),
+    Search(1.01, 10.0),
 ]
 Corrected = Annotated[bool, Meaning("correct the bias of both moments")]
 Safeguard = Annotated[bool, Meaning("leave the learning rate out of the estimate, as for a warm-up")]

@@ -45,6 +45,25 @@ class Paper:
         return f"{self.authors} ({self.year}). {self.title}. {self.url}"
 
 
+@dataclass(frozen=True)
+class Composed:
+    """A part that was put before or behind a rule, as a rule remembers it."""
+
+    part: Callable[..., Any]
+    bare: Callable[[], Rule]
+    """Makes the rule without this part, with all others."""
+
+    @property
+    def name(self) -> str:
+        """The part's function's."""
+        return self.part.__name__
+
+    @property
+    def summary(self) -> str:
+        """What it says of itself."""
+        return (inspect.getdoc(self.part) or "").split("\n\n")[0].replace("\n", " ")
+
+
 @dataclass(frozen=True, eq=False)
 class Rule:
     """An optimizer step as a pure function of one parameter, its gradient and its slots.
@@ -75,6 +94,8 @@ class Rule:
     """The code of the author's functions: their local names name the quantities, their lines stand in errors."""
     point: Point | None = field(default=None, repr=False)
     """Where the model is read, if not at p; `evaluated` states it."""
+    parts: tuple[Composed, ...] = field(default=(), repr=False)
+    """What was put before and behind it, the first that was put first."""
 
     def __call__(self, p: Any, g: Any, *slots: Any, **hypers: Any) -> Any:
         """The new p and the new slots, as a tuple; p alone where the rule has no slots and returns it so."""

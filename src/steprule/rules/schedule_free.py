@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Lt
 
-from steprule.hyper import Letter, Meaning, OnePerTensor, Rate, Search, StartsAt, WeightDecay
+from steprule.hyper import Letter, Meaning, Neutral, OnePerTensor, Rate, Search, StartsAt, WeightDecay
 from steprule.maths import lerp, maximum, minimum, where
 from steprule.rules.rule import Paper, rule
 
@@ -17,7 +17,7 @@ WeightSum = Annotated[float, OnePerTensor(0.0), Letter("W")]
 Nearness = Annotated[
     float, Gt(0), Lt(1), Meaning("how near to the average the gradient is taken", r"\beta"), Search(0.5, 0.99, "complement")
 ]  # fmt: skip
-Warmup = Annotated[float, Ge(0), Meaning("steps in which the learning rate rises", r"T_w"), Search(1, 1e4)]
+Warmup = Annotated[float, Ge(0), Neutral(0), Meaning("steps in which the learning rate rises", r"T_w"), Search(1, 1e4)]
 StepPower = Annotated[float, Ge(0), Meaning("power of the step in its weight in the average"), Search(0, 3, "linear")]
 RatePower = Annotated[
     float, Ge(0), Meaning("power of the largest rate in a step's weight in the average", "q"), Search(0, 2, "linear")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
 
-from steprule.hyper import Epsilon, Letter, Meaning, Rate, Search, WeightDecay
+from steprule.hyper import Epsilon, Letter, Meaning, Neutral, Rate, Search, WeightDecay
 from steprule.maths import columns, lerp, norm, rows, sign, size, sqrt
 from steprule.rules.muon import Coefficients, Precision, Steps, orthogonal
 from steprule.rules.rule import Paper, rule
@@ -19,7 +19,12 @@ PETHICK = Paper(
 Ball = Annotated[Literal["spectral", "sign", "row", "column", "rms"], Meaning("the norm whose ball the step lies in")]
 Constrained = Annotated[bool, Meaning("keep the parameter itself within the ball")]
 Share = Annotated[
-    float, Gt(0), Le(1), Meaning("share of the new gradient in the running one", r"\alpha"), Search(0.01, 1.0)
+    float,
+    Gt(0),
+    Le(1),
+    Neutral(1),
+    Meaning("share of the new gradient in the running one", r"\alpha"),
+    Search(0.01, 1.0),
 ]
 Radius = Annotated[float, Gt(0), Meaning("radius of the ball", r"\rho"), Search(0.1, 3000.0)]
 

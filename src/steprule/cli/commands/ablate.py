@@ -1,0 +1,147 @@
+"""`steprule ablate` takes each part off a rule in turn, and says which parts help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from steprule.cli import completion
+from steprule.cli.arguments import (
+    ON_HELP,
+    SCHEDULE_HELP,
+    BatchOption,
+    CompileOption,
+    DeviceOption,
+    DryRunOption,
+    EpochsOption,
+    JsonOption,
+    SetOption,
+    TrainsArgument,
+    YesOption,
+    number,
+    whole,
+)
+from steprule.sizes import ABLATED_FRESH, MATTERS, TRIALS
+
+if TYPE_CHECKING:
+    from steprule.cli.options import Taker
+
+
+def ablate(
+    rule: TrainsArgument,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--on",
+            metavar="PROBLEM",
+            help=f"What to train; airfoil-mlp if not given. {ON_HELP} Repeatable.",
+            autocompletion=completion.problem_names,
+        ),
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=OFF]",
+            help="Take this part off, at OFF where that is not known; all that are known if not given. Repeatable.",
+            autocompletion=completion.parts,
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trainings a study.", parser=whole, metavar="N")] = TRIALS,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Studies, each tuned anew; if not given as many as 20 tuned rules of a race allow, 30 at most.",
+            parser=whole,
+            metavar="N",
+        ),
+    ] = None,
+    fresh: Annotated[
+        int | None,
+        typer.Option(help=f"Seeds on which winners are compared ({ABLATED_FRESH}).", parser=whole, metavar="N"),
+    ] = None,
+    schedule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEDULE",
+            help=f"{SCHEDULE_HELP} Repeatable; linear if not given.",
+            autocompletion=completion.schedule_names,
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=LOW..HIGH]",
+            help="Search this too, or in this range: weight_decay, clip_norm. Repeatable.",
+            autocompletion=completion.ranges,
+        ),
+    ] = None,
+    matters: Annotated[
+        float,
+        typer.Option(help="The smallest effect that matters, as a share of the loss.", parser=number, metavar="SHARE"),
+    ] = MATTERS,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    compiled: CompileOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; all cores if not given.", parser=whole, metavar="N")
+    ] = None,
+    device: DeviceOption = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go; a folder in runs/ if not given.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say which parts of a rule help.
+
+    Each part is taken off in turn: a flag that is on, a number that has a value at which it does nothing, what before() put around the
+    rule. With and without it the same trials and seeds train. Interrupted, it goes on where it was.
+    """
+    from steprule.cli import ablation_tables, cost, options, output
+    from steprule.per_kind import NoMatrices
+    from steprule.races import CannotGoOn, ablation
+    from steprule.races.competitor import competitor_of
+    from steprule.reports import ablation_page
+    from steprule.trainable import Trainable
+
+    own = competitor_of(rule)
+    who = Trainable.of(own.optimizer)
+    taker = options.taker_of(who, rule, own.label)
+    asked: dict[str, Any] = {"rule": rule, "on": on, "part": part, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
+                             "vary": vary, "epochs": epochs, "batch_size": batch_size, "compile": compiled, "device": device,
+                             "set": settings}  # fmt: skip
+    folder = out or Path("runs") / ablation_tables.folder_name({n: v for n, v in asked.items() if v is not None})
+    (hypers,), (varied,) = options.settings_for([taker], settings or []), options.searches_for([taker], vary or [])
+    given: dict[str, Any] = {
+        "rule": own, "problems": on, "parts": _parts(taker, part), "hypers": hypers, "vary": varied, "trials": trials, "seeds": seeds,
+        "fresh": fresh, "schedules": schedule, "epochs": epochs, "batch_size": batch_size,
+        "compile": "auto" if compiled is None else compiled, "device": device,
+    }  # fmt: skip
+    known = cost.known_first("ablate", dry_run=dry_run, yes=yes, json=json)
+    with output.warnings_as_lines(CannotGoOn, NoMatrices), known as told, output.progress("ablate") as advance:
+        if dry_run:  # without a folder
+            told(ablation.estimate(**given, out=folder, workers=workers))
+        found = ablation.ablate(**given, matters=matters, out=folder, workers=workers, progress=advance, told=told)
+    report = folder / "report.html"
+    ablation_page.write(found, report, command=["steprule", *sys.argv[1:]])
+    if json:
+        output.as_json({**found.to_dict(), "report": str(report)})
+    else:
+        ablation_tables.say(found, report)
+
+
+def _parts(taker: Taker, texts: Sequence[str] | None) -> dict[str, Any] | None:
+    """What was typed as `--part`, by name with the value at which it is off; None for the one that is known."""
+    if texts is None:
+        return None
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = (word.strip() for word in text.partition("="))
+        found[name] = taker.parsed(name, value, text) if sign else None
+    return found

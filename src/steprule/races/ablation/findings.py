@@ -1,0 +1,108 @@
+"""What is found of a rule's parts: panels of effects, per problem and schedule, and the race behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from steprule.errors import named
+from steprule.races.ablation.effects import Effect, effects_of
+from steprule.races.ablation.parts import Part
+from steprule.races.cell import Cell
+from steprule.races.raced import Race
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A problem with a schedule."""
+
+    cell: Cell
+    """The race of the rule as it stands and the rule without each part."""
+    effects: tuple[Effect, ...]
+    """Of the parts, in their order."""
+
+    def effect(self, part: str) -> Effect:
+        """That of a part. Raises `UnknownNameError`."""
+        return named("part", part, {e.part: e for e in self.effects}, where=" of this ablation")
+
+
+@dataclass(frozen=True, repr=False)
+class Findings:
+    """A rule with each of its parts taken off in turn: the race that was run, and what it says of the parts."""
+
+    race: Race = field(repr=False)
+    label: str
+    """The rule as it stands."""
+    parts: tuple[Part, ...]
+    idle: tuple[str, ...]
+    """Flags that are on and change nothing as the rule stands."""
+
+    @cached_property
+    def panels(self) -> tuple[Panel, ...]:
+        """Every problem with every schedule."""
+        return tuple(self._panel(cell) for cell in self.race.cells)
+
+    def panel(self, problem: str, schedule: str) -> Panel:
+        """One of them. Raises `InputError` for a name that is not in the ablation."""
+        cell = self.race.cell(problem, schedule)
+        return next(p for p in self.panels if p.cell is cell)
+
+    def _panel(self, cell: Cell) -> Panel:
+        learnt = {s.label: s.learnt for s in cell.standings}
+        where = cell.problem, cell.schedule
+        return Panel(
+            cell,
+            effects_of(
+                self.race.outcomes(*where, self.label),
+                {p.name: self.race.outcomes(*where, p.label) for p in self.parts},
+                cell.scale,
+                self.race.matters,
+                (self.label, {p.name: p.label for p in self.parts}),
+                {p.name: not (learnt[self.label] or learnt[p.label]) for p in self.parts},
+            ),
+        )
+
+    @property
+    def trainings(self) -> int:
+        """How many there were."""
+        return self.race.lanes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdicts and what they were made with, as plain values; what is not finite is None."""
+        panels = []
+        for panel in self.panels:
+            cell = panel.cell
+            own = next(s for s in cell.standings if s.label == self.label)
+            about = {"problem": cell.problem, "schedule": cell.schedule, "loss": cell.measure.split,
+                     "compared_by": "ratio" if cell.scale.ratios else "difference"}  # fmt: skip
+            panels.append({**about, "whole": own.loss, "effects": [e.to_dict() for e in panel.effects]})
+        race, tuning = self.race, self.race.tuning
+        found = {
+            "rule": self.label,
+            "parts": [{"name": p.name, "off": p.off, "meaning": p.meaning} for p in self.parts],
+            "changes_nothing": list(self.idle),
+            "panels": panels,
+            "matters": race.matters,
+            "trials": tuning.trials,
+            "seeds": tuning.studies,
+            "fresh": tuning.fresh,
+            "trainings": race.lanes,
+            "trained": race.trained,
+            "kept": race.kept,
+            "seconds": race.seconds,
+            "hardware": race.hardware,
+            "spec": race.spec.stated,
+            "results": str(race.results) if race.results else None,
+        }
+        return _finite(found)  # type: ignore[no-any-return]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
