@@ -9,6 +9,7 @@ from typing import Any
 from steprule.counts import counted
 from steprule.errors import InputError, named
 from steprule.races.measure import Measure, Scale
+from steprule.races.power import Power
 from steprule.races.statistics import Difference
 
 CONFIDENCE = 0.95
@@ -62,6 +63,9 @@ class Pair:
     """Holm's adjusted p-value of "they differ by no more than what matters", over the cell's pairs."""
     p_same: float
     """The same of "they differ by at least what matters"."""
+    studies_needed: int | None = None
+    """Of an open pair: with how many studies, and as many times the trainings on fresh seeds, four of five races would decide it, were
+    difference and spread as they are here. None of a decided pair, and where more than 10,000 would be needed."""
 
     def verdict(self, error_rate: float = 1 - CONFIDENCE) -> str:
         """real, same (the difference is smaller than what matters) or open."""
@@ -128,11 +132,22 @@ class Cell:
     """The training loss at which the middle competitor ends; what `to_target` counts to. inf where that one learnt nothing."""
     initial: float
     """The mean training loss before the first step."""
+    power: Power | None = None
+    """What so many trainings tell apart; None where no luck is known."""
 
     @property
     def tells(self) -> bool:
         """Whether there is anything to compare: somebody learnt, and there is a scale."""
         return self.scale.tells and any(s.learnt for s in self.standings)
+
+    @property
+    def smallest_found(self) -> float | None:
+        """The smallest difference that four of five such races find, in the middle pair, in per cent; None where luck is not known."""
+        return self.scale.percent(self.power.smallest) if self.power and self.tells else None
+
+    def chance(self, percent: float) -> float | None:
+        """The chance that such a race finds a difference of so many per cent, in the middle pair; None where luck is not known."""
+        return self.power.chance(self.scale.least(percent / 100)) if self.power and self.tells else None
 
     def pair(self, a: str, b: str) -> Pair:
         """The pair of two labels. Raises `InputError` where they are not two of this cell."""
@@ -172,4 +187,4 @@ def record(pair: Pair) -> dict[str, Any]:
     """A pair as plain values."""
     percent, low, high = pair.percent
     about = {"first": pair.first, "second": pair.second, "percent": percent, "interval": [low, high]}
-    return {**about, "p": pair.p_real, "verdict": pair.verdict()}
+    return {**about, "p": pair.p_real, "verdict": pair.verdict(), "studies_needed": pair.studies_needed}

@@ -22,12 +22,15 @@ from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned, recor
 from steprule.races.chain import Chain, Phase
 from steprule.races.luck import best_of_k, levelled, moderated
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
+from steprule.races.power import LEVEL, Power, studies_needed
 from steprule.races.protocol import MULTIPLES, Tuned
 from steprule.races.setting import Setting, in_words, setting_of
 from steprule.races.spec import Spec
 from steprule.races.statistics import Difference, Luck
 
 Array = NDArray[Any]
+SIZES = (1.0, 2.0, 5.0, 10.0)
+"""Differences in per cent of which results say how likely such a race finds them."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -227,10 +230,11 @@ class Results(Shown):
         target = middle if middle < first.mean() else np.inf
         standings = [self._standing(problem, schedule, label, curves[label], target) for label in labels]
         standings.sort(key=lambda s: s.loss)
+        scale, pairs = self._scales[problem, schedule], self._pairs(problem, schedule, standings)
         return Cell(
-            problem, schedule, self.measures[problem], self._scales[problem, schedule], tuple(standings),
-            self._pairs(problem, schedule, standings), self._untuned(problem, schedule, standings), target,
-            float(first.mean()),
+            problem, schedule, self.measures[problem], scale, tuple(standings),
+            pairs, self._untuned(problem, schedule, standings), target, float(first.mean()),
+            Power.of([p.difference for p in pairs], self.tuning.studies, scale.least(self.matters)),
         )  # fmt: skip
 
     def _pairs(self, problem: str, schedule: str, standings: Sequence[Standing]) -> tuple[Pair, ...]:
@@ -242,7 +246,15 @@ class Results(Shown):
         # Two that learnt nothing stand where they began: that is no likeness.
         idle = [not (a.learnt or b.learnt) for a, b in both]
         named = [(a.label, b.label) for a, b in both]
-        return self._corrected(named, found, idle, self._scales[problem, schedule])
+        scale = self._scales[problem, schedule]
+        pairs = self._corrected(named, found, idle, scale)
+        studies, least, tail = self.tuning.studies, scale.least(self.matters), LEVEL / max(1, len(pairs)) / 2
+        return tuple(
+            replace(p, studies_needed=studies_needed(p.difference, studies, least, tail))
+            if scale.tells and not no and p.verdict() == "open"
+            else p
+            for p, no in zip(pairs, idle, strict=True)
+        )
 
     def _untuned(self, problem: str, schedule: str, standings: Sequence[Standing]) -> tuple[Untuned, ...]:
         """Every default against itself tuned, and against all tuned: it is lower than all where it is lower than each."""
@@ -406,6 +418,8 @@ class Results(Shown):
                 "compared_by": "ratio" if cell.scale.ratios else "difference",
                 "fall": None if cell.scale.ratios else cell.scale.fall,
                 "target": cell.target,
+                "smallest_found": cell.smallest_found,
+                "chance": {f"{p:g}": cell.chance(p) for p in SIZES},
             }
             standings = [vars(s) for s in cell.standings]
             untuned = [{**record(u.pair), "below_all_tuned": u.lowest} for u in cell.untuned]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from steprule.counts import counted
 from steprule.hyper import said
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Untuned, interval
-from steprule.races.results import Results
+from steprule.races.results import SIZES, Results
 from steprule.races.setting import in_words as settings_in_words
 from steprule.races.statistics import LEAST
 
@@ -119,7 +120,7 @@ def of_cell(race: Results, cell: Cell) -> str:
         f"{cell.problem}, batch {config.batch_size}, {counted(config.epochs, 'epoch')}, {cell.schedule} learning rate, best of "
         f"{counted(race.tuning.trials, 'trial')}"
     )
-    parts = (_order, _diverged, _tuning, _at_ends, _scale, _caution)
+    parts = (_order, _power, _diverged, _tuning, _at_ends, _scale, _caution)
     return f"{where}: " + " ".join(text for part in parts for text in part(race, cell) if text)
 
 
@@ -152,8 +153,8 @@ def _order(race: Results, cell: Cell) -> Iterator[str]:
     named = {v: [p for p in against if p.verdict() == v] for v in ("open", "same", "real")}
     if same := [p.second for p in named["same"] if p.second in learnt]:
         yield f"No more than {race.threshold}{cell.scale.of} from it: {listed(same)}."
-    if open_ := [p.second for p in named["open"] if p.second in learnt]:
-        yield f"Cannot be told apart from it: {listed(open_)}."
+    if open_ := [p for p in named["open"] if p.second in learnt]:
+        yield f"Cannot be told apart from it: {listed([_needing(p) for p in open_])}."
     if real := [f"{p.second} {_by(p)}" for p in named["real"]]:
         yield f"Really above it: {listed(real)}."
     if idle := [s.label for s in cell.standings if s.label not in learnt]:
@@ -164,6 +165,25 @@ def _order(race: Results, cell: Cell) -> Iterator[str]:
         yield f"The one pair {'really differs' if real_pairs else 'does not really differ'} {by}."
     else:
         yield f"Of all {len(cell.pairs)} pairs {real_pairs} really differ {by}."
+
+
+def _needing(pair: Pair) -> str:
+    return pair.second if pair.studies_needed is None else f"{pair.second} ({pair.studies_needed:,} studies)"
+
+
+def _power(race: Results, cell: Cell) -> Iterator[str]:
+    """What so many trainings can tell, and what more would cost."""
+    smallest = cell.smallest_found
+    if smallest is None or not math.isfinite(smallest):
+        return
+    chances = listed([f"{size:g} % in {100 * (cell.chance(size) or 0):.0f}" for size in SIZES])
+    yield (
+        f"Four of five such races find a difference of {smallest:.3g} %{cell.scale.of}; of 100 they find one of {chances}."
+    )
+    if any(p.studies_needed for p in cell.pairs if p.first == cell.standings[0].label):
+        own = race.tuning
+        each = counted(own.trials + own.fresh, "training")
+        yield f"In brackets: how many studies, {each} of each, would tell; here there are {own.studies}."
 
 
 def _diverged(race: Results, cell: Cell) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from steprule import extras
 from steprule.races.cell import CONFIDENCE
 from steprule.races.judging import Comparison, Judgement, Pair
-from steprule.races.judging.power import smallest_found
+from steprule.races.power import smallest_found
 from steprule.reports.race_charts import fit_axis, short
 from steprule.reports.style import LOOK, Style, styles_of
 

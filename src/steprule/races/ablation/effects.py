@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from steprule.races import statistics
+from steprule.races import power, statistics
 from steprule.races.cell import CONFIDENCE, Pair, record
-from steprule.races.judging import power
 from steprule.races.measure import Scale
-from steprule.races.statistics import Difference
 
 Array = NDArray[Any]
 Verdict = Literal["helps", "hurts", "nothing", "open"]
@@ -74,29 +70,8 @@ def effects_of(
     for (part, gap), no, p, q in zip(gaps.items(), blank, real, same, strict=True):
         pair = Pair(labels[0], labels[1][part], gap, scale, float(p), float(q))
         told = gap.known and not no
-        smallest = scale.percent(_smallest(gap, len(on), tail) + least) if told else None
-        needed = _needed(gap, len(on), least, tail) if told and pair.verdict() == "open" else None
+        own = power.Power(gap.error, len(on), gap.freedom, least, tail)
+        smallest = scale.percent(own.smallest if gap.error else least) if told else None
+        needed = power.studies_needed(gap, len(on), least, tail) if told and pair.verdict() == "open" else None
         found.append(Effect(part, pair, smallest, needed))
     return tuple(found)
-
-
-def _smallest(gap: Difference, studies: int, tail: float) -> float:
-    """By how much a difference must be beyond what matters to be found at 80 % power."""
-    if gap.error == 0:
-        return 0.0
-    return power.smallest_found(gap.error * math.sqrt(studies), studies, _freedom(gap, studies), tail)
-
-
-def _needed(gap: Difference, studies: int, least: float, tail: float) -> int | None:
-    """The studies with which a difference of this size and spread would be decided."""
-    if gap.error == 0:
-        return None
-    beyond = abs(gap.estimate) - least
-    asked = (abs(beyond), gap.error * math.sqrt(studies), _freedom(gap, studies), tail if beyond > 0 else 2 * tail)
-    found = float(power.runs_needed(*(np.array([v]) for v in asked))[0])
-    return int(found) if math.isfinite(found) else None
-
-
-def _freedom(gap: Difference, studies: int) -> float:
-    """Degrees of freedom for each study beyond the first."""
-    return gap.freedom / max(studies - 1, 1)

@@ -13,8 +13,8 @@ import numpy as np
 from steprule import extras
 from steprule.errors import InputError, check_arguments
 from steprule.keywords import shows
+from steprule.races import power
 from steprule.races.cell import CONFIDENCE
-from steprule.races.judging import power
 from steprule.races.judging.curves import WAYS
 from steprule.races.judging.findings import Comparison, Pair, Standing
 from steprule.races.judging.judgement import Judgement

@@ -10,9 +10,9 @@ from steprule.provenance import Made
 from steprule.races.cell import CONFIDENCE
 from steprule.races.citing.sources import FRIEDMAN, HOLM, NOETHER, SATTERTHWAITE, SCHUIRMANN, WELCH, WILCOXON, cited
 from steprule.races.judging.findings import Comparison, Findings
-from steprule.races.judging.power import MOST, POWER
 from steprule.races.judging.samples import APART, BY_NOISE, BY_RANKS, BY_SEEDS, BY_TUNING, SIGNED
 from steprule.races.judging.words import threshold
+from steprule.races.power import MOST, POWER
 from steprule.races.verdict import listed
 from steprule.rules.rule import Paper
 

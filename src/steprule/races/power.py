@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule import extras
+from steprule.races.statistics import Difference
 
 with extras.needed():
     from scipy import stats
 
 Array = NDArray[Any]
 POWER = 0.8
+LEVEL = 0.05
+"""Of all that are judged together."""
 MOST = 10_000
 """Runs of each method; beyond that nobody is told to run."""
 
@@ -63,6 +68,59 @@ def smallest_found(spread: float, runs: float, freedom: float, tail: float) -> f
         found = power(*(np.array(v) for v in (middle, spread, runs, freedom, tail))) >= POWER
         low, high = (low, middle) if found else (middle, high)
     return high
+
+
+@dataclass(frozen=True)
+class Power:
+    """What as many trainings as there are can tell apart, by the pair whose error is in the middle."""
+
+    error: float
+    """The standard error of that pair's difference."""
+    studies: int
+    freedom: float
+    """Degrees of freedom of the error."""
+    least: float
+    """The difference that matters."""
+    tail: float
+    """The one-sided level of the pair that is judged first."""
+
+    @classmethod
+    def of(cls, differences: Sequence[Difference], studies: int, least: float) -> Power | None:
+        """That of differences which are judged together; None where no error is known."""
+        known = sorted((d.error, d.freedom) for d in differences if d.known and d.error > 0)
+        if not known:
+            return None
+        error, freedom = known[len(known) // 2]
+        return cls(error, studies, freedom, least, LEVEL / len(differences) / 2)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest difference that is found at 80 % power."""
+        gap = smallest_found(self.error * np.sqrt(self.studies), self.studies, self._each, self.tail)
+        return gap + self.least
+
+    def chance(self, difference: float) -> float:
+        """The chance that a difference is found."""
+        beyond = np.array(max(0.0, difference - self.least))
+        spread = np.array(self.error * np.sqrt(self.studies))
+        return float(power(beyond, spread, np.array(self.studies), np.array(self._each), np.array(self.tail)))
+
+    @property
+    def _each(self) -> float:
+        return self.freedom / max(self.studies - 1, 1)
+
+
+def studies_needed(difference: Difference, studies: int, least: float, tail: float) -> int | None:
+    """With how many studies, and as many times the trainings on fresh seeds, a difference would be decided at 80 % power, were it and its
+    spread as they are; None where `MOST` do not, and where its error is not known."""
+    if not difference.known or difference.error == 0:
+        return None
+    beyond = abs(difference.estimate) - least
+    spread, each = difference.error * np.sqrt(studies), difference.freedom / max(studies - 1, 1)
+    found = float(
+        runs_needed(*(np.array([v]) for v in (abs(beyond), spread, each, tail if beyond > 0 else 2 * tail)))[0]
+    )
+    return int(found) if np.isfinite(found) else None
 
 
 def runs_needed_by_ranks(chance: float, tail: float, *, paired: bool = False) -> float:
