@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from steprule.per_kind import PerKind
-from steprule.races import methods
+from steprule.races import methods, plain
 from steprule.races.cell import Cell, Pair
 from steprule.races.citing.citable import Citable, Cited
 from steprule.races.citing.records import Gap, Place, Table
@@ -33,6 +33,10 @@ class Race(Results, Citable):
             tables=tuple(tables), order=tuple(self.order), paragraphs=tuple(in_words(self)), methods=methods.of_race(self),
             papers=tuple(self._papers()), made=self.made,
         )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tables and what they were made with, as plain values; what is not finite is None."""
+        return plain.of_race(self)
 
     def cited(self) -> Cited:
         """The parts from which every form is made. Raises `InputError` for one shard of several."""
