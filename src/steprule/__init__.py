@@ -51,6 +51,7 @@ _LATER = {
     "Sweep": "sweeps",
     "race": "races",
     "Race": "races",
+    "races": "",
     "judge": "races.judging",
     "ablate": "races.ablation",
     "Ablation": "races.ablation",
