@@ -210,6 +210,9 @@ def test_an_ablation_goes_on_and_gives_the_same(tmp_path: Path) -> None:
     again = steprule.ablate("sgd", "airfoil-linear", **asked)
     assert 0 < again.race.trained < first.race.trained
     assert [e.to_dict() for e in again.panels[0].effects] == [e.to_dict() for e in first.panels[0].effects]
+    text = first.race.methods() + first.race.bibtex()
+    assert "The winner of each batch was then trained on 4 fresh seeds" in text
+    assert not re.search("Hoeffding|jackknife|Efron|multiples", text)
     with pytest.raises(InputError, match="holds another race"):
         steprule.ablate("sgd", "airfoil-linear", **{**asked, "parts": "dampening"})
 

@@ -54,6 +54,17 @@ def test_an_untuned_rule_that_beats_all_is_named() -> None:
     assert {u["first"]: (u["verdict"], u["below_all_tuned"]) for u in found}["b"] == ("real", True)
 
 
+def test_what_rounding_alone_makes_lower_is_not_told() -> None:
+    """Where nothing is searched the untuned is the tuned, but for the last bit of a mean."""
+    below = 0
+    for k in range(10):
+        y = 0.2 * np.exp(0.3 * Gauss(k).standard_normal(3))
+        race = pretended({n: np.tile(m * y, (3, 1)) for n, m in (("a", 1), ("b", 3))}, untuned={"a": y})
+        below += race.cells[0].standings[0].default < race.cells[0].standings[0].loss
+        assert "Untuned, a" not in _verdict(race)
+    assert below
+
+
 def test_a_lower_untuned_mean_is_not_called_real_for_that() -> None:
     rng = Gauss(5)
     ends = {n: 0.2 * np.exp(0.3 * rng.standard_normal((3, 5))) for n in "ab"}

@@ -127,6 +127,16 @@ def test_a_races_file_gives_its_verdicts(tmp_path: Path) -> None:
     assert given.measure == "training loss"
 
 
+def test_of_studies_winners_the_studies_tell_the_luck(tmp_path: Path) -> None:
+    """Of an ablation, and of a race before every trial counted: there each study trains its own winner on all fresh seeds."""
+    small: dict[str, Any] = {"trials": 16, "seeds": 3, "fresh": 3, "epochs": 1, "compile": False, "workers": 1}
+    race = steprule.ablate("sgd", "airfoil-linear", ["momentum"], out=tmp_path / "out", **small).race
+    of_file = judge(tmp_path / "out" / "results.parquet")
+    assert same(of_file, judge(race))
+    (pair,), (judged,) = race.cells[0].pairs, of_file.pairs
+    assert (judged.difference, judged.low, judged.high) == pytest.approx(pair.percent, rel=JUDGED_PERCENT)
+
+
 def wandb(folder: Path) -> Path:
     """As W&B exports a table of runs: every field quoted, a config column, `_step`, and runs that did not finish."""
     path = folder / "wandb_export.csv"

@@ -160,6 +160,20 @@ def test_one_study_tells_no_luck(studies: int) -> None:
     assert np.isfinite(luck.variance) == (studies > 1)
 
 
+@pytest.mark.parametrize("trials", [1, 2, 15, 16, 17, 64])
+@pytest.mark.parametrize("seeds", [2, 30])
+def test_where_every_setting_does_the_same_there_is_no_luck(trials: int, seeds: int) -> None:
+    """As where nothing is searched, or all diverge: rounding would count as luck, and unlike the others', which then lend nothing."""
+    protocol = Tuned(trials, 3, seeds)
+    y = np.tile(np.log(np.random.default_rng(10).random(seeds)), (3, 1))
+    for scores in (
+        np.full((protocol.batches, protocol.batch), 1.7),
+        np.full((protocol.batches, protocol.batch), np.inf),
+    ):
+        trained = ranked(scores)[allotted(scores.size, trials, 3 * seeds)]
+        assert Tuning(scores, trained).luck(y).variance == 0
+
+
 @pytest.mark.parametrize(
     ("trials", "studies", "batch", "batches"),
     [(64, 5, 32, 10), (16, 2, 8, 4), (15, 3, 15, 3), (6, 2, 6, 2), (1, 1, 1, 1), (64, 1, 32, 2)],

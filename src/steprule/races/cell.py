@@ -28,7 +28,7 @@ class Standing:
     default: float | None
     """The same with nothing tuned; None where there is no default."""
     lr: float | None
-    """The median of the studies' winners."""
+    """The median of the batches' winners."""
     hypers: Mapping[str, float]
     """The winner in the middle, to begin with."""
     diverged_trials: float
@@ -48,7 +48,7 @@ class Standing:
     metrics: Mapping[str, float]
     """The problem's metrics on the samples that judge: each the mean over the winners' runs on fresh seeds, without those of no number."""
     at_end: Mapping[str, str]
-    """Hyperparameters whose best lies at an end of its range in most studies, after all moves: "lowest" or "highest"."""
+    """Hyperparameters whose best lies at an end of its range in most batches, after all moves: "lowest" or "highest"."""
 
 
 @dataclass(frozen=True)

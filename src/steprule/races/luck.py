@@ -101,6 +101,11 @@ class Tuning:
         rows = last.lanes.role == "winner"
         return cls(scores, last.lanes.study[rows] * scores.shape[1] + last.lanes.trial[rows])
 
+    def is_shared_out(self, studies: int) -> bool:
+        """Whether each trial was trained as often as it is the best of a tuning, and not, say, the winner of each study."""
+        n = self.scores.size
+        return bool((ranked(self.scores)[allotted(n, n // studies, len(self.trained))] == self.trained).all())
+
     def luck(self, y: Array) -> Luck:
         """How far what the best of k is worth varies from tuning to tuning.
 
@@ -118,8 +123,9 @@ class Tuning:
         return Luck(jackknife, max(1.0, TAILS * (batches - 1)))
 
     def _worth(self, order: NDArray[np.int64], y: Array) -> Array:
-        """By rank the mean outcome of a trial; between those that were trained the line."""
-        plain = (y - y.mean(axis=0) + y.mean()).ravel()  # what a seed adds to all its runs is no luck of the tuning's
+        """By rank the mean outcome of a trial, less the mean of all; between those that were trained the line."""
+        apart = y - y[0]  # 0 to the bit where every setting does the same, so that rounding is taken for no luck
+        plain = (apart - apart.mean(axis=0)).ravel()  # what a seed adds to all its runs is no luck of the tuning's
         rank = np.full(self.scores.size, len(order) - 1)
         rank[order] = np.arange(len(order))
         seen, where = np.unique(rank[self.trained], return_inverse=True)

@@ -44,9 +44,12 @@ def of_race(race: Results) -> str:
 
 def papers_of(race: Results) -> Iterator[Paper]:
     """The papers of what the paragraph names, of a tuned race."""
-    yield from (OWEN, HOEFFDING)
+    yield OWEN
+    if race.tuning.pools:
+        yield HOEFFDING
     if race.tells_luck:
-        yield from (EFRON, WELCH, SATTERTHWAITE, HOLM, SCHUIRMANN)
+        yield from (EFRON,) if race.tuning.pools else ()
+        yield from (WELCH, SATTERTHWAITE, HOLM, SCHUIRMANN)
         if len(race.spec.entrants) >= FEWEST:
             yield SMYTH
     if race.agreement:
@@ -82,9 +85,13 @@ def _tuning(race: Results) -> Iterator[str]:
         f" On each problem with each schedule {counted(own.batches * own.batch, 'trial')} of every optimizer were trained, in"
         f" {counted(own.batches, 'batch', 'batches')} of {counted(own.batch, 'scrambled Sobol point')} ({cited(OWEN)}) of the search space"
         f" with a seed per batch ({_seeds(own.tuning_seeds)}, the same for all optimizers: the same initial weights and batches)."
-        " Every choice of as many trials as a tuning has counts as one: a trial's weight is the share of choices of which it is the best"
-        f" ({cited(HOEFFDING)}), where scores of different batches are compared less the mean of the batch's best quarter."
     )
+    if own.pools:
+        yield (
+            "Every choice of as many trials as a tuning has counts as one: a trial's weight is the share of choices of which it is the best"
+            f" ({cited(HOEFFDING)}), where scores of different batches are compared by their logarithms, or as they are where some are 0 or"
+            " less, each less the mean of the batch's best quarter."
+        )
 
 
 def _searched(race: Results) -> Iterator[str]:
@@ -126,14 +133,17 @@ def _moved(race: Results) -> Iterator[str]:
 def _confirmation(race: Results) -> Iterator[str]:
     """Fresh seeds, and what was judged by."""
     own = race.tuning
+    who, shared = (
+        ("The best trials were", ", shared out by weight") if own.pools else ("The winner of each batch was", "")
+    )
     yield (
-        f"The best trials were then trained on {counted(own.fresh, 'fresh seed')} ({_seeds(own.fresh_seeds)}) that no trial had seen, the"
-        f" same for all, {counted(own.studies, 'training')} per seed and optimizer, shared out by weight, and judged by the"
+        f"{who} then trained on {counted(own.fresh, 'fresh seed')} ({_seeds(own.fresh_seeds)}) that no trial had seen, the"
+        f" same for all, {counted(own.studies, 'training')} per seed and optimizer{shared}, and judged by the"
         f" {_each(race, lambda m: m.loss)}."
     )
     if any(c.untuned for c in race.cells):
         yield "The defaults of each optimizer were trained on the same fresh seeds."
-    if any("lr" in e.space for e in race.spec.entrants):
+    if own.pools and any("lr" in e.space for e in race.spec.entrants):
         yield (
             f"Learning rates around the winner's, {len(MULTIPLES)} multiples from {MULTIPLES[0]:.2g} to {MULTIPLES[-1]:.2g}, were trained"
             f" on {counted(own.around, 'fresh seed')}."
@@ -168,8 +178,7 @@ def _statistics(race: Results) -> Iterator[str]:
     sure, error = 100 * CONFIDENCE, 100 * (1 - CONFIDENCE)
     yield (
         "The squared standard error of a difference is the variance of the tuning of the one, that of the other, and that between the fresh"
-        " seeds, which are paired; what varies with trial and seed is counted once. The variance of a tuning is the jackknife's that leaves"
-        f" one batch out at a time ({cited(EFRON)}), with {TAILS:g} degrees of freedom per batch left.{_lent(race)}"
+        f" seeds, which are paired; what varies with trial and seed is counted once.{_luck(race)}{_lent(race)}"
         f" Intervals are Student's {sure:.0f} % intervals, with degrees of freedom after {cited(WELCH)}, and {cited(SATTERTHWAITE)}; they"
         " are not corrected for many pairs."
     )
@@ -180,6 +189,15 @@ def _statistics(race: Results) -> Iterator[str]:
         f" tests ({cited(SCHUIRMANN)}), each at a level of {error:.0f} % with Holm's correction ({cited(HOLM)}) over the {pairs} of each"
         " problem with each schedule; else it is open."
     )  # fmt: skip
+
+
+def _luck(race: Results) -> str:
+    if not race.tuning.pools:
+        return " The variance of a tuning is that of the batches' means."
+    return (
+        f" The variance of a tuning is the jackknife's that leaves one batch out at a time ({cited(EFRON)}), with {TAILS:g} degrees of"
+        " freedom for each batch but one, 1 at least."
+    )
 
 
 def _lent(race: Results) -> str:

@@ -27,7 +27,7 @@ MULTIPLES = 10.0 ** np.arange(-1.5, 1.51, 0.25)
 AROUND = 5
 """Fresh seeds of those, at most."""
 SPLIT = 16
-"""Trials of a study from which on it is two batches."""
+"""Trials of a study from which on it is two batches, where their number is even."""
 MOVES = 3
 """How often a range may move."""
 
@@ -131,6 +131,8 @@ class Tuned:
     first_seed: int = 0
     searches = True
     watches = False
+    pools = True
+    """Whether every choice of `trials` of them all counts; else each study's winner alone."""
 
     def __post_init__(self) -> None:
         for name, least in (("trials", 1), ("studies", 1), ("fresh", 1), ("first_seed", 0)):

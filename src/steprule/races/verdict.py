@@ -201,7 +201,9 @@ def _tuning(race: Results, cell: Cell) -> Iterator[str]:
     losses = {s.label: s.default for s in cell.standings}
     lowest = min(cell.untuned, key=lambda u: losses[u.label] or 0.0)
     loss = losses[lowest.label]
-    if loss is not None and loss < cell.standings[0].loss:
+    best = cell.standings[0].loss
+    # Where nothing is searched, tuned and untuned are the same to the last bit of a mean.
+    if loss is not None and loss < best and not math.isclose(loss, best):
         how = "really below" if lowest.lowest else "below"
         every = "every tuned rule" if len(cell.standings) > 1 else "tuned"
         luck = ", which may be luck" if race.tells_luck and not lowest.lowest else ""

@@ -33,6 +33,7 @@ class SameTrials(Tuned):
 
     space: tuple[tuple[str, Search], ...] = field(default=())
     """What the whole rule searches."""
+    pools = False
 
     @property
     def batch(self) -> int:

@@ -77,7 +77,10 @@ def _named(problem: object, schedule: object) -> str:
 
 
 def _tuned(runs: Runs, columns: dict[str, Any]) -> Runs:
-    """With the trials of each tuning, which tell its luck; a group of runs is one per fresh seed."""
+    """With the trials of each tuning, which tell its luck; a group of runs is one per fresh seed.
+
+    Of an ablation, and of races before every trial counted, a group is a study's winner, and the groups tell.
+    """
     group, tunings = np.full(len(runs), "", dtype=object), {}
     where = np.array([_named(p, s) for p, s in zip(columns["problem"], columns["schedule"], strict=True)])
     rules = columns["rule"].astype(str)
@@ -89,7 +92,9 @@ def _tuned(runs: Runs, columns: dict[str, Any]) -> Runs:
         own = {name: columns[name][mine] for name in ("phase", *LANES, *RESULTS)}
         last_two = list(dict.fromkeys(own["phase"].tolist()))[-2:]
         tuned, last = (_phase(n, {k: v[own["phase"] == n] for k, v in own.items()}) for n in last_two)
-        tunings[problem, method] = Tuning.of(tuned, last)
+        found = Tuning.of(tuned, last)
+        if found.is_shared_out(int(rows.sum()) // seeds):
+            tunings[problem, method] = found
     return replace(runs, group=group.astype(str), tunings=tunings, columns={**runs.columns, "group": "study"})
 
 
