@@ -15,13 +15,16 @@ from tolerances import CLASS_FLOAT32_FEW_STEPS, ROUNDED32
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from steprule import by_kind, optim
 from steprule.errors import InputError
+
+with warnings.catch_warnings():  # torch's own, of its own script
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from torch.distributed.optim import ZeroRedundancyOptimizer
 
 STEPS, CLIP = 6, 0.05
 RATE = {"lr": 0.5, "momentum": 0.9, "weight_decay": 0.01}

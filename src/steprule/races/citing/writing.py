@@ -143,7 +143,7 @@ def tex(text: str) -> str:
 def _tex_number(text: str) -> str:
     """Numbers in words, in which a hyphen is a minus sign.
 
-    >>> _tex_number("-5.2 % [-7.1, -3.1]")
-    '$-$5.2 \\% {[}$-$7.1, $-$3.1{]}'
+    >>> print(_tex_number("-5.2 % [-7.1, -3.1]").replace(chr(92), "/"))
+    $-$5.2 /% {[}$-$7.1, $-$3.1{]}
     """
     return tex(text.replace("-", "−"))
