@@ -19,6 +19,7 @@ with extras.needed():
 
 LOSSES = ("test", "validation", "train")
 """The losses that judge, the one that says most of new samples first."""
+JACKKNIFE = "The variance of tuning is the race's, a jackknife's over the batches of all its trials."
 LANES = ("role", "study", "trial", "seed")
 RESULTS = (*LOSSES, "initial", "died_at")
 
@@ -95,7 +96,10 @@ def _tuned(runs: Runs, columns: dict[str, Any]) -> Runs:
         found = Tuning.of(tuned, last)
         if found.is_shared_out(int(rows.sum()) // seeds):
             tunings[problem, method] = found
-    return replace(runs, group=group.astype(str), tunings=tunings, columns={**runs.columns, "group": "study"})
+    notes = (*runs.notes, JACKKNIFE) if tunings else runs.notes
+    return replace(
+        runs, group=group.astype(str), tunings=tunings, columns={**runs.columns, "group": "study"}, notes=notes
+    )
 
 
 def _phase(name: str, own: dict[str, Any]) -> Phase:
