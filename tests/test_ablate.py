@@ -217,6 +217,17 @@ def test_an_ablation_goes_on_and_gives_the_same(tmp_path: Path) -> None:
         steprule.ablate("sgd", "airfoil-linear", **{**asked, "parts": "dampening"})
 
 
+@pytest.mark.parametrize("few", ["seeds", "fresh"])
+def test_one_study_or_one_fresh_seed_tells_nothing(few: str) -> None:
+    found = steprule.ablate("sgd", "airfoil-linear", "momentum", **{**TINY, few: 1})
+    (effect,) = found.panels[0].effects
+    assert (effect.verdict, effect.found, effect.needed, effect.pair.percent[1]) == ("open", None, None, None)
+    words = found.in_words()
+    assert "one study, or one fresh seed, cannot tell luck from an effect, so every part is open" in words
+    assert f"the same 4 points in {'one study' if few == 'seeds' else 'each of 3 studies'}, and the same seeds" in words
+    assert "nan" not in words
+
+
 def test_a_class_is_ablated_by_named_parts() -> None:
     result = steprule.ablate(
         torch.optim.SGD,

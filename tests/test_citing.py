@@ -359,6 +359,7 @@ def test_settings_as_given_have_tables_and_methods_too() -> None:
     assert "no difference was tested" in text
     assert "Holm" not in given.bibtex()
     assert given.latex().count(r"\textbf") == 0
+    assert "% In brackets: 95 % of seeds." in given.latex().splitlines()
 
 
 # The command line.

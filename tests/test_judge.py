@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pretended import pretended
 from tolerances import JUDGED_AGAIN, JUDGED_MEAN, JUDGED_PERCENT
@@ -122,6 +123,15 @@ def test_a_races_file_gives_its_verdicts(tmp_path: Path) -> None:
     assert {(p.a, p.b): (p.verdict, p.p_real) for p in of_file.pairs} == {
         (p.first, p.second): (p.verdict(), p.p_real) for p in race.cells[0].pairs
     }
+    assert "a jackknife's over the batches of all its trials" in of_file.methods()
+    for some in (
+        [("role", "=", "winner")],
+        [("trial", "<", 1)],
+        [("phase", "=", "confirm")],
+    ):  # rows left out: the groups tell
+        part = judge(pq.read_table(tmp_path / "race" / "results.parquet", filters=some))
+        assert {p.how for p in part.pairs} == {"tuning groups"}
+        assert "jackknife" not in part.methods()
     given = judge(steprule.race(["sgd", "adam"], "airfoil-linear", trials=0, seeds=3, **small))
     assert [p.how for p in given.pairs] == ["paired"]
     assert given.measure == "training loss"
@@ -133,6 +143,7 @@ def test_of_studies_winners_the_studies_tell_the_luck(tmp_path: Path) -> None:
     race = steprule.ablate("sgd", "airfoil-linear", ["momentum"], out=tmp_path / "out", **small).race
     of_file = judge(tmp_path / "out" / "results.parquet")
     assert same(of_file, judge(race))
+    assert "jackknife" not in of_file.methods()
     (pair,), (judged,) = race.cells[0].pairs, of_file.pairs
     assert (judged.difference, judged.low, judged.high) == pytest.approx(pair.percent, rel=JUDGED_PERCENT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.stats import qmc
 from tolerances import CHANCES
 
 from steprule.races import statistics
+from steprule.races.chain import Lanes, Phase
 from steprule.races.luck import Tuning, allotted, best_of_k, chances, levelled, moderated, ranked
 from steprule.races.protocol import Tuned
 from steprule.races.statistics import Luck
@@ -184,6 +186,18 @@ def test_how_trials_are_batched(trials: int, studies: int, batch: int, batches: 
     assert protocol.batch * protocol.batches == trials * studies
     assert list(protocol.tuning_seeds) == list(range(100, 100 + batches))
     assert list(protocol.fresh_seeds) == list(range(100 + batches, 103 + batches))
+
+
+def test_a_batch_in_which_all_diverged_recommends_nothing() -> None:
+    protocol, lr = Tuned(4, 3, 2), np.geomspace(1e-4, 10, 12)
+    batch, trial = np.repeat(np.arange(3), 4), np.tile(np.arange(4), 3)
+    loss = np.full(12, np.nan)
+    loss[6] = 0.5
+    results = {"train": loss, "validation": loss, "initial": np.ones(12), "died_at": np.isnan(loss).astype(int)}
+    found = Phase("tune-0", {}, Lanes(np.full(12, "trial"), batch, trial, batch, {"lr": lr}), results)
+    assert (protocol.recommended(found), protocol.chosen(found).tolist()) == (6, [6])
+    gone = replace(found, results={**results, "validation": np.full(12, np.inf)})
+    assert protocol.chosen(gone).tolist() == [0, 4, 8]
 
 
 def test_lucks_that_are_alike_lend_one_another_all_they_may() -> None:

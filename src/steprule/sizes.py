@@ -6,11 +6,11 @@ RULES = (
 )  # fmt: skip
 """Of a race that names none. Not the whole catalogue: each further rule costs every race its trials, and Holm's correction power."""
 TRIALS = 64
-"""Trainings per study."""
+"""Trainings of a tuning."""
 STUDIES = 5
-"""Independent tunings."""
+"""How many times as many are trained."""
 FRESH = 30
-"""Seeds that no study saw, on which winners are compared."""
+"""Seeds that no trial saw, on which winners are compared."""
 ABLATED_FRESH = 15
 """The same of an ablation. What differs with the part and without it varies more between studies than between seeds: the error is least
 where a study has some ten to twenty."""

@@ -114,8 +114,9 @@ def _merge(typed: Typed) -> None:
     if not folders or typed.out is None:
         raise InputError("race merge", expected="the shards' folders and --out DIR", got=" ".join(typed.words))
     kept = _kept(folders[0])
-    result = races.merge(folders, typed.out, matters=typed.share, **arguments(kept))
-    _keep(typed.out, {name: value for name, value in kept.items() if name != "matters"}, typed.share)
+    matters = _share(kept, typed)
+    result = races.merge(folders, typed.out, matters=matters, **arguments(kept))
+    _keep(typed.out, kept, matters)
     _finish(result, typed.out, typed)
 
 
@@ -127,8 +128,7 @@ def _cite(typed: Typed) -> None:
     if typed.out is not None:
         check_ending(typed.out)
     kept = _kept(folders[0])
-    matters = kept.get("matters", MATTERS) if typed.matters is None else typed.matters
-    result = races.finished(folders[0], matters=matters, **arguments(kept))
+    result = races.finished(folders[0], matters=_share(kept, typed), **arguments(kept))
     if typed.out is not None:
         result.save(typed.out)
     if typed.json:
@@ -137,6 +137,11 @@ def _cite(typed: Typed) -> None:
         cited.say(result, typed.form or "markdown")
     else:
         output.say(f"Written: {typed.out}")
+
+
+def _share(kept: Mapping[str, Any], typed: Typed) -> float:
+    """What matters: as typed now, else as for the race in a folder."""
+    return float(kept.get("matters", MATTERS) if typed.matters is None else typed.matters)
 
 
 def _kept(folder: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Standing:
     default: float | None
     """The same with nothing tuned; None where there is no default."""
     lr: float | None
-    """The median of the batches' winners."""
+    """The median of the batches' winners, without batches of which every trial diverged."""
     hypers: Mapping[str, float]
     """The winner in the middle, to begin with."""
     diverged_trials: float

@@ -104,6 +104,8 @@ class Tuning:
     def is_shared_out(self, studies: int) -> bool:
         """Whether each trial was trained as often as it is the best of a tuning, and not, say, the winner of each study."""
         n = self.scores.size
+        if n % studies:
+            return False
         return bool((ranked(self.scores)[allotted(n, n // studies, len(self.trained))] == self.trained).all())
 
     def luck(self, y: Array) -> Luck:

@@ -226,7 +226,7 @@ class Tuned:
 
     def recommended(self, tuned: Phase) -> int:
         """The winner in the middle: of the batches' winners the one with the median learning rate."""
-        own = self.winners(tuned)
+        own = self.chosen(tuned)
         if "lr" not in tuned.lanes.hypers:
             return int(own[0])
         return int(own[np.argsort(tuned.lanes.hypers["lr"][own], kind="stable")[len(own) // 2]])
@@ -264,6 +264,11 @@ class Tuned:
             return -spaces.SHIFT  # nothing lives: smaller steps
         end = self._end(tuned, "lr")
         return {"lowest": -spaces.SHIFT, "highest": spaces.SHIFT}.get(end, 0.0)
+
+    def chosen(self, tuned: Phase) -> NDArray[np.int64]:
+        """The lanes of the batches' winners; without those that diverged too, unless all did."""
+        living = self._living(tuned)
+        return living if len(living) else self.winners(tuned)
 
     def _living(self, tuned: Phase) -> NDArray[np.int64]:
         """The lanes of the batches' winners that did not diverge."""

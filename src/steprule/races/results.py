@@ -300,7 +300,7 @@ class Results(Shown):
         low, high = own_mean.interval(CONFIDENCE)
         default = self._of(problem, schedule, label, "default")
         rows = last.lanes.role == "winner"
-        own = self.tuning.winners(tuned)
+        own = self.tuning.chosen(tuned)
         middle = {n: float(v[self.tuning.recommended(tuned)]) for n, v in tuned.lanes.hypers.items()}
         below = curves <= target
         reached = below.any(axis=1) & math.isfinite(target)

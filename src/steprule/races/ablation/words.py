@@ -109,11 +109,11 @@ def _counted(found: Findings) -> Iterator[str]:
 def _of_all(found: Findings) -> Iterator[str]:
     tuning, count = found.race.tuning, len(found.panels)
     each = found.trainings / count
+    where = "one study" if tuning.studies == 1 else f"each of {tuning.studies} studies"
     apart = "" if count == 1 else f", {each:,.0f} a comparison"
     yield (
         f"{counted(found.trainings, 'training')}{apart}: as many as {each * TIMES / allowed():.2g} tuned rules of a race take. With each"
-        f" part and without it the same {counted(tuning.trials, 'point')} in each of {counted(tuning.studies, 'study', 'studies')}, and"
-        " the same seeds."
+        f" part and without it the same {counted(tuning.trials, 'point')} in {where}, and the same seeds."
     )
     if found.idle:
         yield f"As the rule stands these change nothing: {listed(list(found.idle))}."

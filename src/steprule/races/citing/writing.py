@@ -66,7 +66,13 @@ def latex(tables: Sequence[Table], order: Sequence[str], made: str) -> str:
     """A tabular: two lines per method, one for its value and one for its difference to the best, both with 95 % intervals; a column
     per table, three across. Bold cannot be told apart from the best of its column."""
     width = min(ACROSS, len(tables))
-    lines = [_said(made, "booktabs", tables), rf"\begin{{tabular}}{{l{'r' * width}}}", r"\toprule"]
+    ends = " or ".join(dict.fromkeys(t.ends for t in tables))
+    lines = [
+        _said(made, "booktabs", tables),
+        f"% In brackets: {ends}.",
+        rf"\begin{{tabular}}{{l{'r' * width}}}",
+        r"\toprule",
+    ]
     for k in range(0, len(tables), width):
         own = [*tables[k : k + width]]
         gaps = [""] * (width - len(own))

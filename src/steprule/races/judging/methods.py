@@ -19,7 +19,7 @@ from steprule.rules.rule import Paper
 TESTS = {
     BY_SEEDS: "Student's t-test on the differences of runs with one seed",
     APART: f"Welch's t-test ({cited(WELCH)})",
-    BY_TUNING: f"a t-test whose error holds the variance between tuning groups, with degrees of freedom after {cited(SATTERTHWAITE)}",
+    BY_TUNING: f"a t-test whose error holds the variance of tuning, with degrees of freedom after {cited(SATTERTHWAITE)}",
     BY_RANKS: f"ranks, in which a run that diverged is the worst (the rank sum, or signed ranks from {SIGNED} pairs of seeds on; exact)",
     BY_NOISE: "the normal distribution with the known noise of one run",
 }

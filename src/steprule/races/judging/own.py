@@ -19,6 +19,7 @@ with extras.needed():
 
 LOSSES = ("test", "validation", "train")
 """The losses that judge, the one that says most of new samples first."""
+JACKKNIFE = "The variance of tuning is the race's, a jackknife's over the batches of all its trials."
 LANES = ("role", "study", "trial", "seed")
 RESULTS = (*LOSSES, "initial", "died_at")
 
@@ -90,12 +91,22 @@ def _tuned(runs: Runs, columns: dict[str, Any]) -> Runs:
         group[rows] = (np.arange(rows.sum()) // seeds).astype(str)
         mine = (where == problem) & (rules == method)
         own = {name: columns[name][mine] for name in ("phase", *LANES, *RESULTS)}
-        last_two = list(dict.fromkeys(own["phase"].tolist()))[-2:]
-        tuned, last = (_phase(n, {k: v[own["phase"] == n] for k, v in own.items()}) for n in last_two)
-        found = Tuning.of(tuned, last)
-        if found.is_shared_out(int(rows.sum()) // seeds):
+        if (found := _tuning(own)) is not None and found.is_shared_out(int(rows.sum()) // seeds):
             tunings[problem, method] = found
-    return replace(runs, group=group.astype(str), tunings=tunings, columns={**runs.columns, "group": "study"})
+    notes = (*runs.notes, JACKKNIFE) if tunings else runs.notes
+    return replace(
+        runs, group=group.astype(str), tunings=tunings, columns={**runs.columns, "group": "study"}, notes=notes
+    )
+
+
+def _tuning(own: dict[str, Any]) -> Tuning | None:
+    """The trials of one competitor, and its runs; None where rows of the table were left out."""
+    last_two = list(dict.fromkeys(own["phase"].tolist()))[-2:]
+    if len(last_two) < 2:
+        return None
+    tuned, last = (_phase(n, {k: v[own["phase"] == n] for k, v in own.items()}) for n in last_two)
+    is_whole = (tuned.lanes.role == "trial").all() and len(set(np.bincount(tuned.lanes.study).tolist())) == 1
+    return Tuning.of(tuned, last) if is_whole else None
 
 
 def _phase(name: str, own: dict[str, Any]) -> Phase:
