@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
@@ -236,7 +237,10 @@ def _processes(count: int, package: bytes) -> Iterator[Executor]:
         given = os.getpid(), package
         with _without_hangup():  # loky's own helper starts here, and must outlive a terminal to clean up
             executor = loky.ProcessPoolExecutor(max_workers=count, initializer=work.begin, initargs=given)
-        yield executor
+        with warnings.catch_warnings():
+            # loky takes an allocator that keeps what lanes have used for a leak, and begins a worker anew: nothing is lost.
+            warnings.filterwarnings("ignore", message="A worker was restarted", category=UserWarning)
+            yield executor
     except BaseException as error:
         if executor is not None:
             executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
