@@ -10,9 +10,9 @@ import numpy as np
 
 from steprule.per_kind import PerKind
 from steprule.races import methods
-from steprule.races.cell import Cell, Pair
+from steprule.races.cell import Cell, Pair, record
 from steprule.races.citing.citable import Citable, Cited
-from steprule.races.citing.records import Gap, Place, Table
+from steprule.races.citing.records import Gap, Place, Table, finite
 from steprule.races.competitor import Entrant
 from steprule.races.results import Results
 from steprule.races.setting import Setting
@@ -47,6 +47,45 @@ class Race(Results, Citable):
             for rank, standing in enumerate(cell.standings):
                 ranks[standing.label] += rank
         return sorted(labels, key=lambda label: ranks[label])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tables and what they were made with, as plain values; what is not finite is None."""
+        found = {
+            "spec": self.spec.stated,
+            **(self._comparisons() if self.is_tuned else self._settings()),
+            "lanes": self.lanes,
+            "trained": self.trained,
+            "kept": self.kept,
+            "seconds": self.seconds,
+            "train_seconds": self.train_seconds,
+            "hardware": self.hardware,
+            "made": vars(self.made),
+            "results": str(self.results) if self.results else None,
+        }
+        return finite(found)
+
+    def _settings(self) -> dict[str, Any]:
+        settings = [s.to_dict() for s in self.settings]
+        seeds = next(iter(self.phases.values()))[0].lanes.seed.tolist()
+        return {"seeds": seeds, "loss": "train", "settings": settings}
+
+    def _comparisons(self) -> dict[str, Any]:
+        cells = []
+        for cell in self.cells:
+            about = {
+                "problem": cell.problem,
+                "schedule": cell.schedule,
+                "loss": cell.measure.split,
+                "chosen_by": cell.measure.chosen_by,
+                "compared_by": "ratio" if cell.scale.ratios else "difference",
+                "fall": None if cell.scale.ratios else cell.scale.fall,
+                "target": cell.target,
+            }
+            standings = [vars(s) for s in cell.standings]
+            untuned = [{**record(u.pair), "below_all_tuned": u.lowest} for u in cell.untuned]
+            pairs = [record(p) for p in cell.pairs]
+            cells.append({**about, "standings": standings, "pairs": pairs, "untuned": untuned})
+        return {"matters": self.matters, "cells": cells, "agreement": self.agreement}
 
     def _papers(self) -> Iterator[Paper]:
         for entrant in self.spec.entrants:

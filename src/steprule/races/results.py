@@ -18,9 +18,9 @@ from steprule.display import Shown
 from steprule.errors import InputError, named
 from steprule.provenance import Made
 from steprule.races import statistics
-from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned, record
+from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned
 from steprule.races.chain import Chain, Phase
-from steprule.races.luck import best_of_k, levelled, moderated
+from steprule.races.luck import best_of_k, lenders, levelled, moderated
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
 from steprule.races.protocol import MULTIPLES, Tuned
 from steprule.races.setting import Setting, in_words, setting_of
@@ -169,6 +169,11 @@ class Results(Shown):
         self._check_tuned()
         self.chain(problem, schedule, label)  # raises for a name that is not in the race
         return self._lucks[self.spec.problem(problem).name, self._schedule(schedule)][self.spec.entrant(label).label]
+
+    @property
+    def lends_luck(self) -> bool:
+        """Whether competitors lend one another freedom on any problem with a schedule: three or more of which tuning has luck."""
+        return any(lenders(own.values()) for own in self._lucks.values())
 
     @cached_property
     def _lucks(self) -> dict[tuple[str, str], dict[str, Luck]]:
@@ -373,51 +378,3 @@ class Results(Shown):
             for e in self.spec.entrants
         ]
         return statistics.profile(np.array(at))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The tables and what they were made with, as plain values; what is not finite is None."""
-        found = {
-            "spec": self.spec.stated,
-            **(self._comparisons() if self.is_tuned else self._settings()),
-            "lanes": self.lanes,
-            "trained": self.trained,
-            "kept": self.kept,
-            "seconds": self.seconds,
-            "train_seconds": self.train_seconds,
-            "hardware": self.hardware,
-            "made": vars(self.made),
-            "results": str(self.results) if self.results else None,
-        }
-        return _plain(found)  # type: ignore[no-any-return]
-
-    def _settings(self) -> dict[str, Any]:
-        settings = [s.to_dict() for s in self.settings]
-        seeds = next(iter(self.phases.values()))[0].lanes.seed.tolist()
-        return {"seeds": seeds, "loss": "train", "settings": settings}
-
-    def _comparisons(self) -> dict[str, Any]:
-        cells = []
-        for cell in self.cells:
-            about = {
-                "problem": cell.problem,
-                "schedule": cell.schedule,
-                "loss": cell.measure.split,
-                "chosen_by": cell.measure.chosen_by,
-                "compared_by": "ratio" if cell.scale.ratios else "difference",
-                "fall": None if cell.scale.ratios else cell.scale.fall,
-                "target": cell.target,
-            }
-            standings = [vars(s) for s in cell.standings]
-            untuned = [{**record(u.pair), "below_all_tuned": u.lowest} for u in cell.untuned]
-            pairs = [record(p) for p in cell.pairs]
-            cells.append({**about, "standings": standings, "pairs": pairs, "untuned": untuned})
-        return {"matters": self.matters, "cells": cells, "agreement": self.agreement}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; what is not finite is None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
