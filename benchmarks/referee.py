@@ -1,12 +1,16 @@
 """The race's intervals: how wide they are, and how often they hold the truth, from simulated and from real trials.
 
     python benchmarks/referee.py simulate [--races N] [--out FILE]
+    python benchmarks/referee.py anew [--races N] [--out FILE]
     python benchmarks/referee.py decided FOLDER
     python benchmarks/referee.py pool --on PROBLEM --schedule S RULE RULE ... [--batches N] [--races N] [--out FILE]
 
 simulate: two competitors on bowls, whose best lies elsewhere; 320 trainings to tune each, 150 on fresh seeds. `studies`: five tunings of 64
 Sobol points, whose winners are compared, as the race did before; `batches`: all trials count, as it does now. oracle: 1.96 times
 the true standard deviation. Null: two alike, and how often they are called different.
+
+anew: by how much the best of 64, over all choices of 64 of 320 trials in ten batches, ends above the winner of a study of 64 Sobol points
+of one scramble; on a bowl in three dimensions, of which trainings live in a share.
 
 decided: of a finished race how many pairs differ really, corrected per problem and schedule, and corrected over the whole race.
 
@@ -68,11 +72,13 @@ def main() -> None:
     pooled.add_argument("--schedule", default="linear")
     pooled.add_argument("--batches", type=int, default=200)
     pooled.add_argument("--kept", type=Path, help="a folder for the pool's trainings, to go on")
+    again = ways.add_parser("anew")
+    again.set_defaults(run=anew)
     decided_ = ways.add_parser("decided")
     decided_.set_defaults(run=decided, races=1)
     decided_.add_argument("folder", type=Path)
     decided_.add_argument("--out", type=Path)
-    for way in (simulated, pooled):
+    for way in (simulated, pooled, again):
         way.add_argument("--races", type=int, default=1000)
         way.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -164,6 +170,40 @@ def _judged(found: list[statistics.Difference], truth: float | None = None) -> d
         "oracle": float(1.96 * estimates.std()),
         "freedom": float(np.mean([d.freedom for d in found])),
     }
+
+
+SHARES, AWAY, UNSETTLED, LOST = (1.0, 0.5, 0.25, 0.125), (0.7, 0.4, 0.6), 0.03, 1.5
+"""Of the space in which trainings live, along its first dimension; where the bowl is lowest, the noise of one training, and the outcome
+of one that diverged."""
+
+
+def anew(options: argparse.Namespace) -> dict[str, Any]:
+    """A line per share."""
+    rng, found = np.random.default_rng(0), {}
+    own = chances(N, K)
+    for share in SHARES:
+        above = []
+        for _ in range(options.races):
+            true = _dying(_points(rng, 3, RACE.batch, RACE.batches), share)
+            noise = UNSETTLED * rng.standard_normal(true.shape) + 0.1 * rng.standard_normal((len(true), 1))
+            worth = np.minimum(true, LOST).ravel()[ranked(np.exp(true + noise))]
+            studies = _dying(_points(rng, 3, K, ROWS), share)
+            won = np.argmin(studies + UNSETTLED * rng.standard_normal(studies.shape), axis=1)
+            above.append((own * worth).sum() - np.minimum(studies, LOST)[np.arange(ROWS), won].mean())
+        error = np.std(above) / np.sqrt(options.races)
+        found[f"{share:g}"] = {"above": float(np.mean(above)), "error": float(error)}
+        print(
+            f"lives in {share:5.1%} of the space: ends {100 * np.mean(above):.1f} % above, standard error {100 * error:.2f} %"
+        )
+    return {"shares": found}
+
+
+def _dying(points: np.ndarray, share: float) -> np.ndarray:
+    """The height of a bowl, inf where trainings diverge."""
+    lives = points[..., 0] < share
+    at = np.where(lives, points[..., 0] / share, 0.0)
+    height = 3 * (at - AWAY[0]) ** 2 + 0.6 * (points[..., 1] - AWAY[1]) ** 2 + 0.3 * (points[..., 2] - AWAY[2]) ** 2
+    return np.where(lives, height, np.inf)
 
 
 def decided(options: argparse.Namespace) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def test_a_races_file_gives_its_verdicts(tmp_path: Path) -> None:
         (p.first, p.second): (p.verdict(), p.p_real) for p in race.cells[0].pairs
     }
     assert "a jackknife's over the batches of all its trials" in of_file.methods()
+    assert "jackknife" not in judge(race, noise=0.1).methods()
     for some in (
         [("role", "=", "winner")],
         [("trial", "<", 1)],

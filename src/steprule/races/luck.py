@@ -11,7 +11,7 @@ best of one study is for k = N. Its variance is the jackknife's that leaves one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,8 +145,8 @@ def moderated(lucks: Sequence[Luck]) -> list[Luck]:
     Variances of d degrees of freedom are taken as draws around one, s0, of d0 degrees, both estimated from all and d0 halved; each becomes
     (d0 s0 + d s) / (d0 + d), with d0 + d degrees of freedom. No more than the others have is added.
     """
-    known = [v for v in lucks if np.isfinite(v.variance) and v.variance > 0]
-    if len(known) < FEWEST or len({v.freedom for v in known}) > 1:
+    known = lenders(lucks)
+    if not known:
         return list(lucks)
     freedom = known[0].freedom
     logs = np.log([v.variance for v in known]) - digamma(freedom / 2) + np.log(freedom / 2)
@@ -155,10 +155,13 @@ def moderated(lucks: Sequence[Luck]) -> list[Luck]:
     common = float(np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2)))
     lent = LENT * prior
     total = freedom + lent
-    return [
-        Luck((lent * common + freedom * v.variance) / total, total) if np.isfinite(v.variance) and v.variance > 0 else v
-        for v in lucks
-    ]
+    return [Luck((lent * common + freedom * v.variance) / total, total) if v in known else v for v in lucks]
+
+
+def lenders(lucks: Iterable[Luck]) -> list[Luck]:
+    """Those that lend one another freedom: whose luck is known, and not none; [] where they are too few, or known unequally well."""
+    known = [v for v in lucks if np.isfinite(v.variance) and v.variance > 0]
+    return known if len(known) >= FEWEST and len({v.freedom for v in known}) == 1 else []
 
 
 def _inverse_trigamma(y: float) -> float:

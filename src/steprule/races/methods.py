@@ -24,7 +24,7 @@ from steprule.races.citing.sources import (
     cited,
 )
 from steprule.races.competitor import Entrant
-from steprule.races.luck import FEWEST, LENT, TAILS
+from steprule.races.luck import LENT, TAILS
 from steprule.races.measure import Measure
 from steprule.races.protocol import MOVES, MULTIPLES, AsGiven
 from steprule.races.results import Results
@@ -50,7 +50,7 @@ def papers_of(race: Results) -> Iterator[Paper]:
     if race.tells_luck:
         yield from (EFRON,) if race.tuning.pools else ()
         yield from (WELCH, SATTERTHWAITE, HOLM, SCHUIRMANN)
-        if len(race.spec.entrants) >= FEWEST:
+        if race.lends_luck:
             yield SMYTH
     if race.agreement:
         yield KENDALL
@@ -201,7 +201,7 @@ def _luck(race: Results) -> str:
 
 
 def _lent(race: Results) -> str:
-    if len(race.spec.entrants) < FEWEST:
+    if not race.lends_luck:
         return ""
     return (
         f" The variances of a problem with a schedule are moderated by those of all optimizers ({cited(SMYTH)}), with {LENT:g} of the"

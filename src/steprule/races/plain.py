@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 from steprule.races.cell import record
+from steprule.races.citing.records import finite
 from steprule.races.results import SIZES, Results
 
 
@@ -24,7 +23,7 @@ def of_race(race: Results) -> dict[str, Any]:
         "made": vars(race.made),
         "results": str(race.results) if race.results else None,
     }
-    return _plain(found)  # type: ignore[no-any-return]
+    return finite(found)
 
 
 def _settings(race: Results) -> dict[str, Any]:
@@ -52,12 +51,3 @@ def _comparisons(race: Results) -> dict[str, Any]:
         pairs = [record(p) for p in cell.pairs]
         cells.append({**about, "standings": standings, "pairs": pairs, "untuned": untuned})
     return {"matters": race.matters, "cells": cells, "agreement": race.agreement}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; what is not finite is None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

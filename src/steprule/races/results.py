@@ -20,7 +20,7 @@ from steprule.provenance import Made
 from steprule.races import statistics
 from steprule.races.cell import CONFIDENCE, Cell, Pair, Standing, Untuned
 from steprule.races.chain import Chain, Phase
-from steprule.races.luck import best_of_k, levelled, moderated
+from steprule.races.luck import best_of_k, lenders, levelled, moderated
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
 from steprule.races.power import LEVEL, Power, studies_needed
 from steprule.races.protocol import MULTIPLES, Tuned
@@ -172,6 +172,11 @@ class Results(Shown):
         self._check_tuned()
         self.chain(problem, schedule, label)  # raises for a name that is not in the race
         return self._lucks[self.spec.problem(problem).name, self._schedule(schedule)][self.spec.entrant(label).label]
+
+    @property
+    def lends_luck(self) -> bool:
+        """Whether competitors lend one another freedom on any problem with a schedule: three or more of which tuning has luck."""
+        return any(lenders(own.values()) for own in self._lucks.values())
 
     @cached_property
     def _lucks(self) -> dict[tuple[str, str], dict[str, Luck]]:

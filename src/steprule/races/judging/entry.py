@@ -34,6 +34,8 @@ with extras.needed():
     from scipy import stats
 
 ERROR = 1 - CONFIDENCE
+JACKKNIFE = "The variance of tuning is the race's, a jackknife's over the batches of all its trials."
+"""Said where it told the luck of two that were compared."""
 
 
 class JudgeSettings(TypedDict, total=False):
@@ -142,6 +144,8 @@ def judged(
             raise InputError("runs", expected="two or more of a method", got="one of each" + _on(problem), hint=hint)
         comparisons.append(_comparison(problem, here, yardstick, samples, noise, paired))
         outcomes[problem] = {s.method: _position(s, samples) for s in samples}
+    if runs.tunings and any(pair.how == BY_TUNING for c in comparisons for pair in c.pairs):
+        notes.append(JACKKNIFE)
     if not comparisons:
         raise InputError("methods", expected="two or more on one problem", got="one on each")
     if not all(c.yardstick.is_ratio and not c.by_median for c in comparisons):

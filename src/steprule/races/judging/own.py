@@ -19,7 +19,6 @@ with extras.needed():
 
 LOSSES = ("test", "validation", "train")
 """The losses that judge, the one that says most of new samples first."""
-JACKKNIFE = "The variance of tuning is the race's, a jackknife's over the batches of all its trials."
 LANES = ("role", "study", "trial", "seed")
 RESULTS = (*LOSSES, "initial", "died_at")
 
@@ -93,10 +92,7 @@ def _tuned(runs: Runs, columns: dict[str, Any]) -> Runs:
         own = {name: columns[name][mine] for name in ("phase", *LANES, *RESULTS)}
         if (found := _tuning(own)) is not None and found.is_shared_out(int(rows.sum()) // seeds):
             tunings[problem, method] = found
-    notes = (*runs.notes, JACKKNIFE) if tunings else runs.notes
-    return replace(
-        runs, group=group.astype(str), tunings=tunings, columns={**runs.columns, "group": "study"}, notes=notes
-    )
+    return replace(runs, group=group.astype(str), tunings=tunings, columns={**runs.columns, "group": "study"})
 
 
 def _tuning(own: dict[str, Any]) -> Tuning | None:
