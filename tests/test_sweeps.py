@@ -23,6 +23,7 @@ from tolerances import (
     LANE_AGAINST_SOLO,
     LANE_GRADIENT,
     MEAN_OF_BATCHES,
+    MUON_BFLOAT16,
     ROUNDED32,
     TANH_ULP,
 )
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 import steprule
 from steprule import rules, sweeps
 from steprule.cli import main
+from steprule.compiler.variant import asks_for_shapes, variant_of
 from steprule.errors import InputError, InputTypeError, KernelError, UnknownNameError
 from steprule.hyper import OnePerTensor, Rate, Search
 from steprule.lanes import choose, kernel, step
@@ -98,8 +100,7 @@ def test_the_kernels_gradients_are_torchs(name: str) -> None:
         assert np.abs(g[:, k] - wanted).max() <= LANE_GRADIENT * np.abs(wanted).max()
 
 
-# A whole training is compiled for each rule and variant, some seconds each: four rules with all that is special (slots that
-# start absent, one number a tensor, reductions over a tensor), and the others in the long tests.
+# Some seconds each: four rules with all that is special (absent slots, one number a tensor, reductions), the others long.
 SPECIAL = ("sgd", "adam", "nadam", "lamb")
 BOTH_WAYS = [(n, c) for n in rules.names() for c in (True, False)]
 
@@ -117,18 +118,25 @@ def test_a_lane_is_a_solo_run(name: str, compile: bool) -> None:
     ranges = {h.name: h.search for h in rule.hypers if h.search and h.name not in ("weight_decay", "momentum")}
     if "lr" in ranges:
         ranges["lr"] = Search(1e-4, 0.05)
+    if "scale" in ranges:  # of Scion: with longer steps the rounding of products decides
+        ranges["scale"] = Search(0.5, 2.0)
     if "eps" in ranges:
         ranges["eps"] = Search(1e-8, 1e-3)
     points = sweeps.sobol(ranges, 6, seed=1)
     points["weight_decay"] = np.array([0.0, 0.1, 0.0, 0.02, 0.0, 0.3])
     if "momentum" in rule.defaults:
-        points["momentum"] = np.array([0.0, 0.9, 0.5, 0.0, 0.0, 0.7])
+        least = 0.0 if rule.defaults["momentum"] == 0 else 0.1  # 0 is out of some bounds
+        points["momentum"] = np.maximum(least, [0.0, 0.9, 0.5, 0.0, 0.0, 0.7])
     found = steprule.sweep(name, SMALL, points, seeds=2, compile=compile)
-    assert found.engine == ("kernel" if compile else "vmap")
+    of_matrices = asks_for_shapes(rule)
+    assert found.engine.partition(":")[0] == ("kernel" if compile and not (rule.draws or of_matrices) else "vmap")
+    nodes = variant_of(rule, rule.defaults, (3, 5)).graph().nodes if of_matrices else ()
+    low = any(node.op == "matmul" and node.dtype for node in nodes)  # a stack's products add up in another order
     for k in range(6):
         for s, seed in enumerate(found.seeds):
             alone = steprule.train(name, SMALL, seed, SMALL.epochs, SMALL.batch_size, **found.point(k))
-            assert found.train[k, s] == pytest.approx(alone.final_loss, rel=LANE_AGAINST_SOLO), (k, seed)
+            tolerance = MUON_BFLOAT16 if low else LANE_AGAINST_SOLO
+            assert found.train[k, s] == pytest.approx(alone.final_loss, rel=tolerance), (k, seed)
 
 
 @pytest.mark.parametrize(
