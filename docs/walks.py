@@ -161,7 +161,7 @@ def tuned_race() -> Callable[[], Any]:
 WALKS = (
     Walk("Adam(p).step(), the first", ("optim/", "compiler/"), first_step, stays=104, entries=6),
     Walk("Adam(p).step(), planned", ("optim/", "compiler/"), planned_step, stays=16, entries=2),
-    Walk("a rule of one's own to its kernel", ("rules/", "optim/", "compiler/"), own_rule, stays=105, entries=6),
+    Walk("a rule of one's own to its kernel", ("rules/", "optim/", "compiler/"), own_rule, stays=104, entries=6),
     Walk("trace", ("paths.py", "surfaces/", "rules/", "compiler/"), trace, stays=36, entries=2),
     Walk(
         "race of settings as given, to its first block", ("races/",), race, stays=24, entries=2, until="races/work.py"

@@ -89,11 +89,26 @@ def least(rule: str, seed: int = 0, steps: int = matrix.OPENING, schedule: str =
     return float(np.nanmin(np.where(np.isfinite(found.train), found.train, np.nan)))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_muon_wins_in_few_steps(seed: int) -> None:
+def test_lanes_of_muon_are_the_authors_function() -> None:
+    """Nearly all to the bit: what was cast is rounded after each operation in both. Rounded at casts alone, none was, by up to 60 %.
+
+    A norm is summed in another order over a stack, which moves a rounding now and then.
+    """
+    rates, same = matrix.RATES[28:33], []
+    for seed in (0, 2):
+        task, points = matrix.task(seed), {"lr": np.array(rates), "weight_decay": 0.0}
+        lanes = steprule.sweep("muon", task, points, schedule="linear", epochs=matrix.OPENING, compile=False)
+        for k, lr in enumerate(rates):
+            alone = steprule.train("muon", task, 0, matrix.OPENING, schedule="linear", lr=lr, weight_decay=0.0)
+            same.append(bool(lanes.train[k, 0] == alone.final_loss))
+    assert sum(same) >= 8
+
+
+@pytest.mark.parametrize(("seed", "shown", "hidden"), [(0, 5, 3), (1, 5, 3), (2, 4, 2)])
+def test_muon_wins_in_few_steps(seed: int, shown: float, hidden: float) -> None:
     """Each at the best of the same rates: Muon with the rate that falls, any rule of elements by the schedule that is better for it.
 
-    Another seed turns the keys otherwise, which rules of elements notice.
+    The page has seed 0. Another turns the keys otherwise, which rules of elements notice: Muon's lead is 4.4 over momentum with seed 2.
     """
     muon = least("muon", seed, weight_decay=0.0)
     plain = least("muon", seed, weight_decay=0.0, momentum=0.0)
@@ -108,7 +123,7 @@ def test_muon_wins_in_few_steps(seed: int) -> None:
     for name, hypers in rivals.items():
         rule = "sgd" if name == "momentum" else name
         best = min(least(rule, seed, schedule=schedule, **hypers) for schedule in matrix.SCHEDULES)
-        assert muon < best / (4 if name in SHOWN else 2), name
+        assert muon < best / (shown if name in SHOWN else hidden), name
         assert plain < best / 300, name
 
 

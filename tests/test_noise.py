@@ -436,6 +436,65 @@ def test_a_helper_of_any_kind_draws(name: str, float64_default: None) -> None:
     assert p.tolist() == ((0.5 if name == "module" else 1) * noise(np.zeros(3), Key(3), 1, 0)).tolist()
 
 
+class Odd:
+    """Whose attributes are no dictionary, which leads to itself, or which leads on for ever."""
+
+    __slots__ = ("__weakref__", "next")
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        return 3
+
+
+class Link:
+    """One of a chain."""
+
+    def __init__(self, on: Any) -> None:
+        self.on = on
+
+
+def _chain(length: int, end: Any) -> Any:
+    found = end
+    for _ in range(length):
+        found = Link(found)
+    return found
+
+
+STRANGE: dict[str, Any] = {
+    "odd": Odd(),
+    "chain": _chain(20_000, None),
+    "library": torch.nn.functional,
+    "interpreter": sys.modules,
+    "circle": (circle := Link(None)),
+}
+circle.on = circle
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_a_strangers_rule_leads_to_is_looked_through_once(name: str) -> None:
+    """Whatever an author's names lead to: no recursion, no error, and no noise where there is none."""
+    kept = STRANGE[name]
+
+    @rule
+    def plain(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        return p - lr * g if kept is not None else p
+
+    assert not plain.draws
+
+
+def test_noise_at_the_end_of_a_long_chain_is_found() -> None:
+    kept = _chain(20_000, Drawer())
+
+    @rule
+    def far_away(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
+        drawer = kept
+        while isinstance(drawer, Link):
+            drawer = drawer.on
+        return p - lr * drawer(p)
+
+    assert far_away.draws == 1
+
+
 def test_every_branch_is_counted(float64_default: None) -> None:
     """More draws in a later step, behind an `if` on a number, on a shape, and where a slot is absent; beside them written out."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,6 +63,34 @@ SCHEDULE_HELP = (
 ScheduleOption = Annotated[
     str, typer.Option(metavar="SCHEDULE", help=SCHEDULE_HELP, autocompletion=completion.schedule_names)
 ]
+
+
+def schedules_option(unless: str) -> Any:
+    """One schedule or several; `unless` is what there is where none is given."""
+    return typer.Option(
+        metavar="SCHEDULE",
+        help=f"{SCHEDULE_HELP} Repeatable; {unless} if not given.",
+        autocompletion=completion.schedule_names,
+    )
+
+
+def problems_option(what: str) -> Any:
+    """One problem or several; `what` they are for."""
+    return typer.Option(
+        "--on", metavar="PROBLEM", help=f"{what} {ON_HELP} Repeatable.", autocompletion=completion.problem_names
+    )
+
+
+def ranges_option(what: str) -> Any:
+    """Hyperparameters with their ranges; `what` is what becomes of them."""
+    return typer.Option(metavar="NAME[=LOW..HIGH]", help=f"{what} Repeatable.", autocompletion=completion.ranges)
+
+
+def fresh_option(usual: int) -> Any:
+    """How many seeds that no trial saw."""
+    return typer.Option(help=f"Seeds on which winners are compared ({usual}).", parser=whole, metavar="N")
+
+
 EpochsOption = Annotated[
     int | None, typer.Option(help="Passes over the data; the problem's own if not given.", parser=whole, metavar="N")
 ]

@@ -86,7 +86,8 @@ class RuleOptimizer(Stepped):
         if self.backend not in BACKENDS:
             raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(self.backend))
         self.clip_group = kwargs.pop("clip_group", None)
-        check_cut(type(self).__name__, self.clip_group)
+        if self.clip_group is not None:
+            check_cut(type(self).__name__, self.clip_group)
         fused = kwargs.pop("fused_unscale", False)
         if not isinstance(fused, bool):
             raise InputTypeError(f"{type(self).__name__}: fused_unscale", expected="a bool", got=repr(fused))

@@ -62,9 +62,7 @@ def whole_cut(by: CutBy) -> Cut | None:
 
 
 def check_cut(where: str, by: object) -> None:
-    """Raise `InputError` where `clip_group` is not what a total can be added up over."""
-    if by is None:
-        return
+    """Raise `InputError` where a `clip_group` is not what a total can be added up over."""
     hint = "Give it behind torch.distributed.init_process_group."
     if not is_distributed():
         raise InputError(f"{where}: clip_group", expected="torch.distributed to be up", got="one process", hint=hint)

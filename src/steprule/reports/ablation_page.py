@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from steprule.atomic import write_aside, write_text
 from steprule.counts import counted
 from steprule.races.ablation import Findings, Panel, headline, in_words
 from steprule.races.ablation.words import SAID, effect_in_words, seen_from
 from steprule.reports import ablation_charts, themed, tuned_parts
-from steprule.reports.document import Part, document, facts, formulas
+from steprule.reports.document import Part, document, facts, formulas, write_beside
 
 KINDS = {"helps": "real above", "hurts": "real below", "nothing": "same", "open": "open"}
 """How the style sheet calls each verdict: blue is lower without the part, brown higher."""
@@ -21,13 +20,7 @@ KINDS = {"helps": "real above", "hurts": "real below", "nothing": "same", "open"
 def write(found: Findings, path: Path, *, command: Sequence[str] = ()) -> list[Path]:
     """Write the page to `path` and its figure as SVG beside it. Raises `OutputError` where it cannot."""
     parts = list(_parts(found, command))
-    files = []
-    for name, svg in ((n, s) for part in parts for n, s in part.files.items()):
-        files.append(path.parent / f"{name}.svg")
-        with write_aside(files[-1]) as aside:
-            aside.write_text('<?xml version="1.0" encoding="utf-8"?>\n' + svg, encoding="utf-8")
-    write_text(path, _page(found, parts))
-    return files
+    return write_beside(path, parts, _page(found, parts))
 
 
 def page(found: Findings, command: Sequence[str] = ()) -> str:

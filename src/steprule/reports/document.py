@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from steprule.atomic import write_text
 from steprule.compiler import formula
 from steprule.compiler.variant import Variant, variant_of
 from steprule.reports.mathml import mathml
@@ -45,6 +47,16 @@ class Part:
     def html(self) -> str:
         """The part, as text."""
         return section(self.title, self.body, self.caption)
+
+
+def write_beside(path: Path, parts: Iterable[Part], text: str) -> list[Path]:
+    """Write a page to `path` and each figure of its parts as SVG beside it; the figures' files come back. Raises `OutputError`."""
+    files = []
+    for name, svg in ((n, s) for part in parts for n, s in part.files.items()):
+        files.append(path.parent / f"{name}.svg")
+        write_text(files[-1], '<?xml version="1.0" encoding="utf-8"?>\n' + svg)
+    write_text(path, text)
+    return files
 
 
 def document(title: str, body: str) -> str:

@@ -7,26 +7,19 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from steprule.atomic import write_aside, write_text
 from steprule.counts import counted
 from steprule.problems.credits import credits_of
 from steprule.races import Race, headline
 from steprule.races.verdict import sentence
 from steprule.reports import setting_parts, tuned_parts
-from steprule.reports.document import Part, document, facts, formulas
+from steprule.reports.document import Part, document, facts, formulas, write_beside
 from steprule.reports.race_matrix import matrix
 
 
 def write(race: Race, path: Path, *, command: Sequence[str] = ()) -> list[Path]:
     """Write the page to `path` and each figure as SVG beside it. Raises `OutputError` where it cannot."""
     parts = _parts(race, command)
-    files = []
-    for name, svg in ((n, s) for part in parts for n, s in part.files.items()):
-        files.append(path.parent / f"{name}.svg")
-        with write_aside(files[-1]) as aside:
-            aside.write_text('<?xml version="1.0" encoding="utf-8"?>\n' + svg, encoding="utf-8")
-    write_text(path, _page(race, parts))
-    return files
+    return write_beside(path, parts, _page(race, parts))
 
 
 def page(race: Race, command: Sequence[str] = ()) -> str:

@@ -11,8 +11,6 @@ import typer
 
 from steprule.cli import completion
 from steprule.cli.arguments import (
-    ON_HELP,
-    SCHEDULE_HELP,
     BatchOption,
     CompileOption,
     DeviceOption,
@@ -22,7 +20,11 @@ from steprule.cli.arguments import (
     SetOption,
     TrainsArgument,
     YesOption,
+    fresh_option,
     number,
+    problems_option,
+    ranges_option,
+    schedules_option,
     whole,
 )
 from steprule.sizes import ABLATED_FRESH, MATTERS, TRIALS
@@ -33,15 +35,7 @@ if TYPE_CHECKING:
 
 def ablate(
     rule: TrainsArgument,
-    on: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--on",
-            metavar="PROBLEM",
-            help=f"What to train; airfoil-mlp if not given. {ON_HELP} Repeatable.",
-            autocompletion=completion.problem_names,
-        ),
-    ] = None,
+    on: Annotated[list[str] | None, problems_option("What to train; airfoil-mlp if not given.")] = None,
     part: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,25 +53,10 @@ def ablate(
             metavar="N",
         ),
     ] = None,
-    fresh: Annotated[
-        int | None,
-        typer.Option(help=f"Seeds on which winners are compared ({ABLATED_FRESH}).", parser=whole, metavar="N"),
-    ] = None,
-    schedule: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SCHEDULE",
-            help=f"{SCHEDULE_HELP} Repeatable; linear if not given.",
-            autocompletion=completion.schedule_names,
-        ),
-    ] = None,
+    fresh: Annotated[int | None, fresh_option(ABLATED_FRESH)] = None,
+    schedule: Annotated[list[str] | None, schedules_option("linear")] = None,
     vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=LOW..HIGH]",
-            help="Search this too, or in this range: weight_decay, clip_norm. Repeatable.",
-            autocompletion=completion.ranges,
-        ),
+        list[str] | None, ranges_option("Search this too, or in this range: weight_decay, clip_norm.")
     ] = None,
     matters: Annotated[
         float,

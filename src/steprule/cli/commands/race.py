@@ -10,9 +10,7 @@ import typer
 
 from steprule.cli import completion
 from steprule.cli.arguments import (
-    ON_HELP,
     RULE_HELP,
-    SCHEDULE_HELP,
     BatchOption,
     CitedOption,
     CompileOption,
@@ -22,7 +20,11 @@ from steprule.cli.arguments import (
     JsonOption,
     SetOption,
     YesOption,
+    fresh_option,
     number,
+    problems_option,
+    ranges_option,
+    schedules_option,
     whole,
 )
 from steprule.sizes import FRESH, MATTERS, RULES, SEEDS, STUDIES, TRIALS
@@ -37,15 +39,7 @@ def race(
             autocompletion=completion.rule_names,
         ),
     ] = None,
-    on: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--on",
-            metavar="PROBLEM",
-            help=f"What to train. {ON_HELP} Repeatable.",
-            autocompletion=completion.problem_names,
-        ),
-    ] = None,
+    on: Annotated[list[str] | None, problems_option("What to train.")] = None,
     trials: Annotated[
         int, typer.Option(help="Trainings per tuning; 0: settings as given, not tuned.", parser=whole, metavar="N")
     ] = TRIALS,
@@ -57,24 +51,11 @@ def race(
             metavar="N",
         ),
     ] = None,
-    fresh: Annotated[
-        int | None, typer.Option(help=f"Seeds on which winners are compared ({FRESH}).", parser=whole, metavar="N")
-    ] = None,
-    schedule: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SCHEDULE",
-            help=f"{SCHEDULE_HELP} Repeatable; constant and linear if not given.",
-            autocompletion=completion.schedule_names,
-        ),
-    ] = None,
+    fresh: Annotated[int | None, fresh_option(FRESH)] = None,
+    schedule: Annotated[list[str] | None, schedules_option("constant and linear")] = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME[=LOW..HIGH]",
-            help="Search this too, or in this range: weight_decay, clip_norm; RULE.NAME for one. Repeatable.",
-            autocompletion=completion.ranges,
-        ),
+        ranges_option("Search this too, or in this range: weight_decay, clip_norm; RULE.NAME for one."),
     ] = None,
     matters: Annotated[
         float | None,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from steprule.cli import completion
 from steprule.cli.arguments import (
     BatchOption,
     CompileOption,
@@ -21,6 +20,7 @@ from steprule.cli.arguments import (
     SetOption,
     TrainsArgument,
     YesOption,
+    ranges_option,
     whole,
 )
 
@@ -35,14 +35,7 @@ DATA = (".parquet", ".json")
 def sweep(
     rule: TrainsArgument,
     on: OnOption = "airfoil",
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=LOW..HIGH]",
-            help="A hyperparameter to draw; lr if not given. Repeatable.",
-            autocompletion=completion.ranges,
-        ),
-    ] = None,
+    vary: Annotated[list[str] | None, ranges_option("A hyperparameter to draw; lr if not given.")] = None,
     points: Annotated[int, typer.Option(help="How many hyperparameter points.", parser=whole, metavar="N")] = 64,
     seeds: Annotated[int, typer.Option(help="How many seeds per point.", parser=whole, metavar="N")] = 1,
     schedule: ScheduleOption = "constant",
