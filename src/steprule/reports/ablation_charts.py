@@ -20,9 +20,9 @@ with extras.needed():
     from matplotlib.patches import Patch
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-COLOURS = {"helps": "#009E73", "hurts": "#D55E00", "nothing": "#0072B2", "open": "#777777"}
+COLOURS = {"helps": "#A34A00", "hurts": "#0072B2", "nothing": "#4F8A5B", "open": "#777777"}
 MARKS = {"helps": "^", "hurts": "v", "nothing": "D", "open": "o"}
-"""Of each verdict the colour, and the mark that tells it apart without colour."""
+"""Of each verdict the colour, which is that of its entry in the table, and the mark that tells it apart without colour."""
 NARROW = 5.0
 """Inches of a picture of one panel: as wide as a phone its type can be read."""
 
@@ -74,6 +74,9 @@ def _interval(axes: Any, effect: Effect, height: int, reach: float) -> None:
     if low is not None and high is not None:
         ends = [float(np.clip(v, -reach, reach)) for v in (low, high)]
         axes.plot(ends, [height] * 2, color=colour, lw=1.4, solid_capstyle="butt")
+        for end, whole, sign in zip(ends, (low, high), "<>", strict=True):
+            if end != whole:  # it goes on beyond the axis
+                axes.plot(end, height, sign, color=colour, ms=4, clip_on=False)
     axes.plot(at, height, MARKS[effect.verdict], color=colour, ms=6)
     if at != percent:  # beyond the axis: an arrow and the number
         text = f"{percent:+.3g} →" if percent > 0 else f"← {percent:+.3g}"
