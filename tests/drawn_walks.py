@@ -10,7 +10,7 @@ import subprocess
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -189,7 +189,6 @@ def as_python(source: str) -> types.SimpleNamespace:
     source = re.sub(r"^(from|import) (numba|steprule).*$", "", source, flags=re.M)
     scope: dict[str, Any] = {
         "njit": lambda *_, **__: lambda f: f,
-        "prange": range,
         "carray": _at,
         "pointer": lambda a, d: (a, d),
     }
@@ -206,9 +205,11 @@ def _at(address: Any, count: Any) -> Any:
 class PythonKernel(cpu.NumbaKernel):
     """Numba's passes without Numba."""
 
-    def _compiled(self, *, parallel: bool) -> list[Callable[..., None]]:
-        module = as_python(self.source(parallel=parallel))
-        return [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
+    @cached_property
+    def compiled(self) -> list[Callable[..., None]]:  # type: ignore[override]
+        module = as_python(self.source())
+        functions = [getattr(module, f"pass{k}") for k in range(len(self.program.passes))]
+        return [lambda count, threads, *others, f=f: f(0, count, *others) for f in functions]
 
 
 def walk_by_kernel(case: Case, make: Callable[..., Any], dtype: str = "float64", *, parallel: bool = False) -> Walk:

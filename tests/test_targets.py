@@ -21,9 +21,9 @@ def plain_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     kernel_for.cache_clear()
 
     class Counted(PythonKernel):
-        def source(self, *, parallel: bool = True) -> str:
+        def source(self) -> str:
             made.append(self.program.graph.rule.name)
-            return super().source(parallel=parallel)
+            return super().source()
 
     monkeypatch.delitem(TARGETS, "numba")
     monkeypatch.setitem(TARGETS, "plain", Target("cpu", lambda: Counted))

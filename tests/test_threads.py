@@ -79,7 +79,7 @@ from steprule.compiler import threads
 import numba
 seen = []
 masked = threads.parallel_form
-from steprule.compiler import numba_cpu as cpu
+from steprule.compiler import ranges
 from contextlib import contextmanager
 
 @contextmanager
@@ -88,7 +88,7 @@ def watched(count):
         seen.append(numba.get_num_threads())
         yield
 
-cpu.parallel_form = watched
+ranges.parallel_form = watched
 p, optimizer = fresh()
 """
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule.arithmetic import philox
-from steprule.compiler.threads import allowed, launch, parallel_form
+from steprule.compiler.ranges import Ranged
+from steprule.compiler.threads import allowed
 
 COMPILED_FROM = 65_536
 """Elements from which a compiled loop draws: below that it is not worth the second that compiling takes."""
@@ -25,7 +26,7 @@ SOURCE = """
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from steprule.arithmetic import philox
 
@@ -44,21 +45,16 @@ def normal(word):
     return out if u < 0.5 else -out
 
 
-def fill(found, b, c, d, key, other):
-    for block in prange(len(found) // 4):
+@njit("void(int64, int64, TYPES)", nogil=True, cache=True)
+def fill(first, end, found, b, c, d, key, other):
+    for block in range(first, end):
         v = words(block & MASK, (block >> 32) + b, c, d, key, other)
-        for k in range(4):
+        for k in range(min(4, len(found) - 4 * block)):
             found[4 * block + k] = normal(v[k])
-    if len(found) % 4:
-        block = len(found) // 4
-        v = words(block & MASK, (block >> 32) + b, c, d, key, other)
-        for k in range(len(found) % 4):
-            found[4 * block + k] = normal(v[k])
-
-
-serial, parallel = njit(fill, cache=True), njit(fill, cache=True, parallel=True)
 """
 """The same as `philox.normal`, which computes both of its branches, and a loop that fills an array."""
+TYPES = ("float64[::1]", *["int64"] * 5)
+"""What the loop takes behind its range: what it fills, the counter from its second word on, the key."""
 
 
 @dataclass(frozen=True)
@@ -122,22 +118,19 @@ def _array(size: int, key: Key, step: int, draw: int) -> NDArray[np.float64]:
         blocks = np.arange(-(-size // 4), dtype=np.int64)
         return _normals(_words(blocks, key.tensor, step, draw, words))[:size]
     found = np.empty(size)
-    threads = allowed()
-    if threads > 1:
-        launch()
-        with parallel_form(threads):
-            compiled.parallel(found, *counter[1:], *words)
-    else:
-        compiled.serial(found, *counter[1:], *words)
+    compiled(-(-size // 4), allowed(), found, *counter[1:], *words)
     return found
 
 
 @cache
-def _compiled() -> Any:
-    """The module of the loops; None where Numba is told to compile nothing. (A path is drawn where Numba is not installed.)"""
+def _compiled() -> Ranged | None:
+    """The loop; None where Numba is told to compile nothing. (A path is drawn where Numba is not installed.)"""
     from steprule.compiler import cache
 
-    return None if cache.interpreting() else cache.load("noise", SOURCE, philox.__file__, *cache.NUMBA)
+    if cache.interpreting():
+        return None
+    text = SOURCE.replace("TYPES", ", ".join(TYPES))
+    return Ranged(cache.load("noise", text, philox.__file__, *cache.NUMBA).fill, TYPES)
 
 
 def _words(blocks: NDArray[np.int64], tensor: int, step: int, draw: int, key: tuple[Any, Any]) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 
@@ -73,6 +74,21 @@ def call(typing: Any, function: Any, first: Any, second: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def enter(typing: Any, function: Any, first: Any, end: Any, others: Any) -> Any:
+    """Call a function that Numba compiled, and that returns nothing, at its address: with two whole numbers and what a tuple holds."""
+    kinds = (first, end, *others.types)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = context.call_conv.get_function_type(types.void, kinds)
+        given = [*args[1:3], *cgutils.unpack_tuple(builder, args[3], len(others))]
+        target = builder.inttoptr(args[0], kind.as_pointer())
+        context.call_conv.call_function(builder, target, types.void, kinds, given)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, others), generate
 
 
 def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:

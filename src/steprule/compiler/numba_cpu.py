@@ -1,14 +1,13 @@
 """The CPU target: one Numba kernel updates all tensors of a group in one call.
 
-A kernel takes one column of addresses per tensor, one (tensor, offset, length) per chunk, and a table of scalars. It exists serial,
-for small work on the calling thread, and parallel over chunks. Its bits are the same in both and for any number of threads: an
-element depends on no other, and a reduction adds its chunks in their order.
+A kernel takes one column of addresses per tensor, one (tensor, offset, length) per chunk, and a table of scalars. It runs on the
+calling thread where the work is small, else on several, each with a range of the chunks. Its bits are the same for any number of
+threads: an element depends on no other, and a reduction adds its chunks in their order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,9 @@ from steprule.compiler import cache
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
+from steprule.compiler.ranges import Ranged
 from steprule.compiler.target import ARGUMENTS, HostChunks, Kernel
-from steprule.compiler.threads import allowed, launch, parallel_form
+from steprule.compiler.threads import allowed
 from steprule.compiler.writing import Writer
 
 CHUNK = 16_384
@@ -32,12 +32,15 @@ SERIAL_BELOW = 65_536
 LANES = 64
 """Accumulators of a reduction, in a row that the vector units add to at once; the order of additions is fixed."""
 
+CUT = "int64[:, ::1]", "int32[::1]", "int64[::1]", "int64[::1]"
+"""Of the first four of `ARGUMENTS`, Numba's names."""
+
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
 
 HEAD = """
 import numpy as np
-from numba import carray, njit, prange
+from numba import carray, njit
 
 from steprule.compiler.intrinsics import from_bits16, from_half, pointer, to_bits16, to_half
 """
@@ -47,46 +50,30 @@ _NOTHING: dict[str, NDArray[Any]] = {dtype: np.empty((0, 0), dtype) for dtype in
 
 @dataclass(frozen=True)
 class NumbaKernel(Kernel[HostChunks]):
-    """Numba's passes, serial and parallel."""
+    """Numba's passes."""
 
     def chunks(self, sizes: Sequence[int], device: object = None) -> HostChunks:
         """How this target cuts tensors of these numbers of elements."""
         return HostChunks(sizes, CHUNK)
 
     @lazy
-    def serial(self) -> list[Callable[..., None]]:
-        """The passes for the calling thread."""
-        return self._compiled(parallel=False)
-
-    @lazy
-    def parallel(self) -> list[Callable[..., None]]:
-        """The passes for several threads."""
-        launch()
-        return self._compiled(parallel=True)
-
-    def _compiled(self, *, parallel: bool) -> list[Callable[..., None]]:
+    def compiled(self) -> list[Ranged]:
         """The passes, compiled or read from Numba's cache."""
-        form = "parallel" if parallel else "serial"
-        return self.passes_of(self.loaded(form, self.source(parallel=parallel), cache.INTRINSICS, *cache.NUMBA))
+        functions = self.passes_of(self.loaded("numba", self.source(), cache.INTRINSICS, *cache.NUMBA))
+        return [Ranged(f, p.types) for f, p in zip(functions, self.printers, strict=True)]
 
-    def source(self, *, parallel: bool = True) -> str:
-        """Its passes as Python for Numba, one function per pass; their bits are the same serial and parallel."""
-        c = self.compute
-        types = "int64[:, ::1]", "int32[::1]", "int64[::1]", "int64[::1]", f"{c}[:, ::1]", "int32[::1]", f"{c}[:, ::1]"
+    def source(self) -> str:
+        """Its passes as Python for Numba, one function per pass."""
         head = [
             *HEAD.strip().splitlines(),
             "",
-            f'SIGNATURE = "void({", ".join(types)}, float64[:, ::1])"',
-            *self.signatures(types),
-            f'OPTIONS = dict(parallel={parallel}, nogil=True, error_model="numpy", cache=True)',
+            *{p.name_of_signature: p.signature for p in self.printers}.values(),
+            'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
             "",
         ]
-        return self.printed(head, [p.text(parallel) for p in self.printers()])
+        return self.printed(head, [p.text() for p in self.printers])
 
-    def signatures(self, types: Sequence[str]) -> list[str]:
-        """Further signatures of passes; all begin with these types."""
-        return []
-
+    @lazy
     def printers(self) -> list[NumbaPass]:
         """What prints each pass."""
         return [NumbaPass(self.program, k, self.dtypes, self.compute) for k in range(len(self.program.passes))]
@@ -96,12 +83,7 @@ class NumbaKernel(Kernel[HostChunks]):
         threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
         reduced = _NOTHING[self.compute] if reduced is None else reduced
         partial = _NOTHING["float64"] if partial is None else partial
-        if threads == 1:
-            self.serial[k](*chunks.taken, reduced, partial)
-            return
-        run = self.parallel[k]
-        with parallel_form(threads):
-            run(*chunks.taken, reduced, partial)
+        self.compiled[k](chunks.count, threads, *chunks.taken, reduced, partial)
 
     def combine(self, node: Node, chunks: HostChunks, of_chunks: NDArray[np.float64], of_tensors: NDArray[Any]) -> None:
         """One number per tensor from one per chunk."""
@@ -115,7 +97,21 @@ class NumbaKernel(Kernel[HostChunks]):
 class NumbaPass(NumbaWriter, PassPrinter):
     """One pass of a program as a Python function for Numba."""
 
-    def text(self, parallel: bool) -> str:
+    name_of_signature = "SIGNATURE"
+    arguments: tuple[str, ...] = ARGUMENTS
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Of its arguments, in Numba's names."""
+        c = self.compute
+        return *CUT, f"{c}[:, ::1]", "int32[::1]", f"{c}[:, ::1]", "float64[:, ::1]"
+
+    @property
+    def signature(self) -> str:
+        """The line that names what the function takes: a range of the chunks, then its arguments."""
+        return f'{self.name_of_signature} = "void(int64, int64, {", ".join(self.types)})"'
+
+    def text(self) -> str:
         """The function's source."""
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
         loop = self._storing() if self.last else self._reducing()
@@ -123,9 +119,9 @@ class NumbaPass(NumbaWriter, PassPrinter):
             *constants,
             "",
             "",
-            "@njit(SIGNATURE, **OPTIONS)",
-            f"def pass{self.k}({', '.join(ARGUMENTS)}):",
-            f"    for c in {'prange' if parallel else 'range'}(len(tensors)):",
+            f"@njit({self.name_of_signature}, **OPTIONS)",
+            f"def pass{self.k}(first_chunk, end_chunk, {', '.join(self.arguments)}):",
+            "    for c in range(first_chunk, end_chunk):",
             "        i = tensors[c]",
             "        j = which[i]",
             *(f"        {line}" for line in (*self._arrays(), *self.whole_tensor, *loop)),
@@ -199,33 +195,27 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], HostChunks], 
     It reads `reads` float32 columns and writes the sum of all to `writes` of them.
     """
     columns = range(reads)
-    forms: dict[bool, Callable[..., None]] = {}
-    for parallel in (True, False):
-        lines = [
-            '"""The limit: the same bytes, no maths."""',
-            "import numpy as np",
-            "from numba import carray, njit, prange",
-            "from steprule.compiler.intrinsics import pointer",
-            "",
-            f'@njit("void(int64[:, ::1], int32[::1], int64[::1], int64[::1])", parallel={parallel}, nogil=True, cache=True)',
-            "def move(addresses, tensors, offsets, lengths):",
-            f"    for c in {'prange' if parallel else 'range'}(len(tensors)):",
-            "        i, start, n = tensors[c], offsets[c], lengths[c]",
-            *(f"        a{k} = carray(pointer(addresses[{k}, i] + start * 4, np.float32), n)" for k in columns),
-            "        for k in range(n):",
-            f"            x = {' + '.join(f'a{k}[k]' for k in columns)}",
-            # Column 1 is the gradient, which a step only reads.
-            *(f"            a{k}[k] = x" for k in [k for k in columns if k != 1][:writes]),
-            "",
-        ]
-        if parallel:
-            launch()
-        kind = f"move_{'parallel' if parallel else 'serial'}"
-        forms[parallel] = cache.load(kind, "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).move
+    lines = [
+        '"""The limit: the same bytes, no maths."""',
+        "import numpy as np",
+        "from numba import carray, njit",
+        "from steprule.compiler.intrinsics import pointer",
+        "",
+        f'@njit("void(int64, int64, {", ".join(CUT)})", nogil=True, cache=True)',
+        "def move(first_chunk, end_chunk, addresses, tensors, offsets, lengths):",
+        "    for c in range(first_chunk, end_chunk):",
+        "        i, start, n = tensors[c], offsets[c], lengths[c]",
+        *(f"        a{k} = carray(pointer(addresses[{k}, i] + start * 4, np.float32), n)" for k in columns),
+        "        for k in range(n):",
+        f"            x = {' + '.join(f'a{k}[k]' for k in columns)}",
+        # Column 1 is the gradient, which a step only reads.
+        *(f"            a{k}[k] = x" for k in [k for k in columns if k != 1][:writes]),
+        "",
+    ]
+    run = Ranged(cache.load("move", "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).move, CUT)
 
     def move(addresses: NDArray[np.int64], chunks: HostChunks) -> None:
-        threads = allowed() if chunks.elements >= SERIAL_BELOW else 1
-        with parallel_form(threads) if threads > 1 else nullcontext():
-            forms[threads > 1](addresses, chunks.cut.tensor, chunks.cut.offset, chunks.cut.length)
+        cut, threads = chunks.cut, allowed() if chunks.elements >= SERIAL_BELOW else 1
+        run(chunks.count, threads, addresses, cut.tensor, cut.offset, cut.length)
 
     return move

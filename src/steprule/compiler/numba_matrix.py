@@ -19,12 +19,13 @@ from torch import Tensor
 
 from steprule.arithmetic.floats import function_of
 from steprule.compiler.graph import Node
+from steprule.compiler.lazy import lazy
 from steprule.compiler.numba_cpu import CHUNK, SERIAL_BELOW, NumbaKernel, NumbaPass
 from steprule.compiler.numba_rows import RowsPass
 from steprule.compiler.printing import reduction_of
 from steprule.compiler.stages import COPY, Call, MatrixPass, Number, Operand, Staged, StagedProgram
 from steprule.compiler.target import Cut, HostChunks, Kernel
-from steprule.compiler.threads import allowed, parallel_form
+from steprule.compiler.threads import allowed
 from steprule.maths import OPERATIONS
 
 BATCH_BYTES = 64 * 2**20
@@ -92,14 +93,11 @@ class WayKernel(NumbaKernel):
         """The kernel for columns of these dtypes; temporaries are in the dtype of the maths, or in that they were cast to."""
         return cls(way, (*dtypes, *(t.dtype or compute for t in way.temporaries)), compute)
 
+    @lazy
     def printers(self) -> list[NumbaPass]:
         """What prints each pass."""
         kinds = [NumbaPass if p.is_flat else RowsPass for p in self._passes]
         return [kind(self.program, k, self.dtypes, self.compute) for k, kind in enumerate(kinds)]
-
-    def signatures(self, types: Sequence[str]) -> list[str]:
-        """That of passes over rows."""
-        return [f'ROWS = "void({", ".join(types)}, float64[:, ::1], int64, float64[:, :, ::1])"']
 
     @property
     def _passes(self) -> list[MatrixPass]:
@@ -196,12 +194,7 @@ class WayKernel(NumbaKernel):
             given += [width, sums]
         elements = len(which) * math.prod(self.program.sizes(part.domain))
         threads = allowed() if elements >= SERIAL_BELOW else 1
-        if threads == 1:
-            self.serial[k](*given)
-        else:
-            run = self.parallel[k]
-            with parallel_form(threads):
-                run(*given)
+        self.compiled[k](len(cut.tensor), threads, *given)
         for row, node, own in zip(part.filled, whole, partial, strict=True):
             of = reduction_of(node)
             total = np.full(len(which), of.start)

@@ -20,23 +20,13 @@ class RowsPass(NumbaPass):
 
     part: MatrixPass
 
-    def text(self, parallel: bool) -> str:
-        """The function's source."""
-        constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
-        loop = self._storing() if self.last else self._reducing()
-        lines = [
-            *constants,
-            "",
-            "",
-            "@njit(ROWS, **OPTIONS)",
-            f"def pass{self.k}({', '.join(ROW_ARGUMENTS)}):",
-            f"    for c in {'prange' if parallel else 'range'}(len(tensors)):",
-            "        i = tensors[c]",
-            "        j = which[i]",
-            *(f"        {line}" for line in (*self._arrays(), *self.whole_tensor, *loop)),
-            "",
-        ]
-        return "\n".join(lines)
+    name_of_signature = "ROWS"
+    arguments = ROW_ARGUMENTS
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Of its arguments, in Numba's names."""
+        return *super().types, "int64", "float64[:, :, ::1]"
 
     def _lay_out(self) -> None:
         self.each_row: list[str] = []

@@ -127,7 +127,7 @@ class Kernel(ABC, Generic[C]):
 
     @abstractmethod
     def source(self) -> str:
-        """The source of its passes; where there are serial and parallel ones, of the parallel."""
+        """The source of its passes."""
 
     @abstractmethod
     def chunks(self, sizes: Sequence[int], device: torch.device) -> C:
