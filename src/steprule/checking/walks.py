@@ -107,10 +107,7 @@ def _by_serial_kernel(cases: Sequence[Case]) -> list[Walk | None]:
 
 
 def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
-    """The kernel on several threads gives the serial kernel's bits on a tensor that is large enough for threads.
-
-    Only the first variant runs: both kernels are printed from the same lines, and a parallel one takes seconds to compile.
-    """
+    """The kernel on several threads gives the bits of one thread, on a tensor that is large enough for threads."""
     _needs_numba()
     if not threads.may_run_parallel():
         raise NotRunError("this process was forked, and its threads are gone")
@@ -118,7 +115,7 @@ def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
         return _matrices_on_threads(cases)
     copies = cpu.SERIAL_BELOW // SIZE + 1
     found: list[Walk | None] = []
-    for case in cases[:1]:
+    for case in cases:
         with _threads(2):
             got = walk_of_class(case, "numba", copies)
         with threads.one_thread():
@@ -134,7 +131,7 @@ def _by_parallel_kernel(cases: Sequence[Case]) -> list[Walk | None]:
             found.append(None)
         else:
             found.append([_of_first_copy(row) for row in got])
-    return found + [None] * (len(cases) - 1)
+    return found
 
 
 LARGE = 222, 296

@@ -39,6 +39,16 @@ def peek(typing: Any, address: Any, dtype: Any) -> Any:
 
 
 @intrinsic
+def word(typing: Any, address: Any) -> Any:
+    """The word that stands at the address. (`peek` of an int64, without a dtype to infer at each of the look's hundred uses.)"""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], context.get_value_type(types.int64).as_pointer()))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def poke(typing: Any, address: Any, value: Any) -> Any:
     """Write the value, in its own dtype, at the address."""
 

@@ -8,7 +8,7 @@ tensor but `finish`.
 import numpy as np
 from numba import njit
 
-from steprule.compiler.intrinsics import call, peek, poke, prefetch
+from steprule.compiler.intrinsics import call, peek, poke, prefetch, word
 from steprule.optim.layout import Offsets
 
 AT = Offsets()  # scan.py puts those of this torch and Python here
@@ -36,154 +36,149 @@ AHEAD = 12
 OPTIONS = {"nogil": False, "error_model": "numpy", "cache": True}
 
 
-@njit(inline="always")
-def _word(address):
-    return peek(address, np.int64)
-
-
-@njit(inline="always")
+@njit(forceinline=True)
 def _is_plain_type(head, obj):
-    kind = _word(obj + 8)
-    return kind == _word(head + H_TENSOR) or kind == _word(head + H_PARAMETER)
+    kind = word(obj + 8)
+    return kind == word(head + H_TENSOR) or kind == word(head + H_PARAMETER)
 
 
 @njit("void(int64, int64, int64)", **OPTIONS)
 def note(record, size, row):
     """Write what a record says into a row of `seen`; `size` are an element's bytes."""
-    axes = _word(record + AT.axes)
-    sizes = _word(record + AT.sizes) if axes > INLINE else record + AT.sizes
+    axes = word(record + AT.axes)
+    sizes = word(record + AT.sizes) if axes > INLINE else record + AT.sizes
     strides = sizes + 8 * axes if axes > INLINE else record + AT.strides
-    poke(row + V_TABLE, _word(record))
-    poke(row + R_KIND, _word(record + AT.kind) & AT.kind_mask)
-    poke(row + R_KEYS, _word(record + AT.keys))
+    poke(row + V_TABLE, word(record))
+    poke(row + R_KIND, word(record + AT.kind) & AT.kind_mask)
+    poke(row + R_KEYS, word(record + AT.keys))
     poke(row + R_AXES, axes)
     poke(row + R_SIZE, size)
     span = 1
     for d in range(axes):
-        length, stride = _word(sizes + 8 * d), _word(strides + 8 * d)
+        length, stride = word(sizes + 8 * d), word(strides + 8 * d)
         poke(row + R_SHAPE + 8 * d, length)
         poke(row + R_SHAPE + 8 * (axes + d), stride)
         span = 0 if length == 0 or span == 0 else span + (length - 1) * stride
     poke(row + R_SPAN, span)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _address(record, row):
     """The address of the first element of a record that is as its row says; -1 where anything differs."""
-    if _word(record) != _word(row + V_TABLE) or _word(record + AT.keys) != _word(row + R_KEYS):
+    if word(record) != word(row + V_TABLE) or word(record + AT.keys) != word(row + R_KEYS):
         return -1
-    if _word(record + AT.kind) & AT.kind_mask != _word(row + R_KIND):
+    if word(record + AT.kind) & AT.kind_mask != word(row + R_KIND):
         return -1
-    axes = _word(row + R_AXES)
-    if _word(record + AT.axes) != axes:
+    axes = word(row + R_AXES)
+    if word(record + AT.axes) != axes:
         return -1
-    sizes = _word(record + AT.sizes) if axes > INLINE else record + AT.sizes
+    sizes = word(record + AT.sizes) if axes > INLINE else record + AT.sizes
     strides = sizes + 8 * axes if axes > INLINE else record + AT.strides
     for d in range(axes):
-        if _word(sizes + 8 * d) != _word(row + R_SHAPE + 8 * d):
+        if word(sizes + 8 * d) != word(row + R_SHAPE + 8 * d):
             return -1
-        if _word(strides + 8 * d) != _word(row + R_SHAPE + 8 * (axes + d)):
+        if word(strides + 8 * d) != word(row + R_SHAPE + 8 * (axes + d)):
             return -1
-    storage = _word(record + AT.storage)
+    storage = word(record + AT.storage)
     if storage == 0 or peek(storage + AT.guard, np.uint8) != 0:
         return -1
-    first, span, size = _word(record + AT.first), _word(row + R_SPAN), _word(row + R_SIZE)
-    if first < 0 or (first + span) * size > _word(storage + AT.bytes):
+    first, span, size = word(record + AT.first), word(row + R_SPAN), word(row + R_SIZE)
+    if first < 0 or (first + span) * size > word(storage + AT.bytes):
         return -1
-    data = _word(storage + AT.data)
+    data = word(storage + AT.data)
     if span == 0:
         return 0
     return data + first * size if data != 0 else -1
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _alone(head, record):
     """Whether no other tensor can share the memory: it has one holder, and torch allocated it."""
-    storage = _word(record + AT.storage)
+    storage = word(record + AT.storage)
     if peek(storage + AT.owners, np.int32) != 1:
         return False
-    return _word(storage + AT.deleter) == _word(head + H_OWN_DELETER)
+    return word(storage + AT.deleter) == word(head + H_OWN_DELETER)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _still_there(head, members, states):
     """Whether the list has the same members, those at rest have no gradient, and no dict of states has changed."""
-    count = _word(head + H_MEMBERS)
-    if _word(members + AT.list_size) != count:
+    count = word(head + H_MEMBERS)
+    if word(members + AT.list_size) != count:
         return False
-    if _word(head + H_IN_STATES) != 0:
+    if word(head + H_IN_STATES) != 0:
         # The dict has not changed, so each state is the dict that it was; a state has not changed, so its tensors are alive.
-        if _word(states + AT.dict_tag) != _word(head + H_TAG):
+        if word(states + AT.dict_tag) != word(head + H_TAG):
             return False
-        dicts, tensors = _word(head + H_DICTS), _word(head + H_TENSORS)
+        dicts, tensors = word(head + H_DICTS), word(head + H_TENSORS)
         for i in range(tensors):
-            if _word(_word(dicts + 8 * i) + AT.dict_tag) != _word(dicts + 8 * (tensors + i)):
+            if word(word(dicts + 8 * i) + AT.dict_tag) != word(dicts + 8 * (tensors + i)):
                 return False
-    items, present = _word(members + AT.list_items), _word(head + H_PRESENT)
+    items, present = word(members + AT.list_items), word(head + H_PRESENT)
     for m in range(count):
-        obj = _word(items + 8 * m)
-        if obj != _word(present + 8 * m):
+        obj = word(items + 8 * m)
+        if obj != word(present + 8 * m):
             return False
-        if _word(present + 8 * (count + m)) == RESTING:
+        if word(present + 8 * (count + m)) == RESTING:
             if not _is_plain_type(head, obj):
                 return False
-            autograd = _word(_word(obj + AT.record) + AT.autograd)
-            if autograd != 0 and _word(autograd + AT.gradient) != _word(head + H_UNDEFINED):
+            autograd = word(word(obj + AT.record) + AT.autograd)
+            if autograd != 0 and word(autograd + AT.gradient) != word(head + H_UNDEFINED):
                 return False
     return True
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _find_records(head):
     """Fill in each tensor's record, the gradients' through their parameters'; False where a type or a gradient is not as it was."""
-    tensors, count = _word(head + H_TENSORS), _word(head + H_COLUMNS) * _word(head + H_TENSORS)
-    objects, records, given = _word(head + H_OBJECTS), _word(head + H_RECORDS), _word(head + H_GIVEN)
+    tensors, count = word(head + H_TENSORS), word(head + H_COLUMNS) * word(head + H_TENSORS)
+    objects, records, given = word(head + H_OBJECTS), word(head + H_RECORDS), word(head + H_GIVEN)
     for k in range(count):
         if k + AHEAD < count:
-            prefetch(_word(objects + 8 * (k + AHEAD)) + 8)
-        obj = _word(objects + 8 * k)
+            prefetch(word(objects + 8 * (k + AHEAD)) + 8)
+        obj = word(objects + 8 * k)
         if given == 0 and tensors <= k and k < 2 * tensors:
             continue
         if not _is_plain_type(head, obj):
             return False
-        poke(records + 8 * k, _word(obj + AT.record))
+        poke(records + 8 * k, word(obj + AT.record))
     if given != 0:
         return True
-    undefined = _word(head + H_UNDEFINED)
+    undefined = word(head + H_UNDEFINED)
     for i in range(tensors):
         if i + AHEAD < tensors:
-            prefetch(_word(records + 8 * (i + AHEAD)) + AT.autograd)
-            prefetch(_word(_word(records + 8 * (i + AHEAD // 2)) + AT.autograd) + AT.gradient)
+            prefetch(word(records + 8 * (i + AHEAD)) + AT.autograd)
+            prefetch(word(word(records + 8 * (i + AHEAD // 2)) + AT.autograd) + AT.gradient)
         # A record without autograd's has 0 there; one without a gradient has the sign for none.
-        autograd = _word(_word(records + 8 * i) + AT.autograd)
+        autograd = word(word(records + 8 * i) + AT.autograd)
         if autograd == 0:
             return False
-        record = _word(autograd + AT.gradient)
+        record = word(autograd + AT.gradient)
         if record == undefined:
             return False
-        obj = _word(record + AT.wrapper) & -8
+        obj = word(record + AT.wrapper) & -8
         if obj != 0 and not _is_plain_type(head, obj):
             return False
         poke(records + 8 * (tensors + i), record)
     return True
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _hold_all(head):
     """One more holder for every tensor; a gradient that no Python object stands for gets a handle, which is marked by a bit."""
-    tensors, objects, held = _word(head + H_TENSORS), _word(head + H_OBJECTS), _word(head + H_HELD)
-    records = _word(head + H_RECORDS)
-    for k in range(_word(head + H_COLUMNS) * tensors):
-        obj = _word(objects + 8 * k)
+    tensors, objects, held = word(head + H_TENSORS), word(head + H_OBJECTS), word(head + H_HELD)
+    records = word(head + H_RECORDS)
+    for k in range(word(head + H_COLUMNS) * tensors):
+        obj = word(objects + 8 * k)
         if tensors <= k and k < 2 * tensors:
-            record = _word(records + 8 * k)
-            obj = _word(record + AT.wrapper) & -8
+            record = word(records + 8 * k)
+            obj = word(record + AT.wrapper) & -8
             if obj == 0:
                 poke(head + H_SCRATCH, record)
-                call(_word(head + H_COPY), head + H_SCRATCH, held + 8 * k)
-                poke(held + 8 * k, _word(held + 8 * k) | 1)
+                call(word(head + H_COPY), head + H_SCRATCH, held + 8 * k)
+                poke(held + 8 * k, word(held + 8 * k) | 1)
                 continue
-        call(_word(head + H_TAKE), obj, 0)
+        call(word(head + H_TAKE), obj, 0)
         poke(held + 8 * k, obj)
 
 
@@ -194,37 +189,37 @@ def look(head, members, states, hold):
     `members`, `states`: the list of parameters and the dict of their states. Addresses, versions and values are filled on the way.
     With `hold`, all tensors are kept alive until `let_go`: whatever runs before the launch has ended may drop a gradient.
     """
-    if _word(head + H_GIVEN) == 0 and not _still_there(head, members, states):
+    if word(head + H_GIVEN) == 0 and not _still_there(head, members, states):
         return CHANGED
     if not _find_records(head):
         return CHANGED
     result = SAME
-    tensors, columns, numbers = _word(head + H_TENSORS), _word(head + H_COLUMNS), _word(head + H_NUMBERS)
-    stride, writes_g, records = 8 * _word(head + H_WORDS), _word(head + H_WRITES_G), _word(head + H_RECORDS)
-    addresses, versions = _word(head + H_ADDRESSES), _word(head + H_VERSIONS)
-    row, count, first_number = _word(head + H_SEEN), columns * tensors, (columns - numbers) * tensors
+    tensors, columns, numbers = word(head + H_TENSORS), word(head + H_COLUMNS), word(head + H_NUMBERS)
+    stride, writes_g, records = 8 * word(head + H_WORDS), word(head + H_WRITES_G), word(head + H_RECORDS)
+    addresses, versions = word(head + H_ADDRESSES), word(head + H_VERSIONS)
+    row, count, first_number = word(head + H_SEEN), columns * tensors, (columns - numbers) * tensors
     for k in range(count):
         if k + AHEAD < count:
-            ahead = _word(records + 8 * (k + AHEAD))
+            ahead = word(records + 8 * (k + AHEAD))
             for line in range(0, AT.keys + 8, 64):
                 prefetch(ahead + line)
-            storage = _word(_word(records + 8 * (k + AHEAD // 2)) + AT.storage)
+            storage = word(word(records + 8 * (k + AHEAD // 2)) + AT.storage)
             prefetch(storage + AT.data)
             prefetch(storage + AT.guard)
-        record, at = _word(records + 8 * k), 8 * k
+        record, at = word(records + 8 * k), 8 * k
         address = _address(record, row)
         if address == -1:
             return CHANGED
-        if address != _word(addresses + at):
+        if address != word(addresses + at):
             poke(addresses + at, address)
             if k < tensors or k >= 2 * tensors or writes_g != 0 or not _alone(head, record):
                 result = MOVED
-        counter = _word(record + AT.version)
+        counter = word(record + AT.version)
         poke(versions + at, counter + AT.number if counter != 0 else 0)
         if k >= first_number:
-            narrow = _word(row + R_SIZE) == 4
+            narrow = word(row + R_SIZE) == 4
             value = np.float64(peek(address, np.float32)) if narrow else peek(address, np.float64)
-            poke(_word(head + H_VALUES) + 8 * (k - first_number), value)
+            poke(word(head + H_VALUES) + 8 * (k - first_number), value)
         row += stride
     if hold != 0:
         _hold_all(head)
@@ -234,27 +229,27 @@ def look(head, members, states, hold):
 @njit("void(int64)", **OPTIONS)
 def let_go(head):
     """Release what a look has held."""
-    held = _word(head + H_HELD)
-    for k in range(_word(head + H_COLUMNS) * _word(head + H_TENSORS)):
-        obj = _word(held + 8 * k)
+    held = word(head + H_HELD)
+    for k in range(word(head + H_COLUMNS) * word(head + H_TENSORS)):
+        obj = word(held + 8 * k)
         poke(held + 8 * k, np.int64(0))
         if obj & 1:
-            call(_word(head + H_DELETE), obj - 1, 0)
+            call(word(head + H_DELETE), obj - 1, 0)
         elif obj != 0:
-            call(_word(head + H_RELEASE), obj, 0)
+            call(word(head + H_RELEASE), obj, 0)
 
 
 @njit("void(int64)", **OPTIONS)
 def finish(head):
     """Write the values to the states of one number, and raise the versions of all that a step writes."""
-    tensors, columns, numbers = _word(head + H_TENSORS), _word(head + H_COLUMNS), _word(head + H_NUMBERS)
-    stride, writes_g = 8 * _word(head + H_WORDS), _word(head + H_WRITES_G)
-    addresses, versions, values = _word(head + H_ADDRESSES), _word(head + H_VERSIONS), _word(head + H_VALUES)
+    tensors, columns, numbers = word(head + H_TENSORS), word(head + H_COLUMNS), word(head + H_NUMBERS)
+    stride, writes_g = 8 * word(head + H_WORDS), word(head + H_WRITES_G)
+    addresses, versions, values = word(head + H_ADDRESSES), word(head + H_VERSIONS), word(head + H_VALUES)
     first = (columns - numbers) * tensors
-    row = _word(head + H_SEEN) + stride * first
+    row = word(head + H_SEEN) + stride * first
     for k in range(numbers * tensors):
-        at, value = _word(addresses + 8 * (first + k)), peek(values + 8 * k, np.float64)
-        if _word(row + R_SIZE) == 4:
+        at, value = word(addresses + 8 * (first + k)), peek(values + 8 * k, np.float64)
+        if word(row + R_SIZE) == 4:
             poke(at, np.float32(value))
         else:
             poke(at, value)
@@ -262,6 +257,6 @@ def finish(head):
     for k in range(columns * tensors):
         if writes_g == 0 and tensors <= k and k < 2 * tensors:
             continue
-        at = _word(versions + 8 * k)
+        at = word(versions + 8 * k)
         if at != 0:
             poke(at, peek(at, np.uint32) + np.uint32(1))
