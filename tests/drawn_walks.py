@@ -22,8 +22,7 @@ from steprule import maths, optim
 from steprule.arithmetic import computing
 from steprule.checking.cases import plain
 from steprule.checking.shaking import shake
-from steprule.compiler import eager, formula, javascript
-from steprule.compiler import numba_cpu as cpu
+from steprule.compiler import eager, formula, javascript, numba_cpu as cpu
 from steprule.compiler.graph import Node
 from steprule.compiler.variant import Variant, variant_of
 from steprule.lanes import rule as lanes

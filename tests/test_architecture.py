@@ -1,7 +1,8 @@
-"""Imports run one way, file by file, and the tree that the docs print is the one there is."""
+"""Imports run one way, file by file; files and functions stay short; and the tree that the docs print is the one there is."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
 tree = module_at("docs/tree.py")
 GRAPH = graph(SOURCE)
+LONGEST_FILE, LONGEST_FUNCTION = 400, 50
+"""Lines."""
 
 
 def place(module: str) -> list[int]:
@@ -94,3 +97,24 @@ def test_the_tree_in_the_docs_is_the_one_there_is() -> None:
     page = tree.PAGE.read_text(encoding="utf-8")
     assert tree.rewritten(page) == page
     assert tree.tree() in page
+
+
+def lengths(source: str) -> Iterator[tuple[str, int]]:
+    """Each function with its lines, without its signature, which may be a table of options, and its docstring."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            code = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+            yield node.name, (code[-1].end_lineno or 0) - code[0].lineno + 1 if code else 0
+
+
+def test_files_and_functions_are_short() -> None:
+    sources = {path.relative_to(SOURCE): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
+    assert len(sources) > 300
+    assert [f"{path}" for path, source in sources.items() if source.count("\n") > LONGEST_FILE] == []
+    found = [(path, *own) for path, source in sources.items() for own in lengths(source)]
+    assert [f"{path}: {name}" for path, name, lines in found if lines > LONGEST_FUNCTION] == []
+
+
+def test_a_function_is_as_long_as_its_code() -> None:
+    source = 'def f(\n    a,\n    b,\n):\n    """Text\n\n    of lines."""\n    def g(): pass\n\n    return g\n\ndef h():\n    """Text."""\n'
+    assert sorted(lengths(source)) == [("f", 3), ("g", 1), ("h", 0)]

@@ -23,8 +23,7 @@ from steprule.cli import main
 from steprule.errors import InputError
 from steprule.hyper import Rate, Search, said
 from steprule.races import spaces, statistics
-from steprule.reports import path_figure, race_page
-from steprule.reports import paths as pictures
+from steprule.reports import path_figure, paths as pictures, race_page
 from steprule.surfaces import catalogue as surfaces
 from steprule.tutorial.settings import TUTORIAL, figures_of
 

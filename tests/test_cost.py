@@ -18,12 +18,10 @@ from torch import nn
 
 import steprule
 from steprule import races, sweeps
-from steprule.cli import cost as told
-from steprule.cli import main
+from steprule.cli import cost as told, main
 from steprule.errors import InputError
 from steprule.held import most_held
-from steprule.lanes import train as engine
-from steprule.lanes import vmapped
+from steprule.lanes import train as engine, vmapped
 from steprule.problems import facts
 from steprule.races import runner as running
 from steprule.races.spec import spec_of

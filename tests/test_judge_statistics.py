@@ -12,8 +12,7 @@ from by_path import module_at
 from scipy import stats
 from tolerances import JUDGED_PERCENT, POWER_PROMISED, ROUNDED64
 
-from steprule.races import power as powers
-from steprule.races import statistics
+from steprule.races import power as powers, statistics
 from steprule.races.judging import Runs, judged
 from steprule.races.judging.ranks import Shift, rank_sum, signed_rank
 

@@ -20,8 +20,7 @@ from steprule.cli import main
 from steprule.play import luck
 from steprule.play.luck_chinese import CHINESE
 from steprule.play.words import CHINESE as PLAYGROUNDS
-from steprule.problems import airfoil
-from steprule.problems import catalogue as problems
+from steprule.problems import airfoil, catalogue as problems
 from steprule.problems.source import batches
 from steprule.races.competitor import entrant_of
 

@@ -7,8 +7,7 @@ from xml.etree import ElementTree
 
 import latex2mathml.converter
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from steprule import rules
 from steprule.compiler import anatomy, formula

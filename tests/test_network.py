@@ -21,8 +21,7 @@ from steprule.play import dense, network
 from steprule.play.luck_chinese import CHINESE as LUCKS
 from steprule.play.network_chinese import CHINESE
 from steprule.play.words import CHINESE as PLAYGROUNDS
-from steprule.problems import airfoil
-from steprule.problems import catalogue as problems
+from steprule.problems import airfoil, catalogue as problems
 from steprule.reports.style import title_of
 
 pytestmark = needs_chromium

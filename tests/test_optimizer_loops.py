@@ -21,7 +21,8 @@ from steprule.errors import InputError
 from steprule.problems import catalogue as problems
 from steprule.problems.facts import facts_of
 from steprule.problems.source import batches, stream
-from steprule.steppers import WAYS, ClassStepper
+from steprule.steppers import ClassStepper
+from steprule.ways import WAYS
 
 po = pytest.importorskip("pytorch_optimizer")
 sf = pytest.importorskip("schedulefree")

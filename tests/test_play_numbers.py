@@ -24,8 +24,7 @@ from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
 from steprule.play.data import SEEDS
 from steprule.rules.parts import composed
-from steprule.surfaces import catalogue as surfaces
-from steprule.surfaces import elementary, formulas
+from steprule.surfaces import catalogue as surfaces, elementary, formulas
 from steprule.surfaces.surface import Surface
 
 pytestmark = needs_chromium

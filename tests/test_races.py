@@ -30,8 +30,7 @@ from steprule.hyper import Search
 from steprule.problems import airfoil, digits, letters
 from steprule.problems.credits import credits_of
 from steprule.problems.problem import Problem
-from steprule.races import chain, store
-from steprule.races import runner as running
+from steprule.races import chain, runner as running, store
 from steprule.races.spec import spec_of
 from steprule.races.verdict import sentence
 from steprule.reports import race_page

@@ -21,12 +21,10 @@ from steprule import paths, rules
 from steprule.errors import InputError, UnknownNameError
 from steprule.hyper import Rate
 from steprule.maths import norm
-from steprule.reports import notebook, path_figure, walked
-from steprule.reports import paths as pictures
+from steprule.reports import notebook, path_figure, paths as pictures, walked
 from steprule.reports.address import address
 from steprule.reports.style import STYLES, Style, style_of, styles_of
-from steprule.surfaces import catalogue as surfaces
-from steprule.surfaces import elementary
+from steprule.surfaces import catalogue as surfaces, elementary
 from steprule.surfaces.surface import Surface
 
 matplotlib.use("agg")

@@ -23,8 +23,7 @@ from steprule.compiler import formula, javascript
 from steprule.compiler.tracer import trace
 from steprule.errors import InputError, InputTypeError, RuleError
 from steprule.hyper import AbsentAtFirst, Decay, Each, Given, OffAtZero, OnePerTensor, Rate, StartsAt, Whole
-from steprule.maths import max as largest
-from steprule.maths import norm, size, sqrt, where
+from steprule.maths import max as largest, norm, size, sqrt, where
 
 # Rules as a stranger writes them, each beside the same in plain torch.
 

@@ -14,29 +14,20 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from steprule import display as _display
-from steprule import extras, rules
-from steprule import modules as _modules
+from steprule import display as _display, extras, modules as _modules, rules
 from steprule.compiler import threads as _threads  # before anything forks  # noqa: F401
 from steprule.rules.rule import Rule, rule
 
 if TYPE_CHECKING:
-    from steprule.checking import check as check
-    from steprule.checking import which as which
+    from steprule.checking import check as check, which as which
     from steprule.optim.mixture import by_kind as by_kind
-    from steprule.paths import Trace as Trace
-    from steprule.paths import trace as trace
+    from steprule.paths import Trace as Trace, trace as trace
     from steprule.problems.problem import Problem as Problem
-    from steprule.races import Race as Race
-    from steprule.races import race as race
-    from steprule.races.ablation import Ablation as Ablation
-    from steprule.races.ablation import ablate as ablate
-    from steprule.races.judging import Judgement as Judgement
-    from steprule.races.judging import judge as judge
-    from steprule.sweeps import Sweep as Sweep
-    from steprule.sweeps import sweep as sweep
-    from steprule.training import Run as Run
-    from steprule.training import train as train
+    from steprule.races import Race as Race, race as race
+    from steprule.races.ablation import Ablation as Ablation, ablate as ablate
+    from steprule.races.judging import Judgement as Judgement, judge as judge
+    from steprule.sweeps import Sweep as Sweep, sweep as sweep
+    from steprule.training import Run as Run, train as train
 
 __version__ = version("steprule")
 

@@ -15,73 +15,26 @@
 A float is a matrix of one row and one column. What `axis=` leaves has one row or one column, so that it broadcasts as in numpy.
 
 All follow torch on NaN, signed zero and inf, and none raises on a value (see `arithmetic/`). A plain bool as condition
-picks in Python. Each function stands here with its row of the table (`operations.py`).
+picks in Python. Each function stands here with its row of the table (`operations.py`), each sign in `signs.py`.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
-from steprule.arithmetic import Real, Truth, apply, power
+from steprule import signs as signs  # whose rows stand first in the table
+from steprule.arithmetic import Real, Truth, apply, power, rounding, symmetric
 from steprule.arithmetic.draws import supplied
 from steprule.errors import RuleError
 from steprule.modules import public
-from steprule.operations import AND, COMPARISON, OR, POWER, PRODUCT, SIGN, SUM, TABLE, Reduction, row
-
-# Signs: of each the name, the sign, Python's method, how strongly it binds.
-
-_add = row(name="add", sign="+", method="add", strength=SUM, over="sum")(operator.add)
-_sub = row(name="sub", sign="-", method="sub", strength=SUM)(operator.sub)
-_mul = row(name="mul", sign="*", method="mul", strength=PRODUCT, latex=r"{0} \, {1}")(operator.mul)
-_div = row(
-    name="div", sign="/", method="truediv", strength=PRODUCT, latex=r"\frac{{{0}}}{{{1}}}",
-    triton_float32="tl.div_rn({0}, {1})",
-)(operator.truediv)  # fmt: skip
-_mod = row(
-    name="mod", sign="%", method="mod", strength=PRODUCT, latex=r"{0} \bmod {1}", of_the_step=True,
-    javascript="modulo({0}, {1})",
-)(operator.mod)  # fmt: skip
-_floordiv = row(
-    name="floordiv", sign="//", method="floordiv", strength=PRODUCT, of_the_step=True,
-    latex=r"\left\lfloor {0} / {1} \right\rfloor", javascript="floorDivide({0}, {1})",
-)(operator.floordiv)  # fmt: skip
-_neg = row(name="neg", sign="-", method="neg", strength=SIGN)(operator.neg)
-_pow = row(
-    name="pow", sign="**", method="pow", strength=POWER, latex="{{{0}}}^{{{1}}}", floats=power,
-    python="power({0}, {1})", numba="{0} ** {1}", triton="power({0}, {1})", javascript="power({0}, {1})",
-)(operator.pow)  # fmt: skip
-_matmul = row(
-    name="matmul", sign="@", method="matmul", strength=PRODUCT, latex=r"{0} \, {1}", of_matrices=True,
-    floats=operator.mul, numpy="matmul", torch="matmul",
-)(operator.matmul)  # fmt: skip
-_lt = row(name="lt", sign="<", method="lt", strength=COMPARISON, truth=True)(operator.lt)
-_le = row(name="le", sign="<=", method="le", strength=COMPARISON, truth=True, latex=r"{0} \le {1}")(operator.le)
-_gt = row(name="gt", sign=">", method="gt", strength=COMPARISON, truth=True)(operator.gt)
-_ge = row(name="ge", sign=">=", method="ge", strength=COMPARISON, truth=True, latex=r"{0} \ge {1}")(operator.ge)
-_eq = row(name="eq", sign="==", method="eq", strength=COMPARISON, truth=True, of_the_step=True, latex="{0} = {1}")(
-    operator.eq
-)
-_ne = row(name="ne", sign="!=", method="ne", strength=COMPARISON, truth=True, of_the_step=True, latex=r"{0} \ne {1}")(
-    operator.ne
-)
-_and = row(
-    name="and", sign="&", method="and", strength=AND, truth=True, truths=(0, 1), latex=r"{0} \land {1}",
-    triton="tl.where({0}, {1}, {0})", javascript="({0} && {1})",
-)(operator.and_)  # fmt: skip
-_or = row(
-    name="or", sign="|", method="or", strength=OR, truth=True, truths=(0, 1), latex=r"{0} \lor {1}",
-    triton="tl.where({0}, {0}, {1})", javascript="({0} || {1})",
-)(operator.or_)  # fmt: skip
-_not = row(
-    name="not", sign="~", method="invert", strength=SIGN, truth=True, truths=(0,), latex=r"\lnot {0}",
-    python="not {0}", numba="not {0}", triton="{0} == 0", javascript="!{0}",
-)(operator.invert)  # fmt: skip
+from steprule.operations import TABLE, Reduction, row
 
 
 def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
+    if x > 0:
+        return math.log(x)
+    return -math.inf if x == 0 else math.nan
 
 
 # Functions of each element.
@@ -196,34 +149,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return (a if condition else b) if decided else apply("where", condition, a, b)
 
 
-def _bits_of(x: float, kept: int) -> float:
-    """x rounded to so many significant bits, half to even."""
-    fraction, exponent = math.frexp(x)
-    return math.ldexp(float(round(fraction * 2**kept)), exponent - kept)
-
-
-def _to_bfloat16(x: float) -> float:
-    if not math.isfinite(x) or x == 0:
-        return x
-    found = _bits_of(x, 8) if math.fabs(x) >= 2.0**-126 else round(x * 2.0**133) * 2.0**-133
-    return math.copysign(math.inf, x) if math.fabs(found) > 3.3895313892515355e38 else found
-
-
-def _to_float16(x: float) -> float:
-    if not math.isfinite(x) or x == 0:
-        return x
-    found = _bits_of(x, 11) if math.fabs(x) >= 2.0**-14 else round(x * 2.0**24) * 2.0**-24
-    return math.copysign(math.inf, x) if math.fabs(found) > 65504 else found
-
-
-def _bfloat16_of_arrays(np: Any, x: Any) -> Any:
-    bits = np.asarray(x, np.float32).view(np.uint32)
-    rounded = ((bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)) & np.uint32(0xFFFF0000)).view(np.float32)
-    return np.where(np.isnan(x), x, rounded.astype(x.dtype))
-
-
 @row(
-    latex=r"\text{{bfloat16}}", floats=_to_bfloat16, numpy=_bfloat16_of_arrays,
+    latex=r"\text{{bfloat16}}", floats=rounding.to_bfloat16, numpy=rounding.arrays_to_bfloat16,
     torch=lambda torch, x: x.to(torch.bfloat16), numba="from_bits16(to_bits16(np.float32({0})))",
     triton="{0}.to(tl.bfloat16).to(tl.float32)", javascript="bfloat16({0})",
 )  # fmt: skip
@@ -233,7 +160,7 @@ def bfloat16(x: Any) -> Any:
 
 
 @row(
-    latex=r"\text{{float16}}", floats=_to_float16, numpy=lambda np, x: x.astype(np.float16).astype(x.dtype),
+    latex=r"\text{{float16}}", floats=rounding.to_float16, numpy=lambda np, x: x.astype(np.float16).astype(x.dtype),
     torch=lambda torch, x: x.to(torch.float16), numba="from_half(to_half(np.float32({0})))",
     triton="{0}.to(tl.float16).to(tl.float32)", javascript="float16({0})",
 )  # fmt: skip
@@ -374,38 +301,8 @@ def qr(x: Any) -> Any:
     return apply("qr", x)
 
 
-def _finite(library: Any, x: Any) -> Any:
-    """Whether all of each matrix is finite, [..., 1, 1]."""
-    return library.isfinite(x).all(-1).all(-1)[..., None, None]
-
-
-def _of_symmetric(function: Any) -> Any:
-    """A function of a symmetric matrix by its eigenvalues, ascending, and its eigenvectors; NaN where it is not finite."""
-
-    def called(library: Any, x: Any, *others: Any) -> Any:
-        finite = _finite(library, x)
-        eye = library.eye(x.shape[-1], dtype=x.dtype, **({"device": x.device} if hasattr(x, "is_cuda") else {}))
-        values, vectors = library.linalg.eigh(library.where(finite, x, eye))
-        return library.where(finite, function(library, values, vectors, *others), x * math.nan)
-
-    return called
-
-
-_descending = _of_symmetric(lambda library, values, vectors: library.flip(vectors, (-1,)))
-
-
-def _root_of(library: Any, values: Any, vectors: Any, k: Any, ridge: Any = None) -> Any:
-    values = values[..., None, :]
-    if ridge is not None:
-        values = values * (values > 0) + ridge  # rounding takes some that are zero below it
-    return (vectors * values ** (Real(-1.0) / k)) @ library.swapaxes(vectors, -1, -2)
-
-
-_root = _of_symmetric(_root_of)
-
-
 @row(
-    latex=r"\operatorname{{eigenvectors}}", of_matrices=True, floats=lambda x: 1.0, numpy=_descending, torch=_descending,
+    latex=r"\operatorname{{eigenvectors}}", of_matrices=True, floats=lambda x: 1.0, numpy=symmetric.descending, torch=symmetric.descending,
 )  # fmt: skip
 def eigenvectors(x: Any) -> Any:
     """The orthonormal eigenvectors of a symmetric matrix, as columns, that of the largest eigenvalue first."""
@@ -416,7 +313,7 @@ def _root_of_one(x: float, k: float, ridge: float | None = None) -> float:
     return power(x if ridge is None else (0.0 if x < 0 else x) + ridge, Real(-1.0) / k)
 
 
-@row(latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=_root_of_one, numpy=_root, torch=_root)
+@row(latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=_root_of_one, numpy=symmetric.root, torch=symmetric.root)
 def inverse_root(x: Any, k: Any, ridge: Any = None) -> Any:
     """x to the power -1/k, for a symmetric matrix with eigenvalues above zero: V diag(lambda^(-1/k)) V.T.
 

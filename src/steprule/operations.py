@@ -1,6 +1,6 @@
 """The table of operations: what each means on every kind of number, and how every language writes it.
 
-The rows stand in `maths.py`, signs first. All that computes, prints or records an operation reads its row here: a new operation is a
+The rows stand in `signs.py` and `maths.py`. All that computes, prints or records an operation reads its row here: a new operation is a
 row there and nothing elsewhere. (A language that lacks the function calls one of ours: Triton's are in `compiler/triton_gpu.py`.)
 """
 

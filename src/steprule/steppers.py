@@ -1,36 +1,31 @@
-"""What takes one step of a training: a rule on open states, or an optimizer of torch's kind.
-
-An optimizer is called as its authors call it. Most want a gradient and `step()`. Some want the loss again (`step(closure)`), some a
-gradient that can itself be differentiated (`backward(create_graph=True)`). Which ones is found by trying: see `by_some_way`.
-"""
+"""What takes one step of a training: a rule on open states, or an optimizer of torch's kind."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from steprule.compiler import eager
 from steprule.errors import InputTypeError, RuleError
-from steprule.foreign import parameters_of, refusal
+from steprule.foreign import refusal
 from steprule.hyper import LOSS
 from steprule.optim import from_rule
 from steprule.optim.mixture import ByKind
 from steprule.per_kind import KINDS
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
+from steprule.ways import WAYS, DivergedError, StepError, UnsuitedError, Way
 
 LARGE = 1_000_000
 """Parameters of a large model."""
 Make = Callable[..., torch.optim.Optimizer]
-T = TypeVar("T")
 
 
 class Stepper(Protocol):
@@ -55,8 +50,7 @@ class RuleStepper:
 
     def __init__(self, rule: Rule, parameters: Iterable[Tensor], hypers: Mapping[str, Any]) -> None:
         self.rule = for_training(rule)
-        bound = self.rule.bind(hypers)
-        self.hypers = {n: bound[n] for n in self.rule.settings}
+        self.hypers = self.rule.shown(hypers)
         self.parameters = [p for p in parameters if p.requires_grad]
         for p in self.parameters:
             p.grad = None  # left over where the making of the model has trained it
@@ -187,61 +181,6 @@ class KindStepper:
             yield
 
 
-@dataclass(frozen=True)
-class Way:
-    """How an optimizer is called."""
-
-    closure: bool
-    """`step(closure)`, where the closure clears the gradients and computes the loss and the gradients again; else `step()`."""
-    graph: bool
-    """Gradients are computed with `create_graph=True`."""
-
-
-WAYS = (Way(False, False), Way(True, False), Way(False, True), Way(True, True))
-"""The usual one first."""
-
-
-class StepError(Exception):
-    """An optimizer raised at step `t`; `told` says so in one line."""
-
-    def __init__(self, t: int, told: Exception, error: Exception) -> None:
-        super().__init__(str(told))
-        self.t, self.told, self.text = t, told, f"{error}".lower()
-
-    def asks_for(self, way: Way) -> bool:
-        """Whether the message asks for what this way gives."""
-        closure = way.closure and ("closure" in self.text or "'nonetype' object is not callable" in self.text)
-        graph = way.graph and any(words in self.text for words in ("create_graph", "grad_fn", "does not require grad"))
-        return closure or graph
-
-
-class UnsuitedError(Exception):
-    """An optimizer cannot be called in this way."""
-
-
-class DivergedError(Exception):
-    """An optimizer raised at numbers that were not finite any more: the training has diverged."""
-
-
-def by_some_way(train: Callable[[Way], T]) -> T:
-    """What `train` returns for the first way of calling its optimizer in which no step raises.
-
-    Each try is a whole training from the start. Raises the error of the first way, in one
-    line; that of a later one where it came further, or had what the first had asked for.
-    """
-    told: StepError | None = None
-    for way in WAYS:
-        try:
-            return train(way)
-        except UnsuitedError:
-            continue
-        except StepError as failure:
-            if told is None or failure.t > told.t or told.asks_for(way):
-                told = failure
-    assert told is not None  # every optimizer suits a way
-    raise told.told from told
-
-
 class ClassStepper:
     """An optimizer of torch's kind; one that has `eval` and `train` (schedule-free) is evaluated in its `eval`."""
 
@@ -254,7 +193,7 @@ class ClassStepper:
         if not _is_optimizer(self.optimizer):
             got = f"a {type(self.optimizer).__name__}"
             raise InputTypeError(f"factory {name}", expected="a torch.optim.Optimizer", got=got)
-        if not _suits(self.optimizer, way):
+        if not way.suits(self.optimizer):
             raise UnsuitedError
         self.parameters = list(model.parameters())
         self.rates = [group.get("lr") for group in self.optimizer.param_groups]
@@ -322,9 +261,8 @@ class ClassStepper:
             value.backward()  # type: ignore[no-untyped-call]
             return
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message=r"Using backward\(\) with create_graph=True"
-            )  # `step` breaks the cycle
+            # `step` breaks the cycle of which it warns.
+            warnings.filterwarnings("ignore", message=r"Using backward\(\) with create_graph=True")
             value.backward(create_graph=True)  # type: ignore[no-untyped-call]
 
     def _numbers(self) -> list[tuple[Tensor, Tensor | None]]:
@@ -371,8 +309,7 @@ class LargeStepper(ClassStepper):
             shown, own = rule.shown(hypers), partial(rule, model, show=False, **hypers)
             super().__init__(lambda _: own(), rule.name, model, {}, WAYS[0])
         else:
-            bound, made = for_training(rule).bind(hypers), from_rule(rule)
-            shown = {n: bound[n] for n in for_training(rule).settings}
+            shown, made = for_training(rule).shown(hypers), from_rule(rule)
             way = Way(closure=made.rule.looks_twice or made.rule.asks_for_loss, graph=False)
             super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, way)
         self.hypers = shown
@@ -400,16 +337,6 @@ def _is_optimizer(found: Any) -> bool:
     """Some wrappers are none by class, and do what one does."""
     does = all(callable(getattr(found, n, None)) for n in ("step", "zero_grad"))
     return isinstance(found, torch.optim.Optimizer) or (does and isinstance(getattr(found, "param_groups", None), list))
-
-
-def _suits(optimizer: torch.optim.Optimizer, way: Way) -> bool:
-    """Whether its `step` takes what this way gives."""
-    taken = [p for p in parameters_of(optimizer.step).values() if p.kind is not p.VAR_KEYWORD]
-    needs = bool(taken) and taken[0].default is taken[0].empty and taken[0].kind is not taken[0].VAR_POSITIONAL
-    # By SAM's authors' names: a step between whose halves the loss is computed again. Without a closure one of them may go on in silence.
-    needs = needs or (bool(taken) and hasattr(optimizer, "first_step") and hasattr(optimizer, "second_step"))
-    second_order = bool(getattr(optimizer, "is_second_order", False))  # timm's name for it
-    return (bool(taken) if way.closure else not needs) and (way.graph or not second_order)
 
 
 def _same(a: list[tuple[Tensor, Tensor | None]], b: list[tuple[Tensor, Tensor | None]]) -> bool:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from steprule.steppers import Stepper, Way
+    from steprule.steppers import Stepper
+    from steprule.ways import Way
 
 # torch takes a second, which a rule alone need not wait for: here it is imported where a class comes in.
 Optimizable: TypeAlias = "Rule | str | type[torch.optim.Optimizer] | Callable[..., torch.optim.Optimizer] | Trainable"
@@ -122,7 +123,7 @@ class Trainable:
 
     def in_some_way(self, train_once: Callable[[Way], T]) -> T:
         """A whole training: with a rule, or with an optimizer in the first way of calling it in which no step raises."""
-        from steprule.steppers import WAYS, by_some_way
+        from steprule.ways import WAYS, by_some_way
 
         return train_once(WAYS[0]) if self.is_rule else by_some_way(train_once)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,19 +114,7 @@ def swap(
     progress(f"{names['ours']} and {names['theirs']} on {task.name}")
     for side in sides.values():
         side.warm_up()
-    whole: dict[str, list[float]] = {name: [] for name in sides}
-    step: dict[str, list[float]] = {name: [] for name in sides}
-    began = time.perf_counter()
-    fewest, most = ROUNDS
-    order = list(sides)
-    for k in range(most):
-        order.reverse()
-        for name in order:
-            forward, own = sides[name].iterate()
-            whole[name].append(forward + own)
-            step[name].append(own)
-        if k + 1 >= fewest and time.perf_counter() - began > ENOUGH:
-            break
+    whole, step = _in_turn(sides)
     median = statistics.median(whole["theirs"])
     # Only the steps are compared: forward and backward are the same for both, and their noise is larger than the difference.
     saved = [(a - b) / median for a, b in zip(step["theirs"], step["ours"], strict=True)]
@@ -145,6 +133,27 @@ def swap(
         rounds=len(saved),
         threads=torch.get_num_threads(),
     )
+
+
+Seconds = dict[str, list[float]]
+
+
+def _in_turn(sides: Mapping[str, _Side]) -> tuple[Seconds, Seconds]:
+    """Of each side the seconds of whole iterations and of their steps, by round."""
+    whole: Seconds = {name: [] for name in sides}
+    step: Seconds = {name: [] for name in sides}
+    began = time.perf_counter()
+    fewest, most = ROUNDS
+    order = list(sides)
+    for k in range(most):
+        order.reverse()
+        for name in order:
+            forward, own = sides[name].iterate()
+            whole[name].append(forward + own)
+            step[name].append(own)
+        if k + 1 >= fewest and time.perf_counter() - began > ENOUGH:
+            break
+    return whole, step
 
 
 class _Side:

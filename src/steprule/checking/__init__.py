@@ -12,12 +12,9 @@ from steprule import extras
 
 if TYPE_CHECKING:
     from steprule.checking.battery import check as check
-    from steprule.checking.marking import Sheet as Sheet
-    from steprule.checking.marking import mark as mark
+    from steprule.checking.marking import Sheet as Sheet, mark as mark
     from steprule.checking.nearest import which as which
-    from steprule.checking.report import Item as Item
-    from steprule.checking.report import Parting as Parting
-    from steprule.checking.report import Report as Report
+    from steprule.checking.report import Item as Item, Parting as Parting, Report as Report
 
 _LATER = {
     "check": "battery",

@@ -26,8 +26,7 @@ from steprule.checking.by_node import by_node
 from steprule.checking.cases import SIZE, STEPS, Array, Case, Walk, at, numbers, plain, step_class, walk
 from steprule.checking.probe import POINT, elsewhere, supplied
 from steprule.checking.report import FailedError, NotRunError
-from steprule.compiler import eager, threads
-from steprule.compiler import numba_cpu as cpu
+from steprule.compiler import eager, numba_cpu as cpu, threads
 from steprule.compiler.cache import interpreting
 from steprule.compiler.drawing import NOBODYS
 from steprule.compiler.points import reduces

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from steprule.identity import whose
-from steprule.identity.arrays import Walk as ArrayWalk
-from steprule.identity.arrays import digest_of
+from steprule.identity.arrays import Walk as ArrayWalk, digest_of
 from steprule.identity.code import reach, signature, steps, texts
 
 _DYNAMIC = frozenset({"eval", "exec", "globals"})

@@ -14,10 +14,10 @@ from steprule.problems import scoring
 from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS
 from steprule.provenance import check_device
-from steprule.steppers import WAYS, UnsuitedError, Way
 from steprule.trainable import Trainable
 from steprule.training.recipe import Recipe
 from steprule.training.under_way import Training
+from steprule.ways import WAYS, UnsuitedError, Way
 
 
 def one_by_one(task: Problem, what: Any, lanes: Trainings, recipe: Recipe, keeper: Keeper | None = None) -> Outcome:

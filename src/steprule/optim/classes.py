@@ -18,8 +18,9 @@ from torch import Tensor
 
 from steprule import rules
 from steprule.errors import InputError, InputTypeError, RuleError, StepruleError, unknown_name
+from steprule.optim.constructors import OF_THE_OPTIMIZER, OFF, say_constructor
 from steprule.optim.looks import SEED
-from steprule.optim.optimizer import OF_THE_OPTIMIZER, OFF, RuleOptimizer, say_constructor
+from steprule.optim.optimizer import RuleOptimizer
 from steprule.rules.parts import equipped
 from steprule.rules.points import Point
 from steprule.rules.rule import Rule
@@ -295,17 +296,8 @@ def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer
         "_extras": {n: found.hyper(n).default for n in _BEYOND_TORCH if n in found.defaults and n not in taken} | OFF,
     }
     made: Any = _RuleClass(name, (FromRule,), space)
-    say_constructor(
-        made,
-        [
-            inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *(
-                inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v)
-                for n, v in {**defaults, **OFF, **OF_THE_OPTIMIZER}.items()
-            ),
-        ],
-        FromRule.__init__,
-    )
+    params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    say_constructor(made, [params], {**defaults, **OFF, **OF_THE_OPTIMIZER}, FromRule.__init__)
     return made  # type: ignore[no-any-return]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +15,10 @@ from steprule.compiler.variant import Variant, variant
 from steprule.hyper import Slot
 from steprule.optim import one_by_one
 from steprule.optim.backends import target_for
-from steprule.optim.memory import Ranges, overlapping, ranges_of, share_memory
+from steprule.optim.memory import Ranges, ranges_of, share_memory, sharing
 from steprule.optim.settings import Settings, Stepped, beyond_torch
 from steprule.optim.sharding import Cut, cut_of, refuse_parts
-from steprule.optim.signature import PLAIN, is_dense, is_number, is_plain, is_within, placed_alike, shard, span_of
+from steprule.optim.signature import PLAIN, is_number, is_plain, is_within, parts_here, placed_alike, shard, span_of
 from steprule.optim.states import as_numbers, begin, check_whole, lay_as
 
 States = Mapping[Tensor, Any]
@@ -154,7 +153,8 @@ class Computation:
             else:
                 found.others.append(m)
         stepped = [*targets, *found.others]
-        shared = self._sharing(states, [members[m] for m in stepped], [grads[m] for m in stepped])
+        params, own = [members[m] for m in stepped], [grads[m] for m in stepped]
+        shared = sharing(params, own, states, self.names, writes_g=self.zeroes)
         found.together = {stepped[k] for k in shared}
         found.places = [m for m in targets if m not in found.together]
         found.targets = [targets[m] for m in found.places]
@@ -166,12 +166,11 @@ class Computation:
         if self.special or not self.is_compiled:
             return None
         target = target_for(self.backend, p.device.type, matrices=self.by_shape)
-        if target is None or (self.wants_whole and shard(p) is not p) or not placed_alike(g, p):
+        here = None if target is None else parts_here(p, g, self.zeroes)
+        if here is None:
             return None
-        whole, p, g = p, shard(p), shard(g)
-        if not (is_plain(p) and is_plain(g, read=not self.zeroes) and is_dense(p)):
-            return None
-        if g.shape != p.shape or g.device != p.device or (self.by_shape and not p.is_contiguous()):
+        whole, (p, g) = p, here
+        if (self.wants_whole and p is not whole) or (self.by_shape and not p.is_contiguous()):
             return None
         state = states.get(whole) if self.names else None
         begins = [s for s in self.slots if s.absent_at_first and not (state and state.get(s.name) is not None)]
@@ -210,18 +209,6 @@ class Computation:
         least = variant(self.rule, off, self.variant.shape).slots
         slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in least]
         return [*(["step"] if self.counts_steps else []), *slots]
-
-    def _sharing(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> set[int]:
-        """Which of these parameters share memory that the step writes; one that is listed twice does."""
-        if not params:
-            return set()
-        ranges = self.ranges(states, params, grads)
-        written = np.array([c != 1 or self.zeroes for c in range(ranges.shape[1])])
-        found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
-        # One that is listed twice may have no memory, nor states yet.
-        own = [id(p) for p in params]
-        twice = {k for k, i in enumerate(own) if own.count(i) > 1} if len(set(own)) < len(own) else set()
-        return found | twice
 
     def ranges(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Ranges:
         """Addresses and bytes [tensors, columns, 2]: of p, g, the slots and the states of one number."""

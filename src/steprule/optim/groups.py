@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steprule.optim import one_by_one, totals
+from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket, buckets_for
 from steprule.optim.choices import Chosen, choices, counts
 from steprule.optim.computation import Computation, shares_gradients
@@ -97,6 +98,7 @@ class GroupPlan:
         grads = [p.grad for p in members]  # read once: another thread may drop one
         self.parted = computation.part(optimizer.state, members, grads)
         self.others, self.places = self.parted.others, self.parted.places
+        self.beside = Beside(computation, self.others, self.parted.together, settings, self.group_of)
         computation.refuse_parts(type(by).__name__, members)
         if self.others:
             computation.refuse(type(by).__name__, optimizer.state, [members[m] for m in self.others])
@@ -197,28 +199,12 @@ class GroupPlan:
             return False
         if self.parted.strange and any([members[m].grad is not None for m in self.parted.strange]):
             return False
-        if self.others and not self._others_still(optimizer, members, look):
+        if self.others and not self.beside.still(optimizer.state, members, look, self.written):
             return False
         if any([bucket.laid_otherwise for bucket in self.buckets]):
             params = [members[m] for m in self.places]
             return self._copy_gradients(params, [p.grad for p in params])
         return True
-
-    def _others_still(self, optimizer: Stepped, members: Sequence[Tensor], look: Look) -> bool:
-        """Whether those that are stepped beside the kernels must be, and share no memory with a tensor of theirs."""
-        states = optimizer.state
-        for m in self.others:
-            grad = members[m].grad
-            if grad is None:
-                return False
-            # One that a kernel can step now, as where a gradient was lazy only once, comes back into a bucket.
-            if m not in self.parted.together and self.computation.target_of(states, members[m], grad) is not None:
-                return False
-        params = [members[m] for m in self.others]
-        ranges = self.computation.ranges(states, params, [p.grad for p in params])
-        addresses = np.concatenate([look.addresses, ranges[:, :, 0].T], axis=1)
-        lengths = np.concatenate([look.lengths, ranges[:, :, 1].T], axis=1)
-        return not any(k < len(self.places) for k in overlapping(addresses, lengths, self.written))
 
     def _copy_gradients(self, params: Sequence[Tensor], grads: Sequence[Any]) -> bool:
         """Copy the gradients that lie otherwise than their parameters; False where one is gone."""
@@ -232,12 +218,9 @@ class GroupPlan:
 
     def ranges(self, optimizer: Stepped, groups: Groups) -> tuple[Any, Any, Any]:
         """Where all that it steps lies: addresses, bytes, and whether it writes there; each [ranges]."""
-        members = self.members_of(groups)
-        others = [members[m] for m in self.others]
-        beside = self.computation.ranges(optimizer.state, others, [p.grad for p in others])
-        columns = beside.shape[1]
+        beside = self.beside.ranges(optimizer.state, self.members_of(groups))
         starts, sizes = beside[:, :, 0].ravel(), beside[:, :, 1].ravel()
-        written = np.tile(np.arange(columns) != 1, len(others))
+        written = np.tile(np.arange(beside.shape[1]) != 1, len(beside))
         if self.look is not None:
             addresses, lengths = self.look.addresses, self.look.lengths
             starts, sizes = np.concatenate([starts, addresses.ravel()]), np.concatenate([sizes, lengths.ravel()])
@@ -262,11 +245,10 @@ class GroupPlan:
     def tabulate(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Fill the tables of scalars: all that may raise comes before anything is written. `known`: totals, numbers of the model."""
         if self.others and self.computation.of_model:
-            members, used, by = self.members_of(groups), self.computation.used, self.by(optimizer)
+            by, used = self.by(optimizer), self.computation.used
             with torch.no_grad():
-                for m in self.others:
-                    own = self.settings[self.group_of[m]].hypers
-                    self._keep(one_by_one.numbers_of(by, members[m], used, own, known))
+                for p, own in self.beside.by_function(self.members_of(groups)):
+                    self._keep(one_by_one.numbers_of(by, p, used, own, known))
         if self.look is None:
             return
         values, rows = self.look.values, self.rows
@@ -288,18 +270,8 @@ class GroupPlan:
 
     def step_others(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Step the parameters that no kernel may touch."""
-        members, computation, by = self.members_of(groups), self.computation, self.by(optimizer)
-        for j, (k, settings) in enumerate(zip(self.where, self.settings, strict=True)):
-            params = [members[m] for m in self.others if self.group_of[m] == j]
-            if not params:
-                continue
-            if computation.by_torch:
-                with one_by_one.unscaled(params, self.settings[0].scale):
-                    one_by_one.step_by_torch(by, groups[k], params)
-                continue
-            with torch.no_grad():
-                for p in params:
-                    one_by_one.step_by_rule(by, p, computation.used, settings.hypers, known)
+        own = [groups[k] for k in self.where]
+        self.beside.step(self.by(optimizer), own, self.members_of(groups), known)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:
         """Update what kernels step, after `tabulate`."""
@@ -372,19 +344,18 @@ def _look(optimizer: Stepped, ready: list[GroupPlan], plans: Sequence[GroupPlan]
     else:
         held = len({k for plan in plans for k in plan.where}) == len(groups)
         held = held and all([plan.still(groups, scale) for plan in plans])
-    if not held:
-        _plan(optimizer, ready, range(len(groups)), scale)
-        return
-    for plan in plans:
+    for plan in plans if held else ():
         ready.append(plan)
         if not plan.prepare(optimizer, groups):
-            if plan.chosen is not None:  # a parameter of another shape may have come to another plan
-                while ready:
-                    ready.pop().release()
-                _plan(optimizer, ready, range(len(groups)), scale)
-                return
+            held = plan.chosen is None
+            if not held:  # a parameter of another shape may have come to another plan
+                break
             ready.pop().release()
             _plan(optimizer, ready, plan.where, scale)
+    if not held:
+        while ready:
+            ready.pop().release()
+        _plan(optimizer, ready, range(len(groups)), scale)
 
 
 def _look_again(optimizer: Stepped, ready: list[GroupPlan], k: int, scale: float | None) -> None:

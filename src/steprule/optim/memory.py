@@ -44,6 +44,20 @@ def ranges_of(
     return np.array(rows, dtype=np.int64).reshape(len(rows), 2 + len(names), 2)
 
 
+def sharing(
+    params: Sequence[Tensor], grads: Sequence[Tensor | None], states: Mapping[Tensor, Any], names: Sequence[str], *, writes_g: bool
+) -> set[int]:  # fmt: skip
+    """Which of these parameters share memory that a step writes; one that is listed twice does."""
+    if not params:
+        return set()
+    ranges = ranges_of(params, grads, states, names)
+    written = np.array([c != 1 or writes_g for c in range(ranges.shape[1])])
+    found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
+    # One that is listed twice may have no memory, nor states yet.
+    own = [id(p) for p in params]
+    return found | {k for k, i in enumerate(own) if own.count(i) > 1} if len(set(own)) < len(own) else found
+
+
 def share_memory(grads: Iterable[Tensor]) -> bool:
     """Whether gradients lie in one another's memory; of a sparse one its values count, if they are in one row."""
     found = []

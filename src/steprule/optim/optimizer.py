@@ -18,6 +18,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from steprule.errors import InputError, InputTypeError
 from steprule.optim import groups, looks, points
 from steprule.optim.backends import BACKENDS
+from steprule.optim.constructors import BEYOND, OF_THE_OPTIMIZER, OFF, say_constructor
 from steprule.optim.loading import keep_precision
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.settings import Stepped
@@ -25,34 +26,6 @@ from steprule.optim.sharding import check_cut
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
 from steprule.rules.points import MODE
-
-BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
-
-- `clip_value`: bring each element of the gradient into [-clip_value, clip_value]; 0 is off.
-- `clip_norm`: shrink the gradients so that their norm, over all parameters of all groups that clip, is at most this;
-  0 is off. As `torch.nn.utils.clip_grad_norm_`, but the gradients themselves stay as they are.
-- `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
-- `ema_decay`: keep an exponential moving average of the weights, state `ema`, in float32 or better; 0 is off. See `ema_weights`.
-- `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
-
-And three of the optimizer, not of a group:
-
-- `backend`: "auto" (Numba's kernel on the CPU, Triton's on an NVIDIA GPU, the eager form elsewhere), "eager", "numba" or
-  "triton".
-- `fused_unscale`: a `torch.amp.GradScaler` that steps the optimizer leaves unscaling, and skipping where a gradient is not
-  finite, to the step, which does it in the same pass; the gradients themselves stay scaled. `fused=True` says the same where
-  torch's class takes it. Without, the scaler does both before the step, as for torch's default.
-- `clip_group`: the processes over which the parameters are cut, where no DTensor's mesh says it (FSDP1, `ZeroRedundancyOptimizer`,
-  DeepSpeed, stages of a pipeline): a process group, or True for all. The norm of `clip_norm`, and every other total, is added
-  up over them by one `all_reduce`. None, the default, is for whole parameters, as with DDP, and for DTensors.
-
-`foreach` and `fused` change no number: there is one form, and it is fused. `capturable` and `differentiable` run torch's own
-step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""
-
-OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None}
-"""What every class takes that is no key of a group, with its defaults."""
-OFF: dict[str, Any] = {"zero_grad": False}
-"""What every class takes beside the parts that compose with its rule, with its defaults."""
 
 
 class RuleOptimizer(Stepped):
@@ -78,8 +51,7 @@ class RuleOptimizer(Stepped):
             known = {*signature.parameters, *chain.from_iterable(said)}
             cls._extras = {h.name: h.default for h in cls.rule.hypers if h.given is None and h.name not in known} | OFF
             added = {**cls._extras, **OF_THE_OPTIMIZER}
-            own = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in added.items()]
-            say_constructor(cls, [*signature.parameters.values(), *own], RuleOptimizer.__init__)
+            say_constructor(cls, signature.parameters.values(), added, RuleOptimizer.__init__)
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         self.backend = kwargs.pop("backend", "auto")
@@ -210,7 +182,7 @@ class RuleOptimizer(Stepped):
     @property
     def _has_two_points(self) -> bool:
         """Whether a model is evaluated elsewhere than where it trains."""
-        return self.rule.evaluation is not None
+        return self.rule.point is not None
 
     def _check_training(self) -> None:
         if self._evaluates:
@@ -273,7 +245,7 @@ class RuleOptimizer(Stepped):
                 if name in old:
                     group.setdefault(name, old[name])
         for group in self.param_groups:
-            if self.stepping(group).rule.evaluation is not None:
+            if self.stepping(group).rule.point is not None:
                 group.setdefault(MODE, True)
         for loaded in self.__dict__.pop("_loading", []):
             loaded(self)
@@ -322,27 +294,9 @@ class RuleOptimizer(Stepped):
         """As torch."""
         if isinstance(param_group, dict):
             self._check_extras(param_group)
-            if self.rule.evaluation is not None:
+            if self.rule.point is not None:
                 param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)
-
-
-def say_constructor(
-    cls: type[RuleOptimizer], parameters: Sequence[inspect.Parameter], constructor: Callable[..., None]
-) -> None:
-    """Say by the class and by its `__init__` what `constructor` takes: some readers ask the one, some the other."""
-
-    def construct(self: RuleOptimizer, params: Any, *args: Any, **kwargs: Any) -> None:
-        constructor(self, params, *args, **kwargs)
-
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    construct.__name__, construct.__qualname__, construct.__module__ = (
-        "__init__",
-        f"{cls.__qualname__}.__init__",
-        cls.__module__,
-    )
-    construct.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
-    cls.__init__ = construct  # type: ignore[method-assign]
 
 
 def _outermost(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -103,6 +103,15 @@ def placed_alike(t: Tensor, p: Tensor) -> bool:
     return bool((t.device_mesh, t.placements) == (p.device_mesh, p.placements))  # type: ignore[attr-defined]
 
 
+def parts_here(p: Tensor, g: Tensor, writes_g: bool) -> tuple[Tensor, Tensor] | None:
+    """The parts of a parameter and its gradient that lie in this process; None where no kernel may touch them."""
+    if not placed_alike(g, p):
+        return None
+    p, g = shard(p), shard(g)
+    fits = is_plain(p) and is_plain(g, read=not writes_g) and is_dense(p)
+    return (p, g) if fits and g.shape == p.shape and g.device == p.device else None
+
+
 @dataclass(frozen=True)
 class Subjects:
     """The tensors of a plan's groups that kernels step, as they are when it is made."""

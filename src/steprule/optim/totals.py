@@ -16,6 +16,7 @@ from steprule.compiler import eager
 from steprule.compiler.graph import Graph
 from steprule.compiler.phases import clipping_places, rounds_of
 from steprule.optim import one_by_one
+from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket
 from steprule.optim.computation import Computation
 from steprule.optim.settings import Settings, Stepped
@@ -33,9 +34,8 @@ class Phased(Protocol):
     """The name of those that step by one rule: they have totals and numbers of the model in common."""
     computation: Computation
     buckets: list[Bucket]
-    others: list[int]
+    beside: Beside
     settings: list[Settings]
-    group_of: Any
     groups: Any
     new_numbers: dict[str, list[float]]
     """The new values of numbers of the model, as its tensors give them."""
@@ -104,12 +104,9 @@ def _added(
     return eager.total_parts([cut.summed(own, places) if cut else own for cut, own in sums.items()], places)
 
 
-def _beside(optimizer: Stepped, plan: Phased) -> list[tuple[Tensor, Mapping[str, Any]]]:
+def _beside(optimizer: Stepped, plan: Phased) -> Iterable[tuple[Tensor, Mapping[str, Any]]]:
     """The parameters that the author's function steps, each with its hyperparameters."""
-    if not plan.others or plan.computation.by_torch:
-        return []
-    members = plan.members_of(optimizer.param_groups)
-    return [(members[m], plan.settings[plan.group_of[m]].hypers) for m in plan.others]
+    return plan.beside.by_function(plan.members_of(optimizer.param_groups)) if plan.beside.places else ()
 
 
 def _graphs(optimizer: Stepped, plans: Sequence[Phased]) -> Iterator[Graph]:

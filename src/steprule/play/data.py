@@ -26,8 +26,7 @@ from steprule.play.words import CHINESE
 from steprule.reports.style import strokes, style_of, title_of
 from steprule.rules.parts import composed
 from steprule.rules.rule import Rule
-from steprule.surfaces import catalogue as surfaces
-from steprule.surfaces import elementary
+from steprule.surfaces import catalogue as surfaces, elementary
 from steprule.surfaces.formulas import START, WINDOW
 from steprule.surfaces.surface import Surface
 from steprule.tutorial.rules import adam_uncorrected

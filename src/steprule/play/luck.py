@@ -16,8 +16,7 @@ from steprule.play import trainings, words
 from steprule.play.dense import Network
 from steprule.play.luck_chinese import CHINESE
 from steprule.play.one_file import one_file
-from steprule.problems import airfoil
-from steprule.problems import catalogue as problems
+from steprule.problems import airfoil, catalogue as problems
 from steprule.races.spaces import RATE
 from steprule.reports.style import style_of
 from steprule.rules.rule import Rule

@@ -17,8 +17,7 @@ from torch.nn.utils import parameters_to_vector
 from steprule.compiler import javascript
 from steprule.compiler.variant import variant_of
 from steprule.errors import InputError
-from steprule.play.dense import Network
-from steprule.play.dense import javascript as dense_javascript
+from steprule.play.dense import Network, javascript as dense_javascript
 from steprule.play.printed import function
 from steprule.problems.problem import Problem
 from steprule.problems.source import stream

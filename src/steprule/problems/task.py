@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from steprule import metrics as named_metrics
-from steprule.alone import drawing
-from steprule.alone import seed as begin_anew
+from steprule.alone import drawing, seed as begin_anew
 from steprule.counts import whole
 from steprule.errors import InputError, InputTypeError
 from steprule.foreign import refusal

@@ -16,7 +16,6 @@ from steprule.per_kind import PerKind, taken_apart
 from steprule.problems.problem import Problem
 from steprule.races import spaces
 from steprule.rules.load import load_object
-from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
 from steprule.trainable import Optimizable, Stating, Trainable, is_by_kind, stated
 
@@ -52,6 +51,8 @@ class Entrant:
     """The rule, or what makes the optimizer."""
     space: Mapping[str, Search]
     fixed: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    """The hyperparameters of one who tunes nothing, those that are searched."""
     model: Callable[[], nn.Module] | None = None
 
     @property
@@ -65,27 +66,15 @@ class Entrant:
         return isinstance(self.what, Rule)
 
     @property
-    def defaults(self) -> dict[str, Any]:
-        """The hyperparameters of one who tunes nothing, those that are searched."""
-        if isinstance(self.what, Stating):
-            return {n: v for n, v in stated(self.what).defaults.items() if n in self.space}
-        found = {n: p.default for n, p in parameters_of(self.what).items()}
-        return {n: v for n, v in found.items() if n in self.space and isinstance(v, int | float)}
-
-    @property
     def shown(self) -> dict[str, Any]:
         """Hyperparameters under which a rule's formula is the one that is raced: what is searched is switched on."""
-        rule = for_training(self.what)
-        on = {n: s.high for n, s in self.space.items() if rule.hyper(n).switches}
-        bound = rule.bind({**on, **self.fixed})
-        return {n: bound[n] for n in rule.settings}
+        on = {n: s.high for n, s in self.space.items() if self.known[n].switches}
+        return stated(self.what).shown({**on, **self.fixed})
 
     @property
     def known(self) -> dict[str, Hyper]:
         """By name what a rule says of each hyperparameter that is searched or set; nothing of a class."""
-        if not isinstance(self.what, Stating):
-            return {}
-        return {n: stated(self.what).hyper(n) for n in (*self.space, *self.fixed)}
+        return {n: stated(self.what).hyper(n) for n in (*self.space, *self.fixed)} if self.is_rule else {}
 
     @property
     def middle(self) -> dict[str, Any]:
@@ -126,7 +115,16 @@ def entrant_of(given: Optimizable | Competitor, *, searches: bool = True) -> Ent
     if not searches:
         own = replace(own, space={})
     space, fixed = _of_rule(what, own) if isinstance(what, Stating) else _of_class(what, own, label)
-    return Entrant(label, what, {n: s for n, s in space.items() if n not in fixed}, fixed, own.model)
+    space = {n: s for n, s in space.items() if n not in fixed}
+    defaults = {n: v for n, v in _defaults_of(what).items() if n in space}
+    return Entrant(label, what, space, fixed, defaults, own.model)
+
+
+def _defaults_of(what: Any) -> dict[str, Any]:
+    """The hyperparameters' defaults: all of a rule's, those of a class that are numbers."""
+    if isinstance(what, Stating):
+        return stated(what).defaults
+    return {n: p.default for n, p in parameters_of(what).items() if isinstance(p.default, int | float)}
 
 
 def usual_space(what: Any) -> Mapping[str, Search]:

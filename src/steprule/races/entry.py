@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from steprule.atomic import write_aside
-from steprule.errors import InputError
+from steprule.counts import whole
+from steprule.errors import InputError, unknown_name
 from steprule.keywords import shows
 from steprule.problems.scoring import check_metrics
 from steprule.provenance import Made
 from steprule.races import runner
 from steprule.races.difference import refuse_another, unknowns_in
-from steprule.races.estimates import estimate_of
-from steprule.races.estimates import within as sizes_within
+from steprule.races.estimates import estimate_of, within as sizes_within
 from steprule.races.measure import check_first_loss
 from steprule.races.raced import Race
 from steprule.races.runner import EngineName, Progress, Shard
@@ -112,23 +112,18 @@ def race(
     began = time.perf_counter()
     spec = spec_from(rules, problems, trials, seeds, settings, RaceSettings)
     settings = {**RACE_DEFAULTS, **settings}
-    shard, matters = settings["shard"], _mattering(settings["matters"])
-    index, count = shard or (0, 1)
-    if not 0 <= index < count:
-        raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
-    runner.check_engine(settings["engine"], settings["workers"])
-    if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
-        hint = "No shard could be told to be of this race; run it whole."
-        raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
+    matters, shard = _mattering(settings["matters"]), settings["shard"] or (0, 1)
+    _check_shard(spec, shard)
+    _check_engine(settings["engine"], settings["workers"])
     _check(spec)
-    with Store.opened(out, spec, "" if shard is None else f"-{index}-of-{count}") as store:
+    with Store.opened(out, spec, "-{}-of-{}".format(*shard) if settings["shard"] else "") as store:
         if told := settings["told"]:
-            told(estimate_of(spec, store, settings["workers"], (index, count), measure=False))
+            told(estimate_of(spec, store, settings["workers"], shard, measure=False))
         if before := settings["before"]:
             before()
         how: dict[str, Any] = {n: v for n, v in settings.items() if n in ("engine", "workers", "address", "progress")}
-        found = runner.run(spec, store, shard=(index, count), **how)
-        table = store.write_table(found.phases) if count == 1 else None
+        found = runner.run(spec, store, shard=shard, **how)
+        table = store.write_table(found.phases) if shard[1] == 1 else None
         made = store.keep_made(found.trained)
     return _race(spec, found, matters, began, table, made)
 
@@ -244,6 +239,24 @@ def _mattering(matters: float) -> float:
     if not matters >= 0:
         raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
     return matters
+
+
+def _check_shard(spec: Spec, shard: Shard) -> None:
+    """Raises `InputError` where it is no part of a race, or the race has no identity by which its parts could be told."""
+    index, count = shard
+    if not 0 <= index < count:
+        raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")
+    if count > 1 and (unknown := next(unknowns_in(spec.stated), None)):
+        hint = "No shard could be told to be of this race; run it whole."
+        raise InputError("shard", expected="what can be identified", got=unknown, hint=hint)
+
+
+def _check_engine(name: str, workers: int | None) -> None:
+    """Raises `StepruleError` for an engine or a number of workers that a race cannot have, also where nothing is left to train."""
+    if name not in runner.ENGINES:
+        raise unknown_name("engine", name, runner.ENGINES)
+    if workers is not None:
+        whole("workers", workers, 1)
 
 
 def _check(spec: Spec) -> None:

@@ -16,8 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steprule import extras
-from steprule.counts import whole
-from steprule.errors import InputError, StepruleError, unknown_name
+from steprule.errors import InputError, StepruleError
 from steprule.lanes import kernel
 from steprule.lanes.model import blank
 from steprule.problems.problem import Problem
@@ -168,14 +167,6 @@ class _Going:
         self.seconds += seconds
         if chain.take(block, results):
             self.take_up(chain)
-
-
-def check_engine(name: str, workers: int | None) -> None:
-    """Raises `StepruleError` for an engine or a number of workers that a race cannot have, also where nothing is left to train."""
-    if name not in ENGINES:
-        raise unknown_name("engine", name, ENGINES)
-    if workers is not None:
-        whole("workers", workers, 1)
 
 
 def remaining(spec: Spec, store: Store, shard: Shard = (0, 1)) -> dict[Chain, tuple[int, int]]:

@@ -45,7 +45,7 @@ def _own(rule: Rule | PerKind) -> tuple[Hyper, ...]:
 
 def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper]) -> dict[str, Search]:
     """A rule's ranges as a race uses them: the learning rate's its own, the others no narrower than their kind allows."""
-    return {n: RATE if taken_apart(n)[1] == "lr" else _least(s, *_bounds(hypers[n])) for n, s in space.items()}
+    return {n: RATE if taken_apart(n)[1] == "lr" else _least(s, hypers[n]) for n, s in space.items()}
 
 
 def of_class(space: Mapping[str, Search]) -> dict[str, Search]:
@@ -71,7 +71,9 @@ def _around(hyper: Hyper) -> Search:
     return Search(hyper.default * 1e-2, hyper.default * 1e2)
 
 
-def _least(space: Search, low: float, high: float) -> Search:
+def _least(space: Search, hyper: Hyper) -> Search:
+    """The range, or about its middle the least that its scale allows, as far as the number may go."""
+    low, high = _bounds(hyper)
     if space.scale == "complement":
         wide = min(space.low, COMPLEMENT[0]), max(space.high, COMPLEMENT[1])
         return replace(space, low=max(wide[0], low), high=min(wide[1], high))

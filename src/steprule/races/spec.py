@@ -24,8 +24,7 @@ from steprule.races import stated
 from steprule.races.chain import Chain
 from steprule.races.competitor import Competitor, Entrant, entrant_of
 from steprule.races.protocol import AsGiven, Protocol, Tuned
-from steprule.schedules import Given, Schedule
-from steprule.schedules import one_or_more as schedules_of
+from steprule.schedules import Given, Schedule, one_or_more as schedules_of
 from steprule.sizes import FRESH, RULES, STUDIES, TRIALS
 from steprule.steppers import is_large
 from steprule.sweeps.estimate import LONG, work_of

@@ -20,8 +20,7 @@ from steprule.lanes.one_by_one import one_by_one
 from steprule.lanes.records import Engine, Outcome, Trainings, bound, by_variant, curve_of
 from steprule.lanes.train import train_lanes
 from steprule.orphans import end_with
-from steprule.problems import catalogue as problems
-from steprule.problems import scoring
+from steprule.problems import catalogue as problems, scoring
 from steprule.problems.problem import Problem
 from steprule.races.chain import Array, Block
 from steprule.races.competitor import Entrant

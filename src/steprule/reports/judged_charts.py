@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,55 +36,48 @@ MOST = 12
 
 def standings(judgement: Judgement) -> Figure:
     """Every run, and the mean of each method with its 95 % interval, or the median where a run diverged."""
-    styles = _styles(judgement)
-
-    def draw(axes: Any, c: Comparison) -> None:
-        inside: list[float] = []
-        level = c.level_with_best
-        for height, s in enumerate(reversed(c.standings)):
-            style = styles[s.method]
-            values = s.values[np.isfinite(s.values)]
-            lift = height + 0.26 * np.sin(np.arange(len(values)) * 2.4)
-            axes.plot(values, lift, ".", color=style.colour, ms=4, alpha=0.5, rasterized=len(values) > 2_000)
-            if math.isfinite(s.low) and math.isfinite(s.high):
-                axes.plot([s.low, s.high], [height] * 2, color="black", lw=1.6, solid_capstyle="butt")
-            if math.isfinite(s.value):
-                axes.plot(s.value, height, style.marker, color=style.colour, mec="black", mew=0.8, ms=6.5)
-            if s.gone:
-                axes.annotate(f"× {s.gone} of {s.runs}", (1, height), xycoords=("axes fraction", "data"), ha="right",
-                              va="center", fontsize=8, color="#D55E00")  # fmt: skip
-            inside += [*values, s.value, s.low, s.high]
-        axes.set_yticks(range(len(c.standings)), [short(s.method) for s in reversed(c.standings)])
-        for tick, s in zip(axes.get_yticklabels(), reversed(c.standings), strict=True):
-            tick.set_fontweight("bold" if s.method in level else "normal")
-        seen = [value for value in inside if math.isfinite(value)] or [1.0]
-        logarithmic = c.yardstick.is_ratio and max(seen) > NEAR * min(seen)
-        fit_axis(axes, "x", seen, logarithmic=logarithmic)
-        if any(s.gone for s in c.standings):  # room for the crosses
-            low, high = axes.get_xlim()
-            axes.set_xlim(low, high * (high / low) ** 0.3 if logarithmic else high + 0.3 * (high - low))
-        axes.set_ylim(-0.7, len(c.standings) - 0.3)
-        axes.grid(axis="x", alpha=0.25)
-
     by_median = any(c.by_median for c in judgement.comparisons)
+    middle = "mean, or median" if by_median else "mean"
     marks = [
-        Line2D(
-            [],
-            [],
-            ls="",
-            marker="o",
-            color="#777777",
-            mec="black",
-            ms=6.5,
-            label="mean, or median" if by_median else "mean",
-        ),
+        Line2D([], [], ls="", marker="o", color="#777777", mec="black", ms=6.5, label=middle),
         Line2D([], [], color="black", lw=1.6, label="its 95 % interval"),
         Line2D([], [], ls="", marker=".", color="#777777", ms=6, label="one run"),
     ]
     missed = "missed" if " until " in judgement.measure else "diverged"
     if by_median:
         marks.append(Line2D([], [], ls="", marker="x", color="#D55E00", ms=5, label=missed))
+    draw = partial(_draw_standings, styles=_styles(judgement))
     return _panels(judgement, draw, lambda c: short(judgement.measure, 40), marks)
+
+
+def _draw_standings(axes: Any, c: Comparison, styles: Mapping[str, Style]) -> None:
+    """One problem: a row per method, the best at the top."""
+    inside: list[float] = []
+    level = c.level_with_best
+    for height, s in enumerate(reversed(c.standings)):
+        style = styles[s.method]
+        values = s.values[np.isfinite(s.values)]
+        lift = height + 0.26 * np.sin(np.arange(len(values)) * 2.4)
+        axes.plot(values, lift, ".", color=style.colour, ms=4, alpha=0.5, rasterized=len(values) > 2_000)
+        if math.isfinite(s.low) and math.isfinite(s.high):
+            axes.plot([s.low, s.high], [height] * 2, color="black", lw=1.6, solid_capstyle="butt")
+        if math.isfinite(s.value):
+            axes.plot(s.value, height, style.marker, color=style.colour, mec="black", mew=0.8, ms=6.5)
+        if s.gone:
+            axes.annotate(f"× {s.gone} of {s.runs}", (1, height), xycoords=("axes fraction", "data"), ha="right",
+                          va="center", fontsize=8, color="#D55E00")  # fmt: skip
+        inside += [*values, s.value, s.low, s.high]
+    axes.set_yticks(range(len(c.standings)), [short(s.method) for s in reversed(c.standings)])
+    for tick, s in zip(axes.get_yticklabels(), reversed(c.standings), strict=True):
+        tick.set_fontweight("bold" if s.method in level else "normal")
+    seen = [value for value in inside if math.isfinite(value)] or [1.0]
+    logarithmic = c.yardstick.is_ratio and max(seen) > NEAR * min(seen)
+    fit_axis(axes, "x", seen, logarithmic=logarithmic)
+    if any(s.gone for s in c.standings):  # room for the crosses
+        low, high = axes.get_xlim()
+        axes.set_xlim(low, high * (high / low) ** 0.3 if logarithmic else high + 0.3 * (high - low))
+    axes.set_ylim(-0.7, len(c.standings) - 0.3)
+    axes.grid(axis="x", alpha=0.25)
 
 
 def differences(judgement: Judgement) -> Figure:

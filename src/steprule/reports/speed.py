@@ -49,31 +49,9 @@ def draw(found: dict[str, Any]) -> Figure:
     most = max(len(rows) for rows in panels.values())
     figure = Figure(figsize=(5.6 * columns, lines * (1.3 + 0.27 * most) + 0.9), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False)
-    used = set()
+    used: set[str] = set()
     for axes, (workload, rows) in zip(grid.flat, panels.items(), strict=False):
-        for height, row in enumerate(reversed(rows)):
-            times = {form: us / 1e3 for form, us in row["microseconds"].items()}
-            axes.plot([min(times.values()), max(times.values())], [height] * 2, color="#CCCCCC", lw=1, zorder=1)
-            for form, ms in times.items():
-                colour, marker, _ = FORMS[form]
-                used.add(form)
-                size = 58 if form == "steprule" else 34
-                axes.scatter([ms], [height], s=size, color=colour, marker=marker, zorder=3 if form == "steprule" else 2)
-            if row["share_of_bandwidth"] is not None:
-                limit = times["steprule"] * row["share_of_bandwidth"]
-                axes.plot([limit] * 2, [height - 0.36, height + 0.36], color="black", lw=1.4, zorder=2)
-        axes.set_yticks(range(len(rows)), [_label(r["optimizer"]) for r in reversed(rows)], fontsize=8)
-        axes.set_ylim(-0.7, len(rows) - 0.3)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.grid(axis="x", which="both", color="#EEEEEE", lw=0.6)
-        axes.set_axisbelow(True)
-        axes.set_title(workload, fontsize=10, loc="left")
-        axes.set_xlabel("ms per step, lower is better", fontsize=8)
-        axes.tick_params(axis="x", labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        used |= _draw_workload(axes, workload, rows)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     handles = [
@@ -88,6 +66,35 @@ def draw(found: dict[str, Any]) -> Figure:
     where = machine.get("device", machine["hardware"])
     figure.suptitle(f"Whole optimizer steps, float32. {where}; torch {machine['torch']}; {machine['date']}", fontsize=9)
     return figure
+
+
+def _draw_workload(axes: Any, workload: str, rows: list[dict[str, Any]]) -> set[str]:
+    """One panel; gives the forms that are in it."""
+    used = set()
+    for height, row in enumerate(reversed(rows)):
+        times = {form: us / 1e3 for form, us in row["microseconds"].items()}
+        axes.plot([min(times.values()), max(times.values())], [height] * 2, color="#CCCCCC", lw=1, zorder=1)
+        for form, ms in times.items():
+            colour, marker, _ = FORMS[form]
+            used.add(form)
+            size = 58 if form == "steprule" else 34
+            axes.scatter([ms], [height], s=size, color=colour, marker=marker, zorder=3 if form == "steprule" else 2)
+        if row["share_of_bandwidth"] is not None:
+            limit = times["steprule"] * row["share_of_bandwidth"]
+            axes.plot([limit] * 2, [height - 0.36, height + 0.36], color="black", lw=1.4, zorder=2)
+    axes.set_yticks(range(len(rows)), [_label(r["optimizer"]) for r in reversed(rows)], fontsize=8)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="x", which="both", color="#EEEEEE", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.set_title(workload, fontsize=10, loc="left")
+    axes.set_xlabel("ms per step, lower is better", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return used
 
 
 def _label(optimizer: str) -> str:

@@ -14,20 +14,8 @@ from typing import Any, get_type_hints
 
 from steprule.arithmetic import Real
 from steprule.errors import InputError, InputTypeError, RuleError
-from steprule.hyper import (
-    LOSS,
-    OF_THE_LOSS,
-    Each,
-    GivenTensor,
-    Hyper,
-    Slot,
-    each_of,
-    family_from,
-    given_of,
-    hyper_from,
-    looks_of,
-    slot_from,
-)
+from steprule.hyper import LOSS, OF_THE_LOSS, Each, GivenTensor, Hyper, Slot
+from steprule.rules.annotated import each_of, family_from, given_of, hyper_from, looks_of, slot_from
 from steprule.rules.draws import MOST_DRAWS, draws_of
 from steprule.rules.looks import (
     DRAWN,

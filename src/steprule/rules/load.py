@@ -25,11 +25,9 @@ from steprule.errors import (
 )
 from steprule.rules import neighbours
 from steprule.rules.hints import missing_import
-from steprule.rules.lookahead import PREFIX as LOOKAHEAD
-from steprule.rules.lookahead import lookahead
+from steprule.rules.lookahead import PREFIX as LOOKAHEAD, lookahead
 from steprule.rules.rule import Rule
-from steprule.rules.sam import PREFIX as SAM
-from steprule.rules.sam import sam
+from steprule.rules.sam import PREFIX as SAM, sam
 
 PER_KIND = "by_kind:"
 """How a rule per kind of parameter begins, as it is typed: `by_kind:lion+adamw`, `by_kind:matrix=lion+head=sgd+other=adamw`."""

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from steprule.errors import InputError, InputTypeError
-from steprule.hyper import Letter, Meaning, Search, StartsAt, hyper_from
+from steprule.hyper import Letter, Meaning, Search, StartsAt
 from steprule.maths import lerp
+from steprule.rules.annotated import hyper_from
 from steprule.rules.parts import behind, composed
 from steprule.rules.rule import Paper, Rule
 

@@ -85,13 +85,9 @@ class Sight:
     def __call__(self, *points: Any) -> Any:
         """The gradient at a point. Raises `RuleError` for what is no point, for one look too many, and where nobody has looked."""
         if len(points) != 1 or points[0] is None or isinstance(points[0], bool | str | tuple | list | dict | set):
-            got = (
-                f"{len(points) or 'none'} of them"
-                if len(points) != 1
-                else "None"
-                if points[0] is None
-                else f"a {type(points[0]).__name__}"
-            )
+            got = f"{len(points) or 'none'} of them"
+            if len(points) == 1:
+                got = "None" if points[0] is None else f"a {type(points[0]).__name__}"
             expected, hint = "one point, with a number for each element", f"Write {GRADIENT}(p - lr * g), say."
             if self.what == NOISE:
                 expected, hint = "what it lies beside, as the parameter", f"Write {NOISE}(p)."

@@ -28,10 +28,9 @@ from steprule.hyper import (
     Search,
     Slot,
     WeightDecay,
-    hyper_from,
-    slot_from,
 )
 from steprule.maths import clamp, lerp, minimum, sqrt, total
+from steprule.rules.annotated import hyper_from, slot_from
 from steprule.rules.looks import GRADIENT, LOOKED, Sight, handing_on, seen_through
 from steprule.rules.rule import Composed, Paper, Rule
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,9 +21,10 @@ from types import CodeType
 from typing import Any, overload
 
 from steprule.arithmetic import Real, computing
-from steprule.errors import InputError, InputTypeError, RuleError, unknown_name
-from steprule.hyper import LOSS, OF_THE_LOSS, Hyper, Slot
+from steprule.errors import InputTypeError, RuleError
+from steprule.hyper import LOSS
 from steprule.rules.contract import Signature
+from steprule.rules.declared import Declared
 from steprule.rules.looks import GRADIENT, NOISE, UNKNOWN, comes_to, looked_for
 from steprule.rules.points import KEPT, MODE, Point, point_of
 
@@ -65,7 +65,7 @@ class Composed:
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
+class Rule(Declared):
     """An optimizer step as a pure function of one parameter, its gradient and its slots.
 
     Calling it runs the author's function: on Python floats, numpy arrays or torch tensors, with hyperparameters at their
@@ -77,11 +77,7 @@ class Rule:
     (0.683773, 0.4)
     """
 
-    name: str
     function: Callable[..., Any]
-    slots: tuple[Slot, ...]
-    hypers: tuple[Hyper, ...]
-    takes_t: bool
     summary: str = ""
     paper: Paper | None = None
     title: str = ""
@@ -170,7 +166,7 @@ class Rule:
         if count == 0 and noise is None:
             return iter(())
         if len(values) != count:
-            expected = "nothing" if count == 0 else "one value" if count == 1 else f"a tuple of {count}, one per draw"
+            expected = {0: "nothing", 1: "one value"}.get(count, f"a tuple of {count}, one per draw")
             raise InputTypeError(f"{self.name}: {NOISE}", expected=expected, got=f"{len(values)}")
         return iter(values)
 
@@ -261,34 +257,6 @@ class Rule:
         return replace(self, name=name, function=function, slots=slots, codes=(point.code,), point=None)
 
     @functools.cached_property
-    def looked(self) -> tuple[str, ...]:
-        """The slots that are no states: the noise that a step draws, then the gradients at the points to which it looks, in order.
-
-        Noise is supplied as what a look sees is; where it looks from has no part in it.
-        """
-        return tuple(s.name for s in self.slots if s.looked)
-
-    @property
-    def looks_twice(self) -> bool:
-        """Whether a step asks for the gradient elsewhere."""
-        return any(s.looked and not s.drawn for s in self.slots)
-
-    @property
-    def asks_for_loss(self) -> bool:
-        """Whether a step asks for the loss of its batch."""
-        return OF_THE_LOSS in self.hypers
-
-    @property
-    def draws(self) -> int:
-        """How often a step draws noise."""
-        return sum(s.drawn for s in self.slots)
-
-    @functools.cached_property
-    def states(self) -> tuple[Slot, ...]:
-        """The slots that a step keeps for the next one."""
-        return tuple(s for s in self.slots if not s.looked)
-
-    @functools.cached_property
     def looks(self) -> tuple[Rule, ...]:
         """By look, its point as a rule of the same slots and hyperparameters, which it hands on: its new p is the point.
 
@@ -314,75 +282,9 @@ class Rule:
         return next(skipped, len(places))
 
     @property
-    def defaults(self) -> dict[str, Any]:
-        """Each hyperparameter's default, by name."""
-        return {h.name: h.default for h in self.hypers}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The same of those that are one's own to set: not of what whoever steps the rule supplies."""
-        return {h.name: h.default for h in self.hypers if h.given is None}
-
-    @functools.cached_property
-    def betas(self) -> tuple[str, ...]:
-        """Its hyperparameters beta1, beta2 and so on, which users may give together; none where it has less than two."""
-        count = next(k for k in itertools.count(1) if f"beta{k}" not in self.defaults) - 1
-        return tuple(f"beta{k + 1}" for k in range(count)) if count > 1 else ()
-
-    @functools.cached_property
-    def tuples(self) -> dict[str, tuple[str, ...]]:
-        """What users may give together, by the name for all of it: `betas`, and each tuple of two or more in the signature."""
-        found = {h.family: tuple(o.name for o in self.hypers if o.family == h.family) for h in self.hypers if h.family}
-        found["betas"] = self.betas
-        return {name: members for name, members in found.items() if len(members) > 1}
-
-    @property
     def lines(self) -> tuple[str, int]:
         """The author's file and the line at which the function begins."""
         return self.codes[0].co_filename, self.codes[0].co_firstlineno
-
-    def hyper(self, name: str) -> Hyper:
-        """The hyperparameter of that name. Raises `UnknownNameError` with the nearest one."""
-        for hyper in self.hypers:
-            if hyper.name == name:
-                return hyper
-        raise self._unknown(name)
-
-    def setting(self, name: str) -> Hyper:
-        """The same, if it is one's own to set. Raises `UnknownNameError` also for what whoever steps the rule supplies (`Given`)."""
-        hyper = self.hyper(name)
-        if hyper.given is not None:
-            raise self._unknown(name)
-        return hyper
-
-    def bind(self, hypers: Mapping[str, Any]) -> dict[str, Any]:
-        """All hyperparameters as checked plain values: those given, the rest at their defaults.
-
-        `betas=(0.9, 0.999)`, as torch's constructors say, is taken as `beta1, beta2`, and so on to the rule's last; `tuples` names
-        all that can be given so.
-        """
-        given = dict(hypers)
-        for name, members in self.tuples.items():
-            if name not in given:
-                continue
-            values = given.pop(name)
-            if not isinstance(values, tuple | list) or len(values) != len(members):
-                wanted = {2: "two", 3: "three"}.get(len(members), str(len(members)))
-                raise InputTypeError(f"{self.name}: {name}", expected=f"{wanted} numbers", got=repr(values))
-            if twice := set(members) & set(given):
-                raise InputError(f"{self.name}: {name}", expected=f"either {name} or {twice.pop()}", got="both")
-            given |= zip(members, values, strict=True)
-        return {**self.defaults, **{n: self.setting(n).validate(v, self.name) for n, v in given.items()}}
-
-    def variants(self) -> Iterator[dict[str, Any]]:
-        """Each combination of what switches: flags off and on, each choice, numbers that are off at zero at 0 and at 0.5. Whole
-        numbers stay at their defaults."""
-        switching = [h for h in self.hypers if h.switches]
-        for values in itertools.product(*(h.samples() for h in switching)):
-            yield dict(zip((h.name for h in switching), values, strict=True))
-
-    def _unknown(self, name: str) -> Exception:
-        return unknown_name("hyperparameter", name, self.settings, where=f" of {self.name}")
 
 
 @overload

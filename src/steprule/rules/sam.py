@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from steprule.errors import InputError, InputTypeError
-from steprule.hyper import Meaning, Search, hyper_from
+from steprule.hyper import Meaning, Search
 from steprule.maths import sqrt, total
+from steprule.rules.annotated import hyper_from
 from steprule.rules.parts import ascend, before, decay, looking_before
 from steprule.rules.points import Point
 from steprule.rules.rule import Paper, Rule

@@ -17,10 +17,10 @@ from steprule.lanes import train as engines
 from steprule.lanes.records import Engine, Trainings
 from steprule.problems.facts import evaluating
 from steprule.problems.problem import Problem
-from steprule.steppers import Way
 from steprule.trainable import Stating, Trainable, stated
 from steprule.training.recipe import Recipe
 from steprule.training.under_way import Training
+from steprule.ways import Way
 
 ENOUGH = 0.25
 """Seconds of steps that are enough to time one."""

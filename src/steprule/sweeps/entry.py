@@ -24,8 +24,7 @@ from steprule.lanes.records import WINDOWS, Array, Outcome, Trainings, bound, by
 from steprule.lanes.train import train_lanes
 from steprule.optim.mixture import warn_without_matrices
 from steprule.per_kind import PerKind
-from steprule.problems import catalogue as problems
-from steprule.problems import scoring
+from steprule.problems import catalogue as problems, scoring
 from steprule.problems.problem import Problem
 from steprule.problems.source import PARTS
 from steprule.provenance import check_device, versions

@@ -13,8 +13,7 @@ from steprule import schedules
 from steprule.counts import whole
 from steprule.optim.mixture import warn_without_matrices
 from steprule.per_kind import PerKind
-from steprule.problems import catalogue as problems
-from steprule.problems import scoring
+from steprule.problems import catalogue as problems, scoring
 from steprule.problems.problem import Problem
 from steprule.provenance import check_device, versions
 from steprule.trainable import Optimizable, Trainable

@@ -13,16 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steprule.alone import Drawn, drawing
-from steprule.alone import seed as begin_anew
+from steprule.alone import Drawn, drawing, seed as begin_anew
 from steprule.foreign import refusal
 from steprule.problems import batch, scoring
 from steprule.problems.facts import facts_of, same
 from steprule.problems.problem import Problem
 from steprule.problems.source import Source, stream
-from steprule.steppers import DivergedError, Way
 from steprule.trainable import Trainable
 from steprule.training.recipe import Recipe
+from steprule.ways import DivergedError, Way
 
 TRIED = 12  # steps that a copy takes beside its training: more than what wrappers wait for, as a Lookahead's five
 

@@ -9,9 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steprule.tutorial.settings import TORCHS as TORCHS
-    from steprule.tutorial.settings import TUTORIAL as TUTORIAL
-    from steprule.tutorial.settings import by_class as by_class
+    from steprule.tutorial.settings import TORCHS as TORCHS, TUTORIAL as TUTORIAL, by_class as by_class
 
 __all__ = ["TORCHS", "TUTORIAL", "by_class"]
 

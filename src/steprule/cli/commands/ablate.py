@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,7 @@ from steprule.sizes import ABLATED_FRESH, MATTERS, TRIALS
 
 if TYPE_CHECKING:
     from steprule.cli.options import Taker
+    from steprule.races.ablation import Ablation
 
 
 def ablate(
@@ -83,8 +84,6 @@ def ablate(
     rule. With and without it the same trials and seeds train. Interrupted, it goes on where it was.
     """
     from steprule.cli import ablation_tables, cost, options, output
-    from steprule.per_kind import NoMatrices
-    from steprule.races import CannotGoOn, ablation
     from steprule.races.competitor import competitor_of
     from steprule.reports import ablation_page
     from steprule.trainable import Trainable
@@ -102,17 +101,28 @@ def ablate(
         "fresh": fresh, "schedules": schedule, "epochs": epochs, "batch_size": batch_size,
         "compile": "auto" if compiled is None else compiled, "device": device,
     }  # fmt: skip
-    known = cost.known_first("ablate", dry_run=dry_run, yes=yes, json=json)
-    with output.warnings_as_lines(CannotGoOn, NoMatrices), known as told, output.progress("ablate") as advance:
-        if dry_run:  # without a folder
-            told(ablation.estimate(**given, out=folder, workers=workers))
-        found = ablation.ablate(**given, matters=matters, out=folder, workers=workers, progress=advance, told=told)
+    with cost.known_first("ablate", dry_run=dry_run, yes=yes, json=json) as told:
+        found = _ablated(given, folder, workers, matters, told, dry_run=dry_run)
     report = folder / "report.html"
     ablation_page.write(found, report, command=["steprule", *sys.argv[1:]])
     if json:
         output.as_json({**found.to_dict(), "report": str(report)})
     else:
         ablation_tables.say(found, report)
+
+
+def _ablated(
+    given: dict[str, Any], folder: Path, workers: int | None, matters: float, told: Callable[[Any], None], *, dry_run: bool
+) -> Ablation:  # fmt: skip
+    """The ablation of what is `given`; `told` is called with what it will take, and ends a dry run."""
+    from steprule.cli import output
+    from steprule.per_kind import NoMatrices
+    from steprule.races import CannotGoOn, ablation
+
+    with output.warnings_as_lines(CannotGoOn, NoMatrices), output.progress("ablate") as advance:
+        if dry_run:  # without a folder
+            told(ablation.estimate(**given, out=folder, workers=workers))
+        return ablation.ablate(**given, matters=matters, out=folder, workers=workers, progress=advance, told=told)
 
 
 def _parts(taker: Taker, texts: Sequence[str] | None) -> dict[str, Any] | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from steprule.cli import completion
 from steprule.cli.arguments import CitedOption, JsonOption, number
 from steprule.sizes import MATTERS
+
+if TYPE_CHECKING:
+    from steprule.races.judging import Judgement
 
 
 def _column(what: str) -> typer.models.OptionInfo:
@@ -102,7 +106,7 @@ def judge(
     With --gate the file holds the runs of one new idea. The answer is keep, not, or how often to run it again; in at most 5 % of nights
     without any better idea is one kept.
     """
-    from steprule.cli import cited, judge_tables, output
+    from steprule.cli import output
     from steprule.cli.cited import check_form
     from steprule.races import judging
     from steprule.races.citing.citable import check_ending
@@ -123,18 +127,18 @@ def judge(
         "method": method, "loss": loss, "problem": problem, "seed": seed, "group": group, "cost": cost, "step": step,
         "seconds": seconds, "run": run,
     }  # fmt: skip
+    share = MATTERS if matters is None else matters
     found = judging.judge(
-        results,
-        **columns,
-        by=by,
-        target=target,
-        higher=higher,
-        paired=paired,
-        matters=MATTERS if matters is None else matters,
-        margin=margin,
-        noise=noise,
-    )
-    written = [found.save(path) for path in out or []]
+        results, **columns, by=by, target=target, higher=higher, paired=paired, matters=share, margin=margin, noise=noise
+    )  # fmt: skip
+    _say(found, out or [], form, json=json)
+
+
+def _say(found: Judgement, out: Sequence[Path], form: str, *, json: bool) -> None:
+    """Write what was asked for, and print the rest."""
+    from steprule.cli import cited, judge_tables, output
+
+    written = [found.save(path) for path in out]
     if json:
         output.as_json(found.to_dict() | {"written": [str(path) for path in written]})
         return

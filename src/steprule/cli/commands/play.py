@@ -71,12 +71,19 @@ def play(
         output.as_json({"page": str(where)})
         return
     if out is None:
-        import webbrowser
-
-        address = where.absolute().as_uri()
-        if not webbrowser.open(address):
-            output.say(f"No browser was found: open {address} in one.")
+        _open(where)
     output.say(f"Written: {where}")
+
+
+def _open(page: Path) -> None:
+    """Open a page in the browser, or say that there is none."""
+    import webbrowser
+
+    from steprule.cli import output
+
+    address = page.absolute().as_uri()
+    if not webbrowser.open(address):
+        output.say(f"No browser was found: open {address} in one.")
 
 
 def _playground(where: Path, rules: list[str], story: str | None, *, embed: bool) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from steprule import extras
-from steprule import rules as catalogue
+from steprule import extras, rules as catalogue
 from steprule.cli import completion
 from steprule.cli.arguments import JsonOption, RuleArgument, SetOption
 from steprule.cli.commands import rules as listed

@@ -85,10 +85,7 @@ def sweep(
     if json:
         output.as_json(result.to_dict())
         return
-    _best(result, list(drawn), taker, seeds)
-    for caution in result.cautions:
-        output.say(f"\n{caution}")
-    _pace(result, sweeps.pays_after(who, on, result))
+    _say(result, list(drawn), taker, seeds, sweeps.pays_after(who, on, result))
     if out is not None:
         output.say(f"Written: {out}")
 
@@ -104,6 +101,16 @@ def _drawn(taker: Taker, vary: list[str], fixed: Mapping[str, Any], points: int)
         if name in drawn and hyper.is_whole:
             drawn[name] = drawn[name].round()
     return drawn
+
+
+def _say(result: Sweep, drawn: list[str], taker: Taker, seeds: int, pays: float | None) -> None:
+    """Print what came out."""
+    from steprule.cli import output
+
+    _best(result, drawn, taker, seeds)
+    for caution in result.cautions:
+        output.say(f"\n{caution}")
+    _pace(result, pays)
 
 
 def _best(result: Sweep, drawn: list[str], taker: Taker, seeds: int) -> None:

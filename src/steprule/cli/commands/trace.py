@@ -78,14 +78,8 @@ def trace(
         walked.append(walk(rule, surface, begin, steps, seed=seed, noise=noise, **own))
         hopeless.append(tune and "lr" in rule.defaults and not walked[-1].tuned)
     walked = _told_apart(walked, rules)
-    if out is not None and out.suffix.lower() == ".html":
-        from steprule import play
-
-        play.write_paths(out, walked, list(zip(rules, resolved, strict=True)))
-    elif out is not None:
-        from steprule.reports import paths as pictures
-
-        pictures.save(walked, out)
+    if out is not None:
+        _save(walked, out, list(zip(rules, resolved, strict=True)))
     if json:
         output.as_json([t.to_dict() for t in walked])
         return
@@ -101,6 +95,18 @@ def _check_once(typed: Sequence[str], rules: Sequence[Rule]) -> None:
         if (rule.name, rule.lines) in known:
             raise InputError("rules", expected="each once", got=f"{name!r} twice")
         known.add((rule.name, rule.lines))
+
+
+def _save(walked: list[Trace], out: Path, rules: list[tuple[str, Rule]]) -> None:
+    """Write the paths: a page to play with, which needs their rules as typed, or a picture or the points."""
+    if out.suffix.lower() == ".html":
+        from steprule import play
+
+        play.write_paths(out, walked, rules)
+    else:
+        from steprule.reports import paths as pictures
+
+        pictures.save(walked, out)
 
 
 def _ends(walked: list[Trace], hopeless: list[bool], steps: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,23 +64,19 @@ def train(
     task = problems.get(on)
     with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
         told(costs.of_training(task, who.what, hypers, epochs, batch_size, device, measure=dry_run))
+    how: dict[str, Any] = {"schedule": schedule, "device": device, "log": options.log_of(log)}
     with output.warnings_as_lines(NoMatrices):
-        run = trained(
-            who, task, seed, epochs, batch_size, schedule=schedule, device=device,
-            log=options.log_of(log), **hypers,
-        )  # fmt: skip
+        run = trained(who, task, seed, epochs, batch_size, **how, **hypers)
     if out is not None:
         training_charts.save(training_charts.of_run(run), out)
     if json:
         output.as_json(run.to_dict())
         return
-    _ended(run)
-    if out is not None:
-        output.say(f"Written: {out}")
+    _ended(run, out)
 
 
-def _ended(run: Run) -> None:
-    """Print how a training ended."""
+def _ended(run: Run, out: Path | None) -> None:
+    """Print how a training ended, and where its picture is."""
     from steprule.cli import output
     from steprule.counts import counted
     from steprule.problems import scoring
@@ -91,3 +87,5 @@ def _ended(run: Run) -> None:
     output.say(f"{how}; {run.seconds:.3f} s of training steps")
     if run.metrics:
         output.say(scoring.in_words(run.metrics))
+    if out is not None:
+        output.say(f"Written: {out}")

@@ -15,8 +15,7 @@ from steprule.races.ablation.parts import Chosen, Taken, taken_off
 from steprule.races.ablation.result import Ablation
 from steprule.races.ablation.trials import same_trials
 from steprule.races.competitor import Competitor, competitor_of, usual_space
-from steprule.races.entry import estimate as estimate_of_race
-from steprule.races.entry import race
+from steprule.races.entry import estimate as estimate_of_race, race
 from steprule.races.runner import EngineName, Progress
 from steprule.races.spec import Problems
 from steprule.schedules import Given

@@ -154,20 +154,12 @@ def runs_of(
         table = table.select(kept).append_column("method", pa.array([alone] * len(table)))
     numeric = [n for n, t in zip(table.column_names, table.schema.types, strict=True) if _is_number(t) or _is_curve(t)]
     columns = columns_of(table.column_names, numeric, given, where)
-    kind = table.schema.field(columns.loss).type
-    if not (_is_number(kind) or _is_curve(kind)):
-        strange = next((k for k, v in enumerate(table[columns.loss].to_pylist()) if not _reads(v)), 0)
-        got = f"{str(table[columns.loss][strange].as_py())[:60]!r} in {lines.row(strange)}"
-        raise InputError(f"{where}, column {columns.loss!r}", expected="numbers", got=got)
-    losses = None if _is_curve(kind) else _numbers(table[columns.loss])
+    _check_numbers(table[columns.loss], f"{where}, column {columns.loss!r}", lines)
+    losses = None if _is_curve(table[columns.loss].type) else _numbers(table[columns.loss])
     rows, notes = _finished(table, columns, losses)
     empty_is_gone = hasattr(source, "iloc")  # pandas has one word for nan and for nothing
     if losses is not None and not empty_is_gone:
-        absent = np.flatnonzero(rows & table[columns.loss].is_null().to_numpy())
-        if len(absent):
-            hint = "Write nan or inf for a run that diverged, or drop the row."
-            got = f"none in {lines.row(int(absent[0]))}"
-            raise InputError(f"{where}, column {columns.loss!r}", expected="a number in every row", got=got, hint=hint)
+        _check_there(table[columns.loss], rows, f"{where}, column {columns.loss!r}", lines)
     texts = {k: _texts(table[n], rows, f"{where}, column {n!r}", lines) for k, n in columns.said.items()
              if k in ("method", "problem", "seed", "group", "run")}  # fmt: skip
     curves = Curves.of(table, columns, texts, rows, by_list=losses is None, step_named=bool(given.get("step")))
@@ -196,6 +188,23 @@ def runs_of(
         problem=problem, value=value, **own, **{k: v[first] for k, v in numbers.items()}, measure=measure,
         is_higher_better=higher, columns=said, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _check_numbers(column: pa.ChunkedArray, where: str, lines: Lines) -> None:
+    """Raises `InputError` where a column holds neither numbers nor lists of them."""
+    if not (_is_number(column.type) or _is_curve(column.type)):
+        strange = next((k for k, v in enumerate(column.to_pylist()) if not _reads(v)), 0)
+        got = f"{str(column[strange].as_py())[:60]!r} in {lines.row(strange)}"
+        raise InputError(where, expected="numbers", got=got)
+
+
+def _check_there(column: pa.ChunkedArray, rows: Any, where: str, lines: Lines) -> None:
+    """Raises `InputError` where one of these rows has no number."""
+    absent = np.flatnonzero(rows & column.is_null().to_numpy())
+    if len(absent):
+        hint = "Write nan or inf for a run that diverged, or drop the row."
+        got = f"none in {lines.row(int(absent[0]))}"
+        raise InputError(where, expected="a number in every row", got=got, hint=hint)
 
 
 def _finished(table: pa.Table, columns: Columns, losses: Array | None) -> tuple[Any, list[str]]:
