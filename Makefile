@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 FRAMES := $(VENV)-frameworks
 FRAMES_BIN := $(subst $(VENV)/,$(FRAMES)/,$(BIN))
 
-.PHONY: race test smoke prove test-by-python test-long test-wheel test-frameworks test-docs lesson docs tree walks lint types imports check clean
+.PHONY: race test test-slow smoke prove test-by-python test-long test-wheel test-frameworks test-docs lesson docs tree walks lint types imports check clean
 
 # The race of the whole catalogue, then the tutorial's own runs at the tutorial's settings.
 race: $(READY)
@@ -21,7 +21,11 @@ race: $(READY)
 	$(BIN)/steprule race --trials 0
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 -m "not long"
+	$(BIN)/python -m pytest -n 2 -m "not long and not slow"
+
+# What takes seconds a test: whole races, workers that are killed, pages in a browser. CI always runs it.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 -m "slow and not long"
 
 # 85 tests that together touch every room, in 20 s on two cores (tests/smoke.txt): the first proof of a change.
 smoke: $(READY)

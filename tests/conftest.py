@@ -32,7 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long-seed", type=int, default=0, help="which of them")
 
 
+SLOW = Path(__file__).parent / "slow.txt"
+"""The tests that are marked slow, as file::function: those that took over two seconds with all their parameters (`--durations`)."""
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = set(SLOW.read_text(encoding="utf-8").split())
+    for item in items:
+        if item.nodeid.split("[")[0] in slow:
+            item.add_marker("slow")
     share = config.getoption("--long-sample")
     if share >= 1:
         return

@@ -1,4 +1,4 @@
-"""`make smoke`: the tests of tests/smoke.txt are there, and together they touch every room."""
+"""`make smoke`: the tests of tests/smoke.txt are there, and together they touch every room. Those of tests/slow.txt are there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ ROOT = Path(__file__).parent.parent
 CHOSEN = [line.removeprefix("--deselect=") for line in (ROOT / "tests/smoke.txt").read_text().split() if "/" in line]
 
 
-@pytest.mark.parametrize("chosen", CHOSEN)
+SLOW = (ROOT / "tests/slow.txt").read_text().split()
+
+
+@pytest.mark.parametrize("chosen", [*CHOSEN, *SLOW])
 def test_what_is_chosen_is_there(chosen: str) -> None:
     file, _, name = chosen.partition("::")
     assert (ROOT / file).exists()
