@@ -1,9 +1,10 @@
 """Whole steps of Muon and Adafactor beside torch's classes, on CPU.
 
-    python benchmarks/matrices.py [--threads 2] [--rounds 9] [--out benchmarks/results/matrices.json]
+    python benchmarks/matrices.py [--threads 2] [--rounds 9] [--out matrices.json]
 
 One step of each in turn, on equal tensors in float32; the first of a round changes from round to round. The first step, which compiles,
 stands apart. After the rounds the parameters of both sides must have moved, and alike.
+Muon's speed in its products stands beside that of bare products of the same shapes, in bfloat16.
 """
 
 from __future__ import annotations
@@ -107,6 +108,33 @@ def measured(work: Work, rounds: int) -> dict[str, Any]:
     }
 
 
+def products(rows: int, columns: int) -> list[tuple[int, int, int]]:
+    """The products of five steps of Newton-Schulz on a matrix: x x.T, its square, and that times x."""
+    few, many = sorted((rows, columns))
+    return [(few, many, few), (few, few, few), (few, few, many)] * 5
+
+
+def operations(shapes: Shapes) -> float:
+    """Multiplications and additions of those products."""
+    return sum(2.0 * m * k * n for shape in shapes for m, k, n in products(*shape))
+
+
+def bare(shapes: Shapes, rounds: int) -> float:
+    """The seconds that torch takes for them alone, in bfloat16: the median."""
+    sides = [
+        (torch.randn(m, k).bfloat16(), torch.randn(k, n).bfloat16(), torch.empty(m, n).bfloat16())
+        for shape in shapes
+        for m, k, n in products(*shape)
+    ]
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        for a, b, out in sides:
+            torch.mm(a, b, out=out)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
 def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description="Steps of rules of matrices beside torch's classes.")
@@ -123,6 +151,13 @@ def main() -> None:
             f"{row['work']:38s} {row['steprule ms']:8.1f} ms  torch {row['torch ms']:8.1f} ms  "
             f"{row['ratio']:6.2f}x  [{row['ratios'][0]:.2f}, {row['ratios'][1]:.2f}]  first {row['first step s']:.1f} s"
         )
+        if "block" in work.name:
+            count = operations(work.shapes)
+            row["GFLOP/s"], row["GFLOP/s of the bare products"] = (
+                count / 1e6 / row["steprule ms"],
+                count / 1e9 / bare(work.shapes, arguments.rounds),
+            )
+            print(f"{'':38s} {row['GFLOP/s']:.0f} GFLOP/s, bare products {row['GFLOP/s of the bare products']:.0f}")
     if arguments.out:
         found = {"machine": machine(), "threads": arguments.threads, "rounds": arguments.rounds, "works": rows}
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
