@@ -25,10 +25,10 @@ COUNT, STEPS = 11, 6  # RAdam trusts its second moment from the fifth or sixth s
 
 
 def hypers_of(rule: Rule, variant: dict[str, Any]) -> dict[str, Any]:
-    """Every hyperparameter away from its default and from neutral."""
+    """Every number away from its default and from neutral; a choice by name stays."""
     values: dict[str, Any] = {}
     for hyper in rule.hypers:
-        if not hyper.is_flag and not hyper.off_at_zero:
+        if not hyper.is_flag and not hyper.off_at_zero and not isinstance(hyper.default, str):
             value = hyper.default * 0.97 if 0 < hyper.default < 1 else 0.11
             values[hyper.name] = value if hyper.allows(value) else hyper.default * 1.1
     return rule.bind({**values, "eps": 3e-4, **variant} if "eps" in rule.defaults else {**values, **variant})
