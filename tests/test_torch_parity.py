@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +118,16 @@ def test_nadam_where_torch_keeps_its_product_in_float32() -> None:
     run_both(nadam, dict(nadam.base), tolerance=TORCH_NADAM_FLOAT32_PRODUCT)
     with pytest.raises(AssertionError):
         run_both(nadam, dict(nadam.base), tolerance=TORCH_FLOAT64)
+
+
+def test_the_benchmark_measures_it(float64_default: None) -> None:
+    """`benchmarks/parity.py` stands on this file and on others of the tests."""
+    file = Path(__file__).parent.parent / "benchmarks/parity.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_parity", file)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    found = benchmark.against_its_function(rules.get("signum"))
+    assert found["settings"] > 1
+    assert found["largest"] <= TORCH_FLOAT64
