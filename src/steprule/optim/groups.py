@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.optim import one_by_one, totals
+from steprule.compiler.drawing import Key
+from steprule.optim import one_by_one, precision, totals
 from steprule.optim.buckets import Bucket, buckets_for
 from steprule.optim.choices import Chosen, choices, counts
 from steprule.optim.computation import Computation, shares_gradients
@@ -290,16 +291,22 @@ class GroupPlan:
         """Step the parameters that no kernel may touch."""
         members, computation, by = self.members_of(groups), self.computation, self.by(optimizer)
         for j, (k, settings) in enumerate(zip(self.where, self.settings, strict=True)):
-            params = [members[m] for m in self.others if self.group_of[m] == j]
+            places = [m for m in self.others if self.group_of[m] == j]
+            params = [members[m] for m in places]
             if not params:
                 continue
             if computation.by_torch:
                 with one_by_one.unscaled(params, self.settings[0].scale):
                     one_by_one.step_by_torch(by, groups[k], params)
                 continue
+            keys: list[Key | None] = [None] * len(places)
+            if computation.stochastic:
+                keys = [
+                    Key(int(seed), int(tensor)) for tensor, seed in zip(*self._numbers(groups, places), strict=True)
+                ]
             with torch.no_grad():
-                for p in params:
-                    one_by_one.step_by_rule(by, p, computation.used, settings.hypers, known)
+                for p, key in zip(params, keys, strict=True):
+                    one_by_one.step_by_rule(by, p, computation.used, settings.hypers, known, key)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:
         """Update what kernels step, after `tabulate`."""
@@ -308,6 +315,10 @@ class GroupPlan:
         if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
             optimizer._cuda_graph_capture_health_check()
         values, rows = self.look.values, self.rows
+        if self.computation.stochastic:
+            drawn = precision.rows(values[rows["step"]], *self._numbers(groups, self.places))
+            for bucket in self.buckets:
+                bucket.drawn = drawn[:, bucket.where]
         for bucket in self.buckets:
             numbers = self.reduced_numbers(bucket) if bucket.kernel.program.numbers else {}
             for name, value in bucket.launch(numbers).items():
@@ -321,6 +332,12 @@ class GroupPlan:
         for state, name, slot in self.pending:
             state[name] = slot
         self.pending = []
+
+    def _numbers(self, groups: Groups, members: Sequence[int]) -> tuple[Any, Any]:
+        """Of some members, which tensor of the model each is, and its seed."""
+        own = self.chosen.of if self.chosen else [range(count) for count in self.counts]
+        seeds = np.array([groups[k][precision.SEED] for k in self.where], np.uint64)
+        return precision.numbers_of(groups, self.where, own)[members], seeds[self.group_of[members]]
 
     def zero(self, groups: Groups) -> None:
         """Zero the gradients that no kernel has zeroed: of parameters beside them, and those that another plan has read."""
@@ -353,7 +370,8 @@ def _plan(
             group = optimizer.param_groups[k]
             by = optimizer.stepping(group)
             own = Settings(by, group, scale)
-            alike = optimizer.team_of(group), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
+            special = own.special, bool(beyond_torch(by, group)), own.rounding
+            alike = optimizer.team_of(group), own.switches, own.zeroes, special
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)

@@ -16,7 +16,7 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.errors import InputError, InputTypeError
-from steprule.optim import groups, looks, points
+from steprule.optim import groups, looks, points, precision
 from steprule.optim.backends import BACKENDS
 from steprule.optim.loading import keep_precision
 from steprule.optim.one_by_one import torchs_class
@@ -34,6 +34,9 @@ BEYOND = """What torch's constructors lack, each off by default and then free; e
 - `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
 - `ema_decay`: keep an exponential moving average of the weights, state `ema`, in float32 or better; 0 is off. See `ema_weights`.
 - `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
+- `rounding`: "stochastic" rounds parameters in bfloat16 and float16 by chance where they are stored, to one of the two neighbours and so
+  that the mean is exact; None, the default, to the nearest. Others are stepped as without. States are rounded to the nearest.
+- `seed`: a whole number from 0 to 2^64 - 1, of which that chance is; by default that of `torch.manual_seed`. Saved in `state_dict()`.
 
 And three of the optimizer, not of a group:
 
@@ -51,7 +54,7 @@ step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up
 
 OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None}
 """What every class takes that is no key of a group, with its defaults."""
-OFF: dict[str, Any] = {"zero_grad": False}
+OFF: dict[str, Any] = {"zero_grad": False, **precision.OFF}
 """What every class takes beside the parts that compose with its rule, with its defaults."""
 
 
@@ -96,6 +99,7 @@ class RuleOptimizer(Stepped):
             raise InputError(f"{type(self).__name__}: fused_unscale", expected=names, got=self.rule.name)
         extras = {n: kwargs.pop(n, v) for n, v in self._extras.items()}
         self._check_extras(extras)
+        self.__dict__["_seed"] = extras.get(precision.SEED)
         super().__init__(params, *args, **kwargs)
         for p, state in self.state.items():  # torch makes Adagrad's count on the default device
             if isinstance(count := state.get("step"), Tensor) and count.device.type == "meta" != p.device.type:
@@ -108,12 +112,15 @@ class RuleOptimizer(Stepped):
             for name in extras:
                 if name in self.defaults:
                     group.setdefault(name, self.defaults[name])
+        precision.settle(self.param_groups, extras.get(precision.SEED))
+        precision.check_seed(type(self).__name__, self.param_groups, extras.get(precision.SEED))
 
     def _check_extras(self, given: Mapping[str, Any]) -> None:
+        precision.check(type(self).__name__, self.rule, given)
         for name in self._extras:
             if name == "zero_grad" and not isinstance(given.get(name, False), bool):
                 raise InputTypeError(f"{type(self).__name__}: zero_grad", expected="a bool", got=repr(given[name]))
-            if name != "zero_grad" and name in given:
+            if name not in OFF and name in given:
                 self.rule.hyper(name).validate(given[name], type(self).__name__)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
@@ -325,6 +332,7 @@ class RuleOptimizer(Stepped):
             if self.rule.evaluation is not None:
                 param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)
+        precision.settle(self.param_groups, self.__dict__.get("_seed"))
 
 
 def say_constructor(
