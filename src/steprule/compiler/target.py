@@ -126,8 +126,7 @@ class Kernel(ABC, Generic[C]):
     def of(cls, program: Program, dtypes: Mapping[str, str], *, stochastic: bool = False) -> Self:
         """The kernel of a program for the dtype of each column. The maths is done in the parameter's, but at least in float32."""
         compute = "float64" if dtypes["p"] == "float64" else "float32"
-        by_chance = stochastic and dtypes["p"] in LOW
-        return cls(program, tuple(dtypes[name] for name in program.columns), compute, by_chance)
+        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and dtypes["p"] in LOW)
 
     @abstractmethod
     def source(self) -> str:

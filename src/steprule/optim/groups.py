@@ -274,8 +274,7 @@ class GroupPlan:
         own = [groups[k] for k in self.where]
         keys: list[Key | None] = [None] * len(self.others)
         if self.computation.stochastic:
-            pairs = zip(*self._numbers(groups, self.others), strict=True)
-            keys = [Key(int(seed), int(tensor)) for tensor, seed in pairs]
+            keys = [Key(int(s), int(t)) for t, s in zip(*self._numbers(groups, self.others), strict=True)]
         self.beside.step(self.by(optimizer), own, self.members_of(groups), known, keys)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:

@@ -86,7 +86,8 @@ class RuleOptimizer(Stepped):
             precision.check_seed(type(self).__name__, self.param_groups, self._seed)
 
     def _check_extras(self, given: Mapping[str, Any]) -> None:
-        precision.check(type(self).__name__, self.rule, given)
+        if any(given.get(name) is not None for name in precision.OFF):
+            precision.check(type(self).__name__, self.rule, given)
         for name in self._extras:
             if name == "zero_grad" and not isinstance(given.get(name, False), bool):
                 raise InputTypeError(f"{type(self).__name__}: zero_grad", expected="a bool", got=repr(given[name]))
