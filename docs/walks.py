@@ -164,9 +164,9 @@ def tuned_race() -> Callable[[], Any]:
 
 
 WALKS = (
-    Walk("Adam(p).step(), the first", ("optim/", "compiler/"), first_step, stays=92, entries=4),
+    Walk("Adam(p).step(), the first", ("optim/", "compiler/"), first_step, stays=94, entries=4),
     Walk("Adam(p).step(), planned", ("optim/", "compiler/"), planned_step, stays=16, entries=2),
-    Walk("a rule of one's own to its kernel", ("rules/", "optim/", "compiler/"), own_rule, stays=101, entries=4),
+    Walk("a rule of one's own to its kernel", ("rules/", "optim/", "compiler/"), own_rule, stays=104, entries=4),
     Walk("trace", ("paths.py", "surfaces/", "rules/", "compiler/"), trace, stays=33, entries=2),
     Walk(
         "race of settings as given, to its first block", ("races/",), race, stays=19, entries=2, until="races/work.py"

@@ -325,3 +325,10 @@ LOSSES_BFLOAT16 = 1e-3
 # normal noise and the true spread; 120 rules leave a standard error of 4 %, and heavy tails and a spread that was guessed from a dozen
 # studies take some of it.
 ABLATION_POWER = (0.65, 0.92)
+
+# Rounding by chance: a kernel's float32 is a few ulp (2^-24) from the author's, so of 2^16 (2^13 in float16) random numbers a few round
+# the other way, to the neighbour: the share of elements, three steps, each of which hands the difference on to the next.
+OTHER_ROUNDINGS = 0.02
+
+# A mean or a count of draws whose distribution is known: standard errors. Of a hundred such tests one in a million fails by chance.
+CHANCE = 5.5

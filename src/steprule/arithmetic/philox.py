@@ -116,6 +116,12 @@ def counter(block: Any, draw: int, step: int, tensor: int) -> tuple[Any, Any, An
     return block & MASK, ((block >> 32) & 0xFFFF) + ((draw & 0xFFFF) << 16), step & MASK, tensor & MASK
 
 
+ROUNDING = 0xFFFF
+"""The draw by which a step rounds: no rule draws so often."""
+BITS = 16
+"""Random bits by which one element is rounded; a block of four words has eight such numbers, the low half of a word before the high one."""
+
+
 def key_of(seed: Any) -> tuple[Any, Any]:
     """The key of a seed of 64 bits."""
     return seed & MASK, (seed >> 32) & MASK

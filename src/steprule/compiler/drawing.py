@@ -147,11 +147,27 @@ def _normals(words: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(philox.normal(words.astype(np.float64), np.where, np.sqrt, np.frexp))
 
 
+def words_beside(like: Any, blocks: int, key: Key, step: float, draw: int) -> Any:
+    """Random words of 32 bits [4 blocks], as a torch tensor of int64 on the device of `like`."""
+    import torch
+
+    if like.device.type == "meta":
+        return torch.empty(4 * blocks, dtype=torch.int64, device="meta")
+    if like.device.type == "cpu":
+        counted = np.arange(blocks, dtype=np.int64)
+        return torch.from_numpy(_words(counted, key.tensor, int(step), draw, philox.key_of(key.seed)))
+    return _words_on_device(torch, like.device, blocks, key, int(step), draw)
+
+
+def _words_on_device(torch: Any, device: Any, count: int, key: Key, step: int, draw: int) -> Any:
+    blocks = torch.arange(count, dtype=torch.int64, device=device)
+    a, b, c, d = (x + torch.zeros_like(blocks) for x in philox.counter(blocks, draw, step, key.tensor))
+    return torch.stack(philox.philox(a, b, c, d, *philox.key_of(key.seed)), dim=1).reshape(-1)
+
+
 def _on_device(torch: Any, like: Any, key: Key, step: int, draw: int) -> Any:
     """The same as torch's operations, where the tensor lies."""
-    blocks = torch.arange(-(-like.numel() // 4), dtype=torch.int64, device=like.device)
-    a, b, c, d = (x + torch.zeros_like(blocks) for x in philox.counter(blocks, draw, step, key.tensor))
-    words = torch.stack(philox.philox(a, b, c, d, *philox.key_of(key.seed)), dim=1).reshape(-1)
+    words = _words_on_device(torch, like.device, -(-like.numel() // 4), key, step, draw)
 
     def frexp(x: Any) -> tuple[Any, Any]:
         fraction, exponent = torch.frexp(x)

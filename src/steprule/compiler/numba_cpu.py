@@ -44,6 +44,10 @@ from numba import carray, njit
 
 from steprule.compiler.intrinsics import from_bits16, from_half, pointer, to_bits16, to_half
 """
+ROUNDING_HEAD = "from steprule.compiler.intrinsics import fill16, number16, to_bits16_by, to_half_by"
+
+BLOCK = 2048
+"""Elements whose random numbers are drawn at once: 4 kB of them, in the first-level cache."""
 
 _NOTHING: dict[str, NDArray[Any]] = {dtype: np.empty((0, 0), dtype) for dtype in ("float32", "float64")}
 
@@ -66,6 +70,7 @@ class NumbaKernel(Kernel[HostChunks]):
         """Its passes as Python for Numba, one function per pass."""
         head = [
             *HEAD.strip().splitlines(),
+            *([ROUNDING_HEAD] if self.stochastic else []),
             "",
             *{p.name_of_signature: p.signature for p in self.printers}.values(),
             'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
@@ -76,7 +81,8 @@ class NumbaKernel(Kernel[HostChunks]):
     @lazy
     def printers(self) -> list[NumbaPass]:
         """What prints each pass."""
-        return [NumbaPass(self.program, k, self.dtypes, self.compute) for k in range(len(self.program.passes))]
+        count = len(self.program.passes)
+        return [NumbaPass(self.program, k, self.dtypes, self.compute, stochastic=self.stochastic) for k in range(count)]
 
     def run(self, k: int, chunks: HostChunks, reduced: Any, partial: Any) -> None:
         """One pass: on as many threads as torch would use, or on this one where the work is small."""
@@ -138,9 +144,34 @@ class NumbaPass(NumbaWriter, PassPrinter):
         return lines
 
     def _storing(self) -> list[str]:
-        lines = ["for k in range(n):", *(f"    {line}" for line in self.each_element)]
-        lines += [f"    {name}_cells[k] = {self.written(name, value)}" for name, value in self.stored.items()]
-        return lines if len(lines) > 1 else ["pass"]  # a rule that hands back what it was given
+        lines = [f"    {line}" for line in self.each_element]
+        lines += [f"    {name}_{self._lies}[k] = {self.written(name, value)}" for name, value in self.stored.items()]
+        if self.stochastic:
+            return self._in_blocks(lines)
+        return ["for k in range(n):", *lines] if lines else ["pass"]  # a rule that hands back what it was given
+
+    def _in_blocks(self, lines: Sequence[str]) -> list[str]:
+        """The loop over elements, block by block, each with random numbers for its elements."""
+        views = [f"{name}_block = {name}_cells[first : first + {BLOCK}]" for _, name in self.columns]
+        inner = [f"some = min({BLOCK}, n - first)", *views]
+        inner += [f"fill16(random[: (some + 7) // 8 * 8], start + first, {self.drawn})"]
+        inner += ["for k in range(some):", *lines]
+        return [
+            f"random = np.empty({BLOCK}, np.uint16)",
+            f"for first in range(0, n, {BLOCK}):",
+            *(f"    {line}" for line in inner),
+        ]
+
+    @property
+    def _lies(self) -> str:
+        """What a column is called where its elements are read one by one."""
+        return "cells" if self.last and not self.stochastic else "block"
+
+    @property
+    def drawn(self) -> str:
+        """Whose random numbers a tensor is rounded by: the rows behind the addresses of all columns."""
+        columns = len(self.program.laid)
+        return ", ".join(f"addresses[{columns + k}, i]" for k in range(3))
 
     def _reducing(self) -> list[str]:
         """The loop with a fixed set of accumulators, so that the order of additions is the same however it is run."""
@@ -162,12 +193,20 @@ class NumbaPass(NumbaWriter, PassPrinter):
 
     def load(self, name: str) -> str:
         """An element of a column."""
-        return self.read(name, f"{name}_{'cells' if self.last else 'block'}[k]")
+        return self.read(name, f"{name}_{self._lies}[k]")
 
     def written(self, name: str, value: str) -> str:
         """A number of the maths in the dtype of a column."""
+        if name == "p" and self.stochastic:
+            by = {"bfloat16": "to_bits16_by", "float16": "to_half_by"}[self.dtype[name]]
+            return f"{by}(np.float32({value}), {self.random})"
         writing = {"bfloat16": "to_bits16(np.float32({0}))", "float16": "to_half(np.float32({0}))"}
         return writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
+
+    @property
+    def random(self) -> str:
+        """The random number of an element."""
+        return "random[k]"
 
     def read(self, name: str, element: str) -> str:
         """What lies in a column in the dtype of the maths."""

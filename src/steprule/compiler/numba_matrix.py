@@ -51,7 +51,7 @@ class StagedKernel(Kernel[HostChunks]):
     @cached_property
     def ways(self) -> dict[StagedProgram, WayKernel]:
         """The kernels of each way through the rule's ifs on numbers of the step; they compile when they are first gone."""
-        return {way: WayKernel.of_way(way, self.dtypes, self.compute) for _, way in self.program.ways}
+        return {way: WayKernel.of_way(way, self.dtypes, self.compute, self.stochastic) for _, way in self.program.ways}
 
     def source(self) -> str:
         """The source of the passes of all ways, one after the other; before each, in comments, its stages and its temporaries."""
@@ -89,15 +89,16 @@ class WayKernel(NumbaKernel):
     program: StagedProgram
 
     @classmethod
-    def of_way(cls, way: StagedProgram, dtypes: Sequence[str], compute: str) -> WayKernel:
+    def of_way(cls, way: StagedProgram, dtypes: Sequence[str], compute: str, stochastic: bool) -> WayKernel:
         """The kernel for columns of these dtypes; temporaries are in the dtype of the maths, or in that they were cast to."""
-        return cls(way, (*dtypes, *(t.dtype or compute for t in way.temporaries)), compute)
+        return cls(way, (*dtypes, *(t.dtype or compute for t in way.temporaries)), compute, stochastic)
 
     @lazy
     def printers(self) -> list[NumbaPass]:
         """What prints each pass."""
         kinds = [NumbaPass if p.is_flat else RowsPass for p in self._passes]
-        return [kind(self.program, k, self.dtypes, self.compute) for k, kind in enumerate(kinds)]
+        how = {"stochastic": self.stochastic}
+        return [kind(self.program, k, self.dtypes, self.compute, **how) for k, kind in enumerate(kinds)]
 
     @property
     def _passes(self) -> list[MatrixPass]:
@@ -168,7 +169,8 @@ class WayKernel(NumbaKernel):
         """Take a batch of tensors, which use one column of the table, through the stages."""
         count, values = len(which), table[:, which[0]].tolist()
         batch = self._batch(count)
-        addresses = np.ascontiguousarray(np.concatenate([addresses, batch.addresses]))
+        own = len(self.program.columns)  # behind them, by what the parameter is rounded
+        addresses = np.ascontiguousarray(np.concatenate([addresses[:own], batch.addresses, addresses[own:]]))
         reduced = np.empty((len(self.program.reductions) + len(given), count), self.compute)
         for row, value in enumerate(given, start=len(self.program.reductions)):
             reduced[row] = value

@@ -47,12 +47,16 @@ class PassPrinter(Writer):
         """What the names of typed constants begin with."""
         return f"C{self.k}"
 
-    def __init__(self, program: Program, k: int, dtypes: Sequence[str], compute: str) -> None:
+    def __init__(
+        self, program: Program, k: int, dtypes: Sequence[str], compute: str, *, stochastic: bool = False
+    ) -> None:
         self.program, self.k, self.compute = program, k, compute
         self.part: Pass = program.passes[k]
         self.last = not self.part.reductions
         stored = program.stores if self.last and self.part.stores is None else self.part.stores
         self.stores: Mapping[str, Node | Constant] = stored or {}
+        self.stochastic = stochastic and "p" in self.stores
+        """Whether it rounds the parameter by chance."""
         self.dtype = dict(zip(program.laid, dtypes, strict=True))
         self.names: dict[Node, str] = {}
         self.constants: dict[str, str] = {}

@@ -25,6 +25,7 @@ from steprule.arithmetic import computing
 from steprule.compiler import cache
 from steprule.compiler.graph import Node
 from steprule.compiler.interpret import interpret
+from steprule.compiler.rounding import LOW
 from steprule.compiler.split import Program
 
 ARGUMENTS = ("addresses", "tensors", "offsets", "lengths", "table", "which", "reduced", "partial")
@@ -118,12 +119,14 @@ class Kernel(ABC, Generic[C]):
     """Of each column of the address table, in torch's names."""
     compute: str
     """The dtype in which the maths is done."""
+    stochastic: bool = False
+    """Whether the parameter is rounded by chance where it is stored. Then the addresses have those of `precision.rows` behind them."""
 
     @classmethod
-    def of(cls, program: Program, dtypes: Mapping[str, str]) -> Self:
+    def of(cls, program: Program, dtypes: Mapping[str, str], *, stochastic: bool = False) -> Self:
         """The kernel of a program for the dtype of each column. The maths is done in the parameter's, but at least in float32."""
         compute = "float64" if dtypes["p"] == "float64" else "float32"
-        return cls(program, tuple(dtypes[name] for name in program.columns), compute)
+        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and dtypes["p"] in LOW)
 
     @abstractmethod
     def source(self) -> str:

@@ -44,6 +44,7 @@ from steprule.compiler.triton_gpu import atan2, power, tanh
 
 PLAIN = ["count", "distinct", "chunks"]
 """
+ROUNDING_HEAD = "from steprule.compiler.triton_gpu import by_chance_bfloat16, by_chance_float16, number16"
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,13 @@ class TritonKernel(Kernel["DeviceChunks"]):
     def source(self) -> str:
         """Its passes as source for Triton, one function per pass, with what joins the parts of its reductions."""
         program = self.program
-        passes = [_TritonPass(program, k, self.dtypes, self.compute).text() for k in range(len(program.passes))]
+        how = {"stochastic": self.stochastic}
+        passes = [_TritonPass(program, k, self.dtypes, self.compute, **how).text() for k in range(len(program.passes))]
         joins = {reduction_of(node).join for node in program.reductions} - {"add"}
         combined = dict.fromkeys(node.op for node in program.reductions)
         functions = [*map(_joining, sorted(joins)), *passes, *map(_combining, combined)]
-        return self.printed([*HEAD.strip().splitlines(), ""], functions)
+        head = [*HEAD.strip().splitlines(), *([ROUNDING_HEAD] if self.stochastic else []), ""]
+        return self.printed(head, functions)
 
     def run(self, k: int, chunks: DeviceChunks, reduced: Any, partial: Any) -> None:
         """One pass, one program of the launch per chunk."""
@@ -166,9 +169,11 @@ class _TritonPass(PassPrinter):
 
     called = TRITON.called
 
-    def __init__(self, program: Program, k: int, dtypes: Sequence[str], compute: str) -> None:
+    def __init__(
+        self, program: Program, k: int, dtypes: Sequence[str], compute: str, *, stochastic: bool = False
+    ) -> None:
         self.columns_of_table = (f"triton_{compute}", "triton")
-        super().__init__(program, k, dtypes, compute)
+        super().__init__(program, k, dtypes, compute, stochastic=stochastic)
 
     def text(self) -> str:
         signature = ", ".join(f"{name}, {ROWS[name]}" if name in ROWS else name for name in ARGUMENTS)
@@ -196,10 +201,19 @@ class _TritonPass(PassPrinter):
     def _storing(self) -> list[str]:
         # A store takes a block; what is the same for all elements becomes one.
         block = f"tl.full((CHUNK,), -0.0, tl.{self.compute})"  # which adds nothing to a zero of either sign
-        return [
-            f"tl.store({name}_cells + k, ({value} + {block}).to(tl.{self.dtype[name]}), mask=inside)"
+        lines = [
+            f"tl.store({name}_cells + k, {self._written(name, f'({value} + {block})')}, mask=inside)"
             for name, value in self.stored.items()
         ]
+        if self.stochastic:
+            columns = len(self.program.laid)
+            drawn = ", ".join(f"tl.load(addresses + {columns + row} * count + i)" for row in range(3))
+            lines.insert(0, f"random = number16(k, {drawn})")
+        return lines
+
+    def _written(self, name: str, value: str) -> str:
+        by_chance = name == "p" and self.stochastic
+        return f"by_chance_{self.dtype[name]}({value}, random)" if by_chance else f"{value}.to(tl.{self.dtype[name]})"
 
     def _reducing(self) -> list[str]:
         lines = []
@@ -230,6 +244,41 @@ class _TritonPass(PassPrinter):
 # What the generated source calls.
 
 _jit: Callable[[Any], Any] = triton.jit
+
+
+@_jit
+def number16(k, step, tensor, seed):  # type: ignore[no-untyped-def]  # typed by Triton
+    """The random number of 16 bits of each element k, as `rounding.numbers16`; each number of a block of eight computes the block."""
+    block = k >> 3
+    draw = tl.full((), 0xFFFF0000, tl.uint32)
+    high = ((block >> 32) & 0xFFFF).to(tl.uint32) + draw
+    none = tl.zeros_like(high)
+    a, b, c, d = tl.philox(seed, block.to(tl.uint32), high, none + step.to(tl.uint32), none + tensor.to(tl.uint32))
+    word = tl.where((k & 4) == 0, tl.where((k & 2) == 0, a, b), tl.where((k & 2) == 0, c, d))
+    return tl.where((k & 1) == 0, word & 0xFFFF, word >> 16)
+
+
+@_jit
+def by_chance_bfloat16(x, random):  # type: ignore[no-untyped-def]  # typed by Triton
+    """float32 rounded by a random number, as `rounding.rounded`."""
+    bits = (x.to(tl.uint32, bitcast=True) + random) & 0xFFFF0000
+    return tl.where(x != x, x, bits.to(tl.float32, bitcast=True)).to(tl.bfloat16)
+
+
+@_jit
+def by_chance_float16(x, random):  # type: ignore[no-untyped-def]  # typed by Triton
+    """The same to float16."""
+    size = tl.abs(x)
+    whole = tl.floor(size * 16777216.0)
+    part = size * 16777216.0 - whole
+    small = (
+        whole + tl.where(part > (random.to(tl.float32) + 0.5) * 1.52587890625e-05, 1.0, 0.0)
+    ) * 5.9604644775390625e-08
+    sign = x.to(tl.uint32, bitcast=True) & 0x80000000
+    small = (small.to(tl.uint32, bitcast=True) | sign).to(tl.float32, bitcast=True)
+    large = (x.to(tl.uint32, bitcast=True) + (random & 0x1FFF)) & 0xFFFFE000
+    found = tl.where(size < 6.103515625e-05, small, large.to(tl.float32, bitcast=True))
+    return tl.where(x != x, x, found).to(tl.float16)
 
 
 @_jit

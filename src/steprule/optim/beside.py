@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steprule.compiler.drawing import Key
 from steprule.optim import one_by_one
 from steprule.optim.computation import Computation, States
 from steprule.optim.memory import Ranges, overlapping
@@ -58,13 +59,21 @@ class Beside:
                 yield members[m], self.settings[self.group_of[m]].hypers
 
     def step(
-        self, by: Stepped, groups: Sequence[dict[str, Any]], members: Sequence[Tensor], known: Mapping[str, float]
+        self,
+        by: Stepped,
+        groups: Sequence[dict[str, Any]],
+        members: Sequence[Tensor],
+        known: Mapping[str, float],
+        keys: Sequence[Key | None],
     ) -> None:
-        """Step them. `groups` are the plan's own; `known` are the totals and the numbers of the model."""
+        """Step them. `groups` are the plan's own; `known` are the totals and the numbers of the model.
+
+        `keys`: by whose chance each is rounded, None for the nearest.
+        """
         if not self.computation.by_torch:
             with torch.no_grad():
-                for p, hypers in self.by_function(members):
-                    one_by_one.step_by_rule(by, p, self.computation.used, hypers, known)
+                for (p, hypers), key in zip(self.by_function(members), keys, strict=True):
+                    one_by_one.step_by_rule(by, p, self.computation.used, hypers, known, key)
             return
         for k, group in enumerate(groups):
             if params := [members[m] for m in self.places if self.group_of[m] == k]:

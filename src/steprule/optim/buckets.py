@@ -30,11 +30,11 @@ ALL = slice(None)
 
 
 @lru_cache(maxsize=1024)
-def kernel_for(program: Program, dtypes: tuple[str, ...], target: str) -> Kernel[Any]:
+def kernel_for(program: Program, dtypes: tuple[str, ...], target: str, *, stochastic: bool = False) -> Kernel[Any]:
     """The kernel; numba or triton is imported here, at the first step."""
     row = TARGETS[target]
     kernel = row.of_matrices() if isinstance(program, Staged) and row.of_matrices else row.load()
-    return kernel.of(program, dict(zip(program.columns, dtypes, strict=True)))
+    return kernel.of(program, dict(zip(program.columns, dtypes, strict=True)), stochastic=stochastic)
 
 
 class Alike(NamedTuple):
@@ -71,6 +71,8 @@ class Bucket:
     which: NDArray[np.int32]
     """The column of the table that each tensor uses; all the first, unless their steps are `mixed`."""
     mixed: bool = False
+    drawn: NDArray[np.int64] | None = None
+    """By what its tensors are rounded in this step, as `precision.rows`, where its kernel rounds by chance."""
     copies: list[Tensor] = field(default_factory=list)
     """Of this step's gradients; they live until its launch is over."""
     measures: dict[frozenset[str], Bucket] = field(default_factory=dict)
@@ -97,6 +99,9 @@ class Bucket:
         if self.copies:
             own = own.copy()
             own[1, self.laid_otherwise] = [copied.data_ptr() for copied in self.copies]
+        if self.kernel.stochastic:
+            assert self.drawn is not None
+            own = np.concatenate([own, self.drawn])
         return own
 
     def measuring(self, places: frozenset[str]) -> Bucket | None:
@@ -207,7 +212,7 @@ def _bucket(
     dtypes = {name: DTYPES[dtype] for name, dtype in zip(names, alike.dtypes, strict=True)}
     program = alike.variant.program(alike.absent, zero_grad=computation.writes_g)
     own = tuple(dtypes[name] for name in program.columns)
-    kernel = kernel_for(program, own, alike.target)
+    kernel = kernel_for(program, own, alike.target, stochastic=computation.stochastic)
     rows = [names.index(name) for name in program.columns]
     return Bucket(
         kernel=kernel,

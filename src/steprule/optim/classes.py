@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from steprule import rules
-from steprule.errors import InputError, InputTypeError, RuleError, StepruleError, unknown_name
+from steprule.errors import InputError, RuleError, StepruleError, unknown_name
 from steprule.optim.constructors import OF_THE_OPTIMIZER, OFF, say_constructor
-from steprule.optim.looks import SEED
 from steprule.optim.optimizer import RuleOptimizer
+from steprule.optim.precision import SEED, seed_of
 from steprule.rules.parts import equipped
 from steprule.rules.points import Point
 from steprule.rules.rule import Rule
@@ -173,6 +173,7 @@ _OF_TORCH = (
     "params",
     "betas",
     "zero_grad",
+    "rounding",
     "fused_unscale",
     "backend",
     "clip_group",
@@ -201,8 +202,9 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
 
     def __init__(self, params: Iterable[Any], **hypers: Any) -> None:
         found, defaults = self.rule, self._defaults
-        own: dict[str, Any] = {n: hypers.pop(n) for n in ("zero_grad", *OF_THE_OPTIMIZER) if n in hypers}
-        seeded = {SEED: _seed(found, hypers.pop(SEED, None))} if found.draws else {}
+        seeded = {SEED: seed_of(found.name, hypers.pop(SEED, None))} if found.draws else {}
+        ours = [n for n in OFF if n in self._extras]
+        own: dict[str, Any] = {n: hypers.pop(n) for n in (*ours, *OF_THE_OPTIMIZER) if n in hypers}
         if given := {h.name for h in found.hypers if h.given} & set(hypers):
             raise unknown_name("hyperparameter", given.pop(), defaults, where=f" of {found.name}")
         numbers = {n: float(v) if isinstance(v, Tensor) else v for n, v in hypers.items()}
@@ -231,18 +233,6 @@ class FromRule(RuleOptimizer, metaclass=_RuleClass):
                 values = param_group.get(name, self.defaults[name])
                 param_group[name] = tuple(param_group.pop(n, v) for n, v in zip(members, values, strict=True))
         super().add_param_group(param_group)
-
-
-def _seed(rule: Rule, given: object) -> int:
-    """The seed of a rule's noise: by default that with which torch was seeded last, as by `torch.manual_seed`."""
-    if given is None:
-        return torch.initial_seed()
-    if isinstance(given, bool) or not hasattr(given, "__index__"):
-        raise InputTypeError(f"{rule.name}: {SEED}", expected="a whole number", got=repr(given))
-    found = given.__index__()
-    if not 0 <= found < 2**64:
-        raise InputError(f"{rule.name}: {SEED}", expected="a whole number from 0 to 2^64 - 1", got=repr(given))
-    return int(found)
 
 
 def _is_settable(rule: Rule, name: str) -> bool:
@@ -287,17 +277,18 @@ def _class_from(raw: Rule, name: str, point: Point | None) -> type[RuleOptimizer
     defaults = _put_together({h.name: h.default for h in found.hypers if h.given is None}, found)
     defaults |= {SEED: None} if found.draws else {}
     taken = {h.name for h in raw.hypers}
+    off = {n: v for n, v in OFF.items() if n != SEED or not (found.draws or SEED in taken)}
     space = {
         "rule": found,
         "made_from": raw,
         "__module__": __name__,
         "__doc__": f"{found.summary}\n\nMade from the rule `{found.name}`.",
         "_defaults": defaults,
-        "_extras": {n: found.hyper(n).default for n in _BEYOND_TORCH if n in found.defaults and n not in taken} | OFF,
+        "_extras": {n: found.hyper(n).default for n in _BEYOND_TORCH if n in found.defaults and n not in taken} | off,
     }
     made: Any = _RuleClass(name, (FromRule,), space)
     params = inspect.Parameter("params", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    say_constructor(made, [params], {**defaults, **OFF, **OF_THE_OPTIMIZER}, FromRule.__init__)
+    say_constructor(made, [params], {**defaults, **off, **OF_THE_OPTIMIZER}, FromRule.__init__)
     return made  # type: ignore[no-any-return]
 
 

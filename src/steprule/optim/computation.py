@@ -16,9 +16,20 @@ from steprule.hyper import Slot
 from steprule.optim import one_by_one
 from steprule.optim.backends import target_for
 from steprule.optim.memory import Ranges, ranges_of, share_memory, sharing
+from steprule.optim.precision import LOW, STOCHASTIC
 from steprule.optim.settings import Settings, Stepped, beyond_torch
 from steprule.optim.sharding import Cut, cut_of, refuse_parts
-from steprule.optim.signature import PLAIN, is_number, is_plain, is_within, parts_here, placed_alike, shard, span_of
+from steprule.optim.signature import (
+    PLAIN,
+    has_own_operations,
+    is_number,
+    is_plain,
+    is_within,
+    parts_here,
+    placed_alike,
+    shard,
+    span_of,
+)
 from steprule.optim.states import as_numbers, begin, check_whole, lay_as
 
 States = Mapping[Tensor, Any]
@@ -62,7 +73,9 @@ class Computation:
         self, optimizer: Stepped, where: tuple[int, ...], settings: Settings, shape: tuple[int, ...] | None = None
     ) -> None:
         """`shape`: of one of the parameters, where the rule asks for it; those of others have the same slots."""
-        self.rule, self.backend, self.counts_steps = optimizer.rule, optimizer.backend, optimizer.counts_steps
+        self.rule, self.backend, self.stochastic = optimizer.rule, optimizer.backend, settings.stochastic
+        # Where torch's class has no `step`, its states get one: the random numbers of each step are others.
+        self.counts_steps, self.torch_counts = optimizer.counts_steps or self.stochastic, optimizer.counts_steps
         self.moves = optimizer.moves
         self.switches, self.zeroes, self.special = settings.switches, settings.zeroes, settings.special
         self.by_shape = shape is not None
@@ -141,6 +154,10 @@ class Computation:
         """Raise where a number over all tensors, or over one, would be that of a part which this process has."""
         sums = self.has_phases and not self.clips
         refuse_parts(name, params, clips=self.clips, sums=sums, reduces=self.wants_whole, by=self.clip_group)
+        for p in params if self.stochastic else ():
+            if p.dtype in LOW and has_own_operations(p):
+                what = f"{name}: rounding={STOCHASTIC!r} does not support a {type(p).__name__}"
+                raise RuntimeError(f"{what}: its elements are not all here, or not plain numbers")
 
     def part(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Parted:
         """The members by what steps them."""
@@ -208,7 +225,7 @@ class Computation:
         off = tuple((n, False if isinstance(v, bool) else v) for n, v in self.switches)
         least = variant(self.rule, off, self.variant.shape).slots
         slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in least]
-        return [*(["step"] if self.counts_steps else []), *slots]
+        return [*(["step"] if self.torch_counts else []), *slots]
 
     def ranges(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Ranges:
         """Addresses and bytes [tensors, columns, 2]: of p, g, the slots and the states of one number."""

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from steprule.optim import precision
+
 BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
 
 - `clip_value`: bring each element of the gradient into [-clip_value, clip_value]; 0 is off.
@@ -14,6 +16,9 @@ BEYOND = """What torch's constructors lack, each off by default and then free; e
 - `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
 - `ema_decay`: keep an exponential moving average of the weights, state `ema`, in float32 or better; 0 is off. See `ema_weights`.
 - `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
+- `rounding`: "stochastic" rounds parameters in bfloat16 and float16 by chance where they are stored, to one of the two neighbours and so
+  that the mean is exact; None, the default, to the nearest. Others are stepped as without. States are rounded to the nearest.
+- `seed`: a whole number from 0 to 2^64 - 1, of which that chance is; by default that of `torch.manual_seed`. Saved in `state_dict()`.
 
 And three of the optimizer, not of a group:
 
@@ -31,7 +36,7 @@ step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up
 
 OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None}
 """What every class takes that is no key of a group, with its defaults."""
-OFF: dict[str, Any] = {"zero_grad": False}
+OFF: dict[str, Any] = {"zero_grad": False, **precision.OFF}
 """What every class takes beside the parts that compose with its rule, with its defaults."""
 
 

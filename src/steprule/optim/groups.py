@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.optim import one_by_one, totals
+from steprule.compiler.drawing import Key
+from steprule.optim import one_by_one, precision, totals
 from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket, buckets_for
 from steprule.optim.choices import Chosen, choices, counts
@@ -271,7 +272,10 @@ class GroupPlan:
     def step_others(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Step the parameters that no kernel may touch."""
         own = [groups[k] for k in self.where]
-        self.beside.step(self.by(optimizer), own, self.members_of(groups), known)
+        keys: list[Key | None] = [None] * len(self.others)
+        if self.computation.stochastic:
+            keys = [Key(int(s), int(t)) for t, s in zip(*self._numbers(groups, self.others), strict=True)]
+        self.beside.step(self.by(optimizer), own, self.members_of(groups), known, keys)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:
         """Update what kernels step, after `tabulate`."""
@@ -280,6 +284,10 @@ class GroupPlan:
         if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
             optimizer._cuda_graph_capture_health_check()
         values, rows = self.look.values, self.rows
+        if self.computation.stochastic:
+            drawn = precision.rows(values[rows["step"]], *self._numbers(groups, self.places))
+            for bucket in self.buckets:
+                bucket.drawn = drawn[:, bucket.where]
         for bucket in self.buckets:
             numbers = self.reduced_numbers(bucket) if bucket.kernel.program.numbers else {}
             for name, value in bucket.launch(numbers).items():
@@ -293,6 +301,12 @@ class GroupPlan:
         for state, name, slot in self.pending:
             state[name] = slot
         self.pending = []
+
+    def _numbers(self, groups: Groups, members: Sequence[int]) -> tuple[Any, Any]:
+        """Of some members, which tensor of the model each is, and its seed."""
+        own = self.chosen.of if self.chosen else [range(count) for count in self.counts]
+        seeds = np.array([groups[k][precision.SEED] for k in self.where], np.uint64)
+        return precision.numbers_of(groups, self.where, own)[members], seeds[self.group_of[members]]
 
     def zero(self, groups: Groups) -> None:
         """Zero the gradients that no kernel has zeroed: of parameters beside them, and those that another plan has read."""
@@ -325,7 +339,8 @@ def _plan(
             group = optimizer.param_groups[k]
             by = optimizer.stepping(group)
             own = Settings(by, group, scale)
-            alike = optimizer.team_of(group), own.switches, own.zeroes, own.special, bool(beyond_torch(by, group))
+            special = own.special, bool(beyond_torch(by, group)), own.rounding
+            alike = optimizer.team_of(group), own.switches, own.zeroes, special
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)

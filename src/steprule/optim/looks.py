@@ -17,11 +17,9 @@ from steprule.compiler.drawing import Key, noise
 from steprule.errors import InputError, InputTypeError
 from steprule.hyper import LOSS
 from steprule.optim import groups
+from steprule.optim.precision import SEED
 from steprule.optim.settings import Settings, Stepped
 from steprule.optim.signature import PLAIN, has_own_operations
-
-SEED = "seed"
-"""The key of a group that says of which seed its noise is."""
 
 
 def check_closure(optimizer: Stepped, closure: object) -> None:

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from steprule.arithmetic import exchanging
 from steprule.compiler import eager
+from steprule.compiler.drawing import Key
+from steprule.compiler.rounding import rounded
 from steprule.hyper import Slot
+from steprule.optim.precision import LOW
 from steprule.optim.settings import Stepped
 from steprule.optim.signature import has_own_operations
-from steprule.optim.states import as_numbers
+from steprule.optim.states import as_numbers, begin, dtype_of
 from steprule.rules.rule import Rule
 
 
@@ -75,23 +78,31 @@ def resolved(t: Tensor) -> Tensor:
 
 
 def step_by_rule(
-    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
+    optimizer: Stepped,
+    p: Tensor,
+    used: frozenset[str],
+    hypers: Mapping[str, Any],
+    known: Mapping[str, float],
+    key: Key | None = None,
 ) -> None:
     """The author's function on one parameter, its results copied into the tensors that are there. `used` names the slots, `known` are
-    the totals. Numbers of the model stay as they are: they are all tensors'."""
-    one, state = _one(optimizer, p, used, hypers)
+    the totals. Numbers of the model stay as they are: they are all tensors'. `key`: by whose random numbers it is rounded, if by chance."""
+    one, state = _one(optimizer, p, used, hypers, counts=key is not None)
     with exchanging(known):
         new_p, new = one.step(optimizer.rule, {})
     if optimizer.moves:
         _write([(p, new_p)])
         return
     new = {n: v for n, v in new.items() if n not in _of_model(optimizer.rule)}
+    if key is not None and p.dtype in LOW:
+        new_p = rounded(new_p, resolved(p.detach()), key, int(one.t))
     there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
     written = [(p, new_p), *((old, new[name]) for name, old in there.items())]
-    _write([*written, *([(state["step"], one.t)] if optimizer.counts_steps else [])])
+    _write([*written, *([(state["step"], one.t)] if optimizer.counts_steps or key is not None else [])])
+    slots = {s.name: s for s in optimizer.rule.slots}
     for name, value in new.items():
         if value is not None and name not in there:
-            state[name] = value.clone()
+            state[name] = value.to(dtype_of(slots[name], p), copy=True) if not slots[name].is_number else value.clone()
 
 
 def parts_of(
@@ -117,10 +128,10 @@ def _of_model(rule: Rule) -> list[str]:
 
 
 def _one(
-    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any]
+    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], *, counts: bool = False
 ) -> tuple[eager.One, dict[str, Any]]:
     """What a step takes of one parameter, and its state, in which the numbers that were missing have begun."""
-    rule, counts, grad = optimizer.rule, optimizer.counts_steps, p.grad
+    rule, counts, grad = optimizer.rule, counts or optimizer.counts_steps, p.grad
     assert grad is not None
     if grad.layout is not torch.strided:
         raise RuntimeError(f"{rule.name} does not support sparse gradients")
@@ -133,7 +144,14 @@ def _one(
     held = {slot.name: _held(rule, slot, state.get(slot.name), p) for slot in rule.slots}
     t = state["step"].item() + 1.0 if counts else 1.0
     own = resolved(p.detach())
-    return eager.One(own, resolved(grad.detach()).to(p.dtype), held, t, hypers), state
+    if p.dtype in LOW:
+        # What is computed in float32 comes back so: whoever stores it rounds, each tensor in its own way.
+        own = own.float()
+        for slot in rule.slots:
+            if slot.name in used and held[slot.name] is None and not (slot.absent_at_first or slot.looked):
+                sizes = slot.sizes(rule.seen(tuple(p.shape))) if slot.shape else None
+                held[slot.name] = begin(slot, p.detach(), hypers, absent=False, sizes=sizes)
+    return eager.One(own, resolved(grad.detach()).to(own.dtype), held, t, hypers), state
 
 
 def _held(rule: Rule, slot: Slot, value: Any, p: Tensor) -> Any:

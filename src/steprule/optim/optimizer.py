@@ -16,7 +16,7 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from steprule.errors import InputError, InputTypeError
-from steprule.optim import groups, looks, points
+from steprule.optim import groups, looks, points, precision
 from steprule.optim.backends import BACKENDS
 from steprule.optim.constructors import BEYOND, OF_THE_OPTIMIZER, OFF, say_constructor
 from steprule.optim.loading import keep_precision
@@ -68,6 +68,7 @@ class RuleOptimizer(Stepped):
             raise InputError(f"{type(self).__name__}: fused_unscale", expected=names, got=self.rule.name)
         extras = {n: kwargs.pop(n, v) for n, v in self._extras.items()}
         self._check_extras(extras)
+        self._seed = extras.get(precision.SEED)
         super().__init__(params, *args, **kwargs)
         for p, state in self.state.items():  # torch makes Adagrad's count on the default device
             if isinstance(count := state.get("step"), Tensor) and count.device.type == "meta" != p.device.type:
@@ -80,12 +81,17 @@ class RuleOptimizer(Stepped):
             for name in extras:
                 if name in self.defaults:
                     group.setdefault(name, self.defaults[name])
+        if any(extras.get(name) is not None for name in precision.OFF):
+            precision.settle(self.param_groups, self._seed)
+            precision.check_seed(type(self).__name__, self.param_groups, self._seed)
 
     def _check_extras(self, given: Mapping[str, Any]) -> None:
+        if any(given.get(name) is not None for name in precision.OFF):
+            precision.check(type(self).__name__, self.rule, given)
         for name in self._extras:
             if name == "zero_grad" and not isinstance(given.get(name, False), bool):
                 raise InputTypeError(f"{type(self).__name__}: zero_grad", expected="a bool", got=repr(given[name]))
-            if name != "zero_grad" and name in given:
+            if name not in OFF and name in given:
                 self.rule.hyper(name).validate(given[name], type(self).__name__)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
@@ -297,6 +303,8 @@ class RuleOptimizer(Stepped):
             if self.rule.point is not None:
                 param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)
+        if self.param_groups[-1].get(precision.ROUNDING) is not None:
+            precision.settle(self.param_groups, self.__dict__.get("_seed"))
 
 
 def _outermost(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,10 +10,11 @@ import torch
 
 from steprule.compiler.variant import switches_of
 from steprule.errors import InputError
+from steprule.optim.precision import ROUNDING, SEED, STOCHASTIC, rounding_of
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
-_OF_THE_STEP = ("zero_grad", "differentiable", "capturable")
+_OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING)
 """What a step reads of a group beside the rule's hyperparameters."""
 _FIXED = (float, int, bool, type(None), str)
 """Values of these types are other objects when they change; a tensor or a list may change in place."""
@@ -52,14 +53,14 @@ class Stepped(torch.optim.Optimizer):
 
 def beyond_torch(optimizer: Stepped, group: Mapping[str, Any]) -> list[str]:
     """What is on that torch's own step has no part for."""
-    return [n for n in optimizer._extras if n != "zero_grad" and group.get(n)]
+    return [n for n in optimizer._extras if n not in ("zero_grad", SEED) and group.get(n)]
 
 
 class Settings:
     """The settings of one group; `still` keeps them true."""
 
     def __init__(self, optimizer: Stepped, group: Mapping[str, Any], scale: float | None) -> None:
-        self.rule, self._beyond = optimizer.rule, optimizer._extras
+        self.rule, self._beyond, self._name = optimizer.rule, optimizer._extras, type(optimizer).__name__
         own = (*(h.name for h in self.rule.hypers), *self.rule.tuples, *_OF_THE_STEP, *optimizer.said_otherwise)
         self._as_rule, self._moves = optimizer.as_rule, optimizer.moves
         self._keys = tuple(n for n in own if n in group)
@@ -80,9 +81,10 @@ class Settings:
         # In C; the same object counts as equal, which is true of fixed ones alone.
         if self._fixed and scale == self.scale and values == self._values:
             return True
-        before = self.zeroes, self.special
+        before = self.zeroes, self.special, self.rounding
         self._read(group, scale)
-        return (self.zeroes, self.special) == before and switches_of(self.rule, self.hypers) == self.switches
+        same = (self.zeroes, self.special, self.rounding) == before
+        return same and switches_of(self.rule, self.hypers) == self.switches
 
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
         self._values, self.scale = self._get(group)[:-1], scale
@@ -90,6 +92,12 @@ class Settings:
         self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond)
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.special = bool(group.get("differentiable") or group.get("capturable"))
+        self.rounding = None if self._moves else rounding_of(self._name, group)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether parameters are rounded by chance."""
+        return self.rounding == STOCHASTIC
 
 
 def hypers_of(

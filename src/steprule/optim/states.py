@@ -45,11 +45,16 @@ def begin(
 ) -> Tensor:
     """A slot before its first step, beside `p`, of its shape unless `sizes` says another; where the rule itself fills it at its first
     use, room for that."""
-    dtype = torch.float32 if slot.full_precision and p.element_size() < 4 else p.dtype  # complex numbers have 8 bytes
+    dtype = dtype_of(slot, p)
     p = p if sizes is None else p.new_empty(sizes)
     if absent:
         return pages.empty_like(p, dtype)  # type: ignore[no-any-return]
     return pages.full_like(p, eager.start_number(slot, hypers), dtype)  # type: ignore[no-any-return]
+
+
+def dtype_of(slot: Slot, p: Tensor) -> torch.dtype:
+    """In which dtype a slot of elements begins."""
+    return torch.float32 if slot.full_precision and p.element_size() < 4 else p.dtype  # complex numbers have 8 bytes
 
 
 def check_whole(state: Mapping[str, Any], owned: Iterable[str], always: Iterable[str]) -> None:

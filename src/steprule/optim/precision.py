@@ -1,0 +1,86 @@
+"""What a group says of rounding its parameters: to the nearest or by chance, and by whose random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from steprule.errors import InputError, InputTypeError
+from steprule.rules.rule import Rule
+
+STOCHASTIC = "stochastic"
+ROUNDINGS = (STOCHASTIC,)
+"""What `rounding=` takes beside None, which is to the nearest."""
+SEED = "seed"
+"""The key of a group that says of which seed its noise is, and its rounding by chance."""
+ROUNDING = "rounding"
+OFF: dict[str, Any] = {ROUNDING: None, SEED: None}
+"""The keys of a group, as they are where nothing is said."""
+LOW = (torch.bfloat16, torch.float16)
+"""The dtypes of parameters that are computed in float32."""
+
+
+def check(name: str, rule: Rule, given: Mapping[str, Any]) -> None:
+    """Raise `InputError` or `InputTypeError` for what a constructor or a group cannot mean; `name` is the class."""
+    rounding_of(name, given)
+    if given.get(ROUNDING) == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
+        expected, got = (
+            "a rule without a hyperparameter of that name",
+            f"{rule.name}, whose rounding could have no seed",
+        )
+        raise InputError(f"{name}: {SEED}", expected=expected, got=got, hint="Call the hyperparameter otherwise.")
+    if SEED in given and given[SEED] is not None and (rule.draws or SEED not in {h.name for h in rule.hypers}):
+        seed_of(name, given[SEED])
+
+
+def rounding_of(name: str, group: Mapping[str, Any]) -> str | None:
+    """How a group's parameters are rounded, None for the nearest. Raises `InputError`."""
+    found = group.get(ROUNDING)
+    if found is not None and found not in ROUNDINGS:
+        expected = " or ".join(map(repr, ROUNDINGS)) + ", or None for the nearest"
+        raise InputError(f"{name}: {ROUNDING}", expected=expected, got=repr(found))
+    return found
+
+
+def seed_of(name: str, given: object) -> int:
+    """A seed of 64 bits: by default that with which torch was seeded last, as by `torch.manual_seed`."""
+    if given is None:
+        return torch.initial_seed()
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        raise InputTypeError(f"{name}: {SEED}", expected="a whole number", got=repr(given))
+    found = given.__index__()
+    if not 0 <= found < 2**64:
+        raise InputError(f"{name}: {SEED}", expected="a whole number from 0 to 2^64 - 1", got=repr(given))
+    return int(found)
+
+
+def settle(groups: Sequence[dict[str, Any]], given: object) -> None:
+    """Give each group that rounds by chance its seed: the one given, or another group's, or torch's."""
+    for group in groups:
+        if group.get(ROUNDING) == STOCHASTIC and group.get(SEED) is None:
+            others = (g[SEED] for g in groups if g.get(SEED) is not None)
+            group[SEED] = seed_of("", given if given is not None else next(others, None))
+
+
+def check_seed(name: str, groups: Sequence[Mapping[str, Any]], given: object) -> None:
+    """Raise `InputError` for a seed that nothing draws by."""
+    if given is not None and not any(group.get(ROUNDING) == STOCHASTIC for group in groups):
+        raise InputError(f"{name}: {SEED}", expected=f"{ROUNDING}={STOCHASTIC!r} beside it", got=f"{given!r} alone")
+
+
+def numbers_of(
+    groups: Sequence[Mapping[str, Any]], where: Sequence[int], of: Sequence[Sequence[int]]
+) -> NDArray[np.int64]:
+    """Which tensor of the model each parameter is: its number among all. `of`: by group at `where`, its places in that group."""
+    first = np.cumsum([0, *(len(group["params"]) for group in groups)])
+    found = [first[k] + np.array(own, np.int64) for k, own in zip(where, of, strict=True)]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def rows(steps: NDArray[np.float64], tensors: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """What a kernel that rounds by chance takes behind the addresses [3, tensors]: the step, the tensor's number, the seed."""
+    return np.stack([steps.astype(np.int64), tensors, seeds.view(np.int64)])

@@ -1,0 +1,475 @@
+"""Parameters in bfloat16 and float16 without a float32 copy: rounding by chance, against a plain loop and against statistics."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import math
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from compare import apart
+from rounded_by_hand import LAYOUTS, SHAPES, ByHand, by_chance
+from scipy import stats
+from thinning import thinned
+from tolerances import CHANCE, FORMS_FLOAT32, OTHER_ROUNDINGS
+from torch import Tensor, nn
+
+import steprule
+from steprule import optim, rule
+from steprule.compiler import rounding
+from steprule.compiler.drawing import Key
+from steprule.compiler.threads import one_thread
+from steprule.errors import InputError, InputTypeError, RuleError
+from steprule.hyper import Rate
+from steprule.maths import noise
+from steprule.optim.classes import class_of
+
+LOW = (torch.bfloat16, torch.float16)
+EACH_DTYPE = pytest.mark.parametrize("dtype", LOW, ids=["bfloat16", "float16"])
+SEED = 2**40 + 7
+MULTIPLIES = ("Muon", "NorMuon", "Scion", "Dion")
+
+
+def parameters(dtype: torch.dtype, layout: str = "as it is") -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(3)
+    made = [LAYOUTS[layout](torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
+    return [nn.Parameter(p) for p in (*made, torch.ones(5))]
+
+
+def gradients(params: list[Any], t: int) -> list[Tensor | None]:
+    """The second rests in the second step; that of the third shape is one number, expanded; the first lies transposed."""
+    generator = torch.Generator().manual_seed(t)
+    found: list[Tensor | None] = [torch.randn(p.shape, generator=generator).to(p.dtype) for p in params]
+    found[4] = torch.tensor(0.5).to(params[4].dtype).expand(257)
+    found[0] = found[0].t().contiguous().t() if t == 2 else found[0]  # type: ignore[union-attr]
+    found[1] = None if t == 2 else found[1]
+    return found
+
+
+def take(optimizer: Any, params: list[nn.Parameter], t: int) -> None:
+    for p, g in zip(params, gradients(params, t), strict=True):
+        p.grad = g
+    optimizer.step()
+
+
+def others(found: Tensor, wanted: Tensor) -> int:
+    """How many elements are not the same number; each of them must be a neighbour."""
+    apart = (ranks(found.detach()) - ranks(wanted.detach())).abs()
+    assert not (apart > 1).any(), (found, wanted)
+    return int((apart > 0).sum())
+
+
+def ranks(x: Tensor) -> Tensor:
+    """Where each number stands among all of its dtype."""
+    bits = x.contiguous().view({2: torch.int16, 4: torch.int32}[x.element_size()]).long()
+    return torch.where(bits < 0, -(bits + 2 ** (8 * x.element_size() - 1)), bits)
+
+
+def same(optimizer: Any, params: list[nn.Parameter], hand: ByHand, within: float) -> None:
+    """Parameters and states are those of the plain loop, but for this share of the elements, which are neighbours."""
+    differ, size = dict[str, int](), sum(p.numel() for p in params)
+    for p, wanted, state in zip(params, hand.params, hand.states, strict=True):
+        held = {n: v for n, v in optimizer.state.get(p, {}).items() if n != "step"}
+        there = {n: v for n, v in state.items() if v is not None}
+        assert set(held) == set(there)
+        pairs = {"p": (p, wanted), **{n: (v, there[n]) for n, v in held.items()}}
+        for name, (a, b) in pairs.items():
+            if a.dtype in LOW:
+                differ[name] = differ.get(name, 0) + others(a, b)
+    assert max(differ.values()) <= within * size, (differ, size)
+
+
+@EACH_DTYPE
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+@pytest.mark.parametrize("name", thinned(optim.NAMES, 8))
+def test_every_class_is_a_plain_loop(name: str, backend: str, dtype: torch.dtype) -> None:
+    """The author's function in float32 on the parameter, then rounded by hand: with resting ones, an expanded gradient, a float32 one."""
+    kind = class_of(name)
+    if kind.rule.looked:
+        pytest.skip("what it looks at is computed from the parameters")
+    if backend == "numba" and name in MULTIPLIES:
+        pytest.skip("its products, in bfloat16, add up in another order: the steps differ by more than a rounding")
+    params = [p for p in parameters(dtype) if p.ndim == 2 or not name.startswith("Muon")]
+    settings = {"lr": 0.003} if "lr" in kind.rule.defaults else {}
+    given = {**settings, "adjust_lr_fn": "original"} if name == "Muon" else settings
+    optimizer = kind(params, **settings, rounding="stochastic", seed=SEED, backend=backend)
+    by_rule = optimizer.as_rule(optimizer.param_groups[0])
+    hypers = {h.name: by_rule[h.name] for h in kind.rule.hypers if h.name in by_rule and h.given is None}
+    hand = ByHand(
+        kind.rule, params, SEED, **{**{k: v for k, v in given.items() if k in hypers}, **hypers, **betas(optimizer)}
+    )
+    for t in range(1, 4):
+        grads = gradients(params, t) if len(params) > 5 else [torch.ones_like(p) * t for p in params]
+        for p, g in zip(params, grads, strict=True):
+            p.grad = g
+        optimizer.step()
+        hand.step(grads)
+        same(optimizer, params, hand, 0.0 if backend == "eager" else OTHER_ROUNDINGS)
+        hand.go_on_from(optimizer, params)
+
+
+def betas(optimizer: Any) -> dict[str, float]:
+    group = optimizer.param_groups[0]
+    found: dict[str, float] = {}
+    for name, members in optimizer.rule.tuples.items():
+        if name in group:
+            found |= dict(zip(members, group[name], strict=True))
+    return found
+
+
+@rule
+def own_step(p, g, m, *, lr: Rate = 0.01):  # type: ignore[no-untyped-def]
+    """A rule of one's own, whose state is a delay line."""
+    return p - lr * (g + 0.5 * m), g
+
+
+PARTS = [
+    dict(zip(("weight_decay", "maximize", "clip_norm", "ema_decay"), values, strict=True))
+    for values in itertools.product((0.0, 0.1), (False, True), (0.0, 1.0), (0.0, 0.9))
+]
+
+
+@EACH_DTYPE
+@pytest.mark.parametrize(("layout", "parts"), thinned(itertools.product(LAYOUTS, PARTS), 9))
+def test_parts_layouts_and_dtypes(layout: str, parts: dict[str, Any], dtype: torch.dtype) -> None:
+    """Weight decay, ascent, clipping and averaging, over tensors that lie in any way, in both forms."""
+    for backend in ("numba", "eager"):
+        for kind in (optim.AdamW, optim.from_rule(own_step)):
+            params = parameters(dtype, layout)
+            optimizer = kind(params, lr=0.01, rounding="stochastic", seed=SEED, backend=backend, **parts)
+            hand = ByHand(kind.rule, params, SEED, lr=0.01, **parts)
+            for t in (1, 2):
+                take(optimizer, params, t)
+                hand.step(gradients(params, t))
+                same(optimizer, params, hand, 0.0 if backend == "eager" else OTHER_ROUNDINGS)
+                hand.go_on_from(optimizer, params)
+
+
+@EACH_DTYPE
+def test_bits_are_those_of_one_thread_and_of_several(dtype: torch.dtype) -> None:
+    """A tensor that several threads step has the bits of one thread, and those of the author's function."""
+    found = []
+    for how in ("threads", "one", "eager"):
+        p = nn.Parameter(torch.linspace(-2, 2, 200_003).to(dtype))
+        optimizer = optim.SGD(
+            [p], lr=1e-3, rounding="stochastic", seed=1, backend="eager" if how == "eager" else "numba"
+        )
+        for t in (1, 2):
+            p.grad = torch.full_like(p, 0.3 * t)
+            if how == "one":
+                with one_thread():
+                    optimizer.step()
+            else:
+                optimizer.step()
+        found.append(p.detach())
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@EACH_DTYPE
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop", "Lion", "Adafactor", "ScheduleFreeAdamW"])
+def test_save_and_load_in_the_middle(name: str, backend: str, dtype: torch.dtype) -> None:
+    """Bit for bit, through a file, a copy and a pickle; the seed and the number of steps are in the checkpoint."""
+    kind = class_of(name)
+    whole, params = parameters(dtype), parameters(dtype)
+    straight = kind(whole, rounding="stochastic", seed=SEED, backend=backend)
+    first = kind(params, rounding="stochastic", seed=SEED, backend=backend)
+    for t in range(1, 7):
+        take(straight, whole, t)
+        take(first, params, t)
+        if t == 2:
+            file = io.BytesIO()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # schedule-free: the model saved is that of training
+                torch.save(first.state_dict(), file)
+            file.seek(0)
+            first = kind(params, seed=3, rounding="stochastic", backend=backend)
+            first.load_state_dict(torch.load(file, weights_only=True))
+        elif t in (3, 4):
+            first = copy.deepcopy(first) if t == 3 else pickle.loads(pickle.dumps(first))
+            params = first.param_groups[0]["params"]
+    assert first.param_groups[0]["seed"] == SEED
+    assert all(torch.equal(a, b) for a, b in zip(whole, params, strict=True))
+
+
+def test_a_checkpoint_without_rounding_and_torchs_class() -> None:
+    """Of torch's class, whose SGD counts no steps: rounding stays as it was set here. And back: torch's class takes ours."""
+    p, q = nn.Parameter(torch.ones(64, dtype=torch.bfloat16)), nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+    theirs = torch.optim.SGD([p], lr=1e-3, momentum=0.9)
+    p.grad = torch.ones_like(p)
+    theirs.step()
+    ours = optim.SGD([q], lr=1e-3, momentum=0.9, rounding="stochastic", seed=2)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.param_groups[0]["rounding"] == "stochastic"
+    assert ours.param_groups[0]["seed"] == 2
+    q.grad = torch.ones_like(q)
+    ours.step()
+    assert ours.state[q]["step"] == 1
+    assert len(set(q.tolist())) > 1, "a step below half of the distance between two numbers moves some"
+    theirs.load_state_dict(ours.state_dict())
+    theirs.step()
+
+
+def test_groups_frozen_ones_and_groups_that_come_later() -> None:
+    """A group may round otherwise; a parameter's number counts frozen ones; a group that is added has the seed and the rounding."""
+
+    def made() -> list[nn.Parameter]:
+        return [nn.Parameter(torch.ones(400, dtype=torch.bfloat16)) for _ in range(4)]
+
+    a = made()
+    optimizer = optim.SGD(
+        [{"params": a[:1]}, {"params": a[1:3], "rounding": None}], lr=1e-3, rounding="stochastic", seed=9
+    )
+    optimizer.add_param_group({"params": a[3:]})
+    assert [g["rounding"] for g in optimizer.param_groups] == ["stochastic", None, "stochastic"]
+    for p in (a[0], a[2], a[3]):
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert len(set(a[0].tolist())) == len(set(a[3].tolist())) == 2
+    assert len(set(a[2].tolist())) == 1, "to the nearest"
+    assert not torch.equal(a[0], a[3]), "each tensor draws numbers of its own"
+    for k in (0, 3):
+        x = torch.full((400,), 1 - 1e-3)
+        assert torch.equal(a[k], by_chance(x, a[k], 9, k, 1))
+    b = made()
+    told = optim.SGD([{"params": b[:2], "rounding": "stochastic"}, {"params": b[2:]}], lr=1e-3, seed=9)
+    b[0].grad = torch.ones_like(b[0])
+    told.step()
+    assert torch.equal(a[0], b[0])
+
+
+def test_the_seed_is_torchs_unless_said() -> None:
+    def after(**seed: int) -> Tensor:
+        p = nn.Parameter(torch.ones(300, dtype=torch.bfloat16))
+        optimizer = optim.AdamW([p], lr=1e-3, rounding="stochastic", **seed)
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        return p.detach()
+
+    torch.manual_seed(7)
+    first = after()
+    assert torch.equal(first, after()), "nothing is drawn from torch's generator"
+    assert torch.equal(first, after(seed=7))
+    assert not torch.equal(first, after(seed=8))
+    assert not torch.equal(after(seed=2**63), after(seed=0))
+
+
+def test_a_rule_that_draws_noise_has_one_seed_for_both() -> None:
+    @rule
+    def shaken(p, g, *, lr: Rate = 0.01):  # type: ignore[no-untyped-def]
+        return p - lr * g + 0.01 * noise(p)
+
+    found = []
+    for backend in ("numba", "eager"):
+        p = nn.Parameter(torch.ones(500, dtype=torch.bfloat16))
+        optimizer = optim.from_rule(shaken)([p], seed=4, rounding="stochastic", backend=backend)
+        assert optimizer.param_groups[0]["seed"] == 4
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        found.append(p.detach())
+    assert others(*found) <= OTHER_ROUNDINGS * 500
+    assert set(optimizer.state[p]) == {"step"}
+
+
+def test_by_kind_and_what_stands_around_a_step() -> None:
+    """A rule per kind of parameter, a scaler whose step is skipped, a closure, hooks: as without, and only steps that are taken count."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1)).to(torch.bfloat16)
+    mixture = steprule.by_kind(matrix="muon", other="adamw")
+    mixed = mixture(model, rounding="stochastic", seed=3, lr=1e-3, show=False)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for t in range(3):
+        mixed.zero_grad()
+        loss = model(torch.ones(4, 6, dtype=torch.bfloat16)).float().square().mean()
+        scaler.scale(loss * (float("inf") if t == 1 else 1.0)).backward()
+        scaler.step(mixed)
+        scaler.update()
+    assert {g["seed"] for g in mixed.param_groups} == {3}
+    assert {float(s["step"]) for s in mixed.state.values()} == {2.0}
+    mixed.step(lambda: model(torch.ones(4, 6, dtype=torch.bfloat16)).float().mean())
+    assert {float(s["step"]) for s in mixed.state.values()} == {3.0}
+
+
+def test_float32_and_float64_are_stepped_as_without() -> None:
+    for dtype in (torch.float32, torch.float64):
+        found = []
+        for how in ({}, {"rounding": "stochastic", "seed": 1}):
+            p = nn.Parameter(torch.linspace(-1, 1, 50, dtype=dtype))
+            optimizer = optim.AdamW([p], lr=0.01, **how)
+            for _ in range(3):
+                p.grad = p.detach().clone()
+                optimizer.step()
+            found.append(p.detach())
+        assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"rounding": "stochastik"}, InputError, "AdamW: rounding: expected 'stochastic'.*got 'stochastik'"),
+        ({"rounding": True}, InputError, "AdamW: rounding: expected 'stochastic'"),
+        ({"rounding": "stochastic", "seed": -1}, InputError, "whole number from 0 to 2\\^64 - 1, got -1"),
+        ({"rounding": "stochastic", "seed": 1.5}, InputTypeError, "seed: expected a whole number, got 1.5"),
+        ({"seed": 1}, InputError, "AdamW: seed: expected rounding='stochastic' beside it, got 1 alone"),
+    ],
+)
+def test_bad_input(given: dict[str, Any], error: type[Exception], words: str) -> None:
+    p = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    with pytest.raises(error, match=words):
+        optim.AdamW([p], **given)
+    if "rounding" in given:
+        with pytest.raises(error, match="AdamW"):
+            optim.AdamW([{"params": [p], **given}])
+
+
+def test_what_has_no_meaning_is_refused() -> None:
+    p = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    p.grad = torch.ones_like(p)
+    with pytest.raises(RuntimeError, match="capturable together with rounding: torch's own step has no such part"):
+        optim.AdamW([p], rounding="stochastic", capturable=True).step()
+    optimizer = optim.AdamW([p], rounding="stochastic")
+    optimizer.param_groups[0]["rounding"] = "up"
+    with pytest.raises(InputError, match="AdamW: rounding: expected 'stochastic'"):
+        optimizer.step()
+    table = nn.Embedding(4, 2, sparse=True).to(torch.bfloat16)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match=r"sparse gradients.*together with rounding"):
+        optim.SGD(table.parameters(), rounding="stochastic").step()
+
+    @rule
+    def seeded(p, g, *, lr: Rate = 0.01, seed: Rate = 1.0):  # type: ignore[no-untyped-def]
+        return p - lr * seed * g
+
+    optim.from_rule(seeded)([p], seed=2.0)
+    with pytest.raises(InputError, match="a rule without a hyperparameter of that name"):
+        optim.from_rule(seeded)([p], rounding="stochastic")
+
+    @rule
+    def rounded(p, g, *, rounding: Rate = 0.01):  # type: ignore[no-untyped-def]
+        return p - rounding * g
+
+    with pytest.raises(RuleError, match="by a name that torch's optimizers do not use"):
+        optim.from_rule(rounded)
+
+
+# The rounding itself.
+
+
+@EACH_DTYPE
+def test_every_random_number_once_gives_the_number_itself(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all 2^16 random numbers the mean is the number: so rounding is unbiased exactly, and by nothing but its two neighbours."""
+    random = torch.arange(2**16, dtype=torch.int32)
+    monkeypatch.setattr(rounding, "numbers16", lambda like, key, step: random)
+    like = torch.empty(2**16, dtype=dtype)
+    tiny = (1e-20, 1e-40, -(2.0**-130)) if dtype is torch.bfloat16 else ()
+    for value in (1.001, -1.001, 0.7654321, 3e-3, -6.2e-5, 1.5e-6, 6e4, 2.0**-24 * 5.25, *tiny):
+        x = torch.full((2**16,), value)
+        found = rounding.rounded(x, like, Key(), 1)
+        near = torch.tensor(sorted(set(found.double().tolist())), dtype=torch.float64)
+        assert len(near) <= 2
+        assert near.min() <= x[0].double() <= near.max()
+        gap = float(near.max() - near.min())
+        # Of float16 below 2^-14 the probability is one of 2^16.
+        slack = gap * 2.0**-16 if dtype is torch.float16 else 0.0
+        assert abs(float(found.double().mean() - x[0].double())) <= slack
+
+
+@EACH_DTYPE
+def test_special_values(dtype: torch.dtype) -> None:
+    """What the dtype has stays, of both signs; inf and nan go through; the largest finite number does not overflow."""
+    every = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
+    for backend in ("numba", "eager"):
+        p = nn.Parameter(every.clone())
+        optimizer = optim.SGD([p], lr=1.0, rounding="stochastic", seed=1, backend=backend)
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+        there = ~every.isnan()
+        assert torch.equal(p[there], every[there])
+        assert torch.equal(p[there].signbit(), every[there].signbit())
+        assert p[~there].isnan().all()
+    most = torch.finfo(dtype).max
+    x = torch.tensor([most, -most, most * (1 + 2.0**-12), 3.3e38, -3.3e38, float("inf"), 1e-45, -0.0]).repeat(999)
+    found = rounding.rounded(x, torch.empty_like(x, dtype=dtype), Key(3), 1).reshape(999, 8)
+    assert (found[:, 0] == most).all()
+    assert (found[:, 1] == -most).all()
+    assert set(found[:, 2].tolist()) == {most, math.inf}, "as if there were a next one"
+    assert (found[:, 5] == math.inf).all()
+    assert found[:, 7].signbit().all()
+
+
+@EACH_DTYPE
+@pytest.mark.parametrize("value", [1.0, -1.0, 1e-3, 3e-5, -2e-7, 1e-39])
+def test_many_steps_move_by_their_mean(value: float, dtype: torch.dtype) -> None:
+    """A step far below the distance of two numbers: the probability is the share of the distance, and the mean is exact."""
+    size, generator = 200_000, np.random.default_rng(0)
+    start = torch.tensor(value, dtype=dtype)
+    if start == 0:
+        pytest.skip("below the smallest number")
+    far = torch.nextafter(start, torch.tensor(math.copysign(math.inf, value), dtype=dtype)) - start
+    for share in (0.004, 0.3, 0.97, generator.random()):
+        p = nn.Parameter(torch.full((size,), value, dtype=dtype))
+        optimizer = optim.SGD([p], lr=1.0, rounding="stochastic", seed=int(share * 1e6))
+        optimizer.param_groups[0]["lr"] = float(far) * share
+        p.grad = -torch.ones_like(p)
+        optimizer.step()
+        exact = float(np.float32(float(start)) + np.float32(np.float32(float(far) * share)))
+        chance = (exact - float(start)) / float(far)
+        moved = int((p != start).sum())
+        assert abs(moved - chance * size) <= CHANCE * math.sqrt(size * chance * (1 - chance)) + size * 2.0**-16, share
+        assert set(p.detach().tolist()) <= {float(start), float(start + far)}
+
+
+def test_a_thousand_steps_add_up() -> None:
+    """1 + 1,000 steps of 1e-4, which all are lost to the nearest, come to 1.1 with the error of a random walk."""
+    found = {}
+    for how in (None, "stochastic"):
+        p = nn.Parameter(torch.ones(2_000, dtype=torch.bfloat16))
+        optimizer = optim.SGD([p], lr=1e-4, rounding=how)
+        for _ in range(1_000):
+            p.grad = -torch.ones_like(p)
+            optimizer.step()
+        found[how] = p.detach().double()
+    assert (found[None] == 1.0).all()
+    gap, share = 2.0**-7, 1e-4 * 2**7
+    spread = math.sqrt(1_000 * share * (1 - share)) * gap
+    assert abs(float(found["stochastic"].mean()) - 1.1) <= CHANCE * spread / math.sqrt(2_000)
+    assert abs(float(found["stochastic"].std()) - spread) <= CHANCE * spread / math.sqrt(2 * 2_000)
+
+
+def test_random_numbers_are_even_and_nothing_repeats() -> None:
+    size = 2**19
+    like = torch.empty(size, dtype=torch.bfloat16)
+    base = rounding.numbers16(like, Key(5, 1), 3).numpy()
+    counts = np.bincount(base // 256, minlength=256)
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert stats.chisquare(np.bincount(base % 256, minlength=256)).pvalue > 1e-3
+    again = [Key(6, 1), Key(5 + 2**32, 1), Key(5, 2)]
+    rest = [rounding.numbers16(like, key, 3).numpy() for key in again] + [
+        rounding.numbers16(like, Key(5, 1), 4).numpy()
+    ]
+    for other in (*rest, *(np.roll(base, k) for k in (1, 2, 4, 8))):
+        assert abs(np.corrcoef(base, other)[0, 1]) <= CHANCE / math.sqrt(size)
+
+
+@EACH_DTYPE
+def test_states_kept_finer_by_hand_are_not_rounded_to_the_parameters_dtype(dtype: torch.dtype) -> None:
+    """States in float32 beside a low parameter, as a checkpoint of a finer model has them: both forms keep what float32 holds."""
+    found = []
+    for backend in ("numba", "eager"):
+        p = nn.Parameter(torch.ones(300, dtype=dtype))
+        optimizer = optim.Adam([p], lr=1e-3, backend=backend)
+        state = {name: torch.zeros(300) for name in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[p] = {"step": torch.tensor(0.0), **state}
+        for t in range(3):
+            p.grad = torch.linspace(-1, 1, 300).mul(t + 1).to(dtype)
+            optimizer.step()
+        found.append(optimizer.state[p]["exp_avg"].clone())
+        assert found[-1].dtype is torch.float32
+    assert not torch.equal(found[0], found[0].to(dtype).float())
+    assert apart(*found) <= FORMS_FLOAT32
