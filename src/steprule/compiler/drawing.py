@@ -10,14 +10,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from steprule.arithmetic import philox
-from steprule.compiler.ranges import Ranged
 from steprule.compiler.threads import allowed
+
+if TYPE_CHECKING:
+    from steprule.compiler.ranges import Ranged
 
 COMPILED_FROM = 65_536
 """Elements from which a compiled loop draws: below that it is not worth the second that compiling takes."""
@@ -126,6 +128,7 @@ def _array(size: int, key: Key, step: int, draw: int) -> NDArray[np.float64]:
 def _compiled() -> Ranged | None:
     """The loop; None where Numba is told to compile nothing. (A path is drawn where Numba is not installed.)"""
     from steprule.compiler import cache
+    from steprule.compiler.ranges import Ranged
 
     if cache.interpreting():
         return None
