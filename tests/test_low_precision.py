@@ -261,6 +261,42 @@ def test_the_seed_is_torchs_unless_said() -> None:
     assert not torch.equal(after(seed=2**63), after(seed=0))
 
 
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint64(2**63 + 3), np.array(3), torch.tensor(3)], ids=repr)
+def test_a_seed_of_another_library_is_saved_as_a_plain_number(seed: Any) -> None:
+    """`torch.load` refuses a checkpoint with numpy's numbers, and a tensor could change afterwards."""
+    p, q = (nn.Parameter(torch.ones(3, dtype=torch.bfloat16)) for _ in range(2))
+    optimizer = optim.AdamW([p], rounding="stochastic", seed=seed)
+    optimizer.add_param_group({"params": [q], "seed": seed})
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    groups = torch.load(file, weights_only=True)["param_groups"]
+    assert [(type(g["seed"]), g["seed"]) for g in groups] == [(int, int(seed))] * 2
+
+
+@pytest.mark.parametrize("backend", ["numba", "eager"])
+def test_a_group_is_told_to_round_between_two_steps(backend: str) -> None:
+    """It has torch's seed then, which the checkpoint has too; a seed that is none is refused before anything moves."""
+    torch.manual_seed(11)
+    ps = [nn.Parameter(torch.ones(300, dtype=torch.bfloat16)) for _ in range(2)]
+    optimizer = optim.AdamW([{"params": [p]} for p in ps], lr=1e-3, weight_decay=0.0, backend=backend)
+    for rounds in (False, True):
+        if rounds:
+            optimizer.param_groups[1]["rounding"] = "stochastic"
+        for p in ps:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+    assert [len(set(p.tolist())) for p in ps] == [1, 2]
+    assert optimizer.state_dict()["param_groups"][1]["seed"] == 11
+    before = [p.detach().clone() for p in ps]
+    for seed, words in ((-1, "2\\^64 - 1, got -1"), (1.5, "a whole number, got 1.5")):
+        optimizer.param_groups[1]["seed"] = seed
+        with pytest.raises((InputError, InputTypeError), match=f"AdamW: seed: expected .*{words}"):
+            optimizer.step()
+        assert all(torch.equal(p, q) for p, q in zip(ps, before, strict=True))
+        assert float(optimizer.state[ps[0]]["step"]) == 2.0
+
+
 def test_a_rule_that_draws_noise_has_one_seed_for_both() -> None:
     @rule
     def shaken(p, g, *, lr: Rate = 0.01):  # type: ignore[no-untyped-def]
@@ -316,6 +352,13 @@ def test_float32_and_float64_are_stepped_as_without() -> None:
         ({"rounding": True}, InputError, "AdamW: rounding: expected 'stochastic'"),
         ({"rounding": "stochastic", "seed": -1}, InputError, "whole number from 0 to 2\\^64 - 1, got -1"),
         ({"rounding": "stochastic", "seed": 1.5}, InputTypeError, "seed: expected a whole number, got 1.5"),
+        ({"rounding": "stochastic", "seed": torch.tensor(1.5)}, InputTypeError, "AdamW: seed: expected a whole number"),
+        (
+            {"rounding": "stochastic", "seed": torch.tensor(True)},
+            InputTypeError,
+            "AdamW: seed: expected a whole number",
+        ),
+        ({"rounding": "stochastic", "seed": np.array([4, 5])}, InputTypeError, "AdamW: seed: expected a whole number"),
         ({"seed": 1}, InputError, "AdamW: seed: expected rounding='stochastic' beside it, got 1 alone"),
     ],
 )

@@ -305,7 +305,7 @@ class GroupPlan:
     def _numbers(self, groups: Groups, members: Sequence[int]) -> tuple[Any, Any]:
         """Of some members, which tensor of the model each is, and its seed."""
         own = self.chosen.of if self.chosen else [range(count) for count in self.counts]
-        seeds = np.array([groups[k][precision.SEED] for k in self.where], np.uint64)
+        seeds = np.array([settings.seed for settings in self.settings], np.uint64)
         return precision.numbers_of(groups, self.where, own)[members], seeds[self.group_of[members]]
 
     def zero(self, groups: Groups) -> None:
@@ -333,11 +333,11 @@ def _plan(
 ) -> None:
     """Add new plans for the groups at `where`: one for those that may step together, unless they are to be kept `apart`; where a rule asks
     for shapes, one for each choice of slots, or only that of the plan `like`. What was made before one fails is in `ready`."""
+    precision.settle(optimizer.param_groups, optimizer.__dict__.get("_seed"))  # a group told to round between two steps
     with torch.inference_mode(False), torch.no_grad():
         together: dict[Any, list[tuple[int, Settings]]] = {}
         for k in where:
-            group = optimizer.param_groups[k]
-            by = optimizer.stepping(group)
+            by = optimizer.stepping(group := optimizer.param_groups[k])
             own = Settings(by, group, scale)
             special = own.special, bool(beyond_torch(by, group)), own.rounding
             alike = optimizer.team_of(group), own.switches, own.zeroes, special

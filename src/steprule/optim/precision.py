@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,11 @@ LOW = (torch.bfloat16, torch.float16)
 """The dtypes of parameters that are computed in float32."""
 
 
-def check(name: str, rule: Rule, given: Mapping[str, Any]) -> None:
-    """Raise `InputError` or `InputTypeError` for what a constructor or a group cannot mean; `name` is the class."""
+def check(name: str, rule: Rule, given: dict[str, Any]) -> None:
+    """Raise `InputError` or `InputTypeError` for what a constructor or a group cannot mean; `name` is the class.
+
+    A seed becomes Python's own number: `torch.load` refuses a checkpoint that holds numpy's.
+    """
     rounding_of(name, given)
     if given.get(ROUNDING) == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
         expected, got = (
@@ -34,7 +38,7 @@ def check(name: str, rule: Rule, given: Mapping[str, Any]) -> None:
         )
         raise InputError(f"{name}: {SEED}", expected=expected, got=got, hint="Call the hyperparameter otherwise.")
     if SEED in given and given[SEED] is not None and (rule.draws or SEED not in {h.name for h in rule.hypers}):
-        seed_of(name, given[SEED])
+        given[SEED] = seed_of(name, given[SEED])
 
 
 def rounding_of(name: str, group: Mapping[str, Any]) -> str | None:
@@ -50,12 +54,16 @@ def seed_of(name: str, given: object) -> int:
     """A seed of 64 bits: by default that with which torch was seeded last, as by `torch.manual_seed`."""
     if given is None:
         return torch.initial_seed()
-    if isinstance(given, bool) or not hasattr(given, "__index__"):
+    is_bool = isinstance(given, bool) or getattr(given, "dtype", None) is torch.bool
+    try:
+        found = None if is_bool else operator.index(given)  # type: ignore[arg-type]  # its TypeError is what is asked for
+    except TypeError:
+        found = None
+    if found is None:
         raise InputTypeError(f"{name}: {SEED}", expected="a whole number", got=repr(given))
-    found = given.__index__()
     if not 0 <= found < 2**64:
         raise InputError(f"{name}: {SEED}", expected="a whole number from 0 to 2^64 - 1", got=repr(given))
-    return int(found)
+    return found
 
 
 def settle(groups: Sequence[dict[str, Any]], given: object) -> None:

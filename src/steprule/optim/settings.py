@@ -10,11 +10,11 @@ import torch
 
 from steprule.compiler.variant import switches_of
 from steprule.errors import InputError
-from steprule.optim.precision import ROUNDING, SEED, STOCHASTIC, rounding_of
+from steprule.optim.precision import ROUNDING, SEED, STOCHASTIC, rounding_of, seed_of
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
-_OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING)
+_OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING, SEED)
 """What a step reads of a group beside the rule's hyperparameters."""
 _FIXED = (float, int, bool, type(None), str)
 """Values of these types are other objects when they change; a tensor or a list may change in place."""
@@ -93,6 +93,7 @@ class Settings:
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.special = bool(group.get("differentiable") or group.get("capturable"))
         self.rounding = None if self._moves else rounding_of(self._name, group)
+        self.seed = seed_of(self._name, group.get(SEED)) if self.rounding == STOCHASTIC else None
 
     @property
     def stochastic(self) -> bool:
