@@ -485,6 +485,37 @@ def test_a_thousand_steps_add_up() -> None:
     assert abs(float(found["stochastic"].std()) - spread) <= CHANCE * spread / math.sqrt(2 * 2_000)
 
 
+def _moved(name: str, *, low: bool, fine: bool = False, **settings: Any) -> float:
+    """How far 1,000 steps of 1e-4 come from 1; `fine`: states in float32 after the first, by a checkpoint."""
+    p = nn.Parameter(torch.ones(20_000, dtype=torch.bfloat16 if low else torch.float32))
+    optimizer: Any = class_of(name)([p], lr=1e-4, **({"rounding": "stochastic", "seed": 1} if low else {}), **settings)
+    for t in range(1_000):
+        p.grad = -torch.ones_like(p)
+        optimizer.step()
+        if t == 0 and fine:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # schedule-free: the model saved is that of training
+                saved = optimizer.state_dict()
+            saved["state"][0].update({n: v.float() for n, v in saved["state"][0].items()})
+            optimizer.load_state_dict(saved)
+    optimizer.eval()
+    return float(p.detach().double().mean()) - 1
+
+
+def test_what_states_in_bfloat16_lose_is_as_the_page_says() -> None:
+    """Three places behind the point, as in its table: parameters are rounded by chance, states are not."""
+    adamw = {"weight_decay": 0.0}
+    assert [
+        round(_moved("AdamW", low=False, **adamw), 3),
+        round(_moved("AdamW", low=True, **adamw), 3),
+        round(_moved("AdamW", low=True, fine=True, **adamw), 3),
+        round(_moved("AdamW", low=True, betas=(0.9, 0.95), **adamw), 3),
+    ] == [0.1, 0.123, 0.1, 0.1]
+    free = "ScheduleFreeSGD"
+    found = [round(_moved(free, **how), 3) for how in ({"low": False}, {"low": True}, {"low": True, "fine": True})]
+    assert found == [0.05, 0.005, 0.048]
+
+
 def test_random_numbers_are_even_and_nothing_repeats() -> None:
     size = 2**19
     like = torch.empty(size, dtype=torch.bfloat16)

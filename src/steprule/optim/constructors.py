@@ -19,6 +19,7 @@ BEYOND = """What torch's constructors lack, each off by default and then free; e
 - `rounding`: "stochastic" rounds parameters in bfloat16 and float16 by chance where they are stored, to one of the two neighbours and so
   that the mean is exact; None, the default, to the nearest. Others are stepped as without. States are rounded to the nearest.
 - `seed`: a whole number from 0 to 2^64 - 1, of which that chance is; by default that of `torch.manual_seed`. Saved in `state_dict()`.
+  Processes that hold copies of one model, as under DDP, need the same.
 
 And three of the optimizer, not of a group:
 
