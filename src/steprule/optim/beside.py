@@ -64,13 +64,18 @@ class Beside:
         groups: Sequence[dict[str, Any]],
         members: Sequence[Tensor],
         known: Mapping[str, float],
-        keys: Sequence[Key | None],
+        drawn: tuple[Any, Any] | None,
     ) -> None:
         """Step them. `groups` are the plan's own; `known` are the totals and the numbers of the model.
 
-        `keys`: by whose chance each is rounded, None for the nearest.
+        `drawn`: where each is rounded by chance, which tensor of the model it is and its seed.
         """
         if not self.computation.by_torch:
+            keys = (
+                [None] * len(self.places)
+                if drawn is None
+                else [Key(int(s), int(t)) for t, s in zip(*drawn, strict=True)]
+            )
             with torch.no_grad():
                 for (p, hypers), key in zip(self.by_function(members), keys, strict=True):
                     one_by_one.step_by_rule(by, p, self.computation.used, hypers, known, key)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.compiler.drawing import Key
 from steprule.optim import one_by_one, precision, totals
 from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket, buckets_for
@@ -272,10 +271,8 @@ class GroupPlan:
     def step_others(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Step the parameters that no kernel may touch."""
         own = [groups[k] for k in self.where]
-        keys: list[Key | None] = [None] * len(self.others)
-        if self.computation.stochastic:
-            keys = [Key(int(s), int(t)) for t, s in zip(*self._numbers(groups, self.others), strict=True)]
-        self.beside.step(self.by(optimizer), own, self.members_of(groups), known, keys)
+        drawn = self._numbers(groups, self.others) if self.computation.stochastic else None
+        self.beside.step(self.by(optimizer), own, self.members_of(groups), known, drawn)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:
         """Update what kernels step, after `tabulate`."""
@@ -333,11 +330,13 @@ def _plan(
 ) -> None:
     """Add new plans for the groups at `where`: one for those that may step together, unless they are to be kept `apart`; where a rule asks
     for shapes, one for each choice of slots, or only that of the plan `like`. What was made before one fails is in `ready`."""
-    precision.settle(optimizer.param_groups, optimizer.__dict__.get("_seed"))  # a group told to round between two steps
+    if any(precision.ROUNDING in group for group in optimizer.param_groups):  # one was told to since, perhaps
+        precision.settle(type(optimizer).__name__, optimizer.param_groups, optimizer.__dict__.get("_seed"))
     with torch.inference_mode(False), torch.no_grad():
         together: dict[Any, list[tuple[int, Settings]]] = {}
         for k in where:
-            by = optimizer.stepping(group := optimizer.param_groups[k])
+            group = optimizer.param_groups[k]
+            by = optimizer.stepping(group)
             own = Settings(by, group, scale)
             special = own.special, bool(beyond_torch(by, group)), own.rounding
             alike = optimizer.team_of(group), own.switches, own.zeroes, special

@@ -82,12 +82,12 @@ class RuleOptimizer(Stepped):
                 if name in self.defaults:
                     group.setdefault(name, self.defaults[name])
         if any(extras.get(name) is not None for name in precision.OFF):
-            precision.settle(self.param_groups, self._seed)
+            precision.settle(type(self).__name__, self.param_groups, self._seed)
             precision.check_seed(type(self).__name__, self.param_groups, self._seed)
 
-    def _check_extras(self, given: Mapping[str, Any]) -> None:
+    def _check_extras(self, given: dict[str, Any]) -> None:
         if any(given.get(name) is not None for name in precision.OFF):
-            precision.check(type(self).__name__, self.rule, given)
+            precision.take(type(self).__name__, self.rule, given)
         for name in self._extras:
             if name == "zero_grad" and not isinstance(given.get(name, False), bool):
                 raise InputTypeError(f"{type(self).__name__}: zero_grad", expected="a bool", got=repr(given[name]))
@@ -304,7 +304,7 @@ class RuleOptimizer(Stepped):
                 param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)
         if self.param_groups[-1].get(precision.ROUNDING) is not None:
-            precision.settle(self.param_groups, self.__dict__.get("_seed"))
+            precision.settle(type(self).__name__, self.param_groups, self.__dict__.get("_seed"))
 
 
 def _outermost(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,10 +25,10 @@ LOW = (torch.bfloat16, torch.float16)
 """The dtypes of parameters that are computed in float32."""
 
 
-def check(name: str, rule: Rule, given: dict[str, Any]) -> None:
-    """Raise `InputError` or `InputTypeError` for what a constructor or a group cannot mean; `name` is the class.
+def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
+    """Make the seed that a constructor or a group gives Python's own number: `torch.load` refuses a checkpoint that holds numpy's.
 
-    A seed becomes Python's own number: `torch.load` refuses a checkpoint that holds numpy's.
+    Raises `InputError` or `InputTypeError` for what it cannot mean; `name` is the class.
     """
     rounding_of(name, given)
     if given.get(ROUNDING) == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
@@ -66,12 +66,12 @@ def seed_of(name: str, given: object) -> int:
     return found
 
 
-def settle(groups: Sequence[dict[str, Any]], given: object) -> None:
-    """Give each group that rounds by chance its seed: the one given, or another group's, or torch's."""
+def settle(name: str, groups: Sequence[dict[str, Any]], given: object) -> None:
+    """Give each group that rounds by chance its seed, a plain number: its own, or the one given, or another group's, or torch's."""
     for group in groups:
-        if group.get(ROUNDING) == STOCHASTIC and group.get(SEED) is None:
-            others = (g[SEED] for g in groups if g.get(SEED) is not None)
-            group[SEED] = seed_of("", given if given is not None else next(others, None))
+        if group.get(ROUNDING) == STOCHASTIC:
+            others = (g.get(SEED) for g in groups)
+            group[SEED] = seed_of(name, next((s for s in (group.get(SEED), given, *others) if s is not None), None))
 
 
 def check_seed(name: str, groups: Sequence[Mapping[str, Any]], given: object) -> None:
