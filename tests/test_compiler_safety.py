@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from import_graph import graph, modules
 from thinning import thinned
 from tolerances import SUMMED32
 from torch import Tensor
 
 from steprule import optim
+from steprule.compiler import cache
 
 STEP = """
 import sys, torch, warnings
@@ -69,6 +71,22 @@ def test_damaged_cache_entries_are_built_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_kernels_name_follows_every_file_of_ours_that_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change in one of them must not meet a kernel that was compiled before: also in what the intrinsics import."""
+    source = Path(cache.__file__).parent.parent.parent
+    files, todo = set(), ["steprule.compiler.intrinsics"]
+    arrows, paths = graph(source), modules(source)
+    while todo:
+        name = todo.pop()
+        files.add(str(paths[name]))
+        todo += [n for n in arrows[name] if str(paths[n]) not in files]
+    assert set(cache.INTRINSICS) == files
+    text, before = cache._text_of, cache.name_for("k", "source", cache.INTRINSICS, *cache.NUMBA)
+    for changed in files:
+        monkeypatch.setattr(cache, "_text_of", lambda file, changed=changed: text(file) + "#" * (file == changed))
+        assert cache.name_for("k", "source", cache.INTRINSICS, *cache.NUMBA) != before
+
+
 def test_a_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     values, warned = stepped(tmp_path / "file" / "kernels")

@@ -26,8 +26,10 @@ from steprule.compiler.folder import folder, own_folder
 
 NUMBA = ("numba", "llvmlite", "numpy")
 """What compiles a source for Numba."""
-INTRINSICS = str(Path(__file__).parent / "intrinsics.py")
-"""What it calls."""
+INTRINSICS = tuple(
+    str(Path(__file__).parent.parent / name) for name in ("compiler/intrinsics.py", "arithmetic/philox.py")
+)
+"""The files of ours whose functions it calls, and those that they compile in turn."""
 
 
 def interpreting() -> bool:
@@ -35,18 +37,18 @@ def interpreting() -> bool:
     return os.environ.get("NUMBA_DISABLE_JIT", "") not in ("", "0")
 
 
-def name_for(kind: str, source: str, called: str, *packages: str) -> str:
+def name_for(kind: str, source: str, called: tuple[str, ...], *packages: str) -> str:
     """A module name that changes with the source, with what it calls and with what compiles it."""
     depends = "\n".join(
-        [source, _text_of(called), sys.version, *(f"{p} {_version_of(p)}" for p in ("steprule", *packages))]
+        [source, *map(_text_of, called), sys.version, *(f"{p} {_version_of(p)}" for p in ("steprule", *packages))]
     )
     return f"{kind}_{hashlib.sha256(depends.encode()).hexdigest()[:16]}"
 
 
-def load(kind: str, source: str, called: str, *packages: str) -> ModuleType:
+def load(kind: str, source: str, called: tuple[str, ...], *packages: str) -> ModuleType:
     """The module of `source`, from its file; written first where it is not there or not whole.
 
-    `called` is the file of ours whose functions the source calls, `packages` are those that compile it.
+    `called` are the files of ours whose functions the source calls, `packages` are those that compile it.
 
     What the compiler cached beside it and cannot read any more is built again; a folder that cannot be written, or is
     full, is left for one of this process.

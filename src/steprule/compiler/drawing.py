@@ -133,7 +133,7 @@ def _compiled() -> Ranged | None:
     if cache.interpreting():
         return None
     text = SOURCE.replace("TYPES", ", ".join(TYPES))
-    return Ranged(cache.load("noise", text, philox.__file__, *cache.NUMBA).fill, TYPES)
+    return Ranged(cache.load("noise", text, (philox.__file__,), *cache.NUMBA).fill, TYPES)
 
 
 def _words(blocks: NDArray[np.int64], tensor: int, step: int, draw: int, key: tuple[Any, Any]) -> NDArray[np.int64]:

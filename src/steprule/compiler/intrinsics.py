@@ -180,8 +180,7 @@ def number16(element: int, step: int, tensor: int, seed: int) -> Any:
     a, b, c, d = _counter(element >> 3, philox.ROUNDING, step, tensor)
     key, other = _key_of(seed)
     words = _philox(a, b, c, d, key, other)
-    j = (element >> 1) & 3
-    word = words[0] if j == 0 else words[1] if j == 1 else words[2] if j == 2 else words[3]
+    word = words[(element >> 1) & 3]
     return np.uint16((word >> 16) & 0xFFFF if element & 1 else word & 0xFFFF)
 
 

@@ -32,8 +32,8 @@ SERIAL_BELOW = 65_536
 LANES = 64
 """Accumulators of a reduction, in a row that the vector units add to at once; the order of additions is fixed."""
 
-CUT = "int64[:, ::1]", "int32[::1]", "int64[::1]", "int64[::1]"
-"""Of the first four of `ARGUMENTS`, Numba's names."""
+OF_CHUNKS = "int64[:, ::1]", "int32[::1]", "int64[::1]", "int64[::1]"
+"""The types of the first four of `ARGUMENTS`, in Numba's names."""
 
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
@@ -110,7 +110,7 @@ class NumbaPass(NumbaWriter, PassPrinter):
     def types(self) -> tuple[str, ...]:
         """Of its arguments, in Numba's names."""
         c = self.compute
-        return *CUT, f"{c}[:, ::1]", "int32[::1]", f"{c}[:, ::1]", "float64[:, ::1]"
+        return *OF_CHUNKS, f"{c}[:, ::1]", "int32[::1]", f"{c}[:, ::1]", "float64[:, ::1]"
 
     @property
     def signature(self) -> str:
@@ -240,7 +240,7 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], HostChunks], 
         "from numba import carray, njit",
         "from steprule.compiler.intrinsics import pointer",
         "",
-        f'@njit("void(int64, int64, {", ".join(CUT)})", nogil=True, cache=True)',
+        f'@njit("void(int64, int64, {", ".join(OF_CHUNKS)})", nogil=True, cache=True)',
         "def move(first_chunk, end_chunk, addresses, tensors, offsets, lengths):",
         "    for c in range(first_chunk, end_chunk):",
         "        i, start, n = tensors[c], offsets[c], lengths[c]",
@@ -251,7 +251,7 @@ def mover(reads: int, writes: int) -> Callable[[NDArray[np.int64], HostChunks], 
         *(f"            a{k}[k] = x" for k in [k for k in columns if k != 1][:writes]),
         "",
     ]
-    run = Ranged(cache.load("move", "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).move, CUT)
+    run = Ranged(cache.load("move", "\n".join(lines), cache.INTRINSICS, *cache.NUMBA).move, OF_CHUNKS)
 
     def move(addresses: NDArray[np.int64], chunks: HostChunks) -> None:
         cut, threads = chunks.cut, allowed() if chunks.elements >= SERIAL_BELOW else 1

@@ -208,8 +208,8 @@ class Kernel(ABC, Generic[C]):
         rule, dtypes = self.program.graph.rule.name, ", ".join(self.dtypes[: len(self.program.columns)])
         return "\n".join([f'"""{rule}: printed by steprule from the rule; {dtypes}."""', "", *head, *functions])
 
-    def loaded(self, form: str, source: str, called: str, *packages: str) -> ModuleType:
-        """The module of a source, from the cache: `called` is the file of ours that it calls, `packages` compile it."""
+    def loaded(self, form: str, source: str, called: tuple[str, ...], *packages: str) -> ModuleType:
+        """The module of a source, from the cache: `called` are the files of ours that it calls, `packages` compile it."""
         return cache.load(f"{self.program.graph.rule.name}_{form}", source, called, *packages)
 
     def passes_of(self, module: ModuleType) -> list[Any]:

@@ -20,6 +20,7 @@ import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
+from steprule.arithmetic import philox
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import PassPrinter, reduction_of
@@ -58,7 +59,7 @@ class TritonKernel(Kernel["DeviceChunks"]):
     @lazy
     def module(self) -> Any:
         """The functions that Triton compiles at their first launch: the passes, and of each reduction how its parts are joined."""
-        return self.loaded("triton", self.source(), __file__, "triton")
+        return self.loaded("triton", self.source(), (__file__, philox.__file__), "triton")
 
     @lazy
     def passes(self) -> list[Any]:
@@ -244,13 +245,15 @@ class _TritonPass(PassPrinter):
 # What the generated source calls.
 
 _jit: Callable[[Any], Any] = triton.jit
+DRAW = tl.constexpr(philox.ROUNDING << philox.BITS)
+"""The draw by which a step rounds, in the upper half of its word of the counter."""
 
 
 @_jit
 def number16(k, step, tensor, seed):  # type: ignore[no-untyped-def]  # typed by Triton
     """The random number of 16 bits of each element k, as `rounding.numbers16`; each number of a block of eight computes the block."""
     block = k >> 3
-    draw = tl.full((), 0xFFFF0000, tl.uint32)
+    draw = tl.full((), DRAW, tl.uint32)
     high = ((block >> 32) & 0xFFFF).to(tl.uint32) + draw
     none = tl.zeros_like(high)
     a, b, c, d = tl.philox(seed, block.to(tl.uint32), high, none + step.to(tl.uint32), none + tensor.to(tl.uint32))
