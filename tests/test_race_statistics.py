@@ -209,14 +209,33 @@ def test_a_rule_that_does_nothing_never_wins() -> None:
     assert cell.standings[-1].to_target == np.inf
 
 
-def test_a_narrowed_space_is_widened() -> None:
-    space = races.spec.spec_of(  # type: ignore[attr-defined]
-        [NARROWED], "airfoil-linear", trials=1, seeds=1, fresh=1, schedules=["linear"], epochs=None, batch_size=None,
+def _space(given: Any) -> Any:
+    spec = races.spec.spec_of(  # type: ignore[attr-defined]
+        [given], "airfoil-linear", trials=1, seeds=1, fresh=1, schedules=["linear"], epochs=None, batch_size=None,
         compile=False, device="cpu",
-    ).entrants[0].space  # fmt: skip
-    assert (space["lr"].low, space["lr"].high) == (1e-5, 10.0)
-    assert space["beta1"] == Search(0.5, 0.999, "complement")
-    assert space["eps"].high / space["eps"].low == pytest.approx(1e4, rel=ROUNDED64)
+    )  # fmt: skip
+    return spec.entrants[0].space
+
+
+def test_a_narrowed_space_is_widened_to_the_rules_own() -> None:
+    assert _space(NARROWED) == _space("adam")
+    assert (_space("adam")["lr"].low, _space("adam")["lr"].high) == (1e-5, 10.0)
+
+
+def test_a_rule_whose_author_names_narrow_ranges_is_searched_as_widely_as_their_kind_asks() -> None:
+    def known(p, g, *, lr: Rate = 0.03, keep: Annotated[float, Search(0.9, 0.92, "complement")] = 0.9,
+              small: Annotated[float, Search(1e-8, 2e-8)] = 1e-8):  # type: ignore[no-untyped-def]  # fmt: skip
+        return p - lr * keep * g / (abs(g) + small)
+
+    space = _space(steprule.rule(known))
+    assert space["keep"] == Search(0.5, 0.999, "complement")
+    assert space["small"].high / space["small"].low == pytest.approx(1e4, rel=ROUNDED64)
+
+
+def test_a_range_of_another_scale_or_wider_than_the_rules_own_stays() -> None:
+    wide = races.Competitor("adam", {"beta1": Search(0.1, 0.99999, "complement"), "eps": Search(0.1, 0.6, "linear")})
+    assert _space(wide)["beta1"] == Search(0.1, 0.99999, "complement")
+    assert _space(wide)["eps"].scale == "linear"
 
 
 @pytest.mark.parametrize("name", rules.names())

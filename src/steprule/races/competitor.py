@@ -147,7 +147,7 @@ def _of_rule(what: Stating, own: Competitor) -> tuple[Mapping[str, Search], dict
     if own.space is None:
         space = spaces.space_of(what)
     elif own.space:
-        space = spaces.widened(own.space, known)
+        space = spaces.widened(own.space, known, spaces.declared(what))
     return space, {n: bound[n] for n in bound if n in named}
 
 
@@ -156,7 +156,7 @@ def _of_kinds(
 ) -> tuple[Mapping[str, Search], dict[str, Any]]:
     """The same of a rule per kind. What is set for all kinds is searched for none of them, as what is set for one is not for it."""
     fixed = rule.each_beta(own.hypers)
-    space = spaces.space_of(rule) if own.space is None else spaces.widened(own.space, known)
+    space = spaces.space_of(rule) if own.space is None else spaces.widened(own.space, known, spaces.declared(rule))
     return {n: s for n, s in space.items() if n not in fixed and taken_apart(n)[1] not in fixed}, fixed
 
 

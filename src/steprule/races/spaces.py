@@ -30,7 +30,7 @@ as dense for everyone."""
 
 def space_of(rule: Rule | PerKind) -> dict[str, Search]:
     """The range of every number that the rule's own signature has; flags and what is composed with it stay as they are."""
-    return widened(declared(rule), {h.name: h for h in _own(rule)})
+    return widened(declared(rule), {h.name: h for h in _own(rule)}, {})
 
 
 def declared(rule: Rule | PerKind) -> dict[str, Search]:
@@ -43,9 +43,11 @@ def _own(rule: Rule | PerKind) -> tuple[Hyper, ...]:
     return rule.own if isinstance(rule, PerKind) else rule.hypers
 
 
-def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper]) -> dict[str, Search]:
-    """A rule's ranges as a race uses them: the learning rate's its own, the others no narrower than their kind allows."""
-    return {n: RATE if taken_apart(n)[1] == "lr" else _least(s, hypers[n]) for n, s in space.items()}
+def widened(space: Mapping[str, Search], hypers: Mapping[str, Hyper], own: Mapping[str, Search]) -> dict[str, Search]:
+    """A rule's ranges as a race uses them: the learning rate's its own, the others no narrower than `own`, those of the rule's own
+    signature, and than their kind allows."""
+    wide = {n: _both(s, own.get(n, s)) for n, s in space.items()}
+    return {n: RATE if taken_apart(n)[1] == "lr" else _least(s, hypers[n]) for n, s in wide.items()}
 
 
 def of_class(space: Mapping[str, Search]) -> dict[str, Search]:
@@ -69,6 +71,13 @@ def _around(hyper: Hyper) -> Search:
     if low >= 0 and high <= 1:
         return Search(*COMPLEMENT, "complement") if hyper.default >= 0.5 else Search(low, high, "linear")
     return Search(hyper.default * 1e-2, hyper.default * 1e2)
+
+
+def _both(one: Search, other: Search) -> Search:
+    """The least range that holds both; the one where the other has another scale."""
+    return (
+        replace(one, low=min(one.low, other.low), high=max(one.high, other.high)) if one.scale == other.scale else one
+    )
 
 
 def _least(space: Search, hyper: Hyper) -> Search:
