@@ -86,17 +86,32 @@ def _sign(x: Any) -> Any:
     return where(x > 0, 1.0, where(x < 0, -1.0, 0.0))
 
 
-@row(
-    latex=r"\operatorname{{sgn}}", torch="sign", body=_sign,
-    floats=lambda x: 1.0 if x > 0 else -1.0 if x < 0 else 0.0,
-)  # fmt: skip
+def _sign_of_one(x: float) -> float:
+    if x > 0:
+        return 1.0
+    return -1.0 if x < 0 else 0.0
+
+
+@row(latex=r"\operatorname{{sgn}}", torch="sign", body=_sign, floats=_sign_of_one)
 def sign(x: Any) -> Any:
     """-1, 0 or 1; 0 for nan, as torch."""
     return apply("sign", x)
 
 
+def _smaller(a: float, b: float) -> float:
+    if a != a or b != b:
+        return math.nan
+    return b if b < a else a
+
+
+def _larger(a: float, b: float) -> float:
+    if a != a or b != b:
+        return math.nan
+    return b if b > a else a
+
+
 @row(
-    latex=r"\min", floats=lambda a, b: math.nan if a != a or b != b else b if b < a else a,
+    latex=r"\min", floats=_smaller,
     numba="{0} if ({0} < {1}) | ({0} != {0}) else {1}",
     triton="tl.where({0} < {1}, {0}, tl.where({0} != {0}, {0}, {1}))", javascript="Math.min({0}, {1})", over="amin",
 )  # fmt: skip
@@ -107,7 +122,7 @@ def minimum(a: Any, b: Any) -> Any:
 
 # Triton's takes two picks, for its interpreter cannot join the truth of a number with that of a block.
 @row(
-    latex=r"\max", floats=lambda a, b: math.nan if a != a or b != b else b if b > a else a,
+    latex=r"\max", floats=_larger,
     numba="{0} if ({0} > {1}) | ({0} != {0}) else {1}",
     triton="tl.where({0} > {1}, {0}, tl.where({0} != {0}, {0}, {1}))", javascript="Math.max({0}, {1})", over="amax",
 )  # fmt: skip
@@ -146,7 +161,9 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     decided = isinstance(condition, bool)
     if isinstance(condition, Truth):  # of two of one shape the other need not be looked at
         decided = hasattr(type(a), "shape") and hasattr(type(b), "shape") and a.shape == b.shape
-    return (a if condition else b) if decided else apply("where", condition, a, b)
+    if decided:
+        return a if condition else b
+    return apply("where", condition, a, b)
 
 
 @row(
@@ -310,7 +327,9 @@ def eigenvectors(x: Any) -> Any:
 
 
 def _root_of_one(x: float, k: float, ridge: float | None = None) -> float:
-    return power(x if ridge is None else (0.0 if x < 0 else x) + ridge, Real(-1.0) / k)
+    if ridge is not None:
+        x = (0.0 if x < 0 else x) + ridge
+    return power(x, Real(-1.0) / k)
 
 
 @row(latex="{{{0}}}^{{-1/{1}}}", of_matrices=True, floats=_root_of_one, numpy=symmetric.root, torch=symmetric.root)

@@ -55,8 +55,12 @@ def integer_power(x: Any, exponent: int) -> Any:
     """x**exponent by multiplication; squares first, so that every target multiplies in the same order. Not for 0."""
     if exponent < 0:
         return 1 / integer_power(x, -exponent)
-    if exponent <= 3:
-        return x if exponent == 1 else x * x if exponent == 2 else x * x * x
+    if exponent == 1:
+        return x
+    if exponent == 2:
+        return x * x
+    if exponent == 3:
+        return x * x * x
     half = integer_power(x * x, exponent // 2)
     return half * x if exponent % 2 else half
 
@@ -205,8 +209,10 @@ def power(a: float, b: float) -> float:
         return math.pow(a, b)
     except OverflowError:
         return -math.inf if a < 0 and b % 2 == 1 else math.inf
-    except ValueError:  # 0 to a negative power, or a negative number to a power that is not whole
-        return math.nan if a != 0 else math.copysign(math.inf, a) if b % 2 == 1 else math.inf
+    except ValueError:  # a negative number to a power that is not whole, or 0 to a negative power
+        if a != 0:
+            return math.nan
+        return math.copysign(math.inf, a) if b % 2 == 1 else math.inf
 
 
 def run(row: Operation, args: Sequence[Any]) -> Any:

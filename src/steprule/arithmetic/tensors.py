@@ -90,7 +90,8 @@ def ways(p: Any) -> Ways:
         return v.to(dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
 
     def back(v: Any, full: bool) -> Any:
-        return v.to(dtype if full else p.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
+        stored = dtype if full else p.dtype
+        return v.to(stored) if isinstance(v, torch.Tensor) and v.is_floating_point() else v
 
     def spread(v: Any, shape: tuple[int, ...]) -> Any:
         # -0 adds nothing to a zero of either sign.

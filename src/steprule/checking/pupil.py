@@ -147,7 +147,10 @@ class _Beside:
         for name, ours in self.known.names.items():
             if ours in self.rule.defaults and self.rule.defaults[ours] != defaults[name]:
                 other.append(f"{ours}={self.rule.defaults[ours]:g}, not {defaults[name]:g}")
-        return [f"other default{'s' if len(other) > 1 else ''}: {', '.join(other)}"] if other else []
+        if not other:
+            return []
+        what = "other default" if len(other) == 1 else "other defaults"
+        return [f"{what}: {', '.join(other)}"]
 
     def _kept_otherwise(self) -> list[str]:
         """The state of the reference that has other values here though the steps are the same, in words."""

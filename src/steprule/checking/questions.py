@@ -228,6 +228,13 @@ def extreme_gradients(judged: Judged) -> Answer:
     return "", finite
 
 
+def _what_spreads(variant: Variant) -> str:
+    """By what one element reaches others: "reduction", "product", or "" where nothing does so."""
+    if variant.reduces:
+        return "reduction"
+    return "product" if _has_products(variant) else ""
+
+
 def _has_products(variant: Variant) -> bool:
     """Whether it asks for a function of matrices, of which each element follows from many."""
     return any(OPERATIONS[n.op].of_matrices for absent in variant.stages for n in variant.graph(absent).nodes)
@@ -249,8 +256,7 @@ def honest_nan(judged: Judged) -> Answer:
     changed = (with_nan != without) & ~np.isnan(without)
     changed[3] = False
     others = int(changed.sum())
-    variant = variant_of(rule, rule.bind({}))
-    by = "reduction" if variant.reduces else "product" if _has_products(variant) else ""
+    by = _what_spreads(variant_of(rule, rule.bind({})))
     if others and not by:
         but = "and the rule has no reduction"
         raise FailedError(f"a nan in one element's gradient changes {others} other elements of p, {but}")

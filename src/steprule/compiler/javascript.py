@@ -230,7 +230,9 @@ class JavaScriptPrinter(Writer):
         value = float(arg)
         if math.isfinite(value):
             return f"({value!r})"
-        return "(NaN)" if math.isnan(value) else "(Infinity)" if value > 0 else "(-Infinity)"
+        if math.isnan(value):
+            return "(NaN)"
+        return "(Infinity)" if value > 0 else "(-Infinity)"
 
     def _element(self, array: Node) -> str:
         """An element of an array, where one is being written."""

@@ -36,7 +36,9 @@ def reduction_of(node: Node) -> Reduction:
 
 def np_number(value: float) -> str:
     """A float64 within a function for Numba, where `float("inf")` cannot stand."""
-    return repr(value) if math.isfinite(value) else f"{'-' if value < 0 else ''}np.inf"
+    if math.isfinite(value):
+        return repr(value)
+    return "-np.inf" if value < 0 else "np.inf"
 
 
 class PassPrinter(Writer):

@@ -184,7 +184,9 @@ def variant(rule: Rule, switches: Switches, shape: Shape | None = None) -> Varia
 
     A rule that asks for no shape has one variant for all; one that does is shown for a matrix where none is given.
     """
-    return _variant(rule, switches, (SHOWN if shape is None else tuple(shape)) if needs_shape(rule, switches) else None)
+    if not needs_shape(rule, switches):
+        return _variant(rule, switches, None)
+    return _variant(rule, switches, SHOWN if shape is None else tuple(shape))
 
 
 def variant_of(rule: Rule, hypers: Mapping[str, Any], shape: Shape | None = None) -> Variant:

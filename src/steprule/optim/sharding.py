@@ -38,7 +38,10 @@ class Cut:
 
     def _groups(self) -> list[Any]:
         own = [self.mesh.get_group(dim) for dim in self.dims]
-        return own if self.by is None else [*own, None if self.by is True else self.by]
+        if self.by is None:
+            return own
+        everyone = None  # as torch.distributed takes the group of all processes
+        return [*own, everyone if self.by is True else self.by]
 
 
 def _device_of(group: Any) -> torch.device:

@@ -220,8 +220,11 @@ def _in_kind_of(make: Callable[[], nn.Module], parts: Parts, where: str) -> Part
     kinds = [p.dtype for p in found.parameters() if p.is_floating_point()]
     kind = kinds[0] if kinds else torch.get_default_dtype()
 
+    def fitted(t: Tensor) -> Tensor:
+        return t.to(kind) if t.is_floating_point() else t
+
     def of(data: Any) -> Any:
-        return None if data is None else batch.mapped(data, lambda t: t.to(kind) if t.is_floating_point() else t)
+        return None if data is None else batch.mapped(data, fitted)
 
     return {part: (of(x), of(y)) for part, (x, y) in parts.items()}
 

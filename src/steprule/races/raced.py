@@ -64,6 +64,12 @@ def _papers_of(entrant: Entrant) -> Iterator[Paper]:
     yield from (paper for rule in rules if (paper := getattr(rule, "paper", None)))
 
 
+def _said(label: str, best: str, gap: Gap | None) -> str:
+    if label == best:
+        return "lowest"
+    return gap.verdict if gap else "learnt nothing"
+
+
 def _of_cell(cell: Cell) -> Table:
     best, level = cell.standings[0].label, cell.level_with_best
     gaps = [_gap(pair) for pair in cell.pairs]
@@ -71,10 +77,9 @@ def _of_cell(cell: Cell) -> Table:
     places = []
     for s in cell.standings:
         gap = from_best.get(s.label) if cell.tells and s.learnt else None
-        said = "lowest" if s.label == best else gap.verdict if gap else "learnt nothing"
         low, high = _ends(s.low, s.high)
         more = {"untuned": s.default, "lr": s.lr, "diverged": s.diverged, **s.metrics}
-        places.append(Place(s.label, s.loss, low, high, gap, said, s.label in level, more))
+        places.append(Place(s.label, s.loss, low, high, gap, _said(s.label, best, gap), s.label in level, more))
     where = {"problem": cell.problem, "schedule": cell.schedule}
     untuned = tuple(_gap(own.pair) for own in cell.untuned)
     return Table(where, _title(**where), cell.measure.loss, "95 %", tuple(places), tuple(gaps), untuned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from steprule import rules
 from steprule.errors import InputError
@@ -34,9 +34,12 @@ def address(traces: Sequence[Trace], names: Sequence[str] = ()) -> str:
         own = [f"{n}={_whole(v)}" for n, v in walked.hypers.items() if v != usual[n]]
         parts.append(f"rule={','.join([quote(name), *own])}")
     known = first.surface in surfaces.SURFACES and not first.on
-    surface = first.surface if known else quote(first.ground.formula if first.on else first.surface, safe="()*,")
-    if not known:
-        surfaces.get(unquote(surface))  # raises for a formula that the page cannot read
+    if known:
+        surface = first.surface
+    else:
+        formula = first.ground.formula if first.on else first.surface
+        surfaces.get(formula)  # raises for one that the page cannot read
+        surface = quote(formula, safe="()*,")
     start = ",".join(_whole(v) for v in first.points[0])
     parts += [f"surface={surface}", f"start={start}", f"steps={first.steps}"]
     if first.noise != (first.ground.noise if known else 0.0):

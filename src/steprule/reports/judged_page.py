@@ -44,12 +44,10 @@ def page(judgement: Judgement) -> str:
     methods = dict.fromkeys(s.method for c in judgement.comparisons for s in c.standings)
     where = counted(len(judgement.comparisons), "problem")
     title = f"{counted(len(methods), 'method')} on {where}, {counted(judgement.runs, 'run')}"
-    verdict, *more = in_words(judgement)
-    lede = (
-        verdict
-        if len(judgement.comparisons) == 1
-        else (more[len(judgement.comparisons) - 1] if judgement.overall else verdict)
-    )
+    # Of several problems each has a line, then stands what holds over all of them.
+    words = in_words(judgement)
+    over_all = len(judgement.comparisons) > 1 and judgement.overall is not None
+    lede = words[len(judgement.comparisons)] if over_all else words[0]
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(lede)}</p>',

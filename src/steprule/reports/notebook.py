@@ -174,7 +174,11 @@ def write_picture(result: Any, path: Path, of: str) -> None:
 
     Raises `UnknownNameError`, `OutputError` where it cannot be written, and as `drawn` does.
     """
-    figure: Figure = (_judged() if _is_judged(result) else _races()).figure_of(result, of) if of else drawn(result)
+    if of:
+        pictures = _judged() if _is_judged(result) else _races()
+        figure: Figure = pictures.figure_of(result, of)
+    else:
+        figure = drawn(result)
     ending = path.suffix.lower()
     about = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {"Software": None})
     whole = io.BytesIO()  # matplotlib's PDF writer loses a full disk's error on the way

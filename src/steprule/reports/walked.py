@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,13 +35,20 @@ def grid(surface: Surface, part: tuple[Point, Point], count: int = GRID) -> tupl
     return x, y, surface.value(np.stack(np.meshgrid(x, y), axis=-1))
 
 
+def _setting(name: str, value: Any) -> str:
+    """A number by its name, a flag that is on by its name alone."""
+    if not isinstance(value, bool):
+        return f"{name} {in_words(value, 3)}"
+    return name if value else f"{name} off"
+
+
 def note(trace: Trace, surface: Surface, among: Sequence[Trace] = ()) -> str:
     """What the legend says of a path: its learning rate, what is not at its default or tells it from its like, and its fate."""
     usual = composed(rules.resolve(trace.of or trace.rule)).defaults
     like = [other.hypers for other in among if (other.label or other.rule) == (trace.label or trace.rule)]
     said = {n: v for n, v in trace.hypers.items() if n == "lr" or v != usual[n] or any(h.get(n) != v for h in like)}
-    shown = [f"{n} {in_words(v, 3)}" if not isinstance(v, bool) else n if v else f"{n} off" for n, v in said.items()]
-    text = "  ".join([trace.label or trace.rule, ", ".join(shown)]).strip()
+    shown = ", ".join(_setting(name, value) for name, value in said.items())
+    text = f"{trace.label or trace.rule}  {shown}".strip()
     if trace.at_end:
         text += f" ({trace.at_end})"
     if trace.diverged_at is not None:

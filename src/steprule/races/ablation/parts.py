@@ -75,7 +75,9 @@ def taken_off(given: Optimizable | Competitor, chosen: Chosen = None) -> Taken:
         if not parts:
             raise _none(entrant, idle)
         return Taken(whole, entrant, tuple(parts), tuple(idle))
-    named = chosen if isinstance(chosen, Mapping) else dict.fromkeys([chosen] if isinstance(chosen, str) else chosen)
+    if isinstance(chosen, str):
+        chosen = [chosen]
+    named = chosen if isinstance(chosen, Mapping) else dict.fromkeys(chosen)
     if not named:
         raise InputError("parts", expected="at least one", got="none")
     return Taken(whole, entrant, tuple(one.chosen(name, off) for name, off in named.items()), ())

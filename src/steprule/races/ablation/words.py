@@ -44,7 +44,9 @@ def percent_in_words(percent: float) -> str:
     size = abs(percent)
     if size >= 1e4:
         return f"{percent:+.2g}"
-    return f"{percent:+.0f}" if size >= 10 else f"{percent:+.1f}" if size >= 1 else f"{percent:+.2f}"
+    if size >= 10:
+        return f"{percent:+.0f}"
+    return f"{percent:+.1f}" if size >= 1 else f"{percent:+.2f}"
 
 
 def seen_from(effect: Effect) -> str:

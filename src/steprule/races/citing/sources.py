@@ -91,9 +91,10 @@ def cited(paper: Paper) -> str:
     >>> cited(HOLM), cited(Paper("Kingma, Ba", 2015, "", "")), cited(Paper("A, B, C", 2020, "", ""))
     ('Holm, 1979', 'Kingma and Ba, 2015', 'A and others, 2020')
     """
-    names = re.split(r", | and ", re.sub(r" et al\.?$", ", others", paper.authors))
-    told = names[0] if len(names) == 1 else f"{names[0]} and {names[1] if len(names) == 2 else 'others'}"
-    return f"{told}, {paper.year}"
+    first, *more = re.split(r", | and ", re.sub(r" et al\.?$", ", others", paper.authors))
+    if not more:
+        return f"{first}, {paper.year}"
+    return f"{first} and {more[0] if len(more) == 1 else 'others'}, {paper.year}"
 
 
 def _key(paper: Paper) -> str:

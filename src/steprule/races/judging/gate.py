@@ -213,7 +213,9 @@ def gate(
     name, losses, is_higher = _given(results, idea, loss)
     path = Path(log)
     night = _night(path)
-    sign = -1.0 if (is_higher if higher is None else higher) else 1.0
+    if higher is None:
+        higher = is_higher
+    sign = -1.0 if higher else 1.0
     answer, entry = night.answer(name, losses, sign=sign, noise=noise, matters=matters)
     if entry["losses"]:
         _write(path, entry)

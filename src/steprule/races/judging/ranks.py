@@ -47,7 +47,9 @@ class Shift:
         if len(self._gaps) % 2 or self._gaps[half - 1] == self._gaps[half]:
             return float(self._gaps[half])
         low, high = self._gaps[half - 1], self._gaps[half]
-        return float((low + high) / 2) if np.isfinite(high - low) else float(low if np.isfinite(low) else high)
+        if np.isfinite(high - low):
+            return float((low + high) / 2)
+        return float(low if np.isfinite(low) else high)
 
     @property
     def chance(self) -> float:
