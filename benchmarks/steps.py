@@ -143,7 +143,8 @@ def picture(found: dict[str, Any], out: Path) -> None:
     figure = Figure(figsize=(7.4, 4.2), layout="constrained")
     axes = figure.subplots()
     for y, row in enumerate(rows):
-        for k, (form, (colour, marker)) in enumerate(FORMS.items()):
+        for k, form in enumerate(FORMS):
+            colour, marker = FORMS[form]
             if form in row["alone, x"]:
                 ends = sorted((row["in turn, x"][form], row["alone, x"][form]))
                 label = f"PyTorch's {form} form" if y == 0 else None

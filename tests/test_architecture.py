@@ -118,3 +118,54 @@ def test_files_and_functions_are_short() -> None:
 def test_a_function_is_as_long_as_its_code() -> None:
     source = 'def f(\n    a,\n    b,\n):\n    """Text\n\n    of lines."""\n    def g(): pass\n\n    return g\n\ndef h():\n    """Text."""\n'
     assert sorted(lengths(source)) == [("f", 3), ("g", 1), ("h", 0)]
+
+
+COMPREHENSION = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+def loops(node: ast.AST) -> int:
+    """How many loops stand within each other in an expression."""
+    own = len(node.generators) if isinstance(node, COMPREHENSION) else 0
+    return own + max(map(loops, ast.iter_child_nodes(node)), default=0)
+
+
+def hard_to_read(source: str) -> Iterator[tuple[int, str]]:
+    """Where a reader has to stop: a choice within a choice, a loop in a loop in a loop, names in brackets in brackets."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.IfExp):
+            parts = ast.walk(node)
+            next(parts)
+            if any(isinstance(part, ast.IfExp) for part in parts):
+                yield node.lineno, "a conditional expression in another"
+        elif isinstance(node, COMPREHENSION) and loops(node) > 2:
+            yield node.lineno, "three loops in one expression"
+        elif isinstance(node, ast.Assign | ast.For):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for part in [p for target in targets for p in ast.walk(target) if isinstance(p, ast.Tuple)]:
+                if any(isinstance(e, ast.Tuple) and any(isinstance(n, ast.Tuple) for n in e.elts) for e in part.elts):
+                    yield node.lineno, "three levels of unpacking"
+
+
+@pytest.mark.parametrize("folder", ["src", "docs", "benchmarks"])
+def test_no_expression_makes_a_reader_stop(folder: str) -> None:
+    found = []
+    for path in (ROOT / folder).rglob("*.py"):
+        found += [f"{path}:{line}: {what}" for line, what in hard_to_read(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x = a if b else c if d else e", ["a conditional expression in another"]),
+        ("x = f(a if b else c) if d else e", ["a conditional expression in another"]),
+        ("x = [a if b else c for d in e]", []),
+        ("x = [a for b in c for d in b for a in d]", ["three loops in one expression"]),
+        ("x = {k: [[n for n in m] for m in v] for k, v in y}", ["three loops in one expression"]),
+        ("x = [n for m in v for n in m]", []),
+        ("for k, (a, (b, c)) in x: pass", ["three levels of unpacking"]),
+        ("for k, (a, b) in x: pass", []),
+    ],
+)
+def test_what_makes_a_reader_stop_is_found(line: str, said: list[str]) -> None:
+    assert [what for _, what in hard_to_read(line)] == said

@@ -219,13 +219,13 @@ def chinese(outputs: Sequence[Any]) -> list[Any]:
 def _each_cell(markdown: str) -> str:
     """A table's cells; formulas and code are the same in both languages."""
 
+    def told(cell: str) -> str:
+        is_alike = not cell.strip() or re.search(r"[$`]|^[ :-]*-", cell)
+        return cell if is_alike else f" {said(cell)} "
+
     def row(line: str) -> str:
         cells = line.strip("|").split("|")
-        return (
-            "|"
-            + "|".join(c if re.search(r"[$`]|^[ :-]*-", c) else f" {said(c)} " if c.strip() else c for c in cells)
-            + "|"
-        )
+        return f"|{'|'.join(map(told, cells))}|"
 
     return "\n".join(row(line) if line.startswith("|") else line for line in markdown.splitlines())
 

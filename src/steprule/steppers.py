@@ -147,10 +147,13 @@ class KindStepper:
         self.teams: dict[str, list[RuleStepper]] = {}
         """By the kind whose rule steps them, those of its own settings each."""
         # In the order of groups: the first one's settings begin the numbers of the model.
-        for kind in (kind for kind in KINDS if any(one.kind == kind for one in found)):
+        for kind in KINDS:
+            parameters = [one.parameter for one in found if one.kind == kind]
+            if not parameters:
+                continue
             rule = rules.by_kind[kind]
             own = {n: bound[kind][n] for n in rule.settings}
-            stepper = RuleStepper(rule, [one.parameter for one in found if one.kind == kind], own)
+            stepper = RuleStepper(rule, parameters, own)
             self.teams.setdefault(rules.team_of(kind), []).append(stepper)
         self.steppers = [stepper for team in self.teams.values() for stepper in team]
 
@@ -158,10 +161,10 @@ class KindStepper:
         """As `Stepper` says."""
         loss().backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            teams = [
-                eager.Team(team[0].rule, [one for stepper in team for one in stepper.ready()], team[0].model)
-                for team in self.teams.values()
-            ]
+            teams = []
+            for team in self.teams.values():
+                ready = [one for stepper in team for one in stepper.ready()]
+                teams.append(eager.Team(team[0].rule, ready, team[0].model))
             for team, found in zip(self.teams.values(), eager.step_teams(teams), strict=True):
                 results = iter(found)
                 for stepper in team:

@@ -40,11 +40,13 @@ FEWEST = 3  # elements that must be finite in both walks after a step: where all
 # Per meaning: a value away from the neutral one, and the names that authors give such a number. The order counts where a name has two
 # meanings: `beta` is first taken for momentum. No two of x, 1 - x, their roots and inverses are equal, so that a factor between two
 # walks can be named.
+RATES = ("lr", "learning_rate", "eta", "step_size")
+EPSILONS = ("eps", "epsilon")
 _ROLES: tuple[tuple[float, tuple[str, ...]], ...] = (
-    (0.043, ("lr", "learning_rate", "eta", "step_size")),
+    (0.043, RATES),
     (0.83, ("beta1", "momentum", "beta", "mu", "b1", "gamma")),
     (0.956, ("beta2", "alpha", "rho", "decay", "b2", "beta", "gamma")),
-    (1.3e-3, ("eps", "epsilon")),
+    (1.3e-3, EPSILONS),
     (0.11, ("weight_decay", "wd", "l2")),
     (0.37, ("dampening",)),
     (0.053, ("lr_decay",)),
@@ -58,8 +60,6 @@ _ROLES: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.087, ("lambd",)),
     (6.7, ("t0",)),
 )
-EPSILONS = _ROLES[3][1]
-RATES = _ROLES[0][1]
 
 
 def start() -> Array:

@@ -19,7 +19,7 @@ def say(found: Ablation, report: Path) -> None:
     """The tables, then the verdicts in words."""
     for panel in found.panels:
         cell = panel.cell
-        own = next(s for s in cell.standings if s.label == found.label)
+        own = cell.standing(found.label)
         title = f"{cell.problem}, {cell.schedule} learning rate: {cell.measure.loss} {own.loss:.4g} with all parts"
         heads = ("part", "off", "loss without it, 95 %", "verdict", "found from")
         table(title, heads, _rows(found, panel), left=(0, 1, 3))

@@ -11,7 +11,7 @@ from steprule import races
 from steprule.cli import output
 from steprule.cli.tables import table
 from steprule.counts import counted
-from steprule.races.cell import interval
+from steprule.races.cell import interval, known
 from steprule.tutorial.settings import figures_of, floor_name
 
 _INSIDE = {True: "in", False: "OUTSIDE", None: ""}
@@ -90,8 +90,8 @@ def _rows(cell: races.Cell) -> list[Sequence[str]]:
                 s.label,
                 f"{s.loss:.4g}",
                 interval(s.low, s.high),
-                f"{s.default:.4g}" if s.default is not None else "-",
-                f"{s.lr:.3g}" if s.lr is not None else "-",
+                known(s.default, ".4g"),
+                known(s.lr, ".3g"),
                 "; ".join(filter(None, (word if s.learnt else "learnt nothing", gone))),
             )
         )

@@ -84,8 +84,10 @@ class _Reader:
         if _is_sum(node):
             return self.sum(node)
         if node.op == "matmul":
-            (own, a), (more, b) = (self.scaled(x) for x in _matrices_of(node))
-            return Wanted("matmul", (a, b), alpha=_product([*own, *more]))
+            left, right = _matrices_of(node)
+            of_left, a = self.scaled(left)
+            of_right, b = self.scaled(right)
+            return Wanted("matmul", (a, b), alpha=_product([*of_left, *of_right]))
         numbers = tuple(a if isinstance(a, Node) else float(a) for a in node.args[len(_matrices_of(node)) :])
         return Wanted(node.op, tuple(base(a) for a in _matrices_of(node)), numbers)
 

@@ -233,7 +233,8 @@ class LatexPrinter(StatementPrinter):
 
     def cases(self, args: tuple[Arg, ...]) -> str:
         """A choice in one brace: conditions that lead to the same `otherwise` stand in one line."""
-        conditions, (chosen, other) = [args[0]], args[1:]
+        first, chosen, other = args
+        conditions = [first]
         while (
             isinstance(chosen, Node) and chosen.op == "where" and chosen not in self.called and chosen.args[2] == other
         ):

@@ -20,7 +20,7 @@ class TextPrinter(StatementPrinter):
         taken = {n.name for n in self.graph.inputs.values()} | set(self.called.values()) | set(graph.outputs)
         self.hidden = taken & set(maths.NAMES)
         """Functions whose names the author's values have: they are called by their module's."""
-        holder: dict[str, Node] = {name: node for node, name in ((n, n.name or "") for n in self.graph.inputs.values())}
+        holder: dict[str, Node] = {name: node for node, name in self.names.items()}
         for node in self.statements:
             name = wanted = self.called[node]
             while name in holder and self.is_needed(holder[name], after=node):

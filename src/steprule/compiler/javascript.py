@@ -265,7 +265,8 @@ class MatrixPrinter(JavaScriptPrinter):
     def _call(self, node: Node) -> str:
         """A function of whole matrices."""
         matrices = [a for a in node.args if isinstance(a, Node)]
-        names, (rows, columns) = [self.names[a] for a in matrices], _extent(matrices[0].dims or ())
+        names = [self.names[a] for a in matrices]
+        rows, columns = _extent(matrices[0].dims or ())
         if node.op == "transpose":
             return f"turned({names[0]}, {rows}, {columns})"
         return f"product({', '.join(names)}, {rows}, {columns}, {_extent(matrices[1].dims or ())[1]})"
@@ -277,7 +278,8 @@ class MatrixPrinter(JavaScriptPrinter):
 
     def _joined(self, node: Node, of: Reduction, part_of: Node) -> str:
         """A reduction of elements, from the first to the last: of all, or of a row's or a column's."""
-        (rows, columns), array = _extent(part_of.dims or ()), self.names[part_of]
+        array = self.names[part_of]
+        rows, columns = _extent(part_of.dims or ())
         join = f"(a, b) => {self.of(OPERATIONS[of.join].call, 'a', 'b')}"
 
         def joined(count: str, place: str) -> str:
@@ -285,7 +287,8 @@ class MatrixPrinter(JavaScriptPrinter):
             return self.of(of.end, f"fold({count}, (k) => {each}, {join}, {self.show(of.start)})", count)
 
         if len(node.args) == 1:
-            return joined(f"({' * '.join(n for n in (rows, columns) if n != '1') or '1'})", "k")
+            sizes = [n for n in (rows, columns) if n != "1"]
+            return joined(f"({' * '.join(sizes) or '1'})", "k")
         if node.args[1] == -1:
             return f"grid({rows}, 1, (r) => {joined(columns, f'r * {columns} + k')})"
         return f"grid(1, {columns}, (_, c) => {joined(rows, f'k * {columns} + c')})"

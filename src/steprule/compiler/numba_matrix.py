@@ -185,7 +185,8 @@ class WayKernel(NumbaKernel):
         return self._closed(reduced, table[:, which]) if self.program.numbers else {}
 
     def _pass(self, k: int, part: MatrixPass, batch: _Batch, taken: tuple[Any, ...], reduced: NDArray[Any]) -> None:
-        cut, (addresses, table, which) = batch.cuts[k], taken
+        cut = batch.cuts[k]
+        addresses, table, which = taken
         along = [node for node in part.along if node.args[1] == -2]
         whole = [node for node in part.reductions if node not in part.along]
         partial = np.empty((len(whole), len(cut.tensor)))

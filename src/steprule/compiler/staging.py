@@ -37,19 +37,20 @@ def staged(graph: Graph, *, zero_grad: bool = False) -> Staged:
     roots = tuple(dict.fromkeys([n for way in ways for n in way.roots] + conditions))
     outputs: dict[str, Node | float | None] = {f"root {k}": n for k, n in enumerate(roots)}
     outputs |= {s.name: graph.outputs[s.name] for s in graph.rule.slots if s.is_number and s.name in graph.outputs}
+    nodes = dict.fromkeys(graph.nodes)
+    stores: dict[str, Node | float] = {}
+    for way in ways:
+        nodes |= dict.fromkeys(way.nodes)
+        stores |= way.stores
     whole = Program(
-        graph=replace(
-            graph,
-            nodes=list(dict.fromkeys([*graph.nodes, *(n for way in ways for n in way.nodes)])),
-            outputs=outputs,
-        ),
+        graph=replace(graph, nodes=list(nodes), outputs=outputs),
         roots=roots,
         reductions=(),
         passes=(),
         given=tuple(n for n in graph.inputs.values() if n.kind is Kind.REDUCTION),
         numbers=ways[0].numbers,
         closing=ways[0].closing,
-        stores={n: v for way in ways for n, v in way.stores.items()},
+        stores=stores,
     )
     told = [way.answers for way in graph.ways]
     programs = [way.program(whole) for way in ways]
@@ -266,6 +267,11 @@ class _Way:
         domain = own[0].domain
         dims = {n: self.inputs[n].dims or () for n in part.loads}
         dims |= {n: i.temporary.dims if i.temporary else domain for n, i in zip(names, own, strict=True) if n}
+        reduced = list(self.reductions)
+        filled = [reduced.index(i.value) for i in own if i.is_number and isinstance(i.value, Node)]
+        along: dict[Node, Temporary] = {}
+        if part.reductions:  # then each value is a node
+            along = {v: i.temporary for v, i in zip(nodes, own, strict=True) if i.temporary}
         return MatrixPass(
             part.loads,
             part.per_tensor,
@@ -274,10 +280,8 @@ class _Way:
             stores={} if part.reductions else dict(zip(names, values, strict=True)),
             domain=domain,
             kinds={n: _kind(d, domain) for n, d in dims.items()},
-            filled=tuple(
-                list(self.reductions).index(i.value) for i in own if i.is_number and isinstance(i.value, Node)
-            ),
-            along={v: i.temporary for v, i in zip(nodes, own, strict=False) if part.reductions and i.temporary},
+            filled=tuple(filled),
+            along=along,
         )
 
     def _folded(self, own: list[_Item]) -> tuple[Graph, list[Node | Constant]]:

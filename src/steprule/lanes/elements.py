@@ -109,8 +109,9 @@ def affine(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
 
 def _product(printer: StepPrinter, node: fx.Node, a: Operand, b: Operand, bias: Operand | None) -> None:
     out = printer.new(node, a.per_lane or b.per_lane or bool(bias and bias.per_lane))
-    heads, (i, j) = loops(out.shape)
-    target = out.element((i, j))
+    heads, indices = loops(out.shape)
+    i, j = indices
+    target = out.element(indices)
     start = bias.expanded(out.shape).element((i, j)) if bias is not None else "ZERO"
     wrap = over_lanes if out.per_lane else list[str]
 

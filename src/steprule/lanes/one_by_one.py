@@ -61,7 +61,7 @@ def _trained(
     with training.seeded():
         if goes_on:
             training.go_on(middle["state"])
-        for _, _, _, loss in training.steps():
-            losses.append(loss)
+        for step in training.steps():
+            losses.append(step.loss)
             keeping.look({"initial": initial, "losses": losses, "way": way})
     return training, initial, np.array(losses)

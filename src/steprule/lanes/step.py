@@ -132,7 +132,8 @@ def _outputs(printer: StepPrinter, nodes: Any) -> None:
         shape = tuple(size)
         target = Operand("g", shape, contiguous(shape), row, per_lane=True)
         row += size.numel()
-        folded, (to, source) = collapsed(shape, [target, gradient])
+        folded, both = collapsed(shape, [target, gradient])
+        to, source = both
         heads, indices = loops(folded)
         printer.emit(heads, over_lanes([f"{to.element(indices)} = {source.element(indices)}"]))
 

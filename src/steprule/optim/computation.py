@@ -186,7 +186,8 @@ class Computation:
         here = None if target is None else parts_here(p, g, self.zeroes)
         if here is None:
             return None
-        whole, (p, g) = p, here
+        whole = p
+        p, g = here
         if (self.wants_whole and p is not whole) or (self.by_shape and not p.is_contiguous()):
             return None
         state = states.get(whole) if self.names else None

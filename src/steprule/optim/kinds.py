@@ -53,10 +53,10 @@ def kinds_of(model: nn.Module, said: Mapping[str, str] | None = None, *, convolu
         if kind not in KINDS:
             raise unknown_name("kind", kind, KINDS)
     names, owners = _names_of(model), _owners_of(model)
-    unused = [pattern for pattern in said if not any(fnmatchcase(n, pattern) for own in names.values() for n in own)]
-    if unused:
-        known = [name for own in names.values() for name in own]
-        raise unknown_name("parameter", unused[0], known, where=" of the model")
+    known = [name for own in names.values() for name in own]
+    for pattern in said:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise unknown_name("parameter", pattern, known, where=" of the model")
     heads = _heads(model)
     found = []
     for p, own in names.items():

@@ -117,11 +117,8 @@ def _shapes(memory: Memory, probes: list[Tensor], records: list[list[int]]) -> t
     def first(values: Callable[[Tensor], Sequence[Any]]) -> int:
         several = [(t, r) for t, r in zip(probes, records, strict=True) if t.dim() > 1]
         length = min(len(r) for _, r in several)
-        fits = [
-            k * WORD
-            for k in range(length - INLINE)
-            if all(tuple(r[k : k + t.dim()]) == tuple(values(t)) for t, r in several)
-        ]
+        wanted = [(tuple(values(t)), r) for t, r in several]
+        fits = [k * WORD for k in range(length - INLINE) if all(tuple(r[k : k + len(w)]) == w for w, r in wanted)]
         return _only("sizes or strides", fits)
 
     sizes, strides = first(lambda t: t.shape), first(lambda t: t.stride())
@@ -137,26 +134,22 @@ def _shapes(memory: Memory, probes: list[Tensor], records: list[list[int]]) -> t
 def _kind(memory: Memory) -> tuple[int, int]:
     """The word that has the dtype and the device, and a mask of their bytes; other bytes of it may hold anything."""
     devices = ["cpu", "meta", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
-    wheres = {d: [memory.bytes(t._cdata, 208) for t in _of_all_dtypes(d)] for d in devices}
-    everywhere = [row for rows in wheres.values() for row in rows]
-    width = min(map(len, everywhere))
+    # By device and byte: that byte in the record of each dtype's tensor.
+    columns = [list(zip(*(memory.bytes(t._cdata, 208) for t in _of_all_dtypes(d)), strict=False)) for d in devices]
+    width = min(map(len, columns))
     # The dtype: as many values as dtypes, the same for a dtype on every device.
-    count = len(wheres["cpu"])
+    on_cpu = columns[0]
     kinds = [
-        k
-        for k in range(width)
-        if len({row[k] for row in wheres["cpu"]}) == count
-        and all([row[k] for row in rows] == [row[k] for row in wheres["cpu"]] for rows in wheres.values())
+        k for k in range(width) if len(set(on_cpu[k])) == len(on_cpu[k]) and all(c[k] == on_cpu[k] for c in columns)
     ]
     # The device's type: one value for all dtypes on a device. Its number stands in the byte behind.
     types = {d.split(":")[0] for d in devices}
-    places = [
-        k
-        for k in range(width)
-        if all(len({row[k] for row in rows}) == 1 for rows in wheres.values())
-        and len({rows[0][k] for rows in wheres.values()}) == len(types)
-        and k // WORD == (kinds or [0])[0] // WORD
-    ]
+    places = []
+    for k in range(width):
+        one_each = all(len(set(column[k])) == 1 for column in columns)
+        tells = len({column[k][0] for column in columns}) == len(types)
+        if one_each and tells and k // WORD == (kinds or [0])[0] // WORD:
+            places.append(k)
     dtype, device = _only("the dtype", kinds), _only("the device", places)
     if (device + 1) // WORD != dtype // WORD:
         raise NoLayoutError("a device's number in another word")
@@ -281,11 +274,11 @@ def _deleter(memory: Memory, own: Sequence[Any], foreign: Sequence[Any]) -> tupl
     copied = _cpu(11)
     _copy = torch._lazy_clone(copied)
     others = [memory.words(s._cdata, 9) for s in (*foreign, copied.untyped_storage())]
-    fits = [
-        k
-        for k in range(1, 9)
-        if len({row[k] for row in rows}) == 1 and rows[0][k] > 1 << 20 and all(row[k] != rows[0][k] for row in others)
-    ]
+    fits = []
+    for k in range(1, 9):
+        values = {row[k] for row in rows}
+        if len(values) == 1 and min(values) > 1 << 20 and values.isdisjoint(row[k] for row in others):
+            fits.append(k)
     place = _only("what frees a storage's memory", fits)
     return place * WORD, rows[0][place]
 
@@ -294,11 +287,8 @@ def _list(memory: Memory) -> tuple[int, int]:
     lists = [[object() for _ in range(n)] for n in (3, 5, 11)]
     rows = [memory.words(id(x), 5) for x in lists]
     size = _only("a list's length", _where(rows, [len(x) for x in lists])[:1])
-    fits = [
-        k * WORD
-        for k in range(5)
-        if all(memory.words(r[k], len(x)) == list(map(id, x)) for x, r in zip(lists, rows, strict=True))
-    ]
+    wanted = [(list(map(id, x)), row) for x, row in zip(lists, rows, strict=True)]
+    fits = [k * WORD for k in range(5) if all(memory.words(row[k], len(items)) == items for items, row in wanted)]
     return _only("a list's items", fits), size
 
 

@@ -151,7 +151,8 @@ class ScannedLook:
 
     def _head_of(self, subjects: Subjects) -> Any:
         """What the kernel is given: numbers and addresses, in the order that look_kernel.py names."""
-        layout, (rows, tensors, words) = find_layout(), self._seen.shape
+        layout = find_layout()
+        rows, tensors, words = self._seen.shape
         arrays = (
             self._present, self._seen, self._objects, self._dicts, self.addresses, self._versions, self.values,
             self._held, self._records,

@@ -95,8 +95,7 @@ def column_of(values: Any, where: str) -> pa.ChunkedArray:
         if len(kinds) < 2:
             got = " ".join(str(error).split())[:100]
             raise InputTypeError(where, expected="numbers or text", got=got) from error
-        (one, first), (other, second), *_ = kinds.items()
-        got = f"{one} in row {first} and {other} in row {second}"
+        got = " and ".join(f"{kind} in row {row}" for kind, row in list(kinds.items())[:2])
         raise InputTypeError(where, expected="one kind of value", got=got) from error
     return found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -149,12 +149,15 @@ class Cell:
         """The chance that such a race finds a difference of so many per cent, in the middle pair; None where luck is not known."""
         return self.power.chance(self.scale.least(percent / 100)) if self.power and self.tells else None
 
+    def standing(self, label: str) -> Standing:
+        """Where a competitor stands. Raises `UnknownNameError`."""
+        where = f" of {self.problem}, {self.schedule}"
+        return named("competitor", label, {s.label: s for s in self.standings}, where=where)
+
     def pair(self, a: str, b: str) -> Pair:
         """The pair of two labels. Raises `InputError` where they are not two of this cell."""
         for label in (a, b):
-            named(
-                "competitor", label, {s.label: s for s in self.standings}, where=f" of {self.problem}, {self.schedule}"
-            )
+            self.standing(label)
         if a == b:
             raise InputError("pair", expected="two labels", got=f"{a!r} twice")
         return next(p for p in self.pairs if {p.first, p.second} == {a, b})
@@ -176,6 +179,18 @@ class Cell:
         """Who cannot be told apart from the lowest loss, that one included."""
         best = self.standings[0].label
         return [best, *(p.second for p in self.pairs if p.first == best and p.verdict() != "real")]
+
+
+def placed(cells: Iterable[Cell]) -> Iterator[tuple[str, Standing]]:
+    """Each standing of some cells, with the problem and the schedule in words."""
+    for cell in cells:
+        for standing in cell.standings:
+            yield f"{cell.problem}, {cell.schedule}", standing
+
+
+def known(value: float | None, form: str, unknown: str = "-") -> str:
+    """A number in words; `unknown` where it is not known."""
+    return unknown if value is None else f"{value:{form}}"
 
 
 def interval(low: float | None, high: float | None, form: str = ".4g", unknown: str = "-") -> str:

@@ -49,9 +49,8 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
         raise InputError("budget", expected="a race that tunes", got="settings as given", hint="Give fewer seeds.")
     memory = Store(None, spec)
     costs = _costs(spec, list(remaining(spec, memory)))
-    asked = tuned.trials, tuned.studies, tuned.fresh
-    for sizes in (asked, *SIZES):
-        trials, studies, fresh = map(min, asked, sizes)
+    for trials, studies, fresh in ((tuned.trials, tuned.studies, tuned.fresh), *SIZES):
+        trials, studies, fresh = min(trials, tuned.trials), min(studies, tuned.studies), min(fresh, tuned.fresh)
         smaller = replace(spec, protocol=replace(tuned, trials=trials, studies=studies, fresh=fresh))
         found = _estimate(smaller, remaining(smaller, memory), costs, workers)
         if (found.seconds or 0.0) <= seconds:

@@ -114,7 +114,8 @@ class Tuning:
         Args:
             y: outcomes of the runs, [studies, seeds]; there are as many times k trials as studies.
         """
-        (batches, each), studies = self.scores.shape, len(y)
+        batches, each = self.scores.shape
+        studies = len(y)
         n, k = self.scores.size, self.scores.size // studies
         if studies < 2 or n - each < k:
             return Luck(np.inf, 1.0)

@@ -10,7 +10,7 @@ from steprule.counts import counted
 from steprule.hyper import Search, said
 from steprule.problems.credits import credits_of
 from steprule.races import spaces
-from steprule.races.cell import CONFIDENCE
+from steprule.races.cell import CONFIDENCE, placed
 from steprule.races.citing.sources import (
     EFRON,
     HOEFFDING,
@@ -117,15 +117,11 @@ def _moved(race: Results) -> Iterator[str]:
         f"Where the best learning rates of most batches lay within {spaces.EDGE * widest:g} decades of an end of their range, the range was"
         f" moved by {spaces.SHIFT:g} decades and the trials were repeated, at most {MOVES} times."
     )
-    moved = [
-        f"{s.label} on {c.problem}, {c.schedule} ({_times(s.moved)})"
-        for c in race.cells
-        for s in c.standings
-        if s.moved
-    ]
+    moved = [f"{s.label} on {where} ({_times(s.moved)})" for where, s in placed(race.cells) if s.moved]
     yield f"Moved were the ranges of {listed(moved)}." if moved else "No range moved."
-    ends = [f"{n} of {s.label} on {c.problem}, {c.schedule} ({end})"
-            for c in race.cells for s in c.standings for n, end in s.at_end.items()]  # fmt: skip
+    ends = []
+    for where, s in placed(race.cells):
+        ends += [f"{name} of {s.label} on {where} ({end})" for name, end in s.at_end.items()]
     if ends:
         yield f"After that the best of most batches still lay at an end of its range for {listed(ends)}."
 
@@ -150,8 +146,9 @@ def _confirmation(race: Results) -> Iterator[str]:
         )
     yield "A training that ended above where it began, or not finite, counted with the loss before the first step."
     runs = own.studies * own.fresh
-    gone = [f"{s.label} on {c.problem}, {c.schedule} ({round(s.diverged * runs)} of {runs})"
-            for c in race.cells for s in c.standings if s.diverged]  # fmt: skip
+    gone = [
+        f"{s.label} on {where} ({round(s.diverged * runs)} of {runs})" for where, s in placed(race.cells) if s.diverged
+    ]
     if gone:
         yield f"Such were fresh trainings of {listed(gone)}."
     yield from dict.fromkeys(m.caution for m in race.measures.values() if m.caution)

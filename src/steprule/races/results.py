@@ -376,17 +376,17 @@ class Results(Shown):
         if len(self.spec.problems) < 2 or len(labels) < 3 or not self.tells_luck:
             return {}
         names = [p.name for p in self.spec.problems]
-        telling = [s for s in self.spec.schedule_names if all(self.cell(p, s).tells for p in names)]
-        cells = {s: [[self.outcomes(p, s, n) for n in labels] for p in names] for s in telling}
-        lucks = {s: [[self._lucks[p, s][n] for n in labels] for p in names] for s in telling}
-        return {schedule: statistics.rank_agreement(own, lucks[schedule]) for schedule, own in cells.items()}
+        found = {}
+        for schedule in self.spec.schedule_names:
+            if all(self.cell(p, schedule).tells for p in names):
+                outcomes = [[self.outcomes(p, schedule, n) for n in labels] for p in names]
+                lucks = [[self._lucks[p, schedule][n] for n in labels] for p in names]
+                found[schedule] = statistics.rank_agreement(outcomes, lucks)
+        return found
 
     @cached_property
     def profile(self) -> tuple[Array, Array]:
         """Performance profiles of the steps to the target over all cells: ratios, and [competitors, ratios]."""
         self._check_tuned()
-        at = [
-            [next(s.to_target for s in c.standings if s.label == e.label) for c in self.cells]
-            for e in self.spec.entrants
-        ]
+        at = [[cell.standing(e.label).to_target for cell in self.cells] for e in self.spec.entrants]
         return statistics.profile(np.array(at))

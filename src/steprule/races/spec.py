@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 import torch
@@ -96,7 +97,8 @@ class Spec:
     @property
     def chains(self) -> list[Chain]:
         """Every chain of the race."""
-        return [Chain(p.name, s, e.label) for p in self.problems for s in self.schedule_names for e in self.entrants]
+        every = product(self.problems, self.schedule_names, self.entrants)
+        return [Chain(problem.name, schedule, entrant.label) for problem, schedule, entrant in every]
 
     def block(self, problem: str, label: str) -> int:
         """How many lanes of an entrant on a problem land together."""
@@ -126,12 +128,13 @@ class Spec:
         """All that decides the results, as it will be read back from JSON; what a user sets stands before what follows from it."""
         how = {n: {"epochs": c.epochs, "batch_size": c.batch_size} for n, c in self.configs.items()}
         parts = stated.of_race(self.problems, how, self.schedules, self.entrants)
-        own = type(self.protocol) not in (Tuned, AsGiven)
-        found = {
-            **self.protocol.to_dict(),
-            **({"protocol": stated.of_code(type(self.protocol), "its protocol")} if own else {}),
-            "schedules": self.schedule_names,
-            **({"functions": parts.functions} if parts.functions else {}),
+        found = dict(self.protocol.to_dict())
+        if type(self.protocol) not in (Tuned, AsGiven):
+            found["protocol"] = stated.of_code(type(self.protocol), "its protocol")
+        found["schedules"] = self.schedule_names
+        if parts.functions:
+            found["functions"] = parts.functions
+        found |= {
             "device": self.device,
             "versions": versions(),
             "problems": parts.problems,

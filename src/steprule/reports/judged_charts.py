@@ -191,8 +191,7 @@ def power(judgement: Judgement) -> Figure:
 
 
 def _styles(judgement: Judgement) -> dict[str, Style]:
-    methods = list(dict.fromkeys(s.method for c in judgement.comparisons for s in c.standings))
-    return dict(zip(methods, styles_of(methods), strict=True))
+    return dict(zip(judgement.compared, styles_of(judgement.compared), strict=True))
 
 
 def _panels(

@@ -41,7 +41,7 @@ def figure_of(judgement: Judgement, name: str) -> Figure:
 
 def page(judgement: Judgement) -> str:
     """The page as text."""
-    methods = dict.fromkeys(s.method for c in judgement.comparisons for s in c.standings)
+    methods = judgement.compared
     where = counted(len(judgement.comparisons), "problem")
     title = f"{counted(len(methods), 'method')} on {where}, {counted(judgement.runs, 'run')}"
     # Of several problems each has a line, then stands what holds over all of them.
@@ -51,7 +51,7 @@ def page(judgement: Judgement) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lede">{escape(lede)}</p>',
-        _matrix(judgement, list(methods)),
+        _matrix(judgement, methods),
         *(part.html() for part in _parts(judgement)),
     ]
     return document(title, "".join(body))

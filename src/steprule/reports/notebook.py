@@ -100,8 +100,7 @@ def show(*results: Any, says: str = "", **settings: Any) -> Picture | Text:
         raise InputTypeError("show", expected="settings for a rule alone", got=got)
     if isinstance(first, Rule):
         written = [_written(rule, settings) for rule in results]
-        markdown, words, latex = map("\n\n".join, zip(*written, strict=True))
-        return Text(markdown, words, latex)
+        return Text(*("\n\n".join(part) for part in zip(*written, strict=True)))
     reprs = [repr(result) for result in results]
     first_lines = [text.splitlines()[0] for text in reprs]
     return _picture(_figure(first, results), says or "; ".join(first_lines), "\n".join(reprs))

@@ -161,10 +161,11 @@ def curves(
     laws = {label: _pair(label, line) for label, line in (guides or {}).items()}
 
     def draw(axes: Any, styles: Styles) -> None:
-        for k, (label, (along, up)) in enumerate(pairs.items()):
+        widest = next(iter(pairs)) if len(pairs) > 1 else None
+        for label, (along, up) in pairs.items():
             look = styles[label]
             # Where lines coincide, the earlier, wider one shows at the border of the later.
-            width = 2.4 if k == 0 and len(lines) > 1 else 1.6
+            width = 2.4 if label == widest else 1.6
             marker = look.marker if marks else ""
             axes.plot(along, up, color=look.colour, ls=look.dash, lw=width, label=label, marker=marker, ms=4)
         for label, (along, up) in laws.items():

@@ -147,11 +147,11 @@ def _frame(box: _Box, x: str, y: str) -> str:
     shown = [_rectangle(box, 'fill="none" stroke="currentColor" stroke-opacity=".5"')]
     low = box.y[0] if box.log else 0.0
     for value in ticks(*box.x, 6):
-        ((at, _),) = box.at(np.array([value]), np.array([low or box.y[0]]))
+        at, _ = box.at(np.array([value]), np.array([low or box.y[0]]))[0]
         shown.append(f'<path d="M{at:.1f},{box.bottom:g}v5" stroke="currentColor"/>')
         shown.append(_text(_number(value), at, box.bottom + 20, MIDDLE))
     for value in powers(*box.y, 6) if box.log else ticks(*box.y, 6):
-        ((_, at),) = box.at(np.array([box.x[0]]), np.array([value]))
+        _, at = box.at(np.array([box.x[0]]), np.array([value]))[0]
         reach = f"H{RIGHT}" if box.log else "h-5"
         faint = ' stroke-opacity=".2"' if box.log else ""
         label = as_power(value) if box.log else _number(value)
@@ -235,7 +235,8 @@ def _legend(notes: Sequence[str], styles: Sequence[Style], top: float, *, two_po
         )
         shown.append(f'<g class="w{k}" color="{style.colour}">{sample}</g>{_text(words, LEFT + 52, y)}')
     y = top + LINE * len(notes)
-    for x, (name, (path, look)) in zip((LEFT + 20, LEFT + 120), MARKS.items(), strict=True):
+    for x, name in zip((LEFT + 20, LEFT + 120), MARKS, strict=True):
+        path, look = MARKS[name]
         shown.append(_shape(path, (x, y - 5), look) + _text(name, x + 16, y))
     if two_points:
         shown.append(f'<path d="M{LEFT + 220},{y - 5:g}h40" {_FAINT}/>' + _text(READ_AT, LEFT + 272, y))

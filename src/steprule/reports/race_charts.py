@@ -50,8 +50,7 @@ def standings(race: Race) -> Figure:
 
     def draw(axes: Any, cell: Cell) -> None:
         level, inside = cell.level_with_best, []
-        own = {s.label: s for s in cell.standings}
-        for height, s in enumerate(own[label] for label in reversed(order)):
+        for height, s in enumerate(map(cell.standing, reversed(order))):
             style = styles[s.label]
             runs = race.losses(cell.problem, cell.schedule, s.label).ravel()
             lift = height + 0.26 * np.sin(np.arange(len(runs)) * 2.4)
@@ -63,7 +62,7 @@ def standings(race: Race) -> Figure:
         axes.set_yticks(range(count), [short(label) for label in reversed(order)])
         for tick, label in zip(axes.get_yticklabels(), reversed(order), strict=True):
             tick.set_fontweight("bold" if label in level else "normal")
-        defaults = {k: own[label].default for k, label in enumerate(reversed(order))}
+        defaults = {k: cell.standing(label).default for k, label in enumerate(reversed(order))}
         untuned = {k: loss for k, loss in defaults.items() if loss is not None}
         near, beyond = _near(inside, untuned, logarithmic=cell.scale.ratios)
         fit_axis(axes, "x", [*inside, *near.values()], logarithmic=cell.scale.ratios)
@@ -177,14 +176,14 @@ def sensitivity(race: Race) -> Figure:
     order = race.order
 
     def draw(axes: Any, cell: Cell) -> None:
-        own, seen = {s.label: s for s in cell.standings}, []
+        seen: list[float] = []
         for height, label in enumerate(reversed(order)):
             means = race.sensitivity(cell.problem, cell.schedule, label)
             if means is None:
                 axes.annotate("no learning rate is searched", (0.5, height), xycoords=("axes fraction", "data"), ha="center",
                               va="center", fontsize=7.5)  # fmt: skip
                 continue
-            rates = own[label].hypers["lr"] * MULTIPLES
+            rates = cell.standing(label).hypers["lr"] * MULTIPLES
             edges = rates[0] * (rates[1] / rates[0]) ** (np.arange(len(rates) + 1) - 0.5)
             above = [cell.scale.percent(float(gap)) for gap in means - means.min()]
             shades = [next(alpha for most, alpha, _ in SHADES if not percent > most) for percent in above]
@@ -268,12 +267,12 @@ def _panels(
 ) -> Figure:  # fmt: skip
     """A grid: problems are columns, three a line at most, schedules lines. Where panels measure alike, the first of a line
     alone says so at its y axis."""
-    columns = min(3, len(race.spec.problems))
-    cells = [
-        [race.cell(p.name, s) for p in race.spec.problems[k : k + columns]]
-        for k in range(0, len(race.spec.problems), columns)
-        for s in race.spec.schedule_names
-    ]
+    problems = race.spec.problems
+    columns = min(3, len(problems))
+    cells = []
+    for first in range(0, len(problems), columns):
+        beside_it = problems[first : first + columns]
+        cells += [[race.cell(p.name, schedule) for p in beside_it] for schedule in race.spec.schedule_names]
     width = max(4.6, 3.5 * columns)
     widest = max(len(str(mark.get_label())) for mark in marks)
     beside = max(1, min(len(marks), 2 * columns, int(width / (HANDLE + LETTER * widest))))

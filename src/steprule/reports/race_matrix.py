@@ -36,12 +36,10 @@ def matrix(race: Race) -> str:
         lines.append(f"<tr><th>problem</th>{GAP.join([named] * len(blocks))}</tr>")
     lines.append(f"<tr><th>{'learning rate' if many else ''}</th>{GAP.join([planned] * len(blocks))}</tr>")
     styles = styles_in(race)
-    rows = "".join(
-        f'<tr><th scope="row">{swatch(styles[label].colour)}{broken(label)}</th>'
-        + GAP.join("".join(entry(cell, label) for cell in race.cells) for _, entry in blocks)
-        + "</tr>"
-        for label in race.order
-    )
+    rows = ""
+    for label in race.order:
+        entries = GAP.join("".join(entry(cell, label) for cell in race.cells) for _, entry in blocks)
+        rows += f'<tr><th scope="row">{swatch(styles[label].colour)}{broken(label)}</th>{entries}</tr>'
     width = "wide broad" if len(race.cells) * len(blocks) > MANY else "wide"
     table = f'<div class="{width}"><table class="pairs matrix"><thead>{"".join(lines)}</thead><tbody>{rows}</tbody></table></div>'
     return f'{table}{_key(race)}<p class="caption">{escape(_reading(race, roomy=roomy))}</p>'
@@ -76,7 +74,7 @@ def _entry(cell: Cell, label: str, *, roomy: bool) -> str:
         return "<td>–</td>"
     if label == best:
         return f'<td class="lowest" title="{escape(cell.measure.loss)} {cell.standings[0].loss:.4g}">lowest</td>'
-    if not next(s for s in cell.standings if s.label == label).learnt:
+    if not cell.standing(label).learnt:
         return '<td class="open">learnt nothing</td>'
     pair = cell.pair(best, label)
     return _shown(pair if pair.second == label else pair.turned, roomy=roomy)
@@ -84,7 +82,7 @@ def _entry(cell: Cell, label: str, *, roomy: bool) -> str:
 
 def _untuned(cell: Cell, label: str, *, roomy: bool) -> str:
     own = next((u.pair for u in cell.untuned if u.label == label), None)
-    if own is None or not cell.tells or not next(s for s in cell.standings if s.label == label).learnt:
+    if own is None or not cell.tells or not cell.standing(label).learnt:
         return "<td>–</td>"
     return _shown(own, roomy=roomy)
 

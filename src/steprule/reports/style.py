@@ -10,9 +10,13 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import Any, TypeAlias
 
 from steprule import rules
+
+Dash: TypeAlias = str | tuple[int, tuple[float, ...]]
+"""As matplotlib takes it: a sign, or an offset and the lengths of strokes and gaps in points."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Style:
     """How one rule is drawn, in matplotlib's words."""
 
     colour: str
-    dash: str | tuple[int, tuple[float, ...]] = "-"
+    dash: Dash = "-"
     marker: str = "o"
 
 
@@ -74,13 +78,11 @@ LOOK: Any = {
 }  # fmt: skip
 """What matplotlib is told for every figure."""
 
-_DASHES = ("-", "--", "-.", (0, (5, 1.2, 1, 1.2)), _LONG)
+_DASHES: tuple[Dash, ...] = ("-", "--", "-.", (0, (5, 1.2, 1, 1.2)), _LONG)
 _MARKERS = "X<>pPoDsv^"
 _SPARE = [
     Style(stated.colour, dash, marker)
-    for dash in _DASHES
-    for marker in _MARKERS
-    for stated in STYLES.values()
+    for dash, marker, stated in product(_DASHES, _MARKERS, STYLES.values())
     if dash != stated.dash and marker != stated.marker
 ]
 """For names without a style of their own: none is drawn as one that is stated, nor with a family's dots."""
@@ -119,7 +121,7 @@ def styles_of(names: Sequence[str]) -> list[Style]:
     return found
 
 
-def strokes(dash: str | tuple[int, tuple[float, ...]]) -> list[float]:
+def strokes(dash: Dash) -> list[float]:
     """Lengths of strokes and gaps in pixels; none for a whole line."""
     named = {"-": (), "--": (6, 3), ":": (1.5, 2.5), "-.": (7, 3, 1.5, 3)}
     return list(named[dash] if isinstance(dash, str) else (1.5 * d for d in dash[1]))

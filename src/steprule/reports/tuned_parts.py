@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from steprule.counts import counted
 from steprule.hyper import said
 from steprule.races import Cell, Pair, Race, headline, in_words
-from steprule.races.cell import interval
+from steprule.races.cell import interval, known, placed
+from steprule.races.competitor import Entrant
 from steprule.races.measure import Measure
 from steprule.reports import race_charts, themed
 from steprule.reports.document import Part, spans
@@ -181,21 +182,20 @@ def _table(race: Race, cell: Cell) -> str:
         "good lr, decades",
         "a setting to begin with",
     )
-    lines, styles, own = [], styles_in(race), {s.label: s for s in cell.standings}
-    for s in (own[label] for label in race.order):
+    lines, styles = [], styles_in(race)
+    for s in map(cell.standing, race.order):
         entrant = race.spec.entrant(s.label)
-        known = entrant.known
         numbers = [
             f"{s.loss:.5g}",
             interval(s.low, s.high, unknown="–"),
-            f"{s.default:.4g}" if s.default is not None else "–",
-            f"{s.lr:.3g}" if s.lr is not None else "–",
+            known(s.default, ".4g", "–"),
+            known(s.lr, ".3g", "–"),
             *(f"{v:.4g}" if math.isfinite(v) else "–" for v in s.metrics.values()),
             _share(s.diverged_trials),
             _share(s.diverged),
             f"{s.to_target:.0%}" if s.missed < 0.5 else "missed",
-            f"{s.good_decades:.2g}" if s.good_decades is not None else "–",
-            ", ".join(f"{n}={said(v, 3, known.get(n))}" for n, v in s.hypers.items()),
+            known(s.good_decades, ".2g", "–"),
+            ", ".join(f"{n}={said(v, 3, entrant.known.get(n))}" for n, v in s.hypers.items()),
         ]
         cells = "".join(f"<td>{escape(n)}</td>" for n in numbers[:-1])
         cells += f'<td class="wide-words">{escape(numbers[-1])}</td>'
@@ -263,22 +263,22 @@ def _end(value: float) -> str:
     return f"{value:+.0f}" if 10 <= abs(value) <= 9_999 else _percent(value)
 
 
+def _searched(entrant: Entrant) -> str:
+    """The ranges that are searched, then what is fixed."""
+    ranges = [f"{n} {said(s.low, 3)}..{said(s.high, 3)} {s.scale}" for n, s in entrant.space.items()]
+    return ", ".join([*ranges, *(f"{n}={v}" for n, v in entrant.fixed.items())])
+
+
 def made(race: Race) -> dict[str, str]:
     """How everyone was tuned and confirmed, for the page's last part."""
     spec, tuning = race.spec, race.tuning
-    spaces = "; ".join(
-        f"{e.label}: " + ", ".join([*(f"{n} {said(s.low, 3)}..{said(s.high, 3)} {s.scale}" for n, s in e.space.items()),
-                                    *(f"{n}={v}" for n, v in e.fixed.items())])
-        for e in spec.entrants
-    )  # fmt: skip
-    moved = [
-        f"{s.label} on {c.problem}, {c.schedule}" + (", and its best is still at an end" if "lr" in s.at_end else "")
-        for c in race.cells for s in c.standings if s.moved
-    ]  # fmt: skip
-    at_end = [
-        f"{s.label}'s {n} ({end}) on {c.problem}, {c.schedule}"
-        for c in race.cells for s in c.standings for n, end in s.at_end.items()
-    ]  # fmt: skip
+    spaces = "; ".join(f"{e.label}: {_searched(e)}" for e in spec.entrants)
+    moved, at_end = [], []
+    for where, s in placed(race.cells):
+        if s.moved:
+            still = ", and its best is still at an end" if "lr" in s.at_end else ""
+            moved.append(f"{s.label} on {where}{still}")
+        at_end += [f"{s.label}'s {name} ({end}) on {where}" for name, end in s.at_end.items()]
     return {
         "Tuning": f"{counted(tuning.batches * tuning.batch, 'trial')}: {counted(tuning.batches, 'batch', 'batches')} of"
         f" {counted(tuning.batch, 'scrambled Sobol point')}, seeds {spans(tuning.tuning_seeds)}; chosen by {_choice(race)}; every choice"

@@ -95,7 +95,8 @@ def view(traces: Sequence[Trace], surface: Surface) -> tuple[Point, Point]:
         return surface.window
     low, high = points.min(axis=0), points.max(axis=0)
     margin = np.maximum(0.15 * (high - low), 0.05 * np.array([x1 - x0, y1 - y0]))
-    (left, lower), (right, upper) = np.maximum(low - margin, (x0, y0)), np.minimum(high + margin, (x1, y1))
+    left, lower = np.maximum(low - margin, (x0, y0))
+    right, upper = np.minimum(high + margin, (x1, y1))
     return (float(left), float(right)), (float(lower), float(upper))
 
 

@@ -74,7 +74,8 @@ def surface_of(text: str) -> Surface:
 @np.errstate(all="ignore")
 def _bottom(surface: Surface, point: Array) -> Array:
     """The lowest point of the hollow that `point` lies in: Newton's steps, each shortened until it goes down."""
-    (low, high), damping = WINDOW[0], 1e-6
+    low, high = WINDOW[0]
+    damping = 1e-6
     aside = 1e-5 * np.eye(2)
     for _ in range(400):
         slope = surface.gradient(point)

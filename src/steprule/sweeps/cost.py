@@ -74,8 +74,8 @@ def _cost_alone(
     training, held = _behind_first_step(task, who, hypers, batch_size, device, way)
     once, took = time.perf_counter() - began, list[float]()
     with training.seeded():
-        for _, _, seconds, _ in training.steps():
-            took.append(seconds)
+        for step in training.steps():
+            took.append(step.seconds)
             if sum(took) > ENOUGH and len(took) > 2:
                 break
     samples = sum(part.samples for part in task.parts.values()) + task.parts["train"].samples

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from steprule import schedules
 from steprule.counts import whole
@@ -79,6 +81,10 @@ def train(
     return who.in_some_way(lambda way: _trained(begin(way), who.name, recipe, log))
 
 
+def _copied(tensors: Iterable[Tensor]) -> tuple[NDArray[Any], ...]:
+    return tuple(t.detach().cpu().numpy().copy() for t in tensors)
+
+
 def _trained(training: Training, name: str, recipe: Recipe, log: Log | None) -> Run:
     task = training.task
     samples, losses, seconds = [0], [training.measured()], 0.0
@@ -86,20 +92,17 @@ def _trained(training: Training, name: str, recipe: Recipe, log: Log | None) -> 
         log(0, {"loss": losses[0]})
     every, total = _between_points(training), recipe.epochs * task.samples
     with training.seeded():
-        for step, (before, seen, took, batch_loss) in enumerate(training.steps(), 1):
-            seconds += took
-            numbers = {"batch_loss": batch_loss}
-            if seen // every > before // every or seen == total:
-                samples.append(seen)
+        for t, step in enumerate(training.steps(), 1):
+            seconds += step.seconds
+            numbers = {"batch_loss": step.loss}
+            if step.seen // every > step.before // every or step.seen == total:
+                samples.append(step.seen)
                 losses.append(training.measured())
                 numbers["loss"] = losses[-1]
             if log:
-                log(step, numbers)
+                log(t, numbers)
     with training.stepper.averaged() if training.alive else nullcontext():
-        parameters, buffers = (
-            tuple(x.detach().cpu().numpy().copy() for x in held)
-            for held in (training.model.parameters(), training.model.buffers())
-        )
+        parameters, buffers = _copied(training.model.parameters()), _copied(training.model.buffers())
     return Run(
         optimizer=name,
         problem=task.name,

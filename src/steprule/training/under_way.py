@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,18 @@ from steprule.training.recipe import Recipe
 from steprule.ways import DivergedError, Way
 
 TRIED = 12  # steps that a copy takes beside its training: more than what wrappers wait for, as a Lookahead's five
+
+
+class Done(NamedTuple):
+    """A step that is done."""
+
+    before: int
+    """The samples seen before it."""
+    seen: int
+    """Those seen after it."""
+    seconds: float
+    loss: float
+    """Of its batch."""
 
 
 class Training:
@@ -61,8 +73,8 @@ class Training:
             self.drawn.put_back()  # where the making of the optimizer left it
             yield
 
-    def steps(self) -> Iterator[tuple[int, int, float, float]]:
-        """Train, a step at a time: the samples seen before and after it, its seconds, and its batch's loss.
+    def steps(self) -> Iterator[Done]:
+        """Train, a step at a time.
 
         A model that draws random numbers is seeded in every step by `stream(seed, (2, t))`, so that a step draws the same for every
         optimizer, and the same when an optimizer looks twice.
@@ -77,7 +89,7 @@ class Training:
             before, seen, self.done = seen, seen + count, t
             if self.twin is not None:
                 self._compare(self.twin, t, beside)
-            yield before, seen, took, loss
+            yield Done(before, seen, took, loss)
 
     def _step(self, t: int, data: Any) -> tuple[float, float]:
         """Step t: its batch's loss, and its seconds."""

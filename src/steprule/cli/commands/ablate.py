@@ -95,7 +95,8 @@ def ablate(
                              "vary": vary, "epochs": epochs, "batch_size": batch_size, "compile": compiled, "device": device,
                              "set": settings}  # fmt: skip
     folder = out or Path("runs") / ablation_tables.folder_name({n: v for n, v in asked.items() if v is not None})
-    (hypers,), (varied,) = options.settings_for([taker], settings or []), options.searches_for([taker], vary or [])
+    (hypers,) = options.settings_for([taker], settings or [])
+    (varied,) = options.searches_for([taker], vary or [])
     given: dict[str, Any] = {
         "rule": own, "problems": on, "parts": _parts(taker, part), "hypers": hypers, "vary": varied, "trials": trials, "seeds": seeds,
         "fresh": fresh, "schedules": schedule, "epochs": epochs, "batch_size": batch_size,

@@ -51,19 +51,13 @@ class Findings:
         return next(p for p in self.panels if p.cell is cell)
 
     def _panel(self, cell: Cell) -> Panel:
-        learnt = {s.label: s.learnt for s in cell.standings}
         where = cell.problem, cell.schedule
-        return Panel(
-            cell,
-            effects_of(
-                self.race.outcomes(*where, self.label),
-                {p.name: self.race.outcomes(*where, p.label) for p in self.parts},
-                cell.scale,
-                self.race.matters,
-                (self.label, {p.name: p.label for p in self.parts}),
-                {p.name: not (learnt[self.label] or learnt[p.label]) for p in self.parts},
-            ),
-        )
+        on = self.race.outcomes(*where, self.label)
+        off = {p.name: self.race.outcomes(*where, p.label) for p in self.parts}
+        labels = self.label, {p.name: p.label for p in self.parts}
+        learnt = {s.label for s in cell.standings if s.learnt}
+        idle = {p.name: learnt.isdisjoint((self.label, p.label)) for p in self.parts}
+        return Panel(cell, effects_of(on, off, cell.scale, self.race.matters, labels, idle))
 
     @property
     def trainings(self) -> int:
@@ -75,7 +69,7 @@ class Findings:
         panels = []
         for panel in self.panels:
             cell = panel.cell
-            own = next(s for s in cell.standings if s.label == self.label)
+            own = cell.standing(self.label)
             about = {"problem": cell.problem, "schedule": cell.schedule, "loss": cell.measure.split,
                      "compared_by": "ratio" if cell.scale.ratios else "difference"}  # fmt: skip
             panels.append({**about, "whole": own.loss, "effects": [e.to_dict() for e in panel.effects]})

@@ -110,13 +110,14 @@ KINDS = (STANDINGS, PAIRS, UNTUNED)
 
 def records_of(tables: Sequence[Table], of: str) -> list[dict[str, Any]]:
     """The rows of all tables, as plain values; what is not known is None. `of` is one of `KINDS`."""
-    if of != STANDINGS:
-        return [
-            {**t.where, **{n: v for n, v in gap.to_dict().items() if n != "runs"}}
-            for t in tables
-            for gap in gaps_of(t, of)
-        ]
-    return [{**t.where, **_record(t, s)} for t in tables for s in t.standings]
+    found = []
+    for table in tables:
+        if of == STANDINGS:
+            own = [_record(table, place) for place in table.standings]
+        else:
+            own = [_pair(gap) for gap in gaps_of(table, of)]
+        found += [{**table.where, **row} for row in own]
+    return found
 
 
 def gaps_of(table: Table, of: str) -> tuple[Gap, ...]:
@@ -130,17 +131,20 @@ def columns_of(tables: Sequence[Table], of: str) -> list[str]:
     return found or [*tables[0].where, *Gap("", "", 0.0, 0.0, 0.0, "", 1.0, 1.0).to_dict()]
 
 
+def _pair(gap: Gap) -> dict[str, Any]:
+    """Without the list of its runs, which fits in no cell."""
+    return {name: value for name, value in gap.to_dict().items() if name != "runs"}
+
+
 def _record(table: Table, place: Place) -> dict[str, Any]:
     own = {"method": place.method, "measure": table.measure, "value": place.value, "low": place.low, "high": place.high}
-    gap = place.gap
-    against = {
-        "difference": gap.difference if gap else None,
-        "difference_low": gap.low if gap else None,
-        "difference_high": gap.high if gap else None,
-        "unit": gap.unit if gap else "",
-        "against_best": gap.verdict if gap else place.said,
-    }
-    return finite({**own, **place.more, **(against if table.pairs else {})})
+    own |= place.more
+    if table.pairs:
+        gap = place.gap
+        difference, low, high = (gap.difference, gap.low, gap.high) if gap else (None, None, None)
+        own |= {"difference": difference, "difference_low": low, "difference_high": high}
+        own |= {"unit": gap.unit if gap else "", "against_best": gap.verdict if gap else place.said}
+    return finite(own)
 
 
 def number(value: float, digits: int = 4) -> str:

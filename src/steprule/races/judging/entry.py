@@ -218,7 +218,8 @@ def _standing(runs: Runs, sample: Sample, yardstick: Yardstick, noise: float | N
         middle, low, high = _median(sample.y)
     else:
         mean = sample.mean(noise)
-        middle, (low, high) = mean.estimate, mean.interval(CONFIDENCE)
+        middle = mean.estimate
+        low, high = mean.interval(CONFIDENCE)
     low, high = sorted(float(yardstick.value(v)) for v in (low, high))
     cost = runs.cost[rows] if runs.cost is not None else np.array([])
     known = cost[np.isfinite(cost)]

@@ -130,6 +130,11 @@ class Findings:
     runs: int
 
     @property
+    def compared(self) -> list[str]:
+        """Every method once, as they stand on the first problem, then on the next."""
+        return list(dict.fromkeys(s.method for c in self.comparisons for s in c.standings))
+
+    @property
     def pairs(self) -> tuple[Pair, ...]:
         """Every two methods on every problem."""
         return tuple(pair for c in self.comparisons for pair in c.pairs)

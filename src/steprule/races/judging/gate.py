@@ -141,7 +141,8 @@ class Night:
     ) -> tuple[Gated, dict[str, Any]]:
         """What is to be done with an idea's new runs, and the entry of the log. `sign` is -1 where higher is better."""
         entry: dict[str, Any] = {"idea": idea, "losses": [v if math.isfinite(v) else None for v in losses]}
-        seen, answer, more, against = _Seen(), "reference", 0, self.reference or idea
+        seen, answer = _Seen(), "reference"
+        more, against = 0, self.reference or idea
         least = AGAIN if noise is None else SIZES_OF_KNOWN[1]
         lacks = least - sum(math.isfinite(v) for v in self.kept)
         if not self.reference or idea == (self.pending or self.reference):

@@ -29,10 +29,9 @@ class Judgement(Findings, Citable):
 
     @cached_property
     def _cited(self) -> Cited:
-        standing = dict.fromkeys(s.method for c in self.comparisons for s in c.standings)
         ranked = list(self.overall.ranks) if self.overall else []
         return Cited(
-            tables=tuple(export.tables_of(self)), order=tuple(dict.fromkeys([*ranked, *standing])),
+            tables=tuple(export.tables_of(self)), order=tuple(dict.fromkeys([*ranked, *self.compared])),
             paragraphs=tuple(words.in_words(self)), methods=methods.of_judgement(self, self.made), papers=tuple(methods.papers_of(self)),
             made=self.made,
         )  # fmt: skip

@@ -45,7 +45,7 @@ def of_judgement(judged: Findings, made: Made) -> str:
 
 
 def _runs(judged: Findings) -> Iterator[str]:
-    methods = list(dict.fromkeys(s.method for c in judged.comparisons for s in c.standings))
+    methods = judged.compared
     problems = [c.problem for c in judged.comparisons if c.problem]
     where = f" on {counted(len(problems), 'problem')} ({listed(problems)})" if problems else ""
     yield f"We compared {counted(len(methods), 'method')} ({listed(methods)}){where} in {counted(judged.runs, 'run')}: {_each(judged)}."
