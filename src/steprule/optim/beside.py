@@ -42,13 +42,13 @@ class Beside:
             if m not in self.together and self.computation.target_of(states, members[m], grad) is not None:
                 return False
         ranges = self.ranges(states, members)
-        addresses = np.concatenate([look.addresses, ranges[:, :, 0].T], axis=1)
-        lengths = np.concatenate([look.lengths, ranges[:, :, 1].T], axis=1)
+        addresses = np.concatenate([look.addresses, ranges.starts], axis=1)
+        lengths = np.concatenate([look.lengths, ranges.sizes], axis=1)
         of_kernels = look.addresses.shape[1]
         return not any(k < of_kernels for k in overlapping(addresses, lengths, written))
 
     def ranges(self, states: States, members: Sequence[Tensor]) -> Ranges:
-        """Addresses and bytes [places, columns, 2]: of p, g, the slots and the states of one number."""
+        """Where they lie: p, g, the slots and the states of one number."""
         params = [members[m] for m in self.places]
         return self.computation.ranges(states, params, [p.grad for p in params])
 

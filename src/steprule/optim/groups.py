@@ -19,7 +19,7 @@ from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket, buckets_for
 from steprule.optim.choices import Chosen, choices, counts
 from steprule.optim.computation import Computation, shares_gradients
-from steprule.optim.memory import meeting, overlapping
+from steprule.optim.memory import Reach, meeting, overlapping
 from steprule.optim.scan import look_for
 from steprule.optim.settings import Settings, Stepped, beyond_torch
 from steprule.optim.signature import CHANGED, MOVED, SAME, Look, Subjects
@@ -216,16 +216,17 @@ class GroupPlan:
                     bucket.copy_gradients(params, grads)
         return True
 
-    def ranges(self, optimizer: Stepped, groups: Groups) -> tuple[Any, Any, Any]:
-        """Where all that it steps lies: addresses, bytes, and whether it writes there; each [ranges]."""
+    def reach(self, optimizer: Stepped, groups: Groups) -> Reach:
+        """Where all that it steps lies."""
         beside = self.beside.ranges(optimizer.state, self.members_of(groups))
-        starts, sizes = beside[:, :, 0].ravel(), beside[:, :, 1].ravel()
-        written = np.tile(np.arange(beside.shape[1]) != 1, len(beside))
+        columns, tensors = beside.starts.shape
+        starts, sizes = beside.starts.ravel(), beside.sizes.ravel()
+        written = np.repeat(np.arange(columns) != 1, tensors)
         if self.look is not None:
             addresses, lengths = self.look.addresses, self.look.lengths
             starts, sizes = np.concatenate([starts, addresses.ravel()]), np.concatenate([sizes, lengths.ravel()])
             written = np.concatenate([written, np.repeat(self.written, addresses.shape[1])])
-        return starts, sizes, written | self.zeroes
+        return Reach(starts, sizes, written | self.zeroes)
 
     # Each step: what it does.
 
@@ -394,6 +395,4 @@ def _keep_in_order(optimizer: Stepped, ready: list[GroupPlan], scale: float | No
 
 def _are_tied(optimizer: Stepped, plans: Sequence[GroupPlan]) -> bool:
     """Whether a plan writes where another reads or writes: one parameter in two groups, say, or a state that two share."""
-    ranges = [plan.ranges(optimizer, optimizer.param_groups) for plan in plans]
-    starts, sizes, written = (np.concatenate(part) for part in zip(*ranges, strict=True))
-    return meeting(starts, sizes, written, np.repeat(np.arange(len(plans)), [len(own) for own, _, _ in ranges]))
+    return meeting([plan.reach(optimizer, optimizer.param_groups) for plan in plans])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +12,24 @@ from torch import Tensor
 
 from steprule.optim.signature import has_own_operations, is_within, shard, span_of
 
-Ranges = NDArray[np.int64]
-"""[..., 2]: the address of a tensor's first element, and the bytes from there to its last."""
+
+class Ranges(NamedTuple):
+    """What tensors occupy, each [columns, tensors]; an absent tensor, or one without memory of its own, has no bytes."""
+
+    starts: NDArray[np.int64]
+    """The address of a tensor's first element."""
+    sizes: NDArray[np.int64]
+    """The bytes from there to the end of its last."""
+
+
+class Reach(NamedTuple):
+    """All memory that a plan touches, each [ranges]."""
+
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    """In bytes."""
+    written: NDArray[np.bool_]
+    """Whether the plan writes there."""
 
 
 def range_of(t: Any) -> tuple[int, int]:
@@ -36,12 +52,13 @@ def range_of(t: Any) -> tuple[int, int]:
 def ranges_of(
     params: Sequence[Tensor], grads: Sequence[Tensor | None], states: Mapping[Tensor, Any], names: Sequence[str]
 ) -> Ranges:
-    """[tensors, columns, 2]: of each parameter, its gradient, and its states under `names`."""
+    """Of the parameters, their gradients, and their states under each of `names`: a column each."""
     rows = []
     for p, g in zip(params, grads, strict=True):
         state = states.get(p, {}) if names else {}
         rows.append([range_of(t) for t in (p, g, *(state.get(name) for name in names))])
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 2 + len(names), 2)
+    found = np.array(rows, dtype=np.int64).reshape(len(rows), 2 + len(names), 2)
+    return Ranges(found[:, :, 0].T.copy(), found[:, :, 1].T.copy())
 
 
 def sharing(
@@ -51,8 +68,8 @@ def sharing(
     if not params:
         return set()
     ranges = ranges_of(params, grads, states, names)
-    written = np.array([c != 1 or writes_g for c in range(ranges.shape[1])])
-    found = overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
+    written = np.array([c != 1 or writes_g for c in range(len(ranges.starts))])
+    found = overlapping(ranges.starts, ranges.sizes, written)
     # One that is listed twice may have no memory, nor states yet.
     own = [id(p) for p in params]
     return found | {k for k, i in enumerate(own) if own.count(i) > 1} if len(set(own)) < len(own) else found
@@ -84,15 +101,14 @@ def overlapping(addresses: NDArray[np.int64], lengths: NDArray[np.int64], writte
     return set((order % tensors)[(several & write)[cluster]].tolist())
 
 
-def meeting(
-    starts: NDArray[np.int64], sizes: NDArray[np.int64], written: NDArray[np.bool_], owner: NDArray[np.int64]
-) -> bool:
-    """Whether memory that one owner writes is another's too; all [ranges], in bytes."""
-    order, cluster = _clusters(starts, sizes)
+def meeting(owners: Sequence[Reach]) -> bool:
+    """Whether memory that one owner writes is another's too."""
+    order, cluster = _clusters(np.concatenate([o.starts for o in owners]), np.concatenate([o.sizes for o in owners]))
     if not len(order):
         return False
     begins = np.flatnonzero(np.concatenate([[True], cluster[1:] != cluster[:-1]]))
-    own, write = owner[order], np.bincount(cluster, weights=written[order]) > 0
+    own = np.repeat(np.arange(len(owners)), [len(o.starts) for o in owners])[order]
+    write = np.bincount(cluster, weights=np.concatenate([o.written for o in owners])[order]) > 0
     return bool(((np.minimum.reduceat(own, begins) != np.maximum.reduceat(own, begins)) & write).any())
 
 

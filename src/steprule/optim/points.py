@@ -128,8 +128,8 @@ def _sharing(stood: Sequence[Stood]) -> set[int]:
     """Which of these share memory of a parameter with another, or within themselves."""
     names = list(dict.fromkeys(s.name for own in stood for s in own.by.rule.slots if not s.per_tensor))
     ranges = ranges_of([own.p for own in stood], [None] * len(stood), {own.p: own.state for own in stood}, names)
-    written = np.arange(ranges.shape[1]) == 0
-    return overlapping(ranges[:, :, 0].T.copy(), ranges[:, :, 1].T.copy(), written)
+    written = np.arange(len(ranges.starts)) == 0  # the parameter alone
+    return overlapping(ranges.starts, ranges.sizes, written)
 
 
 def _launch_of(own: Stood) -> Alike | None:
