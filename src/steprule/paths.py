@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from steprule import rules
+from steprule.as_json import plain
 from steprule.compiler import anatomy, eager
 from steprule.compiler.graph import Graph
 from steprule.compiler.points import reduces
@@ -170,6 +171,7 @@ class Trace(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON; what is not finite is None."""
+        evaluated = {} if self.elsewhere is None else {"evaluated": plain(self.elsewhere)}
         return {
             "rule": self.rule,
             "label": self.label or self.rule,
@@ -180,9 +182,9 @@ class Trace(Shown):
             "tuned": self.tuned,
             "cautions": list(self.cautions),
             "diverged_at": self.diverged_at,
-            "points": [[_plain(x), _plain(y)] for x, y in self.points],
-            **({} if self.elsewhere is None else {"evaluated": [[_plain(x), _plain(y)] for x, y in self.elsewhere]}),
-            "values": [_plain(v) for v in self.values],
+            "points": plain(self.points),
+            **evaluated,
+            "values": plain(self.values),
         }
 
 
@@ -362,7 +364,3 @@ def _checked_start(start: object, surface: Surface) -> Array:
             got = f"({array[0]:g}, {array[1]:g}), where its gradient is not finite"
         raise InputError(f"start on {surface.name}", expected="a point where the surface is finite", got=got)
     return array
-
-
-def _plain(x: float) -> float | None:
-    return float(x) if math.isfinite(x) else None

@@ -54,7 +54,10 @@ def _program(case: Case) -> str:
     functions = [_function(variant.graph(absent)) for absent in variant.stages]
     read = [point_graph(variant, absent) for absent in variant.stages[1:] or variant.stages]
     points = [_function(graph) for graph in read if graph is not None] or ["p => ({p: null})"]
-    looks = [f"[{', '.join(_function(look.graph(absent)) for absent in variant.stages)}]" for look in variant.looks]
+    looks = []
+    for look in variant.looks:
+        stages = ", ".join(_function(look.graph(absent)) for absent in variant.stages)
+        looks.append(f"[{stages}]")
     names = json.dumps(rule.looked[: len(looks)])
     begin = {n: v.ravel().tolist() if isinstance(v, np.ndarray) else v for n, v in starts(case).items()}
     begin |= {LOSS: case.hypers[LOSS]} if LOSS in case.hypers else {}

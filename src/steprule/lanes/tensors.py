@@ -106,10 +106,11 @@ class TensorStepper:
     def _adds(self, phase: Program, p: Tensor, g: Tensor, known: Totals) -> Totals:
         """The same by the program that measures it."""
         parts = [_evaluated(phase, {**known, **own}, self.dtype, wide=True) for _, _, own in self._tensors(p, g)]
-        return {
-            place: torch.stack([own[place].to(torch.float64).expand(p.shape[1]) for own in parts]).sum(0)
-            for place in phase.graph.outputs
-        }
+        found = {}
+        for place in phase.graph.outputs:
+            of_tensors = [own[place].to(torch.float64).expand(p.shape[1]) for own in parts]
+            found[place] = torch.stack(of_tensors).sum(0)
+        return found
 
     def evaluated(self, t: int, p: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
         """The point of evaluation behind step t, [rows, lanes]; p itself where the rule states no other, and where not `alive`."""

@@ -143,7 +143,7 @@ def _launch_of(own: Stood) -> Alike | None:
     if target is None or program is None or (program.reductions and shard(p) is not p):
         return None
     local = shard(p)
-    columns = [p, p, *(own.state[n] for n in program.columns[2:])]
+    columns = _columns(own, program)
     for t in columns:
         if not (isinstance(t, Tensor) and placed_alike(t, p)):
             return None
@@ -155,12 +155,16 @@ def _launch_of(own: Stood) -> Alike | None:
     return Alike(program, target, local.device, tuple(DTYPES[shard(t).dtype] for t in columns))
 
 
+def _columns(own: Stood, program: Program) -> list[Any]:
+    """What a kernel that moves it reads. The gradient has a column, as in every kernel, and is not read: the parameter stands there."""
+    return [own.p, own.p, *(own.state[name] for name in program.columns[2:])]
+
+
 def _launch(alike: Alike, members: Sequence[Stood]) -> None:
     """Move some parameters in one launch."""
     program = alike.program
     kernel = kernel_for(program, alike.dtypes, alike.target)
-    # The gradient has a column, as in every kernel, and is not read: the parameter stands there.
-    tensors = [[shard(own.p), shard(own.p), *(shard(own.state[n]) for n in program.columns[2:])] for own in members]
+    tensors = [list(map(shard, _columns(own, program))) for own in members]
     addresses = np.array([[t.data_ptr() for t in row] for row in tensors], dtype=np.int64).T.copy()
     known = [_known(own) for own in members]
     scalars = np.array([program.scalars(values)[0] for values in known], dtype=kernel.compute)

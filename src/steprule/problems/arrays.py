@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,20 +64,22 @@ class Reader:
         return {part: _typed(array, targets=targets) for part, array in zip(parts, arrays, strict=True)}
 
     def _several(self, parts: Mapping[str, Any], what: str, *, targets: bool) -> dict[str, Any]:
-        named = {
-            part: data if isinstance(data, Mapping) else dict(enumerate(_tuple(data))) for part, data in parts.items()
-        }
+        named: dict[str, Mapping[Any, Any]] = {}
+        for part, data in parts.items():
+            named[part] = data if isinstance(data, Mapping) else dict(enumerate(_tuple(data)))
         keys = list(next(iter(named.values())))
         for part, data in named.items():
             if list(data) != keys and set(data) != set(keys):
                 got = ", ".join(map(str, data))
                 raise InputError(self._place(part, what), expected="the inputs " + ", ".join(map(str, keys)), got=got)
-        read = {
-            k: self._read({p: data[k] for p, data in named.items()}, f"{what} {k!r}", targets=targets) for k in keys
-        }
+        found: dict[str, dict[Any, Any]] = {part: {} for part in parts}
+        for key in keys:
+            own = {part: data[key] for part, data in named.items()}
+            for part, read in self._read(own, f"{what} {key!r}", targets=targets).items():
+                found[part][key] = read
         if isinstance(next(iter(parts.values())), Mapping):
-            return {part: {k: read[k][part] for k in keys} for part in parts}
-        return {part: tuple(read[k][part] for k in keys) for part in parts}
+            return found
+        return {part: tuple(inputs.values()) for part, inputs in found.items()}
 
     def _tables(self, parts: Mapping[str, Any], what: str, *, targets: bool) -> dict[str, Any]:
         if strange := [part for part, data in parts.items() if not is_table(data)]:
@@ -100,7 +102,7 @@ class Reader:
                 hint = "Leave it out by columns=, or from the table."
                 where = f"problem {self.problem}: {what}, column {name!r}"
                 raise InputError(where, expected="categories", got=f"another text in each of {rows} rows", hint=hint)
-        whole = {part: np.stack([column[k] for column in columns], axis=1) for k, part in enumerate(parts)}
+        whole = dict(zip(parts, _beside_each_other(columns), strict=True))
         if not targets:
             return {part: torch.from_numpy(array.astype(np.float64)) for part, array in whole.items()}
         return {p: _typed(a[:, 0] if is_column(parts[p]) else a, targets=True) for p, a in whole.items()}
@@ -141,7 +143,7 @@ class Reader:
                 own = f"{self._place(part, what)}, column {k}"
                 read.append(values_of(column_of(data[:, k].tolist(), own), own, self.row))
             columns.append(self._numbered(read, f"{what}, column {k}"))
-        return [np.stack([column[p] for column in columns], axis=1).astype(np.float64) for p in range(len(parts))]
+        return [array.astype(np.float64) for array in _beside_each_other(columns)]
 
     def _check_finite(self, array: Tensor, where: str) -> None:
         if not array.is_floating_point() or bool(torch.isfinite(array).all()):
@@ -157,20 +159,27 @@ def standardised(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Every floating column less the mean of its training rows, by their standard deviation; a column that never changes there is 0
     where it is the same."""
 
-    def of(*own: Any) -> list[Any]:
-        if isinstance(own[0], Mapping):
-            read = {k: of(*(data[k] for data in own)) for k in own[0]}
-            return [{k: read[k][p] for k in read} for p in range(len(own))]
-        if isinstance(own[0], tuple):
-            return list(zip(*(of(*data) for data in zip(*own, strict=True)), strict=True))
+    def of(own: Sequence[Any]) -> list[Any]:
         train = own[0]
+        if isinstance(train, Mapping | tuple):
+            inputs = list(train) if isinstance(train, Mapping) else range(len(train))
+            found: list[dict[Any, Any]] = [{} for _ in own]
+            for name in inputs:
+                for part, read in zip(found, of([data[name] for data in own]), strict=True):
+                    part[name] = read
+            return found if isinstance(train, Mapping) else [tuple(part.values()) for part in found]
         if not train.is_floating_point():
             return list(own)
         mean, spread = train.double().mean(0), train.double().std(0, correction=0)
         spread = torch.where(spread > 0, spread, 1.0)
         return [((data.double() - mean) / spread).to(data.dtype) for data in own]
 
-    return dict(zip(parts, of(*(parts[p] for p in parts)), strict=True))
+    return dict(zip(parts, of(list(parts.values())), strict=True))
+
+
+def _beside_each_other(columns: Sequence[Sequence[Array]]) -> list[Array]:
+    """By part an array [rows, columns], of columns that are each a list of its parts."""
+    return [np.stack(own, axis=1) for own in zip(*columns, strict=True)]
 
 
 def _plain(data: Any, where: str) -> Array | Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from steprule.as_json import finite
 from steprule.races.cell import record
-from steprule.races.citing.records import finite
 from steprule.races.results import SIZES, Results
 
 

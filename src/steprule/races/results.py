@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -268,8 +268,10 @@ class Results(Shown):
         scale = self._scales[problem, schedule]
         ys = {s.label: self.outcomes(problem, schedule, s.label) for s in standings}
         lucks = self._lucks[problem, schedule]
-        above = {(a.label, b.label): statistics.difference(ys[b.label], untuned=defaults[a.label], lucks=[lucks[b.label]])
-                 for a in having for b in standings}  # fmt: skip
+        above: dict[tuple[str, str], Difference] = {}
+        for a, b in product(having, standings):
+            found = statistics.difference(ys[b.label], untuned=defaults[a.label], lucks=[lucks[b.label]])
+            above[a.label, b.label] = found
         own = [replace(above[s.label, s.label], estimate=-above[s.label, s.label].estimate) for s in having]
         named = [(s.label, f"{s.label}, untuned") for s in having]
         idle = [not s.learnt for s in having]

@@ -253,10 +253,8 @@ def _config(
         lanes, compiled = len(rules) * protocol.size * schedules, settings["compile"]
         recipe = Recipe(epochs, plan["batch_size"], device=settings["device"])
         unprinted = "a rule per kind of parameter" if any(isinstance(e.what, PerKind) for e in rules) else ""
-        found = [
-            choose(own, lanes, recipe, compiled, unprinted).engine
-            for own in dict.fromkeys(e.trains(task) for e in rules)
-        ]
+        trained = dict.fromkeys(e.trains(task) for e in rules)
+        found = [choose(own, lanes, recipe, compiled, unprinted).engine for own in trained]
         engine = max(found, key=ENGINES.index)
     large = any(is_large(blank(e.trains(task))) for e in entrants)
     threads = torch.get_num_threads() if large and engine == "one by one" else 1

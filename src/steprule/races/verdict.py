@@ -150,12 +150,11 @@ def _order(race: Results, cell: Cell) -> Iterator[str]:
         return
     learnt = {s.label for s in cell.standings if s.learnt}
     against = [p for p in cell.pairs if p.first == best.label]
-    named = {v: [p for p in against if p.verdict() == v] for v in ("open", "same", "real")}
-    if same := [p.second for p in named["same"] if p.second in learnt]:
+    if same := [p.second for p in against if p.verdict() == "same" and p.second in learnt]:
         yield f"No more than {race.threshold}{cell.scale.of} from it: {listed(same)}."
-    if open_ := [p for p in named["open"] if p.second in learnt]:
-        yield f"Cannot be told apart from it: {listed([_needing(p) for p in open_])}."
-    if real := [f"{p.second} {_by(p)}" for p in named["real"]]:
+    if open_ := [_needing(p) for p in against if p.verdict() == "open" and p.second in learnt]:
+        yield f"Cannot be told apart from it: {listed(open_)}."
+    if real := [f"{p.second} {_by(p)}" for p in against if p.verdict() == "real"]:
         yield f"Really above it: {listed(real)}."
     if idle := [s.label for s in cell.standings if s.label not in learnt]:
         yield f"Learnt nothing: {listed(idle)}."
@@ -209,14 +208,13 @@ def _tuning(race: Results, cell: Cell) -> Iterator[str]:
         luck = ", which may be luck" if race.tells_luck and not lowest.lowest else ""
         yield f"Untuned, {lowest.label} ends at {loss:.4g}, {how} {every}{luck}."
     learnt = {s.label for s in cell.standings if s.learnt}
-    named = {
-        v: [u for u in cell.untuned if u.pair.verdict() == v and u.label in learnt] for v in ("real", "same", "open")
-    }
-    if worse := [f"{u.label} (untuned {_by(u.pair)})" for u in named["real"] if _lower(u)]:
+    own = [u for u in cell.untuned if u.label in learnt]
+    if worse := [f"{u.label} (untuned {_by(u.pair)})" for u in own if u.pair.verdict() == "real" and _lower(u)]:
         yield f"Tuning did not pay here for: {listed(worse)}."
-    if same := [u.label for u in named["same"]]:
+    if same := [u.label for u in own if u.pair.verdict() == "same"]:
         yield f"Tuning changed no more than {race.threshold}{cell.scale.of} for: {listed(same)}."
-    if race.tells_luck and (open_ := [u.label for u in named["open"]]):
+    open_ = [u.label for u in own if u.pair.verdict() == "open"]
+    if race.tells_luck and open_:
         yield f"Tuned and untuned cannot be told apart: {listed(open_)}."
 
 

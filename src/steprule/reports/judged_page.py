@@ -107,12 +107,13 @@ def _matrix(judgement: Judgement, methods: list[str]) -> str:
     if len(judgement.comparisons) < 2:
         return ""
     order = [*(judgement.overall.ranks if judgement.overall else {}), *methods]
-    head = "".join(f"<th>{escape(c.problem)}{f'<br><small>{c.yardstick.unit}</small>' if c.yardstick.unit else ''}</th>"
-                   for c in judgement.comparisons)  # fmt: skip
-    lines = "".join(
-        f'<tr><th scope="row">{escape(m)}</th>{"".join(_entry(judgement, c, m) for c in judgement.comparisons)}</tr>'
-        for m in dict.fromkeys(order)
-    )
+    head, lines = "", ""
+    for c in judgement.comparisons:
+        unit = f"<br><small>{c.yardstick.unit}</small>" if c.yardstick.unit else ""
+        head += f"<th>{escape(c.problem)}{unit}</th>"
+    for method in dict.fromkeys(order):
+        entries = "".join(_entry(judgement, c, method) for c in judgement.comparisons)
+        lines += f'<tr><th scope="row">{escape(method)}</th>{entries}</tr>'
     table = f'<div class="wide"><table class="pairs matrix"><thead><tr><th></th>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
     side = "below" if judgement.is_higher_better else "above"
     matters = next((t for c in judgement.comparisons if (t := threshold(judgement, c))), "")
@@ -153,10 +154,10 @@ def _number(value: float) -> str:
 def _table(judgement: Judgement, c: Comparison) -> str:
     shown = table_of(judgement, c)
     head = "".join(f"<th>{escape(n if k else '')}</th>" for k, n in enumerate(shown.heads))
-    body = "".join(
-        f"<tr><th>{escape(own[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in own[1:])}</tr>"
-        for own in shown.rows
-    )
+    body = ""
+    for first, *more in shown.rows:
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in more)
+        body += f"<tr><th>{escape(first)}</th>{cells}</tr>"
     title = f"<h3>{escape(c.problem)}</h3>" if c.problem else ""
     return f'{title}<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

@@ -137,10 +137,8 @@ def _written(rule: Rule, settings: Any) -> tuple[str, str, str]:
         aligned += [f"&{line}" for line in formula.point_latex(point)]
     lines = " \\\\\n".join(aligned)
     latex = f"$$\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n$$"
-    rows = [
-        f"| ${letter}$ | `{name}` | {meaning} |"
-        for letter, name, meaning in formula.where(graph, *(look.graph() for look in variant.looks))
-    ]
+    explained = formula.where(graph, *(look.graph() for look in variant.looks))
+    rows = [f"| ${letter}$ | `{name}` | {meaning} |" for letter, name, meaning in explained]
     letters = "\n".join(["| letter | in code | meaning |", "|---|---|---|", *rows])
     paper = ""
     # A variant without a state, as plain descent, is older than the paper of the rule.

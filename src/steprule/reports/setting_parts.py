@@ -50,9 +50,10 @@ def made(race: Race) -> dict[str, str]:
     """Who trained how, for the page's last part."""
     spec = race.spec
     seeds = next(iter(race.phases.values()))[0].lanes.seed.tolist()
-    settings = [
-        f"{e.label}: " + (", ".join(f"{n}={v}" for n, v in e.fixed.items()) or "defaults") for e in spec.entrants
-    ]
+    settings = []
+    for entrant in spec.entrants:
+        fixed = ", ".join(f"{n}={v}" for n, v in entrant.fixed.items())
+        settings.append(f"{entrant.label}: {fixed or 'defaults'}")
     schedules = " and ".join(spec.schedule_names)
     return {
         "Protocol": f"{schedules} learning rate, seeds {spans(seeds)}; the same batches for all",

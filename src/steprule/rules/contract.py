@@ -99,9 +99,10 @@ class Signature:
         families = {p.name: self._hypers_of(p) for p in self._hyper_parameters()}
         hypers = [hyper for family in families.values() for hyper in family]
         hypers += [OF_THE_LOSS] if any(_is_loss(p) for p in self.parameters) else []
-        tuples = {
-            p.name: [h.name for h in families[p.name]] for p in self._hyper_parameters() if isinstance(p.default, tuple)
-        }
+        tuples = {}
+        for p in self._hyper_parameters():
+            if isinstance(p.default, tuple):
+                tuples[p.name] = [h.name for h in families[p.name]]
         if starred and each:
             slots += self._slots_for_each(starred, each, tuples)
         self._check_names(slots, hypers)

@@ -66,7 +66,10 @@ class Declared:
     @functools.cached_property
     def tuples(self) -> dict[str, tuple[str, ...]]:
         """What users may give together, by the name for all of it: `betas`, and each tuple of two or more in the signature."""
-        found = {h.family: tuple(o.name for o in self.hypers if o.family == h.family) for h in self.hypers if h.family}
+        found: dict[str, tuple[str, ...]] = {}
+        for hyper in self.hypers:
+            if hyper.family:
+                found[hyper.family] = (*found.get(hyper.family, ()), hyper.name)
         found["betas"] = self.betas
         return {name: members for name, members in found.items() if len(members) > 1}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steprule.as_json import plain
 from steprule.counts import counted
 from steprule.display import Shown
 from steprule.hyper import said
@@ -155,11 +156,6 @@ class Sweep(Shown):
         def one_or_list(value: Any) -> Any:
             return list(value) if isinstance(value, tuple) else value
 
-        def plain(value: Any) -> Any:
-            if np.ndim(value):
-                return [plain(v) for v in value]
-            return float(value) if np.isfinite(value) else None
-
         return {
             "optimizer": self.optimizer,
             "problem": self.problem,
@@ -171,7 +167,7 @@ class Sweep(Shown):
             "train": plain(self.train),
             "validation": plain(self.validation),
             "test": plain(self.test),
-            "metrics": {part: {n: plain(v) for n, v in own.items()} for part, own in self.metrics.items()},
+            "metrics": plain(self.metrics),
             "died_at": self.died_at.tolist(),
             "diverged": self.diverged.tolist(),
             "best": self.best,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steprule.as_json import plain
 from steprule.counts import counted
 from steprule.display import Shown, sparkline
 from steprule.problems import scoring
@@ -84,13 +85,11 @@ class Run(Shown):
             "schedule": self.schedule,
             "hypers": dict(self.hypers),
             "samples": self.samples.tolist(),
-            "losses": [x if math.isfinite(x) else None for x in self.losses.tolist()],
-            "final_loss": self.final_loss if math.isfinite(self.final_loss) else None,
-            "held_out_losses": {part: x if math.isfinite(x) else None for part, x in self.held_out.items()},
+            "losses": plain(self.losses),
+            "final_loss": plain(self.final_loss),
+            "held_out_losses": plain(self.held_out),
             "diverged": self.diverged,
             "seconds": self.seconds,
-            "metrics": {
-                part: {n: v if math.isfinite(v) else None for n, v in own.items()} for part, own in self.metrics.items()
-            },
+            "metrics": plain(self.metrics),
             "versions": dict(self.versions),
         }

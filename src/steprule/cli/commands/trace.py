@@ -136,7 +136,9 @@ def _rate(path: Trace) -> str:
 
 def _told_apart(walked: Sequence[Trace], typed: Sequence[str]) -> list[Trace]:
     """The paths, of which those of different rules of one name say which rule was typed."""
-    ways = {path.rule: {t for p, t in zip(walked, typed, strict=True) if p.rule == path.rule} for path in walked}
+    ways: dict[str, set[str]] = {}
+    for path, own in zip(walked, typed, strict=True):
+        ways.setdefault(path.rule, set()).add(own)
     return [
         replace(path, rule=own) if len(ways[path.rule]) > 1 else path for path, own in zip(walked, typed, strict=True)
     ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from steprule.as_json import finite
 from steprule.errors import named
 from steprule.races.ablation.effects import Effect, effects_of
 from steprule.races.ablation.parts import Part
@@ -91,12 +90,4 @@ class Findings:
             "spec": race.spec.stated,
             "results": str(race.results) if race.results else None,
         }
-        return _finite(found)  # type: ignore[no-any-return]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+        return finite(found)

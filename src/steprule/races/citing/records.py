@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from steprule.as_json import finite
 from steprule.races.cell import CONFIDENCE
 
 NOT_KNOWN = "–"
@@ -186,16 +185,3 @@ def in_words(value: Any) -> str:
     if value is None:
         return NOT_KNOWN
     return number(value) if isinstance(value, float) else str(value)
-
-
-def finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as JSON has it: what is not finite is None."""
-    return {name: _plain(value) for name, value in record.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return finite(value)
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

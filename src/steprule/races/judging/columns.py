@@ -135,9 +135,10 @@ def columns_of(names: Sequence[str], numeric: Sequence[str], given: Mapping[str,
     Raises `UnknownNameError` for a name that no column has, `InputError` where the method's or the loss's is not found, or
     where several may be meant.
     """
-    found = {
-        kind: named("column", name, {n: n for n in names}, where=f" of {where}") for kind, name in given.items() if name
-    }
+    known_names, found = {n: n for n in names}, {}
+    for kind, name in given.items():
+        if name:
+            found[kind] = named("column", name, known_names, where=f" of {where}")
     taken = set(found.values())
     for kind, known in _KNOWN.items():
         if kind not in found and (name := _first(known, [n for n in names if n not in taken])):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, TypedDict, Unpack
@@ -149,10 +149,7 @@ def judged(
     if not comparisons:
         raise InputError("methods", expected="two or more on one problem", got="one on each")
     if not all(c.yardstick.is_ratio and not c.by_median for c in comparisons):
-        outcomes = {
-            p: {m: float(r) for m, r in zip(own, stats.rankdata(list(own.values())), strict=True)}
-            for p, own in outcomes.items()
-        }
+        outcomes = {problem: _ranks(own) for problem, own in outcomes.items()}
     return Judgement(
         tuple(comparisons), overall_of(comparisons, outcomes), runs.measure, runs.is_higher_better, matters, margin, noise, runs.columns,
         tuple(notes), len(runs),
@@ -201,6 +198,10 @@ def _comparison(
         gap = power.smallest_found(spread, per_method, freedom, tail)
         smallest = abs(yardstick.shown(yardstick.sign * (gap + yardstick.least)))
     return Comparison(problem, yardstick, standings, pairs, smallest, by_median, spread, freedom, per_method)
+
+
+def _ranks(outcomes: Mapping[str, float]) -> dict[str, float]:
+    return dict(zip(outcomes, stats.rankdata(list(outcomes.values())).tolist(), strict=True))
 
 
 def _position(sample: Sample, samples: Sequence[Sample]) -> float:

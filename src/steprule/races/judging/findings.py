@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from steprule.as_json import finite
 from steprule.errors import InputError, named
 from steprule.races.cell import CONFIDENCE
-from steprule.races.citing.records import Gap, finite
+from steprule.races.citing.records import Gap
 from steprule.races.judging.runs import Array
 from steprule.races.judging.scale import Yardstick
 

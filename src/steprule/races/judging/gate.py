@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from steprule import extras
+from steprule.as_json import finite, plain
 from steprule.atomic import write_text
 from steprule.counts import counted
 from steprule.errors import DataError, InputError
 from steprule.races.cell import CONFIDENCE
-from steprule.races.citing.records import finite
 from steprule.races.judging.reading import runs_of
 
 with extras.needed():
@@ -140,7 +140,7 @@ class Night:
         self, idea: str, losses: Sequence[float], *, sign: float = 1.0, noise: float | None = None, matters: float = 0.0
     ) -> tuple[Gated, dict[str, Any]]:
         """What is to be done with an idea's new runs, and the entry of the log. `sign` is -1 where higher is better."""
-        entry: dict[str, Any] = {"idea": idea, "losses": [v if math.isfinite(v) else None for v in losses]}
+        entry: dict[str, Any] = {"idea": idea, "losses": plain(list(losses))}
         seen, answer = _Seen(), "reference"
         more, against = 0, self.reference or idea
         least = AGAIN if noise is None else SIZES_OF_KNOWN[1]

@@ -50,7 +50,10 @@ def _of_problem(judged: Findings, c: Comparison) -> Iterator[str]:
     yield f"{where}{best.method} has the {what}, {number(best.value)}{'' if ends == '–' else ' ' + ends}."
     against = [p for p in c.pairs if p.a == best.method]
     idle = {s.method for s in c.standings if s.learnt is False}
-    named = {v: [p for p in against if p.verdict == v and p.b not in idle] for v in ("real", "same", "open")}
+    named: dict[str, list[Pair]] = {"real": [], "same": [], "open": []}
+    for pair in against:
+        if pair.b not in idle:
+            named[pair.verdict].append(pair)
     matters, side = threshold(judged, c), "below" if judged.is_higher_better else "above"
     if named["same"]:
         yield f"No more than {matters} from it: {_some([p.b for p in named['same']])}."
