@@ -321,7 +321,7 @@ def by_lower(rng: np.random.Generator, shape: str, better: np.ndarray, known: bo
 
 def nights(count: int) -> str:
     """Nights of 100 ideas: none better, or each tenth better by one, two or three standard deviations of a run."""
-    lines = ["| 100 ideas | noise | way | nights with a false keep | false keeps a night | better ones kept of 10 | runs a night |",
+    lines = ["| 100 ideas | noise | way | nights with a false keep | false keeps per night | better ones kept of 10 | runs per night |",
              "|---|---|---|--:|--:|--:|--:|"]  # fmt: skip
     ways = (
         ("gate, fresh seeds", by_gate, False),

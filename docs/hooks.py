@@ -212,7 +212,7 @@ def rule_page(rule: Rule) -> str:
     slots = [s for s in rule.states if s.name in graph.inputs and not s.per_tensor]
     moved = 4 * (3 + 2 * len(slots))
     memory = (
-        f"With its defaults it keeps {4 * len(slots)} bytes an element in float32, and a step moves at least {moved}: the gradient"
+        f"With its defaults it keeps {4 * len(slots)} bytes per element in float32, and a step moves at least {moved}: the gradient"
         " read, the parameter and each state read and written."
     )
     parts.append(f"## States\n\n{held}\n\n{memory}")

@@ -438,7 +438,7 @@ def walk_by_class(case: Case, dtype: torch.dtype, backend: str) -> Walk:
     """As a user steps it, over two parameters; the first is looked at."""
     params = [torch.from_numpy(case.start[:n].copy()).to(dtype).requires_grad_() for n in case.lengths]
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # numbers of one a tensor have it
+    torch.set_default_dtype(torch.float64)  # slots of one number per tensor have it
     try:
         optimizer = optim.from_rule(case.rule)(params, **case.hypers, backend=backend)
         found = []

@@ -426,7 +426,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "twice": (csv("a,a,y\n1,2,3\n"), "expected each column once, got 'a' twice"),
     "pandas' index": (csv(",a,y\n0,2,3\n"), "to_csv(index=False)"),
     "another delimiter": (csv("a;y\n1;2\n", delimiter=","), "expected columns apart by ',', got one column, 'a;y'. Give delimiter=."),
-    "another encoding": (csv("a,kind,y\n1,ä,2\n", written="latin-1"), "expected text in utf-8, got bytes that are none. Give encoding="),
+    "another encoding": (csv("a,kind,y\n1,ä,2\n", written="latin-1"), "expected text in utf-8, got bytes that are not utf-8. Give encoding="),
     "no encoding": (csv("a,y\n1,2\n", encoding="utf8x"), "an encoding that Python knows, got 'utf8x'"),
     "missing in a file": (csv("a,y\n1,2\n\n3,4\n,6\n"), "features, column 'a': expected a number or text in every row, got none in line 5"),
     "missing behind a long text": (csv('a,b,y\n"x\nx",1,2\n"x",,4\n'), "column 'b': expected a number or text in every row, got none in line 4"),

@@ -379,7 +379,7 @@ def test_data_of_another_dtype_than_the_model_has_no_kernel() -> None:
 
 def test_an_optimizer_that_is_no_rule_runs_one_by_one() -> None:
     found = steprule.sweep(torch.optim.Adam, SMALL, {"lr": [0.01, 0.1]}, seeds=[4, 7])
-    assert found.engine == "one by one: an optimizer that is no rule"
+    assert found.engine == "one by one: an optimizer that is not a rule"
     as_rule = steprule.sweep("adam", SMALL, {"lr": [0.01, 0.1]}, seeds=[4, 7])
     assert np.allclose(found.train, as_rule.train, rtol=LANE_AGAINST_SOLO, atol=0)
     assert np.allclose(found.validation, as_rule.validation, rtol=LANE_AGAINST_SOLO, atol=0)
@@ -419,7 +419,7 @@ def test_exp_and_tanh() -> None:
 
 @steprule.rule
 def scalars(p, g, m, c: Annotated[Any, OnePerTensor(1.0)], *, lr: Rate = 0.1, power: Rate = 1.5, t):  # type: ignore[no-untyped-def]
-    """The whole vocabulary on numbers that are one a step or one a tensor, and a bound that is no bound."""
+    """The whole vocabulary on numbers of which there is one per step or one per tensor, and an infinite bound."""
     c = lerp(minimum(0.9 * c, 1 / (1 + t)), c, lr * 0.1) + clamp(log(t) * 0.01, 0.0, float("inf"))
     rate = lr * where(t > 3, exp(-0.1 * t), maximum(c, 0.2)) * norm(sign(lr - 1)) * mean(abs(-c)) ** power
     m = 0.9 * m + sum(rate) * clamp(lerp(m, g, lr), -float("inf"), 5.0) / (norm(norm(g)) + 1)

@@ -202,7 +202,7 @@ def refusals() -> Iterator[tuple[Any, str]]:
 
     yield behind_an_if, "a total behind an `if`"
     yield decided, "an `if` on a computed value|an `if` on .* follows from a total"
-    yield of_a_tensor, "expected one number a model as the new e, got one a tensor"
+    yield of_a_tensor, "expected one number per model as the new e, got one per tensor"
 
 
 @pytest.mark.parametrize(("function", "said"), list(refusals()))

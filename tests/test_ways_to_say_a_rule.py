@@ -265,7 +265,7 @@ def test_a_sweep_of_a_class_varies_what_it_takes(capsys: pytest.CaptureFixture[s
     assert main([*sweep, "--vary", "momentum=0..0.9", "--set", "lr=0.05"]) == 0
     out = capsys.readouterr().out
     assert "momentum" in out
-    assert "one by one: an optimizer that is no rule" in out
+    assert "one by one: an optimizer that is not a rule" in out
     assert main([*sweep, "--vary", "momentum"]) == 2
     assert "Write momentum=low..high." in capsys.readouterr().err
     assert main([*sweep, "--vary", "momentun=0..1"]) == 2

@@ -46,7 +46,7 @@ class Neutral:
 
 @dataclass(frozen=True)
 class Given:
-    """The number is no setting: whoever steps the rule supplies it at each step, as it does the step number."""
+    """The number is not a setting: whoever steps the rule supplies it at each step, like the step number."""
 
 
 Rate = Annotated[float, Ge(0), Meaning("learning rate", r"\eta"), Search(1e-5, 10.0)]

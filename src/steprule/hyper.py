@@ -220,9 +220,9 @@ class Slot:
     """Of what shape: "row" for one number per row, "column" for one per column, "rows" or "columns" for a square matrix of so
     many rows; empty for the parameter's own."""
     looked: bool = False
-    """Whether it is no state, but the gradient at a point to which the rule looks: whoever steps it supplies it."""
+    """Whether it is not a state, but the gradient at a point to which the rule looks: whoever steps the rule supplies it."""
     drawn: bool = False
-    """Whether what is supplied is noise, and no gradient."""
+    """Whether noise is supplied, and not a gradient."""
     bends: bool = False
     """Whether that gradient is there to tell how the loss bends: clipping would tell less, and leaves it alone."""
 

@@ -337,7 +337,7 @@ def is_large(model: nn.Module) -> bool:
 
 
 def _is_optimizer(found: Any) -> bool:
-    """Some wrappers are none by class, and do what one does."""
+    """Whether it is an optimizer. Some wrappers have another class, and do what an optimizer does."""
     does = all(callable(getattr(found, n, None)) for n in ("step", "zero_grad"))
     return isinstance(found, torch.optim.Optimizer) or (does and isinstance(getattr(found, "param_groups", None), list))
 

@@ -169,7 +169,7 @@ def _found(spec: Any) -> Stating | Callable[..., torch.optim.Optimizer]:
 
 
 def is_by_kind(spec: object) -> bool:
-    """Whether it spells a rule per kind, which is no file and no module."""
+    """Whether it spells a rule per kind, and not a file or a module."""
     return isinstance(spec, str) and spec.startswith(PER_KIND)
 
 

@@ -27,7 +27,7 @@ class Ways:
     dtype: Any = None
     """In which it computes."""
     lift: Callable[[Any], Any] = lambda value: value
-    """A value that is no plain number, as the rule computes with it."""
+    """A value as the rule computes with it; plain numbers do not come here."""
     back: Callable[[Any, bool], Any] = lambda value, full: value
     """A result in the dtype of the parameter, or, where it is told `full`, in the one computed with."""
     spread: Callable[[Any, tuple[int, ...]], Any] = lambda value, shape: value

@@ -1,4 +1,4 @@
-"""Generated source as real files: written aside and renamed, one kernel a file, named by what it depends on.
+"""Generated source as real files: written aside and renamed, one kernel per file, named by what it depends on.
 
 A debugger steps into them, and Numba and Triton keep their own caches beside them.
 """

@@ -298,6 +298,6 @@ def _filled(p: Any, value: Any, *, full: bool) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """One number a tensor: arrays keep reductions as arrays of one element."""
+    """One number per tensor: arrays keep reductions as arrays of one element."""
     numpy = sys.modules.get("numpy")
     return float(value.item()) if numpy is not None and isinstance(value, numpy.ndarray) else value

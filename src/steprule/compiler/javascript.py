@@ -1,7 +1,7 @@
 """The JavaScript form: one step of one tensor in float64, with every quantity of the formula kept.
 
 `step(p, g, states, hypers, t, keep)` takes arrays of one length and returns `{p, states, quantities}`: the new parameter,
-the new states, and, where `keep` is true, each row of `anatomy.rows`: an array where it is one number an element. A matrix is an array
+the new states, and, where `keep` is true, each row of `anatomy.rows`: an array where it is one number per element. A matrix is an array
 of its rows, one after the other; a slot with one number per row or per column is an array of as many.
 """
 

@@ -112,7 +112,7 @@ class WayKernel(NumbaKernel):
                 lines.append(_said(stage))
                 continue
             written = {*(stage.stores or {}), *(t.name for t in stage.along.values())}
-            results = [*sorted(written), *("one number a tensor" for _ in stage.filled)]
+            results = [*sorted(written), *("one number per tensor" for _ in stage.filled)]
             lines.append(f"pass{passed}: {', '.join(stage.loads) or 'numbers'} -> {', '.join(results)}")
             passed += 1
         lines.append(f"{self.bytes_of_one} bytes of temporaries for each tensor, {self.room} tensors at once at most")

@@ -1,7 +1,7 @@
 """Stages of a step with matrices: passes over elements, and between them calls of functions of whole matrices.
 
 What calls take and give lies in temporaries: stacks [tensors, rows, columns] of tensors of one shape. A pass reads p, g, slots and
-temporaries; it writes some of them, a number a row or a column, or one a tensor.
+temporaries. It writes some of them, and one number per row, per column or per tensor.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class _Item:
 
     @property
     def is_number(self) -> bool:
-        """Whether it is one number a tensor."""
+        """Whether it is one number per tensor."""
         return self.is_reduction and isinstance(self.value, Node) and self.value.kind is Kind.REDUCTION
 
 

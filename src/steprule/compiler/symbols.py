@@ -23,7 +23,7 @@ _VOCABULARY = "Write from steprule.maths import sqrt, say."
 
 
 def _outside(what: str, hint: str = "A rule says what becomes of each element.") -> Callable[..., NoReturn]:
-    """A sign of Python's that is no operation of the language."""
+    """A sign of Python's that the language does not have."""
 
     def refused(self: Symbol, *args: Any) -> NoReturn:
         refuse(f"{what} on a symbol", "+ - * / ** abs, comparisons, steprule.maths", hint)
@@ -117,7 +117,7 @@ class Symbol:
     __float__ = __int__ = __index__ = __complex__ = __array__ = __round__ = __trunc__ = _foreign
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        """numpy's scalars ask with their own signs; what is no sign is refused as torch's functions are."""
+        """numpy's scalars ask with their own signs; all else of numpy is refused, as torch's functions are."""
         name = _SIGNS_OF_NUMPY.get(ufunc.__name__)
         if (
             method != "__call__"

@@ -222,10 +222,12 @@ def _results(graph: Graph, result: Any, where: str, shapes: Shapes | None) -> di
             raise RuleError(where, expected=f"a number as the new {name}", got="a truth value", hint=hint)
         if name in numbers and isinstance(output, Node) and output.kind is Kind.ELEMENT:
             of = numbers[name].of
-            expected, hint = f"one number a {of} as the new {name}", "Reduce it with norm, mean or sum."
-            raise RuleError(where, expected=expected, got="one an element", hint=hint if of == "tensor" else _TOTAL)
+            expected, hint = f"one number per {of} as the new {name}", "Reduce it with norm, mean or sum."
+            raise RuleError(where, expected=expected, got="one per element", hint=hint if of == "tensor" else _TOTAL)
         if name in numbers and numbers[name].per_model and isinstance(output, Node) and output.kind is Kind.REDUCTION:
-            raise RuleError(where, expected=f"one number a model as the new {name}", got="one a tensor", hint=_TOTAL)
+            raise RuleError(
+                where, expected=f"one number per model as the new {name}", got="one per tensor", hint=_TOTAL
+            )
         if shapes is not None and name not in numbers:
             _check_dims(shapes, rule, name, output, where)
         found[name] = output

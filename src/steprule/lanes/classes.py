@@ -12,7 +12,7 @@ from steprule.lanes.model import NotPrintable
 from steprule.lanes.printer import LANES, StepPrinter, loops, over_lanes, within
 
 IGNORED = -100
-"""The class that torch leaves out of a loss where nobody names one: no class of a problem."""
+"""The class that torch leaves out of a loss unless told otherwise; no problem has it."""
 
 
 def log_softmax(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:

@@ -118,7 +118,7 @@ def _product(printer: StepPrinter, node: fx.Node, a: Operand, b: Operand, bias: 
     def sum_of(first: str, indices: Sequence[str]) -> str:
         return " + ".join([first, *(f"{a.element((i, q))} * {b.element((q, j))}" for q in indices)])
 
-    # Several terms a turn: the loop over lanes is short, and each turn of it reads and writes the sum.
+    # Several terms per turn: the loop over lanes is short, and each turn of it reads and writes the sum.
     terms = a.shape[1]
     whole = terms // UNROLL * UNROLL
     lines = wrap([f"{target} = {sum_of(start, [str(q) for q in range(whole, terms)])}"])

@@ -96,7 +96,7 @@ def dumped(state: Any) -> bytes | None:
 
 
 def loaded(told: bytes | None) -> dict[str, Any]:
-    """The training from its bytes; {} where there are none, or of code that has changed."""
+    """The training from its bytes; {} without bytes, and where the code has changed since."""
     try:
         return dict(by_value.loads(told)) if told is not None else {}
     except Exception:  # noqa: BLE001  (whatever an optimizer holds)

@@ -34,7 +34,7 @@ def source_of(
     if cache.interpreting():
         raise NotPrintable("a Numba that NUMBA_DISABLE_JIT turns off")
     if facts_of(task).reduction != "mean":
-        raise NotPrintable("a loss that is no mean over the samples")
+        raise NotPrintable("a loss that is not a mean over the samples")
     step = traced(task, blank(task) if gradient else blank(task).eval(), batch, gradient=gradient)
     with our_faults(f"problem {task.name}: the model's kernel could not be printed"):
         return printed(step, compute_of(task), own_data=own_data, width=width)

@@ -84,7 +84,7 @@ class StepPrinter:
         self.lines += ["    " * len(heads) + line for line in inner]
 
     def elementwise(self, node: fx.Node, expression: Callable[..., str], args: Sequence[Any]) -> None:
-        """Each element of the result from those of the operands at the same place; what is no operand is a constant."""
+        """Each element of the result from those of the operands at the same place; any other argument is a constant."""
         per_lane = any(a.per_lane for a in args if isinstance(a, Operand))
         out = (self.over_an_operand(node) if per_lane else None) or self.new(node, per_lane)
         operands = [a.expanded(out.shape) for a in args if isinstance(a, Operand)]

@@ -106,7 +106,7 @@ class LaneRule:
 
     @lazy
     def states(self) -> list[str]:
-        """The slots of a number an element, in the order of `states` [slots, rows, lanes]."""
+        """The slots of one number per element, in the order of `states` [slots, rows, lanes]."""
         return [n for n in self._all(lambda program: program.columns) if n not in ("p", "g")]
 
     @lazy

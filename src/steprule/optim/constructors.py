@@ -36,7 +36,7 @@ And three of the optimizer, not of a group:
 step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""
 
 OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None}
-"""What every class takes that is no key of a group, with its defaults."""
+"""What every class takes for the whole optimizer, and not per group, with its defaults."""
 OFF: dict[str, Any] = {"zero_grad": False, **precision.OFF}
 """What every class takes beside the parts that compose with its rule, with its defaults."""
 

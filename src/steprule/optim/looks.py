@@ -44,8 +44,8 @@ def check_closure(optimizer: Stepped, closure: object) -> None:
 
 
 def _within_a_scaler() -> bool:
-    """Whether torch's GradScaler steps here, having unscaled the gradients itself. It refuses closures by name alone, and would hand on one
-    that is given by position: what that computes nobody would unscale."""
+    """Whether torch's GradScaler steps here, having unscaled the gradients itself. It refuses a closure that is given by name. One that is
+    given by position it would hand on, and the gradients of that closure would stay scaled."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "_maybe_opt_step" and frame.f_globals.get("__name__") == "torch.amp.grad_scaler":
@@ -56,7 +56,7 @@ def _within_a_scaler() -> bool:
 
 @contextmanager
 def told(optimizer: Stepped, loss: Any) -> Iterator[None]:
-    """A block in which the groups of rules that ask for the loss have it. Raises `InputTypeError` where it is no number."""
+    """A block in which the groups of rules that ask for the loss have it. Raises `InputTypeError` where the loss is not a number."""
     groups = [g for g in optimizer.param_groups if optimizer.stepping(g).rule.asks_for_loss]
     if groups:
         try:
@@ -241,5 +241,6 @@ def _mover(optimizer: Stepped, k: int) -> Stepped:
 def _moving(cls: type[Stepped], k: int) -> type[Stepped]:
     """The class of a mover."""
     found: Any = type(f"{cls.__name__}Look{k + 1}", (cls,), {})
-    found.rule, found.moves = cls.rule.looks[k], True  # behind its making: it is no class of its own
+    # Set once the class is made: one that has a rule when it is made is given a constructor and a docstring.
+    found.rule, found.moves = cls.rule.looks[k], True
     return found  # type: ignore[no-any-return]

@@ -94,7 +94,7 @@ def by_kind(**given: Rule | str | type[RuleOptimizer]) -> ByKind:
     >>> [(group["kind"], group["lr"], len(group["params"])) for group in optimizer.param_groups]
     [('matrix', 0.02, 1), ('embedding', 0.001, 1), ('head', 0.001, 1), ('vector', 0.001, 2)]
 
-    Raises `StepruleError` for another kind, and for what is no rule.
+    Raises `StepruleError` for an unknown kind, and for anything but a rule.
     """
     for kind in given:
         if kind not in KINDS:

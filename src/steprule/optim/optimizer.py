@@ -107,7 +107,7 @@ class RuleOptimizer(Stepped):
         # Within a compiled function dynamo's wrapper keeps torch.compile out; elsewhere it would take a fifth of a small step.
         return self._step_unseen(*args, **kwargs) if _compiling() else self._take_step(*args, **kwargs)
 
-    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for hooks and profiler at 5 us a step
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it for hooks and profiler at 5 us per step
     step.__signature__ = inspect.signature(torch.optim.Optimizer.step)  # type: ignore[attr-defined]
 
     def _take_step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -89,7 +89,7 @@ def refuse_backward(where: str) -> None:
 
 
 def refuse_parts(where: str, params: Sequence[Tensor], *, clips: bool, sums: bool, reduces: bool, by: CutBy) -> None:
-    """Raise `InputError` where parameters are cut over processes by what is no DTensor, and a number over them would be that of a part.
+    """Raise `InputError` where parameters are cut over processes without DTensors: a number over them would be that of a part.
 
     `clips` by a norm, `sums` over all tensors otherwise, `reduces` over each tensor: what the step asks for.
     """

@@ -67,7 +67,7 @@ def span_of(t: Tensor) -> int:
 
 
 def is_number(t: object) -> bool:
-    """Whether a state is one number that a step may read and write directly: `step`, and slots of one number a tensor."""
+    """Whether a state is one number that a step may read and write directly: `step`, and slots of one number per tensor."""
     return isinstance(t, Tensor) and t.device.type == "cpu" and t.numel() == 1 and t.dtype in NUMBERS and is_plain(t)
 
 
@@ -159,7 +159,7 @@ class Look(Protocol):
 
 
 class AskedLook:
-    """The look by Python's public calls: about 10 microseconds a tensor and step, the same checks."""
+    """The look by Python's public calls: the same checks, in about 10 microseconds per tensor and step."""
 
     how = "python"
 

@@ -1,7 +1,7 @@
 """States in torch's layout: how they begin, which are missing, and how one comes to lie as its parameter does.
 
-A state stays the object that it is: whoever holds it sees each step. `step` and slots of one number are 0-dim tensors on the CPU,
-one a parameter, as in torch.
+A state stays the same object, so whoever holds it sees each step. `step` and slots of one number are 0-dim tensors on the CPU, one per
+parameter, as in torch.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from steprule.problems.table import (
 KINDS = {"U": "text", "S": "bytes", "O": "objects", "c": "complex numbers", "V": "records"}
 
 NAMES = 50
-"""Rows from which a column of features with another text in each is none of categories, but of names."""
+"""With so many rows a column of features that has another text in each holds names, and not categories."""
 
 
 @dataclass(frozen=True)

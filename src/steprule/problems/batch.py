@@ -40,7 +40,7 @@ def tensors(data: Batch) -> list[Tensor]:
 
 
 def leaves(data: Any) -> list[Any]:
-    """Whatever a batch of any kind holds, down to what is no container."""
+    """All that a batch of any kind holds, in containers at any depth."""
     if isinstance(data, Mapping | list | tuple):
         return [leaf for part in (data.values() if isinstance(data, Mapping) else data) for leaf in leaves(part)]
     return [data]

@@ -164,7 +164,7 @@ def _columns(
             raise InputError(f"{where}: columns", expected="features alone", got=f"{both[0]!r}, named otherwise too")
         left = list(dict.fromkeys(chosen))
     if not left:
-        raise InputError(f"{where}: features", expected="a column that is no target", got="none")
+        raise InputError(f"{where}: features", expected="a column beside the targets", got="none")
     return table.select(left), targets, split, groups
 
 

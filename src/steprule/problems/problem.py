@@ -135,7 +135,8 @@ class Problem(Task):
         In pass e of a training with seed s, from 0, everything that the loader draws begins at `stream(s, (1, e))`: torch's, numpy's and
         Python's global generators, and those that the loader, its sampler or its dataset holds. So every optimizer sees the same
         batches, and the caller's generators stay as they were. A loader is measured in its own batches, on the pass of `stream(0, 3)`;
-        a loss that is no mean or sum over samples is the mean over batches by their samples. One first pass counts them.
+        a loss that is neither a mean nor a sum over samples is the mean over batches, weighted by their samples. One first pass
+        counts them.
 
         Args:
             train: a DataLoader, or whatever gives the batches of a pass each time it is iterated.

@@ -92,7 +92,7 @@ def _unreadable(file: Path, error: Exception, encoding: str) -> DataError:
         return DataError(str(file), expected="an encoding that Python knows", got=repr(encoding))
     if isinstance(error, UnicodeError) or "UTF8" in text.upper().replace("-", ""):
         hint = "Give encoding=, such as 'latin-1'."
-        return DataError(str(file), expected=f"text in {encoding}", got="bytes that are none", hint=hint)
+        return DataError(str(file), expected=f"text in {encoding}", got=f"bytes that are not {encoding}", hint=hint)
     return DataError(str(file), expected="a CSV file", got=text.removeprefix("CSV parse error: ")[:200])
 
 

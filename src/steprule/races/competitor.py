@@ -96,7 +96,7 @@ def _with_model(task: Problem, model: Callable[[], nn.Module]) -> Problem:
 
 
 def competitor_of(given: Optimizable | Competitor) -> Competitor:
-    """The competitor that is given, by name or as itself; of what is none, one with nothing set."""
+    """The competitor that is given, by name or as itself; a rule, a class or a factory becomes one with nothing set."""
     names = isinstance(given, str) and ":" in given and not is_by_kind(given)
     found = load_object(given, kind="optimizer") if names else given  # type: ignore[arg-type]
     return found if isinstance(found, Competitor) else Competitor(given)  # type: ignore[arg-type]
@@ -154,7 +154,7 @@ def _of_rule(what: Stating, own: Competitor) -> tuple[Mapping[str, Search], dict
 def _of_kinds(
     rule: PerKind, own: Competitor, known: Mapping[str, Hyper]
 ) -> tuple[Mapping[str, Search], dict[str, Any]]:
-    """The same of a rule per kind. What is set for all kinds is searched for none of them, as what is set for one is not for it."""
+    """The same of a rule per kind. What is set for all kinds is searched for none, and what is set for one is not searched for it."""
     fixed = rule.each_beta(own.hypers)
     space = spaces.space_of(rule) if own.space is None else spaces.widened(own.space, known, spaces.declared(rule))
     return {n: s for n, s in space.items() if n not in fixed and taken_apart(n)[1] not in fixed}, fixed

@@ -235,14 +235,14 @@ def finished(
 
 
 def _mattering(matters: float) -> float:
-    """Raises `InputError` for what is no share."""
+    """A share, 0 or more. Raises `InputError` for anything else."""
     if not matters >= 0:
         raise InputError("matters", expected="a share, 0 or more", got=repr(matters))
     return matters
 
 
 def _check_shard(spec: Spec, shard: Shard) -> None:
-    """Raises `InputError` where it is no part of a race, or the race has no identity by which its parts could be told."""
+    """Raises `InputError` for a shard that is not i of n, and for a race without an identity, by which its parts find each other."""
     index, count = shard
     if not 0 <= index < count:
         raise InputError("shard", expected="i of n with 0 <= i < n", got=f"{index} of {count}")

@@ -248,7 +248,7 @@ class Results(Shown):
         found = [
             statistics.difference(ys[b.label], ys[a.label], lucks=[lucks[b.label], lucks[a.label]]) for a, b in both
         ]
-        # Two that learnt nothing stand where they began: that is no likeness.
+        # Two that learnt nothing still stand where they began, which does not make them alike.
         idle = [not (a.learnt or b.learnt) for a, b in both]
         named = [(a.label, b.label) for a, b in both]
         scale = self._scales[problem, schedule]

@@ -109,7 +109,7 @@ def percentile(losses: NDArray[np.float64], q: float) -> float:
     worst = np.where(np.isfinite(losses), losses, np.inf)
     if np.isfinite(worst).all():
         return float(np.percentile(worst, q))
-    # Beside an infinite one take an observed value: between, inf - inf is no number.
+    # Beside an infinite one take an observed value: an interpolated one would be inf - inf, which is nan.
     return float(np.percentile(worst, q, method="nearest"))
 
 

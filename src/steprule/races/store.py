@@ -149,7 +149,7 @@ class Store:
             if about["race"] == self.digest and table["hypers"].to_pylist() != _hypers(block):
                 raise ValueError("other hyperparameters")
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            got = "a file that is damaged or none of ours" if path.stat().st_size else "an empty file"
+            got = "a file that is damaged or not of a race" if path.stat().st_size else "an empty file"
             raise DataError(str(path), expected=expected, got=got, hint=hint) from error
         if (about["block"], about["race"]) != (block.name, self.digest):
             raise DataError(

@@ -28,7 +28,7 @@ NARROW = 5.0
 
 
 def effects(found: Findings) -> Figure:
-    """A panel per problem and schedule, two a line: a row per part. The grey bar ends at the smallest effect that is found."""
+    """A panel per problem and schedule, two per line, with a row per part. The grey bar ends at the smallest effect that is found."""
     panels = found.panels
     columns = min(2, len(panels))
     lines = [panels[k : k + columns] for k in range(0, len(panels), columns)]

@@ -202,7 +202,7 @@ def _panels(
     *,
     fewer: int = 0,
 ) -> Figure:
-    """A panel per problem, two a line; one alone is as wide as two."""
+    """A panel per problem, two per line; one alone is as wide as two."""
     shown = judgement.comparisons[:MOST]
     columns = min(2, len(shown))
     lines = [shown[k : k + columns] for k in range(0, len(shown), columns)]

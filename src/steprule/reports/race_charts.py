@@ -265,8 +265,8 @@ def fit_axis(axes: Any, which: str, shown: Sequence[float], *, logarithmic: bool
 def _panels(
     race: Race, draw: Callable[[Any, Cell], None], x: Axis, y: Axis, marks: Sequence[Any], *, height: float = 2.5,
 ) -> Figure:  # fmt: skip
-    """A grid: problems are columns, three a line at most, schedules lines. Where panels measure alike, the first of a line
-    alone says so at its y axis."""
+    """A grid: a column per problem, at most three per line, and a line per schedule. Where panels measure alike, only the first of
+    a line says so at its y axis."""
     problems = race.spec.problems
     columns = min(3, len(problems))
     cells = []

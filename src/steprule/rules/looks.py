@@ -83,7 +83,7 @@ class Sight:
         self.seen, self.taken, self.what = seen, 0, what
 
     def __call__(self, *points: Any) -> Any:
-        """The gradient at a point. Raises `RuleError` for what is no point, for one look too many, and where nobody has looked."""
+        """The gradient at a point. Raises `RuleError` for anything but a point, for one look too many, and where nobody has looked."""
         if len(points) != 1 or points[0] is None or isinstance(points[0], bool | str | tuple | list | dict | set):
             got = f"{len(points) or 'none'} of them"
             if len(points) == 1:
@@ -164,7 +164,7 @@ def estimating(
 
 
 def handing_on(result: Any, seen: Sequence[Any]) -> Any:
-    """What a step gives, and behind it what its looks found. What is no tuple of results goes through: the contract's check names it."""
+    """What a step gives, and behind it what its looks found. A list, dict or set is passed on unchanged: the contract's check names it."""
     if result is None or isinstance(result, list | dict | set):
         return result
     return (*(result if isinstance(result, tuple) else (result,)), *seen)

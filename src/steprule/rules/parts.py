@@ -181,7 +181,7 @@ def behind(part: Part, rule: Rule, **settings: float | bool) -> Rule:
         result = rule.function(p, g, *held[:count], **hypers)
         first = {"p": p, "g": g}
         kept = (first[s.first] if s.first and v is None else v for s, v in zip(slots, held[count:], strict=True))
-        # What is no tuple of as many results goes through as it is: the contract's check names it.
+        # A result that is not a tuple of the expected length is passed on unchanged: the contract's check names it.
         new_p, *new = result if isinstance(result, tuple) else (result,)
         new_p, *added = part(new_p, *kept, **ours)
         return (new_p, *new, *added)

@@ -127,7 +127,7 @@ class Surface:
 
 
 def _check_places(surface: Surface) -> None:
-    """Points and window as pairs of floats. Raises `InputError` for what is none."""
+    """Check that points and window are pairs of floats. Raises `InputError`."""
     where = f"surface {surface.name}"
     for name in ("minima", "window", "start", "cusps"):
         given = getattr(surface, name)

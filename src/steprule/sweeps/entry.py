@@ -176,7 +176,7 @@ def _work_of(task: Problem, what: Any, points: Points, seeds: tuple[int, ...], c
     full: dict[str, Array] = {}
     parts: list[NDArray[np.int64]] = [np.arange(len(points))]
     groups = []
-    choice = Choice("one by one", "an optimizer that is no rule")
+    choice = Choice("one by one", "an optimizer that is not a rule")
     if isinstance(what, Stating):
         full = bound(stated(what), points.hypers, len(points))
         parts = by_variant(stated(what), full)

@@ -25,7 +25,7 @@ from steprule.training.under_way import Training
 
 RECORD_EVERY = 100  # samples between two points of the loss curve
 POINTS = 200  # of it at most: where there are more samples, a point stands for more of them
-MEASURED = 10_000_000_000  # parameters x samples that may be measured for it; two points a pass are taken in any case
+MEASURED = 10_000_000_000  # parameters x samples that may be measured for it; two points per pass are taken in any case
 
 Log = Callable[[int, Mapping[str, float]], object]
 """Is told numbers of a step, by name."""
@@ -50,7 +50,7 @@ def train(
         problem: a problem or its name.
         seed: of the initial weights and of the order of the samples, 0 or more.
         epochs: passes over the data, 1 or more; the problem's own if not given.
-        batch_size: samples a step, 1 or more; the problem's own if not given. The last batch of an epoch may be smaller.
+        batch_size: samples per step, 1 or more; the problem's own if not given. The last batch of an epoch may be smaller.
         schedule: of the learning rate, by name ("linear", "warmup(0.1)+cosine"), or a function `(t, total) -> factor`; see
             `steprule.schedules`.
         device: where to train, as torch names it.

@@ -17,7 +17,7 @@ from steprule.rules.rule import Composed, Rule
 from steprule.trainable import Optimizable, Stating, stated
 
 DIRECTION = "maximize"
-"""Which way a rule goes is no part of it."""
+"""It says whether a rule goes up or down, and cannot be taken off."""
 Chosen = Sequence[str] | Mapping[str, Any] | str | None
 """Parts by name; or by name with the value at which each is off, None for the value that is known."""
 
@@ -61,7 +61,7 @@ def taken_off(given: Optimizable | Competitor, chosen: Chosen = None) -> Taken:
     """A rule's parts: all that are known, or those that are chosen.
 
     Known are flags that are on, numbers that are searched or set away from the value at which they do nothing, and what was put around
-    the rule by `before`, `behind` and the like and has no such number of its own. Which way a rule goes is no part of it.
+    the rule by `before`, `behind` and the like and has no such number of its own. Whether the rule goes up or down cannot be taken off.
 
     Raises `InputError` where there is none; for one that is unknown, is off already, changes nothing, or of which nobody knows how
     it is taken off.

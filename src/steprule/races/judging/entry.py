@@ -178,7 +178,7 @@ def _comparison(
     both = list(combinations(ordered, 2))
     found = [compared(a, b, noise, paired) for a, b in both]
     learnt = {s.method: s.learnt for s in standings}
-    # Two that learnt nothing stand where they began: that is no likeness.
+    # Two that learnt nothing still stand where they began, which does not make them alike.
     blank = [not yardstick.tells or (learnt[a.method] is False and learnt[b.method] is False) for a, b in both]
     real = holm([1.0 if no else c.difference.p_beyond(yardstick.least) for c, no in zip(found, blank, strict=True)])
     no_margin = yardstick.margin is None or yardstick.margin == 0
