@@ -108,7 +108,7 @@ class Hyper:
         return value if self.is_plain else bool(value != 0)
 
     def samples(self) -> tuple[Value, ...]:
-        """A value for each of its variants; of a whole number the default alone."""
+        """A value for each of its variants; for a whole number the default alone."""
         if self.choices:
             return self.choices
         if self.is_whole:

@@ -159,7 +159,7 @@ def lerp(a: Any, b: Any, weight: Any) -> Any:
 def where(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b. Both are evaluated; a plain bool picks one in Python."""
     decided = isinstance(condition, bool)
-    if isinstance(condition, Truth):  # of two of one shape the other need not be looked at
+    if isinstance(condition, Truth):  # of two values of one shape only one need be looked at
         decided = hasattr(type(a), "shape") and hasattr(type(b), "shape") and a.shape == b.shape
     if decided:
         return a if condition else b

@@ -23,7 +23,7 @@ class Reduction:
     end: Callable[[Any, Any], Any] = lambda total, count: total
     """The result, from what was joined and the number of elements, in the language of rules."""
     of_one: Callable[[Any], Any] = lambda x: x
-    """Of a tensor of one element, in the language of rules."""
+    """The result for a tensor of one element, in the language of rules."""
     join: str = "add"
     """The operation that joins two parts."""
     start: float = 0.0
@@ -62,7 +62,7 @@ class Operation:
     """By language, how it is written, with {0}, {1} for the operands."""
     reduction: Reduction | None = None
     of_shape: Callable[[tuple[int, ...]], int] | None = None
-    """Of a number of the shape, as `rows`: what it is of a shape."""
+    """For a number of the shape, as `rows`: the number that a shape has."""
     of_matrices: bool = False
     """Whether it takes whole matrices, as `@`, and not one element after the other."""
     over_model: bool = False

@@ -85,7 +85,7 @@ class PerKind:
 
     @property
     def all_hypers(self) -> Iterator[tuple[str, Hyper]]:
-        """Of every kind that has a rule, all that the rule is given, with its name in `bind`."""
+        """All that the rule of each kind is given, with its name in `bind`."""
         for kind, rule in self.by_kind.items():
             for hyper in rule.hypers:
                 yield f"{kind}_{hyper.name}", hyper
@@ -169,7 +169,7 @@ class PerKind:
 
 
 def taken_apart(name: str) -> tuple[str, str]:
-    """`matrix_lr` as its kind and the rule's own name; of a setting for all kinds the kind is empty."""
+    """`matrix_lr` as its kind and the rule's own name; a setting for all kinds has an empty kind."""
     kind, _, plain = name.partition("_")
     return (kind, plain) if kind in KINDS and plain else ("", name)
 

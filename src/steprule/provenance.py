@@ -30,7 +30,7 @@ class Made:
     commit: str
     """Of steprule's own source; empty where it was installed without its history."""
     around: str
-    """Of the folder in which it was made, where that is another repository; empty where it is none."""
+    """The commit of the folder in which it was made, where that is another repository; else empty."""
     versions: Mapping[str, str]
     hardware: str
 

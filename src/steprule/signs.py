@@ -1,4 +1,4 @@
-"""Python's signs as rows of the table: of each the name, the sign, Python's method, and how strongly it binds."""
+"""Python's signs as rows of the table: each with its name, the sign, Python's method, and how strongly it binds."""
 
 from __future__ import annotations
 

@@ -88,14 +88,14 @@ class Trainable:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Of its hyperparameters those that have one."""
+        """By name, the default of each hyperparameter that has one."""
         if self.rule is not None:
             return dict(self.rule.defaults)
         found = parameters_of(self.what)
         return {n: found[n].default for n in self.known if found[n].default is not inspect.Parameter.empty}
 
     def accepts(self, name: str) -> bool:
-        """Whether it can be set; of a factory that takes whatever it is given one cannot know."""
+        """Whether it can be set; True for a factory that takes whatever it is given, where one cannot know."""
         if self.rule is not None:
             if isinstance(self.rule, PerKind):
                 return self.rule.accepts(name)

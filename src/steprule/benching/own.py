@@ -139,7 +139,7 @@ Seconds = dict[str, list[float]]
 
 
 def _in_turn(sides: Mapping[str, _Side]) -> tuple[Seconds, Seconds]:
-    """Of each side the seconds of whole iterations and of their steps, by round."""
+    """The seconds of whole iterations and those of their steps, per side and round."""
     whole: Seconds = {name: [] for name in sides}
     step: Seconds = {name: [] for name in sides}
     began = time.perf_counter()

@@ -142,7 +142,7 @@ def _together_longest(stranger: Stranger, parted: list[tuple[Known, Gap]]) -> Ne
     """The rule that parts last; else a rule whose every step is multiplied by one factor."""
 
     def rank(pair: tuple[Known, Gap]) -> tuple[int, bool, float]:
-        # The longest together; of those, one that differs by a factor with a name; then the smallest difference.
+        # The one that stays together longest; among equals one that differs by a factor with a name; then the smallest difference.
         here, gap = pair
         return gap.step, bool(_name_of_factor(gap, here.values(stranger))), -gap.share
 

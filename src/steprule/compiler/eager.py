@@ -34,7 +34,7 @@ ONE_NUMBER = 1e-9
 def step(rule: Rule, p: Any, g: Any, state: State, t: float, hypers: Mapping[str, Any]) -> tuple[Any, State]:
     """One step of one parameter: the new p and the new state. Nothing given is written to, and nothing of it is handed back.
 
-    `p` and `g`: float, numpy array or torch tensor of one shape. `state`: {} before the first step; of a rule that looks twice it has
+    `p` and `g`: float, numpy array or torch tensor of one shape. `state`: {} before the first step; where a rule looks twice, it has
     the gradients of the looks of this step too, see `looking`. `t`: the number of
     this step, from 1. `hypers`: all of the rule's, as `Rule.bind` gives them.
     """

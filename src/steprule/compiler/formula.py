@@ -150,7 +150,7 @@ def _drawn(variant: Variant) -> tuple[list[str], int]:
 
 
 def look_latex(variant: Variant) -> list[list[str]]:
-    """The same in LaTeX with the paper's letters: of each look one statement an entry, and last what it sees."""
+    """The same in LaTeX with the paper's letters: per look one statement per entry, and last what it sees."""
     drawn, draws = _drawn(variant)
     letters = LatexPrinter(variant.graph())
     found = [[rf"{letters.seen(name)} \sim N\left(0, 1\right)"] for name in drawn]

@@ -46,7 +46,7 @@ class LatexPrinter(StatementPrinter):
             holder[left] = node
 
     def macro(self, node: Node) -> Macro | None:
-        """The function of the library that gave a quantity; of the one that is defined here, what it is written with."""
+        """The function of the library that gave a quantity. For the one that is defined here: the function that it is written with."""
         if self.of is None or node is not self.of[0]:
             return node.macro
         return self.of[1].inner
@@ -56,7 +56,7 @@ class LatexPrinter(StatementPrinter):
         return self.of is not None and arg is self.of[1].of
 
     def operands(self, node: Node) -> list[Node]:
-        """Of a function of the library only what it is called with: the rest is its own affair."""
+        """What a function of the library is called with; how it computes is not shown."""
         macro = self.macro(node)
         if macro is not None:
             return [macro.of]

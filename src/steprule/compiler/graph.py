@@ -57,7 +57,7 @@ class Node:
     macro: Macro | None = None
     """Where it is the result of such a function: its name and what it was called with."""
     place: str = ""
-    """Of a total, where the author asks for it: the same place in another variant is the same total."""
+    """For a total: where the author asks for it. The same place in another variant is the same total."""
 
     def __repr__(self) -> str:
         shown = ", ".join(a.name or f"<{a.op}>" if isinstance(a, Node) else repr(a) for a in self.args)
@@ -87,7 +87,7 @@ class Graph:
     outputs: dict[str, Node | float | None] = field(default_factory=dict)
     """The new p and each new slot; None for a slot that stays absent."""
     sizes: Mapping[str, int] | None = None
-    """Of the axes, where the rule asks for shapes: the graph is of tensors of one shape, as the rule sees them."""
+    """The size of each axis, where the rule asks for shapes: the graph then holds for tensors of one shape, as the rule sees them."""
     dims_of: Mapping[str, Dims] = field(default_factory=dict)
     """The axes of p, g and each slot of elements, there."""
     ways: list[Way] = field(default_factory=list)

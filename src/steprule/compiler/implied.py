@@ -19,7 +19,7 @@ Fact = tuple[str, float]
 def implied(rule: Rule, decided: Mapping[Node, bool], condition: Node) -> bool | None:
     """The answer to a condition, where earlier answers and bounds leave but one: a way that no step can go is not traced.
 
-    Of the step number and of hyperparameters alone, which are never nan.
+    Only conditions on the step number and on hyperparameters have one, for these are never nan.
     """
     asked = _compared(condition)
     if asked is None:

@@ -32,7 +32,7 @@ BATCH_BYTES = 64 * 2**20
 """Bytes that temporaries of a batch take at most; where one tensor takes more, a batch is one tensor."""
 
 MOST_PARTS = 8
-"""Of one tensor, where columns are added up: each part has a sum of its own for each column."""
+"""Into so many parts at most a tensor is cut where columns are added up: each part has a sum of its own per column."""
 
 _ALIGNED = 64
 _LOCAL = threading.local()
@@ -122,7 +122,7 @@ class WayKernel(NumbaKernel):
 
     @cached_property
     def _layout(self) -> tuple[dict[str, int], int]:
-        """Of each temporary the first byte within what one tensor needs, and how many bytes that is. Those that are not needed at the
+        """The first byte of each temporary within what one tensor needs, and how many bytes that is. Those that are not needed at the
         same time lie over one another."""
         lasts: dict[str, int] = {}
         for k, stage in enumerate(self.program.stages):

@@ -39,7 +39,7 @@ def numbers16(like: torch.Tensor, key: Key, step: int) -> torch.Tensor:
 def rounded(x: torch.Tensor, like: torch.Tensor, key: Key, step: int) -> torch.Tensor:
     """float32 rounded by chance to the dtype of `like`, bfloat16 or float16, for the place where that stands; see above.
 
-    Below 2^-14 float16 keeps the probability to 2^-17: of a number beyond that, 2^-41 at most is lost.
+    Below 2^-14 float16 keeps the probability to 2^-17, so that at most 2^-41 of a number is lost.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """The shapes of what a rule computes of matrices: which axes each quantity has, by name.
 
 Axes are named as the parameter has them: ("rows", "columns") of a matrix, ("columns",) of a vector, with "axis0" and so on before
-them. An axis that was reduced is "1". Of a square matrix both are "rows". Names and not sizes, so that tensors of many sizes share
+them. An axis that was reduced is "1". Both axes of a square matrix are "rows". Names and not sizes, so that tensors of many sizes share
 one graph's source; the sizes of one tensor tell whether two axes fit, and what an `if` on them gives.
 """
 

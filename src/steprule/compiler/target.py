@@ -116,7 +116,7 @@ class Kernel(ABC, Generic[C]):
 
     program: Program
     dtypes: tuple[str, ...]
-    """Of each column of the address table, in torch's names."""
+    """The dtype of each column of the address table, in torch's names."""
     compute: str
     """The dtype in which the maths is done."""
     stochastic: bool = False

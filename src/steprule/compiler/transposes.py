@@ -23,7 +23,7 @@ def outwards(graph: Graph) -> Graph:
 class _Mover:
     def __init__(self, graph: Graph) -> None:
         self.new: dict[Node, tuple[Node, bool]] = {}
-        """Of each node, what it is the transpose of, if it is one; else itself, as it is now."""
+        """By node: what it is the transpose of and True, or itself and False."""
         self.nodes: list[Node] = []
         self.transposes: dict[Node, Node] = {}
         self.turned: dict[Node, Node] = {}

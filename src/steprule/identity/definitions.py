@@ -225,7 +225,7 @@ def _said(module: types.ModuleType) -> str:
 
 
 def _attribute(module: types.ModuleType, name: str) -> Any:
-    """An attribute of a module. Of an installed one nothing is loaded that is not there yet."""
+    """An attribute of a module. An installed module loads nothing for it that is not there yet."""
     if not whose.own_module(module):
         return vars(module).get(name, _EMPTY)
     return getattr(module, name, _EMPTY)

@@ -64,7 +64,7 @@ def collapsed(shape: tuple[int, ...], operands: Sequence[Operand]) -> tuple[tupl
     """Neighbouring dimensions as one where they lie one within the other in every operand: fewer, longer loops."""
     sizes: list[int] = []
     strides: list[list[int]] = []
-    """Of each dimension that is left, by operand."""
+    """[dimensions left][operands]"""
     for k, n in enumerate(shape):
         if n == 1:
             continue

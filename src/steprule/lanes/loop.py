@@ -127,7 +127,7 @@ def training(source: Source, *, parallel: bool) -> Any:
     hypers and slots [names, lanes], the rows of hypers that are learning rates; x and y
     [samples, numbers], order [orders, steps, batch] and which of them each lane has; for each step its samples, the factor of its
     learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout of the tensors; the lanes of a block;
-    and the rows of its scratch: of the model for each lane and for all, of the rule's table, its powers of t and its reductions.
+    and the rows of scratch: the model's per lane and for all lanes, then those of the rule's table, powers of t and reductions.
     """
     return _loop(TRAIN, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).train
 

@@ -26,7 +26,7 @@ from steprule.maths import OPERATIONS
 from steprule.rules.rule import Rule
 
 Values = dict[Node, Any]
-"""Of numbers [lanes] or, where all lanes have one, []; of arrays [lanes, rows, columns]."""
+"""Numbers are [lanes], or [] where all lanes have the same; arrays are [lanes, rows, columns]."""
 
 
 @dataclass(frozen=True)

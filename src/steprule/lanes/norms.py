@@ -22,7 +22,7 @@ class _Places:
         self.shape, self.count = x.shape, int(np.prod(normed))
 
     def of(self, operand: Operand) -> str:
-        """An element of what has x's shape; of what has one number per sample, or one per feature, the number that belongs to it."""
+        """An element of an operand of x's shape; where it has one number per sample or per feature, the number that belongs there."""
         where = [*self.outer, *self.inner]
         return operand.expanded(self.shape).element(where)
 
@@ -38,9 +38,8 @@ def layer_norm(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None
     """(x - mean) / sqrt(variance + eps) * weight + bias, of each sample; with the means and 1 / sqrt(variance + eps)."""
     x, normed, weight, bias, eps = args
     places = _Places(x, normed)
-    out = printer.new(
-        node, per_lane=True
-    )  # of the data too, which a model norms first: each lane's weight follows at once
+    # Per lane also where the data are normed, which lanes share: each lane's weight follows at once.
+    out = printer.new(node, per_lane=True)
     mean, scale = (_numbers(printer, places) for _ in range(2))
     printer.operands[node] = out, mean, scale
     read, m, s = (places.of(v) for v in (x, mean, scale))
@@ -60,7 +59,7 @@ def layer_norm(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None
 
 
 def layer_norm_backward(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
-    """Its gradients: of x, of the weight, of the bias, as far as they are asked for."""
+    """Its gradients by x, the weight and the bias, as far as they are asked for."""
     g, x, normed, mean, scale, weight, bias, asked = args
     places = _Places(x, normed)
     out = printer.new(node, per_lane=True) if asked[0] else None

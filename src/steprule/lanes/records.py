@@ -70,7 +70,7 @@ def taken(hypers: Mapping[str, Array], rows: Array | slice) -> dict[str, Array]:
 
 
 def bound(rule: Rule | PerKind, given: Mapping[str, Array], points: int) -> dict[str, Array]:
-    """All of the rule's hyperparameters, checked, [points]; of a rule per kind those of every kind's."""
+    """All hyperparameters of the rule, checked, [points]; for a rule per kind those of all its rules."""
     if isinstance(rule, PerKind):
         apart = rule.apart(given)
         each = {kind: bound(own, apart[kind], points) for kind, own in rule.by_kind.items()}

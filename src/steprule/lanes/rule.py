@@ -175,7 +175,7 @@ def powers_of_t(program: Program) -> list[Node]:
 
 
 def text_of(rule: LaneRule) -> str:
-    """The kernel as Python source for Numba: of each stage its scalars and its passes, and `step` and `point`, which call them."""
+    """The kernel as Python source for Numba: the scalars and the passes of each stage, then `step` and `point`, which call them."""
     c = rule.compute
     head = [
         f'"""{rule.later.graph.rule.name} over lanes: printed by steprule from the rule; {c}."""',

@@ -124,7 +124,7 @@ def _first_row(printer: StepPrinter, operand: Operand) -> int:
 
 
 def _outputs(printer: StepPrinter, nodes: Any) -> None:
-    """The loss, and each gradient where the parameter itself lies; of the loss alone there are none."""
+    """The loss, and each gradient where the parameter itself lies; a loss alone has no gradients."""
     loss, *gradients = (printer.operands[n] for n in nodes)
     printer.lines += over_lanes([f"loss[l] = {loss.element(['0'] * len(loss.shape))}"])
     row = 0

@@ -28,7 +28,7 @@ class Stepper(Protocol):
     hypers: dict[str, Tensor]
     """[lanes]"""
     scalar_slots: list[dict[str, Tensor]]
-    """Of each tensor the slots of one number, [lanes]."""
+    """Per tensor its slots of one number, each [lanes]."""
 
     def step(
         self, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0, given: Totals | None = None

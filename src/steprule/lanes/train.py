@@ -227,7 +227,7 @@ def _by_kernel(group: Group, start: Array) -> Trained:
 
 
 def _losses_by_kernel(task: Problem, p: Array, data: tuple[Tensor, Tensor], batch: int, width: int) -> Array:
-    """The loss of every lane in batches of the training's size; of what is left over by vmap."""
+    """The loss of every lane, in batches of the training's size by the kernel, and of the samples left over by vmap."""
     x, y = data
     whole = len(x) // batch * batch
     total = np.zeros(p.shape[1])

@@ -34,7 +34,7 @@ from steprule.optim.optimizer import RuleOptimizer
 __all__ = [
     "ASGD", "NAMES", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "from_rule",
 ]  # fmt: skip
-# Of the catalogue's other rules a class is made at its first use.
+# The classes of the catalogue's other rules are made at their first use.
 __all__ += [name for name in NAMES if name not in __all__]
 
 

@@ -15,7 +15,7 @@ class Chosen:
     """Some parameters of groups, where a rule asks for shapes: those with the same slots, which kernels step or do not."""
 
     of: tuple[tuple[int, ...], ...]
-    """Of each group, where they stand in it."""
+    """Per group, where they stand in it."""
     kind: object
     shape: tuple[int, ...]
     """Of the first."""

@@ -72,7 +72,7 @@ class Computation:
     def __init__(
         self, optimizer: Stepped, where: tuple[int, ...], settings: Settings, shape: tuple[int, ...] | None = None
     ) -> None:
-        """`shape`: of one of the parameters, where the rule asks for it; those of others have the same slots."""
+        """`shape`: that of one of the parameters, where the rule asks for shapes; parameters of other shapes have the same slots."""
         self.rule, self.backend, self.stochastic = optimizer.rule, optimizer.backend, settings.stochastic
         # Where torch's class has no `step`, its states get one: the random numbers of each step are others.
         self.counts_steps, self.torch_counts = optimizer.counts_steps or self.stochastic, optimizer.counts_steps

@@ -301,13 +301,13 @@ class GroupPlan:
         self.pending = []
 
     def _numbers(self, groups: Groups, members: Sequence[int]) -> tuple[Any, Any]:
-        """Of some members, which tensor of the model each is, and its seed."""
+        """Which tensor of the model each of some members is, and its seed."""
         own = self.chosen.of if self.chosen else [range(count) for count in self.counts]
         seeds = np.array([settings.seed for settings in self.settings], np.uint64)
         return precision.numbers_of(groups, self.where, own)[members], seeds[self.group_of[members]]
 
     def zero(self, groups: Groups) -> None:
-        """Zero the gradients that no kernel has zeroed: of parameters beside them, and those that another plan has read."""
+        """Zero the gradients that no kernel has zeroed: those of parameters beside the kernels, and those that another plan has read."""
         members = self.members_of(groups)
         one_by_one.zero(members if self.computation.zeroes_late else [members[m] for m in self.others])
 

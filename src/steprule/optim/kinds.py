@@ -95,7 +95,7 @@ def _names_of(model: nn.Module) -> dict[Tensor, list[str]]:
 
 
 def _owners_of(model: nn.Module) -> dict[Tensor, list[nn.Module]]:
-    """The modules that hold each parameter themselves; of a weight that is parametrized, the module whose weight it makes."""
+    """The modules that hold each parameter themselves; for a weight that is parametrized, the module whose weight it makes."""
     found: dict[Tensor, list[nn.Module]] = {}
     modules = dict(model.named_modules())
     for path, module in modules.items():

@@ -52,7 +52,7 @@ def range_of(t: Any) -> tuple[int, int]:
 def ranges_of(
     params: Sequence[Tensor], grads: Sequence[Tensor | None], states: Mapping[Tensor, Any], names: Sequence[str]
 ) -> Ranges:
-    """Of the parameters, their gradients, and their states under each of `names`: a column each."""
+    """A column for the parameters, one for their gradients, and one for their states under each of `names`."""
     rows = []
     for p, g in zip(params, grads, strict=True):
         state = states.get(p, {}) if names else {}
@@ -76,7 +76,7 @@ def sharing(
 
 
 def share_memory(grads: Iterable[Tensor]) -> bool:
-    """Whether gradients lie in one another's memory; of a sparse one its values count, if they are in one row."""
+    """Whether gradients lie in one another's memory; a sparse one counts by its values, if they are in one row."""
     found = []
     for g in grads:
         if g.layout is torch.strided:

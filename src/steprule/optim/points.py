@@ -62,7 +62,7 @@ def to_evaluation(optimizer: Stepped) -> None:
     computed: list[tuple[Tensor, Tensor]] = []
     shared = _sharing(stood)
     for k, own in enumerate(stood):
-        # A point follows from what all held before: of memory that two share, no kernel may write what it reads elsewhere.
+        # A point follows from what all tensors held before, so no kernel may write memory that another parameter reads.
         alike = None if k in shared else _launch_of(own)
         if alike is not None:
             launches.setdefault(alike, []).append(own)

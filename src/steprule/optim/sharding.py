@@ -24,7 +24,7 @@ class Cut:
 
     mesh: Any = None
     dims: tuple[int, ...] = ()
-    """Of the mesh, the dimensions along which the tensors are cut; along the others they are replicated."""
+    """The dimensions of the mesh along which the tensors are cut; along the others they are replicated."""
     by: CutBy = None
 
     def summed(self, parts: Mapping[str, float], places: Collection[str]) -> dict[str, float]:

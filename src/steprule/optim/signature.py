@@ -117,7 +117,7 @@ class Subjects:
     """The tensors of a plan's groups that kernels step, as they are when it is made."""
 
     members: list[Tensor]
-    """The group's list; of several groups, one after the other."""
+    """The group's list; for several groups their lists one after the other."""
     places: list[int]
     """Where those that kernels step stand in it."""
     resting: list[int]

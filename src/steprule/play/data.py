@@ -101,7 +101,7 @@ class _Rules:
         self.about: dict[str, Any] = {}
         self.steps: list[str] = []
         self.points: list[str] = []
-        """Of the rules that state where their model is read: the functions that give the point, by variant and stage as in `steps`."""
+        """The functions that give the point at which a model is read, where a rule states it; by variant and stage as in `steps`."""
 
         self.looks: list[str] = []
         """Of the rules that look twice: by variant, for each look the functions of its stages."""

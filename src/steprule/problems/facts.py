@@ -117,7 +117,7 @@ def facts_of(task: Task) -> Facts:
 
 
 def _gradients(task: Task, model: nn.Module, data: Any) -> list[Tensor | None]:
-    """Of the loss of these samples, by each parameter that is trained."""
+    """The gradients of the loss of these samples, by each parameter that is trained."""
     loss = _loss(task, model, data, "the model failed on its first samples", training=True)
     with _one_line(task, "the gradient failed on the first samples"):
         wanted = [p for p in model.parameters() if p.requires_grad]

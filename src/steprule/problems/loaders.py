@@ -63,7 +63,7 @@ class Loaded:
 
     @property
     def batch_size(self) -> int:
-        """The loader's; of one without, the samples of its first batch."""
+        """The loader's own; without one, the samples of its first batch."""
         known = getattr(self.loader, "batch_size", None)
         return known if isinstance(known, int) else count_of(self.first())
 

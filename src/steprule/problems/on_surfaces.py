@@ -14,7 +14,7 @@ SAMPLES = 200
 RELATIVE = 1.0
 """Standard deviation of a sample's disturbance, over the length of the gradient at the start."""
 SPREAD = 0.02
-"""Of the seeds' starts about the surface's own, over the window's width."""
+"""Standard deviation of the seeds' starts about the surface's own, over the window's width."""
 
 
 class Walker(nn.Module):

@@ -33,7 +33,7 @@ class Task:
     name: str
     summary: str
     features: Any
-    """Of the samples to train on, [samples, ...]: a tensor, an array, or a tuple or dict of them for a model of several inputs."""
+    """The samples to train on, [samples, ...]: a tensor, an array, or a tuple or dict of them for a model of several inputs."""
     targets: Any
     """[samples, ...], the same; None where a training step finds all that it needs among the features."""
     model: Callable[[], nn.Module]
@@ -56,7 +56,7 @@ class Task:
     metrics: Any = field(default_factory=dict)
     """Numbers beside the loss: functions of (outputs, targets) by name, or names of `steprule.metrics`. They choose nothing."""
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of each column of text its categories; the data have their places in this order, from 0."""
+    """The categories of each column of text; the data have their places in this order, from 0."""
     loaders: Mapping[str, Any] = field(default_factory=dict)
     """By part what gives its batches, in place of features and targets: see `Problem.from_dataloaders`."""
 

@@ -128,7 +128,7 @@ def _defaults_of(what: Any) -> dict[str, Any]:
 
 
 def usual_space(what: Any) -> Mapping[str, Search]:
-    """What is searched of a competitor that names nothing: all numbers of a rule, as declared; of a class the learning rate alone."""
+    """What is searched where a competitor names nothing: all numbers of a rule, as declared; for a class the learning rate alone."""
     if isinstance(what, Stating):
         return spaces.declared(what)
     return {"lr": spaces.RATE} if "lr" in parameters_of(what) else {}

@@ -41,7 +41,7 @@ def estimate_of(
 def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, int]:
     """The trials, seeds and fresh seeds, at most those of `spec`, of the largest race that takes no longer.
 
-    Fresh seeds go first, then trials, then studies: of what is spent on fresh seeds beyond some ten little is gained.
+    Fresh seeds go first, then trials, then studies: beyond some ten, fresh seeds gain little.
     Raises `InputError` where the smallest race takes longer.
     """
     tuned = spec.protocol

@@ -31,10 +31,10 @@ LEVEL = 4
 KNOWN = 1e-9
 """Ranks whose chances add up to less are left out."""
 TAILS = 0.6
-"""Of the batches' degrees of freedom: their worths have heavier tails than a normal distribution's, and with all of them too few
-intervals hold the truth (`benchmarks/referee.py`)."""
+"""The share that is used of the batches' degrees of freedom: their worths have heavier tails than a normal distribution's, and with
+all of them too few intervals hold the truth (`benchmarks/referee.py`)."""
 LENT = 0.5
-"""Of the freedom that competitors could lend one another, for the same reason."""
+"""The share that is used of the freedom that competitors could lend one another, for the same reason."""
 FEWEST = 3
 """Competitors from which on their lucks are told from each other's."""
 
@@ -62,7 +62,7 @@ def best_of_k(scores: Array, values: Array, most: int) -> Array:
 def levelled(scores: Array) -> Array:
     """Scores, [batches, trials], without what a batch's seed adds to all of its own, so that trials of different batches compare.
 
-    Of positive scores the logarithms, less the mean of the batch's best quarter; inf stays for what diverged.
+    Positive scores are taken by their logarithms. The mean of the batch's best quarter is subtracted; what diverged stays inf.
     """
     finite = scores[np.isfinite(scores)]
     held = np.log(scores) if len(finite) and (finite > 0).all() else np.asarray(scores, dtype=float)
@@ -92,7 +92,7 @@ class Tuning:
     scores: Array
     """Of all trials, [batches, trials]."""
     trained: NDArray[np.int64]
-    """Of each run on a fresh seed the trial, counted through."""
+    """The trial of each run on a fresh seed, counted through all batches."""
 
     @classmethod
     def of(cls, tuned: Phase, last: Phase) -> Tuning:

@@ -123,7 +123,7 @@ class Scale:
 def scale_of(task: Problem, losses: Array, initial: Array) -> Scale:
     """The scale for losses of trainings that did not diverge, and their losses before the first step.
 
-    Of a problem whose floor is known to be 0 or more a loss of 0 or less is rounding; there ratios hold.
+    Where a problem's floor is known to be 0 or more, a loss of 0 or less is rounding, and ratios hold.
     """
     seen = np.concatenate([losses[np.isfinite(losses)], initial[np.isfinite(initial)]])
     if (seen > 0).all():

@@ -216,7 +216,7 @@ def _agreement(race: Results) -> Iterator[str]:
 
 
 def _as_given(race: Results) -> Iterator[str]:
-    """Of settings as given, or of a protocol of one's own: no tuning, no verdict."""
+    """The paragraph for settings as given and for a protocol of one's own: no tuning, no verdict."""
     protocol = race.spec.protocol
     if not isinstance(protocol, AsGiven):
         numbers = ", ".join(f"{name} {value}" for name, value in protocol.to_dict().items())

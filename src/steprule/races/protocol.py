@@ -41,7 +41,7 @@ class Protocol(typing.Protocol):
     a frozen dataclass say. Every phase of a chain has a name of its own, from which its files are named.
 
     A race whose protocol is a `Tuned` is read as one: winners are compared on fresh seeds. Every other race is read as settings
-    as given: of each entrant the spread of its trainings over their seeds. `steprule.race(..., protocol=mine)` runs one's own.
+    as given: per entrant the spread of its trainings over their seeds. `steprule.race(..., protocol=mine)` runs one's own.
     """
 
     @property
@@ -216,7 +216,7 @@ class Tuned:
         return np.asarray(np.arange(self.batches) * self.batch + np.argmin(self.scores(tuned), axis=1))
 
     def best(self, tuned: Phase) -> NDArray[np.int64]:
-        """The lanes that train on fresh seeds, [studies * seeds]: of a study those of neighbouring ranks."""
+        """The lanes that train on fresh seeds, [studies * seeds]: those of a study have neighbouring ranks."""
         ranks = allotted(self.batches * self.batch, self.trials, self.studies * self.fresh)
         return ranked(self.scores(tuned))[ranks]
 
@@ -225,7 +225,7 @@ class Tuned:
         return Tuning.of(tuned, last).luck(y)
 
     def recommended(self, tuned: Phase) -> int:
-        """The winner in the middle: of the batches' winners the one with the median learning rate."""
+        """The winner in the middle: that of the batches' winners which has the median learning rate."""
         own = self.chosen(tuned)
         if "lr" not in tuned.lanes.hypers:
             return int(own[0])

@@ -84,7 +84,7 @@ class Results(Shown):
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
-        """Of settings as given the mean and the spread of each, on each problem with each schedule; empty in a tuned race."""
+        """The mean and the spread of each setting as given, on each problem with each schedule; empty in a tuned race."""
         if self.is_tuned:
             return ()
         self._check_whole()

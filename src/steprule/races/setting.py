@@ -1,4 +1,4 @@
-"""Settings as given: of each the mean and the spread over its seeds, and the verdict in words."""
+"""Settings as given: the mean and the spread of each over its seeds, and the verdict in words."""
 
 from __future__ import annotations
 

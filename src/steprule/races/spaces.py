@@ -66,7 +66,7 @@ def _tunable(hyper: Hyper) -> bool:
 
 
 def _around(hyper: Hyper) -> Search:
-    """Of a number whose annotation names no range: about its default."""
+    """A range about the default, for a number whose annotation names none."""
     low, high = _bounds(hyper)
     if low >= 0 and high <= 1:
         return Search(*COMPLEMENT, "complement") if hyper.default >= 0.5 else Search(low, high, "linear")

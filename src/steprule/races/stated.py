@@ -172,7 +172,7 @@ def _defaults(what: Callable[..., Any]) -> dict[str, Any]:
 def _made(what: Callable[..., Any], hypers: Mapping[str, Any], task: Problem) -> Any:
     """The settings of the optimizer that a class or factory makes: they may come from outside Python, as a file does.
 
-    Of its attributes those that two instances share: others are numbers and times of their own.
+    Only attributes that two instances share count: others are numbers and times of their own.
     """
     settings, attributes = [], []
     try:

@@ -22,7 +22,7 @@ with extras.needed():
 
 COLOURS = {"helps": "#A34A00", "hurts": "#0072B2", "nothing": "#4F8A5B", "open": "#777777"}
 MARKS = {"helps": "^", "hurts": "v", "nothing": "D", "open": "o"}
-"""Of each verdict the colour, which is that of its entry in the table, and the mark that tells it apart without colour."""
+"""The colour of each verdict, as in its entry of the table, and the mark that tells it apart without colour."""
 NARROW = 5.0
 """Inches of a picture of one panel: as wide as a phone its type can be read."""
 

@@ -24,7 +24,7 @@ with extras.needed():
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 VERDICTS = {"real": "#D55E00", "same": "#009E73", "open": "#777777"}
-"""Of each verdict the colour; each has its own mark too."""
+"""The colour of each verdict; each has its own mark too."""
 MARKS = {"real": "s", "same": "D", "open": "o"}
 NARROW = 5.0
 """Inches of a picture of one panel: as wide as a phone its type can be read."""

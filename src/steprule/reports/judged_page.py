@@ -21,7 +21,7 @@ from steprule.reports import judged_charts, themed
 from steprule.reports.document import Part, document, facts
 
 WIDEST = 24
-"""Methods up to which all pairs are a square; of more each is a line in the CSV file."""
+"""Methods up to which all pairs are a square; of more methods each pair is a line in the CSV file."""
 
 
 def write(judgement: Judgement, path: Path) -> None:
@@ -44,7 +44,7 @@ def page(judgement: Judgement) -> str:
     methods = judgement.compared
     where = counted(len(judgement.comparisons), "problem")
     title = f"{counted(len(methods), 'method')} on {where}, {counted(judgement.runs, 'run')}"
-    # Of several problems each has a line, then stands what holds over all of them.
+    # Several problems have a line each; then stands what holds over all of them.
     words = in_words(judgement)
     over_all = len(judgement.comparisons) > 1 and judgement.overall is not None
     lede = words[len(judgement.comparisons)] if over_all else words[0]
@@ -184,7 +184,7 @@ def _square(c: Comparison) -> str:
 
 
 def _turned(pair: Pair) -> Pair:
-    """The first against the second: of ratios the inverse, else the negative."""
+    """The first against the second: the inverse of a ratio, else the negative."""
 
     def turn(value: float) -> float:
         if pair.unit != "%":

@@ -14,7 +14,7 @@ from steprule.reports import themed
 from steprule.reports.race_styles import INK, styles_in
 
 ROOMY = 2
-"""Columns up to which each entry has room for its interval; of more it is said where one points at it."""
+"""Columns up to which each entry has room for its interval; in wider tables it is shown where one points at the entry."""
 MANY = 10
 """Columns up to which the table has room in the page's column."""
 Entry = Callable[[Cell, str], str]

@@ -21,7 +21,7 @@ _INSIDE = {True: "inside", False: "<b>outside</b>", None: ""}
 def parts(race: Race) -> Iterator[Part]:
     """The parts in reading order, without what every race's page has."""
     for (problem, schedule), settings in race.tables.items():
-        # Of one problem with one schedule the title says which.
+        # Where there is one problem with one schedule, the title says which.
         of, name = "", ""
         if len(race.tables) > 1:
             of, name = f": {problem}, {schedule} learning rate", f"-{problem}-{schedule}"

@@ -20,7 +20,7 @@ from steprule.reports.race_matrix import broken, swatch
 from steprule.reports.race_styles import FEW, FIRST, styles_in
 
 BROAD = 9
-"""Competitors up to which all pairs have room in the page's column; of more the square is as wide as the window."""
+"""Competitors up to which all pairs have room in the page's column; a larger square is as wide as the window."""
 FIGURES: dict[str, tuple[str, Callable[[Race], Figure], Callable[[Race], str]]] = {
     "standings": (
         "Who stands where",
@@ -109,7 +109,7 @@ def parts(race: Race) -> Iterator[Part]:
     first, *others = (
         Part.drawn(title, name, themed.svg(draw(race), compact=True), escape(caption(race)))
         for name, (title, draw, caption) in FIGURES.items()
-        if name != "profiles" or len(race.cells) > 1  # of one problem with one schedule there is no share
+        if name != "profiles" or len(race.cells) > 1  # one problem with one schedule has no shares
     )
     yield first
     yield Part("The verdict", _verdict(race))

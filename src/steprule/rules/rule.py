@@ -85,7 +85,7 @@ class Rule(Declared):
     family: str = ""
     """One of `FAMILIES`: where the catalogue lists it."""
     as_matrix: bool = False
-    """Whether it sees every tensor as a matrix: of more than two axes as [first, product of the others], a vector as one row."""
+    """Whether it sees every tensor as a matrix: one of more than two axes as [first, product of the others], a vector as one row."""
     codes: tuple[CodeType, ...] = field(default=(), repr=False)
     """The code of the author's functions: their local names name the quantities, their lines stand in errors."""
     point: Point | None = field(default=None, repr=False)

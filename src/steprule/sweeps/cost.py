@@ -48,7 +48,7 @@ class TrainingCost:
     """Bytes that trainings hold at one time in one process."""
 
     def seconds(self, trainings: int, steps: int) -> float:
-        """Of so many trainings of so many steps each, `once` apart."""
+        """Those of so many trainings of so many steps each, without `once`."""
         return trainings * (steps * self.step + self.ends)
 
 

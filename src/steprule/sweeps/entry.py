@@ -244,7 +244,7 @@ def _trained(work: Work, progress: Progress | None) -> dict[str, Any]:
 
 
 def _outcome(work: Work, group: Group, points: Array, seeds: Array) -> Outcome:
-    """Of the lanes of these points with these seeds, [lanes] each."""
+    """The outcome of the lanes of these points with these seeds, [lanes] each."""
     numbers, engine = np.array(work.seeds)[seeds], group.choice.engine
     if engine == "one by one":
         return one_by_one(work.task, work.what, Trainings(taken(work.points.hypers, points), numbers), group.recipe)

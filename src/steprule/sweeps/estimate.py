@@ -108,7 +108,7 @@ def of_training(
     *,
     measure: bool,
 ) -> Estimate:
-    """Of one training, of which nothing is measured in between; the problem's own epochs and batch size where none are given."""
+    """The estimate of one training that is not measured in between; with the problem's own epochs and batch size where none are given."""
     epochs = whole("epochs", task.epochs if epochs is None else epochs, 1)
     batch_size = task.batch_size_for(batch_size)
     how: dict[str, Any] = {"batch_size": batch_size, "engine": "one by one", "device": device}

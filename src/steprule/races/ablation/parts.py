@@ -199,7 +199,7 @@ class _One:
         return Part(own.name, own.summary, "left out", competitor)
 
     def _of_class(self, name: str, off: Any) -> Part:
-        """Of a class nobody knows what is off; whether it takes the argument is seen where the competitor becomes an entrant."""
+        """A part of a class; its value when off must be given. Whether the class takes it is seen when the entrant is made."""
         if off is None:
             hint = f"Write --part {name}=0, say; in Python parts={{{name!r}: 0}}."
             raise InputError(

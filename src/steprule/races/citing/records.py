@@ -15,7 +15,7 @@ NOT_KNOWN = "–"
 
 @dataclass(frozen=True)
 class Gap:
-    """Two methods that are compared: by how much b's value is above a's. Of the two a stands before b."""
+    """Two methods that are compared: by how much b's value is above a's. In the standings a comes before b."""
 
     a: str
     b: str
@@ -84,7 +84,7 @@ class Table:
     pairs: tuple[Gap, ...]
     """Every two, in the order of the standings."""
     untuned: tuple[Gap, ...] = ()
-    """Of those that were tuned each against itself with nothing tuned, which is the second."""
+    """Each that was tuned, as the first, against itself with nothing tuned."""
 
     @property
     def heads(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from steprule.races.citing.records import (
 )
 
 ACROSS = 3
-"""Tables that stand beside each other in LaTeX: of more the page is too narrow."""
+"""Tables that stand beside each other in LaTeX; for more the page is too narrow."""
 LATIN = 0x100
 """Letters below this are in every TeX font of the T1 encoding."""
 SIGNS = {

@@ -1,4 +1,4 @@
-"""Curves of losses: of each run the loss at its end, or the steps or seconds until it reaches a target."""
+"""What a curve of losses says of a run: the loss at its end, or the steps or seconds until a target."""
 
 from __future__ import annotations
 

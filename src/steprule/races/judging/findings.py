@@ -16,7 +16,7 @@ from steprule.races.judging.scale import Yardstick
 
 @dataclass(frozen=True)
 class Pair(Gap):
-    """Two methods on one problem: by how much b's value is above a's. Of the two a stands before b."""
+    """Two methods on one problem: by how much b's value is above a's. In the standings a comes before b."""
 
     problem: str
     how: str
@@ -104,7 +104,7 @@ class Overall:
     """All problems together: the order of methods by their mean rank, and what it is worth."""
 
     ranks: Mapping[str, float]
-    """Of each method that has runs on every problem the mean rank, 1 is best; the best first."""
+    """The mean rank of each method that has runs on every problem, the best first; 1 is best."""
     best_on: Mapping[str, int]
     """On how many problems each is first."""
     problems: int

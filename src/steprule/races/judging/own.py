@@ -79,7 +79,7 @@ def _named(problem: object, schedule: object) -> str:
 def _tuned(runs: Runs, columns: dict[str, Any]) -> Runs:
     """With the trials of each tuning, which tell its luck; a group of runs is one per fresh seed.
 
-    Of an ablation, and of races before every trial counted, a group is a study's winner, and the groups tell.
+    In an ablation, and in races from before every trial counted, a group is a study's winner, and the groups tell the luck.
     """
     group, tunings = np.full(len(runs), "", dtype=object), {}
     where = np.array([_named(p, s) for p, s in zip(columns["problem"], columns["schedule"], strict=True)])

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 BY_TUNING, BY_SEEDS, APART, BY_RANKS, BY_NOISE = "tuning groups", "paired", "unpaired", "ranks", "known noise"
 """How two methods are compared, in words."""
 SIGNED = 10
-"""Pairs from which on signed ranks are taken: of fewer, all in one direction are no surprise after Holm's correction."""
+"""Pairs from which on signed ranks are taken: fewer, even if all in one direction, are no surprise after Holm's correction."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Sample:
     seed: NDArray[np.str_] | None = field(default=None, repr=False)
     group: NDArray[np.str_] | None = field(default=None, repr=False)
     luck: Luck | None = None
-    """Of its tuning, where groups do not tell it."""
+    """The luck of its tuning, where groups do not tell it."""
 
     @property
     def runs(self) -> int:
@@ -86,7 +86,7 @@ class Compared:
     difference: Difference | Shift
     how: str
     runs: float
-    """Of each method, as power counts them: pairs, tuning groups, or the harmonic mean of both numbers of runs."""
+    """How many each method has, as power counts them: pairs, tuning groups, or the harmonic mean of both numbers of runs."""
 
 
 def compared(a: Sample, b: Sample, noise: float | None, paired: bool | None) -> Compared:
