@@ -121,13 +121,17 @@ def losses(full, p_all, x, y, total, size, width, lane_rows, shared_rows):
 def training(source: Source, *, parallel: bool) -> Any:
     """`train`, which trains p [rows, lanes] in place.
 
-    It takes the model's `block` for a whole batch and for a shorter last one, the rule's `step`, and its `point` and 1 where the model
-    is read elsewhere than at p, else `step` again and 0; its `look1` and the slot of what that look finds, else `step` again and -1;
-    p, starts [slots, lanes],
-    hypers and slots [names, lanes], the rows of hypers that are learning rates; x and y
-    [samples, numbers], order [orders, steps, batch] and which of them each lane has; for each step its samples, the factor of its
-    learning rate and its window of the curve; curve [windows, lanes], died [lanes]; the layout of the tensors; the lanes of a block;
-    and the rows of scratch: the model's per lane and for all lanes, then those of the rule's table, powers of t and reductions.
+    It takes, in this order:
+
+    - full, last: the model's `block` for a whole batch and for a shorter last one;
+    - step; point, elsewhere: the rule's `step`, and its `point` and 1 where the model is read elsewhere than at p, else `step` and 0;
+    - look, looked: the rule's `look1` and the slot of what it finds, else `step` and -1;
+    - p_all [rows, lanes], starts [slots, lanes], hypers and slots [names, lanes], lr_rows: which rows of hypers are learning rates;
+    - x and y [samples, numbers], order [orders, steps, batch], order_of [lanes]: which order each lane has;
+    - counts, factors, windows [steps]: a step's samples, the factor of its learning rate, its window of the curve;
+    - curve [windows, lanes], died [lanes], which it writes; tensors and first: where the parameters' rows lie;
+    - width: the lanes of a block; then the rows of scratch: the model's per lane and for all lanes, the rule's table, powers of t and
+      reductions.
     """
     return _loop(TRAIN, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).train
 
