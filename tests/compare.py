@@ -201,8 +201,10 @@ class Comparison:
         return all(bool(self._differs(n, mine.tensors[n], before.get(n))) for n in names)
 
     def _differs(self, name: str, mine: Seen | None, theirs: Seen | None) -> str:
+        if mine is None and theirs is None:
+            return ""
         if mine is None or theirs is None:
-            return "" if mine is theirs else f"is {'missing' if mine is None else 'there'}, in torch's it is not so"
+            return f"is {'missing' if mine is None else 'there'}, in torch's it is not so"
         if theirs.dtype == "float" and mine.dtype in ("float32", "float64") and mine.shape == ():
             theirs = replace(theirs, dtype=mine.dtype)  # a count that an old checkpoint has as a number
         if (mine.dtype, mine.shape, mine.device) != (theirs.dtype, theirs.shape, theirs.device):

@@ -151,7 +151,8 @@ def by_numbers(
     for case, wanted in zip(all_cases, references, strict=True):
         if "LaTeX" not in found and (said := in_latex(case)):
             found["LaTeX"] = said
-        for dtype in ["float64"] if case.special else EPS if compiled else ["float64", "float32"]:
+        dtypes = EPS if compiled else ["float64", "float32"]
+        for dtype in ["float64"] if case.special else dtypes:
             kind = getattr(torch, dtype)
             right = wanted if dtype == "float64" else walk(case, lambda a: torch.from_numpy(a).to(kind))  # noqa: B023
             spread = cache(partial(spread_of, case, dtype, seed, shakes))

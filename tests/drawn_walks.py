@@ -118,13 +118,13 @@ def walk(case: Case, convert: Callable[[Array], Any]) -> Walk:
 def walk_by_floats(case: Case) -> Walk:
     alone = [walk(case, lambda a, k=k: float(a[k])) for k in range(SIZE)]  # type: ignore[misc]
     numbers = {s.name for s in case.rule.slots if s.is_number}
-    return [
-        {
-            n: None if v is None else v if n in numbers else np.array([one[t][n] for one in alone])
-            for n, v in row.items()
-        }
-        for t, row in enumerate(alone[0])
-    ]
+
+    def joined(t: int, name: str, first: Any) -> Any:
+        if first is None or name in numbers:
+            return first
+        return np.array([one[t][name] for one in alone])
+
+    return [{n: joined(t, n, v) for n, v in row.items()} for t, row in enumerate(alone[0])]
 
 
 def walk_by_vmap(case: Case) -> Walk:

@@ -146,11 +146,17 @@ def hard_to_read(source: str) -> Iterator[tuple[int, str]]:
                     yield node.lineno, "three levels of unpacking"
 
 
-@pytest.mark.parametrize("folder", ["src", "docs", "benchmarks"])
+IN_TESTS = {"three loops in one expression", "three levels of unpacking"}
+"""A table of cases may be the product of several lists."""
+
+
+@pytest.mark.parametrize("folder", ["src", "docs", "benchmarks", "tests"])
 def test_no_expression_makes_a_reader_stop(folder: str) -> None:
     found = []
     for path in (ROOT / folder).rglob("*.py"):
-        found += [f"{path}:{line}: {what}" for line, what in hard_to_read(path.read_text(encoding="utf-8"))]
+        for line, what in hard_to_read(path.read_text(encoding="utf-8")):
+            if folder != "tests" or what not in IN_TESTS:
+                found.append(f"{path}:{line}: {what}")
     assert found == []
 
 

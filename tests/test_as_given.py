@@ -387,9 +387,7 @@ def test_the_tutorials_runs_on_another_problem_have_its_model(
         found = json.loads(capsys.readouterr().out)["settings"]
         assert len(found) == 12 * len(names)
         for row in found:
-            alone = (
-                {"lr": 0.01} if row["label"] == "Adam class" else {"lr": 0.05} if row["label"] == "SGD class" else None
-            )
+            alone = {"Adam class": {"lr": 0.01}, "SGD class": {"lr": 0.05}}.get(row["label"])
             if alone:
                 ours = train(row["optimizer"], row["problem"], 0, 1, **alone)
                 assert row["mean"] == pytest.approx(ours.final_loss, rel=ROUNDED32), (row["label"], row["problem"])

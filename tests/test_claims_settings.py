@@ -148,9 +148,10 @@ def test_a_sweep_whose_best_is_at_the_end(low: float, capsys: pytest.CaptureFixt
     rates = np.geomspace(low, 100 * low, 9)
     found = steprule.sweep("sgd", "airfoil", {"lr": rates}, compile=False)
     end = {1e-6: "highest", 1e-2: ""}[low]
+    lowest = {"lr": "lowest"} if found.best == 0 else {}
     finals = [steprule.train("sgd", "airfoil", lr=float(r)).final_loss for r in rates]
     assert found.best == int(np.nanargmin(finals))
-    assert found.at_end == ({"lr": end} if end else {"lr": "lowest"} if found.best == 0 else {})
+    assert found.at_end == ({"lr": end} if end else lowest)
     assert ("better ones may lie beyond" in repr(found)) is bool(found.at_end)
     if end:
         assert main(["sweep", "sgd", "--vary", f"lr={low}..{100 * low}", "--points", "8", "--no-compile"]) == 0

@@ -121,7 +121,9 @@ def give_gradients(s: Surroundings, draw: torch.Generator, *, fresh: bool) -> No
 
 def surrounded(side: str, case: Case, draw: torch.Generator) -> Surroundings:
     peer, guards = BY_NAME[case.peer], Guards()
-    dtype = torch.complex64 if case.event in COMPLEX else torch.float64 if case.event in CANCELLING else torch.float32
+    dtype = torch.float64 if case.event in CANCELLING else torch.float32
+    if case.event in COMPLEX:
+        dtype = torch.complex64
     params = [torch.nn.Parameter(guards.buffer(drawn(shape, dtype, draw))) for shape in SIZES[case.size]]
     s = Surroundings(peer.make(side, params), params, peer.slots, peer.numbers, guards)
     give_gradients(s, draw, fresh=True)

@@ -35,7 +35,9 @@ CASES = [(r, v) for raw in elementwise.RULES for r in (composed(raw),) for v in 
 def _hypers(rule: Any, variant: dict[str, bool]) -> dict[str, Any]:
     away = {"momentum": 0.7, "weight_decay": 0.03, "decoupled_weight_decay": 0.02}
     own = {h.name: h.default for h in rule.hypers}
-    own |= {n: (on if rule.hyper(n).is_flag else (away.get(n, 0.4) if on else 0.0)) for n, on in variant.items()}
+    for name, on in variant.items():
+        number = away.get(name, 0.4) if on else 0.0
+        own[name] = on if rule.hyper(name).is_flag else number
     return own
 
 

@@ -102,9 +102,13 @@ def by_hand(what: Rule, lr: float) -> float:
     task = get("airfoil-linear")
     model = task.initial_model(0)
     params = list(model.parameters())
-    states: list[list[Any]] = [
-        [None if s.absent_at_first else 0.0 if s.is_number else torch.zeros_like(p) for s in what.slots] for p in params
-    ]
+
+    def first(slot: Any, p: Any) -> Any:
+        if slot.absent_at_first:
+            return None
+        return 0.0 if slot.is_number else torch.zeros_like(p)
+
+    states: list[list[Any]] = [[first(slot, p) for slot in what.slots] for p in params]
     for rows in batches(len(task.features), 10, 1, 0):
         loss = task.loss(model(task.features[rows]), task.targets[rows])
         gradients = torch.autograd.grad(loss, params)

@@ -353,7 +353,8 @@ def test_what_a_copy_would_lose_begins_again(what: Any, model: Any, goes_on: boo
     lanes = Trainings({"lr": np.array([0.01])}, np.array([0]))
     recipe = Recipe(20, 20)
     whole = one_by_one(task, what, lanes, recipe)
-    keeper = _Keeper(3 if what is Waits else 2 if goes_on else 1)  # what waits holds no id before its twentieth step
+    times = 2 if goes_on else 1
+    keeper = _Keeper(3 if what is Waits else times)  # what waits holds no id before its twentieth step
     with pytest.raises(KeyboardInterrupt):
         one_by_one(task, what, lanes, recipe, keeper)
     assert ("state" in keeping.loaded(keeper.kept)) == goes_on

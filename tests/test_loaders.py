@@ -91,6 +91,13 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.2), nn.Linear(4, 1))
 
 
+def loss_in(found: Any) -> Any:
+    """The loss in what a step returns: alone, first of a tuple, or by its name."""
+    if isinstance(found, dict):
+        return found["loss"]
+    return found[0] if isinstance(found, tuple) else found
+
+
 def of_loss(model: nn.Module, data: Any) -> Tensor:
     return F.mse_loss(model(data[0]), data[1])
 
@@ -153,7 +160,7 @@ def plain(kind: str, seed: int) -> nn.Module:
             torch.manual_seed(stream(seed, (2, t)))
             optimizer.zero_grad()
             found = (step or of_loss)(model, data)
-            (found["loss"] if isinstance(found, dict) else found[0] if isinstance(found, tuple) else found).backward()
+            loss_in(found).backward()
             optimizer.step()
     return model
 
@@ -178,8 +185,7 @@ def test_the_weights_of_a_plain_loop(kind: str) -> None:
     with torch.no_grad():
         for data in seeded(stream(0, 3), KINDS[kind][0]()):
             found = (KINDS[kind][2] or of_loss)(model, data)
-            loss = found["loss"] if isinstance(found, dict) else found[0] if isinstance(found, tuple) else found
-            parts.append((float(loss), len(next(iter(data.values())) if isinstance(data, dict) else data[1])))
+            parts.append((float(loss_in(found)), len(next(iter(data.values())) if isinstance(data, dict) else data[1])))
     whole = sum(count for _, count in parts)
     assert run.final_loss == pytest.approx(sum(loss * count for loss, count in parts) / whole, rel=ROUNDED32)
 

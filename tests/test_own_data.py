@@ -210,9 +210,9 @@ def test_metrics_are_of_all_samples_at_once(compiled: bool, monkeypatch: pytest.
     assert run.metrics["validation"]["R2"] == pytest.approx(share, rel=SUMMED32)
     assert json.loads(json.dumps(run.to_dict()))["metrics"]["validation"]["R2"] == run.metrics["validation"]["R2"]
     assert "R2: train" in run.in_words()
-    for what in ("sgd", torch.optim.SGD):
+    for what, engine in (("sgd", "kernel" if compiled else "vmap"), (torch.optim.SGD, "one by one")):
         found = steprule.sweep(what, task, {"lr": [0.01, 0.05]}, seeds=[3], compile=compiled)
-        assert found.engine.startswith("one by one" if what != "sgd" else "kernel" if compiled else "vmap")
+        assert found.engine.startswith(engine)
         assert found.metrics["validation"]["R2"].shape == (2, 1)
         assert found.metrics["validation"]["R2"][1, 0] == pytest.approx(share, rel=SUMMED32)
         assert "R2: train" in found.in_words()

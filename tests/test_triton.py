@@ -81,7 +81,9 @@ def ends(kind: Any, dtype: torch.dtype, settings: dict[str, Any], backend: str, 
     for t in range(1, steps + 1):
         for k, p in enumerate(params):
             g = torch.randn(p.shape, generator=generator).to(dtype)
-            p.grad = None if (k, t) == (1, 2) else g.t().contiguous().t() if g.ndim == 2 and t == 2 else g
+            if g.ndim == 2 and t == 2:
+                g = g.t().contiguous().t()
+            p.grad = None if (k, t) == (1, 2) else g
         optimizer.step()
     found = [p.detach() for p in params]
     for p in params:

@@ -61,7 +61,8 @@ def warmed_up_in_torch(p: Any, grads: list[Any], lr: float, beta: float) -> Any:
     m = grads[0].clone()
     for t, g in enumerate(grads, 1):
         m = beta * m + (1 - beta) * g
-        p = p - lr * (t / 3 if t < 3 else 0.5 if t == 4 else 1.0) * m
+        later = 0.5 if t == 4 else 1.0
+        p = p - lr * (t / 3 if t < 3 else later) * m
     return p
 
 

@@ -17,9 +17,15 @@ def thinned(cases: Iterable[Any], every: int, ids: Iterable[str] | None = None) 
     """Parameters for `parametrize`: the first and each `every`-th in the default suite, all in the long one."""
     listed = list(cases)
     names = list(ids) if ids is not None else [None] * len(listed)
+
+    def values(case: Any) -> Any:
+        if is_param(case):
+            return case.values
+        return case if isinstance(case, tuple) else (case,)
+
     return [
         pytest.param(
-            *(case.values if is_param(case) else case if isinstance(case, tuple) else (case,)),
+            *values(case),
             id=case.id if is_param(case) else name,
             marks=[*(case.marks if is_param(case) else ()), *(() if k % every == 0 else (pytest.mark.long,))],
         )
