@@ -27,7 +27,7 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m "slow and not long"
 
-# 85 tests that together touch every room, in 20 s on two cores (tests/smoke.txt): the first proof of a change.
+# The first proof of a change: tests that together touch every room, in 20 s on two cores (tests/smoke.txt).
 smoke: $(READY)
 	$(BIN)/python -m pytest -m "not long" @tests/smoke.txt
 

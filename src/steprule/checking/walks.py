@@ -35,7 +35,7 @@ from steprule.errors import StepruleError
 from steprule.identity import by_value
 from steprule.lanes import rule as lanes
 from steprule.lanes.matrices import MatrixRule, MatrixStepper
-from steprule.lanes.tensors import Stepper, TensorStepper
+from steprule.lanes.tensors import LaneStepper, TensorStepper
 from steprule.optim import from_rule
 from steprule.optim.backends import target_for
 from steprule.rules.rule import Rule
@@ -335,7 +335,7 @@ def _matrix_lanes(case: Case) -> Walk:
     return found
 
 
-def _step_lanes(stepper: Stepper, t: int, p: torch.Tensor, g: torch.Tensor, alive: torch.Tensor) -> None:
+def _step_lanes(stepper: LaneStepper, t: int, p: torch.Tensor, g: torch.Tensor, alive: torch.Tensor) -> None:
     """One step of lanes, behind what they see where the rule looks."""
     for k in range(len(stepper.rule.variant.looks)):
         stepper.see(k, _in_lanes(stepper.rule.variant.rule, k, t, g, stepper.look(k, t, p, g, alive)))

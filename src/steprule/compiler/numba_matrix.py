@@ -24,7 +24,7 @@ from steprule.compiler.numba_cpu import CHUNK, SERIAL_BELOW, NumbaKernel, NumbaP
 from steprule.compiler.numba_rows import RowsPass
 from steprule.compiler.printing import reduction_of
 from steprule.compiler.stages import COPY, Call, MatrixPass, Number, Operand, Staged, StagedProgram
-from steprule.compiler.target import Cut, HostChunks, Kernel
+from steprule.compiler.target import ChunkTable, HostChunks, Kernel
 from steprule.compiler.threads import allowed
 from steprule.maths import OPERATIONS
 
@@ -230,14 +230,14 @@ class WayKernel(NumbaKernel):
             self._batches[count] = held
         return held
 
-    def _cut(self, part: MatrixPass, count: int) -> Cut:
+    def _cut(self, part: MatrixPass, count: int) -> ChunkTable:
         shape = self.program.sizes(part.domain)
         if part.is_flat:
-            return Cut.of([math.prod(shape)] * count, CHUNK)
+            return ChunkTable.of([math.prod(shape)] * count, CHUNK)
         rows = max(1, CHUNK // max(1, shape[1]))
         if any(node.args[1] == -2 for node in part.along):
             rows = max(rows, -(-shape[0] // MOST_PARTS))
-        return Cut.of([shape[0]] * count, rows)
+        return ChunkTable.of([shape[0]] * count, rows)
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class _Batch:
     """Of each temporary, [tensors, rows, columns]."""
     addresses: NDArray[np.int64]
     """[temporaries, tensors]."""
-    cuts: list[Cut]
+    cuts: list[ChunkTable]
 
 
 def _scratch(count: int) -> Tensor:

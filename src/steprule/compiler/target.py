@@ -34,7 +34,7 @@ ARGUMENTS = ("addresses", "tensors", "offsets", "lengths", "table", "which", "re
 
 
 @dataclass(frozen=True)
-class Cut:
+class ChunkTable:
     """How tensors are cut: for each chunk its tensor, the offset of its first element, and its length."""
 
     sizes: tuple[int, ...]
@@ -46,7 +46,7 @@ class Cut:
     """The first chunk of each tensor, and behind the last tensor the number of chunks."""
 
     @classmethod
-    def of(cls, sizes: Sequence[int], chunk: int) -> Cut:
+    def of(cls, sizes: Sequence[int], chunk: int) -> ChunkTable:
         """Cut tensors of these numbers of elements into chunks of at most `chunk`."""
         elements = np.asarray(sizes, dtype=np.int64)
         counts = -(-elements // chunk)
@@ -60,7 +60,7 @@ class Chunks(ABC):
     """The chunks of some tensors, where a target's kernels read them, and what they work on in one launch."""
 
     def __init__(self, sizes: Sequence[int], chunk: int) -> None:
-        self.cut = cut = Cut.of(sizes, chunk)
+        self.cut = cut = ChunkTable.of(sizes, chunk)
         self.sizes = cut.sizes
         """The elements of each tensor."""
         self.elements, self.count = sum(cut.sizes), len(cut.tensor)

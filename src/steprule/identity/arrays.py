@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 
-class Walk(Protocol):
+class ArrayWalk(Protocol):
     """The part of walk.py that is used here."""
 
     def visit(self, x: Any, where: str) -> bytes:
@@ -34,7 +34,7 @@ def digest_of(*parts: bytes) -> bytes:
     return whole.digest()
 
 
-def array(walk: Walk, x: Any, where: str) -> bytes | None:
+def array(walk: ArrayWalk, x: Any, where: str) -> bytes | None:
     """The digest of numpy's and torch's kinds; None for all others."""
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None and hasattr(numpy, "ndarray"):
@@ -66,7 +66,7 @@ def array(walk: Walk, x: Any, where: str) -> bytes | None:
     return None
 
 
-def _tensor(walk: Walk, torch: Any, x: Any, where: str) -> bytes:
+def _tensor(walk: ArrayWalk, torch: Any, x: Any, where: str) -> bytes:
     lazy = isinstance(x, torch.nn.parameter.UninitializedTensorMixin)
     about = (str(x.dtype), () if lazy else tuple(x.shape), x.device.type, x.requires_grad)
     found = [b"tensor", walk.visit(type(x), where), repr(about).encode()]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from steprule.identity import whose
-from steprule.identity.arrays import Walk as ArrayWalk, digest_of
+from steprule.identity.arrays import ArrayWalk, digest_of
 from steprule.identity.code import reach, signature, steps, texts
 
 _DYNAMIC = frozenset({"eval", "exec", "globals"})
@@ -44,7 +44,7 @@ _OF_CLASSES = frozenset(
 _EMPTY = object()
 
 
-class Walk(ArrayWalk, Protocol):
+class CodeWalk(ArrayWalk, Protocol):
     """What is asked of the walk that meets a function, a class or a module."""
 
     def place(self, x: Any, where: str) -> bytes:
@@ -54,7 +54,7 @@ class Walk(ArrayWalk, Protocol):
         """Keep a place in words."""
 
 
-def function(walk: Walk, f: types.FunctionType) -> bytes:
+def function(walk: CodeWalk, f: types.FunctionType) -> bytes:
     """A function: the user's own by its bytecode and by all that it reaches, an installed package's by its name and version."""
     code, name = f.__code__, f.__qualname__.replace("<locals>.", "")
     attributes = {n: v for n, v in vars(f).items() if n not in ("__wrapped__", "registry", "dispatch")}
@@ -87,7 +87,7 @@ def function(walk: Walk, f: types.FunctionType) -> bytes:
     return digest_of(*found)
 
 
-def bytecode(walk: Walk, code: types.CodeType, where: str) -> bytes:
+def bytecode(walk: CodeWalk, code: types.CodeType, where: str) -> bytes:
     """What a code object does, instruction by instruction."""
     found = [b"code", walk.visit(signature(code), where)]
     for name, about in steps(code):
@@ -95,7 +95,7 @@ def bytecode(walk: Walk, code: types.CodeType, where: str) -> bytes:
     return digest_of(*found)
 
 
-def _reached(walk: Walk, f: types.FunctionType, of: str) -> bytes:
+def _reached(walk: CodeWalk, f: types.FunctionType, of: str) -> bytes:
     """The globals that a function reaches, and the modules that it imports when it runs."""
     known, found = f.__globals__, [b"globals"]
     reached = reach(f.__code__)
@@ -120,7 +120,7 @@ def _reached(walk: Walk, f: types.FunctionType, of: str) -> bytes:
     return digest_of(*found)
 
 
-def _through(walk: Walk, module: types.ModuleType, chains: Iterable[tuple[str, ...]]) -> bytes:
+def _through(walk: CodeWalk, module: types.ModuleType, chains: Iterable[tuple[str, ...]]) -> bytes:
     """A module of which code takes attributes, one after the other."""
     found = [_file(walk, module)]
     for chain in sorted(chains):
@@ -134,7 +134,7 @@ def _through(walk: Walk, module: types.ModuleType, chains: Iterable[tuple[str, .
     return digest_of(*found)
 
 
-def _taken(walk: Walk, of: types.ModuleType, value: Any, place: str) -> bytes:
+def _taken(walk: CodeWalk, of: types.ModuleType, value: Any, place: str) -> bytes:
     if isinstance(value, types.ModuleType):
         return walk.visit(value, _said(value))
     if whose.own_module(of):
@@ -145,7 +145,7 @@ def _taken(walk: Walk, of: types.ModuleType, value: Any, place: str) -> bytes:
     return b"its own"
 
 
-def _imported(walk: Walk, name: str, level: int, taken: tuple[str, ...], known: Mapping[str, Any]) -> bytes:
+def _imported(walk: CodeWalk, name: str, level: int, taken: tuple[str, ...], known: Mapping[str, Any]) -> bytes:
     package = known.get("__package__") or str(known.get("__name__", "")).rpartition(".")[0]
     try:
         full = importlib.util.resolve_name("." * level + name, package) if level else name
@@ -165,7 +165,7 @@ def _imported(walk: Walk, name: str, level: int, taken: tuple[str, ...], known: 
     return _through(walk, module, {(n,) for n in taken} or {()})
 
 
-def module(walk: Walk, module: types.ModuleType) -> bytes:
+def module(walk: CodeWalk, module: types.ModuleType) -> bytes:
     """A module as a whole: the user's own with all that stands in it."""
     if not whose.own_module(module):
         return walk.installed(module.__name__)
@@ -173,13 +173,13 @@ def module(walk: Walk, module: types.ModuleType) -> bytes:
     return digest_of(_file(walk, module), walk.named(names, "", f" of {_said(module)}"))
 
 
-def _file(walk: Walk, module: types.ModuleType) -> bytes:
+def _file(walk: CodeWalk, module: types.ModuleType) -> bytes:
     if not whose.own_module(module):
         return walk.installed(module.__name__)
     return digest_of(b"file", whose.syntax_of(module))
 
 
-def type_of(walk: Walk, cls: type) -> bytes:
+def type_of(walk: CodeWalk, cls: type) -> bytes:
     """A class: the user's own by its bases and all that stands in it, an installed package's by its name and version."""
     if not whose.own_class(cls):
         if cls.__module__ == "builtins":

@@ -17,7 +17,7 @@ from steprule.hyper import LOSS
 from steprule.lanes.matrices import MatrixRule, MatrixStepper
 from steprule.lanes.records import Array, taken
 from steprule.lanes.rule import LaneRule
-from steprule.lanes.tensors import Stepper, TensorStepper, Totals, begin_together, check_numbers, totals
+from steprule.lanes.tensors import LaneStepper, TensorStepper, Totals, begin_together, check_numbers, totals
 from steprule.optim.mixture import ByKind
 from steprule.per_kind import KINDS, PerKind
 from steprule.rules.rule import Rule
@@ -75,7 +75,7 @@ def _over_lanes(
     return LaneRule.of(variant_of(rule, first), compute)
 
 
-def _stepper(part: Part, device: str) -> Stepper:
+def _stepper(part: Part, device: str) -> LaneStepper:
     if isinstance(part.rule, MatrixRule):
         return MatrixStepper(part.rule, part.hypers, device)
     return TensorStepper(part.rule, part.hypers, part.sizes, device)

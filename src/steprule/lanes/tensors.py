@@ -21,7 +21,7 @@ Totals = Mapping[str, Tensor]
 """Totals by place, [lanes] each in float64."""
 
 
-class Stepper(Protocol):
+class LaneStepper(Protocol):
     """The tensors of some lanes, stepped by one rule; p and g are [rows, lanes]."""
 
     rule: Any
@@ -121,7 +121,7 @@ class TensorStepper:
 
     @property
     def looks(self) -> int:
-        """As `Stepper` says."""
+        """As `LaneStepper` says."""
         return len(self.rule.variant.looks)
 
     def look(self, k: int, t: int, p: Tensor, g: Tensor, alive: Tensor, factor: float = 1.0) -> Tensor:
@@ -160,7 +160,7 @@ class TensorStepper:
 
 
 def totals(
-    steppers: Sequence[Stepper],
+    steppers: Sequence[LaneStepper],
     t: int,
     tensors: Sequence[tuple[Tensor, Tensor]],
     factor: float,
@@ -175,14 +175,14 @@ def totals(
     return known
 
 
-def begin_together(steppers: Sequence[Stepper]) -> None:
+def begin_together(steppers: Sequence[LaneStepper]) -> None:
     """Begin the numbers of the model of steppers of one rule alike, as the first of them does."""
     for name, first, *others in _numbers(steppers):
         for held in others:
             held[name] = first[name]
 
 
-def check_numbers(steppers: Sequence[Stepper]) -> None:
+def check_numbers(steppers: Sequence[LaneStepper]) -> None:
     """Raise `InputError` where a number of the model has come out as several, as settings differ between steppers of one rule."""
     for name, first, *others in _numbers(steppers):
         for held in others:
@@ -193,7 +193,7 @@ def check_numbers(steppers: Sequence[Stepper]) -> None:
                 eager.one_number(steppers[0].rule.variant.rule, name, lanes)
 
 
-def _numbers(steppers: Sequence[Stepper]) -> Iterator[tuple[Any, ...]]:
+def _numbers(steppers: Sequence[LaneStepper]) -> Iterator[tuple[Any, ...]]:
     """The name of each number of the model, then all that hold it by that name."""
     for slot in steppers[0].rule.variant.rule.slots:
         if slot.per_model:

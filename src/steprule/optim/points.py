@@ -37,7 +37,7 @@ class Stood:
     """Of its group, now."""
 
 
-class Alike(NamedTuple):
+class PointLaunch(NamedTuple):
     """What the parameters of one launch have in common."""
 
     program: Program
@@ -58,7 +58,7 @@ def to_evaluation(optimizer: Stepped) -> None:
     Where it fails or is interrupted, each parameter holds what it held.
     """
     stood = _stood(optimizer)
-    launches: dict[Alike, list[Stood]] = {}
+    launches: dict[PointLaunch, list[Stood]] = {}
     computed: list[tuple[Tensor, Tensor]] = []
     shared = _sharing(stood)
     for k, own in enumerate(stood):
@@ -132,7 +132,7 @@ def _sharing(stood: Sequence[Stood]) -> set[int]:
     return overlapping(ranges.starts, ranges.sizes, written)
 
 
-def _launch_of(own: Stood) -> Alike | None:
+def _launch_of(own: Stood) -> PointLaunch | None:
     """With which others a kernel may move a parameter; None where the author's function has to."""
     rule, p = own.by.rule, own.p
     variant, target = variant_of(rule, own.hypers, tuple(p.shape)), target_for(own.by.backend, p.device.type)
@@ -152,7 +152,7 @@ def _launch_of(own: Stood) -> Alike | None:
             return None
     if not is_dense(local) or not local.numel():
         return None
-    return Alike(program, target, local.device, tuple(DTYPES[shard(t).dtype] for t in columns))
+    return PointLaunch(program, target, local.device, tuple(DTYPES[shard(t).dtype] for t in columns))
 
 
 def _columns(own: Stood, program: Program) -> list[Any]:
@@ -160,7 +160,7 @@ def _columns(own: Stood, program: Program) -> list[Any]:
     return [own.p, own.p, *(own.state[name] for name in program.columns[2:])]
 
 
-def _launch(alike: Alike, members: Sequence[Stood]) -> None:
+def _launch(alike: PointLaunch, members: Sequence[Stood]) -> None:
     """Move some parameters in one launch."""
     program = alike.program
     kernel = kernel_for(program, alike.dtypes, alike.target)
