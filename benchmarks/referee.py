@@ -2,6 +2,7 @@
 
     python benchmarks/referee.py simulate [--races N] [--out FILE]
     python benchmarks/referee.py anew [--races N] [--out FILE]
+    python benchmarks/referee.py stopping [--races N] [--out FILE]
     python benchmarks/referee.py decided FOLDER
     python benchmarks/referee.py pool --on PROBLEM --schedule S RULE RULE ... [--batches N] [--races N] [--out FILE]
 
@@ -11,6 +12,11 @@ the true standard deviation. Null: two alike, and how often they are called diff
 
 anew: by how much the best of 64, over all choices of 64 of 320 trials in ten batches, ends above the winner of a study of 64 Sobol points
 of one scramble; on a bowl in three dimensions, of which trainings live in a share.
+
+stopping: six competitors in a race until decided. Alike: how often any two are called different at any look, with Clopper and Pearson's
+upper 95 % limit. Apart, by steps of so many per cent: how much a race until decided trains, of the trainings of eight races, how often it
+knows at its end who is really above the lowest, how many pairs differ really then; and both of a race of one stage, and of one that was
+planned as eight times as large.
 
 decided: of a finished race how many pairs differ really, corrected per problem and schedule, and corrected over the whole race.
 
@@ -30,14 +36,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from scipy.stats import qmc
 
 import steprule
 from steprule.provenance import hardware, versions
 from steprule.races import statistics
 from steprule.races.chain import Lanes, Planned
+from steprule.races.looks import Looked, looks
 from steprule.races.luck import Tuning, allotted, chances, levelled, moderated, ranked
 from steprule.races.protocol import Tuned
+from steprule.sizes import STAGES
 
 RACE = Tuned()
 N, K, SEEDS = RACE.batches * RACE.batch, RACE.trials, RACE.fresh
@@ -74,11 +83,13 @@ def main() -> None:
     pooled.add_argument("--kept", type=Path, help="a folder for the pool's trainings, to go on")
     again = ways.add_parser("anew")
     again.set_defaults(run=anew)
+    stopped = ways.add_parser("stopping")
+    stopped.set_defaults(run=stopping)
     decided_ = ways.add_parser("decided")
     decided_.set_defaults(run=decided, races=1)
     decided_.add_argument("folder", type=Path)
     decided_.add_argument("--out", type=Path)
-    for way in (simulated, pooled, again):
+    for way in (simulated, pooled, again, stopped):
         way.add_argument("--races", type=int, default=1000)
         way.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -136,9 +147,13 @@ def _points(rng: np.random.Generator, dims: int, each: int, times: int) -> np.nd
     return np.array([qmc.Sobol(dims, rng=rng).random(each) for _ in range(times)])
 
 
-def _bowl(rng: np.random.Generator, sharpness: np.ndarray, best: float, noise: float, common: np.ndarray) -> Seen:
+def _bowl(
+    rng: np.random.Generator, sharpness: np.ndarray, best: float, noise: float, common: np.ndarray,
+    points: np.ndarray | None = None, above: float = 0.0,
+) -> Seen:  # fmt: skip
     """A race's trials, and its runs on fresh seeds; seeds add to all of a batch's scores, and to all runs of one."""
-    true = _height(_points(rng, len(sharpness), RACE.batch, RACE.batches), best, sharpness)
+    points = _points(rng, len(sharpness), RACE.batch, RACE.batches) if points is None else points
+    true = _height(points, best, sharpness) + above
     scores = np.exp(true + noise * rng.standard_normal(true.shape) + noise * rng.standard_normal((len(true), 1)))
     trained = ranked(scores)[RANKS]
     seeds = np.tile(common + 0.5 * noise * rng.standard_normal(SEEDS), ROWS)
@@ -204,6 +219,127 @@ def _dying(points: np.ndarray, share: float) -> np.ndarray:
     at = np.where(lives, points[..., 0] / share, 0.0)
     height = 3 * (at - AWAY[0]) ** 2 + 0.6 * (points[..., 1] - AWAY[1]) ** 2 + 0.3 * (points[..., 2] - AWAY[2]) ** 2
     return np.where(lives, height, np.inf)
+
+
+WHO, STEPS, MATTERS = 6, (0.05, 0.15), 0.01
+"""How many competitors, by how much each ends above the one before it, and what matters: shares of the loss."""
+DRAWN = 2_000
+"""Batches of Sobol points of which a race's are drawn, each moved round by a random shift."""
+
+
+def stopping(options: argparse.Namespace) -> dict[str, Any]:
+    """A line per surface."""
+    found = {}
+    for number, name in enumerate(SURFACES):
+        rng = np.random.default_rng(number)
+        surface = Surface.drawn(rng, *SURFACES[name])
+        wrong = sum(_called(_stages(rng, surface, 0.0), matters=0.0) for _ in range(options.races))
+        limit = float(stats.beta.ppf(0.95, wrong + 1, options.races - wrong))
+        apart = {f"{step:g}": _apart(rng, surface, step, max(1, options.races // 10)) for step in STEPS}
+        found[name] = {"any wrong": wrong / options.races, "upper limit": limit, "apart": apart}
+        print(f"{name:18s} any wrong {wrong / options.races:.1%}, upper limit {limit:.1%}", flush=True)
+        for step, own in apart.items():
+            print(f"    apart by {float(step):.0%}: " + "; ".join(f"{n} {v:.2f}" for n, v in own.items()), flush=True)
+    print(f"largest: {max(own['any wrong'] for own in found.values()):.1%}")
+    return {"surfaces": found}
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Where trainings end, and batches of points on it."""
+
+    points: np.ndarray
+    """[batches, trials, dimensions]"""
+    sharpness: np.ndarray
+    noise: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, sharpness: list[float], noise: float) -> Surface:
+        """With its batches."""
+        return cls(_points(rng, len(sharpness), RACE.batch, DRAWN), np.array(sharpness), noise)
+
+    def batches(self, rng: np.random.Generator) -> np.ndarray:
+        """Those of one competitor in one stage."""
+        own = self.points[rng.integers(0, len(self.points), RACE.batches)]
+        return (own + rng.random((RACE.batches, 1, own.shape[-1]))) % 1
+
+
+def _stages(rng: np.random.Generator, surface: Surface, step: float) -> list[list[Looked]]:
+    """By pair the differences of all stages, after 1, 2, 4 and 8 of them."""
+    drawn = []
+    for _ in range(STAGES):
+        common = 0.1 * rng.standard_normal(SEEDS)
+        own = [
+            _bowl(rng, surface.sharpness, 0.5, surface.noise, common, surface.batches(rng), k * step)
+            for k in range(WHO)
+        ]
+        lucks = moderated([s.tuning.luck(s.y) for s in own])
+        drawn.append(
+            [
+                statistics.difference(own[j].y, own[i].y, lucks=[lucks[j], lucks[i]])
+                for i, j in combinations(range(WHO), 2)
+            ]
+        )
+    by_pair = list(zip(*drawn, strict=True))
+    return [[Looked(stages[:n], STAGES) for stages in by_pair] for n in looks(STAGES)]
+
+
+def _called(looked: list[list[Looked]], matters: float) -> bool:
+    """Whether any two are called different at any look."""
+    return any(min(statistics.holm([pair.p_beyond(matters) for pair in pairs])) < 0.05 for pairs in looked)
+
+
+def _apart(rng: np.random.Generator, surface: Surface, step: float, races: int) -> dict[str, float]:
+    """What a race until decided finds, and what races of a fixed size do."""
+    rows = []
+    for _ in range(races):
+        looked = _stages(rng, surface, step)
+        alone = [Looked(pair.stages[:1]) for pair in looked[0]]
+        larger = [Looked((pair.difference,)) for pair in looked[-1]]
+        trained, known, real = _until(looked)
+        rows.append((trained, known, real, *_verdict(alone)[1:], *_verdict(larger)[1:]))
+    names = (
+        "trained",
+        "knows the lowest",
+        "real pairs",
+        "one stage: knows",
+        "real pairs of one",
+        "eight planned: knows",
+        "real of eight",
+    )
+    return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+
+
+def _verdict(pairs: list[Looked]) -> tuple[set[int], float, float]:
+    """Who is open against the lowest, whether nobody is, and the share of pairs that differ really."""
+    least = float(np.log1p(MATTERS))
+    real = statistics.holm([pair.p_beyond(least) for pair in pairs]) < 0.05
+    same = statistics.holm([pair.p_within(least) for pair in pairs]) < 0.05
+    names = list(combinations(range(WHO), 2))
+    level = np.zeros(WHO)
+    for (i, j), pair in zip(names, pairs, strict=True):
+        level[i] -= pair.difference.estimate / WHO
+        level[j] += pair.difference.estimate / WHO
+    lowest = int(level.argmin())
+    of_lowest = {(set(pair) - {lowest}).pop(): k for k, pair in enumerate(names) if lowest in pair}
+    unknown = {who for who, k in of_lowest.items() if not (real[k] or same[k])}
+    return unknown | {lowest} if unknown else set(), float(not unknown), float(real.mean())
+
+
+def _until(looked: list[list[Looked]]) -> tuple[float, float, float]:
+    """The trainings as a share of eight stages of all, whether it is known who is above the lowest, the share of pairs that differ."""
+    at, had, names = looks(STAGES), np.ones(WHO, dtype=int), list(combinations(range(WHO), 2))
+    while True:
+        shared = [min(had[i], had[j]) for i, j in names]
+        pairs = [Looked(last.stages[:n], STAGES) for last, n in zip(looked[-1], shared, strict=True)]
+        onward, known, real = _verdict(pairs)
+        top = max((had[who] for who in onward), default=0)
+        behind = [who for who in onward if had[who] < top]
+        later = [n for n in at if n > top]
+        if not onward or not (behind or later):
+            return float(had.mean() / STAGES), known, real
+        for who in behind or onward:
+            had[who] = top if behind else later[0]
 
 
 def decided(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -14,12 +15,15 @@ from steprule import races
 from steprule.hyper import Search
 from steprule.problems.problem import Problem
 from steprule.provenance import Made
-from steprule.races.chain import Chain, Lanes, Phase
+from steprule.races import runner
+from steprule.races.chain import Block, Chain, Lanes, Phase
 from steprule.races.raced import Race
 from steprule.races.spec import spec_of
 
 Losses = NDArray[np.float64]
 MADE = Made("2026-11-27T12:00:00+00:00", "0123456789abcdef", "", {"steprule": "0.1.0", "torch": "2.13.0"}, "none")
+Loss = Callable[[str, int, np.random.Generator], float]
+"""By label and seed what a training ends at."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -73,6 +77,28 @@ def pretended(
                 done.append(Phase(name, space, lanes, _results(found, lanes, initial)))
             phases[chain] = done
     return Race(spec, phases, matters, 0.0, 0.0, 0, 0, "none", None, MADE)
+
+
+def made_up(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> list[Block]:
+    """A race whose trainings, in this process, end at given losses; gives the list of blocks that it trains."""
+    trained: list[Block] = []
+
+    def train_block(_: Any, block: Block) -> tuple[dict[str, Any], float]:
+        trained.append(block)
+        ends = []
+        for k, seed in enumerate(block.lanes.seed.tolist()):
+            rng = np.random.default_rng([seed, k, *block.chain.label.encode()])
+            ends.append(loss(block.chain.label, seed, rng))
+        found, first = np.array(ends), np.full(len(ends), 10.0)
+        curve = np.linspace(first, found, 30, axis=1)
+        none = np.zeros((len(ends), 0))
+        return {
+            **dict.fromkeys(("train", "validation", "test"), found),
+            "initial": first, "died_at": np.zeros(len(ends), dtype=np.int64), "curve": curve, "metrics": none,
+        }, 1.0  # fmt: skip
+
+    monkeypatch.setattr(runner.work, "train_block", train_block)
+    return trained
 
 
 def _results(found: Losses, lanes: Lanes, initial: float) -> dict[str, Any]:

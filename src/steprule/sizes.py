@@ -14,6 +14,8 @@ FRESH = 30
 ABLATED_FRESH = 15
 """The same of an ablation. What differs with the part and without it varies more between studies than between seeds: the error is least
 where a study has some ten to twenty."""
+STAGES = 8
+"""How many times a race until decided is run at most, the first time included."""
 SEEDS = 20
 """Of settings as given."""
 MATTERS = 0.01

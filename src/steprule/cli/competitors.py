@@ -21,7 +21,7 @@ from steprule.tutorial.settings import BOOKS, TUTORIAL
 
 Asked = Mapping[str, Any]
 """What was typed, by option."""
-SAID = ("trials", "seeds", "fresh", "epochs", "batch_size", "compile", "device")
+SAID = ("trials", "seeds", "fresh", "until", "epochs", "batch_size", "compile", "device")
 """Options that are arguments of `steprule.race` as they are."""
 
 
@@ -51,6 +51,10 @@ def _check_as_given(asked: Asked) -> None:
         option = "--compile" if asked["compile"] else "--no-compile"
         raise InputError(
             option, expected="a race that tunes", got="--trials 0", hint="Settings as given train one by one."
+        )
+    if "until" in asked:
+        raise InputError(
+            "--until", expected="a race that tunes", got="--trials 0", hint="Settings as given have no verdict."
         )
     if "budget" in asked:
         raise InputError("--budget", expected="a race that tunes", got="--trials 0", hint="Give fewer --seeds.")
@@ -124,6 +128,8 @@ def folder_name(asked: Asked) -> str:
     named = "-".join(as_file_name(n) for n in asked.get("on", []))[:40]
     if asked["trials"] == 0:
         return named or BOOKS
+    if "until" in asked:
+        asked = {name: value for name, value in asked.items() if name != "budget"}  # it goes on with more time
     if asked == {"trials": TRIALS, "device": "cpu"}:
         return "race"
     digest = zlib.crc32(json.dumps(asked, sort_keys=True, default=str).encode())

@@ -68,15 +68,18 @@ def race(typed: Typed) -> None:
     folder = typed.out or Path("runs") / folder_name(typed.asked)
     workers = typed.how["workers"]
     asked = _within(typed.asked, folder, workers)
-    chosen = {n: asked[n] for n in SIZES} if "budget" in asked else {}
+    chosen = {n: asked[n] for n in SIZES if n in asked} if "budget" in asked else {}
+    time: dict[str, Any] = (
+        {"budget": cost.seconds_of(asked["budget"])} if "budget" in asked and "until" in asked else {}
+    )
     sizes = f" with {' '.join(f'--{n} {v}' for n, v in chosen.items())}" if chosen else ""
     known = cost.known_first(f"race{sizes}", dry_run=typed.dry_run, yes=typed.yes, json=typed.json, sizes=chosen)
     with known as told, output.progress("race") as advance:
         given = arguments(asked)
         if typed.dry_run:  # without a folder
-            told(races.estimate(**given, out=folder, workers=workers, shard=part))
+            told(races.estimate(**given, out=folder, matters=typed.share, workers=workers, shard=part))
         result = races.race(
-            **given, matters=typed.share, **typed.how, shard=part, out=folder, progress=advance,
+            **given, **time, matters=typed.share, **typed.how, shard=part, out=folder, progress=advance,
             before=lambda: _keep(folder, asked, typed.share), told=told,
         )  # fmt: skip
     if part is None:
@@ -96,12 +99,15 @@ def _say_shard(result: races.Race, folder: Path, typed: Typed) -> None:
 
 
 def _within(asked: Asked, folder: Path, workers: int | None) -> Asked:
-    """What was asked for, cut to its budget: a race that goes on keeps the sizes with which it began."""
+    """What was asked for, cut to its budget: a race that goes on keeps the sizes with which it began. Of a race until decided it is the
+    first stage that is cut."""
     if "budget" not in asked:
         return asked
     seconds = cost.seconds_of(asked["budget"])
     try:
         begun = json_.loads((folder / COMMAND).read_text(encoding="utf-8"))
+        if "until" in asked:
+            return {**asked, **{n: begun[n] for n in SIZES if n in begun}}
         if begun["budget"] == asked["budget"]:
             return {**asked, **{n: begun[n] for n in SIZES}}
     except (OSError, ValueError, KeyError, TypeError):

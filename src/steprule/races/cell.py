@@ -49,6 +49,8 @@ class Standing:
     """The problem's metrics on the samples that judge: each the mean over the winners' runs on fresh seeds, without those of no number."""
     at_end: Mapping[str, str]
     """Hyperparameters whose best lies at an end of its range in most batches, after all moves: "lowest" or "highest"."""
+    stages: int = 1
+    """How often it was tuned and confirmed: once, but in a race until decided."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Pair:
     """Holm's adjusted p-value of "they differ by no more than what matters", over the cell's pairs."""
     p_same: float
     """The same of "they differ by at least what matters"."""
+    p_alone: float = 1.0
+    """The p-value behind `p_real`, without Holm's correction."""
+    p_overall: float = 1.0
+    """`p_real` corrected over all pairs of the race: what is below 0.05 is wrong anywhere in the race with a chance of 5 % at most."""
     studies_needed: int | None = None
     """Of an open pair: with how many studies, and as many times the trainings on fresh seeds, four of five races would decide it, were
     difference and spread as they are here. None of a decided pair, and where more than 10,000 would be needed."""
@@ -82,6 +88,11 @@ class Pair:
             return estimate, None, None
         low, high = self.difference.interval(CONFIDENCE)
         return estimate, self.scale.percent(low), self.scale.percent(high)
+
+    @property
+    def p_in_words(self) -> str:
+        """What of it is corrected, for the page: "p = 0.012 (Holm; over the whole race 0.05)"."""
+        return f"p = {self.p_real:.2g} (Holm; over the whole race {self.p_overall:.2g})"
 
     @property
     def turned(self) -> Pair:
@@ -139,6 +150,19 @@ class Cell:
     def tells(self) -> bool:
         """Whether there is anything to compare: somebody learnt, and there is a scale."""
         return self.scale.tells and any(s.learnt for s in self.standings)
+
+    @property
+    def stages(self) -> int:
+        """How often those that stayed longest were tuned and confirmed: once, but in a race until decided."""
+        return max(s.stages for s in self.standings)
+
+    @property
+    def undecided(self) -> list[Pair]:
+        """The open pairs of the lowest: of whom it is not known whether they are above it. [] where nothing is compared."""
+        lowest = self.standings[0]
+        if not (self.tells and lowest.learnt):
+            return []
+        return [p for p in self.pairs if p.first == lowest.label and p.verdict() == "open"]
 
     @property
     def smallest_found(self) -> float | None:
@@ -202,4 +226,10 @@ def record(pair: Pair) -> dict[str, Any]:
     """A pair as plain values."""
     percent, low, high = pair.percent
     about = {"first": pair.first, "second": pair.second, "percent": percent, "interval": [low, high]}
-    return {**about, "p": pair.p_real, "verdict": pair.verdict(), "studies_needed": pair.studies_needed}
+    return {
+        **about,
+        "p": pair.p_real,
+        "p_overall": pair.p_overall,
+        "verdict": pair.verdict(),
+        "studies_needed": pair.studies_needed,
+    }

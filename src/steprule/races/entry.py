@@ -15,9 +15,11 @@ from steprule.keywords import shows
 from steprule.problems.scoring import check_metrics
 from steprule.provenance import Made
 from steprule.races import runner
+from steprule.races.deciding import Looking
 from steprule.races.difference import refuse_another, unknowns_in
 from steprule.races.estimates import estimate_of, within as sizes_within
 from steprule.races.measure import check_first_loss
+from steprule.races.protocol import Tuned
 from steprule.races.raced import Race
 from steprule.races.runner import EngineName, Progress, Shard
 from steprule.races.spec import DEFAULTS, Problems, Rules, Seeds, Settings, Spec, spec_from, spec_of
@@ -30,6 +32,7 @@ class RaceSettings(Settings, total=False):
     """What `steprule.race` takes by keyword, and explains: what decides its results, and how it runs."""
 
     matters: float
+    budget: float | None
     engine: EngineName
     workers: int | None
     address: str | None
@@ -40,7 +43,7 @@ class RaceSettings(Settings, total=False):
 
 
 RACE_DEFAULTS: RaceSettings = {
-    **DEFAULTS, "matters": MATTERS, "engine": "local", "workers": None, "address": None, "shard": None, "progress": None,
+    **DEFAULTS, "matters": MATTERS, "budget": None, "engine": "local", "workers": None, "address": None, "shard": None, "progress": None,
     "before": None, "told": None,
 }  # fmt: skip
 
@@ -80,6 +83,9 @@ def race(
         settings: by keyword, any of these:
 
             - `fresh=None`: seeds of the comparison in a tuned race, 1 or more (30).
+            - `until=None`: with "decided" the race is run again, on other seeds, until it is known of everyone but the lowest whether it
+              is really above it or no more than `matters` from it; 8 times at most. Who is known leaves. The chance of any wrong
+              "real" stays at 5 %, with all looks (`steprule.races.looks`).
             - `schedules=None`: of the learning rate, one or several, as in `steprule.train`; constant and linear, or constant with
               `trials=0`.
             - `epochs=None`: passes over the data; the problem's own if not given.
@@ -91,6 +97,7 @@ def race(
               `steprule.races.Protocol`.
             - `matters=0.01`: the smallest difference that matters, as a share of the loss, 0 or more; where losses are compared by
               differences, as a share of the fall from the loss before the first step to the lowest competitor's.
+            - `budget=None`: with `until` the seconds of this call beyond which nothing more begins; it can go on later in its folder.
             - `engine="local"`: or "ray" (needs `pip install steprule[ray]`).
             - `workers=None`: processes of the local engine; all cores if not given and worth it.
             - `address=None`: of the Ray cluster; one is started here if not given.
@@ -116,13 +123,14 @@ def race(
     _check_shard(spec, shard)
     _check_engine(settings["engine"], settings["workers"])
     _check(spec)
+    referee = _referee(spec, matters, settings["budget"])
     with Store.opened(out, spec, "-{}-of-{}".format(*shard) if settings["shard"] else "") as store:
         if told := settings["told"]:
-            told(estimate_of(spec, store, settings["workers"], shard, measure=False))
+            told(estimate_of(spec, store, settings["workers"], shard, _referee(spec, matters), measure=False))
         if before := settings["before"]:
             before()
         how: dict[str, Any] = {n: v for n, v in settings.items() if n in ("engine", "workers", "address", "progress")}
-        found = runner.run(spec, store, shard=shard, **how)
+        found = runner.run(spec, store, shard=shard, referee=referee, **how)
         table = store.write_table(found.phases) if shard[1] == 1 else None
         made = store.keep_made(found.trained)
     return _race(spec, found, matters, began, table, made)
@@ -136,13 +144,15 @@ def estimate(
     seeds: Seeds = None,
     *,
     out: str | Path | None = None,
+    matters: float = MATTERS,
     workers: int | None = None,
     shard: Shard | None = None,
     **settings: Unpack[Settings],
 ) -> Estimate:
     """What a race of these arguments will take on this machine: trainings, steps, seconds, memory, measured on a few steps.
 
-    `out` is the folder of a race that goes on: what is there is not counted. The other arguments are those of `race`.
+    `out` is the folder of a race that goes on: what is there is not counted. Of a race until decided it is what is trained before the next
+    look. The other arguments are those of `race`.
 
     Raises `StepruleError` as `race` does.
 
@@ -154,7 +164,7 @@ def estimate(
     folder = Path(out) if out is not None else None
     if folder is not None and (folder / SPEC).exists():
         refuse_another(folder, read_spec(folder), spec.stated)
-    return estimate_of(spec, Store(folder, spec), workers, shard or (0, 1))
+    return estimate_of(spec, Store(folder, spec), workers, shard or (0, 1), _referee(spec, _mattering(matters)))
 
 
 @shows(Settings, DEFAULTS)
@@ -202,7 +212,7 @@ def merge(
                     continue
                 with write_aside(target) as aside:
                     shutil.copyfile(path, aside)
-        found = runner.run(spec, store, train=False)
+        found = runner.run(spec, store, train=False, referee=_referee(spec, _mattering(matters)))
         table = store.write_table(found.phases)
         parts = [made for made in map(read_made, map(Path, folders)) if made is not None]
         if parts and read_made(Path(out)) is None:
@@ -230,8 +240,19 @@ def finished(
     spec, folder = spec_of(rules, problems, trials, seeds, **settings), Path(out)
     refuse_another(folder, read_spec(folder), spec.stated, hint="")
     store = Store(folder, spec)
-    found = runner.run(spec, store, train=False)
+    found = runner.run(spec, store, train=False, referee=_referee(spec, _mattering(matters)))
     return _race(spec, found, _mattering(matters), began, folder / TABLE, store.keep_made(0))
+
+
+def _referee(spec: Spec, matters: float, budget: float | None = None) -> Looking | None:
+    """Who looks at a race until decided; None for every other. Raises `InputError` for a budget that nothing keeps to."""
+    stages = spec.protocol.stages if isinstance(spec.protocol, Tuned) else 1
+    if budget is not None and stages == 1:
+        hint = "steprule.races.within gives the sizes of a race that takes so long."
+        raise InputError("budget", expected='until="decided" beside it', got=repr(budget), hint=hint)
+    if budget is not None and not budget > 0:
+        raise InputError("budget", expected="seconds, above 0", got=repr(budget))
+    return Looking(spec, matters, budget) if stages > 1 else None
 
 
 def _mattering(matters: float) -> float:

@@ -13,7 +13,7 @@ from steprule.errors import InputError
 from steprule.provenance import memory_held
 from steprule.races.chain import Chain
 from steprule.races.protocol import Tuned
-from steprule.races.runner import Shard, remaining, workers_for
+from steprule.races.runner import Going, Referee, Shard, workers_for
 from steprule.races.spec import Spec
 from steprule.races.store import Store
 from steprule.races.work import alone
@@ -26,13 +26,14 @@ SIZES = ((64, 5, 12), (48, 5, 12), (32, 5, 10), (24, 4, 10), (16, 4, 8), (12, 3,
 
 
 def estimate_of(
-    spec: Spec, store: Store, workers: int | None = None, shard: Shard = (0, 1), *, measure: bool = True
-) -> Estimate:
+    spec: Spec, store: Store, workers: int | None = None, shard: Shard = (0, 1), referee: Referee | None = None,
+    *, measure: bool = True,
+) -> Estimate:  # fmt: skip
     """The estimate of a race, or of a shard of it. With `measure` False only what is long is measured.
 
     Raises what its trainings would raise.
     """
-    lanes = remaining(spec, store, shard)
+    lanes = remaining(spec, store, shard, referee)
     parts = [_some(spec, chain, missing) for chain, (missing, _) in lanes.items() if missing]
     costs = _costs(spec, [c for c, (m, _) in lanes.items() if m]) if measure or is_long(parts) else None
     return _estimate(spec, lanes, costs, workers)
@@ -59,6 +60,21 @@ def within(seconds: float, spec: Spec, workers: int | None = None) -> dict[str, 
     raise InputError(
         "budget", expected=least, got=duration(seconds), hint="Fewer rules, schedules or epochs take less."
     )
+
+
+def remaining(
+    spec: Spec, store: Store, shard: Shard = (0, 1), referee: Referee | None = None
+) -> dict[Chain, tuple[int, int]]:
+    """By chain how many lanes are to be trained, where no range moves any more, and how many are kept.
+
+    Of a race until decided those before the next look.
+    """
+    going, found = Going(spec, store, shard, referee, train=True), {}
+    for chain in going.chains.values():
+        missing = sum(len(block.lanes) for own, block in going.queue if own is chain)
+        to_come = chain.planned.to_come if missing and chain.planned else 0
+        found[chain.chain] = missing + to_come, chain.kept
+    return found
 
 
 def _costs(spec: Spec, chains: Sequence[Chain]) -> dict[Chain, TrainingCost]:
@@ -89,7 +105,14 @@ def _estimate(
         workers=count,
         threads=max((config.threads for config in spec.configs.values()), default=1),
         bytes=held,
+        **_why_more(spec),
     )
+
+
+def _why_more(spec: Spec) -> dict[str, str]:
+    if isinstance(spec.protocol, Tuned) and spec.protocol.stages > 1:
+        return {"why_more": "where ranges of learning rates have to move, or nothing is decided before the last stage"}
+    return {}
 
 
 def _some(spec: Spec, chain: Chain, trainings: int) -> AlikeTrainings:

@@ -16,6 +16,7 @@ from steprule.races.citing.sources import (
     HOEFFDING,
     HOLM,
     KENDALL,
+    LAN,
     OWEN,
     SATTERTHWAITE,
     SCHUIRMANN,
@@ -24,6 +25,7 @@ from steprule.races.citing.sources import (
     cited,
 )
 from steprule.races.competitor import Entrant
+from steprule.races.looks import shares
 from steprule.races.luck import LENT, TAILS
 from steprule.races.measure import Measure
 from steprule.races.protocol import MOVES, MULTIPLES, AsGiven
@@ -38,7 +40,7 @@ SCALES = {"log": "logarithmic", "linear": "linear", "complement": "logarithmic i
 
 def of_race(race: Results) -> str:
     """The paragraph."""
-    how = [_tuning, _searched, _moved, _confirmation, _statistics, _agreement] if race.is_tuned else [_as_given]
+    how = [_tuning, _searched, _moved, _confirmation, _until, _statistics, _agreement] if race.is_tuned else [_as_given]
     return " ".join(text for part in (_who, *how, _made) for text in part(race))
 
 
@@ -50,6 +52,8 @@ def papers_of(race: Results) -> Iterator[Paper]:
     if race.tells_luck:
         yield from (EFRON,) if race.tuning.pools else ()
         yield from (WELCH, SATTERTHWAITE, HOLM, SCHUIRMANN)
+        if race.tuning.stages > 1:
+            yield LAN
         if race.lends_luck:
             yield SMYTH
     if race.agreement:
@@ -147,11 +151,30 @@ def _confirmation(race: Results) -> Iterator[str]:
     yield "A training that ended above where it began, or not finite, counted with the loss before the first step."
     runs = own.studies * own.fresh
     gone = [
-        f"{s.label} on {where} ({round(s.diverged * runs)} of {runs})" for where, s in placed(race.cells) if s.diverged
+        f"{s.label} on {where} ({round(s.diverged * runs * s.stages)} of {runs * s.stages})"
+        for where, s in placed(race.cells)
+        if s.diverged
     ]
     if gone:
         yield f"Such were fresh trainings of {listed(gone)}."
     yield from dict.fromkeys(m.caution for m in race.measures.values() if m.caution)
+
+
+def _until(race: Results) -> Iterator[str]:
+    """Stages, looks, and what each look may spend."""
+    own = race.tuning
+    if own.stages == 1:
+        return
+    spent = listed([f"{100 * (1 - CONFIDENCE) * share:.3g} %" for share in shares(own.stages).values()])
+    per = own.batches + own.fresh
+    yield (
+        f"All of this was repeated on other seeds ({per} later each time) in the range in which the first tuning ended, at most"
+        f" {own.stages} times: each time is a stage. After {listed([str(n) for n in own.looks])} stages the lowest and everyone who could"
+        " not be told apart from it went on, until nobody was left. A difference is the mean over the stages that both have."
+        f" The error was spent in proportion to trainings ({cited(LAN)}): {spent} at these looks, added up by Bonferroni's inequality."
+    )
+    told = [f"{c.problem}, {c.schedule} ({c.stages})" for c in race.cells]
+    yield f"The stages were those of {listed(told)}."
 
 
 def _statistics(race: Results) -> Iterator[str]:

@@ -44,6 +44,8 @@ def _comparisons(race: Results) -> dict[str, Any]:
             "fall": None if cell.scale.ratios else cell.scale.fall,
             "target": cell.target,
             "smallest_found": cell.smallest_found,
+            "stages": cell.stages,
+            "undecided": [p.second for p in cell.undecided],
             "chance": {f"{p:g}": cell.chance(p) for p in SIZES},
         }
         standings = [vars(s) for s in cell.standings]

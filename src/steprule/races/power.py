@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steprule import extras
+from steprule.races.looks import Looked
 from steprule.races.statistics import Difference
 
 with extras.needed():
@@ -85,13 +86,14 @@ class Power:
     """The one-sided level of the pair that is judged first."""
 
     @classmethod
-    def of(cls, differences: Sequence[Difference], studies: int, least: float) -> Power | None:
-        """That of differences which are judged together; None where no error is known."""
-        known = sorted((d.error, d.freedom) for d in differences if d.known and d.error > 0)
+    def of(cls, pairs: Sequence[Looked], studies: int, least: float) -> Power | None:
+        """That of pairs which are judged together, after stages of so many studies; None where no error is known."""
+        known = [pair for pair in pairs if pair.difference.known and pair.difference.error > 0]
         if not known:
             return None
-        error, freedom = known[len(known) // 2]
-        return cls(error, studies, freedom, least, LEVEL / len(differences) / 2)
+        middle = sorted(known, key=lambda pair: (pair.difference.error, pair.difference.freedom))[len(known) // 2]
+        error, freedom = middle.difference.error, middle.difference.freedom
+        return cls(error, studies * len(middle.stages), freedom, least, LEVEL / len(pairs) / 2 * middle.share)
 
     @property
     def smallest(self) -> float:

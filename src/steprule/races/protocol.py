@@ -6,7 +6,7 @@ import hashlib
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from steprule.hyper import Search
 from steprule.races import spaces
 from steprule.races.chain import Array, Chain, Lanes, Phase, Planned
 from steprule.races.competitor import Entrant
+from steprule.races.looks import looks
 from steprule.races.luck import Tuning, allotted, ranked
+from steprule.races.stage import CONFIRM, LATER, begun, stages_of
 from steprule.races.statistics import Luck
 from steprule.sizes import FRESH, SEEDS, STUDIES, TRIALS
 from steprule.sweeps.points import sobol
@@ -120,6 +122,9 @@ class Tuned:
     Every choice of `trials` of them all is a tuning that could have been. Each trial trains on fresh seeds as often as it is the best of
     such a choice, so that the mean is what a tuning ends at. Where the best learning rates lie at an end of their range, the
     range moves and they tune again. Beside the winners the default and a row of learning rates train on fresh seeds.
+
+    A race until decided is such a race again and again, on other seeds: each is a stage, and the later ones search the range in which the
+    first one ended.
     """
 
     trials: int = TRIALS
@@ -129,13 +134,15 @@ class Tuned:
     fresh: int = FRESH
     """Seeds that no trial saw, on which winners are compared."""
     first_seed: int = 0
+    stages: int = 1
+    """How many there may be."""
     searches = True
     watches = False
     pools = True
     """Whether every choice of `trials` of them all counts; else each study's winner alone."""
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 1), ("studies", 1), ("fresh", 1), ("first_seed", 0)):
+        for name, least in (("trials", 1), ("studies", 1), ("fresh", 1), ("first_seed", 0), ("stages", 1)):
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
 
     @property
@@ -174,27 +181,57 @@ class Tuned:
         """The seeds behind those of the tuning."""
         return range(self.tuning_seeds.stop, self.tuning_seeds.stop + self.fresh)
 
-    def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
-        """The first tuning, a tuning in a range that moved, the confirmation."""
-        if not done:
-            return self._tuning(chain, entrant, entrant.space, 0)
-        if done[-1].name == "confirm":
-            return None
-        space = dict(done[-1].space)
-        if shift := self._shift(done):
-            space["lr"] = spaces.moved(space["lr"], shift)
-            return self._tuning(chain, entrant, space, len(done))
-        return Planned("confirm", space, self._confirmation(entrant, done[-1]))
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """After how many stages the race is looked at."""
+        return looks(self.stages)
 
-    def _last(self, entrant: Entrant) -> int:
+    def of_stage(self, number: int) -> Tuned:
+        """One stage, from 0: this race with seeds of its own."""
+        return replace(self, first_seed=self.first_seed + number * (self.batches + self.fresh), stages=1)
+
+    def of_all(self, stages: int) -> Tuned:
+        """The tunings of so many stages, `joined`, as one."""
+        return replace(self, studies=self.studies * stages, stages=1)
+
+    def following(self, chain: Chain, entrant: Entrant, done: Sequence[Phase]) -> Planned | None:
+        """The first tuning, a tuning in a range that moved, the confirmation; then the next stage, if there may be one."""
+        finished, own = stages_of(done), begun(done)
+        if len(finished) == self.stages:
+            return None
+        if finished:
+            return self._again(chain, entrant, finished[0].tuned.space, own, len(finished))
+        if not own:
+            return self._tuning(chain, entrant.space, "tune-0", 0, self._last(entrant))
+        space = dict(own[-1].space)
+        if shift := self._shift(own):
+            space["lr"] = spaces.moved(space["lr"], shift)
+            return self._tuning(chain, space, f"tune-{len(own)}", len(own), self._last(entrant))
+        return Planned(CONFIRM, space, self._confirmation(entrant, own[-1], rates=True))
+
+    def _again(
+        self, chain: Chain, entrant: Entrant, space: Mapping[str, Search], own: Sequence[Phase], number: int
+    ) -> Planned:
+        """A later stage: in one range, and without the row of learning rates, which shows what it has to in the first."""
+        stage, name = self.of_stage(number), f"{LATER}{number + 1}"
+        if not own:
+            return stage._tuning(chain, space, f"{name}-tune", 0, stage._last(entrant, rates=False))
+        return Planned(f"{name}-{CONFIRM}", space, stage._confirmation(entrant, own[-1], rates=False))
+
+    def _last(self, entrant: Entrant, *, rates: bool = True) -> int:
         """How many trainings the last phase has: winners, the default, learning rates around."""
         default = self.fresh if set(entrant.defaults) == set(entrant.space) else 0
-        rates = len(MULTIPLES) * self.around if "lr" in entrant.space else 0
-        return self.studies * self.fresh + default + rates
+        around = len(MULTIPLES) * self.around if rates and "lr" in entrant.space else 0
+        return self.studies * self.fresh + default + around
+
+    def again(self, entrant: Entrant) -> int:
+        """How many trainings a later stage has."""
+        return self.studies * self.trials + self._last(entrant, rates=False)
 
     def spare(self, entrant: Entrant) -> int:
-        """The tunings in ranges that move."""
-        return MOVES * self.studies * self.trials if "lr" in entrant.space else 0
+        """The tunings in ranges that move, and the later stages."""
+        moves = MOVES * self.studies * self.trials if "lr" in entrant.space else 0
+        return moves + (self.stages - 1) * self.again(entrant)
 
     def to_dict(self) -> dict[str, Any]:
         """As `Protocol` says."""
@@ -205,6 +242,7 @@ class Tuned:
             "fresh": self.fresh,
             "first_seed": self.first_seed,
             "seeds of each multiple of the winner's lr": self.around,
+            **({"stages": self.stages} if self.stages > 1 else {}),
         }
 
     def scores(self, tuned: Phase) -> Array:
@@ -242,7 +280,7 @@ class Tuned:
                 found[name] = end
         return found
 
-    def _tuning(self, chain: Chain, entrant: Entrant, space: Mapping[str, Search], window: int) -> Planned:
+    def _tuning(self, chain: Chain, space: Mapping[str, Search], name: str, window: int, to_come: int) -> Planned:
         drawn = []
         for seed in self.tuning_seeds:
             text = f"{chain.key} {seed} {window}"
@@ -253,7 +291,7 @@ class Tuned:
         trials = np.tile(np.arange(self.batch), self.batches)
         seeds = np.array(self.tuning_seeds)[batches]
         lanes = Lanes(np.full(len(batches), "trial"), batches, trials, seeds, hypers)
-        return Planned(f"tune-{window}", space, lanes, to_come=self._last(entrant))
+        return Planned(name, space, lanes, to_come=to_come)
 
     def _shift(self, done: Sequence[Phase]) -> float:
         """By how many decades the range of the learning rate has to move: 0 where the best of most batches is interior."""
@@ -285,7 +323,7 @@ class Tuned:
             return "lowest"
         return "highest" if np.mean(share > 1 - spaces.EDGE) > 0.5 else ""
 
-    def _confirmation(self, entrant: Entrant, tuned: Phase) -> Lanes:
+    def _confirmation(self, entrant: Entrant, tuned: Phase, *, rates: bool) -> Lanes:
         fresh = np.array(self.fresh_seeds)
         parts: list[Lanes] = []
 
@@ -302,7 +340,7 @@ class Tuned:
         )
         if set(entrant.defaults) == set(entrant.space):
             add("default", -1, entrant.defaults, fresh)
-        if "lr" in entrant.space:
+        if rates and "lr" in entrant.space:
             middle = {n: v[self.recommended(tuned)] for n, v in tuned.lanes.hypers.items()}
             for k, multiple in enumerate(MULTIPLES):
                 add("rate", k, {**middle, "lr": middle["lr"] * multiple}, fresh[: self.around])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -81,7 +82,7 @@ def _of_cell(cell: Cell) -> Table:
         more = {"untuned": s.default, "lr": s.lr, "diverged": s.diverged, **s.metrics}
         places.append(Place(s.label, s.loss, low, high, gap, _said(s.label, best, gap), s.label in level, more))
     where = {"problem": cell.problem, "schedule": cell.schedule}
-    untuned = tuple(_gap(own.pair) for own in cell.untuned)
+    untuned = tuple(replace(_gap(own.pair), p_overall=None) for own in cell.untuned)
     return Table(where, _title(**where), cell.measure.loss, "95 %", tuple(places), tuple(gaps), untuned)
 
 
@@ -95,6 +96,7 @@ def _gap(pair: Pair) -> Gap:
         unit=f"%{pair.scale.of}",
         p_real=pair.p_real,
         p_same=pair.p_same,
+        p_overall=pair.p_overall,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import typing
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ from steprule.provenance import cores, memory_held, memory_left
 from steprule.races import work
 from steprule.races.chain import Block, Chain, Phase, Planned
 from steprule.races.competitor import Entrant
+from steprule.races.protocol import Tuned
 from steprule.races.spec import Spec
+from steprule.races.stage import stages_of
 from steprule.races.store import Store
 from steprule.sweeps.cost import held_by
 from steprule.training.recipe import Recipe
@@ -37,7 +40,32 @@ SMALL = 20_000_000
 """Lanes x steps x parameters below which workers do not pay for their start."""
 Shard = tuple[int, int]
 """Which part of a race, from 0, and of how many."""
+Cell = tuple[str, str]
+"""A problem and a schedule."""
 Submit = Callable[[Block], "Future[tuple[dict[str, Any], float]]"]
+
+
+@dataclass(frozen=True)
+class Onward:
+    """What follows a look at a cell."""
+
+    stages: Mapping[Chain, int]
+    """Of each chain that goes on how many stages it is to have; {} where none does."""
+    trains: bool = True
+    """Whether that is worth training. Where it is not, only what is kept already is taken up."""
+
+
+class Referee(typing.Protocol):
+    """Who looks at a race until decided."""
+
+    def look(self, phases: Mapping[Chain, Sequence[Phase]], seconds: Mapping[Chain, float], trained: float) -> Onward:
+        """What follows, when every chain of a cell has the stages that it was to have.
+
+        Args:
+            phases: of every chain of the cell.
+            seconds: what they took, added over workers.
+            trained: what all that was trained by this call took so far, added over workers.
+        """
 
 
 @dataclass
@@ -50,9 +78,28 @@ class _Chain:
     planned: Planned | None = None
     blocks: list[Block] = field(default_factory=list)
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
+    stages: int = 1
+    """How many it is to have, where its protocol knows stages."""
+    looked: int = 0
+    """Its phases at the last look."""
+    trains: bool = True
+    kept: int = 0
+    seconds: float = 0.0
+
+    @property
+    def cell(self) -> Cell:
+        """Where it stands."""
+        return self.chain.problem, self.chain.schedule
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has the stages that it was to have."""
+        return len(stages_of(self.done)) >= self.stages
 
     def begin(self, spec: Spec) -> bool:
-        """Take up the next phase; False where there is none."""
+        """Take up the next phase; False where there is none, or it waits for a look."""
+        if isinstance(spec.protocol, Tuned) and self.waits:
+            return False
         self.planned = spec.protocol.following(self.chain, self.entrant, self.done)
         if self.planned is None:
             if not self.done:
@@ -65,9 +112,10 @@ class _Chain:
         self.results = {}
         return True
 
-    def take(self, block: Block, results: dict[str, Any]) -> bool:
+    def take(self, block: Block, results: dict[str, Any], seconds: float) -> bool:
         """Keep a block's results; True when the phase is whole."""
         self.results[block.number] = results
+        self.seconds += seconds
         if len(self.results) < len(self.blocks) or self.planned is None:
             return False
         parts = [self.results[b.number] for b in self.blocks]
@@ -82,6 +130,79 @@ class _Chain:
             return sum(len(phase.lanes) for phase in self.done)
         before = [p for p in self.done if p.name != self.planned.name]
         return sum(len(phase.lanes) for phase in before) + len(self.planned.lanes) + self.planned.to_come
+
+
+class Going:
+    """The chains of a shard, and the blocks that are still to be trained.
+
+    With `train` False only what is kept is read, and a gap raises; behind a look it ends what is read of the cell.
+    """
+
+    def __init__(
+        self, spec: Spec, store: Store, shard: Shard = (0, 1), referee: Referee | None = None, *, train: bool
+    ) -> None:
+        self.spec, self.store, self.referee, self.train = spec, store, referee, train
+        self.queue: list[tuple[_Chain, Block]] = []
+        self.trained = self.kept = 0
+        self.seconds = self.kept_seconds = 0.0
+        self.chains = {c: _Chain(c, spec.entrant(c.label), trains=train) for c in chains_of(spec, shard)}
+        for chain in self.chains.values():
+            self._take_up(chain)
+
+    def _take_up(self, chain: _Chain) -> None:
+        """Begin phases of a chain until one has blocks that are still to be trained."""
+        while chain.begin(self.spec):
+            whole = False
+            for block in chain.blocks:
+                if found := self.store.load(block):
+                    self.kept += len(block.lanes)
+                    chain.kept += len(block.lanes)
+                    self.kept_seconds += found[1]
+                    whole = chain.take(block, *found)
+                elif chain.trains:
+                    self.queue.append((chain, block))
+                elif chain.stages > 1:
+                    return  # a race that was stopped within this stage: it is read to the look before
+                else:
+                    what = f"{chain.chain.label} on {chain.chain.problem}, {chain.chain.schedule}"
+                    hint = "Run the shard that has it, or this race without --shard."
+                    raise InputError(what, expected="all of its blocks", got=f"no {block.name}", hint=hint)
+            if not whole:
+                return
+        self._look(chain.cell)
+
+    def _look(self, cell: Cell) -> None:
+        """Ask who goes on, once all chains of a cell wait for it."""
+        mine = [c for c in self.chains.values() if c.cell == cell]
+        if self.referee is None or not all(c.waits for c in mine):
+            return
+        seconds = {c.chain: c.seconds for c in mine}
+        for c in mine:
+            c.looked = len(c.done)
+        onward = self.referee.look({c.chain: c.done for c in mine}, seconds, self.seconds)
+        again = [self.chains[chain] for chain in onward.stages]
+        for c in again:
+            c.stages, c.trains = onward.stages[c.chain], self.train and onward.trains
+        for c in again:
+            self._take_up(c)
+
+    def keep(self, chain: _Chain, block: Block, results: dict[str, Any], seconds: float) -> None:
+        """A block has been trained."""
+        self.store.save(block, results, seconds)
+        self.trained += len(block.lanes)
+        self.seconds += seconds
+        if chain.take(block, results, seconds):
+            self._take_up(chain)
+
+    @property
+    def expected(self) -> int:
+        """How many lanes there are, as far as that is known now."""
+        return sum(chain.expected for chain in self.chains.values())
+
+    @property
+    def phases(self) -> dict[Chain, list[Phase]]:
+        """What is done; in a race until decided what was done at the last look."""
+        return {c.chain: c.done if self.referee is None else c.done[: c.looked] for c in self.chains.values()}
 
 
 @dataclass(frozen=True)
@@ -99,19 +220,16 @@ class Ran:
 
 def run(
     spec: Spec, store: Store, *, engine: EngineName = "local", workers: int | None = None, address: str | None = None,
-    shard: Shard = (0, 1), train: bool = True, progress: Progress | None = None,
+    shard: Shard = (0, 1), train: bool = True, progress: Progress | None = None, referee: Referee | None = None,
 ) -> Ran:  # fmt: skip
     """Bring every chain of a shard to its end. With `train` False only what is kept is read, and a gap raises."""
-    chains = _chains(spec, shard)
-    going = _Going(spec, store, train)
-    for chain in chains:
-        going.take_up(chain)
+    going = Going(spec, store, shard, referee, train=train)
     # In an order that mixes problems and rules: workers then seldom build the same kernel at the same time.
     queue = going.queue
     queue.sort(key=lambda taken: hashlib.sha256(taken[1].name.encode()).digest())
-    pending: dict[Future[Any], tuple[_Chain, Block]] = {}
+    pending: dict[Future[Any], Any] = {}
     if queue:
-        left = sum(c.expected for c in chains) - going.kept
+        left = going.expected - going.kept
         with engine_of(spec, store, engine, workers, address, left) as (submit, slots):
             while queue or pending:
                 while queue and len(pending) < slots:
@@ -121,70 +239,17 @@ def run(
                 for future in ready:
                     going.keep(*pending.pop(future), *future.result())
                 if progress:
-                    progress(going.kept + going.trained, sum(c.expected for c in chains), "race")
-    return Ran({c.chain: c.done for c in chains}, going.trained, going.kept, going.seconds)
+                    progress(going.kept + going.trained, going.expected, "race")
+    return Ran(going.phases, going.trained, going.kept, going.kept_seconds + going.seconds)
 
 
-def _chains(spec: Spec, shard: Shard) -> list[_Chain]:
+def chains_of(spec: Spec, shard: Shard) -> list[Chain]:
+    """The chains of a shard. Those of one cell stay together where they wait for one another."""
     index, count = shard
-    return [_Chain(c, spec.entrant(c.label)) for k, c in enumerate(spec.chains) if k % count == index]
-
-
-@dataclass
-class _Going:
-    """A race that runs: the blocks to be trained, and what was done."""
-
-    spec: Spec
-    store: Store
-    train: bool
-    queue: list[tuple[_Chain, Block]] = field(default_factory=list)
-    trained: int = 0
-    kept: int = 0
-    seconds: float = 0.0
-
-    def take_up(self, chain: _Chain) -> None:
-        """Begin phases of a chain until one has blocks that are still to be trained."""
-        while chain.begin(self.spec):
-            whole = False
-            for block in chain.blocks:
-                if found := self.store.load(block):
-                    self.kept += len(block.lanes)
-                    self.seconds += found[1]
-                    whole = chain.take(block, found[0])
-                elif self.train:
-                    self.queue.append((chain, block))
-                else:
-                    what = f"{chain.chain.label} on {chain.chain.problem}, {chain.chain.schedule}"
-                    hint = "Run the shard that has it, or this race without --shard."
-                    raise InputError(what, expected="all of its blocks", got=f"no {block.name}", hint=hint)
-            if not whole:
-                return
-
-    def keep(self, chain: _Chain, block: Block, results: dict[str, Any], seconds: float) -> None:
-        """A block has been trained."""
-        self.store.save(block, results, seconds)
-        self.trained += len(block.lanes)
-        self.seconds += seconds
-        if chain.take(block, results):
-            self.take_up(chain)
-
-
-def remaining(spec: Spec, store: Store, shard: Shard = (0, 1)) -> dict[Chain, tuple[int, int]]:
-    """By chain how many lanes are to be trained, where no range moves any more, and how many are kept."""
-    found = {}
-    for chain in _chains(spec, shard):
-        missing = kept = 0
-        while not missing and chain.begin(spec):
-            for block in chain.blocks:
-                if results := store.load(block):
-                    kept += len(block.lanes)
-                    chain.take(block, results[0])
-                else:
-                    missing += len(block.lanes)
-        if missing and chain.planned:
-            missing += chain.planned.to_come
-        found[chain.chain] = missing, kept
-    return found
+    if isinstance(spec.protocol, Tuned) and spec.protocol.stages > 1:
+        cells = list(dict.fromkeys((c.problem, c.schedule) for c in spec.chains))
+        return [c for c in spec.chains if cells.index((c.problem, c.schedule)) % count == index]
+    return [c for k, c in enumerate(spec.chains) if k % count == index]
 
 
 @contextmanager

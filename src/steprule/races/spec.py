@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 import torch
 
-from steprule.counts import seeds_of, whole
+from steprule.counts import counted, seeds_of, whole
 from steprule.errors import InputError, InputTypeError, named, unknown_name
 from steprule.lanes.choose import Compile, choose
 from steprule.lanes.model import blank
@@ -26,7 +26,7 @@ from steprule.races.chain import Chain
 from steprule.races.competitor import Competitor, Entrant, entrant_of
 from steprule.races.protocol import AsGiven, Protocol, Tuned
 from steprule.schedules import Given, Schedule, one_or_more as schedules_of
-from steprule.sizes import FRESH, RULES, STUDIES, TRIALS
+from steprule.sizes import FRESH, RULES, STAGES, STUDIES, TRIALS
 from steprule.steppers import is_large
 from steprule.sweeps.estimate import LONG, work_of
 from steprule.trainable import Optimizable, one_or_more
@@ -48,12 +48,16 @@ BLOCK = 2_048
 Rules: TypeAlias = "Sequence[Optimizable | Competitor] | Optimizable | Competitor | None"
 Problems = Sequence[str | Problem] | str | Problem | None
 Seeds = int | Iterable[int] | None
+Until = Literal["decided"]
+UNTIL: tuple[Until, ...] = ("decided",)
+"""What `until=` takes beside None."""
 
 
 class Settings(TypedDict, total=False):
     """What decides a race's results beside its rules, problems, trials and seeds; `steprule.race` explains each."""
 
     fresh: int | None
+    until: Until | None
     schedules: Sequence[Given] | Given | None
     epochs: int | None
     batch_size: int | None
@@ -64,8 +68,8 @@ class Settings(TypedDict, total=False):
 
 
 DEFAULTS: Settings = {
-    "fresh": None, "schedules": None, "epochs": None, "batch_size": None, "compile": "auto", "device": "cpu", "first_seed": None,
-    "protocol": None,
+    "fresh": None, "until": None, "schedules": None, "epochs": None, "batch_size": None, "compile": "auto", "device": "cpu",
+    "first_seed": None, "protocol": None,
 }  # fmt: skip
 
 
@@ -200,7 +204,8 @@ def _check_once(kind: str, given: Sequence[tuple[str, object]]) -> None:
 def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
     """The protocol: one's own, settings as given where there are no trials, or else the tuned race."""
     own, fresh, first_seed = settings["protocol"], settings["fresh"], settings["first_seed"]
-    sizes = [n for n, v in (("fresh", fresh), ("first_seed", first_seed)) if v is not None]
+    until = _until(settings["until"])
+    sizes = [n for n, v in (("fresh", fresh), ("first_seed", first_seed), ("until", until)) if v is not None]
     if own is not None:
         missing = [
             n
@@ -224,12 +229,26 @@ def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
         return AsGiven() if seeds is None else AsGiven(seeds_of(seeds))
     if isinstance(seeds, Iterable):
         raise InputTypeError("seeds", expected="how many studies", got=repr(seeds))
-    return Tuned(
+    found = Tuned(
         trials=trials,
         studies=whole("seeds", STUDIES if seeds is None else seeds, 1),
         fresh=whole("fresh", FRESH if fresh is None else fresh, 1),
         first_seed=whole("first_seed", 0 if first_seed is None else first_seed, 0),
+        stages=1 if until is None else STAGES,
     )
+    if until is not None and not found.tells_luck:
+        got = f"{counted(found.studies, 'study', 'studies')}, {counted(found.fresh, 'fresh seed')}"
+        raise InputError("until", expected="two studies and two fresh seeds or more", got=got)
+    return found
+
+
+def _until(given: object) -> Until | None:
+    """Raises `UnknownNameError` for what no race goes on until."""
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise InputTypeError("until", expected="'decided', or None", got=repr(given))
+    return named("end of a race", given, {name: name for name in UNTIL})
 
 
 def _problems(on: Any) -> tuple[Problem, ...]:

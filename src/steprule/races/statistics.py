@@ -112,6 +112,28 @@ def difference(
     return Difference(estimate, float(np.sqrt(variance)), freedom)
 
 
+def averaged(parts: Sequence[Difference]) -> Difference:
+    """The mean of independent differences that estimate the same, each counted alike: weights that follow errors would follow luck."""
+    if len(parts) == 1:
+        return parts[0]
+    estimate = float(np.mean([part.estimate for part in parts]))
+    if not all(part.known for part in parts):
+        return Difference(estimate, np.inf, 1.0)
+    variances = np.array([part.error**2 for part in parts])
+    spread = float((variances**2 / [part.freedom for part in parts]).sum())
+    return Difference(
+        estimate,
+        error=float(np.sqrt(variances.sum())) / len(parts),
+        freedom=float(variances.sum() ** 2) / spread if spread > 0 else sum(part.freedom for part in parts),
+    )
+
+
+def averaged_luck(parts: Sequence[Luck]) -> Luck:
+    """That of the mean of independent tunings."""
+    found = averaged([Difference(0.0, float(np.sqrt(part.variance)), part.freedom) for part in parts])
+    return parts[0] if len(parts) == 1 else Luck(found.error**2, found.freedom)
+
+
 def luck_of_rows(y: Array) -> Luck:
     """The luck of [studies, seeds] whose rows were tuned one apart from the other."""
     studies = len(y)

@@ -120,7 +120,7 @@ def of_cell(race: Results, cell: Cell) -> str:
         f"{cell.problem}, batch {config.batch_size}, {counted(config.epochs, 'epoch')}, {cell.schedule} learning rate, best of "
         f"{counted(race.tuning.trials, 'trial')}"
     )
-    parts = (_order, _power, _diverged, _tuning, _at_ends, _scale, _caution)
+    parts = (_order, _stages, _power, _diverged, _tuning, _at_ends, _scale, _caution)
     return f"{where}: " + " ".join(text for part in parts for text in part(race, cell) if text)
 
 
@@ -159,11 +159,34 @@ def _order(race: Results, cell: Cell) -> Iterator[str]:
     if idle := [s.label for s in cell.standings if s.label not in learnt]:
         yield f"Learnt nothing: {listed(idle)}."
     real_pairs = sum(p.verdict() == "real" for p in cell.pairs)
+    overall = sum(p.p_overall < ERROR for p in cell.pairs)
     by = f"by more than {race.threshold}{cell.scale.of}"
     if len(cell.pairs) == 1:
         yield f"The one pair {'really differs' if real_pairs else 'does not really differ'} {by}."
     else:
-        yield f"Of all {len(cell.pairs)} pairs {real_pairs} really differ {by}."
+        count = "all" if overall == real_pairs else str(overall)
+        several = len(race.cells) > 1 and real_pairs > 0
+        held = f", {count} of them with the error held over the whole race" if several else ""
+        yield f"Of all {len(cell.pairs)} pairs {real_pairs} really differ {by}{held}."
+
+
+def _stages(race: Results, cell: Cell) -> Iterator[str]:
+    """How long a race until decided went on here, and why it ended."""
+    most, had = race.tuning.stages, cell.stages
+    if most == 1 or not cell.tells:
+        return
+    after = f"after {counted(had, 'stage')} of at most {most}"
+    if cell.undecided:
+        why = "" if had == most else ", where its time was over"
+        yield f"Not decided {after}{why}: {listed([p.second for p in cell.undecided])} stayed open."
+    else:
+        yield f"Decided {after}."
+    left: dict[int, list[str]] = {}
+    for s in cell.standings:
+        if s.stages < had:
+            left.setdefault(s.stages, []).append(s.label)
+    for stages, labels in sorted(left.items()):
+        yield f"Left after {stages}: {listed(labels)}."
 
 
 def _needing(pair: Pair) -> str:
@@ -182,13 +205,17 @@ def _power(race: Results, cell: Cell) -> Iterator[str]:
     if any(p.studies_needed for p in cell.pairs if p.first == cell.standings[0].label):
         own = race.tuning
         each = counted(own.trials + own.fresh, "training")
-        yield f"In brackets: how many studies, {each} of each, would tell; here there are {own.studies}."
+        yield f"In brackets: how many studies, {each} of each, would tell; here there are {own.studies * cell.stages}."
 
 
 def _diverged(race: Results, cell: Cell) -> Iterator[str]:
     """Whose fresh runs diverged: their losses are not what they ended at."""
     runs = race.tuning.studies * race.tuning.fresh
-    gone = [f"{s.label} in {round(s.diverged * runs)} of {runs} fresh runs" for s in cell.standings if s.diverged]
+    gone = [
+        f"{s.label} in {round(s.diverged * runs * s.stages)} of {runs * s.stages} fresh runs"
+        for s in cell.standings
+        if s.diverged
+    ]
     if gone:
         yield f"Diverged, which counts as the loss before the first step: {listed(gone)}."
 
@@ -226,7 +253,7 @@ def _at_ends(race: Results, cell: Cell) -> Iterator[str]:
     """Whose best setting lies at an end of what was searched."""
     found = []
     for s in cell.standings:
-        space = race.chain(cell.problem, cell.schedule, s.label)[-2].space
+        space = race.stages(cell.problem, cell.schedule, s.label)[0].tuned.space
         for name, end in s.at_end.items():
             moved = f" after {s.moved} moves" if name == "lr" and s.moved else ""
             found.append(

@@ -151,9 +151,7 @@ def curves(race: Race) -> Figure:
     def draw(axes: Any, cell: Cell) -> None:
         shown = [cell.initial, cell.target]
         for s in cell.standings:
-            style, last = styles[s.label], race.chain(cell.problem, cell.schedule, s.label)[-1]
-            losses = last.results["curve"][last.lanes.role == "winner"]
-            losses = np.where(np.isfinite(losses), losses, np.inf)
+            style, losses = styles[s.label], race.curves(cell.problem, cell.schedule, s.label)
             above = 4 * abs(cell.initial) + 1  # beyond the axis: what is not finite has no place on it
             share = (np.arange(losses.shape[1]) + 1) / losses.shape[1] * 100
             low, middle, high = np.percentile(np.minimum(losses, above), [25, 50, 75], axis=0, method="nearest")

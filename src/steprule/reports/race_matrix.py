@@ -96,7 +96,7 @@ def _shown(pair: Pair, *, roomy: bool) -> str:
         kind += " above" if percent > 0 else " below"
     ends = interval(low, high, "+.3g" if abs(high or 0) > 1e4 else "+.0f", "")
     within = f" <small>{ends}</small>" if roomy and ends else ""
-    said = f"95 % {ends} %{pair.scale.of}, p = {pair.p_real:.2g} (Holm)" if ends else "no interval is known"
+    said = f"95 % {ends} %{pair.scale.of}, {pair.p_in_words}" if ends else "no interval is known"
     return f'<td class="{kind}" title="{escape(said)}">{rounded(percent)} %{within}</td>'
 
 

@@ -237,7 +237,7 @@ def _pair(pair: Pair | None, row: str, column: str) -> str:
     if kind == "real":
         kind += " above" if percent > 0 else " below"
     within = f"<small>[{_end(low)}, {_end(high)}]</small>" if low is not None and high is not None else ""
-    said = f"p = {own.p_real:.2g} (Holm){'' if within else '; no interval is known'}"
+    said = f"{own.p_in_words}{'' if within else '; no interval is known'}"
     return (
         f'<td class="{kind}" data-head="above {escape(column)}" title="{said}"><b>{_percent(percent)}</b> {within}</td>'
     )
@@ -269,6 +269,14 @@ def _searched(entrant: Entrant) -> str:
     return ", ".join([*ranges, *(f"{n}={v}" for n, v in entrant.fixed.items())])
 
 
+def _stages(race: Race) -> str:
+    """How often a race until decided was run, for each problem with each schedule."""
+    if race.tuning.stages == 1:
+        return ""
+    cells = "; ".join(f"{c.problem}, {c.schedule}: {c.stages}" for c in race.cells)
+    return f"all of it again on other seeds, at most {race.tuning.stages} times, until it is known who is really above the lowest: {cells}"
+
+
 def made(race: Race) -> dict[str, str]:
     """How everyone was tuned and confirmed, for the page's last part."""
     spec, tuning = race.spec, race.tuning
@@ -286,6 +294,7 @@ def made(race: Race) -> dict[str, str]:
         "Confirmation": f"{counted(tuning.studies * tuning.fresh, 'run')}, shared out by how often a trial is the best of"
         f" {tuning.trials}, on seeds {spans(tuning.fresh_seeds)}; judged by"
         f" {_each(race, lambda measure: 'the ' + measure.loss)}; the same weights and batches for all",
+        "Stages": _stages(race),
         "Searched": spaces,
         "Ranges moved": "; ".join(moved),
         "Best at an end of its range": "; ".join(at_end),

@@ -49,12 +49,12 @@ class Estimate(Shown):
     """Of each process."""
     bytes: int | None
     """What they hold together; None as well."""
+    why_more: str = "where ranges of learning rates have to move"
+    """Why there may be more."""
 
     def in_words(self) -> str:
         """One line."""
-        more = (
-            f" (up to {self.most:,} where ranges of learning rates have to move)" if self.most > self.trainings else ""
-        )
+        more = f" (up to {self.most:,} {self.why_more})" if self.most > self.trainings else ""
         kept = f", {self.kept:,} are there already" if self.kept else ""
         found = f"{counted(self.trainings, 'training')}{more}{kept}, {counted(self.steps, 'step')}"
         if self.seconds is None or self.bytes is None:

@@ -90,10 +90,19 @@ def race(
         typer.Option(metavar="DIR", help="Where results go; a folder in runs/ if not given. Of cite a file."),
     ] = None,
     form: CitedOption = "",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="decided",
+            help="Run it again, on other seeds, until it is known who is really above the lowest.",
+            autocompletion=completion.one_of("decided"),
+        ),
+    ] = None,
     budget: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="30m, say: the largest race, no larger than asked for, that takes about so long."
+            metavar="TIME",
+            help="30m, say: the largest race, no larger than asked for, that takes about so long. With --until the time it has.",
         ),
     ] = None,
     dry_run: DryRunOption = False,
@@ -112,7 +121,7 @@ def race(
     asked = {
         "rules": rules, "on": on, "trials": trials, "seeds": seeds, "fresh": fresh, "schedule": schedule,
         "epochs": epochs, "batch_size": batch_size, "compile": compiled, "device": device, "settings": settings,
-        "vary": vary, "budget": budget,
+        "vary": vary, "until": until, "budget": budget,
     }  # fmt: skip
     how = {"engine": engine, "address": address, "workers": workers}
     given = {k: v for k, v in asked.items() if v is not None}

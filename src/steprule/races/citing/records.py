@@ -30,6 +30,8 @@ class Gap:
     """Holm's adjusted p-value of "they differ by no more than what matters", over the pairs of the table."""
     p_same: float
     """The same of "they differ by at least what matters"; 1 where no margin is stated."""
+    p_overall: float | None = field(default=None, kw_only=True)
+    """`p_real` corrected over the pairs of all tables; None where that is not known."""
 
     @property
     def verdict(self) -> str:
@@ -41,7 +43,9 @@ class Gap:
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON; what is not finite is None."""
         own = {"a": self.a, "b": self.b, "difference": self.difference, "low": self.low, "high": self.high}
-        return finite({**own, "unit": self.unit, "verdict": self.verdict, "p_real": self.p_real, "p_same": self.p_same})
+        overall = {} if self.p_overall is None else {"p_overall": self.p_overall}
+        p = {"p_real": self.p_real, "p_same": self.p_same, **overall}
+        return finite({**own, "unit": self.unit, "verdict": self.verdict, **p})
 
 
 @dataclass(frozen=True)

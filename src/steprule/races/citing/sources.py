@@ -32,6 +32,12 @@ HOEFFDING = Paper(
     "A Class of Statistics with Asymptotically Normal Distribution",
     "https://doi.org/10.1214/aoms/1177730196",
 )
+LAN = Paper(
+    "Lan and DeMets",
+    1983,
+    "Discrete Sequential Boundaries for Clinical Trials",
+    "https://doi.org/10.1093/biomet/70.3.659",
+)
 EFRON = Paper("Efron and Stein", 1981, "The Jackknife Estimate of Variance", "https://doi.org/10.1214/aos/1176345462")
 SMYTH = Paper(
     "Smyth",

@@ -13,6 +13,7 @@ from steprule.races.chain import Lanes, Phase
 from steprule.races.judging.runs import Runs
 from steprule.races.luck import Tuning
 from steprule.races.raced import Race
+from steprule.races.stage import LATER
 
 with extras.needed():
     import pyarrow as pa
@@ -48,6 +49,9 @@ def _of_phase(problem: str, schedule: str, label: str, phase: Phase) -> dict[str
 
 
 def _runs(columns: dict[str, Any]) -> Runs:
+    if any(str(phase).startswith(LATER) for phase in np.unique(columns["phase"].astype(str))):
+        hint = "steprule race cite DIR gives its verdicts; judge those of its stages one by one."
+        raise InputError("judge", expected="a race of one stage", got="a race until decided", hint=hint)
     tuned = (columns["role"] == "winner").any()
     rows = columns["role"] == ("winner" if tuned else "given")
     own = {name: values[rows] for name, values in columns.items()}
