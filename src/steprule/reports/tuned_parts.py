@@ -303,7 +303,8 @@ def made(race: Race) -> dict[str, str]:
         f" {counted(tuning.batch, 'scrambled Sobol point')}, seeds {spans(tuning.tuning_seeds)}; chosen by"
         f" {_choice(race)}; {_tuned_by(race)}",
         "Confirmation": f"{counted(tuning.studies * tuning.fresh, 'run')}, {_shared_out(race)}, on seeds"
-        f" {spans(tuning.fresh_seeds)}; judged by {_each(race, lambda measure: 'the ' + measure.loss)}; the same weights and batches for all",
+        f" {spans(tuning.fresh_seeds)}; judged by"
+        f" {_each(race, lambda measure: 'the ' + measure.loss)}; the same weights and batches for all",
         "Stages": _stages(race),
         "Searched": spaces,
         "Ranges moved": "; ".join(moved),
