@@ -58,6 +58,8 @@ SURFACES = {
     "four, even, noisy": ([6.0] * 4, 0.1), "five, noisy": ([60.0, 10.0, 3.0, 1.0, 1.0], 0.2),
 }  # fmt: skip
 """Sharpness by dimension, and the noise of one training."""
+DRAWN = 2_000
+"""Sets of Sobol points of which a race's are drawn."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +113,14 @@ def simulate(options: argparse.Namespace) -> dict[str, Any]:
     """A line per surface."""
     rng, found = np.random.default_rng(0), {}
     for name, (sharpness, noise) in SURFACES.items():
+        surface = Surface.drawn(rng, sharpness, noise)
         rows: dict[str, list[statistics.Difference]] = {"studies": [], "batches": [], "null": []}
         for _ in range(options.races):
             common = 0.1 * rng.standard_normal(SEEDS)
-            a, b, c = (_bowl(rng, np.array(sharpness), best, noise, common) for best in (0.45, 0.55, 0.45))
+            a, b, c = (_bowl(rng, surface, best, common) for best in (0.45, 0.55, 0.45))
             rows["batches"].append(_difference(a, b))
             rows["null"].append(_difference(a, c))
-            old = [_studies(rng, np.array(sharpness), best, noise, common) for best in (0.45, 0.55)]
+            old = [_studies(rng, surface, best, common) for best in (0.45, 0.55)]
             rows["studies"].append(statistics.difference(*old))
         own = {way: _judged(each) for way, each in rows.items()}
         ratio = own["batches"]["half"] / own["studies"]["half"]
@@ -147,13 +150,33 @@ def _points(rng: np.random.Generator, dims: int, each: int, times: int) -> np.nd
     return np.array([qmc.Sobol(dims, rng=rng).random(each) for _ in range(times)])
 
 
-def _bowl(
-    rng: np.random.Generator, sharpness: np.ndarray, best: float, noise: float, common: np.ndarray,
-    points: np.ndarray | None = None, above: float = 0.0,
-) -> Seen:  # fmt: skip
+@dataclass(frozen=True)
+class Surface:
+    """Where trainings end, and sets of Sobol points on it, each scrambled anew."""
+
+    batches: np.ndarray
+    """[sets, trials of a batch, dimensions]"""
+    studies: np.ndarray
+    """[sets, trials of a study, dimensions]"""
+    sharpness: np.ndarray
+    noise: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, sharpness: list[float], noise: float) -> Surface:
+        """With its points."""
+        sets = (_points(rng, len(sharpness), each, DRAWN) for each in (RACE.batch, K))
+        return cls(*sets, np.array(sharpness), noise)
+
+    def ends(self, rng: np.random.Generator, sets: np.ndarray, count: int, best: float) -> np.ndarray:
+        """Without noise where trainings end at so many sets of points, [count, trials], each moved round by a shift of its own."""
+        points = sets[rng.integers(0, len(sets), count)] + rng.random((count, 1, len(self.sharpness)))
+        return _height(points % 1, best, self.sharpness)
+
+
+def _bowl(rng: np.random.Generator, surface: Surface, best: float, common: np.ndarray, above: float = 0.0) -> Seen:
     """A race's trials, and its runs on fresh seeds; seeds add to all of a batch's scores, and to all runs of one."""
-    points = _points(rng, len(sharpness), RACE.batch, RACE.batches) if points is None else points
-    true = _height(points, best, sharpness) + above
+    true = surface.ends(rng, surface.batches, RACE.batches, best) + above
+    noise = surface.noise
     scores = np.exp(true + noise * rng.standard_normal(true.shape) + noise * rng.standard_normal((len(true), 1)))
     trained = ranked(scores)[RANKS]
     seeds = np.tile(common + 0.5 * noise * rng.standard_normal(SEEDS), ROWS)
@@ -161,10 +184,8 @@ def _bowl(
     return Seen(Tuning(scores, trained), y.reshape(ROWS, SEEDS))
 
 
-def _studies(
-    rng: np.random.Generator, sharpness: np.ndarray, best: float, noise: float, common: np.ndarray
-) -> np.ndarray:
-    true = _height(_points(rng, len(sharpness), K, ROWS), best, sharpness)
+def _studies(rng: np.random.Generator, surface: Surface, best: float, common: np.ndarray) -> np.ndarray:
+    true, noise = surface.ends(rng, surface.studies, ROWS, best), surface.noise
     won = np.argmin(true + noise * rng.standard_normal(true.shape), axis=1)
     tuned = true[np.arange(ROWS), won][:, None]
     return tuned + common + 0.5 * noise * rng.standard_normal(SEEDS) + noise * rng.standard_normal((ROWS, SEEDS))
@@ -223,8 +244,6 @@ def _dying(points: np.ndarray, share: float) -> np.ndarray:
 
 WHO, STEPS, MATTERS = 6, (0.05, 0.15), 0.01
 """How many competitors, by how much each ends above the one before it, and what matters: shares of the loss."""
-DRAWN = 2_000
-"""Batches of Sobol points of which a race's are drawn, each moved round by a random shift."""
 
 
 def stopping(options: argparse.Namespace) -> dict[str, Any]:
@@ -244,35 +263,12 @@ def stopping(options: argparse.Namespace) -> dict[str, Any]:
     return {"surfaces": found}
 
 
-@dataclass(frozen=True)
-class Surface:
-    """Where trainings end, and batches of points on it."""
-
-    points: np.ndarray
-    """[batches, trials, dimensions]"""
-    sharpness: np.ndarray
-    noise: float
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator, sharpness: list[float], noise: float) -> Surface:
-        """With its batches."""
-        return cls(_points(rng, len(sharpness), RACE.batch, DRAWN), np.array(sharpness), noise)
-
-    def batches(self, rng: np.random.Generator) -> np.ndarray:
-        """Those of one competitor in one stage."""
-        own = self.points[rng.integers(0, len(self.points), RACE.batches)]
-        return (own + rng.random((RACE.batches, 1, own.shape[-1]))) % 1
-
-
 def _stages(rng: np.random.Generator, surface: Surface, step: float) -> list[list[Looked]]:
     """By pair the differences of all stages, after 1, 2, 4 and 8 of them."""
     drawn = []
     for _ in range(STAGES):
         common = 0.1 * rng.standard_normal(SEEDS)
-        own = [
-            _bowl(rng, surface.sharpness, 0.5, surface.noise, common, surface.batches(rng), k * step)
-            for k in range(WHO)
-        ]
+        own = [_bowl(rng, surface, 0.5, common, k * step) for k in range(WHO)]
         lucks = moderated([s.tuning.luck(s.y) for s in own])
         drawn.append(
             [

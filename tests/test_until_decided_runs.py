@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from pretended import made_up
 import steprule
 from steprule import races
 from steprule.errors import InputError
+from steprule.provenance import made_now
 from steprule.races import spec as specs
 from steprule.races.chain import Chain
 from steprule.races.stage import stages_of
+from steprule.races.store import write_made
 
 REAL: dict[str, Any] = {"trials": 8, "seeds": 3, "fresh": 4, "epochs": 1, "schedules": ["linear"], "workers": 1}
 
@@ -115,9 +118,12 @@ def test_shards_hold_whole_cells_and_merge_to_the_same(whole: tuple[races.Race, 
     for k, folder in enumerate(folders):
         part = run(folder, shard=(k, 2))
         assert {c.schedule for c in part.phases} == {("constant", "linear")[k]}
+    write_made(folders[0], replace(made_now(), hardware="another machine", date="2020-01-01T00:00:00+00:00"))
     merged = races.merge(folders, tmp_path / "merged", *WHO, **DECIDED)
     assert merged.to_dict()["cells"] == whole[0].to_dict()["cells"]
     assert results(tmp_path / "merged") == results(whole[1])
+    assert merged.hardware == f"another machine; {made_now().hardware}"
+    assert merged.made.date > "2020-01-02"
 
 
 @pytest.mark.slow

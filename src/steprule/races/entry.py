@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -216,9 +217,15 @@ def merge(
         table = store.write_table(found.phases)
         parts = [made for made in map(read_made, map(Path, folders)) if made is not None]
         if parts and read_made(Path(out)) is None:
-            write_made(Path(out), max(parts, key=lambda made: made.date))  # when the last of them was done
+            write_made(Path(out), _together(parts))
         made = store.keep_made(found.trained)
     return _race(spec, found, _mattering(matters), began, table, made)
+
+
+def _together(parts: Sequence[Made]) -> Made:
+    """When the last of several was made, and on which machines all were."""
+    machines = dict.fromkeys(made.hardware for made in parts)
+    return replace(max(parts, key=lambda made: made.date), hardware="; ".join(machines))
 
 
 @shows(Settings, DEFAULTS)

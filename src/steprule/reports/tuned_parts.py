@@ -277,6 +277,17 @@ def _stages(race: Race) -> str:
     return f"all of it again on other seeds, at most {race.tuning.stages} times, until it is known who is really above the lowest: {cells}"
 
 
+def _tuned_by(race: Race) -> str:
+    return (
+        f"every choice of {race.tuning.trials} of them is a tuning" if race.tuning.pools else "each batch is a tuning"
+    )
+
+
+def _shared_out(race: Race) -> str:
+    by_weight = f"shared out by how often a trial is the best of {race.tuning.trials}"
+    return by_weight if race.tuning.pools else "each batch's winner on every seed"
+
+
 def made(race: Race) -> dict[str, str]:
     """How everyone was tuned and confirmed, for the page's last part."""
     spec, tuning = race.spec, race.tuning
@@ -289,10 +300,10 @@ def made(race: Race) -> dict[str, str]:
         at_end += [f"{s.label}'s {name} ({end}) on {where}" for name, end in s.at_end.items()]
     return {
         "Tuning": f"{counted(tuning.batches * tuning.batch, 'trial')}: {counted(tuning.batches, 'batch', 'batches')} of"
-        f" {counted(tuning.batch, 'scrambled Sobol point')}, seeds {spans(tuning.tuning_seeds)}; chosen by {_choice(race)}; every choice"
-        f" of {tuning.trials} of them is a tuning",
-        "Confirmation": f"{counted(tuning.studies * tuning.fresh, 'run')}, shared out by how often a trial is the best of"
-        f" {tuning.trials}, on seeds {spans(tuning.fresh_seeds)}; judged by"
+        f" {counted(tuning.batch, 'scrambled Sobol point')}, seeds {spans(tuning.tuning_seeds)}; chosen by"
+        f" {_choice(race)}; {_tuned_by(race)}",
+        "Confirmation": f"{counted(tuning.studies * tuning.fresh, 'run')}, {_shared_out(race)}, on seeds"
+        f" {spans(tuning.fresh_seeds)}; judged by"
         f" {_each(race, lambda measure: 'the ' + measure.loss)}; the same weights and batches for all",
         "Stages": _stages(race),
         "Searched": spaces,

@@ -148,7 +148,7 @@ def columns_of(names: Sequence[str], numeric: Sequence[str], given: Mapping[str,
         hint = "Name the column of the methods: --method COLUMN."
         raise InputError(where, expected="a column method, optimizer or algorithm", got=_listed(names), hint=hint)
     if "loss" not in found:
-        found["loss"] = _loss([n for n in numeric if n not in taken], names, where)
+        found["loss"] = loss_of([n for n in numeric if n not in taken], names, where)
     return Columns(**found)
 
 
@@ -163,7 +163,7 @@ def _first(known: Sequence[str], names: Sequence[str]) -> str | None:
     return next((by_name[k] for k in known if k in by_name), None)
 
 
-def _loss(numeric: Sequence[str], names: Sequence[str], where: str) -> str:
+def loss_of(numeric: Sequence[str], names: Sequence[str], where: str) -> str:
     """The one column of numbers whose name has a word for a loss or a score."""
     may_be = [n for n in numeric if words(n) & (LOWER | HIGHER) and not ABOUT.search(n.lower())]
     hint = "Name it: --loss COLUMN."

@@ -17,6 +17,7 @@ from steprule.problems.reading import read_csv, read_parquet
 from steprule.problems.table import Lines, column_of, is_table, table_of
 from steprule.races.judging.columns import FINISHED, Columns, columns_of, is_higher_better
 from steprule.races.judging.curves import Curves
+from steprule.races.judging.panel import is_panel, unrolled
 from steprule.races.judging.runs import Array, Runs
 
 with extras.needed():
@@ -148,6 +149,9 @@ def runs_of(
         from steprule.races.judging.own import runs_of_table  # beside this file: a race's table needs no guessing
 
         return runs_of_table(lines.table)
+    if is_panel(lines.table.column_names):
+        lines = unrolled(lines, given, where)
+        given = {**given, "loss": lines.table.column_names[-1]}
     table = lines.table
     if alone is not None:
         kept = [n for n in table.column_names if n != "method"]
