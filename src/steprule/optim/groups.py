@@ -55,6 +55,8 @@ def step(optimizer: Stepped, scale: float | None) -> None:
             _step_all(optimizer, ready, groups, known)
         if known:
             totals.keep(optimizer, ready)
+        if known or own.get(totals.NORM) is not None:
+            own[totals.NORM] = totals.clipped_norm(known)
         for plan in ready:
             if plan.zeroes:
                 plan.zero(groups)
