@@ -54,9 +54,9 @@ def step(optimizer: Stepped, scale: float | None) -> None:
         else:
             _step_all(optimizer, ready, groups, known)
         if known:
-            totals.keep(optimizer, ready)
-        if known or own.get(totals.NORM) is not None:
-            own[totals.NORM] = totals.clipped_norm(known)
+            totals.keep(optimizer, ready, known)
+        elif totals.NORM in own:
+            del own[totals.NORM]
         for plan in ready:
             if plan.zeroes:
                 plan.zero(groups)

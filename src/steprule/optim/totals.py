@@ -68,7 +68,7 @@ def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
     return {team: _known_to(optimizer, own, norms.get(team, {})) for team, own in teams.items()}
 
 
-def clipped_norm(known: Known) -> float | None:
+def _clipped_norm(known: Known) -> float | None:
     """The norm of all gradients by which they were clipped; None where nothing clips."""
     squares = [v for own in known.values() for place, v in own.items() if is_clipping_norm(place)]
     return math.sqrt(squares[0]) if squares else None  # every team has that of all
@@ -157,8 +157,9 @@ def check(plans: Sequence[Phased]) -> None:
             eager.one_number(own[0].computation.rule, name, values)
 
 
-def keep(optimizer: Stepped, plans: Sequence[Phased]) -> None:
-    """Write the new numbers of the model; a step that only moves the parameters hands on what they are."""
+def keep(optimizer: Stepped, plans: Sequence[Phased], known: Known) -> None:
+    """Write the new numbers of the model, and the norm; a step that only moves the parameters hands on what they are."""
+    optimizer.__dict__[NORM] = _clipped_norm(known)
     for own in _by_team(() if optimizer.moves else plans).values():
         for name, held in _held(optimizer, own).items():
             values = [v for plan in own for v in plan.new_numbers.get(name, ())]
