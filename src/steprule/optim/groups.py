@@ -36,6 +36,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
     own, groups = optimizer.__dict__, optimizer.param_groups
     # Taken out while the step runs: another thread that steps this optimizer makes plans of its own.
     plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
+    own.pop(totals.NORM, None)
     ready: list[GroupPlan] = []
     try:
         _look(optimizer, ready, plans, scale)
@@ -54,7 +55,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
         else:
             _step_all(optimizer, ready, groups, known)
         if known:
-            totals.keep(optimizer, ready)
+            totals.keep(optimizer, ready, known)
         for plan in ready:
             if plan.zeroes:
                 plan.zero(groups)

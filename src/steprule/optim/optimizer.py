@@ -138,6 +138,16 @@ class RuleOptimizer(Stepped):
     # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
     _step_unseen = _disable_dynamo(_take_step)
 
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """The norm of all gradients in the last step, before `clip_norm` shrank them: 0-dim, in float64, as `clip_grad_norm_` returns it.
+
+        None before the first step, and where no group clips by it. What comes before that clipping is in it: the loss's scale is gone, and
+        `clip_value` has cut elements. A step that GradScaler skips leaves it.
+        """
+        norm = self.__dict__.get("_grad_norm")
+        return None if norm is None else torch.tensor(norm, dtype=torch.float64)
+
     def _skip(self) -> None:
         """A step that GradScaler's search for inf and nan forbids: nothing moves, but gradients are zeroed if asked."""
         with torch.no_grad():

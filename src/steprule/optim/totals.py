@@ -6,6 +6,7 @@ it, so that a parameter that joins later, or rests for a while, finds the number
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -22,9 +23,14 @@ from steprule.optim.computation import Computation
 from steprule.optim.settings import Settings, Stepped
 from steprule.optim.sharding import Cut, refuse_backward, whole_cut
 from steprule.optim.states import number
+from steprule.rules.parts import is_clipping_norm
 
 Known = Mapping[str, Mapping[str, float]]
 """By team what is known before any of its tensors is stepped."""
+
+
+NORM = "_grad_norm"
+"""The attribute of an optimizer that holds the norm of its last step's gradients, where something clips by it."""
 
 
 class Phased(Protocol):
@@ -60,6 +66,12 @@ def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
     teams = _by_team(plans)
     norms = _norms(optimizer, teams) if len(teams) > 1 else {}
     return {team: _known_to(optimizer, own, norms.get(team, {})) for team, own in teams.items()}
+
+
+def _clipped_norm(known: Known) -> float | None:
+    """The norm of all gradients by which they were clipped; None where nothing clips."""
+    squares = [v for own in known.values() for place, v in own.items() if is_clipping_norm(place)]
+    return math.sqrt(squares[0]) if squares else None  # every team has that of all
 
 
 def _by_team(plans: Sequence[Phased]) -> dict[str, list[Phased]]:
@@ -145,8 +157,9 @@ def check(plans: Sequence[Phased]) -> None:
             eager.one_number(own[0].computation.rule, name, values)
 
 
-def keep(optimizer: Stepped, plans: Sequence[Phased]) -> None:
-    """Write the new numbers of the model; a step that only moves the parameters hands on what they are."""
+def keep(optimizer: Stepped, plans: Sequence[Phased], known: Known) -> None:
+    """Write the new numbers of the model, and the norm; a step that only moves the parameters hands on what they are."""
+    optimizer.__dict__[NORM] = _clipped_norm(known)
     for own in _by_team(() if optimizer.moves else plans).values():
         for name, held in _held(optimizer, own).items():
             values = [v for plan in own for v in plan.new_numbers.get(name, ())]
