@@ -146,7 +146,7 @@ def _check_places(surface: Surface) -> None:
 
 
 GRID = 201
-"""Points a side at which the least value is looked for."""
+"""Points per side at which the least value is looked for."""
 LONGEST_PRODUCT = 64
 _FUNCTIONS = elementary.python()
 

@@ -121,7 +121,7 @@ class Sweep(Shown):
 
     @property
     def lanes_per_second(self) -> float:
-        """Trainings a second, compilation apart."""
+        """Trainings per second, without compilation."""
         return self.lanes / max(self.seconds - self.compile_seconds, 1e-9)
 
     @property

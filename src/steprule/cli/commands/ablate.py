@@ -45,7 +45,7 @@ def ablate(
             autocompletion=completion.parts,
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="Trainings a study.", parser=whole, metavar="N")] = TRIALS,
+    trials: Annotated[int, typer.Option(help="Trainings per study.", parser=whole, metavar="N")] = TRIALS,
     seeds: Annotated[
         int | None,
         typer.Option(
