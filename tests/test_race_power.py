@@ -26,7 +26,7 @@ def _found(rng: np.random.Generator, power: Power, true: float, draws: int) -> f
 @pytest.mark.parametrize("freedom", [5.0, 12.0, 40.0])
 def test_the_smallest_difference_is_found_in_four_of_five(freedom: float) -> None:
     rng = np.random.default_rng(0)
-    power = Power.of([Looked((Difference(0.1, e, freedom),)) for e in (0.01, 0.02, 0.05)], 5, 0.01)
+    power = Power.of([Looked((Difference(0.1, e, freedom),)) for e in (0.01, 0.02, 0.05)], 3, 5, 0.01)
     assert power is not None
     assert power.error == 0.02
     assert 0.78 < _found(rng, power, power.smallest, 20_000) < 0.82

@@ -17,8 +17,10 @@ from steprule import races
 from steprule.cli import main
 from steprule.errors import StepruleError
 from steprule.races import spec as specs
+from steprule.races.cell import Pair
 from steprule.races.deciding import Looking
 from steprule.races.looks import Looked, looks, shares
+from steprule.races.measure import Scale
 from steprule.races.power import Power
 from steprule.races.runner import Onward
 from steprule.races.statistics import Difference, averaged
@@ -99,7 +101,7 @@ def test_over_all_looks_a_null_pair_is_called_real_seldom_enough() -> None:
 
 def test_power_counts_the_stages_and_the_look() -> None:
     stage = Difference(0.02, 0.02, 12.0)
-    once, often = (Power.of([Looked((stage,) * n, STAGES)] * 3, 5, 0.01) for n in (1, 8))
+    once, often = (Power.of([Looked((stage,) * n, STAGES)] * 3, 3, 5, 0.01) for n in (1, 8))
     assert once is not None
     assert often is not None
     assert (once.studies, often.studies) == (5, 40)
@@ -180,6 +182,51 @@ def test_who_left_comes_back_for_another_lowest(monkeypatch: pytest.MonkeyPatch)
     assert stages(race)["c"] >= 2
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_who_left_after_easy_seeds_is_not_the_lowest(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """The seeds of the first stage are easier for everybody, so that who left after it has a lower mean than those that stayed."""
+
+    def loss(label: str, number: int, rng: np.random.Generator) -> float:
+        common = -0.3 if number < SEEDS else 0.15 * float(np.random.default_rng([seed, number]).standard_normal())
+        return {"a": 1.0, "b": 1.001, "c": 1.2}[label] * float(np.exp(common + 0.02 * rng.standard_normal()))
+
+    made_up(monkeypatch, loss)
+    race = races.race(of("a", "b", "c"), "airfoil-linear", **MADE, matters=0.0)
+    (cell,) = race.cells
+    assert stages(race) == {"a": STAGES, "b": STAGES, "c": 1}
+    assert cell.standings[-1].label == "c"
+    first = cell.standings[0]
+    assert 1.15 < cell.standings[-1].loss / first.loss < 1.25
+    assert [p.second for p in cell.undecided] == [cell.standings[1].label]
+    assert "Really above it: c +" in races.in_words(race)[0]
+
+
+def test_what_looks_contradict_each_other_about_is_open() -> None:
+    """Real at the first look, then the other direction, or within what matters."""
+    early = Difference(0.03, 0.003, 12.0)
+    turned = Looked((early, *[Difference(-0.012, 0.003, 12.0)] * 7), STAGES)
+    assert turned.difference.estimate < 0
+    assert turned.p_beyond(0.01) > 0.05 > Looked((early,), STAGES).p_beyond(0.01)
+    shrunk = Looked((early, *[Difference(0.003, 0.003, 12.0)] * 7), STAGES)
+    real, same = shrunk.p_beyond(0.01), shrunk.p_within(0.01)
+    assert max(real, same) < 0.05
+    assert Pair("a", "b", shrunk.difference, Scale(), real, same).verdict() == "open"
+
+
+def test_nothing_is_learnt_of_two_that_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identical to the bit, and every difference matters: no stage could decide it."""
+    made_up(monkeypatch, lambda label, seed, rng: 1.0 + 0.1 * np.random.default_rng(seed).random())
+    race = races.race(of("a", "b"), "airfoil-linear", **MADE, matters=0.0)
+    assert set(stages(race).values()) == {1}
+
+
+def test_one_rule_alone_is_not_said_to_be_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up(monkeypatch, among({"a": 1.0}))
+    words = races.in_words(races.race(of("a"), "airfoil-linear", **MADE))[0]
+    assert "nobody to compare it with" in words
+    assert "ecided" not in words
+
+
 def test_nobody_learnt_anything_and_the_race_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(monkeypatch, lambda label, seed, rng: 11.0)
     race = races.race(of("a", "b"), "airfoil-linear", **MADE)
@@ -257,6 +304,33 @@ def test_the_command_line_and_its_page(
     assert json.loads(capsys.readouterr().out)["trainings"] == 0
 
 
+def test_a_budget_cuts_the_first_stage_and_more_time_keeps_its_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made_up(monkeypatch, among({"sgd": 1.0, "adam": 1.001}))
+    asked: list[float] = []
+
+    def within(seconds: float, **how: Any) -> dict[str, int]:
+        asked.append(seconds)
+        return {"trials": 4, "seeds": 3, "fresh": 4}
+
+    monkeypatch.setattr(races, "within", within)
+    typed = ["race", "sgd", "adam", "--on", "airfoil-linear", "--schedule", "linear", "--until", "decided", "--workers", "1",
+             "--matters", "0", "--json"]  # fmt: skip
+    assert main([*typed, "--budget", "1h"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["spec"]["trials"], found["spec"]["seeds"], asked) == (4, 3, [900.0])
+    for more in (["--budget", "2h"], []):
+        assert main([*typed, *more]) == 0
+        assert json.loads(capsys.readouterr().out)["trained"] == 0
+    assert len(asked) == 1
+    # Other sizes are another race.
+    folder = next(Path("runs").iterdir())
+    assert main([*typed, "--trials", "8", "--seeds", "4", "--fresh", "6", "--out", str(folder)]) == 2
+    assert "holds another race" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -264,9 +338,12 @@ def test_the_command_line_and_its_page(
         ({"until": 3}, "until: expected 'decided', or None, got 3"),
         ({"until": "decided", "seeds": 1}, "until: expected two studies and two fresh seeds or more, got 1 study"),
         ({"until": "decided", "fresh": 1}, "until: expected two studies and two fresh seeds or more"),
+        ({"protocol": races.Tuned(4, 1, 1, stages=3)}, "until: expected two studies and two fresh seeds or more"),
         ({"until": "decided", "trials": 0}, "until: expected a race that tunes, got trials 0"),
         ({"budget": 10.0}, 'budget: expected until="decided" beside it, got 10.0'),
         ({"until": "decided", "budget": -1.0}, "budget: expected seconds, above 0, got -1.0"),
+        ({"until": "decided", "budget": "30m"}, "budget: expected seconds, above 0, got '30m'"),
+        ({"until": "decided", "budget": True}, "budget: expected seconds, above 0, got True"),
     ],
 )
 def test_what_is_refused(more: dict[str, Any], said: str, tmp_path: Path) -> None:

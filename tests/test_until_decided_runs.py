@@ -91,7 +91,7 @@ def test_a_budget_stops_at_a_look_and_more_time_goes_on(whole: tuple[races.Race,
     stopped = run(tmp_path / "race", budget=1e-3)
     assert {s.stages for c in stopped.cells for s in c.standings} == {1}
     words = " ".join(races.in_words(stopped))
-    assert "Not decided after 1 stage of at most 3, where its time was over" in words
+    assert "Not decided after 1 stage of at most 3, where it stopped; the same command goes on" in words
     same = run(tmp_path / "race", budget=1e-3)
     assert same.trained == 0
     run(tmp_path / "race")
@@ -161,7 +161,7 @@ def test_a_race_that_ended_is_no_first_stage(tmp_path: Path) -> None:
 
 def test_judge_sends_its_reader_to_the_race(whole: tuple[races.Race, Path]) -> None:
     for given in (whole[0], whole[1] / "results.parquet"):
-        with pytest.raises(InputError, match="expected a race of one stage, got a race until decided"):
+        with pytest.raises(InputError, match="expected a race that looks once, got a race until decided"):
             steprule.judge(given)
 
 

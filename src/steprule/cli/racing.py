@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from steprule.sizes import MATTERS
 SIZES = ("trials", "seeds", "fresh")
 COMMAND = "command.json"
 """What was typed, beside the results: from it shards are merged."""
+STAGES = 4
+"""Into how many parts a budget is cut, of which a race until decided has one for its first stage."""
 
 
 @dataclass(frozen=True)
@@ -99,20 +102,37 @@ def _say_shard(result: races.Race, folder: Path, typed: Typed) -> None:
 
 
 def _within(asked: Asked, folder: Path, workers: int | None) -> Asked:
-    """What was asked for, cut to its budget: a race that goes on keeps the sizes with which it began. Of a race until decided it is the
-    first stage that is cut."""
+    """What was asked for, cut to its budget: a race that goes on keeps the sizes with which it began.
+
+    Of a race until decided the first stage is cut, to a part of the budget, so that others can follow; with more time it goes on later.
+    """
+    own = "until" in asked
+    typed = {n: asked.get(n) for n in SIZES}
+    begun = _begun(folder)
+    if own and begun.get("typed") == typed:
+        return {**asked, "typed": typed, **{n: begun[n] for n in SIZES if n in begun}}
+    if own:
+        asked = {**asked, "typed": typed}
     if "budget" not in asked:
         return asked
-    seconds = cost.seconds_of(asked["budget"])
+    if begun.get("budget") == asked["budget"] and not own:
+        return {**asked, **{n: begun[n] for n in SIZES}}
+    seconds, given = cost.seconds_of(asked["budget"]), arguments(asked)
+    if own:
+        with suppress(InputError):  # where not even the smallest takes so little, it has all of the time
+            return {**asked, **races.within(seconds / STAGES, **given, workers=workers)}
+    return {**asked, **races.within(seconds, **given, workers=workers)}
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """What was typed for the race in a folder; {} where none has begun there, or what began there had no sizes."""
     try:
-        begun = json_.loads((folder / COMMAND).read_text(encoding="utf-8"))
-        if "until" in asked:
-            return {**asked, **{n: begun[n] for n in SIZES if n in begun}}
-        if begun["budget"] == asked["budget"]:
-            return {**asked, **{n: begun[n] for n in SIZES}}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # none has begun here; what else the folder holds is looked at when the race begins
-    return {**asked, **races.within(seconds, **arguments(asked), workers=workers)}
+        found = json_.loads((folder / COMMAND).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # what else the folder holds is looked at when the race begins
+    if not isinstance(found, dict) or ("budget" in found and not all(n in found for n in SIZES)):
+        return {}
+    return found
 
 
 def _merge(typed: Typed) -> None:

@@ -74,10 +74,16 @@ class Pair:
     difference and spread as they are here. None of a decided pair, and where more than 10,000 would be needed."""
 
     def verdict(self, error_rate: float = 1 - CONFIDENCE) -> str:
-        """real, same (the difference is smaller than what matters) or open."""
-        if self.p_real < error_rate:
-            return "real"
-        return "same" if self.p_same < error_rate else "open"
+        """real, same (the difference is smaller than what matters) or open; open too where looks at a race contradict each other."""
+        real, same = self.p_real < error_rate, self.p_same < error_rate
+        if real == same:
+            return "open"
+        return "real" if real else "same"
+
+    @property
+    def is_above(self) -> bool:
+        """Whether the second is really above the first."""
+        return self.verdict() == "real" and self.difference.estimate > 0
 
     @property
     def percent(self) -> tuple[float, float | None, float | None]:
@@ -162,7 +168,10 @@ class Cell:
         lowest = self.standings[0]
         if not (self.tells and lowest.learnt):
             return []
-        return [p for p in self.pairs if p.first == lowest.label and p.verdict() == "open"]
+        own = [
+            p for p in self.pairs if p.first == lowest.label and p.difference.error > 0
+        ]  # without an error nothing is to be learnt
+        return [p for p in own if not (p.is_above or p.verdict() == "same")]
 
     @property
     def smallest_found(self) -> float | None:
@@ -202,7 +211,7 @@ class Cell:
     def level_with_best(self) -> list[str]:
         """Who cannot be told apart from the lowest loss, that one included."""
         best = self.standings[0].label
-        return [best, *(p.second for p in self.pairs if p.first == best and p.verdict() != "real")]
+        return [best, *(p.second for p in self.pairs if p.first == best and not p.is_above)]
 
 
 def placed(cells: Iterable[Cell]) -> Iterator[tuple[str, Standing]]:

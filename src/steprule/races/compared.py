@@ -66,16 +66,33 @@ class Compared(Outcomes):
         first = np.concatenate([last.results["initial"] for last in lasts])
         middle = float(np.median(np.where(np.isnan(ends), np.inf, ends)))
         target = middle if middle < first.mean() else np.inf
-        standings = [self._standing(problem, schedule, label, curves[label], target) for label in labels]
+        levels = self._levels(problem, schedule)
+        standings = [self._standing(problem, schedule, label, curves[label], target, levels[label]) for label in labels]
         standings.sort(key=lambda s: s.loss)
         scale = self._scales[problem, schedule]
         both = {(a.label, b.label): self.difference(problem, schedule, b.label, a.label)
                 for a, b in combinations(standings, 2)}  # fmt: skip
+        longest = max(s.stages for s in standings)
         return Cell(
             problem, schedule, self.measures[problem], scale, tuple(standings),
             self._pairs(both, standings, scale), self._untuned(problem, schedule, standings), target, float(first.mean()),
-            Power.of(list(both.values()), self.tuning.studies, scale.least(self.matters)),
+            Power.of([own for own in both.values() if len(own.stages) == longest], len(both), self.tuning.studies,
+                     scale.least(self.matters)),
         )  # fmt: skip
+
+    def _levels(self, problem: str, schedule: str) -> dict[str, float]:
+        """By label the mean outcome, on the seeds of all stages.
+
+        Whoever left early has seen other seeds than those that stayed. So it stands by its difference to the lowest of these, on the seeds
+        that both have.
+        """
+        counts = {e.label: len(self.stages(problem, schedule, e.label)) for e in self.spec.entrants}
+        means = {label: float(self.outcomes(problem, schedule, label).mean()) for label in counts}
+        stayed = [label for label, count in counts.items() if count == max(counts.values())]
+        lowest = min(stayed, key=means.__getitem__)
+        for label in counts.keys() - set(stayed):
+            means[label] = means[lowest] + self.difference(problem, schedule, label, lowest).difference.estimate
+        return means
 
     def _pairs(
         self, both: Mapping[tuple[str, str], Looked], standings: Sequence[Standing], scale: Scale
@@ -128,12 +145,15 @@ class Compared(Outcomes):
         found = np.concatenate([last.results["curve"][last.lanes.role == "winner"] for last in lasts])
         return np.where(np.isfinite(found), found, np.inf)
 
-    def _standing(self, problem: str, schedule: str, label: str, curves: Array, target: float) -> Standing:
+    def _standing(
+        self, problem: str, schedule: str, label: str, curves: Array, target: float, level: float
+    ) -> Standing:
         stages, scale = self.stages(problem, schedule, label), self._scales[problem, schedule]
         tuned, tuning = joined([stage.tuned for stage in stages]), self.tuning.of_all(len(stages))
         last = joined([stage.last for stage in stages])
         own_mean = self.mean(problem, schedule, label)
-        low, high = own_mean.interval(CONFIDENCE)
+        shift = level - float(self.outcomes(problem, schedule, label).mean())
+        low, high = (end + shift for end in own_mean.interval(CONFIDENCE))
         default = self.defaults(problem, schedule, label)
         rows = last.lanes.role == "winner"
         own = tuning.chosen(tuned)
@@ -145,10 +165,10 @@ class Compared(Outcomes):
             ended_lower = last.results["train"][rows] < last.results["initial"][rows]
         return Standing(
             label=label,
-            loss=float(scale.loss(self.outcomes(problem, schedule, label).mean())),
+            loss=float(scale.loss(level)),
             low=float(scale.loss(low)) if own_mean.known else None,
             high=float(scale.loss(high)) if own_mean.known else None,
-            default=float(scale.loss(default.mean())) if len(default) else None,
+            default=float(scale.loss(default.mean() + shift)) if len(default) else None,
             lr=float(np.median(tuned.lanes.hypers["lr"][own])) if "lr" in tuned.lanes.hypers else None,
             hypers=middle,
             diverged_trials=float(tuned.diverged.mean()),

@@ -257,7 +257,7 @@ def _referee(spec: Spec, matters: float, budget: float | None = None) -> Looking
     if budget is not None and stages == 1:
         hint = "steprule.races.within gives the sizes of a race that takes so long."
         raise InputError("budget", expected='until="decided" beside it', got=repr(budget), hint=hint)
-    if budget is not None and not budget > 0:
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0):
         raise InputError("budget", expected="seconds, above 0", got=repr(budget))
     return Looking(spec, matters, budget) if stages > 1 else None
 

@@ -58,8 +58,12 @@ class Looked:
         return self._shares[max(n for n in self._shares if n <= len(self.stages))]
 
     def p_beyond(self, matters: float) -> float:
-        """The p-value, over all looks, of "the difference is no larger than what matters", two-sided."""
-        return self._over_looks(lambda d: d.p_beyond(matters))
+        """The p-value, over all looks, of "the difference is no larger than what matters", two-sided.
+
+        Looks that saw the other direction than all stages together do not count: what is called real has the direction that is shown.
+        """
+        up = self.difference.estimate > 0
+        return self._over_looks(lambda d: d.p_beyond(matters) if (d.estimate > 0) == up else 1.0)
 
     def p_within(self, matters: float) -> float:
         """The same of "the difference is at least what matters"."""

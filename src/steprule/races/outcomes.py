@@ -19,7 +19,7 @@ from steprule.races.luck import lenders, moderated
 from steprule.races.measure import Measure, Scale, measure_of, scale_of
 from steprule.races.protocol import Tuned
 from steprule.races.spec import Spec
-from steprule.races.stage import Stage, stages_of, together
+from steprule.races.stage import Stage, stages_of
 from steprule.races.statistics import Difference, Luck
 
 Array = NDArray[Any]
@@ -106,12 +106,10 @@ class Outcomes(Shown):
         if found.ratios:
             return found
         ends = []
-        for stages in own:
-            lasts = [stage.last for stage in stages]
-            rows = np.concatenate([last.lanes.role == "winner" for last in lasts])
-            held, gone = together(lasts), np.concatenate([last.diverged for last in lasts])
-            kept = found.outcomes(held[split], held["initial"], gone)[rows]
-            ends.append((held["initial"][rows].mean(), kept.mean()))
+        for last in (stages[0].last for stages in own):  # the first look's, so that the yardstick stays what it was
+            rows = last.lanes.role == "winner"
+            kept = found.outcomes(last.results[split], last.results["initial"], last.diverged)[rows]
+            ends.append((last.results["initial"][rows].mean(), kept.mean()))
         first, end = np.array(ends).T
         return replace(found, fall=float(first.mean() - end.min()))
 

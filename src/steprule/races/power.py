@@ -86,14 +86,14 @@ class Power:
     """The one-sided level of the pair that is judged first."""
 
     @classmethod
-    def of(cls, pairs: Sequence[Looked], studies: int, least: float) -> Power | None:
-        """That of pairs which are judged together, after stages of so many studies; None where no error is known."""
+    def of(cls, pairs: Sequence[Looked], together: int, studies: int, least: float) -> Power | None:
+        """That of pairs, of so many that are judged together, after stages of so many studies; None where no error is known."""
         known = [pair for pair in pairs if pair.difference.known and pair.difference.error > 0]
         if not known:
             return None
         middle = sorted(known, key=lambda pair: (pair.difference.error, pair.difference.freedom))[len(known) // 2]
         error, freedom = middle.difference.error, middle.difference.freedom
-        return cls(error, studies * len(middle.stages), freedom, least, LEVEL / len(pairs) / 2 * middle.share)
+        return cls(error, studies * len(middle.stages), freedom, least, LEVEL / together / 2 * middle.share)
 
     @property
     def smallest(self) -> float:

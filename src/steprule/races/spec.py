@@ -221,7 +221,7 @@ def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
                 expected="one without sizes beside it",
                 got=", ".join([*sizes, *([] if seeds is None else ["seeds"])]),
             )
-        return own
+        return _telling(own)
     trials = whole("trials", trials, 0)
     if trials == 0:
         if sizes:
@@ -229,14 +229,20 @@ def _protocol(trials: int, seeds: Seeds, settings: Settings) -> Protocol:
         return AsGiven() if seeds is None else AsGiven(seeds_of(seeds))
     if isinstance(seeds, Iterable):
         raise InputTypeError("seeds", expected="how many studies", got=repr(seeds))
-    found = Tuned(
-        trials=trials,
-        studies=whole("seeds", STUDIES if seeds is None else seeds, 1),
-        fresh=whole("fresh", FRESH if fresh is None else fresh, 1),
-        first_seed=whole("first_seed", 0 if first_seed is None else first_seed, 0),
-        stages=1 if until is None else STAGES,
+    return _telling(
+        Tuned(
+            trials=trials,
+            studies=whole("seeds", STUDIES if seeds is None else seeds, 1),
+            fresh=whole("fresh", FRESH if fresh is None else fresh, 1),
+            first_seed=whole("first_seed", 0 if first_seed is None else first_seed, 0),
+            stages=1 if until is None else STAGES,
+        )
     )
-    if until is not None and not found.tells_luck:
+
+
+def _telling(found: Protocol) -> Protocol:
+    """Raises `InputError` where a race until decided could never tell luck from a difference."""
+    if isinstance(found, Tuned) and found.stages > 1 and not found.tells_luck:
         got = f"{counted(found.studies, 'study', 'studies')}, {counted(found.fresh, 'fresh seed')}"
         raise InputError("until", expected="two studies and two fresh seeds or more", got=got)
     return found

@@ -78,7 +78,7 @@ def headline(race: Results) -> str:
         idle.update(s.label for s in cell.standings if not s.learnt)
         learnt = {s.label for s in cell.standings if s.learnt}
         for pair in cell.pairs:
-            if pair.first == cell.standings[0].label and pair.second in learnt and pair.verdict() == "real":
+            if pair.first == cell.standings[0].label and pair.second in learnt and pair.is_above:
                 above.setdefault(pair.second, []).append(pair)
     worst = sorted(above.items(), key=lambda item: (-len(item[1]), -max(p.percent[0] for p in item[1])))
     worse = listed([f"{label} in {len(pairs)} ({_span(pairs)})" for label, pairs in worst] or ["nobody"])
@@ -154,7 +154,7 @@ def _order(race: Results, cell: Cell) -> Iterator[str]:
         yield f"No more than {race.threshold}{cell.scale.of} from it: {listed(same)}."
     if open_ := [_needing(p) for p in against if p.verdict() == "open" and p.second in learnt]:
         yield f"Cannot be told apart from it: {listed(open_)}."
-    if real := [f"{p.second} {_by(p)}" for p in against if p.verdict() == "real"]:
+    if real := [f"{p.second} {_by(p)}" for p in against if p.is_above]:
         yield f"Really above it: {listed(real)}."
     if idle := [s.label for s in cell.standings if s.label not in learnt]:
         yield f"Learnt nothing: {listed(idle)}."
@@ -173,11 +173,11 @@ def _order(race: Results, cell: Cell) -> Iterator[str]:
 def _stages(race: Results, cell: Cell) -> Iterator[str]:
     """How long a race until decided went on here, and why it ended."""
     most, had = race.tuning.stages, cell.stages
-    if most == 1 or not cell.tells:
+    if most == 1 or not cell.tells or not cell.standings[0].learnt or len(cell.standings) == 1:
         return
     after = f"after {counted(had, 'stage')} of at most {most}"
     if cell.undecided:
-        why = "" if had == most else ", where its time was over"
+        why = "" if had == most else ", where it stopped; the same command goes on"
         yield f"Not decided {after}{why}: {listed([p.second for p in cell.undecided])} stayed open."
     else:
         yield f"Decided {after}."

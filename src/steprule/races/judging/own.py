@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,6 @@ from steprule.races.chain import Lanes, Phase
 from steprule.races.judging.runs import Runs
 from steprule.races.luck import Tuning
 from steprule.races.raced import Race
-from steprule.races.stage import LATER
 
 with extras.needed():
     import pyarrow as pa
@@ -26,6 +26,7 @@ RESULTS = (*LOSSES, "initial", "died_at")
 
 def runs_of_table(table: pa.Table) -> Runs:
     """The runs of a race's `results.parquet`: the tuned settings on fresh seeds, or settings as given."""
+    _refuse_stages(json.loads((table.schema.metadata or {}).get(b"steprule.race", b"{}")).get("stages", 1))
     columns = {
         n: table[n].to_numpy(zero_copy_only=False) for n in table.column_names if not pa.types.is_list(table[n].type)
     }
@@ -37,8 +38,16 @@ def runs_of_race(race: Race) -> Runs:
     if not race.whole:
         hint = "steprule race merge puts the folders of all shards together."
         raise InputError("judge", expected="a whole race", got="one shard of several", hint=hint)
+    _refuse_stages(race.tuning.stages if race.is_tuned else 1)
     parts = [_of_phase(c.problem, c.schedule, c.label, phase) for c, done in race.phases.items() for phase in done]
     return _runs({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _refuse_stages(most: int) -> None:
+    """Raises `InputError` where the error is spent on several looks, after one of them too."""
+    if most > 1:
+        hint = "steprule race cite DIR gives its verdicts."
+        raise InputError("judge", expected="a race that looks once", got="a race until decided", hint=hint)
 
 
 def _of_phase(problem: str, schedule: str, label: str, phase: Phase) -> dict[str, Any]:
@@ -49,9 +58,6 @@ def _of_phase(problem: str, schedule: str, label: str, phase: Phase) -> dict[str
 
 
 def _runs(columns: dict[str, Any]) -> Runs:
-    if any(str(phase).startswith(LATER) for phase in np.unique(columns["phase"].astype(str))):
-        hint = "steprule race cite DIR gives its verdicts; judge those of its stages one by one."
-        raise InputError("judge", expected="a race of one stage", got="a race until decided", hint=hint)
     tuned = (columns["role"] == "winner").any()
     rows = columns["role"] == ("winner" if tuned else "given")
     own = {name: values[rows] for name, values in columns.items()}
