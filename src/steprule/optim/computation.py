@@ -31,6 +31,7 @@ from steprule.optim.signature import (
     span_of,
 )
 from steprule.optim.states import as_numbers, begin, check_whole, lay_as
+from steprule.rules.compensated import COMPENSATION
 
 States = Mapping[Tensor, Any]
 """An optimizer's `state`."""
@@ -224,7 +225,8 @@ class Computation:
             return []
         off = tuple((n, False if isinstance(v, bool) else v) for n, v in self.switches)
         least = variant(self.rule, off, self.variant.shape).slots
-        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in least]
+        known = (s for s in self.rule.slots if s.name != COMPENSATION)  # which torch's class has not
+        slots = [s.name for s in known if not s.absent_at_first and s.name in least]
         return [*(["step"] if self.torch_counts else []), *slots]
 
     def ranges(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Ranges:

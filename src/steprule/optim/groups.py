@@ -96,6 +96,8 @@ class GroupPlan:
         """[members]: the group of each, among those of this plan."""
         members = self.members_of(optimizer.param_groups)
         grads = [p.grad for p in members]  # read once: another thread may drop one
+        moved = (p for p, g in zip(members, grads, strict=True) if g is not None and not computation.moves)
+        precision.forget(optimizer.state, moved, computation.rule)
         self.parted = computation.part(optimizer.state, members, grads)
         self.others, self.places = self.parted.others, self.parted.places
         self.beside = Beside(computation, self.others, self.parted.together, settings, self.group_of)
@@ -167,7 +169,8 @@ class GroupPlan:
 
     def by(self, optimizer: Stepped) -> Stepped:
         """The optimizer as the class by whose rule its groups step."""
-        return optimizer.stepping(optimizer.param_groups[self.where[0]])
+        found = optimizer.stepping(optimizer.param_groups[self.where[0]])
+        return precision.keeping(found, self.chosen.low) if self.chosen and self.chosen.low else found  # type: ignore[no-any-return]
 
     # Each step: may it be as before?
 
@@ -343,7 +346,7 @@ def _plan(
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)
-            for chosen in choices(optimizer, where, settings[0].switches):
+            for chosen in choices(optimizer, where, settings[0].switches, settings[0].rounding):
                 wanted = like.chosen if like is not None else None
                 if wanted is None or (chosen is not None and chosen.kind == wanted.kind):
                     plan = GroupPlan(optimizer, where, list(settings), chosen)

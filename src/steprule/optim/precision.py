@@ -1,20 +1,24 @@
-"""What a group says of rounding its parameters: to the nearest or by chance, and by whose random numbers."""
+"""What a group says of rounding its parameters: to the nearest, by chance and by whose random numbers, or with what is lost kept."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from steprule.errors import InputError, InputTypeError
+from steprule.optim.signature import DTYPES
+from steprule.rules.compensated import COMPENSATION, compensated
 from steprule.rules.rule import Rule
 
-STOCHASTIC = "stochastic"
-ROUNDINGS = (STOCHASTIC,)
+STOCHASTIC, KAHAN = "stochastic", "kahan"
+ROUNDINGS = (STOCHASTIC, KAHAN)
 """What `rounding=` takes beside None, which is to the nearest."""
 SEED = "seed"
 """The key of a group that says of which seed its noise is, and its rounding by chance."""
@@ -30,8 +34,11 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
 
     Raises `InputError` or `InputTypeError` for what it cannot mean; `name` is the class.
     """
-    rounding_of(name, given)
-    if given.get(ROUNDING) == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
+    rounding = rounding_of(name, given)
+    if rounding == KAHAN and COMPENSATION in {s.name for s in rule.slots}:
+        expected, got = "a rule without a state of that name", f"{rule.name}, whose rounding has one"
+        raise InputError(f"{name}: {COMPENSATION}", expected=expected, got=got, hint="Call the state otherwise.")
+    if rounding == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
         expected, got = (
             "a rule without a hyperparameter of that name",
             f"{rule.name}, whose rounding could have no seed",
@@ -75,7 +82,7 @@ def settle(name: str, groups: Sequence[dict[str, Any]], given: object) -> None:
 
 
 def check_seed(name: str, groups: Sequence[Mapping[str, Any]], given: object) -> None:
-    """Raise `InputError` for a seed that nothing draws by."""
+    """Raise `InputError` for a seed that none of these groups draws by."""
     if given is not None and not any(group.get(ROUNDING) == STOCHASTIC for group in groups):
         raise InputError(f"{name}: {SEED}", expected=f"{ROUNDING}={STOCHASTIC!r} beside it", got=f"{given!r} alone")
 
@@ -92,3 +99,35 @@ def numbers_of(
 def rows(steps: NDArray[np.float64], tensors: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[np.int64]:
     """What a kernel that rounds by chance takes behind the addresses [3, tensors]: the step, the tensor's number, the seed."""
     return np.stack([steps.astype(np.int64), tensors, seeds.view(np.int64)])
+
+
+# Kahan summation.
+
+
+def kept_with(rounding: str | None, p: Tensor) -> str:
+    """The dtype for which what a parameter loses is kept beside it; empty where nothing is kept, as of a float32 parameter."""
+    return DTYPES[p.dtype] if rounding == KAHAN and p.dtype in LOW else ""
+
+
+def keeping(optimizer: Any, dtype: str) -> Any:
+    """The optimizer as one whose rule keeps what parameters of a dtype lose: another class on the same states, groups and settings."""
+    view = object.__new__(_keeping(type(optimizer), dtype))
+    view.__dict__ = optimizer.__dict__
+    return view
+
+
+@lru_cache(maxsize=256)
+def _keeping(cls: Any, dtype: str) -> Any:
+    found: Any = type(cls)(cls.__name__, (cls,), {"__module__": cls.__module__})
+    found.rule = compensated(cls.rule, dtype)  # behind its making: it is no class of its own
+    return found
+
+
+def forget(states: Mapping[Tensor, Any], params: Iterable[Tensor], rule: Rule) -> None:
+    """Take away what was kept for parameters that now step without: it would be another parameter's."""
+    if COMPENSATION in {s.name for s in rule.slots}:
+        return
+    for p in params:
+        state = states.get(p)
+        if isinstance(state, dict):
+            state.pop(COMPENSATION, None)
