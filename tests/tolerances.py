@@ -330,5 +330,10 @@ ABLATION_POWER = (0.65, 0.92)
 # the other way, to the neighbour: the share of elements, three steps, each of which hands the difference on to the next.
 OTHER_ROUNDINGS = 0.02
 
+# A parameter and what it lost, added: of what a kernel's float32 is apart from the author's (`FORMS_FLOAT32`), and then of a rounding of what
+# was lost to the other neighbour. That is 2^-8 of the parameter in bfloat16 and 2^-11 in float16, and is held to as many bits again.
+KEPT_BFLOAT16 = FORMS_FLOAT32 + 2.0**-16
+KEPT_FLOAT16 = FORMS_FLOAT32 + 2.0**-21
+
 # A mean or a count of draws whose distribution is known: standard errors. Of a hundred such tests one in a million fails by chance.
 CHANCE = 5.5

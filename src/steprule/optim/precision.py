@@ -34,10 +34,7 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
 
     Raises `InputError` or `InputTypeError` for what it cannot mean; `name` is the class.
     """
-    rounding = rounding_of(name, given)
-    if rounding == KAHAN and COMPENSATION in {s.name for s in rule.slots}:
-        expected, got = "a rule without a state of that name", f"{rule.name}, whose rounding has one"
-        raise InputError(f"{name}: {COMPENSATION}", expected=expected, got=got, hint="Call the state otherwise.")
+    rounding = rounding_of(name, rule, given)
     if rounding == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
         expected, got = (
             "a rule without a hyperparameter of that name",
@@ -48,12 +45,15 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
         given[SEED] = seed_of(name, given[SEED])
 
 
-def rounding_of(name: str, group: Mapping[str, Any]) -> str | None:
+def rounding_of(name: str, rule: Rule, group: Mapping[str, Any]) -> str | None:
     """How a group's parameters are rounded, None for the nearest. Raises `InputError`."""
     found = group.get(ROUNDING)
     if found is not None and found not in ROUNDINGS:
         expected = " or ".join(map(repr, ROUNDINGS)) + ", or None for the nearest"
         raise InputError(f"{name}: {ROUNDING}", expected=expected, got=repr(found))
+    if found == KAHAN and COMPENSATION in {s.name for s in rule.slots}:
+        expected, got = "a rule without a state of that name", f"{rule.name}, whose rounding has one"
+        raise InputError(f"{name}: {COMPENSATION}", expected=expected, got=got, hint="Call the state otherwise.")
     return found
 
 

@@ -92,7 +92,7 @@ class Settings:
         self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond)
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.special = bool(group.get("differentiable") or group.get("capturable"))
-        self.rounding = None if self._moves else rounding_of(self._name, group)
+        self.rounding = None if self._moves else rounding_of(self._name, self.rule, group)
         self.seed = seed_of(self._name, group.get(SEED)) if self.rounding == STOCHASTIC else None
 
     @property
