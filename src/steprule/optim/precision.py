@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +23,10 @@ ROUNDINGS = (STOCHASTIC, KAHAN)
 SEED = "seed"
 """The key of a group that says of which seed its noise is, and its rounding by chance."""
 ROUNDING = "rounding"
-OFF: dict[str, Any] = {ROUNDING: None, SEED: None}
+STATE_DTYPE = "state_dtype"
+STATE_DTYPES = (torch.float32, torch.bfloat16)
+"""What `state_dtype=` takes beside None, which is the parameter's dtype."""
+OFF: dict[str, Any] = {ROUNDING: None, SEED: None, STATE_DTYPE: None}
 """The keys of a group, as they are where nothing is said."""
 LOW = (torch.bfloat16, torch.float16)
 """The dtypes of parameters that are computed in float32."""
@@ -34,6 +37,7 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
 
     Raises `InputError` or `InputTypeError` for what it cannot mean; `name` is the class.
     """
+    state_dtype_of(name, given)
     rounding = rounding_of(name, rule, given)
     if rounding == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
         expected, got = (
@@ -54,6 +58,15 @@ def rounding_of(name: str, rule: Rule, group: Mapping[str, Any]) -> str | None:
     if found == KAHAN and COMPENSATION in {s.name for s in rule.slots}:
         expected, got = "a rule without a state of that name", f"{rule.name}, whose rounding has one"
         raise InputError(f"{name}: {COMPENSATION}", expected=expected, got=got, hint="Call the state otherwise.")
+    return found
+
+
+def state_dtype_of(name: str, group: Mapping[str, Any]) -> torch.dtype | None:
+    """The dtype in which a group's states are kept, None for that of each parameter. Raises `InputError`."""
+    found = group.get(STATE_DTYPE)
+    if found is not None and not any(found is dtype for dtype in STATE_DTYPES):
+        expected = " or ".join(map(str, STATE_DTYPES)) + ", or None for the parameter's"
+        raise InputError(f"{name}: {STATE_DTYPE}", expected=expected, got=repr(found))
     return found
 
 
@@ -111,7 +124,7 @@ def kept_with(rounding: str | None, p: Tensor) -> str:
 
 def keeping(optimizer: Any, dtype: str) -> Any:
     """The optimizer as one whose rule keeps what parameters of a dtype lose: another class on the same states, groups and settings."""
-    view = object.__new__(_keeping(type(optimizer), dtype))
+    view = object.__new__(_keeping(type(optimizer), dtype))  # type: ignore[arg-type]  # a class is hashable
     view.__dict__ = optimizer.__dict__
     return view
 
@@ -121,13 +134,3 @@ def _keeping(cls: Any, dtype: str) -> Any:
     found: Any = type(cls)(cls.__name__, (cls,), {"__module__": cls.__module__})
     found.rule = compensated(cls.rule, dtype)  # behind its making: it is no class of its own
     return found
-
-
-def forget(states: Mapping[Tensor, Any], params: Iterable[Tensor], rule: Rule) -> None:
-    """Take away what was kept for parameters that now step without: it would be another parameter's."""
-    if COMPENSATION in {s.name for s in rule.slots}:
-        return
-    for p in params:
-        state = states.get(p)
-        if isinstance(state, dict):
-            state.pop(COMPENSATION, None)
