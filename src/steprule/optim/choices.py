@@ -1,4 +1,4 @@
-"""Which parameters of some groups step by one plan, where a rule asks for their shapes, or their dtypes step by rules of their own."""
+"""Which parameters of some groups step by one plan: by their shapes, or by dtype where losses are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a group says of rounding its parameters: to the nearest, by chance and by whose random numbers, or with what is lost kept."""
+"""What a group says of how its parameters are rounded, and of the dtype in which its states are kept."""
 
 from __future__ import annotations
 

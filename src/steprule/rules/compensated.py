@@ -1,4 +1,4 @@
-"""Kahan summation around any rule: what a parameter loses when it is rounded is a state, and the next step begins with it.
+"""Kahan summation around any rule: what rounding takes from a parameter is a state, and the next step adds it.
 
 A parameter of 8 bits and a compensation of 8 more hold together what one of 16 bits would. The rule steps from their sum, and not from
 the parameter alone: a rule that sets the parameter, as Lookahead does, would otherwise keep a loss that it has overwritten.
