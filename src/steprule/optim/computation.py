@@ -138,7 +138,7 @@ class Computation:
             found.slots.append(held)
         return found
 
-    def forget(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
+    def _forget(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
         """Take away what Kahan summation kept for parameters that now step without: when they step with it again it would be false."""
         if not self.moves and COMPENSATION not in {s.name for s in self.rule.slots}:
             for p, g in zip(members, grads, strict=True):
@@ -172,6 +172,7 @@ class Computation:
 
     def part(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Parted:
         """The members by what steps them."""
+        self._forget(states, members, grads)
         found, targets = Parted(), dict[int, str]()
         for m, (p, g) in enumerate(zip(members, grads, strict=True)):
             if g is None:

@@ -96,7 +96,6 @@ class GroupPlan:
         """[members]: the group of each, among those of this plan."""
         members = self.members_of(optimizer.param_groups)
         grads = [p.grad for p in members]  # read once: another thread may drop one
-        computation.forget(optimizer.state, members, grads)
         self.parted = computation.part(optimizer.state, members, grads)
         self.others, self.places = self.parted.others, self.parted.places
         self.beside = Beside(computation, self.others, self.parted.together, settings, self.group_of)

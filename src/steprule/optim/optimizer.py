@@ -300,10 +300,9 @@ class RuleOptimizer(Stepped):
         """As torch."""
         if isinstance(param_group, dict):
             self._check_extras(param_group)
-            if precision.SEED in self._extras:
+            if precision.SEED in self._extras and (seed := param_group.get(precision.SEED)) is not None:
                 rounding = self.defaults.get(precision.ROUNDING, self.__dict__.get("_rounding"))
-                own = {precision.ROUNDING: rounding, **param_group}
-                precision.check_seed(type(self).__name__, [own], own.get(precision.SEED))
+                precision.check_seed(type(self).__name__, [{precision.ROUNDING: rounding, **param_group}], seed)
             if self.rule.point is not None:
                 param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)

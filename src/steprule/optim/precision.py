@@ -37,8 +37,7 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
 
     Raises `InputError` or `InputTypeError` for what it cannot mean; `name` is the class.
     """
-    state_dtype_of(name, given)
-    rounding = rounding_of(name, rule, given)
+    rounding, _ = precision_of(name, rule, given)
     if rounding == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
         expected, got = (
             "a rule without a hyperparameter of that name",
@@ -49,8 +48,15 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
         given[SEED] = seed_of(name, given[SEED])
 
 
-def rounding_of(name: str, rule: Rule, group: Mapping[str, Any]) -> str | None:
-    """How a group's parameters are rounded, None for the nearest. Raises `InputError`."""
+def precision_of(name: str, rule: Rule, group: Mapping[str, Any]) -> tuple[str | None, torch.dtype | None]:
+    """How a group's parameters are rounded, None for the nearest; and the dtype of its states, None for that of each parameter.
+
+    Raises `InputError` for what is neither, or what the rule cannot be stepped with.
+    """
+    return _rounding_of(name, rule, group), _state_dtype_of(name, group)
+
+
+def _rounding_of(name: str, rule: Rule, group: Mapping[str, Any]) -> str | None:
     found = group.get(ROUNDING)
     if found is not None and found not in ROUNDINGS:
         expected = " or ".join(map(repr, ROUNDINGS)) + ", or None for the nearest"
@@ -61,8 +67,7 @@ def rounding_of(name: str, rule: Rule, group: Mapping[str, Any]) -> str | None:
     return found
 
 
-def state_dtype_of(name: str, group: Mapping[str, Any]) -> torch.dtype | None:
-    """The dtype in which a group's states are kept, None for that of each parameter. Raises `InputError`."""
+def _state_dtype_of(name: str, group: Mapping[str, Any]) -> torch.dtype | None:
     found = group.get(STATE_DTYPE)
     if found is not None and not any(found is dtype for dtype in STATE_DTYPES):
         expected = " or ".join(map(str, STATE_DTYPES)) + ", or None for the parameter's"

@@ -10,7 +10,7 @@ import torch
 
 from steprule.compiler.variant import switches_of
 from steprule.errors import InputError
-from steprule.optim.precision import ROUNDING, SEED, STATE_DTYPE, STOCHASTIC, rounding_of, seed_of, state_dtype_of
+from steprule.optim.precision import ROUNDING, SEED, STATE_DTYPE, STOCHASTIC, precision_of, seed_of
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
@@ -92,8 +92,8 @@ class Settings:
         self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond)
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.special = bool(group.get("differentiable") or group.get("capturable"))
-        self.rounding = None if self._moves else rounding_of(self._name, self.rule, group)
-        self.state_dtype = state_dtype_of(self._name, group)
+        rounding, self.state_dtype = precision_of(self._name, self.rule, group)
+        self.rounding = None if self._moves else rounding
         self.seed = seed_of(self._name, group.get(SEED)) if self.rounding == STOCHASTIC else None
 
     @property
