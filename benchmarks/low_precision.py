@@ -36,11 +36,11 @@ WAYS: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
     "bfloat16, stochastic, float32 states": (LOW, {"rounding": "stochastic", "seed": 1, "state_dtype": torch.float32}),
     "bfloat16, kahan, float32 states": (LOW, {"rounding": "kahan", "state_dtype": torch.float32}),
 }
-SIZES = {"small": (64, 2, 32), "10m": (320, 8, 64)}
+SIZES = {"small": (32, 2, 16), "10m": (320, 8, 64)}
 """Width, layers and letters of context of the GPT."""
 LETTERS = len(letters.ALPHABET)
 RATES = {"letters": 1e-3, "gpt": 3e-4}
-BATCH, ROUNDS, SHAPE, TENSORS = 32, 15, (512, 512), 8
+BATCH, ROUNDS, SHAPE, TENSORS = 16, 15, (512, 512), 8
 
 
 class Block(nn.Module):
