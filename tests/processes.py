@@ -319,6 +319,23 @@ def case_zero_with_nothing_for_some() -> None:
     )
 
 
+def case_kahan() -> None:
+    """Shards of bfloat16 parameters, and of what they lost, are those of whole ones."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    whole = torch.linspace(-2, 2, 77).reshape(11, 7).to(torch.bfloat16)
+    gradient = torch.linspace(1, 3, 77).reshape(11, 7).to(torch.bfloat16)
+    for backend in ("auto", "eager"):
+        params = [nn.Parameter(distribute_tensor(whole.clone(), mesh, [Shard(0)])), nn.Parameter(whole.clone())]
+        for k, p in enumerate(params):
+            optimizer = optim.AdamW([p], lr=1e-4, rounding="kahan", backend=backend)
+            for _ in range(3):
+                p.grad = gradient.clone() if k else distribute_tensor(gradient.clone(), mesh, [Shard(0)])
+                optimizer.step()
+            params[k] = [t.detach() for t in (p, optimizer.state[p]["kahan_comp"])]
+        for cut, own in zip(*params, strict=True):
+            assert torch.equal(cut.full_tensor(), own)
+
+
 def case_in_backward() -> None:
     """One optimizer per parameter, which steps as soon as its gradient is there."""
 

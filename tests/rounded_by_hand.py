@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from compare import apart
+from tolerances import KEPT_BFLOAT16, KEPT_FLOAT16
+from torch import Tensor, nn
 
 from steprule.arithmetic import philox
 from steprule.compiler import eager
@@ -20,6 +22,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "with gaps": lambda x: torch.stack([x, x], dim=-1)[..., 0],
     "channels last": lambda x: x.to(memory_format=torch.channels_last) if x.ndim == 4 else x,
 }
+LOW = (torch.bfloat16, torch.float16)
 SHAPES = ((7, 3), (), (0,), (1,), (257,), (2, 3, 4, 5), (100, 33))
 
 
@@ -64,13 +67,17 @@ class ByHand:
         self.model: eager.State = {}
         self.taken = [0 for _ in params]
 
+    def before(self, k: int) -> Tensor:
+        """The parameter that the rule steps from."""
+        return self.params[k].float()
+
     def step(self, grads: Sequence[Tensor | None]) -> None:
         """One step of those with a gradient."""
         there = [k for k, g in enumerate(grads) if g is not None]
         ones = []
         for k in there:
             self.taken[k] += 1
-            p, g = self.params[k].float(), grads[k].float()  # type: ignore[union-attr]
+            p, g = self.before(k), grads[k].float()  # type: ignore[union-attr]
             for slot in self.rule.slots:
                 if isinstance(slot.start, str) and not slot.is_number:  # a state begins as it is kept
                     start = torch.full_like(self.params[k], self.hypers[slot.start])
@@ -83,10 +90,12 @@ class ByHand:
                 if isinstance(value, Tensor) and not slots[name].is_number and not slots[name].full_precision:
                     state[name] = value.to(before.dtype)
             self.states[k] = state
-            if before.dtype is torch.float32:
-                self.params[k] = new
-            else:
-                self.params[k] = by_chance(new, before, self.seed, k, self.taken[k])
+            self.store(k, new)
+
+    def store(self, k: int, new: Tensor) -> None:
+        """The new parameter as it is kept."""
+        before = self.params[k]
+        self.params[k] = by_chance(new, before, self.seed, k, self.taken[k]) if before.dtype in LOW else new
 
     def go_on_from(self, optimizer: Any, params: Sequence[Tensor]) -> None:
         """Take over another's parameters and states: what differed before is no part of the next step."""
@@ -96,3 +105,93 @@ class ByHand:
             own = {n: v for n, v in held.items() if n != "step"}
             numbers = {s.name for s in self.rule.slots if s.is_number}
             self.states[k] = {n: v.item() if n in numbers else v.clone() for n, v in own.items()}
+
+
+class KahanByHand(ByHand):
+    """The same by Kahan summation."""
+
+    def __init__(self, rule: Rule, params: Sequence[Tensor], **settings: Any) -> None:
+        super().__init__(rule, params, 0, **settings)
+        self.lost = [torch.zeros_like(p) for p in self.params]
+
+    def before(self, k: int) -> Tensor:
+        """The parameter and what it has lost."""
+        p = self.params[k].float()
+        return p + self.lost[k].float() if self.params[k].dtype in LOW else p
+
+    def store(self, k: int, new: Tensor) -> None:
+        """The nearest number, and beside it what is lost so."""
+        if self.params[k].dtype not in LOW:
+            self.params[k] = new
+            return
+        rounded = torch.empty_like(self.params[k]).copy_(new)
+        lost = new - rounded.float()
+        self.params[k], self.lost[k] = rounded, torch.empty_like(rounded).copy_(lost.where(lost.isfinite(), 0.0))
+        self.states[k]["kahan_comp"] = self.lost[k]
+
+    def go_on_from(self, optimizer: Any, params: Sequence[Tensor]) -> None:
+        """As of the other, with what was lost."""
+        super().go_on_from(optimizer, params)
+        for k, state in enumerate(self.states):
+            self.lost[k] = state.get("kahan_comp", self.lost[k])
+
+
+def parameters(dtype: torch.dtype, layout: str = "as it is") -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(3)
+    made = [LAYOUTS[layout](torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
+    return [nn.Parameter(p) for p in (*made, torch.ones(5))]
+
+
+def gradients(params: list[Any], t: int) -> list[Tensor | None]:
+    """The second rests in the second step; that of the third shape is one number, expanded; the first lies transposed."""
+    generator = torch.Generator().manual_seed(t)
+    found: list[Tensor | None] = [torch.randn(p.shape, generator=generator).to(p.dtype) for p in params]
+    found[4] = torch.tensor(0.5).to(params[4].dtype).expand(257)
+    found[0] = found[0].t().contiguous().t() if t == 2 else found[0]  # type: ignore[union-attr]
+    found[1] = None if t == 2 else found[1]
+    return found
+
+
+def take(optimizer: Any, params: list[nn.Parameter], t: int) -> None:
+    for p, g in zip(params, gradients(params, t), strict=True):
+        p.grad = g
+    optimizer.step()
+
+
+def others(found: Tensor, wanted: Tensor) -> int:
+    """How many elements are not the same number; each of them must be a neighbour."""
+    places = (ranks(found.detach()) - ranks(wanted.detach())).abs()
+    assert not (places > 1).any(), (found, wanted)
+    return int((places > 0).sum())
+
+
+def ranks(x: Tensor) -> Tensor:
+    """Where each number stands among all of its dtype."""
+    bits = x.contiguous().view({2: torch.int16, 4: torch.int32}[x.element_size()]).long()
+    return torch.where(bits < 0, -(bits + 2 ** (8 * x.element_size() - 1)), bits)
+
+
+def same(optimizer: Any, params: list[nn.Parameter], hand: ByHand, within: float) -> None:
+    """Parameters and states are those of the plain loop, but for this share of the elements, which are neighbours."""
+    differ, size = dict[str, int](), sum(p.numel() for p in params)
+    for p, wanted, state in zip(params, hand.params, hand.states, strict=True):
+        held = {n: v for n, v in optimizer.state.get(p, {}).items() if n != "step"}
+        there = {n: v for n, v in state.items() if v is not None}
+        assert set(held) == set(there)
+        if within and "kahan_comp" in held:  # where p falls on a tie, what is lost is of the other sign
+            sums = p.double() + held.pop("kahan_comp").double(), wanted.double() + there["kahan_comp"].double()
+            assert apart(*sums) <= {torch.bfloat16: KEPT_BFLOAT16, torch.float16: KEPT_FLOAT16}[p.dtype]
+        pairs = {"p": (p, wanted), **{n: (v, there[n]) for n, v in held.items()}}
+        for name, (a, b) in pairs.items():
+            if a.dtype in LOW:
+                differ[name] = differ.get(name, 0) + others(a, b)
+    assert max(differ.values()) <= within * size, (differ, size)
+
+
+def betas(optimizer: Any) -> dict[str, float]:
+    group = optimizer.param_groups[0]
+    found: dict[str, float] = {}
+    for name, members in optimizer.rule.tuples.items():
+        if name in group:
+            found |= dict(zip(members, group[name], strict=True))
+    return found

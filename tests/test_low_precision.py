@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from compare import apart
-from rounded_by_hand import LAYOUTS, SHAPES, ByHand, by_chance
+from rounded_by_hand import LAYOUTS, LOW, ByHand, betas, by_chance, gradients, others, parameters, same, take
 from scipy import stats
 from thinning import thinned
 from tolerances import CHANCE, FORMS_FLOAT32, OTHER_ROUNDINGS
@@ -30,59 +30,9 @@ from steprule.hyper import Rate
 from steprule.maths import noise
 from steprule.optim.classes import class_of
 
-LOW = (torch.bfloat16, torch.float16)
 EACH_DTYPE = pytest.mark.parametrize("dtype", LOW, ids=["bfloat16", "float16"])
 SEED = 2**40 + 7
 MULTIPLIES = ("Muon", "NorMuon", "Scion", "Dion")
-
-
-def parameters(dtype: torch.dtype, layout: str = "as it is") -> list[nn.Parameter]:
-    generator = torch.Generator().manual_seed(3)
-    made = [LAYOUTS[layout](torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
-    return [nn.Parameter(p) for p in (*made, torch.ones(5))]
-
-
-def gradients(params: list[Any], t: int) -> list[Tensor | None]:
-    """The second rests in the second step; that of the third shape is one number, expanded; the first lies transposed."""
-    generator = torch.Generator().manual_seed(t)
-    found: list[Tensor | None] = [torch.randn(p.shape, generator=generator).to(p.dtype) for p in params]
-    found[4] = torch.tensor(0.5).to(params[4].dtype).expand(257)
-    found[0] = found[0].t().contiguous().t() if t == 2 else found[0]  # type: ignore[union-attr]
-    found[1] = None if t == 2 else found[1]
-    return found
-
-
-def take(optimizer: Any, params: list[nn.Parameter], t: int) -> None:
-    for p, g in zip(params, gradients(params, t), strict=True):
-        p.grad = g
-    optimizer.step()
-
-
-def others(found: Tensor, wanted: Tensor) -> int:
-    """How many elements are not the same number; each of them must be a neighbour."""
-    apart = (ranks(found.detach()) - ranks(wanted.detach())).abs()
-    assert not (apart > 1).any(), (found, wanted)
-    return int((apart > 0).sum())
-
-
-def ranks(x: Tensor) -> Tensor:
-    """Where each number stands among all of its dtype."""
-    bits = x.contiguous().view({2: torch.int16, 4: torch.int32}[x.element_size()]).long()
-    return torch.where(bits < 0, -(bits + 2 ** (8 * x.element_size() - 1)), bits)
-
-
-def same(optimizer: Any, params: list[nn.Parameter], hand: ByHand, within: float) -> None:
-    """Parameters and states are those of the plain loop, but for this share of the elements, which are neighbours."""
-    differ, size = dict[str, int](), sum(p.numel() for p in params)
-    for p, wanted, state in zip(params, hand.params, hand.states, strict=True):
-        held = {n: v for n, v in optimizer.state.get(p, {}).items() if n != "step"}
-        there = {n: v for n, v in state.items() if v is not None}
-        assert set(held) == set(there)
-        pairs = {"p": (p, wanted), **{n: (v, there[n]) for n, v in held.items()}}
-        for name, (a, b) in pairs.items():
-            if a.dtype in LOW:
-                differ[name] = differ.get(name, 0) + others(a, b)
-    assert max(differ.values()) <= within * size, (differ, size)
 
 
 @EACH_DTYPE
@@ -112,15 +62,6 @@ def test_every_class_is_a_plain_loop(name: str, backend: str, dtype: torch.dtype
         hand.step(grads)
         same(optimizer, params, hand, 0.0 if backend == "eager" else OTHER_ROUNDINGS)
         hand.go_on_from(optimizer, params)
-
-
-def betas(optimizer: Any) -> dict[str, float]:
-    group = optimizer.param_groups[0]
-    found: dict[str, float] = {}
-    for name, members in optimizer.rule.tuples.items():
-        if name in group:
-            found |= dict(zip(members, group[name], strict=True))
-    return found
 
 
 @rule

@@ -330,5 +330,21 @@ ABLATION_POWER = (0.65, 0.92)
 # the other way, to the neighbour: the share of elements, three steps, each of which hands the difference on to the next.
 OTHER_ROUNDINGS = 0.02
 
+# A parameter and what it lost, added: of what a kernel's float32 is apart from the author's (`FORMS_FLOAT32`), and then of a rounding of what
+# was lost to the other neighbour. That is 2^-8 of the parameter in bfloat16 and 2^-11 in float16, and is held to as many bits again.
+KEPT_BFLOAT16 = FORMS_FLOAT32 + 2.0**-16
+KEPT_FLOAT16 = FORMS_FLOAT32 + 2.0**-21
+
+# One step of a parameter near 1 and what it lost beside float64: the step in float32 (2^-24), and float16's least number (2^-24).
+KEPT_ONE_STEP = 2 * 2.0**-24
+
+# The same after some steps in bfloat16: each step rounds what was lost, which is below 2^-8, to eight bits: by 2^-17 at most.
+KEPT_STEP_BFLOAT16 = 2.0**-17
+# In float16: what was lost is below 2^-11, and is rounded to eleven bits, by 2^-23 at most.
+KEPT_STEP_FLOAT16 = 2.0**-23
+
+# A state in float32 near 1 over steps of one sign: a rounding (2^-24) in each.
+STATE_STEP_FLOAT32 = 2.0**-24
+
 # A mean or a count of draws whose distribution is known: standard errors. Of a hundred such tests one in a million fails by chance.
 CHANCE = 5.5

@@ -15,7 +15,7 @@ from steprule.arithmetic.floats import Real
 
 _COMPUTING = ("steprule.maths", "steprule.arithmetic", "steprule.compiler.symbols")
 """The modules between the author's call of `total` and this file."""
-_CALLING = ("steprule.rules.rule", "steprule.compiler.tracer")
+_CALLING = ("steprule.rules.rule", "steprule.rules.compensated", "steprule.compiler.tracer")
 """The modules that call a rule's function: numbers and symbols come into it from there."""
 
 

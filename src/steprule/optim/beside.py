@@ -78,7 +78,9 @@ class Beside:
             )
             with torch.no_grad():
                 for (p, hypers), key in zip(self.by_function(members), keys, strict=True):
-                    one_by_one.step_by_rule(by, p, self.computation.used, hypers, known, key)
+                    one_by_one.step_by_rule(
+                        by, p, self.computation.used, hypers, known, key, self.computation.state_dtype
+                    )
             return
         for k, group in enumerate(groups):
             if params := [members[m] for m in self.places if self.group_of[m] == k]:

@@ -174,6 +174,7 @@ _OF_TORCH = (
     "betas",
     "zero_grad",
     "rounding",
+    "state_dtype",
     "fused_unscale",
     "backend",
     "clip_group",

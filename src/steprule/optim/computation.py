@@ -30,7 +30,8 @@ from steprule.optim.signature import (
     shard,
     span_of,
 )
-from steprule.optim.states import as_numbers, begin, check_whole, lay_as
+from steprule.optim.states import as_numbers, begin, check_whole, in_dtype, lay_as
+from steprule.rules.compensated import COMPENSATION
 
 States = Mapping[Tensor, Any]
 """An optimizer's `state`."""
@@ -76,7 +77,7 @@ class Computation:
         self.rule, self.backend, self.stochastic = optimizer.rule, optimizer.backend, settings.stochastic
         # Where torch's class has no `step`, its states get one: the random numbers of each step are others.
         self.counts_steps, self.torch_counts = optimizer.counts_steps or self.stochastic, optimizer.counts_steps
-        self.moves = optimizer.moves
+        self.moves, self.state_dtype = optimizer.moves, settings.state_dtype
         self.switches, self.zeroes, self.special = settings.switches, settings.zeroes, settings.special
         self.by_shape = shape is not None
         self.variant = variant(self.rule, self.switches, shape)
@@ -126,13 +127,23 @@ class Computation:
         for slot in self.slots:
             held = state.get(slot.name)
             if held is None:
-                held = begin(slot, p, hypers, absent=slot.name in absent, sizes=self.sizes_of(slot, p))
+                sizes = self.sizes_of(slot, p)
+                held = begin(slot, p, hypers, absent=slot.name in absent, sizes=sizes, wanted=self.state_dtype)
                 if slot.name not in absent:
                     state[slot.name] = held
                 elif self.variant_for(p).graph(absent).outputs[slot.name] is not None:
                     found.pending.append((state, slot.name, held))
+            elif (kept := in_dtype(slot, p, held, self.state_dtype)) is not held:
+                state[slot.name] = held = kept
             found.slots.append(held)
         return found
+
+    def _forget(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
+        """Take away what Kahan summation kept for parameters that now step without: when they step with it again it would be false."""
+        if not self.moves and COMPENSATION not in {s.name for s in self.rule.slots}:
+            for p, g in zip(members, grads, strict=True):
+                if g is not None and isinstance(state := states.get(p), dict):
+                    state.pop(COMPENSATION, None)
 
     def graph_of(self, p: Tensor, state: Mapping[str, Any]) -> Graph:
         """What a step of a parameter from this state computes."""
@@ -161,6 +172,7 @@ class Computation:
 
     def part(self, states: States, members: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Parted:
         """The members by what steps them."""
+        self._forget(states, members, grads)
         found, targets = Parted(), dict[int, str]()
         for m, (p, g) in enumerate(zip(members, grads, strict=True)):
             if g is None:
@@ -225,7 +237,8 @@ class Computation:
             return []
         off = tuple((n, False if isinstance(v, bool) else v) for n, v in self.switches)
         least = variant(self.rule, off, self.variant.shape).slots
-        slots = [s.name for s in self.rule.slots if not s.absent_at_first and s.name in least]
+        known = (s for s in self.rule.slots if s.name != COMPENSATION)  # which torch's class has not
+        slots = [s.name for s in known if not s.absent_at_first and s.name in least]
         return [*(["step"] if self.torch_counts else []), *slots]
 
     def ranges(self, states: States, params: Sequence[Tensor], grads: Sequence[Tensor | None]) -> Ranges:

@@ -103,7 +103,6 @@ class GroupPlan:
         computation.refuse_parts(type(by).__name__, members)
         if self.others:
             computation.refuse(type(by).__name__, optimizer.state, [members[m] for m in self.others])
-
         if computation.of_model:
             stepped = (p for p, g in zip(members, grads, strict=True) if g is not None)
             totals.share(optimizer, self, stepped)
@@ -168,7 +167,8 @@ class GroupPlan:
 
     def by(self, optimizer: Stepped) -> Stepped:
         """The optimizer as the class by whose rule its groups step."""
-        return optimizer.stepping(optimizer.param_groups[self.where[0]])
+        found = optimizer.stepping(optimizer.param_groups[self.where[0]])
+        return precision.keeping(found, self.chosen.low) if self.chosen and self.chosen.low else found
 
     # Each step: may it be as before?
 
@@ -247,10 +247,10 @@ class GroupPlan:
     def tabulate(self, optimizer: Stepped, groups: Groups, known: Mapping[str, float]) -> None:
         """Fill the tables of scalars: all that may raise comes before anything is written. `known`: totals, numbers of the model."""
         if self.others and self.computation.of_model:
-            by, used = self.by(optimizer), self.computation.used
+            by, used, wanted = self.by(optimizer), self.computation.used, self.computation.state_dtype
             with torch.no_grad():
                 for p, own in self.beside.by_function(self.members_of(groups)):
-                    self._keep(one_by_one.numbers_of(by, p, used, own, known))
+                    self._keep(one_by_one.numbers_of(by, p, used, own, known, wanted))
         if self.look is None:
             return
         values, rows = self.look.values, self.rows
@@ -340,12 +340,12 @@ def _plan(
             group = optimizer.param_groups[k]
             by = optimizer.stepping(group)
             own = Settings(by, group, scale)
-            special = own.special, bool(beyond_torch(by, group)), own.rounding
+            special = own.special, bool(beyond_torch(by, group)), own.rounding, own.state_dtype
             alike = optimizer.team_of(group), own.switches, own.zeroes, special
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)
-            for chosen in choices(optimizer, where, settings[0].switches):
+            for chosen in choices(optimizer, where, settings[0].switches, settings[0].rounding):
                 wanted = like.chosen if like is not None else None
                 if wanted is None or (chosen is not None and chosen.kind == wanted.kind):
                     plan = GroupPlan(optimizer, where, list(settings), chosen)

@@ -21,7 +21,7 @@ from steprule.hyper import Slot
 from steprule.optim.precision import LOW
 from steprule.optim.settings import Stepped
 from steprule.optim.signature import has_own_operations
-from steprule.optim.states import as_numbers, begin, dtype_of
+from steprule.optim.states import as_numbers, begin, dtype_of, in_dtype
 from steprule.rules.rule import Rule
 
 
@@ -84,10 +84,14 @@ def step_by_rule(
     hypers: Mapping[str, Any],
     known: Mapping[str, float],
     key: Key | None = None,
+    wanted: torch.dtype | None = None,
 ) -> None:
-    """The author's function on one parameter, its results copied into the tensors that are there. `used` names the slots, `known` are
-    the totals. Numbers of the model stay as they are: they are all tensors'. `key`: by whose random numbers it is rounded, if by chance."""
-    one, state = _one(optimizer, p, used, hypers, counts=key is not None)
+    """The author's function on one parameter, its results copied into the tensors that are there.
+
+    `used` names the slots, `known` are the totals. Numbers of the model stay as they are: they are all tensors'. `key`: by whose random
+    numbers it is rounded, if by chance. `wanted`: the dtype of states that its group says, here and below.
+    """
+    one, state = _one(optimizer, p, used, hypers, wanted, counts=key is not None)
     with exchanging(known):
         new_p, new = one.step(optimizer.rule, {})
     if optimizer.moves:
@@ -102,22 +106,34 @@ def step_by_rule(
     slots = {s.name: s for s in optimizer.rule.slots}
     for name, value in new.items():
         if value is not None and name not in there:
-            state[name] = value.to(dtype_of(slots[name], p), copy=True) if not slots[name].is_number else value.clone()
+            state[name] = (
+                value.to(dtype_of(slots[name], p, wanted), copy=True) if not slots[name].is_number else value.clone()
+            )
 
 
 def parts_of(
-    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
+    optimizer: Stepped,
+    p: Tensor,
+    used: frozenset[str],
+    hypers: Mapping[str, Any],
+    known: Mapping[str, float],
+    wanted: torch.dtype | None = None,
 ) -> dict[str, float]:
     """What one parameter adds to each total; to those that follow from others it is right when these are known."""
-    one, _ = _one(optimizer, p, used, hypers)
+    one, _ = _one(optimizer, p, used, hypers, wanted)
     return eager.parts_of(optimizer.rule, one, {}, known)
 
 
 def numbers_of(
-    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], known: Mapping[str, float]
+    optimizer: Stepped,
+    p: Tensor,
+    used: frozenset[str],
+    hypers: Mapping[str, Any],
+    known: Mapping[str, float],
+    wanted: torch.dtype | None = None,
 ) -> dict[str, float]:
     """The new numbers of the model, as one parameter gives them."""
-    one, _ = _one(optimizer, p, used, hypers)
+    one, _ = _one(optimizer, p, used, hypers, wanted)
     with exchanging(known):
         _, new = one.step(optimizer.rule, {})
     return {name: float(new[name]) for name in _of_model(optimizer.rule) if name in used}
@@ -128,7 +144,13 @@ def _of_model(rule: Rule) -> list[str]:
 
 
 def _one(
-    optimizer: Stepped, p: Tensor, used: frozenset[str], hypers: Mapping[str, Any], *, counts: bool = False
+    optimizer: Stepped,
+    p: Tensor,
+    used: frozenset[str],
+    hypers: Mapping[str, Any],
+    wanted: torch.dtype | None,
+    *,
+    counts: bool = False,
 ) -> tuple[eager.One, dict[str, Any]]:
     """What a step takes of one parameter, and its state, in which the numbers that were missing have begun."""
     rule, counts, grad = optimizer.rule, counts or optimizer.counts_steps, p.grad
@@ -141,16 +163,19 @@ def _one(
     starts |= {s.name: eager.start_number(s, hypers) for s in rule.slots if s.per_tensor and s.name in used}
     state: dict[str, Any] = optimizer.state[p] if starts or used else {}
     as_numbers(state, starts, p, as_torch=torchs_class(type(optimizer)) is not None)
+    for slot in rule.slots if wanted is not None else ():
+        if slot.name in used and isinstance(state.get(slot.name), Tensor):
+            state[slot.name] = in_dtype(slot, p, state[slot.name], wanted)
     held = {slot.name: _held(rule, slot, state.get(slot.name), p) for slot in rule.slots}
     t = state["step"].item() + 1.0 if counts else 1.0
     own = resolved(p.detach())
-    if p.dtype in LOW:
+    if p.dtype in LOW or wanted is not None:
         # What is computed in float32 comes back so: whoever stores it rounds, each tensor in its own way.
-        own = own.float()
+        own = own.float() if p.dtype in LOW else own
         for slot in rule.slots:
             if slot.name in used and held[slot.name] is None and not (slot.absent_at_first or slot.looked):
                 sizes = slot.sizes(rule.seen(tuple(p.shape))) if slot.shape else None
-                held[slot.name] = begin(slot, p.detach(), hypers, absent=False, sizes=sizes)
+                held[slot.name] = begin(slot, p.detach(), hypers, absent=False, sizes=sizes, wanted=wanted)
     return eager.One(own, resolved(grad.detach()).to(own.dtype), held, t, hypers), state
 
 

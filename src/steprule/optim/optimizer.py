@@ -68,7 +68,7 @@ class RuleOptimizer(Stepped):
             raise InputError(f"{type(self).__name__}: fused_unscale", expected=names, got=self.rule.name)
         extras = {n: kwargs.pop(n, v) for n, v in self._extras.items()}
         self._check_extras(extras)
-        self._seed = extras.get(precision.SEED)
+        self._seed, self._rounding = extras.get(precision.SEED), extras.get(precision.ROUNDING)
         super().__init__(params, *args, **kwargs)
         for p, state in self.state.items():  # torch makes Adagrad's count on the default device
             if isinstance(count := state.get("step"), Tensor) and count.device.type == "meta" != p.device.type:
@@ -310,6 +310,9 @@ class RuleOptimizer(Stepped):
         """As torch."""
         if isinstance(param_group, dict):
             self._check_extras(param_group)
+            if precision.SEED in self._extras and (seed := param_group.get(precision.SEED)) is not None:
+                rounding = self.defaults.get(precision.ROUNDING, self.__dict__.get("_rounding"))
+                precision.check_seed(type(self).__name__, [{precision.ROUNDING: rounding, **param_group}], seed)
             if self.rule.point is not None:
                 param_group[MODE] = not self._evaluates
         super().add_param_group(param_group)

@@ -1,25 +1,32 @@
-"""What a group says of rounding its parameters: to the nearest or by chance, and by whose random numbers."""
+"""What a group says of how its parameters are rounded, and of the dtype in which its states are kept."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from steprule.errors import InputError, InputTypeError
+from steprule.optim.signature import DTYPES
+from steprule.rules.compensated import COMPENSATION, compensated
 from steprule.rules.rule import Rule
 
-STOCHASTIC = "stochastic"
-ROUNDINGS = (STOCHASTIC,)
+STOCHASTIC, KAHAN = "stochastic", "kahan"
+ROUNDINGS = (STOCHASTIC, KAHAN)
 """What `rounding=` takes beside None, which is to the nearest."""
 SEED = "seed"
 """The key of a group that says of which seed its noise is, and its rounding by chance."""
 ROUNDING = "rounding"
-OFF: dict[str, Any] = {ROUNDING: None, SEED: None}
+STATE_DTYPE = "state_dtype"
+STATE_DTYPES = (torch.float32, torch.bfloat16)
+"""What `state_dtype=` takes beside None, which is the parameter's dtype."""
+OFF: dict[str, Any] = {ROUNDING: None, SEED: None, STATE_DTYPE: None}
 """The keys of a group, as they are where nothing is said."""
 LOW = (torch.bfloat16, torch.float16)
 """The dtypes of parameters that are computed in float32."""
@@ -30,8 +37,8 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
 
     Raises `InputError` or `InputTypeError` for what it cannot mean; `name` is the class.
     """
-    rounding_of(name, given)
-    if given.get(ROUNDING) == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
+    rounding, _ = precision_of(name, rule, given)
+    if rounding == STOCHASTIC and not rule.draws and SEED in {h.name for h in rule.hypers}:
         expected, got = (
             "a rule without a hyperparameter of that name",
             f"{rule.name}, whose rounding could have no seed",
@@ -41,12 +48,30 @@ def take(name: str, rule: Rule, given: dict[str, Any]) -> None:
         given[SEED] = seed_of(name, given[SEED])
 
 
-def rounding_of(name: str, group: Mapping[str, Any]) -> str | None:
-    """How a group's parameters are rounded, None for the nearest. Raises `InputError`."""
+def precision_of(name: str, rule: Rule, group: Mapping[str, Any]) -> tuple[str | None, torch.dtype | None]:
+    """How a group's parameters are rounded, None for the nearest; and the dtype of its states, None for that of each parameter.
+
+    Raises `InputError` for what is neither, or what the rule cannot be stepped with.
+    """
+    return _rounding_of(name, rule, group), _state_dtype_of(name, group)
+
+
+def _rounding_of(name: str, rule: Rule, group: Mapping[str, Any]) -> str | None:
     found = group.get(ROUNDING)
     if found is not None and found not in ROUNDINGS:
         expected = " or ".join(map(repr, ROUNDINGS)) + ", or None for the nearest"
         raise InputError(f"{name}: {ROUNDING}", expected=expected, got=repr(found))
+    if found == KAHAN and COMPENSATION in {s.name for s in rule.slots}:
+        expected, got = "a rule without a state of that name", f"{rule.name}, whose rounding has one"
+        raise InputError(f"{name}: {COMPENSATION}", expected=expected, got=got, hint="Call the state otherwise.")
+    return found
+
+
+def _state_dtype_of(name: str, group: Mapping[str, Any]) -> torch.dtype | None:
+    found = group.get(STATE_DTYPE)
+    if found is not None and not any(found is dtype for dtype in STATE_DTYPES):
+        expected = " or ".join(map(str, STATE_DTYPES)) + ", or None for the parameter's"
+        raise InputError(f"{name}: {STATE_DTYPE}", expected=expected, got=repr(found))
     return found
 
 
@@ -75,7 +100,7 @@ def settle(name: str, groups: Sequence[dict[str, Any]], given: object) -> None:
 
 
 def check_seed(name: str, groups: Sequence[Mapping[str, Any]], given: object) -> None:
-    """Raise `InputError` for a seed that nothing draws by."""
+    """Raise `InputError` for a seed that none of these groups draws by."""
     if given is not None and not any(group.get(ROUNDING) == STOCHASTIC for group in groups):
         raise InputError(f"{name}: {SEED}", expected=f"{ROUNDING}={STOCHASTIC!r} beside it", got=f"{given!r} alone")
 
@@ -92,3 +117,25 @@ def numbers_of(
 def rows(steps: NDArray[np.float64], tensors: NDArray[np.int64], seeds: NDArray[np.uint64]) -> NDArray[np.int64]:
     """What a kernel that rounds by chance takes behind the addresses [3, tensors]: the step, the tensor's number, the seed."""
     return np.stack([steps.astype(np.int64), tensors, seeds.view(np.int64)])
+
+
+# Kahan summation.
+
+
+def kept_with(rounding: str | None, p: Tensor) -> str:
+    """The dtype for which what a parameter loses is kept beside it; empty where nothing is kept, as of a float32 parameter."""
+    return DTYPES[p.dtype] if rounding == KAHAN and p.dtype in LOW else ""
+
+
+def keeping(optimizer: Any, dtype: str) -> Any:
+    """The optimizer as one whose rule keeps what parameters of a dtype lose: another class on the same states, groups and settings."""
+    view = object.__new__(_keeping(type(optimizer), dtype))  # type: ignore[arg-type]  # a class is hashable
+    view.__dict__ = optimizer.__dict__
+    return view
+
+
+@lru_cache(maxsize=256)
+def _keeping(cls: Any, dtype: str) -> Any:
+    found: Any = type(cls)(cls.__name__, (cls,), {"__module__": cls.__module__})
+    found.rule = compensated(cls.rule, dtype)  # behind its making: it is no class of its own
+    return found

@@ -10,13 +10,13 @@ import torch
 
 from steprule.compiler.variant import switches_of
 from steprule.errors import InputError
-from steprule.optim.precision import ROUNDING, SEED, STOCHASTIC, rounding_of, seed_of
+from steprule.optim.precision import ROUNDING, SEED, STATE_DTYPE, STOCHASTIC, precision_of, seed_of
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
-_OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING, SEED)
+_OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING, SEED, STATE_DTYPE)
 """What a step reads of a group beside the rule's hyperparameters."""
-_FIXED = (float, int, bool, type(None), str)
+_FIXED = (float, int, bool, type(None), str, torch.dtype)
 """Values of these types are other objects when they change; a tensor or a list may change in place."""
 
 
@@ -81,9 +81,9 @@ class Settings:
         # In C; the same object counts as equal, which is true of fixed ones alone.
         if self._fixed and scale == self.scale and values == self._values:
             return True
-        before = self.zeroes, self.special, self.rounding
+        before = self.zeroes, self.special, self.rounding, self.state_dtype
         self._read(group, scale)
-        same = (self.zeroes, self.special, self.rounding) == before
+        same = (self.zeroes, self.special, self.rounding, self.state_dtype) == before
         return same and switches_of(self.rule, self.hypers) == self.switches
 
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
@@ -92,7 +92,8 @@ class Settings:
         self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond)
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.special = bool(group.get("differentiable") or group.get("capturable"))
-        self.rounding = None if self._moves else rounding_of(self._name, group)
+        rounding, self.state_dtype = precision_of(self._name, self.rule, group)
+        self.rounding = None if self._moves else rounding
         self.seed = seed_of(self._name, group.get(SEED)) if self.rounding == STOCHASTIC else None
 
     @property

@@ -16,6 +16,7 @@ from torch import Tensor
 from steprule.compiler import eager, pages
 from steprule.hyper import Slot
 from steprule.optim.signature import is_dense, lies_as
+from steprule.rules.compensated import COMPENSATION
 
 
 def scalar_dtype() -> torch.dtype:
@@ -41,20 +42,36 @@ def as_numbers(state: dict[str, Any], starts: Mapping[str, float], p: Tensor, *,
 
 
 def begin(
-    slot: Slot, p: Tensor, hypers: Mapping[str, Any], *, absent: bool, sizes: tuple[int, ...] | None = None
+    slot: Slot,
+    p: Tensor,
+    hypers: Mapping[str, Any],
+    *,
+    absent: bool,
+    sizes: tuple[int, ...] | None = None,
+    wanted: torch.dtype | None = None,
 ) -> Tensor:
     """A slot before its first step, beside `p`, of its shape unless `sizes` says another; where the rule itself fills it at its first
-    use, room for that."""
-    dtype = dtype_of(slot, p)
+    use, room for that. `wanted`: the dtype of states that its group says."""
+    dtype = dtype_of(slot, p, wanted)
     p = p if sizes is None else p.new_empty(sizes)
     if absent:
         return pages.empty_like(p, dtype)  # type: ignore[no-any-return]
     return pages.full_like(p, eager.start_number(slot, hypers), dtype)  # type: ignore[no-any-return]
 
 
-def dtype_of(slot: Slot, p: Tensor) -> torch.dtype:
-    """In which dtype a slot of elements begins."""
-    return torch.float32 if slot.full_precision and p.element_size() < 4 else p.dtype  # complex numbers have 8 bytes
+def dtype_of(slot: Slot, p: Tensor, wanted: torch.dtype | None = None) -> torch.dtype:
+    """In which dtype a slot of elements begins: that which is wanted, or its parameter's."""
+    if slot.full_precision:
+        return torch.float32 if p.element_size() < 4 else p.dtype  # complex numbers have 8 bytes
+    kept = wanted is None or slot.name == COMPENSATION or slot.looked or p.is_complex()
+    return p.dtype if kept else wanted  # type: ignore[return-value]
+
+
+def in_dtype(slot: Slot, p: Tensor, held: Tensor, wanted: torch.dtype | None) -> Tensor:
+    """A state as it is kept where a dtype is wanted: itself where it has that, as after its first step."""
+    if wanted is None or slot.looked or slot.is_number:
+        return held
+    return held.to(dtype_of(slot, p, wanted))
 
 
 def check_whole(state: Mapping[str, Any], owned: Iterable[str], always: Iterable[str]) -> None:

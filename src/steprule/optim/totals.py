@@ -142,9 +142,9 @@ def _parts(
         if (measure := bucket.measuring(places)) is not None:
             measure.tabulate(hypers, plan.groups, plan.numbers_of_step(1.0))
             yield bucket.alike.cut, measure.add_up(plan.reduced_numbers(measure))
-    used, by = plan.computation.used, plan.by(optimizer)
+    used, by, wanted = plan.computation.used, plan.by(optimizer), plan.computation.state_dtype
     with torch.no_grad():
-        beside = [one_by_one.parts_of(by, p, used, own, known) for p, own in _beside(optimizer, plan)]
+        beside = [one_by_one.parts_of(by, p, used, own, known, wanted) for p, own in _beside(optimizer, plan)]
     cut = whole_cut(optimizer.clip_group)
     yield from ((cut, own) for own in beside)
 
