@@ -443,3 +443,47 @@ def test_the_default_epsilon_is_there_in_float16(name: str, rounding: str | None
     q.grad = torch.zeros_like(q)
     theirs.step()
     assert q.isnan().all(), "else the page says of torch what is no longer so"
+
+
+@EACH_BACKEND
+def test_what_pruned_or_loaded_weights_never_lost_does_not_come_back(backend: str) -> None:
+    p = nn.Parameter(torch.full((4,), 100.0, dtype=torch.bfloat16))
+    optimizer = optim.SGD([p], lr=1e-2, rounding="kahan", backend=backend)
+    for _ in range(5):
+        p.grad = torch.full_like(p, 7.0)
+        optimizer.step()
+    assert optimizer.state[p][KEPT].abs().min() > 0
+    with torch.no_grad():
+        p.mul_(torch.tensor([0.0, 0.0, 1.0, 1e-4], dtype=torch.bfloat16))
+    before = p.detach().clone()
+    p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert torch.equal(p, before)
+    assert torch.equal(optimizer.state[p][KEPT][[0, 1, 3]], torch.zeros(3, dtype=torch.bfloat16))
+
+
+def test_a_registry_of_subclasses_never_sees_a_class_of_ours() -> None:
+    known: dict[str, Any] = {}
+
+    class Registered(optim.AdamW):
+        def __init_subclass__(cls, *, must: int, **more: Any) -> None:
+            super().__init_subclass__(**more)
+            known[cls.__name__] = must
+
+    class Mine(Registered, must=1):
+        pass
+
+    p = ones(3)
+    p.grad = torch.ones_like(p)
+    Mine([p], rounding="kahan").step()
+    assert known == {"Mine": 1}
+
+
+def test_what_is_kept_follows_its_parameters_dtype() -> None:
+    p = ones(5)
+    optimizer = optim.SGD([p], lr=1e-4, rounding="kahan")
+    for dtype in (torch.bfloat16, torch.float16, torch.bfloat16):
+        p.data = p.data.to(dtype)
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        assert optimizer.state[p][KEPT].dtype == dtype

@@ -185,3 +185,16 @@ def test_what_has_no_meaning_is_refused() -> None:
 
     with pytest.raises(RuleError, match="by a name that torch's optimizers do not use"):
         optim.from_rule(own)
+
+
+def test_a_checkpoint_is_loaded_in_the_dtype_that_its_group_says() -> None:
+    p = nn.Parameter(torch.ones(64))
+    optimizer = optim.AdamW([p], state_dtype=torch.bfloat16)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    kept = optimizer.state_dict()
+    again = optim.AdamW([nn.Parameter(torch.ones(64))], state_dtype=torch.bfloat16)
+    again.load_state_dict(kept)
+    (state,) = again.state.values()
+    assert {state[n].dtype for n in ("exp_avg", "exp_avg_sq")} == {torch.bfloat16}
+    assert torch.equal(state["exp_avg"], optimizer.state[p]["exp_avg"])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steprule.optim.settings import Stepped
+from steprule.optim.states import dtype_of
 
 
 def keep_precision(optimizer: Stepped, given: Mapping[str, Any]) -> None:
@@ -19,6 +20,8 @@ def keep_precision(optimizer: Stepped, given: Mapping[str, Any]) -> None:
         state = given["state"].get(k)
         if not isinstance(state, Mapping):
             continue
+        slots = {s.name: s for s in optimizer.stepping(group).rule.slots}
+        wanted = group.get("state_dtype")
         numbers = {"step", *(s.name for s in optimizer.stepping(group).rule.slots if s.is_number)}
         for name, value in state.items():
             if isinstance(value, Tensor):
@@ -29,15 +32,19 @@ def keep_precision(optimizer: Stepped, given: Mapping[str, Any]) -> None:
                     finer = name != "step" and coarser and p.is_floating_point()
                     optimizer.state[p][name] = value.detach().to(device, p.dtype if finer else value.dtype, copy=True)
                 elif name not in numbers:
-                    optimizer.state[p][name] = _loaded(value, p)
+                    kept = dtype_of(slots[name], p, wanted) if wanted is not None and name in slots else None
+                    optimizer.state[p][name] = _loaded(value, p, kept)
 
 
-def _loaded(value: Tensor, p: Tensor) -> Tensor:
+def _loaded(value: Tensor, p: Tensor, kept: torch.dtype | None) -> Tensor:
+    """A checkpoint's tensor as a state; `kept`: the dtype that its group says."""
     if value.is_mkldnn:  # it cannot be copied, and torch takes it as it is
         return value.detach()
     dtype = value.dtype
     alike = value.is_floating_point() == p.is_floating_point() and value.is_complex() == p.is_complex()
-    if alike and value.element_size() < p.element_size():
+    if kept is not None:
+        dtype = kept
+    elif alike and value.element_size() < p.element_size():
         dtype = p.dtype
     whole = value.layout is torch.strided and value.untyped_storage().nbytes() == value.numel() * value.element_size()
     # Memory that torch.load has made has no allocator, and torch dies at the first write to what shares it.

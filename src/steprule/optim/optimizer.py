@@ -142,8 +142,8 @@ class RuleOptimizer(Stepped):
     def grad_norm(self) -> Tensor | None:
         """The norm of all gradients in the last step, before `clip_norm` shrank them: 0-dim, in float64, as `clip_grad_norm_` returns it.
 
-        None before the first step, and where no group clips by it. What comes before that clipping is in it: the loss's scale is gone, and
-        `clip_value` has cut elements. A step that GradScaler skips leaves it.
+        None before the first step, and after one in which nothing that clips by it had a gradient. It counts what comes before that
+        clipping: the loss's scale is gone, and `clip_value` has cut elements. A step that GradScaler skips leaves it.
         """
         norm = self.__dict__.get("_grad_norm")
         return None if norm is None else torch.tensor(norm, dtype=torch.float64)

@@ -69,7 +69,7 @@ def dtype_of(slot: Slot, p: Tensor, wanted: torch.dtype | None = None) -> torch.
 
 def in_dtype(slot: Slot, p: Tensor, held: Tensor, wanted: torch.dtype | None) -> Tensor:
     """A state as it is kept where a dtype is wanted: itself where it has that, as after its first step."""
-    if wanted is None or slot.looked or slot.is_number:
+    if slot.looked or slot.is_number or (wanted is None and slot.name != COMPENSATION):
         return held
     return held.to(dtype_of(slot, p, wanted))
 

@@ -19,6 +19,8 @@ COMPENSATION = "kahan_comp"
 """The state's name, as optimi has it: what is to be added to the parameter."""
 _BEYOND = 1e38
 """No rounding loses so much: where the parameter is inf or nan, the difference is, and nothing is kept."""
+_HALF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+"""What rounding to the nearest takes at most, as a share of the number that it leaves."""
 
 
 def compensated(rule: Rule, dtype: str) -> Rule:
@@ -26,8 +28,9 @@ def compensated(rule: Rule, dtype: str) -> Rule:
 
         x = rule(p + c, g), then p = round(x) and c = x - p
 
-    The slot `kahan_comp`, c, has the parameter's dtype and begins at 0. Where p comes out as inf or nan, c is 0. Kahan, 1965, Further
-    remarks on reducing truncation errors; of bfloat16 parameters Zamirai et al., 2020, Revisiting BFloat16 Training.
+    The slot `kahan_comp`, c, has the parameter's dtype and begins at 0. Where p comes out as inf or nan, c is 0. A c that is too large to
+    have been lost by p belongs to weights that were pruned or loaded since, and counts as 0. Kahan, 1965, Further remarks on reducing
+    truncation errors; of bfloat16 parameters Zamirai et al., 2020, Revisiting BFloat16 Training.
     """
     return _around(rule, dtype, rule.point)
 
@@ -41,7 +44,8 @@ def _around(rule: Rule, dtype: str, point: object) -> Rule:
 def _function_of(rule: Rule, dtype: str) -> Callable[..., Any]:
     def function(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
         *slots, lost = held
-        result = rule.function(p + lost, g, *slots, **hypers)
+        own = where(abs(lost) <= abs(p) * _HALF[dtype], lost, 0.0)
+        result = rule.function(p + own, g, *slots, **hypers)
         exact, *new = result if isinstance(result, tuple) else (result,)
         stored = cast(exact, dtype)
         lost = exact - stored
