@@ -36,7 +36,7 @@ def ones(*shape: int, dtype: torch.dtype = torch.bfloat16) -> nn.Parameter:
 
 @EACH_DTYPE
 @EACH_BACKEND
-@pytest.mark.parametrize("name", thinned(optim.NAMES, 8))
+@pytest.mark.parametrize("name", thinned(optim.NAMES, 16))
 def test_every_class_is_a_plain_loop(name: str, backend: str, dtype: torch.dtype) -> None:
     """The author's function in float32 on the parameter and what it lost, with resting ones, an expanded gradient, a float32 one."""
     kind = class_of(name)
@@ -78,7 +78,7 @@ PARTS = [
 
 
 @EACH_DTYPE
-@pytest.mark.parametrize(("layout", "parts"), thinned(itertools.product(LAYOUTS, PARTS), 9))
+@pytest.mark.parametrize(("layout", "parts"), thinned(itertools.product(LAYOUTS, PARTS), 27))
 def test_parts_layouts_and_dtypes(layout: str, parts: dict[str, Any], dtype: torch.dtype) -> None:
     """Weight decay, ascent, clipping and averaging, over tensors that lie in any way, in both forms."""
     for backend in ("numba", "eager"):
@@ -423,7 +423,7 @@ def test_what_has_no_meaning_is_refused() -> None:
 
 
 @pytest.mark.parametrize("rounding", [None, "stochastic", "kahan"])
-@pytest.mark.parametrize("name", thinned(optim.NAMES, 12))
+@pytest.mark.parametrize("name", thinned(optim.NAMES, 24))
 def test_the_default_epsilon_is_there_in_float16(name: str, rounding: str | None) -> None:
     """1e-8, which float16 has not: what is computed in float32 divides by it, where torch's default classes divide 0 by 0."""
     kind = class_of(name)

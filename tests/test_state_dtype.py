@@ -37,7 +37,7 @@ def slots_of(optimizer: Any, p: Tensor) -> dict[str, Tensor]:
 
 @EACH
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize("name", thinned(optim.NAMES, 12))
+@pytest.mark.parametrize("name", thinned(optim.NAMES, 24))
 def test_every_class_keeps_them_so_in_both_forms(name: str, dtype: torch.dtype, kept: torch.dtype) -> None:
     """A step each from the same states: the forms are as near as the states hold."""
     kind = class_of(name)

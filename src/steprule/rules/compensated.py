@@ -19,8 +19,8 @@ COMPENSATION = "kahan_comp"
 """The state's name, as optimi has it: what is to be added to the parameter."""
 _BEYOND = 1e38
 """No rounding loses so much: where the parameter is inf or nan, the difference is, and nothing is kept."""
-_HALF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
-"""What rounding to the nearest takes at most, as a share of the number that it leaves."""
+_UNIT = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""What storing a number takes at most, as a share of what it leaves. To the nearest takes half of it; Triton's interpreter cuts off."""
 
 
 def compensated(rule: Rule, dtype: str) -> Rule:
@@ -44,7 +44,7 @@ def _around(rule: Rule, dtype: str, point: object) -> Rule:
 def _function_of(rule: Rule, dtype: str) -> Callable[..., Any]:
     def function(p: Any, g: Any, *held: Any, **hypers: Any) -> Any:
         *slots, lost = held
-        own = where(abs(lost) <= abs(p) * _HALF[dtype], lost, 0.0)
+        own = where(abs(lost) <= abs(p) * _UNIT[dtype], lost, 0.0)
         result = rule.function(p + own, g, *slots, **hypers)
         exact, *new = result if isinstance(result, tuple) else (result,)
         stored = cast(exact, dtype)
