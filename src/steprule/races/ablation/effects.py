@@ -70,8 +70,10 @@ def effects_of(
     for (part, gap), no, p, q in zip(gaps.items(), blank, real, same, strict=True):
         pair = Pair(labels[0], labels[1][part], gap, scale, float(p), float(q))
         told = gap.known and not no
-        found_from = power.Power(gap.error, len(on), gap.freedom, least, tail).smallest if gap.error else least
-        smallest = scale.percent(found_from) if told else None
+        smallest = None
+        if told:
+            own = power.Power(gap.error, len(on), gap.freedom, least, tail)
+            smallest = scale.percent(own.smallest if gap.error else least)
         needed = power.studies_needed(gap, len(on), least, tail) if told and pair.verdict() == "open" else None
         found.append(Effect(part, pair, smallest, needed))
     return tuple(found)
