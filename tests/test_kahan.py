@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import itertools
 import math
 import pickle
-import warnings
 from typing import Any
 
 import pytest
 import torch
-from rounded_by_hand import LAYOUTS, LOW, KahanByHand, betas, gradients, parameters, same, take
+from rounded_by_hand import LOW
 from thinning import thinned
-from tolerances import KEPT_ONE_STEP, KEPT_STEP_BFLOAT16, KEPT_STEP_FLOAT16, OTHER_ROUNDINGS
+from tolerances import KEPT_ONE_STEP, KEPT_STEP_BFLOAT16, KEPT_STEP_FLOAT16
 from torch import Tensor, nn
 
 import steprule
 from steprule import optim, rule, rules
-from steprule.compiler.threads import one_thread
 from steprule.errors import InputError
 from steprule.hyper import Rate
 from steprule.optim.classes import class_of
@@ -32,111 +27,6 @@ KEPT = "kahan_comp"
 
 def ones(*shape: int, dtype: torch.dtype = torch.bfloat16) -> nn.Parameter:
     return nn.Parameter(torch.ones(*shape, dtype=dtype))
-
-
-@EACH_DTYPE
-@EACH_BACKEND
-@pytest.mark.parametrize("name", thinned(optim.NAMES, 16))
-def test_every_class_is_a_plain_loop(name: str, backend: str, dtype: torch.dtype) -> None:
-    """The author's function in float32 on the parameter and what it lost, with resting ones, an expanded gradient, a float32 one."""
-    kind = class_of(name)
-    if kind.rule.looked:
-        pytest.skip("what it looks at is computed from the parameters")
-    if backend == "numba" and name in MULTIPLIES:
-        pytest.skip("its products, in bfloat16, add up in another order: the steps differ by more than a rounding")
-    params = [p for p in parameters(dtype) if p.ndim == 2 or not name.startswith("Muon")]
-    settings = {"lr": 0.003} if "lr" in kind.rule.defaults else {}
-    given = {**settings, "adjust_lr_fn": "original"} if name == "Muon" else settings
-    optimizer = kind(params, **settings, rounding="kahan", backend=backend)
-    by_rule = optimizer.as_rule(optimizer.param_groups[0])
-    hypers = {h.name: by_rule[h.name] for h in kind.rule.hypers if h.name in by_rule and h.given is None}
-    hand = KahanByHand(
-        kind.rule, params, **{**{k: v for k, v in given.items() if k in hypers}, **hypers, **betas(optimizer)}
-    )
-    for t in range(1, 4):
-        grads = gradients(params, t) if len(params) > 5 else [torch.ones_like(p) * t for p in params]
-        for p, g in zip(params, grads, strict=True):
-            p.grad = g
-        optimizer.step()
-        hand.step(grads)
-        same(optimizer, params, hand, 0.0 if backend == "eager" else OTHER_ROUNDINGS)
-        hand.go_on_from(optimizer, params)
-    assert {optimizer.state[p][KEPT].dtype for p in params if p.dtype in LOW} == {dtype}
-    assert not any(KEPT in optimizer.state.get(p, {}) for p in params if p.dtype not in LOW)
-
-
-@rule
-def own_step(p, g, m, *, lr: Rate = 0.01):  # type: ignore[no-untyped-def]
-    """A rule of one's own, whose state is a delay line."""
-    return p - lr * (g + 0.5 * m), g
-
-
-PARTS = [
-    dict(zip(("weight_decay", "maximize", "clip_norm", "ema_decay"), values, strict=True))
-    for values in itertools.product((0.0, 0.1), (False, True), (0.0, 1.0), (0.0, 0.9))
-]
-
-
-@EACH_DTYPE
-@pytest.mark.parametrize(("layout", "parts"), thinned(itertools.product(LAYOUTS, PARTS), 27))
-def test_parts_layouts_and_dtypes(layout: str, parts: dict[str, Any], dtype: torch.dtype) -> None:
-    """Weight decay, ascent, clipping and averaging, over tensors that lie in any way, in both forms."""
-    for backend in ("numba", "eager"):
-        for kind in (optim.AdamW, optim.from_rule(own_step)):
-            params = parameters(dtype, layout)
-            optimizer = kind(params, lr=0.01, rounding="kahan", backend=backend, **parts)
-            hand = KahanByHand(kind.rule, params, lr=0.01, **parts)
-            for t in (1, 2):
-                take(optimizer, params, t)
-                hand.step(gradients(params, t))
-                same(optimizer, params, hand, 0.0 if backend == "eager" else OTHER_ROUNDINGS)
-                hand.go_on_from(optimizer, params)
-
-
-@EACH_DTYPE
-def test_bits_are_those_of_one_thread_and_of_several(dtype: torch.dtype) -> None:
-    found = []
-    for how in ("threads", "one", "eager"):
-        p = nn.Parameter(torch.linspace(-2, 2, 200_003).to(dtype))
-        optimizer = optim.SGD([p], lr=1e-3, rounding="kahan", backend="eager" if how == "eager" else "numba")
-        for t in (1, 2):
-            p.grad = torch.full_like(p, 0.3 * t)
-            if how == "one":
-                with one_thread():
-                    optimizer.step()
-            else:
-                optimizer.step()
-        found.append((p.detach(), optimizer.state[p][KEPT]))
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
-
-
-@EACH_DTYPE
-@EACH_BACKEND
-@pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop", "Lion", "Adafactor", "ScheduleFreeAdamW"])
-def test_save_and_load_in_the_middle(name: str, backend: str, dtype: torch.dtype) -> None:
-    """Bit for bit, through a file, a copy and a pickle: what was lost is in the checkpoint, in its dtype."""
-    kind = class_of(name)
-    whole, params = parameters(dtype), parameters(dtype)
-    straight, first = (kind(ps, rounding="kahan", backend=backend) for ps in (whole, params))
-    for t in range(1, 7):
-        take(straight, whole, t)
-        take(first, params, t)
-        if t == 2:
-            file = io.BytesIO()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # schedule-free: the model saved is that of training
-                torch.save(first.state_dict(), file)
-            file.seek(0)
-            first = kind(params, backend=backend)
-            first.load_state_dict(torch.load(file, weights_only=True))
-        elif t in (3, 4):
-            first = copy.deepcopy(first) if t == 3 else pickle.loads(pickle.dumps(first))
-            params = first.param_groups[0]["params"]
-    assert all(torch.equal(a, b) for a, b in zip(whole, params, strict=True))
-    for a, b in zip(whole, params, strict=True):
-        if a.dtype in LOW:
-            assert torch.equal(straight.state[a][KEPT], first.state[b][KEPT])
 
 
 @EACH_BACKEND
@@ -228,20 +118,6 @@ def test_a_parameter_of_another_dtype_between_two_steps(backend: str) -> None:
         assert (held is None) is (dtype is torch.float32)
     assert held is not None
     assert held.dtype is torch.float16
-
-
-def test_float32_and_float64_are_stepped_as_without() -> None:
-    for dtype in (torch.float32, torch.float64):
-        found = []
-        for how in ({}, {"rounding": "kahan"}):
-            p = nn.Parameter(torch.linspace(-1, 1, 50, dtype=dtype))
-            optimizer = optim.AdamW([p], lr=0.01, **how)
-            for _ in range(3):
-                p.grad = p.detach().clone()
-                optimizer.step()
-            found.append(p.detach())
-        assert torch.equal(*found)
-        assert set(optimizer.state[p]) == {"step", "exp_avg", "exp_avg_sq"}
 
 
 @EACH_BACKEND
