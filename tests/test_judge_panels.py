@@ -111,3 +111,28 @@ def test_a_run_that_diverged_in_a_panel(tmp_path: Path) -> None:
     table.to_csv(path, index=False, quoting=csv.QUOTE_ALL)
     (sgd,) = (s for s in judge(path).comparisons[0].standings if s.method == "sgd")
     assert (sgd.runs, sgd.gone) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (("1", "1", "2", "2"), None),  # whole numbers beside others
+        (("nan", "1", "2", "2"), None),
+        (("Infinity", "1", "2", "2"), None),
+        (("abc", "1", "2", "2"), "column 'a-0 - loss': expected numbers, got 'abc' in line 3"),
+        (("", "1", "2", "2"), "expected a loss of each run, got none of a-0"),
+        (("True", "1", "2", "2"), "expected numbers, got 'True' in line 3"),
+    ],
+)
+def test_cells_of_every_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cells: tuple[str, ...], said: str | None
+) -> None:
+    """One line for each that is no number, and never an error of the library that holds the columns."""
+    path = tmp_path / "panel.csv"
+    path.write_text(f"Step,a-0 - loss,a-1 - loss,b-0 - loss,b-1 - loss\n0,,0.5,1.5,\n1,{','.join(cells)}\n")
+    code = main(["judge", str(path), "--out", str(tmp_path / "report.html")])
+    if said is None:
+        assert code == 0
+    else:
+        assert code == 2
+        assert said in capsys.readouterr().err

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from steprule import extras
 from steprule.errors import InputError, named
 from steprule.problems.table import Lines
@@ -47,24 +45,35 @@ def unrolled(lines: Lines, given: Mapping[str, str | None], where: str) -> Lines
     metric = named("metric", asked, {n: n for n in metrics}, where=f" of {where}") if asked else _metric(metrics, where)
     by_run = {m["run"]: n for n, m in own.items() if m["metric"] == metric}
     methods, seeds = _told_apart(list(by_run), where)
-    runs, rows, values = [], [], []
+    runs: list[str] = []
+    at: list[int] = []
+    values: list[float] = []
     for run, name in by_run.items():
-        held = lines.table[name]
-        there = np.flatnonzero(held.is_valid().to_numpy())
-        runs += [run] * len(there)
-        rows.append(there)
-        values.append(held.take(pa.array(there)).combine_chunks())
-    at = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        points = [(k, v) for k, v in enumerate(lines.table[name].to_pylist()) if v is not None]
+        if not points:
+            hint = "Leave its columns out, or write nan at its last step if it diverged."
+            raise InputError(where, expected=f"a {metric} of each run", got=f"none of {run}", hint=hint)
+        runs += [run] * len(points)
+        at += [k for k, _ in points]
+        values += [_number(v, f"{where}, column {name!r}", lines.row(k)) for k, v in points]
     table = pa.table(
         {
             "run": runs,
             "method": [methods[run] for run in runs],
             "seed": [seeds[run] for run in runs],
             clock: lines.table[clock].take(pa.array(at)),
-            metric: pa.chunked_array(values),
+            metric: values,
         }
     )
-    return Lines(table, lambda k: f"{lines.row(int(at[k]))}, run {runs[k]}")
+    return Lines(table, lambda k: f"{lines.row(at[k])}, run {runs[k]}")
+
+
+def _number(value: object, where: str, row: str) -> float:
+    """A cell as a number. Raises `InputError`."""
+    try:
+        return float("" if isinstance(value, bool) else value)  # type: ignore[arg-type]  # its errors are what is asked for
+    except (TypeError, ValueError):
+        raise InputError(where, expected="numbers", got=f"{str(value)[:60]!r} in {row}") from None
 
 
 def _metric(metrics: Sequence[str], where: str) -> str:
