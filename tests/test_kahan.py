@@ -354,6 +354,27 @@ def test_a_registry_of_subclasses_never_sees_a_class_of_ours() -> None:
     Mine([p], rounding="kahan").step()
     assert known == {"Mine": 1}
 
+    class Twice(optim.from_rule(rules.sam(rules.sgd))):  # type: ignore[misc]  # what looks twice has a class of ours too
+        def __init_subclass__(cls, *, must: int, **more: Any) -> None:
+            super().__init_subclass__(**more)
+            known[cls.__name__] = must
+
+    class Sharp(Twice, must=2):
+        pass
+
+    q = nn.Parameter(torch.ones(3))
+    sharp: Any = Sharp([q], lr=0.1)
+
+    def closure() -> Tensor:
+        sharp.zero_grad()
+        loss = q.square().sum()
+        loss.backward()
+        return loss
+
+    sharp.step(closure)
+    assert (q != 1).all()
+    assert known == {"Mine": 1, "Sharp": 2}
+
 
 def test_what_is_kept_follows_its_parameters_dtype() -> None:
     p = ones(5)

@@ -20,6 +20,7 @@ from steprule.optim import groups
 from steprule.optim.precision import SEED
 from steprule.optim.settings import Settings, Stepped
 from steprule.optim.signature import PLAIN, has_own_operations
+from steprule.optim.unseen import below
 
 
 def check_closure(optimizer: Stepped, closure: object) -> None:
@@ -240,7 +241,4 @@ def _mover(optimizer: Stepped, k: int) -> Stepped:
 @lru_cache(maxsize=256)
 def _moving(cls: type[Stepped], k: int) -> type[Stepped]:
     """The class of a mover."""
-    found: Any = type(f"{cls.__name__}Look{k + 1}", (cls,), {})
-    # Set once the class is made: one that has a rule when it is made is given a constructor and a docstring.
-    found.rule, found.moves = cls.rule.looks[k], True
-    return found  # type: ignore[no-any-return]
+    return below(cls, f"{cls.__name__}Look{k + 1}", rule=cls.rule.looks[k], moves=True)  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steprule.errors import InputError, InputTypeError
 from steprule.optim.signature import DTYPES
+from steprule.optim.unseen import below
 from steprule.rules.compensated import COMPENSATION, compensated
 from steprule.rules.rule import Rule
 
@@ -134,17 +135,6 @@ def keeping(optimizer: Any, dtype: str) -> Any:
     return view
 
 
-class _Unseen:
-    """First among the bases, it keeps a user's `__init_subclass__` from seeing a class that is none of theirs."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **_: Any) -> None:
-        pass
-
-
 @lru_cache(maxsize=256)
 def _keeping(cls: Any, dtype: str) -> Any:
-    found: Any = type(cls)(cls.__name__, (_Unseen, cls), {"__module__": cls.__module__})
-    found.rule = compensated(cls.rule, dtype)  # behind its making: it is no class of its own
-    return found
+    return below(cls, cls.__name__, rule=compensated(cls.rule, dtype))
