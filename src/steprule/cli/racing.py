@@ -23,7 +23,7 @@ from steprule.sizes import MATTERS
 SIZES = ("trials", "seeds", "fresh")
 COMMAND = "command.json"
 """What was typed, beside the results: from it shards are merged."""
-STAGES = 4
+PARTS = 4
 """Into how many parts a budget is cut, of which a race until decided has one for its first stage."""
 
 
@@ -120,7 +120,7 @@ def _within(asked: Asked, folder: Path, workers: int | None) -> Asked:
     seconds, given = cost.seconds_of(asked["budget"]), arguments(asked)
     if own:
         with suppress(InputError):  # where not even the smallest takes so little, it has all of the time
-            return {**asked, **races.within(seconds / STAGES, **given, workers=workers)}
+            return {**asked, **races.within(seconds / PARTS, **given, workers=workers)}
     return {**asked, **races.within(seconds, **given, workers=workers)}
 
 
