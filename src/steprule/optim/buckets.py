@@ -178,7 +178,8 @@ class Bucket:
 def buckets_for(
     computation: Computation, columns: Columns, begun: Sequence[Begun], targets: Sequence[str], looked_at: Any
 ) -> list[Bucket]:
-    """The buckets of the parameters that kernels step; `columns` are p, g, the slots [columns][tensors]."""
+    """The buckets of the parameters that kernels step; `columns` are p, g, the slots [columns][tensors]. Gradients that lie otherwise are
+    copied."""
     members: dict[Alike, list[int]] = {}
     for k, (own, target) in enumerate(zip(begun, targets, strict=True)):
         p = columns[0][k]
@@ -197,7 +198,19 @@ def buckets_for(
         where = ALL if len(members) == 1 else np.array(ks)
         laid_otherwise = [i for i, k in enumerate(ks) if not lies_as(shard(columns[1][k]), params[i])]
         found.append(_bucket(computation, alike, params, where, laid_otherwise, looked_at))
+    copy_gradients(found, columns[0], columns[1])
     return found
+
+
+def copy_gradients(buckets: Sequence[Bucket], params: Sequence[Tensor], grads: Sequence[Any]) -> bool:
+    """Copy the gradients that lie otherwise than their parameters; False where one is gone."""
+    if any([g is None for g in grads]):
+        return False
+    with torch.no_grad():
+        for bucket in buckets:
+            if bucket.laid_otherwise:
+                bucket.copy_gradients(params, grads)
+    return True
 
 
 def _bucket(

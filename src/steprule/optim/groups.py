@@ -16,13 +16,14 @@ from torch import Tensor
 
 from steprule.optim import one_by_one, precision, totals
 from steprule.optim.beside import Beside
-from steprule.optim.buckets import Bucket, buckets_for
+from steprule.optim.buckets import Bucket, buckets_for, copy_gradients
 from steprule.optim.choices import Chosen, choices, counts
 from steprule.optim.computation import Computation, shares_gradients
 from steprule.optim.memory import Reach, meeting, overlapping
 from steprule.optim.scan import look_for
 from steprule.optim.settings import Settings, Stepped, beyond_torch
 from steprule.optim.signature import CHANGED, MOVED, SAME, Look, Subjects
+from steprule.optim.states import keep_counts
 
 Groups = Sequence[dict[str, Any]]
 """An optimizer's `param_groups`."""
@@ -155,7 +156,6 @@ class GroupPlan:
         self.buckets = buckets_for(
             computation, [params, grads, *slots], begun, self.parted.targets, looked_at=self.look.addresses
         )
-        self._copy_gradients(params, grads)
 
     def members_of(self, groups: Groups) -> list[Tensor]:
         """The parameters of its groups, one group after the other."""
@@ -204,17 +204,7 @@ class GroupPlan:
             return False
         if any([bucket.laid_otherwise for bucket in self.buckets]):
             params = [members[m] for m in self.places]
-            return self._copy_gradients(params, [p.grad for p in params])
-        return True
-
-    def _copy_gradients(self, params: Sequence[Tensor], grads: Sequence[Any]) -> bool:
-        """Copy the gradients that lie otherwise than their parameters; False where one is gone."""
-        if any([g is None for g in grads]):
-            return False
-        with torch.no_grad():
-            for bucket in self.buckets:
-                if bucket.laid_otherwise:
-                    bucket.copy_gradients(params, grads)
+            return copy_gradients(self.buckets, params, [p.grad for p in params])
         return True
 
     def reach(self, optimizer: Stepped, groups: Groups) -> Reach:
@@ -296,7 +286,8 @@ class GroupPlan:
                 one_by_one.zero([members[m] for m in np.asarray(self.places)[bucket.where]])
         if self.computation.moves:
             return
-        self.look.finish()
+        if self.look.finish() and "step" in rows:
+            keep_counts(optimizer.state, self.members_of(groups), self.places, values[rows["step"]])
         for state, name, slot in self.pending:
             state[name] = slot
         self.pending = []

@@ -30,6 +30,8 @@ first to the last, and from there on all sizes, then all strides."""
 INLINE = 5
 SAME, MOVED, CHANGED = 0, 1, 2
 RESTING = -1
+WHOLE = 2.0**24
+"""Up to where float32 has each whole number."""
 AHEAD = 12
 """For how many tensors memory is asked ahead of its use: a step's own work has driven the records out of the nearer caches."""
 
@@ -239,9 +241,13 @@ def let_go(head):
             call(word(head + H_RELEASE), obj, 0)
 
 
-@njit("void(int64)", **OPTIONS)
+@njit("int64(int64)", **OPTIONS)
 def finish(head):
-    """Write the values to the states of one number, and raise the versions of all that a step writes."""
+    """Write the values to the states of one number, and raise the versions of all that a step writes.
+
+    How many values beyond 2^24 were rounded to float32: a count among them would stand still.
+    """
+    rounded = 0
     tensors, columns, numbers = word(head + H_TENSORS), word(head + H_COLUMNS), word(head + H_NUMBERS)
     stride, writes_g = 8 * word(head + H_WORDS), word(head + H_WRITES_G)
     addresses, versions, values = word(head + H_ADDRESSES), word(head + H_VERSIONS), word(head + H_VALUES)
@@ -251,6 +257,7 @@ def finish(head):
         at, value = word(addresses + 8 * (first + k)), peek(values + 8 * k, np.float64)
         if word(row + R_SIZE) == 4:
             poke(at, np.float32(value))
+            rounded += value > WHOLE
         else:
             poke(at, value)
         row += stride
@@ -260,3 +267,4 @@ def finish(head):
         at = word(versions + 8 * k)
         if at != 0:
             poke(at, peek(at, np.uint32) + np.uint32(1))
+    return rounded

@@ -21,7 +21,7 @@ from steprule.hyper import Slot
 from steprule.optim.precision import LOW
 from steprule.optim.settings import Stepped
 from steprule.optim.signature import has_own_operations
-from steprule.optim.states import as_numbers, begin, dtype_of, in_dtype
+from steprule.optim.states import as_numbers, begin, dtype_of, in_dtype, keep_count
 from steprule.rules.rule import Rule
 
 
@@ -35,6 +35,10 @@ def torchs_class(cls: type) -> Any:
 
 def step_by_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], params: list[Tensor]) -> None:
     """The own step of torch's class for some parameters of a group."""
+    for p in params:
+        count = optimizer.state[p].get("step") if p in optimizer.state else None
+        if isinstance(count, Tensor) and count.device.type == "cpu" and not has_own_operations(count):
+            keep_count(count, count.item() + 1.0)
     step = torchs_class(type(optimizer)).step
     if getattr(step, "hooked", False):  # some instance of torch's class has wrapped it to run hooks, which were run
         step = step.__wrapped__
@@ -101,8 +105,10 @@ def step_by_rule(
     if key is not None and p.dtype in LOW:
         new_p = rounded(new_p, resolved(p.detach()), key, int(one.t))
     there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
+    if counted := optimizer.counts_steps or key is not None:
+        keep_count(state["step"], one.t)
     written = [(p, new_p), *((old, new[name]) for name, old in there.items())]
-    _write([*written, *([(state["step"], one.t)] if optimizer.counts_steps or key is not None else [])])
+    _write([*written, *([(state["step"], one.t)] if counted else [])])
     slots = {s.name: s for s in optimizer.rule.slots}
     for name, value in new.items():
         if value is not None and name not in there:

@@ -203,12 +203,13 @@ class ScannedLook:
         else:
             self._let_go(self._at)
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Write the numbers, raise the versions, let go."""
-        self._finish(self._at)
+        rounded = self._finish(self._at)
         if self._given:  # a DTensor has a version beside its shard's
             torch.autograd.graph.increment_version(self._wholes)
         self.release()
+        return rounded != 0  # type: ignore[no-any-return]
 
 
 @cache

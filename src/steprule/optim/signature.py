@@ -24,6 +24,9 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "b
 NUMBERS = (torch.float32, torch.float64)
 """The dtypes in which one-number states, as `step`, may stand."""
 
+WHOLE = 2.0**24
+"""Up to where float32 has each whole number."""
+
 PLAIN = (Tensor, torch.nn.Parameter)
 
 SAME, MOVED, CHANGED = 0, 1, 2
@@ -151,8 +154,10 @@ class Look(Protocol):
     def holds(self) -> bool:
         """Whether it keeps tensors alive."""
 
-    def finish(self) -> None:
-        """Write `values` to the states of one number, raise the versions of all that was written, for autograd to see, and release."""
+    def finish(self) -> bool:
+        """Write `values` to the states of one number, raise the versions of all that was written, for autograd to see, and release.
+
+        Whether a value is beyond where its dtype has each whole number."""
 
     def release(self) -> None:
         """Let go what was kept alive since the look."""
@@ -200,7 +205,7 @@ class AskedLook:
         for row, column in zip(self.values, columns[len(columns) - self._numbers :], strict=True):
             row[:] = [t.item() for t in column]
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """Write the numbers, raise the versions."""
         first = len(self._held) - self._numbers
         with torch.no_grad():
@@ -210,6 +215,7 @@ class AskedLook:
         written = [t for c, column in enumerate(self._held) if c != 1 or self._writes_g for t in column]
         torch.autograd.graph.increment_version(written)
         self.release()
+        return bool((self.values > WHOLE).any())
 
     def release(self) -> None:
         """Let go what the look held."""

@@ -6,11 +6,14 @@ parameter, as in torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.compiler import eager, pages
@@ -39,6 +42,31 @@ def as_numbers(state: dict[str, Any], starts: Mapping[str, float], p: Tensor, *,
         if not isinstance(held, Tensor):
             finer = p.dtype is torch.float64 and name != "step" and not as_torch
             state[name] = number(start if held is None else held, torch.float64 if finer else None)
+
+
+def keep_count(count: Tensor, steps: float) -> None:
+    """Let a count of steps hold this number, and each later one: it is float64 where its own dtype has not each whole number so far,
+    as float32 behind 2^24 = 16,777,216. There torch's own step, which adds 1, stands still. It stays the same object."""
+    if count.device.type != "cpu" or not count.is_floating_point() or steps <= 2 / torch.finfo(count.dtype).eps:
+        return
+    if count.dtype is torch.float64:
+        return
+    if count.is_shared():  # type: ignore[no-untyped-call]
+        what = "the count of steps stands still: it is in memory that processes share"
+        warnings.warn(f"{what}, in {count.dtype}. Share one in float64.", UserWarning, stacklevel=2)
+        return
+    count.data = count.data.to(torch.float64)
+
+
+def keep_counts(
+    states: Mapping[Tensor, Any], members: Sequence[Tensor], places: Sequence[int], steps: NDArray[np.float64]
+) -> None:
+    """The same of each of these parameters, whose states have been stepped so often; a count that was rounded is exact again."""
+    for m, value in zip(places, steps.tolist(), strict=True):
+        count = states[members[m]]["step"]
+        if count.item() != value:
+            keep_count(count, value)
+            count.data.fill_(value)  # by `data`: the version has risen for this step
 
 
 def begin(
