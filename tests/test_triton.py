@@ -1,14 +1,10 @@
-"""The Triton form: in Triton's interpreter against the eager form, and compiled ahead of time for a GPU that is not there."""
+"""The Triton form in Triton's interpreter, against the eager form."""
 
 from __future__ import annotations
 
-import builtins
-import inspect
 import itertools
 import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import elementwise
@@ -27,30 +23,12 @@ from tolerances import (
     TRITON_TANH_ULP,
 )
 from torch import Tensor
+from whole_vocabulary import everything
 
-from steprule import maths, optim, rule, rules
+from steprule import optim, rule, rules
 from steprule.errors import InputError
 from steprule.hyper import Rate
-from steprule.maths import (
-    abs,
-    atan2,
-    clamp,
-    exp,
-    lerp,
-    log,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    norm,
-    sign,
-    size,
-    sqrt,
-    sum,
-    tanh,
-    where,
-)
+from steprule.maths import atan2, tanh
 from steprule.optim import buckets as planning
 from steprule.optim.backends import target_for
 from steprule.rules.parts import composed
@@ -99,7 +77,7 @@ def far(kind: Any, dtype: torch.dtype, settings: dict[str, Any], **how: Any) -> 
     gaps = [
         ((x - y).abs().max() / y.abs().max().clamp(min=1e-30)).item() for x, y in zip(a, b, strict=True) if x.numel()
     ]
-    return builtins.max(gaps)
+    return max(gaps)
 
 
 @pytest.mark.parametrize("name", thinned(elementwise.NAMES, 4))
@@ -147,18 +125,6 @@ def test_grad_scaler() -> None:
         found.append(p.detach())
         assert optimizer.state[p]["step"] == 3
     assert torch.allclose(*found, rtol=ROUNDED32, atol=0)
-
-
-@rule
-def everything(p, g, m, *, lr: Rate = 0.1, power: Rate = 1.5):  # type: ignore[no-untyped-def]
-    """The whole vocabulary, and each operation of the language."""
-    m = lerp(m, clamp(g, -1.0, lr * 20), lr * 5) + lerp(p, g, sign(p)) - lerp(0.5, m, 0.25)
-    scale = mean(abs(g)) + sum(g) / 100 + norm(m) + max(g) * min(p) / size(g)
-    inner = (g > -1.0) & (p < 1.0) | ~(m > 0.0)
-    m = m + where(inner, tanh(m), 0.1 * atan2(g, p))
-    root = sqrt(abs(m)) + log(1 + abs(g)) + exp(-abs(g)) + abs(p) ** power
-    update = where(g > 0, root, -root) + sign(g) * minimum(m, g) - maximum(m, p) ** 3 + (2 + m * m) ** -2
-    return p - lr * update / (1 + where(scale <= 1.0, scale, 1 / scale)), m
 
 
 @pytest.mark.parametrize("dtype", thinned([torch.float64, torch.float32], 2))
@@ -265,82 +231,3 @@ def test_a_backend_by_name_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -
     with pytest.warns(RuntimeWarning, match="eager form, which is slow: triton cannot be imported"):
         assert target_for("auto", "cuda") is None
     target_for.cache_clear()
-
-
-AHEAD = """
-import sys
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-import triton
-from steprule import optim
-from steprule.compiler import triton_gpu as gpu
-from steprule.compiler.variant import variant
-from steprule.rules.compensated import compensated
-
-LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
-
-def build(program, dtype, whole=False, stochastic=False):
-    kernel = gpu.TritonKernel.of(program, dict.fromkeys(program.columns, dtype), stochastic=stochastic)
-    c = LETTERS[kernel.compute]
-    signature = {"addresses": "*i64", "count": "i32", "tensors": "*i32", "offsets": "*i64", "lengths": "*i64",
-        "table": f"*{c}", "distinct": "i32", "which": "*i32", "reduced": f"*{c}", "partial": f"*{c}", "chunks": "i32",
-        "CHUNK": "constexpr"}
-    for function, part in zip(kernel.passes, program.passes):
-        own = {**signature, "partial": "*fp64"} if part.reductions else signature
-        source = ASTSource(fn=function, signature=own, constexprs={"CHUNK": gpu.CHUNK})
-        built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
-        assert built.asm["cubin"], "no machine code"
-        for low, rounded in (("bfloat16", "cvt.rn.bf16"), ("float16", "cvt.rn.f16")):
-            if dtype == low and not part.reductions:
-                assert rounded in built.asm["ptx"], "a store that does not round to the nearest"
-        # Functions of the device's library fuse within themselves.
-        assert whole or "fma.rn" not in built.asm["ptx"], "a product and a sum were fused"
-    for op in {node.op for node in program.reductions}:
-        own = {"partial": "*fp64", "first": "*i64", "elements": "*i64", "reduced": f"*{c}"}
-        source = ASTSource(fn=getattr(kernel.module, f"combine_{op}"), signature=own, constexprs={})
-        assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
-
-for name in sys.argv[2:]:
-    rule = optim.from_rule(name).rule
-    switches = tuple((h.name, h.name in ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled"))
-        for h in rule.hypers if h.switches)
-    build(variant(rule, switches).program(zero_grad=True), sys.argv[1], ":" in name)
-    if sys.argv[1] in ("bfloat16", "float16"):
-        build(variant(rule, switches).program(), sys.argv[1], ":" in name, stochastic=True)
-        build(variant(compensated(rule, sys.argv[1]), switches).program(), sys.argv[1], ":" in name)
-    for program in variant(rule, switches).measurements():
-        build(program, sys.argv[1])
-    print(name)
-"""
-
-
-def compiled_ahead(dtype: str, names: list[str]) -> None:
-    """Real machine code for compute capability 9.0, by the assembler that Triton brings; it cannot be run here."""
-    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, "-c", AHEAD, dtype, *names], capture_output=True, text=True, env=env, check=False, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == names
-
-
-@pytest.mark.parametrize(
-    ("dtype", "names"), [("float32", ["adamw", "lamb"]), ("bfloat16", ["adamw"]), ("float16", ["adamw"])]
-)
-def test_compiles_for_a_gpu(dtype: str, names: list[str]) -> None:
-    compiled_ahead(dtype, names)
-
-
-@pytest.mark.parametrize("dtype", thinned(["float32", "bfloat16"], 2))
-def test_the_whole_vocabulary_compiles_for_a_gpu(dtype: str, tmp_path: Path) -> None:
-    source = inspect.getsource(everything.function)
-    head = f"from steprule import rule\nfrom steprule.hyper import Rate\nfrom steprule.maths import {', '.join(maths.NAMES)}\n"
-    path = tmp_path / "words.py"
-    path.write_text(head + source, encoding="utf-8")
-    compiled_ahead(dtype, [f"{path}:everything"])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
-def test_every_rule_compiles_for_a_gpu(dtype: str) -> None:
-    compiled_ahead(dtype, elementwise.NAMES)

@@ -69,6 +69,11 @@ TORCH_FLOAT32_SETTINGS = 1e-6
 # error twice as large at each store.
 INTERPRETER_BFLOAT16_RUN = 2 * CLASS_BFLOAT16_RUN
 
+# Bytes that one multiprocessor of a GPU must have in flight to be bound by memory alone: bandwidth times latency, per multiprocessor. An
+# H100 moves 3.35e12 bytes per second by 132 of them, an A100 2.0e12 by 108: 25 kB and 19 kB within the microsecond that a busy
+# memory takes to answer.
+BYTES_IN_FLIGHT = 25_000
+
 # A rule of the whole vocabulary in float64, three steps: exp, log and pow differ in the last bits between numpy, torch's
 # vector code and exp(y log x), and roots of differences make more of it.
 FORMS_VOCABULARY = 1e-11

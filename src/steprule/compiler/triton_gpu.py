@@ -1,26 +1,26 @@
 """The GPU target: one Triton kernel updates all tensors of a group, one launch per pass.
 
-The only file that imports triton. As on the CPU, a kernel takes one column of addresses per tensor, one (tensor, offset, length) per
-chunk, and a table of scalars. One program of the launch has one chunk. Nothing is autotuned: trying a kernel that updates in place
-would update more than once. With TRITON_INTERPRET=1 the same source runs on CPU tensors in Triton's interpreter, which is how it is
-tested without a GPU.
+As on the CPU, a kernel takes one column of addresses per tensor, one (tensor, offset, length) per chunk, and a table of scalars. One
+program of the launch has one chunk. Where that is whole and each of its columns begins at a multiple of 16 bytes, each thread moves
+16 bytes at once; else the program goes over its chunk in pieces, element by element. Nothing is autotuned: trying a kernel that
+updates in place would update more than once. With TRITON_INTERPRET=1 the same source runs on CPU tensors in Triton's interpreter,
+which is how it is tested without a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import triton
-import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
 from steprule.arithmetic import philox
+from steprule.compiler import triton_calls
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import PassPrinter, reduction_of
@@ -32,6 +32,13 @@ from steprule.maths import OPERATIONS
 CHUNK = 1024
 """Elements per chunk: eight for each of the 128 threads of a program."""
 
+PIECE = 128
+"""Elements of a chunk that is not whole which are taken at one time: one for each thread, so that it needs the fewer registers."""
+
+OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
+"""What a kernel is compiled with. Unfused: a product rounds before its sum, as on the CPU, so that both give the same bits. With a bound
+on registers that it never comes to, NVIDIA's assembler does not spill some so that one more program finds room."""
+
 ROWS = {"addresses": "count", "table": "distinct", "partial": "chunks"}
 """What tells the length of a row behind an argument of two dimensions: Triton sees an address alone. `reduced` is as long as
 `addresses`."""
@@ -41,11 +48,11 @@ HEAD = """
 import triton
 import triton.language as tl
 
-from steprule.compiler.triton_gpu import atan2, power, tanh
+from steprule.compiler.triton_calls import atan2, cells, power, read, tanh, write
 
 PLAIN = ["count", "distinct", "chunks"]
 """
-ROUNDING_HEAD = "from steprule.compiler.triton_gpu import by_chance_bfloat16, by_chance_float16, number16"
+ROUNDING_HEAD = "from steprule.compiler.triton_calls import by_chance_bfloat16, by_chance_float16, number16"
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class TritonKernel(Kernel["DeviceChunks"]):
     @lazy
     def module(self) -> Any:
         """The functions that Triton compiles at their first launch: the passes, and of each reduction how its parts are joined."""
-        return self.loaded("triton", self.source(), (__file__, philox.__file__), "triton")
+        return self.loaded("triton", self.source(), (triton_calls.__file__, philox.__file__), "triton")
 
     @lazy
     def passes(self) -> list[Any]:
@@ -91,8 +98,7 @@ class TritonKernel(Kernel["DeviceChunks"]):
             if name in rows:
                 args.append(rows[name])
         with chunks.on_device():
-            # Unfused: a product rounds before its sum, as on the CPU, so that both give the same bits.
-            self.passes[k][(chunks.count,)](*args, CHUNK=CHUNK, enable_fp_fusion=False)
+            self.passes[k][(chunks.count,)](*args, CHUNK=CHUNK, **OPTIONS)
 
     def combine(self, node: Node, chunks: DeviceChunks, of_chunks: Tensor, of_tensors: Tensor) -> None:
         """One number per tensor from one per chunk."""
@@ -177,39 +183,78 @@ class _TritonPass(PassPrinter):
         super().__init__(program, k, dtypes, compute, stochastic=stochastic)
 
     def text(self) -> str:
-        signature = ", ".join(f"{name}, {ROWS[name]}" if name in ROWS else name for name in ARGUMENTS)
-        constants = [f"{name} = tl.full((), {v}, tl.{self.compute})" for v, name in self.constants.items()]
-        pointers = [
-            f"{n}_cells = tl.load(addresses + {row} * count + i).to(tl.pointer_type(tl.{self.dtype[n]}))"
-            for row, n in self.columns
+        return self._span() + self._pass()
+
+    def _pass(self) -> str:
+        """What a program of the launch does: it looks at its chunk, and goes over it at once or in pieces."""
+        addresses = [f"{n}_at = tl.load(addresses + {row} * count + i)" for row, n in self.columns]
+        together = " | ".join(f"{n}_at" for _, n in self.columns) or "0"
+        parts = [f"part{r}" for r in range(len(self.part.reductions))]
+        found = f"{', '.join(parts)} = " if parts else ""
+        of = [reduction_of(node) for node in self.part.reductions]
+        starts = [
+            f"{part} = tl.full((), {literal(own.start)}, tl.float64)" for part, own in zip(parts, of, strict=True)
+        ]
+        news = ", ".join(f"new_{part}" for part in parts)
+        joins = [
+            f"{part} = {TRITON.of(OPERATIONS[own.join].call, part, f'new_{part}')}"
+            for part, own in zip(parts, of, strict=True)
         ]
         body = [
             "c = tl.program_id(0)",
             "i = tl.load(tensors + c)",
             "j = tl.load(which + i)",
-            *pointers,
-            *constants,
+            "length = tl.load(lengths + c).to(tl.int32)",
+            "offset = tl.multiple_of(tl.load(offsets + c), CHUNK)",
+            *addresses,
+            f"if (length == CHUNK) & ((({together}) & 15) == 0):",
+            f"    {found}{self._of_span('offset', 'length', 'CHUNK, True')}",
+            "else:",
+            *(f"    {line}" for line in starts),
+            f"    for first in range(0, length, {PIECE}):",
+            f"        {f'{news} = ' if parts else ''}{self._of_span('offset + first', 'length - first', f'{PIECE}, False')}",
+            *(f"        {line}" for line in joins),
+            *(f"tl.store(partial + {r} * chunks + c, {part})" for r, part in enumerate(parts)),
+        ]
+        signature = ", ".join(f"{name}, {ROWS[name]}" if name in ROWS else name for name in ARGUMENTS)
+        lines = ["", "", "@triton.jit(do_not_specialize=PLAIN)", f"def pass{self.k}({signature}, CHUNK: tl.constexpr):"]
+        return "\n".join([*lines, *(f"    {line}" for line in body), ""])
+
+    def _of_span(self, offset: str, length: str, rest: str) -> str:
+        """The call of the function of a span; as its parameters where these are given by their names."""
+        handed_on = ("addresses", "count", "table", "distinct", "reduced")
+        taken = ("i", "j", offset, length, *(f"{n}_at" for _, n in self.columns), *handed_on, rest)
+        return f"span{self.k}({', '.join(taken)})"
+
+    def _span(self) -> str:
+        """What is computed of `size` elements from an offset on, as far as they are there.
+
+        `whole`: all are there, and each column begins at a multiple of 16 bytes.
+        """
+        body = [
+            *(f"{n}_cells = cells({n}_at, tl.{self.dtype[n]}, whole) + offset" for _, n in self.columns),
+            *(f"{name} = tl.full((), {v}, tl.{self.compute})" for v, name in self.constants.items()),
             *self.whole_tensor,
-            "k = tl.arange(0, CHUNK)",
-            "inside = k < tl.load(lengths + c)",
-            "k += tl.load(offsets + c)",
+            "k = tl.arange(0, size)",
+            "inside = k < length",
             *self.each_element,
             *(self._storing() if self.last else self._reducing()),
         ]
-        lines = ["", "", "@triton.jit(do_not_specialize=PLAIN)", f"def pass{self.k}({signature}, CHUNK: tl.constexpr):"]
+        head = self._of_span("offset", "length", "size: tl.constexpr, whole: tl.constexpr")
+        lines = ["", "", "@triton.jit", f"def {head}:"]
         return "\n".join([*lines, *(f"    {line}" for line in body), ""])
 
     def _storing(self) -> list[str]:
         # A store takes a block; what is the same for all elements becomes one.
-        block = f"tl.full((CHUNK,), -0.0, tl.{self.compute})"  # which adds nothing to a zero of either sign
+        block = f"tl.full((size,), -0.0, tl.{self.compute})"  # which adds nothing to a zero of either sign
         lines = [
-            f"tl.store({name}_cells + k, {self._written(name, f'({value} + {block})')}, mask=inside)"
+            f"write({name}_cells + k, {self._written(name, f'({value} + {block})')}, inside, whole)"
             for name, value in self.stored.items()
         ]
         if self.stochastic:
             columns = len(self.program.laid)
             drawn = ", ".join(f"tl.load(addresses + {columns + row} * count + i)" for row in range(3))
-            lines.insert(0, f"random = number16(k, {drawn})")
+            lines.insert(0, f"random = number16(offset + k, {drawn})")
         return lines
 
     def _written(self, name: str, value: str) -> str:
@@ -217,6 +262,7 @@ class _TritonPass(PassPrinter):
         return f"by_chance_{self.dtype[name]}({value}, random)" if by_chance else f"{value}.to(tl.{self.dtype[name]})"
 
     def _reducing(self) -> list[str]:
+        """What the span's elements add to each reduction."""
         lines = []
         for r, (node, value) in enumerate(
             zip(self.part.reductions, self.summands("{}.to(tl.float64)".format), strict=True)
@@ -224,11 +270,11 @@ class _TritonPass(PassPrinter):
             of = reduction_of(node)
             lines.append(f"part{r} = tl.where(inside, {value}, {literal(of.start)})")
             whole = f"tl.sum(part{r}, 0)" if of.join == "add" else f"tl.reduce(part{r}, 0, joined_by_{of.join})"
-            lines.append(f"tl.store(partial + {r} * chunks + c, {whole})")
-        return lines
+            lines.append(f"all{r} = {whole}.to(tl.float64)")
+        return [*lines, f"return {', '.join(f'all{r}' for r in range(len(self.part.reductions)))}"]
 
     def load(self, name: str) -> str:
-        text = f"tl.load({name}_cells + k, mask=inside, other=0.0)"
+        text = f"read({name}_cells + k, inside, whole)"
         return text if self.dtype[name] == self.compute else f"{text}.to(tl.{self.compute})"
 
     @property
@@ -240,98 +286,3 @@ class _TritonPass(PassPrinter):
 
     def reduced(self, row: int) -> str:
         return f"tl.load(reduced + {row} * count + i)"
-
-
-# What the generated source calls.
-
-_jit: Callable[[Any], Any] = triton.jit
-DRAW = tl.constexpr(philox.ROUNDING << philox.BITS)
-"""The draw by which a step rounds, in the upper half of its word of the counter."""
-
-
-@_jit
-def number16(k, step, tensor, seed):  # type: ignore[no-untyped-def]  # typed by Triton
-    """The random number of 16 bits of each element k, as `rounding.numbers16`; each number of a block of eight computes the block."""
-    block = k >> 3
-    draw = tl.full((), DRAW, tl.uint32)
-    high = ((block >> 32) & 0xFFFF).to(tl.uint32) + draw
-    none = tl.zeros_like(high)
-    a, b, c, d = tl.philox(seed, block.to(tl.uint32), high, none + step.to(tl.uint32), none + tensor.to(tl.uint32))
-    word = tl.where((k & 4) == 0, tl.where((k & 2) == 0, a, b), tl.where((k & 2) == 0, c, d))
-    return tl.where((k & 1) == 0, word & 0xFFFF, word >> 16)
-
-
-@_jit
-def by_chance_bfloat16(x, random):  # type: ignore[no-untyped-def]  # typed by Triton
-    """float32 rounded by a random number, as `rounding.rounded`."""
-    bits = (x.to(tl.uint32, bitcast=True) + random) & 0xFFFF0000
-    return tl.where(x != x, x, bits.to(tl.float32, bitcast=True)).to(tl.bfloat16)
-
-
-@_jit
-def by_chance_float16(x, random):  # type: ignore[no-untyped-def]  # typed by Triton
-    """The same to float16."""
-    size = tl.abs(x)
-    whole = tl.floor(size * 16777216.0)
-    part = size * 16777216.0 - whole
-    small = (
-        whole + tl.where(part > (random.to(tl.float32) + 0.5) * 1.52587890625e-05, 1.0, 0.0)
-    ) * 5.9604644775390625e-08
-    sign = x.to(tl.uint32, bitcast=True) & 0x80000000
-    small = (small.to(tl.uint32, bitcast=True) | sign).to(tl.float32, bitcast=True)
-    large = (x.to(tl.uint32, bitcast=True) + (random & 0x1FFF)) & 0xFFFFE000
-    found = tl.where(size < 6.103515625e-05, small, large.to(tl.float32, bitcast=True))
-    return tl.where(x != x, x, found).to(tl.float16)
-
-
-@_jit
-def power(a, b):  # type: ignore[no-untyped-def]  # typed by Triton
-    """a to the power b, as C's pow: in float64, of the absolute value, with the sign put back for odd whole powers."""
-    x = a.to(tl.float64)
-    y = b.to(tl.float64)
-    whole = y == tl.floor(y)
-    odd = whole & (tl.floor(y * 0.5) * 2.0 != y)
-    size = tl.exp(y * tl.log(tl.abs(x)))
-    size = tl.where(y == 0.0, 1.0, tl.where(x == 1.0, 1.0, size))
-    signed = tl.where(x < 0.0, tl.where(whole, tl.where(odd, -size, size), float("nan")), size)
-    return signed.to(a.dtype)
-
-
-@_jit
-def expm1(x):  # type: ignore[no-untyped-def]  # typed by Triton
-    """e^x - 1 of a float64 without cancellation: (u - 1) x / log(u), where u is e^x as rounded (Kahan)."""
-    u = tl.exp(x)
-    near = tl.where(u == 1.0, x, (u - 1.0) * x / tl.log(tl.where(u == 1.0, 2.0, u)))
-    return tl.where(u - 1.0 == -1.0, -1.0, near)
-
-
-@_jit
-def tanh(x):  # type: ignore[no-untyped-def]  # typed by Triton
-    """(1 - e^-2a) / (1 + e^-2a) of a = |x|, in float64, with the sign of x."""
-    wide = x.to(tl.float64)
-    below = expm1(-2.0 * tl.minimum(tl.abs(wide), 40.0))
-    size = -below / (2.0 + below)
-    size = tl.where(wide != wide, wide, size)
-    return tl.where(wide < 0.0, -size, tl.where(wide == 0.0, wide, size)).to(x.dtype)
-
-
-@_jit
-def atan2(y, x):  # type: ignore[no-untyped-def]  # typed by Triton
-    """The angle of (x, y), in float64: half the angle twice, then the series of the arc tangent, all below tan(pi / 16)."""
-    a = y.to(tl.float64)
-    b = x.to(tl.float64)
-    v, u = tl.abs(a), tl.abs(b)
-    low, high = tl.where(v < u, v, u), tl.where(v < u, u, v)
-    r = tl.where(high == 0.0, 0.0, tl.where(v == u, 1.0, low / tl.where(high == 0.0, 1.0, high)))
-    r = r / (1.0 + tl.sqrt(1.0 + r * r))
-    r = r / (1.0 + tl.sqrt(1.0 + r * r))
-    s = r * r
-    series = tl.zeros_like(r)
-    for k in tl.static_range(12):
-        series = 1.0 / (23.0 - 2.0 * k) - s * series
-    angle = 4.0 * r * series
-    angle = tl.where(v > u, 1.5707963267948966 - angle, angle)
-    # The sign of a zero is that of one over it.
-    angle = tl.where(tl.where(b == 0.0, 1.0 / b, b) < 0.0, 3.141592653589793 - angle, angle)
-    angle = tl.where(tl.where(a == 0.0, 1.0 / a, a) < 0.0, -angle, angle)
-    return tl.where(b != b, b, tl.where(a != a, a, angle)).to(x.dtype)
