@@ -20,7 +20,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from steprule import by_kind, optim
-from steprule.errors import InputError
+from steprule.errors import GradientError, InputError
 
 with warnings.catch_warnings():  # torch's own, of its own script
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -334,6 +334,69 @@ def case_kahan() -> None:
             params[k] = [t.detach() for t in (p, optimizer.state[p]["kahan_comp"])]
         for cut, own in zip(*params, strict=True):
             assert torch.equal(cut.full_tensor(), own)
+
+
+def spoiled(model: Any, rank: int) -> None:
+    """Gradients of a batch, of which one element in the part of one process is NaN."""
+    x, y = batches()[0]
+    model.zero_grad()
+    nn.functional.mse_loss(model(x), y).backward()
+    for p in model.parameters():
+        part = p.grad.to_local() if hasattr(p.grad, "to_local") else p.grad
+        if part is not None and part.numel() and dist.get_rank() == rank:
+            part.view(-1)[0] = float("nan")
+            break
+
+
+def case_nonfinite() -> None:
+    """All processes leave the step out, or raise, where one of them has the element."""
+    last = dist.get_world_size() - 1
+    for clip, fine, found in ((0.0, 1, 1), (CLIP, 1, 2)):
+        model = fsdp2()
+        optimizer = ours(model.parameters(), clip_norm=clip, nonfinite="skip")
+        check(train(model, optimizer), alone(torchs, clip=clip))
+        in_kernels(model, optimizer, fine)
+        before = [p.full_tensor().detach() for p in model.parameters()]
+        spoiled(model, last)
+        with CommDebugMode() as met:
+            optimizer.step()
+        assert sum(met.get_comm_counts().values()) == found
+        assert optimizer.skipped_steps == 1
+        assert all(torch.equal(a, p.full_tensor()) for a, p in zip(before, model.parameters(), strict=True))
+        optimizer.nonfinite = "raise"
+        words = (
+            "the gradient of parameter 0 of group 0: exp"
+            if dist.get_rank() == last
+            else "in the part of another process"
+        )
+        with pytest.raises(GradientError, match=words):
+            optimizer.step()
+    model = fsdp2()
+    lamb = optim.LAMB(model.parameters(), lr=0.02, nonfinite="skip")  # stepped by torch's operations on DTensors
+    spoiled(model, last)
+    lamb.step()
+    assert lamb.skipped_steps == 1
+    model = fsdp1(use_orig_params=True)
+    spoiled(model, last)
+    check_refused(
+        model, ours(model.parameters(), clip_norm=0.0, nonfinite="skip"), "SGD: nonfinite: expected all gradients"
+    )
+    spoiled(model, last)
+    optimizer = ours(model.parameters(), clip_norm=0.0, nonfinite="skip", clip_group=True)
+    optimizer.step()
+    assert optimizer.skipped_steps == 1
+    model = nn.parallel.DistributedDataParallel(net())
+    optimizer = ours(model.parameters(), clip_norm=0.0, nonfinite="skip")
+    x, y = batches()[0]
+    nn.functional.mse_loss(model(x if dist.get_rank() < last else x * float("inf")), y).backward()
+    optimizer.step()  # the gradients are the same in each process
+    assert optimizer.skipped_steps == 1
+    model = nn.parallel.DistributedDataParallel(net())
+    optimizer = zero(model, clip_norm=0.0, nonfinite="skip", clip_group=True)
+    before = [p.detach().clone() for p in model.parameters()]
+    nn.functional.mse_loss(model(x if dist.get_rank() < last else x * float("inf")), y).backward()
+    optimizer.step()
+    assert all(torch.equal(a, p) for a, p in zip(before, model.parameters(), strict=True))
 
 
 def case_in_backward() -> None:

@@ -44,6 +44,10 @@ class RuleError(StepruleError, TypeError, ValueError):
     """A rule that breaks the contract of `steprule.rule`; the text begins with the author's file and line."""
 
 
+class GradientError(StepruleError, RuntimeError):
+    """A gradient that is not finite, where the optimizer was told to raise; torch's `clip_grad_norm_` raises a RuntimeError too."""
+
+
 class DataError(InputError):
     """A data file that is missing, empty, cut off or altered."""
 

@@ -75,8 +75,8 @@ class Bucket:
     """By what its tensors are rounded in this step, as `precision.rows`, where its kernel rounds by chance."""
     copies: list[Tensor] = field(default_factory=list)
     """Of this step's gradients; they live until its launch is over."""
-    measures: dict[frozenset[str], Bucket] = field(default_factory=dict)
-    """The same tensors with the kernels that add them up, by the places of the totals."""
+    measures: dict[frozenset[str] | str, Bucket] = field(default_factory=dict)
+    """The same tensors with the kernels that add them up, by the places of the totals, or by the one column that they read."""
 
     @property
     def program(self) -> Program:
@@ -110,20 +110,30 @@ class Bucket:
         if not program.graph.outputs:
             return None
         if places not in self.measures:
-            rows = [self.rows[name] for name in program.columns]
-            kernel = kernel_for(program, tuple(DTYPES[self.alike.dtypes[row]] for row in rows), self.alike.target)
-            self.measures[places] = replace(
-                self,
-                kernel=kernel,
-                columns=rows,
-                table=np.empty((len(program.roots), 1), dtype=kernel.compute),
-                which=np.zeros(len(self.which), dtype=np.int32),
-                mixed=False,
-                measures={},
-            )
+            self.measures[places] = self._measure(program, [self.rows[name] for name in program.columns])
         found = self.measures[places]
         found.copies = self.copies
         return found
+
+    def reading(self, program: Program, name: str) -> Bucket:
+        """The same tensors, to be added up by a program that asks for no number and reads one column as its gradient: that of `name`."""
+        if name not in self.measures:
+            self.measures[name] = self._measure(program, [self.rows["p"], self.rows[name]])
+        found = self.measures[name]
+        found.copies = self.copies if name == "g" else []
+        return found
+
+    def _measure(self, program: Program, rows: list[int]) -> Bucket:
+        kernel = kernel_for(program, tuple(DTYPES[self.alike.dtypes[row]] for row in rows), self.alike.target)
+        return replace(
+            self,
+            kernel=kernel,
+            columns=rows,
+            table=np.empty((len(program.roots), 1), dtype=kernel.compute),
+            which=np.zeros(len(self.which), dtype=np.int32),
+            mixed=False,
+            measures={},
+        )
 
     def add_up(self, numbers: Mapping[str, Any]) -> dict[str, float]:
         """What its tensors add to totals, after `tabulate`; `numbers` are the slots of one number, [tensors]."""

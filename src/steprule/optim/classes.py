@@ -178,6 +178,7 @@ _OF_TORCH = (
     "fused_unscale",
     "backend",
     "clip_group",
+    "nonfinite",
     "foreach",
     "fused",
     "capturable",

@@ -17,7 +17,7 @@ from steprule.optim import one_by_one
 from steprule.optim.backends import target_for
 from steprule.optim.memory import Ranges, ranges_of, share_memory, sharing
 from steprule.optim.precision import LOW, STOCHASTIC
-from steprule.optim.settings import Settings, Stepped, beyond_torch
+from steprule.optim.settings import PASS, Settings, Stepped, beyond_torch
 from steprule.optim.sharding import Cut, cut_of, refuse_parts
 from steprule.optim.signature import (
     PLAIN,
@@ -86,6 +86,7 @@ class Computation:
         self.has_phases = bool(self.of_model) or any(map(self.variant.rounds, self.variant.stages))
         """Whether all tensors must have told something before any is stepped."""
         self.clip_group, self.clips = optimizer.clip_group, bool(dict(self.switches).get("clip_norm"))
+        self.nonfinite = optimizer.nonfinite
         self.torchs = one_by_one.torchs_class(type(optimizer))
         self.beyond = beyond_torch(optimizer, optimizer.param_groups[where[0]])
         may_use_torch = self.backend != "eager" or self.special
@@ -159,12 +160,14 @@ class Computation:
 
     def cut_of(self, p: Tensor) -> Cut | None:
         """Over which processes a parameter is cut, where that matters."""
-        return cut_of(p, self.clip_group) if self.has_phases else None
+        return cut_of(p, self.clip_group) if self.has_phases or self.nonfinite != PASS else None
 
     def refuse_parts(self, name: str, params: Sequence[Tensor]) -> None:
         """Raise where a number over all tensors, or over one, would be that of a part which this process has."""
-        sums = self.has_phases and not self.clips
-        refuse_parts(name, params, clips=self.clips, sums=sums, reduces=self.wants_whole, by=self.clip_group)
+        checks = self.nonfinite != PASS
+        own = "" if self.has_phases or not checks else "nonfinite"
+        option, sums = "clip_norm" if self.clips else own, self.has_phases or checks
+        refuse_parts(name, params, option=option, sums=sums, reduces=self.wants_whole, by=self.clip_group)
         for p in params if self.stochastic else ():
             if p.dtype in LOW and has_own_operations(p):
                 what = f"{name}: rounding={STOCHASTIC!r} does not support a {type(p).__name__}"

@@ -24,7 +24,7 @@ BEYOND = """What torch's constructors lack, each off by default and then free; e
 - `state_dtype`: `torch.float32` or `torch.bfloat16`, in which states of one number per element are kept; None, the default, is each
   parameter's dtype, as in torch. A state that is there in another dtype, as from a checkpoint, is brought to it at the next step.
 
-And three of the optimizer, not of a group:
+And four of the optimizer, not of a group:
 
 - `backend`: "auto" (Numba's kernel on the CPU, Triton's on an NVIDIA GPU, the eager form elsewhere), "eager", "numba" or
   "triton".
@@ -34,11 +34,13 @@ And three of the optimizer, not of a group:
 - `clip_group`: the processes over which the parameters are cut, where no DTensor's mesh says it (FSDP1, `ZeroRedundancyOptimizer`,
   DeepSpeed, stages of a pipeline): a process group, or True for all. The norm of `clip_norm`, and every other total, is added
   up over them by one `all_reduce`. None, the default, is for whole parameters, as with DDP, and for DTensors.
+- `nonfinite`: what a step does where an element of a gradient is NaN or infinite. "pass", the default, steps as torch's class does. "skip"
+  leaves the step of all groups out, and counts it in `skipped_steps`. "raise" raises `GradientError`, which names the parameter.
 
 `foreach` and `fused` change no number: there is one form, and it is fused. `capturable` and `differentiable` run torch's own
 step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""
 
-OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None}
+OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None, "nonfinite": "pass"}
 """What every class takes for the whole optimizer, and not per group, with its defaults."""
 OFF: dict[str, Any] = {"zero_grad": False, **precision.OFF}
 """What every class takes beside the parts that compose with its rule, with its defaults."""

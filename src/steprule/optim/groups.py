@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.optim import one_by_one, precision, totals
+from steprule.optim import nonfinite, one_by_one, precision, totals
 from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket, buckets_for, copy_gradients
 from steprule.optim.choices import Chosen, choices, counts
 from steprule.optim.computation import Computation, shares_gradients
 from steprule.optim.memory import Reach, meeting, overlapping
 from steprule.optim.scan import look_for
-from steprule.optim.settings import Settings, Stepped, beyond_torch
+from steprule.optim.settings import PASS, Settings, Stepped, beyond_torch
 from steprule.optim.signature import CHANGED, MOVED, SAME, Look, Subjects
 from steprule.optim.states import keep_counts
 
@@ -38,6 +38,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
     # Taken out while the step runs: another thread that steps this optimizer makes plans of its own.
     plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
     own.pop(totals.NORM, None)
+    own.pop(nonfinite.BEFORE, None)
     ready: list[GroupPlan] = []
     try:
         _look(optimizer, ready, plans, scale)
@@ -48,6 +49,8 @@ def step(optimizer: Stepped, scale: float | None) -> None:
         if tied:
             _keep_in_order(optimizer, ready, scale)
         known: totals.Known = totals.known_to(optimizer, ready) if any([plan.has_phases for plan in ready]) else {}
+        if optimizer.nonfinite != PASS:
+            nonfinite.check(optimizer, ready, known, tied)
         if tied:
             for k in range(len(ready)):
                 if k:  # what a group before it wrote is this one's too
@@ -188,6 +191,7 @@ class GroupPlan:
             self.once
             or computation.backend is not optimizer.backend
             or computation.clip_group is not optimizer.clip_group
+            or computation.nonfinite != optimizer.nonfinite
         ):
             return False
         assert look is not None
@@ -323,6 +327,7 @@ def _plan(
 ) -> None:
     """Add new plans for the groups at `where`: one for those that may step together, unless they are to be kept `apart`; where a rule asks
     for shapes, one for each choice of slots, or only that of the plan `like`. What was made before one fails is in `ready`."""
+    nonfinite.remember(optimizer)
     if any(precision.ROUNDING in group for group in optimizer.param_groups):  # one was told to since, perhaps
         precision.settle(type(optimizer).__name__, optimizer.param_groups, optimizer.__dict__.get("_seed"))
     with torch.inference_mode(False), torch.no_grad():

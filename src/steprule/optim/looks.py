@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from steprule.compiler.drawing import Key, noise
-from steprule.errors import InputError, InputTypeError
+from steprule.errors import GradientError, InputError, InputTypeError
 from steprule.hyper import LOSS
 from steprule.optim import groups
+from steprule.optim.nonfinite import SkippedError
 from steprule.optim.precision import SEED
 from steprule.optim.settings import Settings, Stepped
 from steprule.optim.signature import PLAIN, has_own_operations
@@ -101,6 +102,9 @@ def supplied(optimizer: Stepped, closure: Callable[[], Any] | None) -> Iterator[
             raise
         try:
             yield
+        except (SkippedError, GradientError):
+            _end_begun(optimizer, every, before)
+            raise
         finally:
             for state in put:
                 for name in rule.looked:

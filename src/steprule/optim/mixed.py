@@ -10,7 +10,7 @@ import torch
 
 from steprule.errors import InputError, unknown_name
 from steprule.optim.optimizer import RuleOptimizer
-from steprule.optim.settings import Stepped
+from steprule.optim.settings import PASS, Stepped
 from steprule.per_kind import KINDS, own_or_other
 from steprule.rules.points import MODE
 
@@ -38,10 +38,11 @@ class Mixed(RuleOptimizer):
         settings: Mapping[str, Mapping[str, Any]],
         **of_all: Any,
     ) -> None:
-        """`of_all` is what holds for all groups: `backend`, `fused_unscale` and `clip_group`, as every class takes them."""
+        """`of_all` is what holds for all groups: `backend`, `fused_unscale`, `clip_group` and `nonfinite`, as every class takes them."""
         self.classes, self.settings, self._of_all = dict(classes), dict(settings), of_all
         self._unscales: dict[str, bool] = {}  # by kind: whether its class unscales gradients in its step
         self.backend, self.clip_group = of_all.get("backend", "auto"), of_all.get("clip_group")
+        self.nonfinite = of_all.get("nonfinite", PASS)
         torch.optim.Optimizer.__init__(self, groups, {})
         if of_all.get("fused_unscale") or all(self._unscales.values()):
             self._step_supports_amp_scaling = True  # torch's name: GradScaler looks for it

@@ -49,6 +49,7 @@ class ByKind(PerKind):
         backend: str = "auto",
         fused_unscale: bool = False,
         clip_group: Any = None,
+        nonfinite: str = "pass",
         **settings: Any,
     ) -> Mixed:
         """The optimizer of a model.
@@ -60,6 +61,7 @@ class ByKind(PerKind):
             backend: as of every class of `steprule.optim`.
             fused_unscale: the same.
             clip_group: the same.
+            nonfinite: the same.
             settings: `lr=0.01` for all rules that have it, `matrix_lr=0.02` or `matrix=dict(lr=0.02)` for one kind.
 
         Raises `StepruleError` for a parameter without a rule, and for settings that none of the rules has.
@@ -75,6 +77,7 @@ class ByKind(PerKind):
             backend=backend,
             fused_unscale=fused_unscale,
             clip_group=clip_group,
+            nonfinite=nonfinite,
         )
         if show:
             sys.stderr.write(table(made) + "\n")

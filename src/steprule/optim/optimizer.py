@@ -20,8 +20,9 @@ from steprule.optim import groups, looks, points, precision
 from steprule.optim.backends import BACKENDS
 from steprule.optim.constructors import BEYOND, OF_THE_OPTIMIZER, OFF, say_constructor
 from steprule.optim.loading import keep_precision
+from steprule.optim.nonfinite import SkippedError
 from steprule.optim.one_by_one import torchs_class
-from steprule.optim.settings import Stepped
+from steprule.optim.settings import NONFINITE, Stepped
 from steprule.optim.sharding import check_cut
 from steprule.optim.states import number
 from steprule.rules.parts import average, has, unscale
@@ -54,9 +55,11 @@ class RuleOptimizer(Stepped):
             say_constructor(cls, signature.parameters.values(), added, RuleOptimizer.__init__)
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        self.backend = kwargs.pop("backend", "auto")
-        if self.backend not in BACKENDS:
-            raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(self.backend))
+        for name, known in (("backend", BACKENDS), ("nonfinite", NONFINITE)):
+            chosen = kwargs.pop(name, OF_THE_OPTIMIZER[name])
+            if chosen not in known:
+                raise InputError(name, expected="one of " + ", ".join(known), got=repr(chosen))
+            setattr(self, name, chosen)
         self.clip_group = kwargs.pop("clip_group", None)
         if self.clip_group is not None:
             check_cut(type(self).__name__, self.clip_group)
@@ -128,11 +131,15 @@ class RuleOptimizer(Stepped):
             return loss
         if "_outside" in own:
             raise RuntimeError(f"{type(self).__name__}.step inside ema_weights(): leave its block first, then step")
-        if self._is_supplied:
-            with looks.told(self, loss), looks.supplied(self, closure):
+        try:
+            if self._is_supplied:
+                with looks.told(self, loss), looks.supplied(self, closure):
+                    groups.step(self, scale)
+            else:
                 groups.step(self, scale)
-        else:
-            groups.step(self, scale)
+        except SkippedError:
+            own["_skipped"] = self.skipped_steps + 1
+            self._skip()
         return loss
 
     # torch.compile breaks its graph here, as at torch's own steps, and does not look inside.
@@ -148,8 +155,13 @@ class RuleOptimizer(Stepped):
         norm = self.__dict__.get("_grad_norm")
         return None if norm is None else torch.tensor(norm, dtype=torch.float64)
 
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps `nonfinite="skip"` has left out since this optimizer was made. A checkpoint has it not."""
+        return int(self.__dict__.get("_skipped", 0))
+
     def _skip(self) -> None:
-        """A step that GradScaler's search for inf and nan forbids: nothing moves, but gradients are zeroed if asked."""
+        """A step that inf or nan among the gradients forbids: nothing moves, but gradients are zeroed if asked."""
         with torch.no_grad():
             for p in (p for group in self.param_groups if group.get("zero_grad") for p in group["params"]):
                 if p.grad is not None:
@@ -247,6 +259,8 @@ class RuleOptimizer(Stepped):
             raise RuntimeError("a copy inside ema_weights(): the weights are where the averages belong")
         return {n: v for n, v in super().__getstate__().items() if n not in ("_plans", "_stepping", "_movers")} | {
             "backend": self.backend,
+            "nonfinite": self.nonfinite,
+            "_skipped": self.skipped_steps,
             "clip_group": self.clip_group,  # a process group does not travel: Python says so
         }
 

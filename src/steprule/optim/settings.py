@@ -14,6 +14,9 @@ from steprule.optim.precision import ROUNDING, SEED, STATE_DTYPE, STOCHASTIC, pr
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
 
+PASS, SKIP, RAISE = "pass", "skip", "raise"
+NONFINITE = (PASS, SKIP, RAISE)
+"""What `nonfinite=` takes: what a step does where a gradient is not finite."""
 _OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING, SEED, STATE_DTYPE)
 """What a step reads of a group beside the rule's hyperparameters."""
 _FIXED = (float, int, bool, type(None), str, torch.dtype)
@@ -34,6 +37,8 @@ class Stepped(torch.optim.Optimizer):
     backend: str = "auto"
     clip_group: Any = None
     """Over which processes parameters are cut that are no DTensors: a process group, True for all, None where they are whole."""
+    nonfinite: str = PASS
+    """What a step does where a gradient is not finite."""
     said_otherwise: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """By the key of a group, the rule's hyperparameters that torch says by it."""
 

@@ -81,21 +81,21 @@ def is_distributed() -> bool:
 # What is refused: numbers over a part of what they should be over.
 
 
-def refuse_backward(where: str) -> None:
-    """Raise `InputError` within a backward pass: `clip_norm` is by the norm of all gradients, and some are not there yet."""
+def refuse_backward(where: str, option: str) -> None:
+    """Raise `InputError` within a backward pass: an option asks for all gradients, and some are not there yet."""
     if torch._C._current_graph_task_id() >= 0:
-        hint = "Step behind backward(), or bound each element by clip_value=."
-        raise InputError(f"{where}: clip_norm", expected="all gradients", got="a step within backward()", hint=hint)
+        hint = "Step behind backward()" + (", or bound each element by clip_value=." if option == "clip_norm" else ".")
+        raise InputError(f"{where}: {option}", expected="all gradients", got="a step within backward()", hint=hint)
 
 
-def refuse_parts(where: str, params: Sequence[Tensor], *, clips: bool, sums: bool, reduces: bool, by: CutBy) -> None:
+def refuse_parts(where: str, params: Sequence[Tensor], *, option: str, sums: bool, reduces: bool, by: CutBy) -> None:
     """Raise `InputError` where parameters are cut over processes without DTensors: a number over them would be that of a part.
 
-    `clips` by a norm, `sums` over all tensors otherwise, `reduces` over each tensor: what the step asks for.
+    `sums` over all tensors, `reduces` over each tensor: what the step asks for. `option`: which one asks for sums, "" for the rule.
     """
-    if not (clips or sums or reduces) or not is_distributed() or dist.get_world_size() == 1:
+    if not (sums or reduces) or not is_distributed() or dist.get_world_size() == 1:
         return
-    if by is True and (clips or sums) and any([type(p).__name__ == "DTensor" for p in params]):
+    if by is True and sums and any([type(p).__name__ == "DTensor" for p in params]):
         hint = "Leave it out, or name the group of what is cut beside the mesh, as of stages of a pipeline."
         raise InputError(f"{where}: clip_group", expected="none, for DTensors say it", got="True", hint=hint)
     who = _who_cuts(params)
@@ -105,9 +105,10 @@ def refuse_parts(where: str, params: Sequence[Tensor], *, clips: bool, sums: boo
         hint = "Shard by torch's fully_shard (FSDP2) instead."
         expected = "whole parameters, as its rule asks for numbers over each"
         raise InputError(where, expected=expected, got=f"flat shards by {who}", hint=hint)
-    if (clips or sums) and by is None:
-        what = f"{where}: clip_norm" if clips else where
-        hint = "Name the processes by clip_group= (a process group, or True for all)" + _OWN.get(who, "") + "."
+    if sums and by is None:
+        what = f"{where}: {option}" if option else where
+        own = _OWN.get(who, "") if option == "clip_norm" else ""
+        hint = f"Name the processes by clip_group= (a process group, or True for all){own}."
         raise InputError(what, expected="all gradients", got=f"this process's shard by {who}", hint=hint)
 
 

@@ -7,7 +7,8 @@ it, so that a parameter that joins later, or rests for a while, finds the number
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -62,13 +63,13 @@ class Phased(Protocol):
 def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
     """The numbers of the model by name, and all totals of this step by place. Nothing is written."""
     if any([plan.computation.clips for plan in plans]):
-        refuse_backward(type(optimizer).__name__)
+        refuse_backward(type(optimizer).__name__, "clip_norm")
     teams = _by_team(plans)
     norms = _norms(optimizer, teams) if len(teams) > 1 else {}
     return {team: _known_to(optimizer, own, norms.get(team, {})) for team, own in teams.items()}
 
 
-def _clipped_norm(known: Known) -> float | None:
+def clipped_norm(known: Known) -> float | None:
     """The norm of all gradients by which they were clipped; None where nothing clips."""
     squares = [v for own in known.values() for place, v in own.items() if is_clipping_norm(place)]
     return math.sqrt(squares[0]) if squares else None  # every team has that of all
@@ -103,15 +104,23 @@ def _known_to(optimizer: Stepped, plans: Sequence[Phased], given: Mapping[str, f
 def _added(
     optimizer: Stepped, plans: Sequence[Phased], places: frozenset[str], known: Mapping[str, float]
 ) -> dict[str, float]:
-    """The totals at these places. What lies in shards is added up over the processes that have the others."""
+    """The totals at these places."""
+    return over_processes(
+        optimizer, chain.from_iterable(_parts(optimizer, plan, places, known) for plan in plans), places
+    )
+
+
+def over_processes(
+    optimizer: Stepped, found: Iterable[tuple[Cut | None, Mapping[str, float]]], places: Collection[str]
+) -> dict[str, float]:
+    """The totals at these places, from what is `found` in this process. What lies in shards is added up over those that have the others."""
     parts: dict[Cut | None, list[Mapping[str, float]]] = {}
     if optimizer.clip_group is not None:
         parts[
             whole_cut(optimizer.clip_group)
         ] = []  # a process that has nothing to add must not leave the others waiting
-    for plan in plans:
-        for cut, own in _parts(optimizer, plan, places, known):
-            parts.setdefault(cut, []).append(own)
+    for cut, own in found:
+        parts.setdefault(cut, []).append(own)
     sums = {cut: eager.total_parts(own, places) for cut, own in parts.items()}
     return eager.total_parts([cut.summed(own, places) if cut else own for cut, own in sums.items()], places)
 
@@ -159,7 +168,7 @@ def check(plans: Sequence[Phased]) -> None:
 
 def keep(optimizer: Stepped, plans: Sequence[Phased], known: Known) -> None:
     """Write the new numbers of the model, and the norm; a step that only moves the parameters hands on what they are."""
-    optimizer.__dict__[NORM] = _clipped_norm(known)
+    optimizer.__dict__[NORM] = clipped_norm(known)
     for own in _by_team(() if optimizer.moves else plans).values():
         for name, held in _held(optimizer, own).items():
             values = [v for plan in own for v in plan.new_numbers.get(name, ())]
