@@ -1,4 +1,4 @@
-"""Gradients that are not finite: passed on, skipped or raised as the optimizer was told, and found before anything is written.
+"""Gradients that are not finite: passed on, skipped or raised as the optimizer was told, before it writes.
 
 One pass over the gradients tells: a kernel adds 0 for each finite element and NaN for any other. Where all are clipped by their norm, the
 norm tells.
