@@ -161,7 +161,9 @@ class Kernel(ABC, Generic[C]):
         """What all these tensors add to each total of a program that measures: in float64, in the order of the chunks."""
         reduced, sums = self._reduce(addresses, chunks, table, which, given)
         numbers = self._closed(reduced, table[:, which]) if self.program.numbers else {}
-        found = {place: float(sums[node]) for place, node in self.program.totals.items()}
+        # A step that a CUDA graph records has its table on the device, and reads nothing back.
+        stays = isinstance(table, torch.Tensor)
+        found = {place: sums[node] if stays else float(sums[node]) for place, node in self.program.totals.items()}
         return found | {place: float(values.sum()) for place, values in numbers.items()}
 
     def _reduce(

@@ -25,8 +25,10 @@ from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.printing import PassPrinter, reduction_of
 from steprule.compiler.split import Program
+from steprule.compiler.streams import is_capturing, keep_for_graph, staging, stream_of, used_here
 from steprule.compiler.target import ARGUMENTS, Chunks, Kernel
 from steprule.compiler.writing import PlainWriter, Writer, literal
+from steprule.errors import InputError
 from steprule.maths import OPERATIONS
 
 CHUNK = 1024
@@ -34,6 +36,9 @@ CHUNK = 1024
 
 PIECE = 128
 """Elements of a chunk that is not whole which are taken at one time: one for each thread, so that it needs the fewer registers."""
+
+GRAPHS = 4
+"""How many CUDA graphs may record steps in a row, with gradients at other addresses each, before another step is taken outside of one."""
 
 OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
 """What a kernel is compiled with. Unfused: a product rounds before its sum, as on the CPU, so that both give the same bits. With a bound
@@ -116,17 +121,49 @@ class DeviceChunks(Chunks):
         cut = self.cut
         arrays = {"tensors": cut.tensor, "offsets": cut.offset, "lengths": cut.length, "first": cut.first}
         arrays["elements"] = np.asarray(cut.sizes, dtype=np.int64)
-        self.held = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        self.held: dict[str, Any] = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         """What a launch takes, by name; the addresses, table and which are those of the launch in hand."""
         self._sent: dict[str, NDArray[Any]] = {}
         """What those were made from."""
+        self._staged: list[Tensor] = []
+        """Room on the host from which graphs take addresses: it must be there before one is recorded."""
+        self._stream = stream_of(device)
+        """The stream whose memory these are."""
 
-    def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
-        """Bring what changed since the last launch to the device."""
+    def take(self, addresses: NDArray[np.int64], table: Any, which: NDArray[np.int32]) -> None:
+        """Bring what changed since the last launch to the device. A table that lies there already is taken as it is."""
+        capturing = is_capturing(self.device)
         for name, array in (("addresses", addresses), ("table", table), ("which", which)):
-            if name not in self._sent or not np.array_equal(self._sent[name], array):
-                self._sent[name] = array.copy()
-                self.held[name] = torch.from_numpy(self._sent[name]).to(self.device, non_blocking=True)
+            if isinstance(array, Tensor):
+                self._sent.pop(name, None)
+                self.held[name] = array
+            elif name not in self._sent or not np.array_equal(self._sent[name], array):
+                self._send(name, array, capturing=capturing)
+        if capturing:
+            keep_for_graph(self.held.values())
+        elif isinstance(table, Tensor):  # a step that may be recorded next
+            self._staged += [staging(addresses, self.device) for _ in range(GRAPHS - len(self._staged))]
+        if not capturing and stream_of(self.device) != self._stream:
+            self._stream = -1  # from now on each launch says where it reads
+            used_here((t for t in self.held.values() if isinstance(t, Tensor)), self.device)
+
+    def _send(self, name: str, array: NDArray[Any], *, capturing: bool) -> None:
+        if not capturing:
+            self._sent[name] = array.copy()
+            self.held[name] = torch.from_numpy(self._sent[name]).to(self.device, non_blocking=True)
+            return
+        # The copy is a part of the graph: its source must stay, and its target is the graph's, not a later step's.
+        if not self._staged or self._staged[-1].shape != array.shape:
+            expected, hint = (
+                "a step of the same parameters before it",
+                "Take a step outside of the capture, then record.",
+            )
+            raise InputError("a step that a CUDA graph records", expected=expected, got="none", hint=hint)
+        source = self._staged.pop()
+        source.numpy()[...] = array
+        keep_for_graph([source])
+        self._sent.pop(name, None)
+        self.held[name] = torch.empty_like(source, device=self.device).copy_(source, non_blocking=True)
 
     def of_tensors(self, value: Any) -> Any:
         """A number for all tensors, or an array of one per tensor."""

@@ -104,6 +104,9 @@ class Computation:
         self.slots = [s for s in self.rule.slots if not s.is_number and s.name in columns]
         self.starts = ["step"] if self.counts_steps else []
         self.starts += [s.name for s in self.rule.slots if s.per_tensor and s.name in self.used]
+        self.captured, self.on_device = settings.captured, tuple(self.starts) if settings.captured else ()
+        """Whether a CUDA graph may record its steps; then the states of one number lie on the device, which alone reads them."""
+        self.starts = [] if self.captured else self.starts
         self.names = (*(s.name for s in self.slots), *self.starts)
         """The keys of a state that a kernel's step reads."""
         known = [n for n in self.starts if n not in self.numbers and (n != "step" or self.rule.takes_t)]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.optim import nonfinite, one_by_one, precision, totals
+from steprule.optim import live, nonfinite, one_by_one, precision, totals
 from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket, buckets_for, copy_gradients
 from steprule.optim.choices import Chosen, choices, counts
@@ -35,6 +35,7 @@ def step(optimizer: Stepped, scale: float | None) -> None:
     What may raise comes before any kernel: then each parameter is whole, stepped or not.
     """
     own, groups = optimizer.__dict__, optimizer.param_groups
+    live.check_capture(optimizer)
     # Taken out while the step runs: another thread that steps this optimizer makes plans of its own.
     plans, tied = own.pop("_plans", ()), own.get("_are_tied", False)
     own.pop(totals.NORM, None)
@@ -112,6 +113,7 @@ class GroupPlan:
             totals.share(optimizer, self, stepped)
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
+        self.live: live.LiveNumbers | None = None  # where a CUDA graph may record its steps
         self.moved = True
         """Whether memory may lie otherwise, beside other plans', than in the step before."""
         self.pending: list[tuple[dict[str, Any], str, Tensor]] = []
@@ -128,7 +130,6 @@ class GroupPlan:
             except BaseException:
                 self.release()
                 raise
-        self.on_gpu = any(members[m].is_cuda for m in self.places)
 
     def _begin(self, optimizer: Stepped, members: list[Tensor], all_grads: Sequence[Tensor | None]) -> None:
         """Begin the states that are missing, look at all that kernels step, and make the buckets."""
@@ -159,6 +160,7 @@ class GroupPlan:
         self.buckets = buckets_for(
             computation, [params, grads, *slots], begun, self.parted.targets, looked_at=self.look.addresses
         )
+        self.live = live.begun(self, optimizer.state, params)
 
     def members_of(self, groups: Groups) -> list[Tensor]:
         """The parameters of its groups, one group after the other."""
@@ -206,6 +208,8 @@ class GroupPlan:
             return False
         if self.others and not self.beside.still(optimizer.state, members, look, self.written):
             return False
+        if self.live and not self.live.take(optimizer.state, [members[m] for m in self.places]):
+            return False
         if any([bucket.laid_otherwise for bucket in self.buckets]):
             params = [members[m] for m in self.places]
             return copy_gradients(self.buckets, params, [p.grad for p in params])
@@ -247,6 +251,8 @@ class GroupPlan:
                     self._keep(one_by_one.numbers_of(by, p, used, own, known, wanted))
         if self.look is None:
             return
+        if self.live:
+            return self.live.tabulate(self.buckets, [{**settings.hypers, **known} for settings in self.settings])
         values, rows = self.look.values, self.rows
         if "step" in rows:
             values[rows["step"]] += 1
@@ -274,8 +280,6 @@ class GroupPlan:
         """Update what kernels step, after `tabulate`."""
         if self.look is None:
             return
-        if self.on_gpu:  # as torch's own step: a captured one would repeat this step's scalars for ever
-            optimizer._cuda_graph_capture_health_check()
         values, rows = self.look.values, self.rows
         if self.computation.stochastic:
             drawn = precision.rows(values[rows["step"]], *self._numbers(groups, self.places))
@@ -290,6 +294,7 @@ class GroupPlan:
                 one_by_one.zero([members[m] for m in np.asarray(self.places)[bucket.where]])
         if self.computation.moves:
             return
+        live.finish(self.live)
         if self.look.finish() and "step" in rows:
             keep_counts(optimizer.state, self.members_of(groups), self.places, values[rows["step"]])
         for state, name, slot in self.pending:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from steprule.compiler.streams import is_capturing
 from steprule.errors import InputError, InputTypeError
 from steprule.optim import groups, looks, points, precision
 from steprule.optim.backends import BACKENDS
@@ -124,6 +125,14 @@ class RuleOptimizer(Stepped):
             self._check_training()  # a closure that evaluates may have forgotten to go back
         own = self.__dict__
         scale = own.get("grad_scale")  # set by torch.amp.GradScaler, as is found_inf, for the time of this call
+        if isinstance(scale, Tensor) and is_capturing(scale.device):
+            expected, hint = (
+                "no GradScaler's numbers, which the host reads",
+                "Leave fused_unscale out, or scale outside of the graph.",
+            )
+            raise InputError(
+                f"{type(self).__name__}, recorded by a CUDA graph", expected=expected, got="grad_scale", hint=hint
+            )
         if scale is not None:
             scale = float(scale)
         if own.get("found_inf") is not None and float(own["found_inf"]):
@@ -153,6 +162,8 @@ class RuleOptimizer(Stepped):
         clipping: the loss's scale is gone, and `clip_value` has cut elements. A step that GradScaler skips leaves it.
         """
         norm = self.__dict__.get("_grad_norm")
+        if isinstance(norm, Tensor):  # of a step with `capturable`: the tensor itself, which a replay writes to
+            return norm
         return None if norm is None else torch.tensor(norm, dtype=torch.float64)
 
     @property

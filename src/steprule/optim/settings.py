@@ -7,9 +7,11 @@ from operator import itemgetter
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
-from steprule.compiler.variant import switches_of
+from steprule.compiler.variant import Switches, switches_of
 from steprule.errors import InputError
+from steprule.optim import live
 from steprule.optim.precision import ROUNDING, SEED, STATE_DTYPE, STOCHASTIC, precision_of, seed_of
 from steprule.rules.parts import has, unscale
 from steprule.rules.rule import Rule
@@ -72,8 +74,19 @@ class Settings:
         self._absent = frozenset(own) - set(self._keys)
         # A single key would give its value bare.
         self._get = itemgetter(*self._keys, "params")
+        self.captured = bool(group.get("capturable"))
+        """Whether kernels take its steps so that a CUDA graph may record them: its tensors stay what they are."""
         self._read(group, scale)
-        self.switches = switches_of(self.rule, self.hypers)
+        self.switches = self._switches()
+        checks = optimizer.nonfinite != PASS  # which the host would have to read
+        if self.captured and (checks or not live.may_capture(optimizer, group, self.switches)):
+            self.captured = False
+            self._read(group, scale)
+            self.switches = self._switches()
+
+    def _switches(self) -> Switches:
+        # A tensor that the device reads may come to be any number: it counts as on.
+        return switches_of(self.rule, {n: 1.0 if isinstance(v, Tensor) else v for n, v in self.hypers.items()})
 
     def still(self, group: Mapping[str, Any], scale: float | None) -> bool:
         """Whether what switches is as it was; the hyperparameters are this step's after it."""
@@ -86,17 +99,21 @@ class Settings:
         # In C; the same object counts as equal, which is true of fixed ones alone.
         if self._fixed and scale == self.scale and values == self._values:
             return True
-        before = self.zeroes, self.special, self.rounding, self.state_dtype
+        before = self._what_matters()
         self._read(group, scale)
-        same = (self.zeroes, self.special, self.rounding, self.state_dtype) == before
-        return same and switches_of(self.rule, self.hypers) == self.switches
+        return self._what_matters() == before and self._switches() == self.switches
+
+    def _what_matters(self) -> tuple[Any, ...]:
+        return self.zeroes, self.special, self.capturable, self.rounding, self.state_dtype
 
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
         self._values, self.scale = self._get(group)[:-1], scale
         self._fixed = all(map(_is_fixed, self._values))
-        self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond)
+        device = group["params"][0].device if self.captured and group["params"] else None
+        self.hypers = hypers_of(self.rule, self._as_rule(group), scale, self._beyond, device)
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
-        self.special = bool(group.get("differentiable") or group.get("capturable"))
+        self.capturable = bool(group.get("capturable"))
+        self.special = bool(group.get("differentiable")) or (self.capturable and not self.captured)
         rounding, self.state_dtype = precision_of(self._name, self.rule, group)
         self.rounding = None if self._moves else rounding
         self.seed = seed_of(self._name, group.get(SEED)) if self.rounding == STOCHASTIC else None
@@ -108,9 +125,13 @@ class Settings:
 
 
 def hypers_of(
-    rule: Rule, group: Mapping[str, Any], scale: float | None = None, beyond: Collection[str] = ()
+    rule: Rule,
+    group: Mapping[str, Any],
+    scale: float | None = None,
+    beyond: Collection[str] = (),
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """The rule's hyperparameters from a group; tensors are read, once a step.
+    """The rule's hyperparameters from a group; tensors are read, once a step, but those numbers on `device` stay what they are.
 
     Those of `beyond`, which torch's class has not, are off where the group has none. Another that is missing is a KeyError, as
     in torch.
@@ -130,6 +151,9 @@ def hypers_of(
             value = group.get(name, hyper.default)
         else:
             value = group[name]
+        if device is not None and isinstance(value, Tensor) and not hyper.is_plain:
+            found[name] = live.number_of(f"{rule.name}: {name}", value, device)
+            continue
         # A tensor's number, or numpy's, as Python's.
         found[name] = value.item() if hasattr(value, "item") else value
         if hyper.is_plain and not hyper.is_flag:

@@ -21,6 +21,7 @@ from steprule.optim import one_by_one
 from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket
 from steprule.optim.computation import Computation
+from steprule.optim.live import LiveNumbers
 from steprule.optim.settings import Settings, Stepped
 from steprule.optim.sharding import Cut, refuse_backward, whole_cut
 from steprule.optim.states import number
@@ -44,6 +45,7 @@ class Phased(Protocol):
     beside: Beside
     settings: list[Settings]
     groups: Any
+    live: LiveNumbers | None
     new_numbers: dict[str, list[float]]
     """The new values of numbers of the model, as its tensors give them."""
 
@@ -69,9 +71,11 @@ def known_to(optimizer: Stepped, plans: Sequence[Phased]) -> Known:
     return {team: _known_to(optimizer, own, norms.get(team, {})) for team, own in teams.items()}
 
 
-def clipped_norm(known: Known) -> float | None:
+def clipped_norm(known: Known) -> float | Tensor | None:
     """The norm of all gradients by which they were clipped; None where nothing clips."""
     squares = [v for own in known.values() for place, v in own.items() if is_clipping_norm(place)]
+    if squares and isinstance(squares[0], Tensor):
+        return squares[0].sqrt()
     return math.sqrt(squares[0]) if squares else None  # every team has that of all
 
 
@@ -149,7 +153,10 @@ def _parts(
     hypers = [{**settings.hypers, **known} for settings in plan.settings]
     for bucket in plan.buckets:
         if (measure := bucket.measuring(places)) is not None:
-            measure.tabulate(hypers, plan.groups, plan.numbers_of_step(1.0))
+            if plan.live is not None:
+                plan.live.fill(measure, hypers)
+            else:
+                measure.tabulate(hypers, plan.groups, plan.numbers_of_step(1.0))
             yield bucket.alike.cut, measure.add_up(plan.reduced_numbers(measure))
     used, by, wanted = plan.computation.used, plan.by(optimizer), plan.computation.state_dtype
     with torch.no_grad():
