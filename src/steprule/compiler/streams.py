@@ -1,4 +1,4 @@
-"""What a card's stream asks of memory: which stream is current, and what a CUDA graph that is being recorded will read."""
+"""A card's streams and memory: what one reads that another made, and what a recorded CUDA graph will read."""
 
 from __future__ import annotations
 

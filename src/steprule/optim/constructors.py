@@ -37,8 +37,9 @@ And four of the optimizer, not of a group:
 - `nonfinite`: what a step does where an element of a gradient is NaN or infinite. "pass", the default, steps as torch's class does. "skip"
   leaves the step of all groups out, and counts it in `skipped_steps`. "raise" raises `GradientError`, which names the parameter.
 
-`foreach` and `fused` change no number: there is one form, and it is fused. `capturable` and `differentiable` run torch's own
-step, which has no kernel of ours, nor clipping or averaging. `maximize` goes up."""
+`foreach` and `fused` change no number: there is one form, and it is fused. With `capturable` a CUDA graph may record the kernels of an
+NVIDIA GPU, which then read every hyperparameter that is a tensor there at each replay; where there are no such kernels, and with
+`differentiable`, torch's own step runs, which has neither clipping nor averaging. `maximize` goes up."""
 
 OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None, "nonfinite": "pass"}
 """What every class takes for the whole optimizer, and not per group, with its defaults."""
