@@ -1,4 +1,4 @@
-"""Steps that a CUDA graph may record: the device computes the scalars, from hyperparameters and step numbers that it reads there.
+"""Steps that a CUDA graph may record: the device reads hyperparameters and step numbers, and computes the scalars.
 
 With `capturable` a hyperparameter may be a tensor on the device. It is read at each replay, as are the states of one number, which then
 lie on the device as torch's do. The scalars are the graph's own nodes, computed in float64 by torch's operations, one column of the
