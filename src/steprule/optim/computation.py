@@ -15,6 +15,7 @@ from steprule.compiler.variant import Variant, variant
 from steprule.hyper import Slot
 from steprule.optim import one_by_one
 from steprule.optim.backends import target_for
+from steprule.optim.live import refuse_new_plan
 from steprule.optim.memory import Ranges, ranges_of, share_memory, sharing
 from steprule.optim.precision import LOW, STOCHASTIC
 from steprule.optim.settings import PASS, Settings, Stepped, beyond_torch
@@ -107,6 +108,8 @@ class Computation:
         self.captured, self.on_device = settings.captured, tuple(self.starts) if settings.captured else ()
         """Whether a CUDA graph may record its steps; then the states of one number lie on the device, which alone reads them."""
         self.starts = [] if self.captured else self.starts
+        if self.captured:
+            refuse_new_plan(optimizer)
         self.names = (*(s.name for s in self.slots), *self.starts)
         """The keys of a state that a kernel's step reads."""
         known = [n for n in self.starts if n not in self.numbers and (n != "step" or self.rule.takes_t)]

@@ -249,14 +249,12 @@ class GroupPlan:
             with torch.no_grad():
                 for p, own in self.beside.by_function(self.members_of(groups)):
                     self._keep(one_by_one.numbers_of(by, p, used, own, known, wanted))
-        if self.look is None:
+        hypers = [{**settings.hypers, **known} if known else settings.hypers for settings in self.settings]
+        if self.look is None or live.tabulated(self.live, self.buckets, hypers):
             return
-        if self.live:
-            return self.live.tabulate(self.buckets, [{**settings.hypers, **known} for settings in self.settings])
         values, rows = self.look.values, self.rows
         if "step" in rows:
             values[rows["step"]] += 1
-        hypers = [{**settings.hypers, **known} if known else settings.hypers for settings in self.settings]
         numbers = {to: values[rows[n]] for n, to in self.computation.needed.items()}
         for bucket in self.buckets:
             for name, value in bucket.tabulate(hypers, self.groups, numbers).items():

@@ -1,4 +1,4 @@
-"""Steps that a CUDA graph may record: the device reads hyperparameters and step numbers, and computes the scalars.
+"""Steps that a CUDA graph may record: the device reads hyperparameters and states, and computes scalars.
 
 With `capturable` a hyperparameter may be a tensor on the device. It is read at each replay, as are the states of one number, which then
 lie on the device as torch's do. The scalars are the graph's own nodes, computed in float64 by torch's operations, one column of the
@@ -126,11 +126,6 @@ class LiveNumbers:
         self.new = dict(self.rows)
         return True
 
-    def tabulate(self, buckets: Sequence[Any], hypers: Sequence[Mapping[str, Any]]) -> None:
-        """Make the tables of all buckets."""
-        for bucket in buckets:
-            self.fill(bucket, hypers)
-
     def fill(self, bucket: Any, hypers: Sequence[Mapping[str, Any]]) -> None:
         """Make the table of a bucket's kernel, one column per tensor. `hypers` of each group, the totals that are known among them."""
         count, where = len(bucket.which), None
@@ -199,12 +194,22 @@ def wide(value: Any) -> Any:
     return value.double().reshape(()) if isinstance(value, Tensor) else value
 
 
-def begun(plan: Any, states: Mapping[Tensor, Any], params: Sequence[Tensor]) -> LiveNumbers:
-    """Those of a plan, with the states of its parameters begun."""
+def begun(plan: Any, states: Mapping[Tensor, Any], params: Sequence[Tensor]) -> LiveNumbers | None:
+    """Those of a plan whose steps a graph may record, with the states of its parameters begun."""
+    if not plan.computation.captured:
+        return None
     found = LiveNumbers(plan.computation, plan.groups, params[0].device)
     found.begin(states, params, [plan.settings[plan.group_of[m]].hypers for m in plan.places])
     found.take(states, params)
     return found
+
+
+def tabulated(numbers: LiveNumbers | None, buckets: Sequence[Any], hypers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the device makes the tables of some buckets, which it then does."""
+    if numbers is not None:
+        for bucket in buckets:
+            numbers.fill(bucket, hypers)
+    return numbers is not None
 
 
 def finish(numbers: LiveNumbers | None) -> None:
