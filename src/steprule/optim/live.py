@@ -56,7 +56,12 @@ def is_recording() -> bool:
 
 def check_capture(optimizer: Any) -> None:
     """Raise before anything is read or written where a CUDA graph records a step that it could not repeat, as torch's own classes do."""
-    if is_recording() and not all(group.get("capturable") for group in optimizer.param_groups):
+    if is_recording():
+        _refuse_frozen(optimizer)
+
+
+def _refuse_frozen(optimizer: Any) -> None:
+    if not all(group.get("capturable") for group in optimizer.param_groups):
         where = f"{type(optimizer).__name__}, recorded by a CUDA graph"
         hint = "Without, the graph would repeat this step's numbers for ever."
         raise InputError(where, expected="capturable=True in every group", got="one without", hint=hint)
@@ -125,6 +130,11 @@ class LiveNumbers:
             self.rows["step"] += 1
         self.new = dict(self.rows)
         return True
+
+    def tabulate(self, buckets: Sequence[Any], hypers: Sequence[Mapping[str, Any]]) -> None:
+        """Make the tables of all buckets."""
+        for bucket in buckets:
+            self.fill(bucket, hypers)
 
     def fill(self, bucket: Any, hypers: Sequence[Mapping[str, Any]]) -> None:
         """Make the table of a bucket's kernel, one column per tensor. `hypers` of each group, the totals that are known among them."""
@@ -196,19 +206,20 @@ def wide(value: Any) -> Any:
 
 def begun(plan: Any, states: Mapping[Tensor, Any], params: Sequence[Tensor]) -> LiveNumbers | None:
     """Those of a plan whose steps a graph may record, with the states of its parameters begun."""
-    if not plan.computation.captured:
-        return None
+    return _begun(plan, states, params) if plan.computation.captured else None
+
+
+def _begun(plan: Any, states: Mapping[Tensor, Any], params: Sequence[Tensor]) -> LiveNumbers:
     found = LiveNumbers(plan.computation, plan.groups, params[0].device)
     found.begin(states, params, [plan.settings[plan.group_of[m]].hypers for m in plan.places])
     found.take(states, params)
     return found
 
 
-def tabulated(numbers: LiveNumbers | None, buckets: Sequence[Any], hypers: Sequence[Mapping[str, Any]]) -> bool:
+def tabulated(numbers: LiveNumbers | None, buckets: Sequence[Any], hypers: Sequence[Any]) -> bool:
     """Whether the device makes the tables of some buckets, which it then does."""
     if numbers is not None:
-        for bucket in buckets:
-            numbers.fill(bucket, hypers)
+        numbers.tabulate(buckets, hypers)
     return numbers is not None
 
 
