@@ -1,10 +1,13 @@
-"""AdamW on bfloat16 parameters by each way of rounding, beside float32: bytes, time of a step, loss over several seeds.
+"""AdamW by each way of rounding and of keeping states, beside float32: bytes, time of a step, loss over several seeds.
 
-    python benchmarks/low_precision.py [--size small|10m] [--steps 300] [--seeds 5] [--out benchmarks/results/low-precision.json]
+    python benchmarks/low_precision.py losses [--problem letters|gpt|gpt-10m] [--way "bfloat16"] [--seeds 5]
+    python benchmarks/low_precision.py times
+    python benchmarks/low_precision.py report [--figure docs/images/low-precision.svg]
 
-Two models learn the letters of six sonnets: a network of the four letters before, and a GPT. Each way trains from the same weights on
-the same batches. The loss is that over the whole text, computed in float32 with the weights that were reached. Differences to float32
-are paired by seed, with 95 % intervals by Student's t. The time is that of `step()` alone, medians of rounds in which the ways take turns.
+Three models learn the letters of six sonnets: a network of the four letters before, and two GPTs. Each way trains from the same weights on
+the same batches, with a learning rate that falls linearly to 0. The loss is that over the whole text, computed in float32 with the weights
+that were reached. Differences to float32 are paired by seed, with 95 % intervals by Student's t. The time is that of `step()` alone,
+medians of rounds in which the ways take turns. What is measured goes to `--out`; losses that stand there are not computed again.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +29,76 @@ from torch.nn import functional
 
 from steprule import optim
 from steprule.benching import machine
+from steprule.compiler import eager
+from steprule.compiler.drawing import Key
+from steprule.compiler.rounding import rounded
 from steprule.problems import letters
+from steprule.rules.parts import composed
 
+OUT = Path("benchmarks/results/low-precision.json")
 LOW = torch.bfloat16
-WAYS: dict[str, tuple[torch.dtype, dict[str, Any]]] = {
-    "float32": (torch.float32, {}),
-    "bfloat16, nearest": (LOW, {}),
-    "bfloat16, stochastic": (LOW, {"rounding": "stochastic", "seed": 1}),
-    "bfloat16, kahan": (LOW, {"rounding": "kahan"}),
-    "bfloat16, stochastic, float32 states": (LOW, {"rounding": "stochastic", "seed": 1, "state_dtype": torch.float32}),
-    "bfloat16, kahan, float32 states": (LOW, {"rounding": "kahan", "state_dtype": torch.float32}),
+
+
+class StatesToTheNearest(torch.optim.Optimizer):
+    """AdamW whose parameters are rounded by chance, and whose states are not: what rounding the states too is measured against."""
+
+    def __init__(self, params: Any, lr: float, weight_decay: float, seed: int) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.rule, self.seed, self.taken = composed(optim.AdamW.rule), seed, 0
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """The author's function in float32; parameters by chance, states to the nearest."""
+        self.taken += 1
+        group = self.param_groups[0]
+        hypers = self.rule.bind({"lr": group["lr"], "weight_decay": group["weight_decay"]})
+        for k, p in enumerate(group["params"]):
+            new, state = eager.step(self.rule, p.float(), p.grad.float(), self.state[p], self.taken, hypers)
+            p.copy_(rounded(new, p, Key(self.seed, k), self.taken))
+            self.state[p] = {name: v.to(p.dtype) for name, v in state.items() if isinstance(v, Tensor)}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How parameters are kept, and by which class and settings they are stepped."""
+
+    dtype: torch.dtype
+    settings: Mapping[str, Any]
+    cls: Callable[..., Any] = optim.AdamW
+    timed: bool = True
+
+
+CHANCE = {"rounding": "stochastic", "seed": 1}
+WAYS = {
+    "float32": Way(torch.float32, {}),
+    "float32, bfloat16 states": Way(torch.float32, {"state_dtype": LOW}),
+    "float32, bfloat16 states, stochastic": Way(torch.float32, {**CHANCE, "state_dtype": LOW}),
+    "bfloat16, torch's AdamW": Way(LOW, {}, torch.optim.AdamW),
+    "bfloat16": Way(LOW, {}),
+    "bfloat16, float32 states": Way(LOW, {"state_dtype": torch.float32}),
+    "bfloat16, stochastic, states to the nearest": Way(LOW, {"seed": 1}, StatesToTheNearest, timed=False),
+    "bfloat16, stochastic": Way(LOW, CHANCE),
+    "bfloat16, stochastic, float32 states": Way(LOW, {**CHANCE, "state_dtype": torch.float32}),
+    "bfloat16, kahan": Way(LOW, {"rounding": "kahan"}),
+    "bfloat16, kahan, float32 states": Way(LOW, {"rounding": "kahan", "state_dtype": torch.float32}),
 }
-SIZES = {"small": (32, 2, 16), "10m": (320, 8, 64)}
-"""Width, layers and letters of context of the GPT."""
 LETTERS = len(letters.ALPHABET)
-RATES = {"letters": 1e-3, "gpt": 3e-4}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model and how it trains; `sizes` are the width, the layers and the letters of context of a GPT."""
+
+    rate: float
+    steps: int
+    sizes: tuple[int, int, int] = (0, 0, 0)
+
+
+PROBLEMS = {
+    "letters": Problem(3e-3, 1_000),
+    "gpt": Problem(3e-4, 600, (128, 4, 32)),
+    "gpt-10m": Problem(1e-4, 200, (320, 8, 64)),
+}
 BATCH, ROUNDS, SHAPE, TENSORS = 16, 15, (512, 512), 8
 
 
@@ -84,10 +143,11 @@ def network() -> nn.Module:
     )
 
 
-def data_of(problem: str, context: int) -> tuple[Tensor, Tensor]:
+def data_of(problem: Problem) -> tuple[Tensor, Tensor]:
     """Inputs and targets of the whole text."""
     before, after = map(torch.from_numpy, letters.load())
-    if problem == "letters":
+    context = problem.sizes[2]
+    if not context:
         return before, after
     windows = after.unfold(0, context + 1, context // 2)
     return windows[:, :-1], windows[:, 1:]
@@ -98,48 +158,50 @@ def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return functional.cross_entropy(model(x).float().flatten(0, -2), y.flatten())
 
 
-def trained(problem: str, size: str, way: str, seed: int, steps: int) -> tuple[float, float]:
-    """The loss at the end, and the bytes per parameter of weights and states."""
-    dtype, settings = WAYS[way]
-    width, layers, context = SIZES[size]
+def trained(problem: Problem, way: Way, seed: int) -> tuple[float, float, int]:
+    """The loss at the end, the bytes per parameter of weights and states, and the parameters."""
     torch.manual_seed(seed)
-    model = (network() if problem == "letters" else GPT(width, layers, context)).to(LOW).to(dtype)
-    x, y = data_of(problem, context)
-    optimizer = optim.AdamW(model.parameters(), lr=RATES[problem], weight_decay=0.01, **settings)
+    made = GPT(*problem.sizes) if problem.sizes[2] else network()
+    model = made.to(LOW).to(way.dtype)
+    x, y = data_of(problem)
+    optimizer = way.cls(model.parameters(), lr=problem.rate, weight_decay=0.01, **way.settings)
     chosen = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
+    for t in range(problem.steps):
+        optimizer.param_groups[0]["lr"] = problem.rate * (1 - t / problem.steps)
         batch = torch.randint(len(x), (BATCH,), generator=chosen)
         optimizer.zero_grad()
         loss_of(model, x[batch], y[batch]).backward()
         optimizer.step()
-    size_of = bytes_of(optimizer)
+    size = bytes_of(optimizer)
     with torch.no_grad():
-        return float(loss_of(model.float(), x, y)), size_of
+        return float(loss_of(model.float(), x, y)), size, sum(p.numel() for p in model.parameters())
 
 
 def bytes_of(optimizer: Any) -> float:
-    """Per parameter: itself and its states of one number per element."""
+    """Per parameter: itself and its states, but for step counts."""
     every = [p for group in optimizer.param_groups for p in group["params"]]
-    held = [t for p in every for t in (p, *optimizer.state[p].values()) if t.numel() == p.numel() > 1]
+    held = [t for p in every for n, t in (("", p), *optimizer.state[p].items()) if n != "step"]
     return sum(t.numel() * t.element_size() for t in held) / sum(p.numel() for p in every)
 
 
 def seconds() -> dict[str, float]:
     """Of a step of 2.1 million parameters, by way."""
-    generator, ways = torch.Generator().manual_seed(0), dict[str, Callable[[], Any]]()
-    for way, (dtype, settings) in WAYS.items():
-        params = [nn.Parameter(torch.randn(SHAPE, generator=generator).to(dtype)) for _ in range(TENSORS)]
+    generator, steps = torch.Generator().manual_seed(0), dict[str, Callable[[], Any]]()
+    for name, way in WAYS.items():
+        if not way.timed:
+            continue
+        params = [nn.Parameter(torch.randn(SHAPE, generator=generator).to(way.dtype)) for _ in range(TENSORS)]
         for p in params:
-            p.grad = torch.randn(SHAPE, generator=generator).to(dtype)
-        ways[way] = optim.AdamW(params, lr=1e-3, **settings).step
-        ways[way]()
-    found: dict[str, list[float]] = {way: [] for way in ways}
+            p.grad = torch.randn(SHAPE, generator=generator).to(way.dtype)
+        steps[name] = way.cls(params, lr=1e-3, **way.settings).step
+        steps[name]()
+    found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(ROUNDS):
-        for way, step in ways.items():
+        for name, step in steps.items():
             start = time.perf_counter()
             step()
-            found[way].append(time.perf_counter() - start)
-    return {way: statistics.median(own) for way, own in found.items()}
+            found[name].append(time.perf_counter() - start)
+    return {name: statistics.median(own) for name, own in found.items()}
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -148,36 +210,59 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), spread * float(stats.t.ppf(0.975, len(values) - 1))
 
 
+def beside(losses: Mapping[str, Mapping[str, float]], name: str) -> tuple[float, float]:
+    """The difference of a way's losses to those of float32, over the seeds of both."""
+    own, first = losses[name], losses["float32"]
+    return interval([own[seed] - first[seed] for seed in own if seed in first])
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """What was measured, in Markdown."""
+    problems = [p for p in PROBLEMS if p in found["losses"]]
+    lines = ["| parameters and states | bytes a parameter | step, ms |" + "".join(f" {p} |" for p in problems)]
+    lines += ["|---" * (3 + len(problems)) + "|"]
+    for name in WAYS:
+        cells = [f"{found['bytes'][name]:g}" if name in found["bytes"] else ""]
+        cells += [f"{1e3 * found['times'][name]:.2f}" if name in found.get("times", {}) else ""]
+        for p in problems:
+            losses = found["losses"][p]
+            if name not in losses:
+                cells.append("")
+            elif name == "float32":
+                cells.append(f"{np.mean(list(losses[name].values())):.4f}")
+            else:
+                mean, half = beside(losses, name)
+                cells.append(f"{mean:+.4f} ± {half:.4f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Measure, print, and write where asked."""
+    """Measure what is asked for and add it to the file; or print what stands there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("what", choices=("losses", "times", "report"))
+    parser.add_argument("--problem", choices=PROBLEMS, action="append")
+    parser.add_argument("--way", choices=WAYS, action="append")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    rows: dict[str, dict[str, Any]] = {way: {"step ms": 1e3 * s} for way, s in seconds().items()}
-    for problem in RATES:
-        found = {
-            way: [trained(problem, given.size, way, seed, given.steps) for seed in range(given.seeds)] for way in WAYS
-        }
-        first = [loss for loss, _ in found["float32"]]
-        for way, own in found.items():
-            losses = [loss for loss, _ in own]
-            apart = interval([a - b for a, b in zip(losses, first, strict=True)])
-            rows[way] |= {
-                "bytes": own[0][1],
-                problem: {"losses": losses, "loss": interval(losses), "beside float32": apart},
-            }
-    for way, row in rows.items():
-        told = [
-            f"{p} {row[p]['loss'][0]:.3f} ({row[p]['beside float32'][0]:+.3f} +- {row[p]['beside float32'][1]:.3f})"
-            for p in RATES
-        ]
-        print(f"{way:38} {row['bytes']:5.1f} bytes {row['step ms']:6.2f} ms  {'  '.join(told)}")
-    if given.out:
-        said = {"size": given.size, "steps": given.steps, "seeds": given.seeds, "threads": torch.get_num_threads()}
-        given.out.write_text(json.dumps({"machine": machine(), **said, "ways": rows}, indent=1) + "\n")
+    found = json.loads(given.out.read_text()) if given.out.exists() else {"losses": {}, "bytes": {}, "parameters": {}}
+    found |= {"machine": machine(), "problems": {n: vars(p) for n, p in PROBLEMS.items()}}
+    if given.what == "times":
+        found |= {"times": seconds(), "threads": torch.get_num_threads()}
+    for problem in given.problem or PROBLEMS if given.what == "losses" else ():
+        for name in given.way or WAYS:
+            own = found["losses"].setdefault(problem, {}).setdefault(name, {})
+            for seed in range(given.seeds):
+                if str(seed) not in own:
+                    own[str(seed)], found["bytes"][name], found["parameters"][problem] = trained(
+                        PROBLEMS[problem], WAYS[name], seed
+                    )
+                    given.out.write_text(json.dumps(found, indent=1) + "\n")
+    if given.what == "report":
+        print(table(found))
+    else:
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

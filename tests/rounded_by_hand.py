@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from compare import apart
+from numpy.typing import NDArray
 from tolerances import KEPT_BFLOAT16, KEPT_FLOAT16
 from torch import Tensor, nn
 
@@ -26,35 +26,34 @@ LOW = (torch.bfloat16, torch.float16)
 SHAPES = ((7, 3), (), (0,), (1,), (257,), (2, 3, 4, 5), (100, 33))
 
 
-def by_chance(x: Tensor, like: Tensor, seed: int, tensor: int, step: int) -> Tensor:
+def by_chance(x: Tensor, like: Tensor, seed: int, tensor: int, step: int, draw: int = 0xFFFF) -> Tensor:
     """Each number goes up, away from zero, where its random number of 16 bits lies above the share that is left to the next one."""
-    wanted = torch.empty_like(like).fill_(0.0)
-    random = torch.empty_like(like, dtype=torch.float64)
-    flat = [_random(e, seed, tensor, step) for e in range(like.numel())]
-    random.as_strided((like.numel(),), (1,)).copy_(torch.tensor(flat, dtype=torch.float64))
+    random = torch.empty_like(like, dtype=torch.int64)
+    random.as_strided((like.numel(),), (1,)).copy_(torch.from_numpy(_random(like.numel(), seed, tensor, step, draw)))
+    value, r = np.asarray(x.double()), np.asarray(random)
     least, digits = {torch.bfloat16: (-126, 7), torch.float16: (-14, 10)}[like.dtype]
-    for where in np.ndindex(tuple(like.shape)):
-        value, r = float(x[where]), float(random[where])
-        if not math.isfinite(value) or value == 0:
-            wanted[where] = value
-            continue
-        exponent = max(math.frexp(value)[1] - 1, least)
-        apart = 2.0 ** (exponent - digits)
-        low = math.floor(abs(value) / apart)
-        share = abs(value) / apart - low
+    apart = 2.0 ** (np.maximum(np.frexp(value)[1] - 1, least) - digits)
+    with np.errstate(invalid="ignore"):
+        low = np.floor(np.abs(value) / apart)
+        share = np.abs(value) / apart - low
         if like.dtype is torch.bfloat16:
             up = r >= 65536 * (1 - share)
-        elif abs(value) < 2.0**-14:
-            up = share > (r + 0.5) / 65536
         else:
-            up = r % 8192 >= 8192 * (1 - share)
-        wanted[where] = math.copysign((low + up) * apart, value)
-    return wanted
+            tiny = np.abs(value) < 2.0**-14
+            up = np.where(tiny, share > (r + 0.5) / 65536, r % 8192 >= 8192 * (1 - share))
+        found = np.copysign((low + (up & (share > 0))) * apart, value)
+    found = np.where(np.isfinite(value) & (value != 0), found, value)
+    return torch.empty_like(like).copy_(torch.from_numpy(np.asarray(found)))
 
 
-def _random(element: int, seed: int, tensor: int, step: int) -> int:
-    words = philox.philox(*philox.counter(element // 8, 0xFFFF, step, tensor), *philox.key_of(seed))
-    return int(words[element % 8 // 2]) >> (16 * (element % 2)) & 0xFFFF
+def _random(count: int, seed: int, tensor: int, step: int, draw: int) -> NDArray[np.int64]:
+    """Numbers of 16 bits for so many elements: a block of four words has eight of them."""
+    blocks = np.arange(-(-count // 8), dtype=np.int64)
+    key, other = (np.full_like(blocks, word) for word in philox.key_of(seed))
+    counters = (blocks * 0 + word for word in philox.counter(blocks, draw, step, tensor))
+    with np.errstate(over="ignore"):
+        words = np.stack(philox.philox(*counters, key, other), axis=1)
+    return np.stack([words & 0xFFFF, words >> 16], axis=2).reshape(-1)[:count]
 
 
 class ByHand:
@@ -84,13 +83,21 @@ class ByHand:
                     self.states[k].setdefault(slot.name, start)
             ones.append(eager.One(p, g, self.states[k], float(self.taken[k]), self.hypers))
         for k, (new, state) in zip(there, eager.step_together(self.rule, ones, self.model), strict=True):
-            before = self.params[k]
             slots = {s.name: s for s in self.rule.slots}
             for name, value in state.items():
                 if isinstance(value, Tensor) and not slots[name].is_number and not slots[name].full_precision:
-                    state[name] = value.to(before.dtype)
+                    state[name] = self.stored(k, name, value)
             self.states[k] = state
             self.store(k, new)
+
+    def stored(self, k: int, name: str, value: Tensor) -> Tensor:
+        """A state as it is kept: each has random numbers of its own."""
+        before = self.params[k]
+        if before.dtype not in LOW:
+            return value.to(before.dtype)
+        draw = 0xFFFF - 1 - [s.name for s in self.rule.slots].index(name)
+        like = before if value.shape == before.shape else torch.empty(value.shape, dtype=before.dtype)
+        return by_chance(value, like, self.seed, k, self.taken[k], draw)
 
     def store(self, k: int, new: Tensor) -> None:
         """The new parameter as it is kept."""
@@ -118,6 +125,10 @@ class KahanByHand(ByHand):
         """The parameter and what it has lost."""
         p = self.params[k].float()
         return p + self.lost[k].float() if self.params[k].dtype in LOW else p
+
+    def stored(self, k: int, name: str, value: Tensor) -> Tensor:
+        """A state to the nearest."""
+        return value.to(self.params[k].dtype)
 
     def store(self, k: int, new: Tensor) -> None:
         """The nearest number, and beside it what is lost so."""
@@ -161,6 +172,7 @@ def take(optimizer: Any, params: list[nn.Parameter], t: int) -> None:
 def others(found: Tensor, wanted: Tensor) -> int:
     """How many elements are not the same number; each of them must be a neighbour."""
     places = (ranks(found.detach()) - ranks(wanted.detach())).abs()
+    places[found.isnan() & wanted.isnan()] = 0
     assert not (places > 1).any(), (found, wanted)
     return int((places > 0).sum())
 

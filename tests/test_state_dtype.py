@@ -187,6 +187,36 @@ def test_what_has_no_meaning_is_refused() -> None:
         optim.from_rule(own)
 
 
+@EACH_BACKEND
+def test_adagrads_sum_begins_in_the_dtype_that_its_group_says(backend: str) -> None:
+    """torch makes it in the constructor, in the parameter's dtype, in which a small start would be 0."""
+    p, q, c = (nn.Parameter(torch.ones(3, dtype=d)) for d in (torch.float16, torch.float16, torch.complex64))
+    groups = [{"params": [p]}, {"params": [q], "state_dtype": None}]
+    optimizer = optim.Adagrad(
+        groups, lr=0.1, initial_accumulator_value=1e-9, state_dtype=torch.float32, backend=backend
+    )
+    assert [optimizer.state[k]["sum"].dtype for k in (p, q)] == [torch.float32, torch.float16]
+    assert optimizer.state[p]["sum"].tolist() == torch.full((3,), 1e-9).tolist()
+    p.grad = torch.full_like(p, 1e-4)
+    optimizer.step()
+    assert apart(optimizer.state[p]["sum"], torch.full((3,), 1e-9) + p.grad.float() ** 2) <= FORMS_FLOAT32
+    assert optim.Adagrad([c], state_dtype=torch.float32).state[c]["sum"].dtype is torch.complex64
+
+
+def test_torchs_class_loses_small_float32_states_of_float16_parameters() -> None:
+    """As the page says: it casts them, and 1e-10 is 0 in float16. Ours goes on from what was saved."""
+    p = nn.Parameter(torch.ones(3, dtype=torch.float16))
+    ours = optim.AdamW([p], lr=1e-3, state_dtype=torch.float32)
+    p.grad = torch.full_like(p, 3e-4)
+    ours.step()
+    theirs, again = torch.optim.AdamW([p], lr=1e-3), optim.AdamW([p], lr=1e-3)
+    for other in (theirs, again):
+        other.load_state_dict(ours.state_dict())
+    assert (theirs.state[p]["exp_avg_sq"] == 0).all()
+    assert torch.equal(again.state[p]["exp_avg_sq"], ours.state[p]["exp_avg_sq"])
+    assert (again.state[p]["exp_avg_sq"] > 0).all()
+
+
 def test_a_checkpoint_is_loaded_in_the_dtype_that_its_group_says() -> None:
     p = nn.Parameter(torch.ones(64))
     optimizer = optim.AdamW([p], state_dtype=torch.bfloat16)

@@ -117,7 +117,7 @@ def counter(block: Any, draw: int, step: int, tensor: int) -> tuple[Any, Any, An
 
 
 ROUNDING = 0xFFFF
-"""The draw by which a step rounds: no rule draws so often."""
+"""The draw by which a step rounds a parameter, and before it those by which it rounds the slots: no rule draws so often."""
 BITS = 16
 """Random bits by which one element is rounded; a block of four words has eight such numbers, the low half of a word before the high one."""
 

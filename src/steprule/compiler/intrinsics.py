@@ -161,13 +161,13 @@ _philox, _counter, _key_of = (njit(f, inline="always") for f in (philox.philox, 
 
 
 @njit
-def fill16(found: Any, first: int, step: int, tensor: int, seed: int) -> None:
+def fill16(found: Any, first: int, draw: int, step: int, tensor: int, seed: int) -> None:
     """Random numbers of 16 bits for elements `first` and those behind it; `first` is a multiple of 8, as is the room in `found`."""
     block = first >> 3
-    _, _, c, d = _counter(block, philox.ROUNDING, step, tensor)
+    _, _, c, d = _counter(block, draw, step, tensor)
     key, other = _key_of(seed)
     for k in range(len(found) // 8):
-        a, b, _, _ = _counter(block + k, philox.ROUNDING, step, tensor)
+        a, b, _, _ = _counter(block + k, draw, step, tensor)
         words = _philox(a, b, c, d, key, other)
         for j in range(4):
             found[8 * k + 2 * j] = words[j] & 0xFFFF
@@ -175,9 +175,9 @@ def fill16(found: Any, first: int, step: int, tensor: int, seed: int) -> None:
 
 
 @njit
-def number16(element: int, step: int, tensor: int, seed: int) -> Any:
+def number16(element: int, draw: int, step: int, tensor: int, seed: int) -> Any:
     """The random number of one element."""
-    a, b, c, d = _counter(element >> 3, philox.ROUNDING, step, tensor)
+    a, b, c, d = _counter(element >> 3, draw, step, tensor)
     key, other = _key_of(seed)
     words = _philox(a, b, c, d, key, other)
     word = words[(element >> 1) & 3]

@@ -146,7 +146,7 @@ class NumbaPass(NumbaWriter, PassPrinter):
     def _storing(self) -> list[str]:
         lines = [f"    {line}" for line in self.each_element]
         lines += [f"    {name}_{self._lies}[k] = {self.written(name, value)}" for name, value in self.stored.items()]
-        if self.stochastic:
+        if self.by_chance:
             return self._in_blocks(lines)
         return ["for k in range(n):", *lines] if lines else ["pass"]  # a rule that hands back what it was given
 
@@ -154,10 +154,13 @@ class NumbaPass(NumbaWriter, PassPrinter):
         """The loop over elements, block by block, each with random numbers for its elements."""
         views = [f"{name}_block = {name}_cells[first : first + {BLOCK}]" for _, name in self.columns]
         inner = [f"some = min({BLOCK}, n - first)", *views]
-        inner += [f"fill16(random[: (some + 7) // 8 * 8], start + first, {self.drawn})"]
+        inner += [
+            f"fill16({name}_random[: (some + 7) // 8 * 8], start + first, {self.drawn(name)})"
+            for name in self.by_chance
+        ]
         inner += ["for k in range(some):", *lines]
         return [
-            f"random = np.empty({BLOCK}, np.uint16)",
+            *(f"{name}_random = np.empty({BLOCK}, np.uint16)" for name in self.by_chance),
             f"for first in range(0, n, {BLOCK}):",
             *(f"    {line}" for line in inner),
         ]
@@ -165,13 +168,12 @@ class NumbaPass(NumbaWriter, PassPrinter):
     @property
     def _lies(self) -> str:
         """What a column is called where its elements are read one by one."""
-        return "cells" if self.last and not self.stochastic else "block"
+        return "cells" if self.last and not self.by_chance else "block"
 
-    @property
-    def drawn(self) -> str:
-        """Whose random numbers a tensor is rounded by: the rows behind the addresses of all columns."""
+    def drawn(self, name: str) -> str:
+        """By which random numbers a column is rounded: its draw, then the rows behind the addresses of all columns."""
         columns = len(self.program.laid)
-        return ", ".join(f"addresses[{columns + k}, i]" for k in range(3))
+        return ", ".join([str(self.by_chance[name]), *(f"addresses[{columns + k}, i]" for k in range(3))])
 
     def _reducing(self) -> list[str]:
         """The loop with a fixed set of accumulators, so that the order of additions is the same however it is run."""
@@ -197,16 +199,15 @@ class NumbaPass(NumbaWriter, PassPrinter):
 
     def written(self, name: str, value: str) -> str:
         """A number of the maths in the dtype of a column."""
-        if name == "p" and self.stochastic:
+        if name in self.by_chance:
             by = {"bfloat16": "to_bits16_by", "float16": "to_half_by"}[self.dtype[name]]
-            return f"{by}(np.float32({value}), {self.random})"
+            return f"{by}(np.float32({value}), {self.random(name)})"
         writing = {"bfloat16": "to_bits16(np.float32({0}))", "float16": "to_half(np.float32({0}))"}
         return writing.get(self.dtype[name], f"np.{self.dtype[name]}({{0}})").format(value)
 
-    @property
-    def random(self) -> str:
-        """The random number of an element."""
-        return "random[k]"
+    def random(self, name: str) -> str:
+        """The random number of an element of a column."""
+        return f"{name}_random[k]"
 
     def read(self, name: str, element: str) -> str:
         """What lies in a column in the dtype of the maths."""

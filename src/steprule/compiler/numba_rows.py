@@ -121,10 +121,9 @@ class RowsPass(NumbaPass):
         joined = self.joined(node, f"whole{r}", f"lanes{r}[k]")
         return [f"whole{r} = lanes{r}[0]", f"for k in range(1, {count}):", f"    whole{r} = {joined}"]
 
-    @property
-    def random(self) -> str:
-        """The random number of an element."""
-        return f"number16((start + r) * width + k, {self.drawn})"
+    def random(self, name: str) -> str:
+        """The random number of an element of a column."""
+        return f"number16((start + r) * width + k, {self.drawn(name)})"
 
     def load(self, name: str) -> str:
         """A number of a row before its elements, any other by its place in the row."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from steprule.arithmetic import apply
 from steprule.compiler.graph import Node
+from steprule.compiler.rounding import LOW, draw_of
 from steprule.compiler.split import Pass, Program
 from steprule.compiler.writing import Constant, PlainWriter, Writer, Written, literal
 from steprule.maths import OPERATIONS
@@ -57,9 +58,10 @@ class PassPrinter(Writer):
         self.last = not self.part.reductions
         stored = program.stores if self.last and self.part.stores is None else self.part.stores
         self.stores: Mapping[str, Node | Constant] = stored or {}
-        self.stochastic = stochastic and "p" in self.stores
-        """Whether it rounds the parameter by chance."""
         self.dtype = dict(zip(program.laid, dtypes, strict=True))
+        rounds = [n for n in self.stores if stochastic and n in program.columns and n != "g"]
+        self.by_chance = {n: draw_of(program.graph.rule, n) for n in rounds if self.dtype[n] in LOW}
+        """What it rounds by chance where it is stored, with the draw of each: the parameter and states, not what lies between stages."""
         self.names: dict[Node, str] = {}
         self.constants: dict[str, str] = {}
         self._taken: set[str] = set()

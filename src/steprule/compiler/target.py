@@ -120,13 +120,15 @@ class Kernel(ABC, Generic[C]):
     compute: str
     """The dtype in which the maths is done."""
     stochastic: bool = False
-    """Whether the parameter is rounded by chance where it is stored. Then the addresses have those of `precision.rows` behind them."""
+    """Whether the parameter or states are rounded by chance where they are stored. Then the addresses have those of `precision.rows`
+    behind them."""
 
     @classmethod
     def of(cls, program: Program, dtypes: Mapping[str, str], *, stochastic: bool = False) -> Self:
         """The kernel of a program for the dtype of each column. The maths is done in the parameter's, but at least in float32."""
         compute = "float64" if dtypes["p"] == "float64" else "float32"
-        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and dtypes["p"] in LOW)
+        low = any(dtypes[name] in LOW for name in program.columns if name != "g")
+        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and low)
 
     @abstractmethod
     def source(self) -> str:

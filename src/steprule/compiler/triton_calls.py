@@ -8,8 +8,6 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from steprule.arithmetic import philox
-
 _jit: Callable[[Any], Any] = triton.jit
 
 # One instruction moves 16 bytes per thread where the compiler knows that a chunk is whole and that its first address is a multiple of
@@ -44,20 +42,16 @@ def write(pointers, values, inside, whole: tl.constexpr):  # type: ignore[no-unt
         tl.store(pointers, values, mask=inside)
 
 
-DRAW = tl.constexpr(philox.ROUNDING << philox.BITS)
-"""The draw by which a step rounds, in the upper half of its word of the counter."""
-
-
 @_jit
-def number16(k, step, tensor, seed):  # type: ignore[no-untyped-def]  # typed by Triton
+def number16(k, word, step, tensor, seed):  # type: ignore[no-untyped-def]  # typed by Triton
     """The random number of 16 bits of each element k, as `rounding.numbers16`; each number of a block of eight computes the block."""
     block = k >> 3
-    draw = tl.full((), DRAW, tl.uint32)
+    draw = tl.full((), word, tl.uint32)
     high = ((block >> 32) & 0xFFFF).to(tl.uint32) + draw
     none = tl.zeros_like(high)
     a, b, c, d = tl.philox(seed, block.to(tl.uint32), high, none + step.to(tl.uint32), none + tensor.to(tl.uint32))
-    word = tl.where((k & 4) == 0, tl.where((k & 2) == 0, a, b), tl.where((k & 2) == 0, c, d))
-    return tl.where((k & 1) == 0, word & 0xFFFF, word >> 16)
+    found = tl.where((k & 4) == 0, tl.where((k & 2) == 0, a, b), tl.where((k & 2) == 0, c, d))
+    return tl.where((k & 1) == 0, found & 0xFFFF, found >> 16)
 
 
 @_jit

@@ -288,15 +288,16 @@ class _TritonPass(PassPrinter):
             f"write({name}_cells + k, {self._written(name, f'({value} + {block})')}, inside, whole)"
             for name, value in self.stored.items()
         ]
-        if self.stochastic:
-            columns = len(self.program.laid)
-            drawn = ", ".join(f"tl.load(addresses + {columns + row} * count + i)" for row in range(3))
-            lines.insert(0, f"random = number16(offset + k, {drawn})")
-        return lines
+        columns = len(self.program.laid)
+        drawn = ", ".join(f"tl.load(addresses + {columns + row} * count + i)" for row in range(3))
+        # The draw stands in the upper half of its word of the counter.
+        words = {name: draw << philox.BITS for name, draw in self.by_chance.items()}
+        return [*(f"{name}_random = number16(offset + k, {word}, {drawn})" for name, word in words.items()), *lines]
 
     def _written(self, name: str, value: str) -> str:
-        by_chance = name == "p" and self.stochastic
-        return f"by_chance_{self.dtype[name]}({value}, random)" if by_chance else f"{value}.to(tl.{self.dtype[name]})"
+        if name in self.by_chance:
+            return f"by_chance_{self.dtype[name]}({value}.to(tl.float32), {name}_random)"
+        return f"{value}.to(tl.{self.dtype[name]})"
 
     def _reducing(self) -> list[str]:
         """What the span's elements add to each reduction."""

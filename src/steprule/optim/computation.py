@@ -175,7 +175,7 @@ class Computation:
         option, sums = "clip_norm" if self.clips else own, self.has_phases or checks
         refuse_parts(name, params, option=option, sums=sums, reduces=self.wants_whole, by=self.clip_group)
         for p in params if self.stochastic else ():
-            if p.dtype in LOW and has_own_operations(p):
+            if (p.dtype in LOW or self.state_dtype in LOW) and has_own_operations(p):
                 what = f"{name}: rounding={STOCHASTIC!r} does not support a {type(p).__name__}"
                 raise RuntimeError(f"{what}: its elements are not all here, or not plain numbers")
 

@@ -16,9 +16,9 @@ BEYOND = """What torch's constructors lack, each off by default and then free; e
 - `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
 - `ema_decay`: keep an exponential moving average of the weights, state `ema`, in float32 or better; 0 is off. See `ema_weights`.
 - `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
-- `rounding`: how parameters in bfloat16 and float16 are stored; others are stepped as without. None, the default, rounds to the nearest.
-  "stochastic" rounds by chance to one of the two neighbours, so that the mean is exact. "kahan" rounds to the nearest and keeps what is
-  lost in the state `kahan_comp`, of the parameter's dtype, from where the next step goes on. States are rounded to the nearest.
+- `rounding`: how numbers in bfloat16 and float16 are stored; float32 and float64 are as without. None, the default, rounds to the nearest.
+  "stochastic" rounds parameters and states by chance to one of the two neighbours, so that the mean is exact. "kahan" rounds to the
+  nearest and keeps what a parameter loses in the state `kahan_comp`, of its dtype, from where the next step goes on.
 - `seed`: a whole number from 0 to 2^64 - 1, of which that chance is; by default that of `torch.manual_seed`. Saved in `state_dict()`.
   Processes that hold copies of one model, as under DDP, need the same.
 - `state_dtype`: `torch.float32` or `torch.bfloat16`, in which states of one number per element are kept; None, the default, is each

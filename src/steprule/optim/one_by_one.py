@@ -16,7 +16,7 @@ from torch import Tensor
 from steprule.arithmetic import exchanging
 from steprule.compiler import eager
 from steprule.compiler.drawing import Key
-from steprule.compiler.rounding import rounded
+from steprule.compiler.rounding import draw_of, rounded
 from steprule.hyper import Slot
 from steprule.optim.precision import LOW
 from steprule.optim.settings import Stepped
@@ -102,19 +102,37 @@ def step_by_rule(
         _write([(p, new_p)])
         return
     new = {n: v for n, v in new.items() if n not in _of_model(optimizer.rule)}
-    if key is not None and p.dtype in LOW:
-        new_p = rounded(new_p, resolved(p.detach()), key, int(one.t))
-    there = {name: state[name] for name in new if isinstance(state.get(name), Tensor) and new[name] is not None}
+    slots = {s.name: s for s in optimizer.rule.slots}
+    # Each result with the tensor that it goes to: the one that is there, or a new one.
+    kept: dict[str, tuple[Any, Any]] = {}
+    for name, value in new.items():
+        held, slot = state.get(name), slots[name]
+        if not isinstance(held, Tensor) and value is not None:
+            held = value.clone() if slot.is_number else value.to(dtype_of(slot, p, wanted), copy=True)
+            if key is not None and not slot.is_number:  # it lies as a kernel lays it, which decides its random numbers
+                sizes = slot.sizes(optimizer.rule.seen(tuple(p.shape))) if slot.shape else None
+                held = begin(slot, p.detach(), hypers, absent=True, sizes=sizes, wanted=wanted)
+        if value is not None:
+            kept[name] = held, value
+    results = {"p": (p, new_p), **kept}
+    if key is not None:
+        results |= _by_chance(optimizer.rule, results, key, int(one.t))
     if counted := optimizer.counts_steps or key is not None:
         keep_count(state["step"], one.t)
-    written = [(p, new_p), *((old, new[name]) for name, old in there.items())]
-    _write([*written, *([(state["step"], one.t)] if counted else [])])
-    slots = {s.name: s for s in optimizer.rule.slots}
-    for name, value in new.items():
-        if value is not None and name not in there:
-            state[name] = (
-                value.to(dtype_of(slots[name], p, wanted), copy=True) if not slots[name].is_number else value.clone()
-            )
+    _write([*results.values(), *([(state["step"], one.t)] if counted else [])])
+    state.update({name: held for name, (held, _) in kept.items() if state.get(name) is not held})
+
+
+def _by_chance(
+    rule: Rule, results: Mapping[str, tuple[Tensor, Any]], key: Key, t: int
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The results that go to tensors of low precision, rounded by chance."""
+    numbers = {slot.name for slot in rule.slots if slot.is_number}
+    return {
+        name: (held, rounded(value.float(), resolved(held.detach()), key, t, draw_of(rule, name)))
+        for name, (held, value) in results.items()
+        if held.dtype in LOW and name not in numbers
+    }
 
 
 def parts_of(

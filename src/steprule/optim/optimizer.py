@@ -25,7 +25,7 @@ from steprule.optim.nonfinite import SkippedError
 from steprule.optim.one_by_one import torchs_class
 from steprule.optim.settings import NONFINITE, Stepped
 from steprule.optim.sharding import check_cut
-from steprule.optim.states import number
+from steprule.optim.states import begin_as_wanted, number
 from steprule.rules.parts import average, has, unscale
 from steprule.rules.points import MODE
 
@@ -85,6 +85,7 @@ class RuleOptimizer(Stepped):
             for name in extras:
                 if name in self.defaults:
                     group.setdefault(name, self.defaults[name])
+            begin_as_wanted(self.rule.slots, group, self.state, self.defaults)
         if any(extras.get(name) is not None for name in precision.OFF):
             precision.settle(type(self).__name__, self.param_groups, self._seed)
             precision.check_seed(type(self).__name__, self.param_groups, self._seed)

@@ -87,6 +87,17 @@ def begin(
     return pages.full_like(p, eager.start_number(slot, hypers), dtype)  # type: ignore[no-any-return]
 
 
+def begin_as_wanted(
+    slots: Iterable[Slot], group: Mapping[str, Any], states: Mapping[Tensor, Any], hypers: Mapping[str, Any]
+) -> None:
+    """Begin anew, in the dtype that a group says, what torch's constructor has begun in that of each parameter: Adagrad's sum."""
+    wanted = group.get("state_dtype")
+    for p in group["params"] if wanted is not None and states else ():
+        for slot in slots:
+            if slot.name in states.get(p, {}) and not p.is_complex():
+                states[p][slot.name] = begin(slot, p.detach(), hypers, absent=False, wanted=wanted)
+
+
 def dtype_of(slot: Slot, p: Tensor, wanted: torch.dtype | None = None) -> torch.dtype:
     """In which dtype a slot of elements begins: that which is wanted, or its parameter's."""
     if slot.full_precision:
