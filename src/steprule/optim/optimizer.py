@@ -85,7 +85,8 @@ class RuleOptimizer(Stepped):
             for name in extras:
                 if name in self.defaults:
                     group.setdefault(name, self.defaults[name])
-            begin_as_wanted(self.rule.slots, group, self.state, self.defaults)
+            if self.state:
+                begin_as_wanted(self.rule.slots, group, self.state, self.defaults)
         if any(extras.get(name) is not None for name in precision.OFF):
             precision.settle(type(self).__name__, self.param_groups, self._seed)
             precision.check_seed(type(self).__name__, self.param_groups, self._seed)

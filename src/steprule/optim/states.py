@@ -92,7 +92,7 @@ def begin_as_wanted(
 ) -> None:
     """Begin anew, in the dtype that a group says, what torch's constructor has begun in that of each parameter: Adagrad's sum."""
     wanted = group.get("state_dtype")
-    for p in group["params"] if wanted is not None and states else ():
+    for p in group["params"] if wanted is not None else ():
         for slot in slots:
             if slot.name in states.get(p, {}) and not p.is_complex():
                 states[p][slot.name] = begin(slot, p.detach(), hypers, absent=False, wanted=wanted)
