@@ -107,6 +107,10 @@ class HostChunks(Chunks):
         return np.empty((rows, self.count))
 
 
+def _any_low(dtypes: Mapping[str, str]) -> bool:
+    return any(dtype in LOW for name, dtype in dtypes.items() if name != "g")
+
+
 C = TypeVar("C", bound=Chunks)
 
 
@@ -127,8 +131,7 @@ class Kernel(ABC, Generic[C]):
     def of(cls, program: Program, dtypes: Mapping[str, str], *, stochastic: bool = False) -> Self:
         """The kernel of a program for the dtype of each column. The maths is done in the parameter's, but at least in float32."""
         compute = "float64" if dtypes["p"] == "float64" else "float32"
-        low = any(dtypes[name] in LOW for name in program.columns if name != "g")
-        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and low)
+        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and _any_low(dtypes))
 
     @abstractmethod
     def source(self) -> str:
