@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tolerances import CLASS_FLOAT32_FEW_STEPS, ROUNDED32
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
@@ -77,6 +77,22 @@ def torchs(params: Any) -> Any:
 
 def ours(params: Any, **settings: Any) -> Any:
     return optim.SGD(params, **{**RATE, "clip_norm": CLIP, **settings})
+
+
+def whole_parameters(model: Any) -> list[Tensor]:
+    """The parameters of a model, put together from all processes."""
+    if isinstance(model, FullyShardedDataParallel):
+        with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+            return [p.detach().clone().reshape(-1) for p in model.parameters() if p.numel()]
+    found = [p.full_tensor() if isinstance(p, DTensor) else p for p in model.parameters()]
+    return [p.detach().clone().reshape(-1) for p in found]
+
+
+def check_ends(model: Any, wanted: list[Tensor]) -> None:
+    """Each process has one process's parameters."""
+    for got, right in zip(whole_parameters(model), wanted, strict=True):
+        gap = ((got - right).abs().max() / right.abs().max()).item()
+        assert gap <= CLASS_FLOAT32_FEW_STEPS, gap
 
 
 def check(found: list[float], wanted: list[float]) -> None:
@@ -415,13 +431,18 @@ def case_in_backward() -> None:
     check_refused(model, None, "clip_norm: expected all gradients, got a step within backward()")
 
 
-if __name__ == "__main__":
+def run(cases: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Run the cases of these names in each process; the first prints each that ends."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    for name in sys.argv[1:]:
-        globals()[f"case_{name}"]()
+    for name in names:
+        cases[f"case_{name}"]()
         dist.barrier()
         if dist.get_rank() == 0:
             print(name, flush=True)  # noqa: T201
     dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    run(globals(), sys.argv[1:])

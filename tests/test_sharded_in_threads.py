@@ -18,7 +18,7 @@ from steprule import optim
 STEPS = 4
 SPOILED = 2
 """The step at which one element is not finite, in the part of one rank."""
-SHAPES = [(5, 3), (7,), (1,)]
+SHAPES = [(5, 3), (7,), (1,), (2, 2)]
 """Sizes that no number of ranks divides; of the last, some have nothing."""
 
 
@@ -34,8 +34,10 @@ def gradient(k: int, t: int, *, spoiled: bool) -> Tensor:
     return found
 
 
-def cut(whole: Tensor, mesh: Any, placed: Any) -> DTensor:
-    """The part of this rank, with no word between the ranks."""
+def cut(whole: Tensor, mesh: Any, placed: Any) -> Tensor:
+    """The part of this rank, with no word between the ranks; a plain tensor for no placement."""
+    if placed is None:
+        return whole.clone()
     own = whole.clone() if placed.is_replicate() else _chunk(whole, mesh)
     return DTensor.from_local(own, mesh, [placed], run_check=False, shape=whole.shape, stride=whole.stride())
 
@@ -89,7 +91,7 @@ def test_shards_step_as_the_whole_does(case: str, ranks: int, monkeypatch: pytes
 
     def run(_: Any) -> None:
         mesh = init_device_mesh("cpu", (ranks,))
-        placed = [Shard(0), Replicate(), Shard(0)]
+        placed = [Shard(0), Replicate(), Shard(0), None]
         params = [nn.Parameter(cut(values(k, 0), mesh, at)) for k, at in enumerate(placed)]
         optimizer = make(params)
         for t in range(STEPS):
@@ -98,13 +100,13 @@ def test_shards_step_as_the_whole_does(case: str, ranks: int, monkeypatch: pytes
             optimizer.step()
         assert all(plan.buckets and not plan.others for plan in optimizer._plans)
         assert optimizer.skipped_steps == int(spoiled)
-        ends[mesh.get_local_rank()] = [p.to_local().detach() for p in params]
+        ends[mesh.get_local_rank()] = [(p.to_local() if isinstance(p, DTensor) else p).detach() for p in params]
 
     threads(run, world_size=ranks)(None)
     for rank, own in ends.items():
         for k, (part, whole) in enumerate(zip(own, wanted, strict=True)):
-            chunks = [whole] if k == 1 else list(whole.chunk(ranks))
-            right = chunks[0 if k == 1 else rank] if k == 1 or rank < len(chunks) else whole[:0]
+            chunks = list(whole.chunk(ranks)) if k in (0, 2) else [whole] * ranks
+            right = chunks[rank] if rank < len(chunks) else whole[:0]
             assert part.shape == right.shape
             assert (part - right).abs().max().item() <= ROUNDED32 if part.numel() else True
     per_rank = meetings * STEPS + int(case == "clipped and skipped")
