@@ -86,7 +86,7 @@ def test_a_killed_process_and_the_run_resumed(tmp_path: Path) -> None:
             "processes_checkpoints.py", 2, "killed", STEPRULE_TEST_FOLDER=str(tmp_path), STEPRULE_TEST_DIED=str(died)
         )
         assert done.returncode != 0
-        assert "exitcode: -9" in done.stderr or "SIGKILL" in done.stderr, done.stderr[-3000:]
+        assert "(exitcode: -9)" in done.stderr, done.stderr[-3000:]
         assert (tmp_path / "latest").read_text(encoding="utf-8") == str(2 + 2 * died)
     assert_they_run("processes_checkpoints.py", 2, "killed", STEPRULE_TEST_FOLDER=str(tmp_path), STEPRULE_TEST_DIED="2")
 
