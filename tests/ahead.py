@@ -25,6 +25,8 @@ from steprule.rules.compensated import compensated
 
 LETTERS = {"float32": "fp32", "float64": "fp64", "bfloat16": "bf16", "float16": "fp16"}
 PARTS = ("clip_norm", "clip_value", "ema_decay", "weight_decay", "momentum", "scaled")
+AMD = {942: "gfx942"}
+"""AMD's architectures by number: the MI300's."""
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -51,12 +53,18 @@ def kernels(name: str, dtypes: str | dict[str, str], parts: str) -> list[Any]:
 
 def machine_code(source: ASTSource, capability: int) -> Any:
     """What Triton compiles of a source, as a step asks for it."""
+    if capability in AMD:
+        return triton.compile(source, target=GPUTarget("hip", AMD[capability], 64), options=gpu.UNFUSED)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=gpu.OPTIONS)
 
 
 def counted(built: Any) -> dict[str, Any]:
     """What the code of one kernel has: instructions of PTX by name, registers per thread, and how often it goes to local memory,
     which is where a compiler spills."""
+    if "amdgcn" in built.asm:
+        words = re.findall(r"(?:global|buffer|flat|scratch)_(?:load|store)_\w+", built.asm["amdgcn"])
+        spills = sum(map(int, re.findall(r"_spill_count:\s*(\d+)", built.asm["amdgcn"])))
+        return {"spills": spills, "words": {word: words.count(word) for word in sorted(set(words))}}
     words = re.findall(r"(?:ld|st)\.(?:global|local)[\w.:]*|cvt\.rn\.b?f16|fma\.rn", built.asm["ptx"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"

@@ -232,7 +232,34 @@ def test_a_backend_by_name_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "steprule.compiler.triton_gpu", None)
     with pytest.raises(InputError, match=r'pip install "steprule\[gpu\]"'):
         target_for("triton", "cuda")
+    with pytest.raises(InputError, match="expected parameters on an NVIDIA GPU, got one on mps"):
+        target_for("triton", "mps")
+    assert target_for("auto", "mps") is None
     target_for.cache_clear()
     with pytest.warns(RuntimeWarning, match="eager form, which is slow: triton cannot be imported"):
+        assert target_for("auto", "cuda") is None
+    target_for.cache_clear()
+
+
+def test_cards_of_other_makers_are_tried_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AMD's, which torch calls cuda too, and Intel's, for which the usual Triton has no compiler."""
+    from steprule.compiler import triton_calls
+
+    target_for.cache_clear()
+    monkeypatch.setattr(triton_calls, "COMPILERS", ("amd", "nvidia"))
+    with pytest.raises(
+        InputError, match="expected a Triton that compiles for Intel's cards, got one for amd and nvidia"
+    ):
+        target_for("triton", "xpu")
+    assert target_for("auto", "xpu") is None
+    monkeypatch.setattr(triton_calls, "COMPILERS", ("intel",))
+    assert target_for("triton", "xpu") == "triton"
+    monkeypatch.setattr(torch.version, "hip", "6.3")
+    target_for.cache_clear()
+    with pytest.raises(InputError, match="expected a Triton that compiles for AMD's cards, got one for intel"):
+        target_for("triton", "cuda")
+    monkeypatch.setattr(triton_calls, "COMPILERS", ("amd", "nvidia"))
+    assert target_for("triton", "cuda") == "triton"
+    with pytest.warns(RuntimeWarning, match="never run on AMD's cards. backend='triton' tries it"):
         assert target_for("auto", "cuda") is None
     target_for.cache_clear()

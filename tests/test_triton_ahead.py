@@ -105,6 +105,14 @@ def test_sixteen_bits(tmp_path: Path) -> None:
     hold(compiled([(name, dtypes, 90, part) for name, dtypes, part in said], tmp_path))
 
 
+def test_amds_cards_are_compiled_for(tmp_path: Path) -> None:
+    """No such card was ever met: by the machine code of one kernel, 16 bytes at once and nothing spilled."""
+    for _, one in compiled([("adam", "float32", 942, "plain")], tmp_path):
+        columns = len(one["reads"]), len(one["writes"])
+        assert tuple(one["words"][f"buffer_{what}_dwordx4"] for what in ("load", "store")) == columns
+        assert one["spills"] == 0
+
+
 @pytest.mark.parametrize("dtype", thinned(["float32", "bfloat16"], 2))
 def test_the_whole_vocabulary_compiles_for_a_gpu(dtype: str, tmp_path: Path) -> None:
     source = inspect.getsource(everything.function)

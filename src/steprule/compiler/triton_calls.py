@@ -7,8 +7,11 @@ from typing import Any
 
 import triton
 import triton.language as tl
+from triton.backends import backends
 
 _jit: Callable[[Any], Any] = triton.jit
+COMPILERS: tuple[str, ...] = tuple(sorted(backends))
+"""For whose cards this Triton compiles."""
 
 # One instruction moves 16 bytes per thread where the compiler knows that a chunk is whole and that its first address is a multiple of
 # 16. Neither follows from an address out of a table, so a kernel asks both of each chunk, and has a branch for either answer.

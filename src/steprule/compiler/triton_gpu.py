@@ -40,7 +40,8 @@ PIECE = 128
 GRAPHS = 4
 """How many CUDA graphs may record steps in a row, with gradients at other addresses each, before another step is taken outside of one."""
 
-OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
+UNFUSED = {"enable_fp_fusion": False}
+OPTIONS = UNFUSED if torch.version.hip else {**UNFUSED, "maxnreg": 255}
 """What a kernel is compiled with. Unfused: a product rounds before its sum, as on the CPU, so that both give the same bits. With a bound
 on registers that it never comes to, NVIDIA's assembler does not spill some so that one more program finds room."""
 
@@ -102,8 +103,9 @@ class TritonKernel(Kernel["DeviceChunks"]):
             args.append(held[name])
             if name in rows:
                 args.append(rows[name])
+        options = OPTIONS if chunks.device.type in ("cuda", "cpu") else UNFUSED
         with chunks.on_device():
-            self.passes[k][(chunks.count,)](*args, CHUNK=CHUNK, **OPTIONS)
+            self.passes[k][(chunks.count,)](*args, CHUNK=CHUNK, **options)
 
     def combine(self, node: Node, chunks: DeviceChunks, of_chunks: Tensor, of_tensors: Tensor) -> None:
         """One number per tensor from one per chunk."""
@@ -179,7 +181,9 @@ class DeviceChunks(Chunks):
 
     def on_device(self) -> AbstractContextManager[Any]:
         """Triton launches on the current device."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        if self.device.type == "cpu":
+            return nullcontext()
+        return getattr(torch, self.device.type).device(self.device)
 
 
 TRITON = PlainWriter(("triton",), "tl.{name}({operands})")

@@ -1,4 +1,4 @@
-"""Which target steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU, else the eager form."""
+"""Which target steps a tensor: Numba's on the CPU, Triton's on an NVIDIA GPU or by name, else the eager form."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+import torch
 
 from steprule import extras
 from steprule.compiler.cache import interpreting
@@ -47,6 +49,10 @@ def _triton() -> type[Kernel[Any]]:
 TARGETS = {"numba": Target("cpu", _numba, _numba_of_matrices), "triton": Target("cuda", _triton)}
 """Every target by the name of what compiles it, which is its package's name too."""
 
+UNTRIED = {"cuda": "amd", "xpu": "intel"}
+"""By torch's device what Triton calls its compiler for cards of another maker than NVIDIA, for which kernels were compiled at most: there
+Triton is asked for by name. torch has AMD's cards under the name "cuda"."""
+
 PLACES = {"cpu": "the CPU", "cuda": "an NVIDIA GPU"}
 """Devices in words."""
 
@@ -76,6 +82,8 @@ def _target_for(backend: str, device: str) -> str | None:
     if backend not in BACKENDS:
         raise InputError("backend", expected="one of " + ", ".join(BACKENDS), got=repr(backend))
     interpreted = device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if backend == "triton" and _is_untried(device):
+        return _tried(device)
     of_device = next((name for name, target in TARGETS.items() if target.device == device), None)
     if backend in TARGETS and TARGETS[backend].device != device and not (backend == "triton" and interpreted):
         hint = "backend='auto' picks a form for each."
@@ -84,6 +92,11 @@ def _target_for(backend: str, device: str) -> str | None:
         expected = f"parameters on {PLACES.get(TARGETS[backend].device, TARGETS[backend].device)}"
         raise InputError(f"backend {backend!r}", expected=expected, got=f"one on {device}", hint=hint)
     found = backend if backend in TARGETS else of_device
+    if found == "triton" and _is_untried(device):
+        _warn(
+            f"steprule runs its eager form, which is slow: kernels were never run on {_maker(device)}'s cards. backend='triton' tries it."
+        )
+        return None
     if found is None or backend == "eager":
         return None
     if found == "numba" and interpreting():
@@ -101,6 +114,31 @@ def _target_for(backend: str, device: str) -> str | None:
         _warn(f"steprule runs its eager form, which is slow: {found} cannot be imported ({error}). {hint}")
         return None
     return found
+
+
+def _is_untried(device: str) -> bool:
+    return device in UNTRIED and (device != "cuda" or torch.version.hip is not None)
+
+
+def _maker(device: str) -> str:
+    return {"amd": "AMD", "intel": "Intel"}[UNTRIED[device]]
+
+
+def _tried(device: str) -> str:
+    """Triton, where it has a compiler for such cards. Raises `InputError` where it has none, or is not there."""
+    try:
+        TARGETS["triton"].load()
+        from steprule.compiler.triton_calls import COMPILERS
+    except ImportError as error:
+        raise InputError(
+            "backend 'triton'", expected="triton installed", got=str(error), hint=extras.how_to_get("triton")
+        ) from error
+    if UNTRIED[device] not in COMPILERS:
+        expected, got = f"a Triton that compiles for {_maker(device)}'s cards", f"one for {' and '.join(COMPILERS)}"
+        raise InputError(
+            "backend 'triton'", expected=expected, got=got, hint="backend='auto' runs the eager form there."
+        )
+    return "triton"
 
 
 @cache
