@@ -30,6 +30,8 @@ INTRINSICS = tuple(
     str(Path(__file__).parent.parent / name) for name in ("compiler/intrinsics.py", "arithmetic/philox.py")
 )
 """The files of ours whose functions it calls, and those that they compile in turn."""
+WORDS = (str(Path(__file__).parent / "words.py"),)
+"""The file that translates functions of words."""
 
 
 def interpreting() -> bool:

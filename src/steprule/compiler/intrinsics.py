@@ -1,4 +1,4 @@
-"""What the sources printed for Numba call; beside those sources the only file that imports numba.
+"""What the sources printed for Numba call beside numbers: memory by address, short floats, exp and tanh.
 
 Numba has no pointer from an address, no bfloat16 and no float16; and its exp and tanh are calls to the C library, one number
 at a time, where these run at the width of the vector units.
@@ -27,65 +27,6 @@ def pointer(typing: Any, address: Any, dtype: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(kind))
 
     return kind(types.int64, dtype), generate
-
-
-@intrinsic
-def peek(typing: Any, address: Any, dtype: Any) -> Any:
-    """The number of this dtype that stands at the address."""
-    kind = dtype.instance_type
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(builder.inttoptr(args[0], context.get_value_type(kind).as_pointer()))
-
-    return kind(types.int64, dtype), generate
-
-
-@intrinsic
-def word(typing: Any, address: Any) -> Any:
-    """The word that stands at the address. (`peek` of an int64, without a dtype to infer at each of the look's hundred uses.)"""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(builder.inttoptr(args[0], context.get_value_type(types.int64).as_pointer()))
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic
-def poke(typing: Any, address: Any, value: Any) -> Any:
-    """Write the value, in its own dtype, at the address."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[1], builder.inttoptr(args[0], args[1].type.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, value), generate
-
-
-@intrinsic
-def prefetch(typing: Any, address: Any) -> Any:
-    """Ask for the line of memory at the address; any address may be asked for."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        builder.call(function, [builder.inttoptr(args[0], byte), number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), generate
-
-
-@intrinsic
-def call(typing: Any, function: Any, first: Any, second: Any) -> Any:
-    """Call the C function at an address with two words; what it returns is dropped, and one that takes less sees less."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        kind = ir.FunctionType(ir.VoidType(), [word, word])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic

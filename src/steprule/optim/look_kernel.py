@@ -1,14 +1,15 @@
-"""The compiled look at every tensor of a step, as source for Numba.
+"""The compiled look at every tensor of a step, as functions of words.
 
 scan.py loads it through the cache of kernels. It reads records where layout_search.py found things, and compares before it follows: an
 object's type before its record, a record's keys before its storage. All arguments are addresses and numbers. Nothing here writes to a
 tensor but `finish`.
+
+Numba compiles, caches and calls the four functions at the end; what they call is translated by `compiler/words.py`.
 """
 
-import numpy as np
 from numba import njit
 
-from steprule.compiler.intrinsics import call, peek, poke, prefetch, word
+from steprule.compiler.words import byte, call, compiled, narrow, poke, poke32, prefetch, widen, word, word32
 from steprule.optim.layout import Offsets
 
 AT = Offsets()  # scan.py puts those of this torch and Python here
@@ -30,23 +31,21 @@ first to the last, and from there on all sizes, then all strides."""
 INLINE = 5
 SAME, MOVED, CHANGED = 0, 1, 2
 RESTING = -1
-WHOLE = 2.0**24
-"""Up to where float32 has each whole number."""
-AHEAD = 12
-"""For how many tensors memory is asked ahead of its use: a step's own work has driven the records out of the nearer caches."""
+WHOLE, INFINITY = 0x4170000000000000, 0x7FF0000000000000
+"""The bits of 2^24 in float64, up to where float32 has each whole number, and of infinity: numbers above 0 compare as their bits do."""
+AHEAD, SOON = 12, 6
+"""For how many tensors memory is asked ahead of its use, first the record, then what it points to: a step's own work has driven them
+out of the nearer caches."""
 
-OPTIONS = {"nogil": False, "error_model": "numpy", "cache": True}
+OPTIONS = {"nogil": False, "error_model": "numpy", "cache": True, "no_cfunc_wrapper": True}
 
 
-@njit(forceinline=True)
 def _is_plain_type(head, obj):
     kind = word(obj + 8)
     return kind == word(head + H_TENSOR) or kind == word(head + H_PARAMETER)
 
 
-@njit("void(int64, int64, int64)", **OPTIONS)
-def note(record, size, row):
-    """Write what a record says into a row of `seen`; `size` are an element's bytes."""
+def _note(record, size, row):
     axes = word(record + AT.axes)
     sizes = word(record + AT.sizes) if axes > INLINE else record + AT.sizes
     strides = sizes + 8 * axes if axes > INLINE else record + AT.strides
@@ -64,7 +63,6 @@ def note(record, size, row):
     poke(row + R_SPAN, span)
 
 
-@njit(forceinline=True)
 def _address(record, row):
     """The address of the first element of a record that is as its row says; -1 where anything differs."""
     if word(record) != word(row + V_TABLE) or word(record + AT.keys) != word(row + R_KEYS):
@@ -82,7 +80,7 @@ def _address(record, row):
         if word(strides + 8 * d) != word(row + R_SHAPE + 8 * (axes + d)):
             return -1
     storage = word(record + AT.storage)
-    if storage == 0 or peek(storage + AT.guard, np.uint8) != 0:
+    if storage == 0 or byte(storage + AT.guard) != 0:
         return -1
     first, span, size = word(record + AT.first), word(row + R_SPAN), word(row + R_SIZE)
     if first < 0 or (first + span) * size > word(storage + AT.bytes):
@@ -93,16 +91,14 @@ def _address(record, row):
     return data + first * size if data != 0 else -1
 
 
-@njit(forceinline=True)
 def _alone(head, record):
     """Whether no other tensor can share the memory: it has one holder, and torch allocated it."""
     storage = word(record + AT.storage)
-    if peek(storage + AT.owners, np.int32) != 1:
+    if word32(storage + AT.owners) != 1:
         return False
     return word(storage + AT.deleter) == word(head + H_OWN_DELETER)
 
 
-@njit(forceinline=True)
 def _still_there(head, members, states):
     """Whether the list has the same members, those at rest have no gradient, and no dict of states has changed."""
     count = word(head + H_MEMBERS)
@@ -130,7 +126,6 @@ def _still_there(head, members, states):
     return True
 
 
-@njit(forceinline=True)
 def _find_records(head):
     """Fill in each tensor's record, the gradients' through their parameters'; False where a type or a gradient is not as it was."""
     tensors, count = word(head + H_TENSORS), word(head + H_COLUMNS) * word(head + H_TENSORS)
@@ -150,7 +145,7 @@ def _find_records(head):
     for i in range(tensors):
         if i + AHEAD < tensors:
             prefetch(word(records + 8 * (i + AHEAD)) + AT.autograd)
-            prefetch(word(word(records + 8 * (i + AHEAD // 2)) + AT.autograd) + AT.gradient)
+            prefetch(word(word(records + 8 * (i + SOON)) + AT.autograd) + AT.gradient)
         # A record without autograd's has 0 there; one without a gradient has the sign for none.
         autograd = word(word(records + 8 * i) + AT.autograd)
         if autograd == 0:
@@ -165,7 +160,6 @@ def _find_records(head):
     return True
 
 
-@njit(forceinline=True)
 def _hold_all(head):
     """One more holder for every tensor; a gradient that no Python object stands for gets a handle, which is marked by a bit."""
     tensors, objects, held = word(head + H_TENSORS), word(head + H_OBJECTS), word(head + H_HELD)
@@ -184,13 +178,7 @@ def _hold_all(head):
         poke(held + 8 * k, obj)
 
 
-@njit("int64(int64, int64, int64, int64)", **OPTIONS)
-def look(head, members, states, hold):
-    """SAME; MOVED where memory that is written has moved, or a gradient that could share memory; CHANGED.
-
-    `members`, `states`: the list of parameters and the dict of their states. Addresses, versions and values are filled on the way.
-    With `hold`, all tensors are kept alive until `let_go`: whatever runs before the launch has ended may drop a gradient.
-    """
+def _look(head, members, states, hold):
     if word(head + H_GIVEN) == 0 and not _still_there(head, members, states):
         return CHANGED
     if not _find_records(head):
@@ -205,7 +193,7 @@ def look(head, members, states, hold):
             ahead = word(records + 8 * (k + AHEAD))
             for line in range(0, AT.keys + 8, 64):
                 prefetch(ahead + line)
-            storage = word(word(records + 8 * (k + AHEAD // 2)) + AT.storage)
+            storage = word(word(records + 8 * (k + SOON)) + AT.storage)
             prefetch(storage + AT.data)
             prefetch(storage + AT.guard)
         record, at = word(records + 8 * k), 8 * k
@@ -219,26 +207,75 @@ def look(head, members, states, hold):
         counter = word(record + AT.version)
         poke(versions + at, counter + AT.number if counter != 0 else 0)
         if k >= first_number:
-            narrow = word(row + R_SIZE) == 4
-            value = np.float64(peek(address, np.float32)) if narrow else peek(address, np.float64)
-            poke(word(head + H_VALUES) + 8 * (k - first_number), value)
+            value = word(head + H_VALUES) + 8 * (k - first_number)
+            if word(row + R_SIZE) == 4:
+                widen(value, address)
+            else:
+                poke(value, word(address))
         row += stride
     if hold != 0:
         _hold_all(head)
     return result
 
 
-@njit("void(int64)", **OPTIONS)
-def let_go(head):
-    """Release what a look has held."""
+def _let_go(head):
     held = word(head + H_HELD)
     for k in range(word(head + H_COLUMNS) * word(head + H_TENSORS)):
         obj = word(held + 8 * k)
-        poke(held + 8 * k, np.int64(0))
+        poke(held + 8 * k, 0)
         if obj & 1:
             call(word(head + H_DELETE), obj - 1, 0)
         elif obj != 0:
             call(word(head + H_RELEASE), obj, 0)
+
+
+def _finish(head):
+    rounded = 0
+    tensors, columns, numbers = word(head + H_TENSORS), word(head + H_COLUMNS), word(head + H_NUMBERS)
+    stride, writes_g = 8 * word(head + H_WORDS), word(head + H_WRITES_G)
+    addresses, versions, values = word(head + H_ADDRESSES), word(head + H_VERSIONS), word(head + H_VALUES)
+    first = (columns - numbers) * tensors
+    row = word(head + H_SEEN) + stride * first
+    for k in range(numbers * tensors):
+        at = word(addresses + 8 * (first + k))
+        if word(row + R_SIZE) == 4:
+            narrow(at, values + 8 * k)
+            rounded += WHOLE < word(values + 8 * k) <= INFINITY
+        else:
+            poke(at, word(values + 8 * k))
+        row += stride
+    for k in range(columns * tensors):
+        if writes_g == 0 and tensors <= k and k < 2 * tensors:
+            continue
+        at = word(versions + 8 * k)
+        if at != 0:
+            poke32(at, word32(at) + 1)
+    return rounded
+
+
+_RUN_NOTE, _RUN_LOOK, _RUN_LET_GO, _RUN_FINISH = map(compiled, (_note, _look, _let_go, _finish))
+
+
+@njit("int64(int64, int64, int64)", **OPTIONS)
+def note(record, size, row):
+    """Write what a record says into a row of `seen`; `size` are an element's bytes."""
+    return _RUN_NOTE((record, size, row))
+
+
+@njit("int64(int64, int64, int64, int64)", **OPTIONS)
+def look(head, members, states, hold):
+    """SAME; MOVED where memory that is written has moved, or a gradient that could share memory; CHANGED.
+
+    `members`, `states`: the list of parameters and the dict of their states. Addresses, versions and values are filled on the way.
+    With `hold`, all tensors are kept alive until `let_go`: whatever runs before the launch has ended may drop a gradient.
+    """
+    return _RUN_LOOK((head, members, states, hold))
+
+
+@njit("int64(int64)", **OPTIONS)
+def let_go(head):
+    """Release what a look has held."""
+    return _RUN_LET_GO((head,))
 
 
 @njit("int64(int64)", **OPTIONS)
@@ -247,24 +284,4 @@ def finish(head):
 
     How many values beyond 2^24 were rounded to float32: a count among them would stand still.
     """
-    rounded = 0
-    tensors, columns, numbers = word(head + H_TENSORS), word(head + H_COLUMNS), word(head + H_NUMBERS)
-    stride, writes_g = 8 * word(head + H_WORDS), word(head + H_WRITES_G)
-    addresses, versions, values = word(head + H_ADDRESSES), word(head + H_VERSIONS), word(head + H_VALUES)
-    first = (columns - numbers) * tensors
-    row = word(head + H_SEEN) + stride * first
-    for k in range(numbers * tensors):
-        at, value = word(addresses + 8 * (first + k)), peek(values + 8 * k, np.float64)
-        if word(row + R_SIZE) == 4:
-            poke(at, np.float32(value))
-            rounded += value > WHOLE
-        else:
-            poke(at, value)
-        row += stride
-    for k in range(columns * tensors):
-        if writes_g == 0 and tensors <= k and k < 2 * tensors:
-            continue
-        at = word(versions + 8 * k)
-        if at != 0:
-            poke(at, peek(at, np.uint32) + np.uint32(1))
-    return rounded
+    return _RUN_FINISH((head,))

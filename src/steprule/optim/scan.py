@@ -95,7 +95,7 @@ def proved() -> frozenset[tuple[str, str]]:
 def _compiled() -> ModuleType:
     source = files("steprule.optim").joinpath("look_kernel.py").read_text(encoding="utf-8")
     source = source.replace("AT = Offsets()", f"AT = {find_layout().at!r}")
-    return kernels.load("look", source, kernels.INTRINSICS, *kernels.NUMBA)
+    return kernels.load("look", source, kernels.WORDS, *kernels.NUMBA)
 
 
 class ScannedLook:
