@@ -18,7 +18,7 @@ from steprule.optim.signature import CHANGED, MOVED, SAME, AskedLook, Look, Subj
 try:
     FOUND: layout.Layout | None = layout_search.find_layout()
     scan._holders()
-except (layout.NoLayoutError, AttributeError):  # torch 2.6 lacks what keeps a gradient alive that Python has not seen
+except (layout.NoLayoutError, AttributeError):
     FOUND = None
 readable = pytest.mark.skipif(
     FOUND is None, reason="the records of this torch and Python cannot be read; Python looks instead"

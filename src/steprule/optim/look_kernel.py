@@ -16,13 +16,14 @@ AT = Offsets()  # scan.py puts those of this torch and Python here
 
 (
     H_TENSOR, H_PARAMETER, H_UNDEFINED, H_OWN_DELETER, H_MEMBERS, H_TENSORS, H_COLUMNS, H_NUMBERS, H_WORDS, H_WRITES_G,
-    H_IN_STATES, H_GIVEN, H_TAG, H_TAKE, H_RELEASE, H_COPY, H_DELETE, H_SCRATCH,
+    H_IN_STATES, H_GIVEN, H_TAG, H_TAKE, H_RELEASE, H_NEW, H_ASSIGN, H_DELETE, H_SCRATCH,
     H_PRESENT, H_SEEN, H_OBJECTS, H_DICTS, H_ADDRESSES, H_VERSIONS, H_VALUES, H_HELD, H_RECORDS,
-) = range(0, 216, 8)  # fmt: skip
+) = range(0, 224, 8)  # fmt: skip
 """Where the head has: the two plain types; the sign for no gradient; what frees torch's own memory; how many members, tensors,
 columns, columns of numbers, and words of a row there are; whether gradients are written, whether there are states to look at, whether
-the objects were given by the caller; the tag of the dict of states; four C functions, which take and release a Python object, and
-make and delete a handle of a tensor that has none; a word to write to; and the addresses of the arrays that ScannedLook describes."""
+the objects were given by the caller; the tag of the dict of states; five C functions, which take and release a Python object, and
+for a tensor that has none make an empty handle, assign the tensor to it and delete it; a word to write to; and the addresses of the
+arrays that ScannedLook describes."""
 
 V_TABLE, R_KIND, R_KEYS, R_AXES, R_SIZE, R_SPAN, R_SHAPE = range(0, 56, 8)
 """Where a row of `seen` has: the record's class, its dtype and device, its keys, its axes, an element's bytes, the elements from the
@@ -171,7 +172,8 @@ def _hold_all(head):
             obj = word(record + AT.wrapper) & -8
             if obj == 0:
                 poke(head + H_SCRATCH, record)
-                call(word(head + H_COPY), head + H_SCRATCH, held + 8 * k)
+                call(word(head + H_NEW), held + 8 * k, 0)
+                call(word(head + H_ASSIGN), head + H_SCRATCH, word(held + 8 * k))
                 poke(held + 8 * k, word(held + 8 * k) | 1)
                 continue
         call(word(head + H_TAKE), obj, 0)

@@ -218,7 +218,7 @@ def _holders() -> tuple[int, ...]:
     library = ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so"))
     functions = (
         ctypes.pythonapi.Py_IncRef, ctypes.pythonapi.Py_DecRef,
-        library.aoti_torch_new_tensor_handle, library.aoti_torch_delete_tensor_object,
+        library.aoti_torch_new_uninitialized_tensor, library.aoti_torch_assign_tensors, library.aoti_torch_delete_tensor_object,
     )  # fmt: skip
     return tuple(ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions)
 
