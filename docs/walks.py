@@ -42,8 +42,8 @@ class Walk(NamedTuple):
     """The file at which the walk ends."""
 
 
-BY_NUMBA = "compiler/intrinsics.py"
-"""Numba calls it while it compiles, and no call of ours leads there."""
+BY_NUMBA = ("compiler/intrinsics.py", "compiler/words.py")
+"""Numba calls them while it compiles, and no call of ours leads there."""
 
 
 def is_read(code: CodeType) -> bool:
@@ -72,7 +72,7 @@ def recorded(run: Callable[[], Any], rooms: tuple[str, ...], until: str = "", so
         """The file of the innermost frame that lies in the rooms and is no comprehension."""
         while frame:
             file = frame.f_code.co_filename.removeprefix(above).replace(os.sep, "/")
-            if file.startswith(rooms) and file != BY_NUMBA and is_read(frame.f_code):
+            if file.startswith(rooms) and file not in BY_NUMBA and is_read(frame.f_code):
                 return file
             frame = frame.f_back
         return ""

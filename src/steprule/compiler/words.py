@@ -14,7 +14,6 @@ import ctypes
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -124,7 +123,7 @@ def compiled(function: Any) -> Any:
     def run(typing: Any, given: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             words = cgutils.unpack_tuple(builder, args[0], len(given))
-            return builder.call(_Translation(builder.module).of(function), words)
+            return builder.call(_Translation(builder.module, function.__module__).of(function), words)
 
         return types.int64(given), generate
 
@@ -132,18 +131,20 @@ def compiled(function: Any) -> Any:
 
 
 class _Translation:
-    """The functions that one module of LLVM's has so far."""
+    """Functions of one module of Python's, as far as a module of LLVM's has them."""
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
+    def __init__(self, module: Any, name: str) -> None:
+        self._module = module
+        body = ast.parse(inspect.getsource(sys.modules[name])).body
+        self._definitions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
         self._made: dict[Any, Any] = {}
 
     def of(self, function: Any) -> Any:
         """A function in LLVM, which becomes a part of its callers."""
         if function not in self._made:
-            definition = _definitions(function.__module__)[function.__name__]
+            definition = self._definitions[function.__name__]
             kind = ir.FunctionType(WORD, [WORD] * len(definition.args.args))
-            made = ir.Function(self.module, kind, f"words.{function.__module__}.{function.__name__}")
+            made = ir.Function(self._module, kind, f"words.{function.__module__}.{function.__name__}")
             made.linkage = "internal"
             made.attributes.add("alwaysinline")
             self._made[function] = made
@@ -151,14 +152,17 @@ class _Translation:
         return self._made[function]
 
 
-@cache
-def _definitions(module: str) -> dict[str, ast.FunctionDef]:
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
 _OPERATIONS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and_", ast.BitOr: "or_"}
 _COMPARISONS = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+
+
+def _is_truth(node: ast.expr) -> bool:
+    """Whether it is 0 or 1. (`a or b` is what one of them is.)"""
+    match node:
+        case ast.BoolOp(_, parts):
+            return all(map(_is_truth, parts))
+        case _:
+            return isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not))
 
 
 class _Body:
@@ -268,7 +272,9 @@ class _Body:
                     self._test(part, *((more, no) if isinstance(operation, ast.And) else (yes, more)))
                     self._b.position_at_end(more)
                 self._test(several[-1], yes, no)
-            case ast.Compare(left, operations, several) if all(type(o) in _COMPARISONS for o in operations):
+            case ast.Compare(left, operations, several):
+                if not all(type(o) in _COMPARISONS for o in operations):
+                    raise self._refuse(node)
                 a = self._value(left)
                 for k, (sign, right) in enumerate(zip(operations, several, strict=True)):
                     b = self._value(right)
@@ -293,7 +299,7 @@ class _Body:
                 return getattr(self._b, _OPERATIONS[type(operation)])(a, b)
             case ast.UnaryOp(ast.USub(), inner):
                 return self._b.neg(self._value(inner))
-            case ast.Compare() | ast.BoolOp() | ast.UnaryOp(ast.Not()):
+            case _ if _is_truth(node):
                 return self._either(node, lambda: WORD(1), lambda: WORD(0))
             case ast.IfExp(test, first, second):
                 return self._either(test, lambda: self._value(first), lambda: self._value(second))
