@@ -1,7 +1,7 @@
 """Functions of 64-bit words, translated from Python's text to LLVM at once, where Numba would infer each type.
 
-All that such a function has is whole numbers and addresses, so there is nothing to infer: Numba's inference took nine tenths of the time
-in which the look at a step's tensors was compiled. Run by Python, the same functions do the same to the same memory.
+All that such a function has is whole numbers and addresses, so there is nothing to infer. By Numba's inference the look at a step's
+tensors took five times as long to compile. Run by Python, the same functions do the same to the same memory.
 
 A function has assignments, `if`, `for` over `range`, `continue` and `return`; `+ - * & |`, comparisons, `and`, `or`, `not` and conditional
 expressions; the functions of this file, and others of its own module. Numbers of its module are constants. Anything else is a `TypeError`.
