@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,6 +35,8 @@ from steprule.compiler import eager
 from steprule.compiler.drawing import Key
 from steprule.compiler.rounding import rounded
 from steprule.problems import letters
+from steprule.reports.style import LOOK
+from steprule.reports.themed import svg
 from steprule.rules.parts import composed
 
 OUT = Path("benchmarks/results/low-precision.json")
@@ -217,24 +221,53 @@ def beside(losses: Mapping[str, Mapping[str, float]], name: str) -> tuple[float,
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """What was measured, in Markdown."""
-    problems = [p for p in PROBLEMS if p in found["losses"]]
-    lines = ["| parameters and states | bytes a parameter | step, ms |" + "".join(f" {p} |" for p in problems)]
-    lines += ["|---" * (3 + len(problems)) + "|"]
+    """What was measured, in Markdown; without a column of times where these are not."""
+    problems, times = [p for p in PROBLEMS if p in found["losses"]], found.get("times", {})
+    head = ["parameters and states", "bytes a parameter", *(["step, ms"] if times else []), *problems]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in WAYS:
-        cells = [f"{found['bytes'][name]:g}" if name in found["bytes"] else ""]
-        cells += [f"{1e3 * found['times'][name]:.2f}" if name in found.get("times", {}) else ""]
+        cells = [name, f"{found['bytes'][name]:g}"]
+        cells += [f"{1e3 * times[name]:.2f}" if name in times else ""] if times else []
         for p in problems:
             losses = found["losses"][p]
-            if name not in losses:
-                cells.append("")
-            elif name == "float32":
-                cells.append(f"{np.mean(list(losses[name].values())):.4f}")
-            else:
-                mean, half = beside(losses, name)
-                cells.append(f"{mean:+.4f} ± {half:.4f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            mean, half = beside(losses, name)
+            said = f"{mean:+.4f} ± {half:.4f}"
+            cells.append(f"{np.mean(list(losses[name].values())):.4f}" if name == "float32" else said)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+KINDS = {
+    "float32": ("#0072B2", "o"),
+    "bfloat16": ("#D55E00", "s"),
+    "bfloat16, stochastic": ("#009E73", "D"),
+    "bfloat16, kahan": ("#CC79A7", "^"),
+}
+"""By what the names of ways begin with: colour and marker."""
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """The loss of each way less that of float32, a panel per problem; the axis is logarithmic away from 0."""
+    names, problems = [n for n in WAYS if n != "float32"][::-1], [p for p in PROBLEMS if p in found["losses"]]
+    with mpl.rc_context(LOOK):
+        made = Figure(figsize=(8.0, 3.4), layout="constrained")
+        panels = made.subplots(1, len(problems), sharey=True, squeeze=False)[0]
+        for axes, problem in zip(panels, problems, strict=True):
+            losses = found["losses"][problem]
+            for k, name in enumerate(names):
+                colour, marker = KINDS[max((start for start in KINDS if name.startswith(start)), key=len)]
+                mean, half = beside(losses, name)
+                axes.errorbar(mean, k, xerr=half, color=colour, marker=marker, ms=6, capsize=3, ls="none")
+            axes.axvline(0, color="#777777", lw=0.8)
+            axes.set_xscale("symlog", linthresh=0.01, linscale=2)
+            axes.set_xlim(-0.006, 2)
+            axes.set_xticks([0, 0.005, 0.01, 0.1, 1], ["0", "0.005", "0.01", "0.1", "1"])
+            axes.xaxis.minorticks_off()
+            axes.grid(axis="x", alpha=0.3)
+            axes.set_title(f"{problem}, {found['parameters'][problem]:,} parameters")
+        panels[0].set_yticks(range(len(names)), [f"{n}, {found['bytes'][n]:g} bytes" for n in names])
+        made.supxlabel("loss less that of float32, nats per letter (mean and 95 % interval)", fontsize=9)
+    return made
 
 
 def main() -> None:
@@ -245,6 +278,7 @@ def main() -> None:
     parser.add_argument("--way", choices=WAYS, action="append")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--figure", type=Path, help="write the figure there, as SVG or PNG")
     given = parser.parse_args()
     found = json.loads(given.out.read_text()) if given.out.exists() else {"losses": {}, "bytes": {}, "parameters": {}}
     found |= {"machine": machine(), "problems": {n: vars(p) for n, p in PROBLEMS.items()}}
@@ -261,6 +295,12 @@ def main() -> None:
                     given.out.write_text(json.dumps(found, indent=1) + "\n")
     if given.what == "report":
         print(table(found))
+        if given.figure:
+            said = "The loss of each way beside that of float32, on two models."
+            if given.figure.suffix == ".svg":
+                given.figure.write_text(svg(figure(found), said) + "\n")
+            else:
+                figure(found).savefig(given.figure, dpi=150)
     else:
         given.out.write_text(json.dumps(found, indent=1) + "\n")
 
