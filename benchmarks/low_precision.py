@@ -227,7 +227,8 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in WAYS:
         cells = [name, f"{found['bytes'][name]:g}"]
-        cells += [f"{1e3 * times[name]:.2f}" if name in times else ""] if times else []
+        if times:
+            cells.append(f"{1e3 * times[name]:.2f}" if name in times else "")
         for p in problems:
             losses = found["losses"][p]
             mean, half = beside(losses, name)
