@@ -1,7 +1,7 @@
 """Compiles Triton's kernels ahead of time for a GPU that is not there, and counts in their machine code: `python ahead.py ASKED`.
 
 ASKED is a JSON list of [rule, dtypes, capability, parts]: `dtypes` is that of all columns, or that of each by name with the rest under "".
-`parts`: what is on, "plain", "all", "stochastic", "kahan" or "measuring". A JSON list of what each kernel has comes back, one per pass.
+`parts`: what is on, "plain", "all", "stochastic", "kahan", "measuring" or "diagnosed". A JSON list of what each kernel has comes back, one per pass.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 def programs(name: str, parts: str, dtype: str) -> list[tuple[Any, bool]]:
     """The programs of a rule with these parts, each with whether its parameter is rounded by chance."""
     rule = optim.from_rule(name).rule
-    on = tuple((h.name, parts != "plain" and h.name in PARTS) for h in rule.hypers if h.switches)
+    on = tuple((h.name, parts not in ("plain", "diagnosed") and h.name in PARTS) for h in rule.hypers if h.switches)
     if parts == "kahan":
         return [(variant(compensated(rule, dtype), on).program(), False)]
     if parts == "measuring":
@@ -47,7 +47,7 @@ def kernels(name: str, dtypes: str | dict[str, str], parts: str) -> list[Any]:
     found = []
     for program, stochastic in programs(name, parts, said.get("p", said[""])):
         own = {column: said.get(column, said[""]) for column in program.columns}
-        found.append(gpu.TritonKernel.of(program, own, stochastic=stochastic))
+        found.append(gpu.TritonKernel.of(program, own, stochastic=stochastic, diagnoses=parts == "diagnosed"))
     return found
 
 
@@ -95,7 +95,7 @@ def of_kernel(kernel: Any, capability: int) -> list[dict[str, Any]]:
     }  # fmt: skip
     found = []
     for k, (function, part) in enumerate(zip(kernel.passes, kernel.program.passes, strict=True)):
-        own = {**signature, "partial": "*fp64"} if part.reductions else signature
+        own = {**signature, "partial": "*fp64"} if part.reductions or kernel.diagnoses else signature
         built = machine_code(ASTSource(fn=function, signature=own, constexprs={"CHUNK": gpu.CHUNK}), capability)
         last = k == len(kernel.passes) - 1 and not part.reductions
         dtypes = dict(zip(kernel.program.columns, kernel.dtypes, strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from tolerances import CLASS_FLOAT32_FEW_STEPS, ROUNDED32
+from tolerances import CLASS_FLOAT32_FEW_STEPS, ROUNDED32, SUMMED64
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
@@ -140,6 +140,37 @@ def case_dtensors() -> None:
         for end in ends[:2]:
             gap = max((a - b).abs().max().item() for a, b in zip(end, ends[2], strict=True))
             assert gap <= bound, (name, settings, gap)
+
+
+def case_diagnostics() -> None:
+    """What a step knows of DTensors is what it knows of whole tensors. The processes meet once, in the step, and one may read alone."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for name, backend, meetings in (("Adam", "auto", 1), ("Adam", "eager", None), ("LAMB", "auto", None)):
+        ends = []
+        for placed in (Shard(0), None):
+            torch.manual_seed(0)
+            cut = (lambda x, at=placed: distribute_tensor(x, mesh, [at])) if placed else (lambda x: x)
+            whole = [torch.randn(5, 3), torch.randn(4), torch.randn(1), torch.randn(0)]
+            params = [nn.Parameter(cut(w)) for w in whole]
+            if placed:
+                params[1] = nn.Parameter(distribute_tensor(whole[1], mesh, [Replicate()]))
+            optimizer = getattr(optim, name)(params, lr=0.1, diagnostics=True, backend=backend)
+            for p in params:
+                p.grad = torch.randn(p.shape)
+                if placed:
+                    p.grad = distribute_tensor(p.grad, mesh, p.placements)
+            with CommDebugMode() as met:
+                optimizer.step()
+            if placed and meetings is not None:
+                assert met.get_total_counts() == meetings, met.get_comm_counts()
+            if dist.get_rank() == 0:
+                ends.append([optimizer.diagnostics(), *optimizer.diagnostics("tensor").values()])
+        for found, wanted in zip(*ends, strict=True):
+            bound = SUMMED64 if name == "Adam" else ROUNDED32
+            assert found == pytest.approx(wanted, rel=bound, nan_ok=True), (name, found, wanted)
+    flat = fsdp1(use_orig_params=True)
+    words = "diagnostics: expected whole parameters, or DTensors, got this process's part by FullyShardedDataParallel"
+    check_refused(flat, optim.SGD(flat.parameters(), **RATE, diagnostics=True), words)
 
 
 def fsdp2(mesh: Any = None) -> Any:

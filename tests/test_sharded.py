@@ -19,7 +19,7 @@ from steprule.errors import InputError
 HERE = Path(__file__).parent
 GLOO = pytest.mark.skipif(sys.platform != "linux", reason="gloo over loopback: tried on Linux")
 CASES = {
-    2: ["dtensors", "fsdp2 fsdp2_groups", "fsdp2_prodigy fsdp2_lamb fsdp2_by_kind", "ddp zero kahan", "fsdp1 fsdp1_prodigy", "in_backward nonfinite"],
+    2: ["dtensors", "fsdp2 fsdp2_groups", "fsdp2_prodigy fsdp2_lamb fsdp2_by_kind", "ddp zero kahan", "fsdp1 fsdp1_prodigy", "in_backward nonfinite diagnostics"],
     4: ["dtensors fsdp2", "hsdp tensor_parallel pipeline", "zero zero_with_nothing_for_some fsdp1"],
 }  # fmt: skip
 

@@ -82,8 +82,9 @@ MIXED = [{"": "float32", "g": "bfloat16"}, {"": "bfloat16", "exp_avg_sq": "float
 
 
 def test_sixteen_bytes_at_once(tmp_path: Path) -> None:
-    """In float32, and in a mixture with 16 bits."""
-    hold(compiled([("adam", dtypes, 90, "plain") for dtypes in ("float32", MIXED[0])], tmp_path))
+    """In float32, and in a mixture with 16 bits; with the sums of a diagnosis too, which read nothing again."""
+    asked = [("adam", dtypes, 90, "plain") for dtypes in ("float32", MIXED[0])]
+    hold(compiled([*asked, ("adam", "float32", 90, "diagnosed")], tmp_path))
 
 
 @pytest.mark.parametrize("capability", [80, 90])

@@ -18,6 +18,8 @@ from steprule.foreign import refusal
 from steprule.hyper import LOSS
 from steprule.optim import from_rule
 from steprule.optim.mixture import ByKind
+from steprule.optim.optimizer import RuleOptimizer
+from steprule.optim.settings import DIAGNOSTICS
 from steprule.per_kind import KINDS
 from steprule.rules.parts import for_training
 from steprule.rules.rule import Rule
@@ -44,9 +46,15 @@ class Stepper(Protocol):
     def averaged(self) -> AbstractContextManager[None]:
         """Inside, the model has the weights that it is judged by."""
 
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """What the last step knew; nothing where nobody asked for it."""
+
 
 class RuleStepper:
     """A rule on some parameters: p, g and the states go in, the new p and states come out."""
+
+    diagnostics: Mapping[str, float] = {}
 
     def __init__(self, rule: Rule, parameters: Iterable[Tensor], hypers: Mapping[str, Any]) -> None:
         self.rule = for_training(rule)
@@ -140,6 +148,8 @@ def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 class KindStepper:
     """A rule per kind. Each steps the parameters of its kinds, whose totals are its own; all clip by the norm of all gradients."""
+
+    diagnostics: Mapping[str, float] = {}
 
     def __init__(self, rules: ByKind, model: nn.Module, hypers: Mapping[str, Any]) -> None:
         self.hypers: Mapping[str, Any] = rules.shown(hypers)
@@ -296,6 +306,13 @@ class ClassStepper:
         finally:
             self._mode("train")
 
+    @property
+    def diagnostics(self) -> Mapping[str, float]:
+        """As `Stepper` says: of an optimizer that this package makes."""
+        own = self.optimizer
+        asked = isinstance(own, RuleOptimizer) and any(group.get(DIAGNOSTICS) for group in own.param_groups)
+        return own.diagnostics() if asked else {}  # type: ignore[attr-defined]
+
     def _mode(self, name: str) -> None:
         if callable(switch := getattr(self.optimizer, name, None)):
             try:
@@ -305,22 +322,27 @@ class ClassStepper:
 
 
 class LargeStepper(ClassStepper):
-    """A rule's compiled class on a large model: the same rule, with its kernels, whose numbers differ by rounding."""
+    """A rule's compiled class, as on a large model: the same rule, with its kernels, whose numbers differ by rounding."""
 
-    def __init__(self, rule: Rule | ByKind, model: nn.Module, hypers: Mapping[str, Any]) -> None:
+    def __init__(
+        self, rule: Rule | ByKind, model: nn.Module, hypers: Mapping[str, Any], *, diagnostics: bool = False
+    ) -> None:
+        further: dict[str, Any] = {DIAGNOSTICS: True} if diagnostics else {}
         if isinstance(rule, ByKind):
-            shown, own = rule.shown(hypers), partial(rule, model, show=False, **hypers)
+            shown, own = rule.shown(hypers), partial(rule, model, show=False, **hypers, **further)
             super().__init__(lambda _: own(), rule.name, model, {}, WAYS[0])
         else:
             shown, made = for_training(rule).shown(hypers), from_rule(rule)
             way = Way(closure=made.rule.looks_twice or made.rule.asks_for_loss, graph=False)
-            super().__init__(lambda params: made(params, **hypers), rule.name, model, {}, way)
+            super().__init__(lambda params: made(params, **hypers, **further), rule.name, model, {}, way)
         self.hypers = shown
 
 
-def stepper_of(rule: Any, model: nn.Module, hypers: Mapping[str, Any]) -> Stepper:
-    """What steps a model by a rule, or by a rule per kind: the authors' functions, or for a million parameters and more their
-    compiled classes."""
+def stepper_of(rule: Any, model: nn.Module, hypers: Mapping[str, Any], *, diagnostics: bool = False) -> Stepper:
+    """What steps a model by a rule, or by a rule per kind: the authors' functions, or for a million parameters and more, and for
+    `diagnostics`, their compiled classes."""
+    if diagnostics:
+        return LargeStepper(rule, model, hypers, diagnostics=True)
     if is_large(model):
         try:
             return LargeStepper(rule, model, hypers)

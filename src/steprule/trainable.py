@@ -111,12 +111,17 @@ class Trainable:
 
         return from_rule(self.what)
 
-    def stepper(self, model: nn.Module, hypers: Mapping[str, Any], way: Way) -> Stepper:
-        """What steps a model with it, called in this `way`. Raises `StepruleError` for hyperparameters that do not fit."""
+    def stepper(self, model: nn.Module, hypers: Mapping[str, Any], way: Way, *, diagnostics: bool = False) -> Stepper:
+        """What steps a model with it, called in this `way`; with `diagnostics` it says of each step what it knows.
+
+        Raises `StepruleError` for hyperparameters that do not fit, and where it knows nothing of its steps.
+        """
         from steprule.steppers import ClassStepper, stepper_of
 
         if isinstance(self.what, Stating):
-            return stepper_of(self.what, model, hypers)
+            return stepper_of(self.what, model, hypers, diagnostics=diagnostics)
+        if diagnostics:
+            hypers = {**hypers, "diagnostics": True}
         if unknown := [n for n in hypers if not self.accepts(n)]:
             raise unknown_name("hyperparameter", unknown[0], sorted(self.known), where=f" of {self.name}")
         return ClassStepper(self.make, self.name, model, hypers, way)

@@ -44,6 +44,18 @@ def enter(typing: Any, function: Any, first: Any, end: Any, others: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64, others), generate
 
 
+@intrinsic
+def plus_product(typing: Any, total: Any, a: Any, b: Any) -> Any:
+    """total + a b in float64. A loop may add in another order, fixed when it is compiled: so it keeps a row of sums, and fuses."""
+    kind = types.float64
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        product = builder.fmul(*args[1:], flags=["contract"])
+        return builder.fadd(args[0], product, flags=["reassoc", "contract"])
+
+    return kind(kind, kind, kind), generate
+
+
 def _bitcast(source: Any, target: Any, make: Callable[[], Any]) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], make())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from steprule.compiler import cache
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
-from steprule.compiler.printing import NUMBA, NumbaWriter, PassPrinter, np_number, reduction_of
+from steprule.compiler.printing import NUMBA, PRODUCTS, NumbaWriter, PassPrinter, np_number, reduction_of
 from steprule.compiler.ranges import Ranged
 from steprule.compiler.target import ARGUMENTS, HostChunks, Kernel
 from steprule.compiler.threads import allowed
@@ -37,6 +37,8 @@ OF_CHUNKS = "int64[:, ::1]", "int32[::1]", "int64[::1]", "int64[::1]"
 
 STORAGE = {"float32": "float32", "float64": "float64", "bfloat16": "uint16", "float16": "uint16"}
 """How each dtype of torch lies in memory, as numpy names it."""
+READING = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
+"""How those are read that Numba does not have."""
 
 HEAD = """
 import numpy as np
@@ -45,6 +47,7 @@ from numba import carray, njit
 from steprule.compiler.intrinsics import from_bits16, from_half, pointer, to_bits16, to_half
 """
 ROUNDING_HEAD = "from steprule.compiler.intrinsics import fill16, number16, to_bits16_by, to_half_by"
+DIAGNOSING_HEAD = "from steprule.compiler.intrinsics import plus_product"
 
 BLOCK = 2048
 """Elements whose random numbers are drawn at once: 4 kB of them, in the first-level cache."""
@@ -71,6 +74,7 @@ class NumbaKernel(Kernel[HostChunks]):
         head = [
             *HEAD.strip().splitlines(),
             *([ROUNDING_HEAD] if self.stochastic else []),
+            *([DIAGNOSING_HEAD] if self.diagnoses else []),
             "",
             *{p.name_of_signature: p.signature for p in self.printers}.values(),
             'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
@@ -82,7 +86,12 @@ class NumbaKernel(Kernel[HostChunks]):
     def printers(self) -> list[NumbaPass]:
         """What prints each pass."""
         count = len(self.program.passes)
-        return [NumbaPass(self.program, k, self.dtypes, self.compute, stochastic=self.stochastic) for k in range(count)]
+        return [NumbaPass(self.program, k, self.dtypes, self.compute, **self.how) for k in range(count)]
+
+    @property
+    def how(self) -> dict[str, bool]:
+        """What its passes do beside the maths."""
+        return {"stochastic": self.stochastic, "diagnoses": self.diagnoses}
 
     def run(self, k: int, chunks: HostChunks, reduced: Any, partial: Any) -> None:
         """One pass: on as many threads as torch would use, or on this one where the work is small."""
@@ -121,6 +130,10 @@ class NumbaPass(NumbaWriter, PassPrinter):
         """The function's source."""
         constants = [f"{name} = np.{self.compute}({value})" for value, name in self.constants.items()]
         loop = self._storing() if self.last else self._reducing()
+        if self.diagnoses:
+            products = range(len(PRODUCTS))
+            loop = [f"product{r} = 0.0" for r in products] + loop
+            loop += [f"partial[{r}, c] = product{r}" for r in products]
         lines = [
             *constants,
             "",
@@ -145,10 +158,31 @@ class NumbaPass(NumbaWriter, PassPrinter):
 
     def _storing(self) -> list[str]:
         lines = [f"    {line}" for line in self.each_element]
-        lines += [f"    {name}_{self._lies}[k] = {self.written(name, value)}" for name, value in self.stored.items()]
+        lines += [f"    {line}" for line in self.storing(self._lies)]
         if self.by_chance:
             return self._in_blocks(lines)
         return ["for k in range(n):", *lines] if lines else ["pass"]  # a rule that hands back what it was given
+
+    def storing(self, lies: str) -> list[str]:
+        """The lines that store an element, and add it to the inner products; `lies` is what columns are called there."""
+        lines = []
+        if self.diagnoses:  # both are read before anything is written
+            lines += [f"{of} = {self.exact(n, f'{n}_{lies}[k]')}" for of, n in (("weight", "p"), ("gradient", "g"))]
+        for name, value in self.stored.items():
+            written = self.written(name, value)
+            if self.diagnoses and name == "p":
+                lines += [
+                    f"stored = {written}",
+                    f"p_{lies}[k] = stored",
+                    f"update = {self.exact('p', 'stored')} - weight",
+                ]
+            else:
+                lines.append(f"{name}_{lies}[k] = {written}")
+        if not self.diagnoses:
+            return lines
+        if "p" not in self.stored:
+            lines.append("update = weight - weight")  # as of one that is written: nan where the parameter is not finite
+        return lines + [f"product{r} = plus_product(product{r}, {a}, {b})" for r, (a, b) in enumerate(PRODUCTS)]
 
     def _in_blocks(self, lines: Sequence[str]) -> list[str]:
         """The loop over elements, block by block, each with random numbers for its elements."""
@@ -211,9 +245,12 @@ class NumbaPass(NumbaWriter, PassPrinter):
 
     def read(self, name: str, element: str) -> str:
         """What lies in a column in the dtype of the maths."""
-        reading = {"bfloat16": "from_bits16({0})", "float16": "from_half({0})"}
-        text = reading.get(self.dtype[name], "{0}").format(element)
+        text = READING.get(self.dtype[name], "{0}").format(element)
         return text if self.dtype[name] == self.compute else f"np.{self.compute}({text})"
+
+    def exact(self, name: str, element: str) -> str:
+        """What lies in a column in float64."""
+        return f"np.float64({READING.get(self.dtype[name], '{0}').format(element)})"
 
     @property
     def plain(self) -> Writer:

@@ -22,9 +22,9 @@ from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
 from steprule.compiler.numba_cpu import CHUNK, SERIAL_BELOW, NumbaKernel, NumbaPass
 from steprule.compiler.numba_rows import RowsPass
-from steprule.compiler.printing import reduction_of
+from steprule.compiler.printing import PRODUCTS, reduction_of
 from steprule.compiler.stages import COPY, Call, MatrixPass, Number, Operand, Staged, StagedProgram
-from steprule.compiler.target import ChunkTable, HostChunks, Kernel
+from steprule.compiler.target import ChunkTable, HostChunks, Kernel, Products
 from steprule.compiler.threads import allowed
 from steprule.maths import OPERATIONS
 
@@ -51,7 +51,8 @@ class StagedKernel(Kernel[HostChunks]):
     @cached_property
     def ways(self) -> dict[StagedProgram, WayKernel]:
         """The kernels of each way through the rule's ifs on numbers of the step; they compile when they are first gone."""
-        return {way: WayKernel.of_way(way, self.dtypes, self.compute, self.stochastic) for _, way in self.program.ways}
+        how = self.stochastic, self.diagnoses
+        return {way: WayKernel.of_way(way, self.dtypes, self.compute, *how) for _, way in self.program.ways}
 
     def source(self) -> str:
         """The source of the passes of all ways, one after the other; before each, in comments, its stages and its temporaries."""
@@ -64,13 +65,19 @@ class StagedKernel(Kernel[HostChunks]):
         count = len(which)
         found = {name: np.empty(count) for name in self.program.numbers}
         given = [np.broadcast_to(np.asarray(value), (count,)) for value in given]
+        products = np.zeros((len(PRODUCTS), count))
         for own in range(table.shape[1]):
             tensors = np.flatnonzero(which == own)
             way = self.ways[self.program.way_of(table[:, own].tolist())]
             for batch in np.array_split(tensors, math.ceil(len(tensors) / way.room)) if len(tensors) else ():
-                numbers = way.step(addresses[:, batch], table, which[batch], [value[batch] for value in given])
+                numbers, own_products = way.step(
+                    addresses[:, batch], table, which[batch], [value[batch] for value in given]
+                )
+                products[:, batch] = own_products
                 for name, values in numbers.items():
                     found[name][batch] = values
+        if self.diagnoses:
+            chunks.products = Products(products, np.arange(count), count)
         return found
 
     def run(self, k: int, chunks: HostChunks, reduced: Any, partial: Any) -> None:
@@ -89,16 +96,19 @@ class WayKernel(NumbaKernel):
     program: StagedProgram
 
     @classmethod
-    def of_way(cls, way: StagedProgram, dtypes: Sequence[str], compute: str, stochastic: bool) -> WayKernel:
+    def of_way(
+        cls, way: StagedProgram, dtypes: Sequence[str], compute: str, stochastic: bool, diagnoses: bool
+    ) -> WayKernel:
         """The kernel for columns of these dtypes; temporaries are in the dtype of the maths, or in that they were cast to."""
-        return cls(way, (*dtypes, *(t.dtype or compute for t in way.temporaries)), compute, stochastic)
+        way = way.as_diagnosed() if diagnoses else way
+        dtypes = (*dtypes, *(t.dtype or compute for t in way.temporaries))
+        return cls(way, dtypes, compute, stochastic, diagnoses)
 
     @lazy
     def printers(self) -> list[NumbaPass]:
         """What prints each pass."""
         kinds = [NumbaPass if p.is_flat else RowsPass for p in self._passes]
-        how = {"stochastic": self.stochastic}
-        return [kind(self.program, k, self.dtypes, self.compute, **how) for k, kind in enumerate(kinds)]
+        return [kind(self.program, k, self.dtypes, self.compute, **self.how) for k, kind in enumerate(kinds)]
 
     @property
     def _passes(self) -> list[MatrixPass]:
@@ -165,8 +175,9 @@ class WayKernel(NumbaKernel):
 
     def step(
         self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32], given: Sequence[Any]
-    ) -> dict[str, NDArray[Any]]:
-        """Take a batch of tensors, which use one column of the table, through the stages."""
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
+        """Take a batch of tensors, which use one column of the table, through the stages. The new values of `program.numbers`, [tensors],
+        and the inner products, [PRODUCTS, tensors], come back; zeros where it does not diagnose."""
         count, values = len(which), table[:, which[0]].tolist()
         batch = self._batch(count)
         own = len(self.program.columns)  # behind them, by what the parameter is rounded
@@ -175,21 +186,28 @@ class WayKernel(NumbaKernel):
         for row, value in enumerate(given, start=len(self.program.reductions)):
             reduced[row] = value
         numbers = dict(zip(self.program.roots, values, strict=True))
+        products = np.zeros((len(PRODUCTS), count))
         passed = 0
         for stage in self.program.stages:
             if isinstance(stage, Call):
                 _call(stage, batch.stacks, numbers)
-            else:
-                self._pass(passed, stage, batch, (addresses, table, which), reduced)
-                passed += 1
-        return self._closed(reduced, table[:, which]) if self.program.numbers else {}
+                continue
+            partial = self._pass(passed, stage, batch, (addresses, table, which), reduced)
+            if self.printers[passed].diagnoses:
+                products = Products(partial, batch.cuts[passed].tensor, count).added()
+            passed += 1
+        return self._closed(reduced, table[:, which]) if self.program.numbers else {}, products
 
-    def _pass(self, k: int, part: MatrixPass, batch: _Batch, taken: tuple[Any, ...], reduced: NDArray[Any]) -> None:
+    def _pass(
+        self, k: int, part: MatrixPass, batch: _Batch, taken: tuple[Any, ...], reduced: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Run one pass; what it has left per chunk comes back."""
         cut = batch.cuts[k]
         addresses, table, which = taken
         along = [node for node in part.along if node.args[1] == -2]
         whole = [node for node in part.reductions if node not in part.along]
-        partial = np.empty((len(whole), len(cut.tensor)))
+        rows = len(PRODUCTS) if self.printers[k].diagnoses else len(whole)
+        partial = np.empty((rows, len(cut.tensor)))
         given = [addresses, cut.tensor, cut.offset, cut.length, table, which, reduced, partial]
         width = self.program.sizes(part.domain)[-1] if part.domain else 1
         sums = np.empty((len(along), len(cut.tensor), width))
@@ -198,7 +216,7 @@ class WayKernel(NumbaKernel):
         elements = len(which) * math.prod(self.program.sizes(part.domain))
         threads = allowed() if elements >= SERIAL_BELOW else 1
         self.compiled[k](len(cut.tensor), threads, *given)
-        for row, node, own in zip(part.filled, whole, partial, strict=True):
+        for row, node, own in zip(part.filled, whole, partial[: len(whole)], strict=True):
             of = reduction_of(node)
             total = np.full(len(which), of.start)
             with np.errstate(all="ignore"):
@@ -211,6 +229,7 @@ class WayKernel(NumbaKernel):
                 total = getattr(np, of.join).reduce(parts, axis=1, initial=of.start)
                 found = of.end(total, np.full(1, float(self.program.sizes(part.domain)[0])))
             batch.stacks[part.along[node].name].copy_(torch.from_numpy(np.asarray(found))[:, None, :])
+        return partial
 
     def _batch(self, count: int) -> _Batch:
         memory = _scratch(self.bytes_of_one * count)

@@ -51,13 +51,13 @@ class RowsPass(NumbaPass):
         return self.__dict__.setdefault("_known", set())  # type: ignore[no-any-return]
 
     def _kind(self, name: str) -> str:
-        return self.part.kinds[name]
+        return self.part.kinds.get(name, "full")  # the gradient is not in it where only a diagnosis reads it
 
     @property
     def columns(self) -> list[tuple[int, str]]:
         """The columns that this pass reads or writes, with their row in the table of addresses."""
-        touched = {*self.part.loads, *self.stores, *(t.name for t in self.part.along.values())}
-        return [(k, n) for k, n in enumerate(self.program.laid) if n in touched]
+        along = {t.name for t in self.part.along.values()}
+        return [(k, n) for k, n in enumerate(self.program.laid) if n in self.touched | along]
 
     def _arrays(self) -> list[str]:
         lines = ["start, n = offsets[c], lengths[c]"]
@@ -80,8 +80,7 @@ class RowsPass(NumbaPass):
         lines += [f"    {name}_row = {name}_cells[first : first + width]" for name in full]
         lines += [f"    {line}" for line in self.each_row]
         lines += ["    for k in range(width):", *(f"        {line}" for line in self.each_element)]
-        lines += [f"        {name}_row[k] = {self.written(name, value)}" for name, value in self.stored.items()]
-        return lines
+        return lines + [f"        {line}" for line in self.storing("row")]
 
     def _reducing(self) -> list[str]:
         """As the pass without rows: a fixed set of accumulators for each sum, in a fixed order."""

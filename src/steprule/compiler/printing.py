@@ -17,6 +17,10 @@ from steprule.compiler.writing import Constant, PlainWriter, Writer, Written, li
 from steprule.maths import OPERATIONS
 from steprule.operations import Reduction
 
+PRODUCTS = (("gradient", "gradient"), ("weight", "weight"), ("update", "update"), ("update", "gradient"))
+"""The inner products over a tensor that a kernel forms where it diagnoses its step: of the gradient as it lies in memory, of the
+parameter before the step, and of what the step changes of the parameter as it is stored."""
+
 
 class NumbaWriter(Writer):
     """Operations as Numba takes them, on numbers of one dtype."""
@@ -51,13 +55,15 @@ class PassPrinter(Writer):
         return f"C{self.k}"
 
     def __init__(
-        self, program: Program, k: int, dtypes: Sequence[str], compute: str, *, stochastic: bool = False
-    ) -> None:
+        self, program: Program, k: int, dtypes: Sequence[str], compute: str, *, stochastic: bool = False, diagnoses: bool = False,
+    ) -> None:  # fmt: skip
         self.program, self.k, self.compute = program, k, compute
         self.part: Pass = program.passes[k]
         self.last = not self.part.reductions
         stored = program.stores if self.last and self.part.stores is None else self.part.stores
         self.stores: Mapping[str, Node | Constant] = stored or {}
+        self.diagnoses = diagnoses and self.last and ("p" in self.stores or not self.part.stores)
+        """Whether it forms the `PRODUCTS`: of several passes that store, the one that stores the parameter."""
         self.dtype = dict(zip(program.laid, dtypes, strict=True))
         rounds = [n for n in self.stores if stochastic and n in program.columns and n != "g"]
         self.by_chance = {n: draw_of(program.graph.rule, n) for n in rounds if self.dtype[n] in LOW}
@@ -99,7 +105,12 @@ class PassPrinter(Writer):
     @property
     def columns(self) -> list[tuple[int, str]]:
         """The columns that this pass reads or writes, with their row in the table of addresses."""
-        return [(k, n) for k, n in enumerate(self.program.laid) if n in self.part.loads or n in self.stores]
+        return [(k, n) for k, n in enumerate(self.program.laid) if n in self.touched]
+
+    @property
+    def touched(self) -> set[str]:
+        """Their names."""
+        return {*self.part.loads, *self.stores, *(("p", "g") if self.diagnoses else ())}
 
     def _lay_out(self) -> None:
         whole = [f"{self._new(n)} = {self.rounded(n, self.expression(n))}" for n in self.part.per_tensor]

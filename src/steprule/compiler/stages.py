@@ -7,7 +7,7 @@ temporaries. It writes some of them, and one number per row, per column or per t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from steprule.compiler.graph import Dims, Node
 from steprule.compiler.split import Pass, Program
@@ -87,6 +87,34 @@ class StagedProgram(Program):
     def laid(self) -> tuple[str, ...]:
         """The names of all columns that passes take: those of a kernel, then the temporaries."""
         return (*self.columns, *(t.name for t in self.temporaries))
+
+    def as_diagnosed(self) -> StagedProgram:
+        """The same with one pass that has the parameter before and after the step, and the gradient: what is zeroed is zeroed there.
+
+        Where no pass stores the parameter, one that only reads comes first.
+        """
+        passes = [stage for stage in self.stages if isinstance(stage, MatrixPass)]
+        last = next((p for p in passes if "p" in (p.stores or {})), None)
+        if last is None:
+            reading = MatrixPass(stores={}, domain=self.graph.dims_of["p"], kinds={"p": "full", "g": "full"})
+            return self._with((reading, *self.stages))
+        early = next((p for p in passes[: passes.index(last)] if "g" in (p.stores or {})), None)
+        if early is None:
+            return self
+        left = {name: value for name, value in (early.stores or {}).items() if name != "g"}
+        stages: list[Stage] = []
+        for stage in self.stages:
+            if stage is last:
+                stores = {**(last.stores or {}), "g": (early.stores or {})["g"]}
+                stages.append(replace(last, stores=stores, kinds={**last.kinds, "g": "full"}))
+            elif stage is not early:
+                stages.append(stage)
+            elif left:
+                stages.append(replace(early, stores=left))
+        return self._with(tuple(stages))
+
+    def _with(self, stages: tuple[Stage, ...]) -> StagedProgram:
+        return replace(self, stages=stages, passes=tuple(s for s in stages if isinstance(s, MatrixPass)))
 
     def sizes(self, dims: Dims) -> tuple[int, ...]:
         """The shape of one tensor's part of such axes."""

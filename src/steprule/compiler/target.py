@@ -25,6 +25,7 @@ from steprule.arithmetic import computing
 from steprule.compiler import cache
 from steprule.compiler.graph import Node
 from steprule.compiler.interpret import interpret
+from steprule.compiler.printing import PRODUCTS
 from steprule.compiler.rounding import LOW
 from steprule.compiler.split import Program
 
@@ -56,6 +57,23 @@ class ChunkTable:
         return cls(tuple(sizes), tensor, offset, np.minimum(chunk, elements[tensor] - offset), first)
 
 
+@dataclass(frozen=True)
+class Products:
+    """The inner products of a step over some tensors, as a launch has left them; `PRODUCTS` says of what."""
+
+    parts: Any
+    """[PRODUCTS, parts] in float64, where the launch wrote them: reading them waits for a device."""
+    tensor: NDArray[Any]
+    """[parts]: the tensor of each."""
+    count: int
+    """The tensors."""
+
+    def added(self) -> NDArray[np.float64]:
+        """[PRODUCTS, tensors], the parts of each tensor added in their order."""
+        parts = self.parts if isinstance(self.parts, np.ndarray) else self.parts.cpu().numpy()
+        return np.stack([np.bincount(self.tensor, row, self.count) for row in parts])
+
+
 class Chunks(ABC):
     """The chunks of some tensors, where a target's kernels read them, and what they work on in one launch."""
 
@@ -65,6 +83,8 @@ class Chunks(ABC):
         """The elements of each tensor."""
         self.elements, self.count = sum(cut.sizes), len(cut.tensor)
         """Of all tensors; and how many chunks there are."""
+        self.products: Products | None = None
+        """Of the last launch, where it diagnosed."""
 
     @abstractmethod
     def take(self, addresses: NDArray[np.int64], table: NDArray[Any], which: NDArray[np.int32]) -> None:
@@ -126,12 +146,14 @@ class Kernel(ABC, Generic[C]):
     stochastic: bool = False
     """Whether the parameter or states are rounded by chance where they are stored. Then the addresses have those of `precision.rows`
     behind them."""
+    diagnoses: bool = False
+    """Whether a launch leaves the inner products of the step beside its results."""
 
     @classmethod
-    def of(cls, program: Program, dtypes: Mapping[str, str], *, stochastic: bool = False) -> Self:
+    def of(cls, program: Program, dtypes: Mapping[str, str], *, stochastic: bool = False, diagnoses: bool = False) -> Self:  # fmt: skip
         """The kernel of a program for the dtype of each column. The maths is done in the parameter's, but at least in float32."""
         compute = "float64" if dtypes["p"] == "float64" else "float32"
-        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and _any_low(dtypes))
+        return cls(program, tuple(dtypes[n] for n in program.columns), compute, stochastic and _any_low(dtypes), diagnoses)  # fmt: skip
 
     @abstractmethod
     def source(self) -> str:
@@ -157,7 +179,10 @@ class Kernel(ABC, Generic[C]):
         """Update every tensor. `given` is what the program takes from outside: a number for all tensors, or an array of one per
         tensor. The new values of `program.numbers` come back, [tensors]."""
         reduced, _ = self._reduce(addresses, chunks, table, which, given)
-        self.run(len(self.program.passes) - 1, chunks, reduced, None)
+        parts = chunks.per_chunk(len(PRODUCTS)) if self.diagnoses else None
+        self.run(len(self.program.passes) - 1, chunks, reduced, parts)
+        if self.diagnoses:
+            chunks.products = Products(parts, chunks.cut.tensor, len(chunks.sizes))
         return self._closed(reduced, table[:, which]) if self.program.numbers else {}
 
     def add_up(

@@ -23,7 +23,7 @@ from steprule.arithmetic import philox
 from steprule.compiler import triton_calls
 from steprule.compiler.graph import Node
 from steprule.compiler.lazy import lazy
-from steprule.compiler.printing import PassPrinter, reduction_of
+from steprule.compiler.printing import PRODUCTS, PassPrinter, reduction_of
 from steprule.compiler.split import Program
 from steprule.compiler.streams import is_capturing, keep_for_graph, staging, stream_of, used_here
 from steprule.compiler.target import ARGUMENTS, Chunks, Kernel
@@ -82,7 +82,7 @@ class TritonKernel(Kernel["DeviceChunks"]):
     def source(self) -> str:
         """Its passes as source for Triton, one function per pass, with what joins the parts of its reductions."""
         program = self.program
-        how = {"stochastic": self.stochastic}
+        how = {"stochastic": self.stochastic, "diagnoses": self.diagnoses}
         passes = [_TritonPass(program, k, self.dtypes, self.compute, **how).text() for k in range(len(program.passes))]
         joins = {reduction_of(node).join for node in program.reductions} - {"add"}
         combined = dict.fromkeys(node.op for node in program.reductions)
@@ -218,10 +218,10 @@ class _TritonPass(PassPrinter):
     called = TRITON.called
 
     def __init__(
-        self, program: Program, k: int, dtypes: Sequence[str], compute: str, *, stochastic: bool = False
-    ) -> None:
+        self, program: Program, k: int, dtypes: Sequence[str], compute: str, *, stochastic: bool = False, diagnoses: bool = False,
+    ) -> None:  # fmt: skip
         self.columns_of_table = (f"triton_{compute}", "triton")
-        super().__init__(program, k, dtypes, compute, stochastic=stochastic)
+        super().__init__(program, k, dtypes, compute, stochastic=stochastic, diagnoses=diagnoses)
 
     def text(self) -> str:
         return self._span() + self._pass()
@@ -230,9 +230,11 @@ class _TritonPass(PassPrinter):
         """What a program of the launch does: it looks at its chunk, and goes over it at once or in pieces."""
         addresses = [f"{n}_at = tl.load(addresses + {row} * count + i)" for row, n in self.columns]
         together = " | ".join(f"{n}_at" for _, n in self.columns) or "0"
-        parts = [f"part{r}" for r in range(len(self.part.reductions))]
+        added = OPERATIONS["sum"].reduction
+        assert added is not None
+        of = [added] * len(PRODUCTS) if self.diagnoses else [reduction_of(node) for node in self.part.reductions]
+        parts = [f"part{r}" for r in range(len(of))]
         found = f"{', '.join(parts)} = " if parts else ""
-        of = [reduction_of(node) for node in self.part.reductions]
         starts = [
             f"{part} = tl.full((), {literal(own.start)}, tl.float64)" for part, own in zip(parts, of, strict=True)
         ]
@@ -288,10 +290,21 @@ class _TritonPass(PassPrinter):
     def _storing(self) -> list[str]:
         # A store takes a block; what is the same for all elements becomes one.
         block = f"tl.full((size,), -0.0, tl.{self.compute})"  # which adds nothing to a zero of either sign
-        lines = [
-            f"write({name}_cells + k, {self._written(name, f'({value} + {block})')}, inside, whole)"
-            for name, value in self.stored.items()
-        ]
+        lines = []
+        if self.diagnoses:  # both are read before anything is written
+            for of, name in (("weight", "p"), ("gradient", "g")):
+                lines.append(f"{of} = read({name}_cells + k, inside, whole).to(tl.float64)")
+        for name, value in self.stored.items():
+            written = self._written(name, f"({value} + {block})")
+            if self.diagnoses and name == "p":
+                lines += [f"stored = {written}", "write(p_cells + k, stored, inside, whole)"]
+            else:
+                lines.append(f"write({name}_cells + k, {written}, inside, whole)")
+        if self.diagnoses:
+            lines.append(f"update = {'stored.to(tl.float64)' if 'p' in self.stored else 'weight'} - weight")
+            for r, (a, b) in enumerate(PRODUCTS):
+                lines.append(f"all{r} = tl.sum(tl.where(inside, {a} * {b}, 0.0), 0)")
+            lines.append(f"return {', '.join(f'all{r}' for r in range(len(PRODUCTS)))}")
         columns = len(self.program.laid)
         drawn = ", ".join(f"tl.load(addresses + {columns + row} * count + i)" for row in range(3))
         # The draw stands in the upper half of its word of the counter.

@@ -30,11 +30,14 @@ ALL = slice(None)
 
 
 @lru_cache(maxsize=1024)
-def kernel_for(program: Program, dtypes: tuple[str, ...], target: str, *, stochastic: bool = False) -> Kernel[Any]:
+def kernel_for(
+    program: Program, dtypes: tuple[str, ...], target: str, *, stochastic: bool = False, diagnoses: bool = False
+) -> Kernel[Any]:
     """The kernel; numba or triton is imported here, at the first step."""
     row = TARGETS[target]
     kernel = row.of_matrices() if isinstance(program, Staged) and row.of_matrices else row.load()
-    return kernel.of(program, dict(zip(program.columns, dtypes, strict=True)), stochastic=stochastic)
+    by_name = dict(zip(program.columns, dtypes, strict=True))
+    return kernel.of(program, by_name, stochastic=stochastic, diagnoses=diagnoses)
 
 
 class Alike(NamedTuple):
@@ -235,7 +238,8 @@ def _bucket(
     dtypes = {name: DTYPES[dtype] for name, dtype in zip(names, alike.dtypes, strict=True)}
     program = alike.variant.program(alike.absent, zero_grad=computation.writes_g)
     own = tuple(dtypes[name] for name in program.columns)
-    kernel = kernel_for(program, own, alike.target, stochastic=computation.stochastic)
+    how = {"stochastic": computation.stochastic, "diagnoses": computation.diagnoses}
+    kernel = kernel_for(program, own, alike.target, **how)
     rows = [names.index(name) for name in program.columns]
     return Bucket(
         kernel=kernel,

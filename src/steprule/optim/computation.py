@@ -18,8 +18,8 @@ from steprule.optim.backends import target_for
 from steprule.optim.live import refuse_new_plan
 from steprule.optim.memory import Ranges, ranges_of, share_memory, sharing
 from steprule.optim.precision import LOW, STOCHASTIC
-from steprule.optim.settings import PASS, Settings, Stepped, beyond_torch
-from steprule.optim.sharding import Cut, cut_of, refuse_parts
+from steprule.optim.settings import DIAGNOSTICS, PASS, Settings, Stepped, beyond_torch
+from steprule.optim.sharding import Cut, cut_of, refuse_flat, refuse_parts
 from steprule.optim.signature import (
     PLAIN,
     has_own_operations,
@@ -78,7 +78,7 @@ class Computation:
         self.rule, self.backend, self.stochastic = optimizer.rule, optimizer.backend, settings.stochastic
         # Where torch's class has no `step`, its states get one: the random numbers of each step are others.
         self.counts_steps, self.torch_counts = optimizer.counts_steps or self.stochastic, optimizer.counts_steps
-        self.moves, self.state_dtype = optimizer.moves, settings.state_dtype
+        self.moves, self.state_dtype, self.diagnoses = optimizer.moves, settings.state_dtype, settings.diagnoses
         self.switches, self.zeroes, self.special = settings.switches, settings.zeroes, settings.special
         self.by_shape = shape is not None
         self.variant = variant(self.rule, self.switches, shape)
@@ -174,6 +174,8 @@ class Computation:
         own = "" if self.has_phases or not checks else "nonfinite"
         option, sums = "clip_norm" if self.clips else own, self.has_phases or checks
         refuse_parts(name, params, option=option, sums=sums, reduces=self.wants_whole, by=self.clip_group)
+        if self.diagnoses:
+            refuse_flat(f"{name}: {DIAGNOSTICS}", params)
         for p in params if self.stochastic else ():
             if (p.dtype in LOW or self.state_dtype in LOW) and has_own_operations(p):
                 what = f"{name}: rounding={STOCHASTIC!r} does not support a {type(p).__name__}"

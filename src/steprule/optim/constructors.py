@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from steprule.optim import precision
+from steprule.optim.settings import DIAGNOSTICS
 
 BEYOND = """What torch's constructors lack, each off by default and then free; each a key of the parameter groups too, where it is on:
 
@@ -16,6 +17,7 @@ BEYOND = """What torch's constructors lack, each off by default and then free; e
 - `decoupled_weight_decay`: decay the parameter beside the step, not through the gradient, in every class.
 - `ema_decay`: keep an exponential moving average of the weights, state `ema`, in float32 or better; 0 is off. See `ema_weights`.
 - `zero_grad`: zero the gradients in the same pass over memory, so that `optimizer.zero_grad()` need not be called.
+- `diagnostics`: form in the same pass over memory what `optimizer.diagnostics()` gives: norms of gradient and update, their cosine.
 - `rounding`: how numbers in bfloat16 and float16 are stored; float32 and float64 are as without. None, the default, rounds to the nearest.
   "stochastic" rounds parameters and states by chance to one of the two neighbours, so that the mean is exact. "kahan" rounds to the
   nearest and keeps what a parameter loses in the state `kahan_comp`, of its dtype, from where the next step goes on.
@@ -43,7 +45,9 @@ NVIDIA GPU, which then read every hyperparameter that is a tensor there at each 
 
 OF_THE_OPTIMIZER: dict[str, Any] = {"fused_unscale": False, "backend": "auto", "clip_group": None, "nonfinite": "pass"}
 """What every class takes for the whole optimizer, and not per group, with its defaults."""
-OFF: dict[str, Any] = {"zero_grad": False, **precision.OFF}
+FLAGS = ("zero_grad", DIAGNOSTICS)
+"""Of what every class takes per group, what is on or off."""
+OFF: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **precision.OFF}
 """What every class takes beside the parts that compose with its rule, with its defaults."""
 
 

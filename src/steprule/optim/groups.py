@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steprule.optim import live, nonfinite, one_by_one, precision, totals
+from steprule.optim import diagnostics, live, nonfinite, one_by_one, precision, totals
 from steprule.optim.beside import Beside
 from steprule.optim.buckets import Bucket, buckets_for, copy_gradients
 from steprule.optim.choices import Chosen, choices, counts
 from steprule.optim.computation import Computation, shares_gradients
-from steprule.optim.memory import Reach, meeting, overlapping
+from steprule.optim.memory import Ranges, Reach, meeting, overlapping, reach_of
 from steprule.optim.scan import look_for
 from steprule.optim.settings import PASS, Settings, Stepped, beyond_torch
 from steprule.optim.signature import CHANGED, MOVED, SAME, Look, Subjects
@@ -61,6 +61,8 @@ def step(optimizer: Stepped, scale: float | None) -> None:
             _step_all(optimizer, ready, groups, known)
         if known:
             totals.keep(optimizer, ready, known)
+        if len(ready) != 1 or ready[0].computation.diagnoses or diagnostics.STEP in own:
+            diagnostics.keep(optimizer, ready)
         for plan in ready:
             if plan.zeroes:
                 plan.zero(groups)
@@ -97,6 +99,8 @@ class GroupPlan:
         self.has_phases, self.zeroes = computation.has_phases, computation.zeroes
         self.new_numbers: dict[str, list[float]] = {}
         """The new values of numbers of the model, as its tensors give them."""
+        self.seen: list[diagnostics.Seen] = []
+        """What a step that is diagnosed has left of those that are stepped one by one."""
         self.counts = counts(groups)
         self.group_of = np.repeat(np.arange(len(groups)), [len(own) for own in chosen.of] if chosen else self.counts)
         """[members]: the group of each, among those of this plan."""
@@ -218,14 +222,10 @@ class GroupPlan:
     def reach(self, optimizer: Stepped, groups: Groups) -> Reach:
         """Where all that it steps lies."""
         beside = self.beside.ranges(optimizer.state, self.members_of(groups))
-        columns, tensors = beside.starts.shape
-        starts, sizes = beside.starts.ravel(), beside.sizes.ravel()
-        written = np.repeat(np.arange(columns) != 1, tensors)
+        parts = [(beside, np.arange(len(beside.starts)) != 1)]
         if self.look is not None:
-            addresses, lengths = self.look.addresses, self.look.lengths
-            starts, sizes = np.concatenate([starts, addresses.ravel()]), np.concatenate([sizes, lengths.ravel()])
-            written = np.concatenate([written, np.repeat(self.written, addresses.shape[1])])
-        return Reach(starts, sizes, written | self.zeroes)
+            parts.append((Ranges(self.look.addresses, self.look.lengths), self.written))
+        return reach_of(parts, all_written=self.zeroes)
 
     # Each step: what it does.
 
@@ -272,7 +272,9 @@ class GroupPlan:
         """Step the parameters that no kernel may touch."""
         own = [groups[k] for k in self.where]
         drawn = self._numbers(groups, self.others) if self.computation.stochastic else None
-        self.beside.step(self.by(optimizer), own, self.members_of(groups), known, drawn)
+        members = self.members_of(groups)
+        with diagnostics.watching(self.beside, members, self.seen):
+            self.beside.step(self.by(optimizer), own, members, known, drawn)
 
     def launch(self, optimizer: Stepped, groups: Groups) -> None:
         """Update what kernels step, after `tabulate`."""
@@ -339,8 +341,7 @@ def _plan(
             group = optimizer.param_groups[k]
             by = optimizer.stepping(group)
             own = Settings(by, group, scale)
-            special = own.special, bool(beyond_torch(by, group)), own.rounding, own.state_dtype
-            alike = optimizer.team_of(group), own.switches, own.zeroes, special
+            alike = optimizer.team_of(group), own.switches, own.of_the_step, bool(beyond_torch(by, group))
             together.setdefault(k if apart else alike, []).append((k, own))
         for members in together.values():
             where, settings = zip(*members, strict=True)

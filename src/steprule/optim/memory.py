@@ -32,6 +32,14 @@ class Reach(NamedTuple):
     """Whether the plan writes there."""
 
 
+def reach_of(parts: Sequence[tuple[Ranges, NDArray[np.bool_]]], *, all_written: bool) -> Reach:
+    """All memory of some tensors; beside each part, which of its columns are written."""
+    starts = np.concatenate([ranges.starts.ravel() for ranges, _ in parts])
+    sizes = np.concatenate([ranges.sizes.ravel() for ranges, _ in parts])
+    written = np.concatenate([np.repeat(columns, ranges.starts.shape[1]) for ranges, columns in parts])
+    return Reach(starts, sizes, written | all_written)
+
+
 def range_of(t: Any) -> tuple[int, int]:
     """Address and bytes of what a tensor occupies; nothing where it has no memory of its own to compare."""
     if not isinstance(t, Tensor):

@@ -17,9 +17,9 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from steprule.compiler.streams import is_capturing
 from steprule.errors import InputError, InputTypeError
-from steprule.optim import groups, looks, points, precision
+from steprule.optim import diagnostics, groups, looks, points, precision
 from steprule.optim.backends import BACKENDS
-from steprule.optim.constructors import BEYOND, OF_THE_OPTIMIZER, OFF, say_constructor
+from steprule.optim.constructors import BEYOND, FLAGS, OF_THE_OPTIMIZER, OFF, say_constructor
 from steprule.optim.loading import keep_precision
 from steprule.optim.nonfinite import SkippedError
 from steprule.optim.one_by_one import torchs_class
@@ -95,8 +95,8 @@ class RuleOptimizer(Stepped):
         if any(given.get(name) is not None for name in precision.OFF):
             precision.take(type(self).__name__, self.rule, given)
         for name in self._extras:
-            if name == "zero_grad" and not isinstance(given.get(name, False), bool):
-                raise InputTypeError(f"{type(self).__name__}: zero_grad", expected="a bool", got=repr(given[name]))
+            if name in FLAGS and not isinstance(given.get(name, False), bool):
+                raise InputTypeError(f"{type(self).__name__}: {name}", expected="a bool", got=repr(given[name]))
             if name not in OFF and name in given:
                 self.rule.hyper(name).validate(given[name], type(self).__name__)
 
@@ -172,6 +172,31 @@ class RuleOptimizer(Stepped):
     def skipped_steps(self) -> int:
         """How many steps `nonfinite="skip"` has left out since this optimizer was made. A checkpoint has it not."""
         return int(self.__dict__.get("_skipped", 0))
+
+    def diagnostics(self, by: str | None = None) -> dict[Any, Any]:
+        """What the last step knew, in float64; it is formed where groups say `diagnostics=True`. Before the first step there is nothing.
+
+        Of the gradient g as it lies in `.grad`, without the scale of a loss, of the parameter p before the step, and of the
+        update u = p after - p before, as stored:
+
+        - `grad_norm`, `weight_norm`, `update_norm`: |g|, |p| and |u|, over all elements;
+        - `update_ratio`: |u| / |p|;
+        - `cosine`: g u / (|g| |u|); plain gradient descent has -1;
+        - `clipped`: the share of this optimizer's steps in which `clip_norm` shrank the gradients, where it is on; not by tensor.
+
+        By None, all parameters that are diagnosed are taken as one. "group" gives such a dict per group, by its place among
+        `param_groups`; "tensor" one per parameter that had a gradient, by its name where groups have names, else by itself. A ratio to
+        nothing is inf or nan. A step that is skipped leaves what there was. Raises `InputError` where no group is diagnosed.
+
+        >>> import steprule
+        >>> p = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> optimizer = steprule.optim.SGD([p], lr=0.5, diagnostics=True)
+        >>> p.grad = torch.tensor([0.0, 2.0])
+        >>> optimizer.step()
+        >>> optimizer.diagnostics()
+        {'grad_norm': 2.0, 'weight_norm': 5.0, 'update_norm': 1.0, 'update_ratio': 0.2, 'cosine': -1.0}
+        """
+        return diagnostics.figures(self, by)
 
     def _skip(self) -> None:
         """A step that inf or nan among the gradients forbids: nothing moves, but gradients are zeroed if asked."""

@@ -19,7 +19,9 @@ from steprule.rules.rule import Rule
 PASS, SKIP, RAISE = "pass", "skip", "raise"
 NONFINITE = (PASS, SKIP, RAISE)
 """What `nonfinite=` takes: what a step does where a gradient is not finite."""
-_OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING, SEED, STATE_DTYPE)
+DIAGNOSTICS = "diagnostics"
+"""The key of a group that says whether its steps are diagnosed."""
+_OF_THE_STEP = ("zero_grad", "differentiable", "capturable", ROUNDING, SEED, STATE_DTYPE, DIAGNOSTICS)
 """What a step reads of a group beside the rule's hyperparameters."""
 _FIXED = (float, int, bool, type(None), str, torch.dtype)
 """Values of these types are other objects when they change; a tensor or a list may change in place."""
@@ -60,7 +62,7 @@ class Stepped(torch.optim.Optimizer):
 
 def beyond_torch(optimizer: Stepped, group: Mapping[str, Any]) -> list[str]:
     """What is on that torch's own step has no part for."""
-    return [n for n in optimizer._extras if n not in ("zero_grad", SEED) and group.get(n)]
+    return [n for n in optimizer._extras if n not in ("zero_grad", SEED, DIAGNOSTICS) and group.get(n)]
 
 
 class Settings:
@@ -99,12 +101,9 @@ class Settings:
         # In C; the same object counts as equal, which is true of fixed ones alone.
         if self._fixed and scale == self.scale and values == self._values:
             return True
-        before = self._what_matters()
+        before = self.of_the_step
         self._read(group, scale)
-        return self._what_matters() == before and self._switches() == self.switches
-
-    def _what_matters(self) -> tuple[Any, ...]:
-        return self.zeroes, self.special, self.capturable, self.rounding, self.state_dtype
+        return self.of_the_step == before and self._switches() == self.switches
 
     def _read(self, group: Mapping[str, Any], scale: float | None) -> None:
         self._values, self.scale = self._get(group)[:-1], scale
@@ -114,9 +113,15 @@ class Settings:
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.capturable = bool(group.get("capturable"))
         self.special = bool(group.get("differentiable")) or (self.capturable and not self.captured)
+        self.diagnoses = bool(group.get(DIAGNOSTICS)) and not self._moves
         rounding, self.state_dtype = precision_of(self._name, self.rule, group)
         self.rounding = None if self._moves else rounding
         self.seed = seed_of(self._name, group.get(SEED)) if self.rounding == STOCHASTIC else None
+
+    @property
+    def of_the_step(self) -> tuple[Any, ...]:
+        """What decides how kernels step, beside the switches of the rule."""
+        return self.zeroes, self.special, self.capturable, self.rounding, self.state_dtype, self.diagnoses
 
     @property
     def stochastic(self) -> bool:

@@ -31,10 +31,14 @@ class Cut:
         """The totals at these places over all processes, from what the shards of this one add. One `all_reduce` per dimension."""
         order = sorted(places)  # the same in each process, also where one has nothing to add
         numbers = torch.tensor([parts.get(place, 0.0) for place in order], dtype=torch.float64, device="cpu")
+        return dict(zip(order, self.added(numbers).tolist(), strict=True))
+
+    def added(self, numbers: Tensor) -> Tensor:
+        """Numbers in float64, of the same shape in each process, added up over the processes. It may write to what it is given."""
         for group in self._groups():
             numbers = numbers.to(_device_of(group))
             dist.all_reduce(numbers, group=group)
-        return dict(zip(order, numbers.tolist(), strict=True))
+        return numbers
 
     def _groups(self) -> list[Any]:
         own = [self.mesh.get_group(dim) for dim in self.dims]
@@ -110,6 +114,15 @@ def refuse_parts(where: str, params: Sequence[Tensor], *, option: str, sums: boo
         own = _OWN.get(who, "") if option == "clip_norm" else ""
         hint = f"Name the processes by clip_group= (a process group, or True for all){own}."
         raise InputError(what, expected="all gradients", got=f"this process's shard by {who}", hint=hint)
+
+
+def refuse_flat(where: str, params: Sequence[Tensor]) -> None:
+    """Raise `InputError` where parameters are cut over processes without DTensors: numbers of each tensor would be those of a part."""
+    if is_distributed() and dist.get_world_size() > 1 and (who := _who_cuts(params)):
+        hint = "Shard by torch's fully_shard (FSDP2) instead."
+        raise InputError(
+            where, expected="whole parameters, or DTensors", got=f"this process's part by {who}", hint=hint
+        )
 
 
 _FSDP, _DEEPSPEED, _ZERO_REDUNDANCY = "FullyShardedDataParallel", "DeepSpeed", "ZeroRedundancyOptimizer"

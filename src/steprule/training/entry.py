@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steprule import schedules
 from steprule.counts import whole
+from steprule.errors import InputTypeError
 from steprule.optim.mixture import warn_without_matrices
 from steprule.per_kind import PerKind
 from steprule.problems import catalogue as problems, scoring
@@ -41,6 +42,7 @@ def train(
     schedule: schedules.Given = "constant",
     device: str = "cpu",
     log: Log | None = None,
+    diagnostics: bool = False,
     **hypers: Any,
 ) -> Run:
     """Train `problem` with `rule`.
@@ -57,6 +59,8 @@ def train(
         log: called as `log(step, numbers)`. Behind each step, from 1, with its `batch_loss`, from before the step; where the curve
             has a point, at step 0 too, with the `loss` on all training samples. What it raises comes through as it is. An
             optimizer that has to be called in another way (`step(closure)`) trains anew, so that step 0 comes again.
+        diagnostics: `log` also has what each step knew, under the names of `RuleOptimizer.diagnostics`. A rule then trains by its
+            compiled class, whose numbers differ by rounding; a class has to be one of `steprule.optim`, a factory to take it.
         hypers: the rule's hyperparameters, or the class's arguments.
 
     Raises:
@@ -76,7 +80,9 @@ def train(
     if isinstance(who.what, PerKind):
         warn_without_matrices(who.what, task.initial_model(seed), task.name)
     scoring.check_metrics(task)
-    recipe = Recipe(epochs, size, planned, device)
+    if not isinstance(diagnostics, bool):
+        raise InputTypeError("diagnostics", expected="a bool", got=repr(diagnostics))
+    recipe = Recipe(epochs, size, planned, device, diagnostics)
     begin = partial(Training, task, who, hypers, seed, recipe)
     return who.in_some_way(lambda way: _trained(begin(way), who.name, recipe, log))
 
@@ -94,7 +100,7 @@ def _trained(training: Training, name: str, recipe: Recipe, log: Log | None) -> 
     with training.seeded():
         for t, step in enumerate(training.steps(), 1):
             seconds += step.seconds
-            numbers = {"batch_loss": step.loss}
+            numbers = {"batch_loss": step.loss, **(training.stepper.diagnostics if log and training.alive else {})}
             if step.seen // every > step.before // every or step.seen == total:
                 samples.append(step.seen)
                 losses.append(training.measured())

@@ -17,6 +17,8 @@ class Recipe:
     schedule: Schedule = field(default_factory=constant)
     """Of the learning rate."""
     device: str = "cpu"
+    diagnostics: bool = False
+    """Whether the optimizer says of each step what it knows."""
 
     def steps(self, task: Problem) -> int:
         """The steps of one training."""

@@ -62,7 +62,7 @@ class Training:
         self.cards = [self.device] if self.device.type == "cuda" else []
         with drawing(self.cards):
             begin_anew(stream(self.seed, 2))
-            self.stepper = who.stepper(self.model, hypers, way)
+            self.stepper = who.stepper(self.model, hypers, way, diagnostics=recipe.diagnostics)
             self.drawn = Drawn.now()
 
     @contextmanager

@@ -38,6 +38,9 @@ def train(
     log: Annotated[
         str | None, typer.Option(metavar="file.py:NAME", help="A function (step, numbers), called after each step.")
     ] = None,
+    diagnostics: Annotated[
+        bool, typer.Option("--diagnostics", help="Let --log also have the norms of each step's gradient and update.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture of the loss against the samples: .png or .svg.")
     ] = None,
@@ -64,7 +67,12 @@ def train(
     task = problems.get(on)
     with cost.known_first("train", dry_run=dry_run, yes=yes, json=json) as told:
         told(costs.of_training(task, who.what, hypers, epochs, batch_size, device, measure=dry_run))
-    how: dict[str, Any] = {"schedule": schedule, "device": device, "log": options.log_of(log)}
+    how: dict[str, Any] = {
+        "schedule": schedule,
+        "device": device,
+        "log": options.log_of(log),
+        "diagnostics": diagnostics,
+    }
     with output.warnings_as_lines(NoMatrices):
         run = trained(who, task, seed, epochs, batch_size, **how, **hypers)
     if out is not None:
