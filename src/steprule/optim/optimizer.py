@@ -180,8 +180,7 @@ class RuleOptimizer(Stepped):
         update u = p after - p before, as stored:
 
         - `grad_norm`, `weight_norm`, `update_norm`: |g|, |p| and |u|, over all elements;
-        - `update_ratio`: |u| / |p|;
-        - `cosine`: g u / (|g| |u|); plain gradient descent has -1;
+        - `update_ratio`, `cosine`: |u| / |p|, and g u / (|g| |u|), of which plain gradient descent has -1;
         - `clipped`: the share of this optimizer's steps in which `clip_norm` shrank the gradients, where it is on; not by tensor.
 
         By None, all parameters that are diagnosed are taken as one. "group" gives such a dict per group, by its place among
