@@ -104,13 +104,22 @@ def walked(place: Place, backend: str, name: str, dtype: torch.dtype, settings: 
     known = {h.name for h in rule.hypers} | set(ALL_PARTS) | {"rounding"}
     own = {n: v for n, v in {"lr": 0.05, **settings}.items() if n in known}
     optimizer = optim.from_rule(name)(params, backend=backend, **own)
+
+    def closure() -> Tensor:
+        """The loss of a rule that looks twice, with its gradients."""
+        for p in params:
+            p.grad = None
+        loss: Tensor = sum(((p * p).sum() for p in params), torch.zeros((), dtype=dtype, device=place.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
     for t in range(3):
         for p in params:
             g = torch.randn(p.shape, generator=generator).to(place.device, dtype)
             p.grad = g.t().contiguous().t() if g.ndim == 2 and t == 1 else g
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(t)
-            optimizer.step(*([lambda: (params[0] * params[0]).sum()] if optimizer._is_supplied else []))
+            optimizer.step(*([closure] if optimizer._is_supplied else []))
     found = [p.detach().double() for p in params]
     for k, p in enumerate(params):
         for key, value in sorted(optimizer.state[p].items()):
