@@ -71,6 +71,7 @@ ALIKE = [
 """Errors that say the same: a value of the wrong kind in a state; a tensor that an operation does not take."""
 
 TORCH_WRONG: dict[str, str] = {
+    "a Python count of ASGD's": "torch adds 1 to a number of Python's, which is lost, so its count stands still; it should count",
     "zero gradients in float16": "eps of 1e-8 is zero in float16, so torch divides zero by zero; the parameter should stay where it is",
 }
 """What torch answers with a number that is wrong; the right one stands in the test that names it."""

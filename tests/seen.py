@@ -32,7 +32,7 @@ NAMES = {d: str(d).removeprefix("torch.") for d in vars(torch).values() if isins
 def seen(value: Any) -> Seen:
     """Reading leaves all as it is: copy on write is not resolved, lazy bits stay. Called under `no_grad`."""
     if not isinstance(value, Tensor):
-        return Seen(type(value).__name__, values=None if value is None else np.array([float(value)]))
+        return Seen(type(value).__name__, values=None if value is None else np.array(float(value)))
     if type(value) not in (Tensor, torch.nn.Parameter):
         value = value.as_subclass(Tensor)
     shape, dtype = value.shape, value.dtype
