@@ -178,6 +178,9 @@ class Comparison:
             left, was = theirs.tensors.get(name), before.get(name)
             if name.endswith(".grad") or (was is None and left is None):
                 continue  # given between the steps; or made for a step that did not come about
+            given = mine.tensors.get(f"{name.partition('.')[0]}.grad")
+            if "with_the_gradient" in self.events and not self._differs(name, now, given):
+                continue  # the gradient itself, so it was given too
             if name.partition(".")[0] in whole or self._counted(name, now, was):
                 continue
             began = (was is None or was.dtype == "NoneType") and now.values is not None
