@@ -68,7 +68,8 @@ def killed_and_resumed(folder: Path, *, steps: int, every: int, kills: int) -> N
             time.sleep(draw.uniform(0, 1) if k > 1 else draw.uniform(1, 6))
             child.kill()
         assert child.wait() == -9, "it ended before it was killed"
-        assert not saving or (part / "checkpoint.part").exists(), "half of a checkpoint"
+        if saving:
+            assert (part / "checkpoint.part").exists(), "half of a checkpoint"
     assert training(part, steps, every).wait() == 0
     whole, resumed = (torch.load(folder / name / "end.pt", weights_only=True) for name in ("whole", "killed"))
     assert whole["t"] == steps
