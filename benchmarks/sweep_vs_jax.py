@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from steprule.benching import machine
-from steprule.lanes.records import Lanes
+from steprule.lanes.records import Trainings
 from steprule.lanes.train import train_lanes
 from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
@@ -67,7 +67,7 @@ def jax_side(kind: str, layout: str, lanes: int) -> Callable[[], Any]:
     """A function that trains every lane and gives their losses."""
     task = task_of(kind)
     _, size, epochs, _ = MODELS[kind]
-    start = [p.detach().numpy() for p in task.initial_model(0, "same", torch_class=False).parameters()]
+    start = [p.detach().numpy() for p in task.initial_model(0).parameters()]
     order = np.stack([rows.numpy() for rows in batches(len(task.features), size, epochs, 0)])
     x, y = jnp.asarray(task.features.numpy()), jnp.asarray(task.targets.numpy())
     rates = jnp.asarray(rates_of(lanes), dtype=jnp.float32)
@@ -123,7 +123,7 @@ def our_side(kind: str, lanes: int) -> Callable[[], Any]:
     _, size, epochs, _ = MODELS[kind]
     hypers = {h.name: np.full(lanes, h.default) for h in rule.hypers}
     hypers |= {"lr": rates_of(lanes), "eps": np.full(lanes, EPS)}
-    full, recipe = Lanes(hypers, np.zeros(lanes, dtype=np.int64)), Recipe(epochs, size)
+    full, recipe = Trainings(hypers, np.zeros(lanes, dtype=np.int64)), Recipe(epochs, size)
 
     def run() -> Any:
         parts = [full.take(slice(low, low + 16_384)) for low in range(0, lanes, 16_384)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tolerances import LANE_GRADIENT
+from tolerances import LANE_GRADIENT, LANE_GRADIENT_64
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,7 +63,7 @@ def problem(function: Callable[[Tensor], Tensor]) -> Problem:
 
 def as_python(text: str) -> Any:
     """The printed function without Numba, and with numpy's exp and tanh."""
-    text = re.sub(r"from steprule.*", "exp_, tanh_ = np.exp, np.tanh", text)
+    text = re.sub(r"from steprule.*", "Disjoint, exp_, tanh_ = None, np.exp, np.tanh", text)
     names: dict[str, Any] = {}
     exec(text.replace("from numba import njit", "def njit(*a, **k): return lambda f: f"), names)
     return names["block"]
@@ -75,21 +75,53 @@ def test_printed_gradients_are_torchs(name: str) -> None:
     compare_with_torch(task, task.initial_model(0))
 
 
-def compare_with_torch(task: Problem, model: nn.Module) -> None:
-    """The printed loss and gradients of 7 samples, run as Python, against autograd's."""
-    source = printed(traced(task, model, 7), width=1)
-    p = torch.cat([q.detach().reshape(-1, 1) for q in model.parameters()]).numpy()
-    g, loss = np.full_like(p, np.nan), np.full(1, np.nan, dtype=np.float32)
-    s, u = (
-        np.full((source.lane_rows, 1), np.nan, dtype=np.float32),
-        np.full(source.shared_rows, np.nan, dtype=np.float32),
-    )
-    as_python(source.text)(p, g, task.features.reshape(-1, 1).numpy(), task.targets.reshape(-1, 1).numpy(), loss, s, u)
-    wanted = task.loss(model(task.features), task.targets)
-    gradients = torch.autograd.grad(wanted, list(model.parameters()))
-    flat = torch.cat([v.reshape(-1) for v in gradients]).numpy()
-    assert loss[0] == pytest.approx(wanted.item(), rel=LANE_GRADIENT)
-    assert np.abs(g[:, 0] - flat).max() <= LANE_GRADIENT * np.abs(flat).max()
+def compare_with_torch(task: Problem, model: nn.Module, compute: str = "float32", bound: float = LANE_GRADIENT) -> None:
+    """The printed loss and gradients of 7 samples, run as Python, against autograd's, in two lanes."""
+    width = 2
+    source = printed(traced(task, model, 7), compute, width=width)
+    lanes = [{n: q.detach() * scale for n, q in model.named_parameters()} for scale in (1.0, 0.8)]
+    p = np.stack([torch.cat([q.reshape(-1) for q in own.values()]).numpy() for own in lanes], axis=1)
+    g, loss = np.full_like(p, np.nan), np.full(width, np.nan, dtype=p.dtype)
+    rows = source.lane_rows * width, source.sum_rows * width, source.shared_rows
+    scratch = [np.full(count, np.nan, dtype=p.dtype) for count in rows]
+    data = [part.reshape(-1).numpy() for part in (task.features, task.targets)]
+    as_python(source.text)(p.reshape(-1), g.reshape(-1), *data, loss, *scratch)
+    for lane, own in enumerate(lanes):
+        params = {n: q.requires_grad_() for n, q in own.items()}
+        wanted = task.loss(torch.func.functional_call(model, params, (task.features,)), task.targets)
+        gradients = torch.autograd.grad(wanted, list(params.values()))
+        flat = torch.cat([v.reshape(-1) for v in gradients]).numpy()
+        assert loss[lane] == pytest.approx(wanted.item(), rel=bound)
+        assert np.abs(g[:, lane] - flat).max() <= bound * np.abs(flat).max()
+
+
+def drawn(seed: int) -> Callable[[Tensor], Tensor]:
+    """A function made of several of the table at random, whose operations share loops in many ways."""
+    random = np.random.default_rng(seed)
+    names = [n for n in PRINTED if n not in ("nothing", "whole", "cube", "gram")]
+    chosen = [PRINTED[str(n)] for n in random.choice(names, size=int(random.integers(2, 6)))]
+    ways = [str(way) for way in random.choice(["through", "sum", "product", "difference"], size=len(chosen))]
+
+    def function(h: Tensor) -> Tensor:
+        found = h
+        for own, way in zip(chosen, ways, strict=True):
+            value = own(found)
+            if value.shape != h.shape or way == "through":
+                found = value if value.shape == h.shape else found + value.sum()
+            elif way == "product":
+                found = torch.tanh(value) * torch.sigmoid(h)
+            else:
+                found = value + h if way == "sum" else found - value
+        return found
+
+    return function
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_drawn_models_have_torchs_gradients(seed: int) -> None:
+    task = problem(drawn(seed))
+    task = replace(task, features=task.features.double(), targets=task.targets.double())
+    compare_with_torch(task, task.initial_model(0).double(), "float64", LANE_GRADIENT_64)
 
 
 class Normed(nn.Module):

@@ -38,6 +38,7 @@ from steprule.hyper import OnePerTensor, Rate, Search
 from steprule.lanes import choose, kernel, step
 from steprule.lanes.model import NotPrintable
 from steprule.lanes.records import WINDOWS, Trainings
+from steprule.lanes.rule import LaneRule
 from steprule.lanes.step import compiled
 from steprule.lanes.train import train_lanes
 from steprule.maths import abs, clamp, exp, lerp, log, maximum, mean, minimum, norm, sign, sqrt, sum, where
@@ -91,8 +92,9 @@ def test_the_kernels_gradients_are_torchs(name: str) -> None:
     flat = np.stack([np.concatenate([p.detach().numpy().ravel() for p in m.parameters()]) for m in models], axis=1)
     p = np.ascontiguousarray(np.resize(flat.T, (width, len(flat))).T)
     g, losses = np.empty_like(p), np.empty(width, dtype=np.float32)
-    s, u = np.empty((source.lane_rows, width), dtype=np.float32), np.empty(source.shared_rows, dtype=np.float32)
-    compiled(source).block(p, g, x.reshape(-1, 1).numpy().copy(), y.reshape(-1, 1).numpy().copy(), losses, s, u)
+    s, w, u = (np.empty(n, np.float32) for n in (source.lane_rows * width, source.sum_rows * width, source.shared_rows))
+    data = [part.reshape(-1).numpy().copy() for part in (x, y)]
+    compiled(source).block(p.reshape(-1), g.reshape(-1), *data, losses, s, w, u)
     for k, model in enumerate(models):
         loss = task.loss(model(x), y)
         wanted = torch.cat([v.reshape(-1) for v in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
@@ -356,7 +358,8 @@ def test_a_fault_of_ours_in_a_kernel_is_an_error(place: str, says: str, compile:
     fault = dict.fromkeys(step.PRINTED, at_fault) if place == "step.PRINTED" else at_fault
     monkeypatch.setattr(f"steprule.lanes.{place}", fault)
     monkeypatch.setattr(choose, "WORTH", 0)
-    task = replace(SMALL, batch_size=24)  # printed anew
+    LaneRule.of.cache_clear()  # the rule is printed anew, and by its batches the model
+    task = replace(SMALL, batch_size=24)
     with pytest.raises(KernelError, match=re.escape(says)) as error:
         steprule.sweep("sgd", task, {"lr": [0.1]}, compile=compile)
     assert "(test_sweeps.py, line " in str(error.value)

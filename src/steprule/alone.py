@@ -40,7 +40,10 @@ def seed(number: int) -> None:
     """Seed all of them. Only inside `drawing`."""
     import torch
 
-    torch.manual_seed(number)
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:  # without the seeds that it keeps for devices which may come: each notes who asked, and that takes longer than all else
+        torch.default_generator.manual_seed(number)
     np.random.seed(number % 2**32)
     random.seed(number)
 

@@ -13,9 +13,20 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
 from steprule.arithmetic import philox
+
+
+class Disjoint(Compiler):  # type: ignore[misc]
+    """Compiles a function whose arrays do not overlap: what it writes to one, it need not read again from another."""
+
+    def __init__(
+        self, typing: Any, target: Any, library: Any, args: Any, returned: Any, flags: Any, names: Any
+    ) -> None:
+        flags.noalias = True
+        super().__init__(typing, target, library, args, returned, flags, names)
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""Where the tensors of a model's step lie in a block's buffers, and which rows of scratch are free."""
+"""Where the tensors of a model's step lie in a block's buffers, which rows of scratch are free, and loops over them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ VIEWS = {
     aten.alias.default, aten.detach.default, aten.slice.Tensor, aten.select.int, aten.reshape.default,
 }  # fmt: skip
 """Operations whose result is another look at their first operand."""
+LANES = "for l in range(LANES):"
+"""The innermost loop; how many lanes a block has is known at the end."""
+REGISTER = "v"
+"""What the name of a value that no buffer holds begins with."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Operand:
     """A tensor of the graph as printed code reads it: a buffer, and where in it each element lies."""
 
     buffer: str
-    """p, g, x, y; s for scratch of each lane, u for scratch that all lanes share."""
+    """p, g, x, y; s for scratch of each lane, w for sums that are being added up, u for scratch that all lanes share; or the name of
+    a value."""
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
@@ -37,10 +42,24 @@ class Operand:
 
     def element(self, indices: Sequence[str]) -> str:
         """An element, as it is written within the loop over lanes."""
+        if self.in_register:
+            return self.buffer
         row = self.at(indices)
-        if self.per_lane:
-            return f"{self.buffer}[{row}, l]"
-        return f"{self.buffer}[{row}]" if self.buffer == "u" else f"{self.buffer}[{row}, 0]"
+        return f"{self.buffer}[({row}) * LANES + l]" if self.per_lane else f"{self.buffer}[{row}]"
+
+    @property
+    def in_register(self) -> bool:
+        """Whether no buffer holds it."""
+        return self.buffer.startswith(REGISTER)
+
+    @property
+    def axes(self) -> list[tuple[int, int]]:
+        """The sizes and strides of its dimensions that are not one."""
+        return [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n != 1]
+
+    def squeezed(self) -> Operand:
+        """The same without dimensions of one."""
+        return replace(self, shape=tuple(n for n, _ in self.axes), strides=tuple(s for _, s in self.axes))
 
     def expanded(self, shape: tuple[int, ...]) -> Operand:
         """The same broadcast to a shape."""
@@ -58,6 +77,23 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
         strides.append(step)
         step *= n
     return tuple(reversed(strides))
+
+
+def loops(shape: Sequence[int], letter: str = "i") -> tuple[list[str], list[str]]:
+    """The heads of nested loops over a shape, and the index of each dimension."""
+    indices = [f"{letter}{k}" if n != 1 else "0" for k, n in enumerate(shape)]
+    heads = [f"for {letter}{k} in range({n}):" for k, n in enumerate(shape) if n != 1]
+    return heads, indices
+
+
+def over_lanes(lines: Sequence[str]) -> list[str]:
+    """Some lines within the loop over lanes."""
+    return [LANES, *(f"    {line}" for line in lines)]
+
+
+def within(head: str, lines: Sequence[str]) -> list[str]:
+    """Some lines within a loop with this head."""
+    return [head, *(f"    {line}" for line in lines)]
 
 
 def collapsed(shape: tuple[int, ...], operands: Sequence[Operand]) -> tuple[tuple[int, ...], list[Operand]]:
@@ -92,7 +128,8 @@ class Scratch:
     """The rows of scratch. Those of each lane are taken again once nobody reads them; those that lanes share are not."""
 
     def __init__(self) -> None:
-        self.lane_rows = self.shared_rows = 0
+        self.lane_rows = self.shared_rows = self.sum_rows = 0
+        self._sums = 0
         self._free: dict[int, list[Rows]] = {}
         """By how many they are."""
         self._all: list[Rows] = []
@@ -109,6 +146,16 @@ class Scratch:
             self.shared_rows += count
         self._all.append(rows)
         return rows
+
+    def sums(self, count: int) -> int:
+        """The first of so many rows in which the loops that are open add up."""
+        first, self._sums = self._sums, self._sums + count
+        self.sum_rows = max(self.sum_rows, self._sums)
+        return first
+
+    def end_sums(self) -> None:
+        """Those loops are closed."""
+        self._sums = 0
 
     def give_back(self, rows: Rows) -> None:
         """No later operation reads them."""

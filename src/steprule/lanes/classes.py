@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import fx
 
-from steprule.lanes.buffers import Operand, aten
+from steprule.lanes.buffers import LANES, Operand, aten, loops, over_lanes, within
 from steprule.lanes.model import NotPrintable
-from steprule.lanes.printer import LANES, StepPrinter, loops, over_lanes, within
+from steprule.lanes.printer import StepPrinter
 
 IGNORED = -100
 """The class that torch leaves out of a loss unless told otherwise; no problem has it."""
@@ -61,10 +61,10 @@ def log_likelihood(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> 
     out = printer.new(node, per_lane=True)
     printer.operands[node] = (out, None)  # torch's second result is the weight of all samples together
     samples, write = a.shape[0], out.element(())
-    printer.lines += over_lanes([f"{write} = ZERO"])
+    printer.emit([], over_lanes([f"{write} = ZERO"]))
     added = _looked_up("label", target, ("i0",), [f"{write} -= {a.element(('i0', 'label'))}"])
     printer.emit([f"for i0 in range({samples}):"], added)
-    printer.lines += over_lanes([f"{write} = {write} / {printer.number(samples)}"])
+    printer.emit([], over_lanes([f"{write} = {write} / {printer.number(samples)}"]))
 
 
 def log_likelihood_backward(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
@@ -100,9 +100,8 @@ def embedding_backward(printer: StepPrinter, node: fx.Node, args: Sequence[Any])
         raise NotPrintable("an embedding whose gradient is scaled by how frequent a letter is")
     out = printer.new(node, per_lane=True)
     width = out.shape[1]
-    printer.emit(
-        [f"for r in range({out.offset}, {out.offset + count * width}):"], over_lanes([f"{out.buffer}[r, l] = ZERO"])
-    )
+    heads, indices = loops((count, width))
+    printer.emit(heads, over_lanes([f"{out.element(indices)} = ZERO"]))
     heads, indices = loops(letters.shape)
     line = f"{out.element(('letter', 'e'))} += {g.element((*indices, 'e'))}"
     printer.emit(heads, _looked_up("letter", letters, indices, [line], [f"for e in range({width}):"]))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from steprule.lanes.buffers import Operand, aten
+from steprule.lanes.buffers import Operand, aten, loops, over_lanes, result_of
 from steprule.lanes.model import NotPrintable
-from steprule.lanes.printer import StepPrinter, loops, over_lanes
+from steprule.lanes.nests import Kind
+from steprule.lanes.printer import StepPrinter
 
 UNROLL = 8
 """Terms of a product of matrices that one turn adds."""
+SHORT = 16
+"""Terms of one that is a single expression."""
 ELEMENTWISE: dict[Any, Callable[..., str]] = {
     aten.add.Tensor: lambda a, b: f"{a} + {b}",
     aten.add.Scalar: lambda a, b: f"{a} + {b}",
@@ -76,23 +80,23 @@ def total(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
     dims = sorted(d % len(a.shape) for d in over) if a.shape else []
     keeps_dims = bool(args[2]) if len(args) > 2 else False
     kept = [d for d in range(len(a.shape)) if d not in dims]
+    count = int(np.prod([a.shape[d] for d in dims])) if node.target in (aten.mean.dim, aten.mean.default) else 1
     out = printer.new(node, a.per_lane)
+    strides = iter(out.strides[d] for d in (kept if keeps_dims else range(len(kept))))
+    spread = replace(out, shape=a.shape, strides=tuple(0 if d in dims else next(strides) for d in range(len(a.shape))))
+    if a.per_lane:
+        return printer.added_up(node, spread, str, [a], count)
     outer_heads, outer = loops([a.shape[d] for d in kept])
     inner_heads, inner = loops([a.shape[d] for d in dims], "j")
     index_of = dict(zip(kept, outer, strict=True)) | dict(zip(dims, inner, strict=True))
-    source = a.element([index_of[d] for d in range(len(a.shape))])
-    if keeps_dims:
-        outer = [index_of[d] if d in kept else "0" for d in range(len(a.shape))]
-    target = out.element(outer)
-    wrap = over_lanes if a.per_lane else list[str]
-    lines = wrap([f"{target} = ZERO"])
-    for depth, head in enumerate(inner_heads):
-        lines.append("    " * depth + head)
-    lines += ["    " * len(inner_heads) + line for line in wrap([f"{target} += {source}"])]
-    if node.target in (aten.mean.dim, aten.mean.default):
-        count = int(np.prod([a.shape[d] for d in dims])) if dims else 1
-        lines += wrap([f"{target} = {target} / {printer.number(count)}"])
-    printer.emit(outer_heads, lines)
+    indices = [index_of[d] for d in range(len(a.shape))]
+    target = spread.element(indices)
+    lines = [f"{target} = ZERO"]
+    lines += ["    " * depth + head for depth, head in enumerate(inner_heads)]
+    lines.append("    " * len(inner_heads) + f"{target} += {a.element(indices)}")
+    lines.append(f"{target} = {target} / {printer.number(count)}")
+    printer.ahead(outer_heads, lines)
+    return None
 
 
 def matrix_product(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
@@ -108,25 +112,34 @@ def affine(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
 
 
 def _product(printer: StepPrinter, node: fx.Node, a: Operand, b: Operand, bias: Operand | None) -> None:
-    out = printer.new(node, a.per_lane or b.per_lane or bool(bias and bias.per_lane))
-    heads, indices = loops(out.shape)
-    i, j = indices
-    target = out.element(indices)
-    start = bias.expanded(out.shape).element((i, j)) if bias is not None else "ZERO"
-    wrap = over_lanes if out.per_lane else list[str]
+    shape, terms = tuple(result_of(node).shape), a.shape[1]
+    per_lane = a.per_lane or b.per_lane or bool(bias and bias.per_lane)
 
-    def sum_of(first: str, indices: Sequence[str]) -> str:
-        return " + ".join([first, *(f"{a.element((i, q))} * {b.element((q, j))}" for q in indices)])
+    def begin(at: Sequence[str]) -> str:
+        return bias.expanded(shape).element(at) if bias is not None else "ZERO"
 
-    # Several terms per turn: the loop over lanes is short, and each turn of it reads and writes the sum.
-    terms = a.shape[1]
+    def sum_of(first: str, at: Sequence[str], terms: Sequence[str]) -> str:
+        return " + ".join([first, *(f"{a.element((at[0], q))} * {b.element((q, at[1]))}" for q in terms)])
+
     whole = terms // UNROLL * UNROLL
-    lines = wrap([f"{target} = {sum_of(start, [str(q) for q in range(whole, terms)])}"])
-    if whole:
-        turn = sum_of(target, [f"(q + {d})" for d in range(UNROLL)])
-        lines.append(f"for q in range(0, {whole}, {UNROLL}):")
-        lines += [f"    {line}" for line in wrap([f"{target} = {turn}"])]
-    printer.emit(heads, lines)
+    first, later = [str(q) for q in range(whole, terms)], [str(q) for q in range(whole)]
+    if per_lane and terms <= SHORT:
+        return printer.of_whole_loops(node, lambda at: sum_of(begin(at), at, first + later))
+    out = printer.new(node, per_lane)
+    heads, at = loops(shape)
+    wrap = over_lanes if per_lane else list[str]
+    # Several terms per turn: the loop over lanes is short, and each turn of it reads and writes the sum. That lies apart from what
+    # is read, so that no turn asks whether the two overlap.
+    apart = out.buffer == "s"
+    total = Operand("w", (), (), printer.scratch.sums(1), per_lane=True) if apart else out
+    target, result = total.element(() if apart else at), out.element(at)
+    lines = wrap([f"{target} = {sum_of(begin(at), at, first)}"])
+    turn = sum_of(target, at, [f"(q + {d})" for d in range(UNROLL)])
+    lines.append(f"for q in range(0, {whole}, {UNROLL}):")
+    lines += [f"    {line}" for line in wrap([f"{target} = {turn}"])]
+    lines += wrap([f"{result} = {target}"]) if apart else []
+    (printer.emit if per_lane else printer.ahead)(heads, lines)
+    return None
 
 
 def squared_error(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
@@ -137,12 +150,9 @@ def squared_error(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> N
     if not (a.per_lane or b.per_lane):
         raise NotPrintable("a squared error that hangs on no parameter")
     out = printer.new(node, per_lane=True)
-    heads, indices = loops(a.shape)
-    gap = f"({a.element(indices)} - {b.expanded(a.shape).element(indices)})"
-    write = out.element(())
-    printer.lines += over_lanes([f"{write} = ZERO"])
-    printer.emit(heads, over_lanes([f"{write} += {gap} * {gap}"]))
-    printer.lines += over_lanes([f"{write} = {write} / {printer.number(int(np.prod(a.shape)))}"])
+    spread = replace(out, shape=a.shape, strides=(0,) * len(a.shape))
+    pair = [a, b.expanded(a.shape)]
+    printer.added_up(node, spread, lambda a, b: f"({a} - {b}) * ({a} - {b})", pair, int(np.prod(a.shape)))
 
 
 def squared_error_backward(printer: StepPrinter, node: fx.Node, args: Sequence[Any]) -> None:
@@ -151,6 +161,19 @@ def squared_error_backward(printer: StepPrinter, node: fx.Node, args: Sequence[A
         raise NotPrintable(str(node.target))
     scale = printer.number(2.0 / max(1, int(np.prod(args[1].shape))))
     printer.elementwise(node, lambda g, a, b: f"{g} * {scale} * ({a} - {b})", args[:3])
+
+
+def kind_of(node: fx.Node) -> Kind:
+    """What an operation of this file is for the loops of its neighbours; "other" for all that are not."""
+    target = node.target
+    if target in (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default):
+        return "shared"
+    if target in (aten.mm.default, aten.addmm.default):
+        return "product" if result_of(node.args[-2]).shape[1] <= SHORT else "other"  # type: ignore[arg-type]
+    printer = PRINTED.get(target)
+    if printer in (total, squared_error):
+        return "sum"
+    return "element" if printer in (of_elements, power, squared_error_backward) else "other"
 
 
 PRINTED: dict[Any, Callable[[StepPrinter, fx.Node, Sequence[Any]], None]] = {

@@ -16,10 +16,10 @@ from steprule.lanes.rule import step_type
 from steprule.lanes.step import Source, block_type
 
 TRAIN = """
-@njit(types.void(BLOCK, BLOCK, STEP, STEP, N, STEP, N, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, N, N, N, N, N, N), **OPTIONS)
+@njit(types.void(BLOCK, BLOCK, STEP, STEP, N, STEP, N, P, F, F, F, I, X, Y, I3, I, I, F1, I, F, I, I32, I, N, N, N, N, N, N, N), **OPTIONS)
 def train(
     full, last, step, point, elsewhere, look, looked, p_all, starts, hypers, slots, lr_rows, x, y, order, order_of, counts,
-    factors, windows, curve, died, tensors, first, width, lane_rows, shared_rows, table_rows, power_rows, reductions,
+    factors, windows, curve, died, tensors, first, width, lane_rows, sum_rows, shared_rows, table_rows, power_rows, reductions,
 ):
     for block in prange(p_all.shape[1] // width):
         low = block * width
@@ -44,9 +44,11 @@ def train(
         sums = np.empty((reductions, len(first) - 1, width))
         loss, loss_there = np.empty(width, dtype=np.COMPUTE), np.empty(width, dtype=np.COMPUTE)
         kept = np.empty((p_all.shape[0] if looked >= 0 else 0, width), dtype=np.COMPUTE)
-        s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
+        s, w = np.empty(lane_rows * width, dtype=np.COMPUTE), np.empty(sum_rows * width, dtype=np.COMPUTE)
+        u = np.empty(shared_rows, dtype=np.COMPUTE)
         xb = np.empty((order.shape[2] * x.shape[1], DATA), dtype=x.dtype)
         yb = np.empty((order.shape[2] * y.shape[1], DATA), dtype=y.dtype)
+        flat_p, flat_g, flat_x, flat_y = p.reshape(-1), g.reshape(-1), xb.reshape(-1), yb.reshape(-1)
         rows, alive = np.empty(DATA, dtype=np.int64), np.empty(width, dtype=np.uint8)
         for l in range(width):
             alive[l] = 1
@@ -61,9 +63,9 @@ def train(
                     for l in range(DATA):
                         yb[b * y.shape[1] + f, l] = y[rows[l], f]
             if counts[t] == order.shape[2]:
-                full(p, g, xb, yb, loss, s, u)
+                full(flat_p, flat_g, flat_x, flat_y, loss, s, w, u)
             else:
-                last(p, g, xb, yb, loss, s, u)
+                last(flat_p, flat_g, flat_x, flat_y, loss, s, w, u)
             for l in range(width):
                 if alive[l] == 1 and not np.isfinite(loss[l]):
                     alive[l] = 0
@@ -78,10 +80,11 @@ def train(
                     for l in range(width):
                         kept[r, l] = p[r, l]
                 look(t + 1.0, rates, powers, slot, table, tensors, first, reduced, sums, alive, p, g, states)
+                found = states[looked].reshape(-1)
                 if counts[t] == order.shape[2]:
-                    full(p, states[looked], xb, yb, loss_there, s, u)
+                    full(flat_p, found, flat_x, flat_y, loss_there, s, w, u)
                 else:
-                    last(p, states[looked], xb, yb, loss_there, s, u)
+                    last(flat_p, found, flat_x, flat_y, loss_there, s, w, u)
                 for r in range(p_all.shape[0]):
                     for l in range(width):
                         p[r, l] = kept[r, l]
@@ -94,8 +97,8 @@ def train(
 """
 
 LOSSES = """
-@njit(types.void(BLOCK, P, X, Y, F1, N, N, N, N), **OPTIONS)
-def losses(full, p_all, x, y, total, size, width, lane_rows, shared_rows):
+@njit(types.void(BLOCK, P, X, Y, F1, N, N, N, N, N), **OPTIONS)
+def losses(full, p_all, x, y, total, size, width, lane_rows, sum_rows, shared_rows):
     batches = x.shape[0] // size
     for block in prange(p_all.shape[1] // width):
         low = block * width
@@ -103,7 +106,8 @@ def losses(full, p_all, x, y, total, size, width, lane_rows, shared_rows):
         for r in range(p_all.shape[0]):
             for l in range(width):
                 p[r, l] = p_all[r, low + l]
-        s, u = np.empty((lane_rows, width), dtype=np.COMPUTE), np.empty(shared_rows, dtype=np.COMPUTE)
+        s, w = np.empty(lane_rows * width, dtype=np.COMPUTE), np.empty(sum_rows * width, dtype=np.COMPUTE)
+        u, no_gradient = np.empty(shared_rows, dtype=np.COMPUTE), np.empty(0, dtype=np.COMPUTE)
         xb = np.empty((size * x.shape[1], DATA), dtype=x.dtype)
         yb = np.empty((size * y.shape[1], DATA), dtype=y.dtype)
         for t in range(batches):
@@ -112,7 +116,7 @@ def losses(full, p_all, x, y, total, size, width, lane_rows, shared_rows):
                     xb[b * x.shape[1] + f] = x[t * size + b, f]
                 for f in range(y.shape[1]):
                     yb[b * y.shape[1] + f] = y[t * size + b, f]
-            full(p, p, xb, yb, loss, s, u)  # its loss alone: no gradient is written
+            full(p.reshape(-1), no_gradient, xb.reshape(-1), yb.reshape(-1), loss, s, w, u)
             for l in range(width):
                 total[low + l] += loss[l] / batches
 """
@@ -130,8 +134,8 @@ def training(source: Source, *, parallel: bool) -> Any:
     - x and y [samples, numbers], order [orders, steps, batch], order_of [lanes]: which order each lane has;
     - counts, factors, windows [steps]: a step's samples, the factor of its learning rate, its window of the curve;
     - curve [windows, lanes], died [lanes], which it writes; tensors and first: where the parameters' rows lie;
-    - width: the lanes of a block; then the rows of scratch: the model's per lane and for all lanes, the rule's table, powers of t and
-      reductions.
+    - width: the lanes of a block; then the rows of scratch: the model's per lane, for sums and for all lanes, the rule's table, powers
+      of t and reductions.
     """
     return _loop(TRAIN, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).train
 
@@ -139,7 +143,8 @@ def training(source: Source, *, parallel: bool) -> Any:
 def evaluation(source: Source, *, parallel: bool) -> Any:
     """`losses`, which adds each lane's mean loss over whole batches of x and y, of `size` samples each, to total [lanes].
 
-    It takes the model's `block`, p, x, y, total, size, the lanes of a block, and the model's rows of scratch for each lane and for all.
+    It takes the model's `block`, p, x, y, total, size, the lanes of a block, and the model's rows of scratch: for each lane, for sums
+    and for all lanes.
     """
     return _loop(LOSSES, source.compute, source.x_kind, source.y_kind, source.own_data, parallel).losses
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from steprule.lanes.buffers import Operand, aten, contiguous
-from steprule.lanes.printer import StepPrinter, loops, over_lanes, within
+from steprule.lanes.buffers import Operand, aten, contiguous, loops, over_lanes, within
+from steprule.lanes.printer import StepPrinter
 
 
 class _Places:

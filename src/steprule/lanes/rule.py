@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,8 +56,9 @@ class LaneRule:
     """By look the programs of its point at the stages."""
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, variant: Variant, compute: str) -> LaneRule:
-        """Of all its stages."""
+        """Of all its stages; made once, with what is printed of it."""
         stages, points = variant.stages, points_of(variant)
         programs = tuple(variant.program(absent) for absent in stages)
         looks = tuple(tuple(look.program(absent) for absent in stages) for look in variant.looks)
@@ -183,7 +185,9 @@ def text_of(rule: LaneRule) -> str:
         "import numpy as np",
         "from numba import njit",
         "",
-        'OPTIONS = dict(nogil=True, error_model="numpy", cache=True)',
+        "from steprule.compiler.intrinsics import Disjoint",
+        "",
+        'OPTIONS = dict(nogil=True, error_model="numpy", cache=True, pipeline_class=Disjoint)',
         f'STEP = "{step_type(c)}"',
         "",
         *_advance(rule),

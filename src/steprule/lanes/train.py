@@ -32,7 +32,7 @@ from steprule.lanes.vmapped import lane_bytes, lanes_last, looped_over
 from steprule.per_kind import PerKind
 from steprule.problems.problem import Problem
 from steprule.problems.scoring import measured
-from steprule.problems.source import batches, stream
+from steprule.problems.source import passes, stream
 from steprule.rules.rule import Rule
 from steprule.training.recipe import Recipe
 
@@ -115,13 +115,15 @@ def _engine(parts: Sequence[Part], asked: Engine) -> Engine:
 
 def _batches(task: Problem, recipe: Recipe, seeds: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The samples of each batch, [seeds, steps, batch], and how many of them there are, [steps]."""
-    plans = [list(batches(task.samples, recipe.batch_size, recipe.epochs, int(seed))) for seed in seeds]
-    counts = np.array([len(rows) for rows in plans[0]], dtype=np.int64)
-    order = np.zeros((len(plans), len(counts), counts[0]), dtype=np.int64)
-    for k, plan in enumerate(plans):
-        for t, rows in enumerate(plan):
-            order[k, t, : len(rows)] = rows.numpy()
-    return order, counts
+    size = min(recipe.batch_size, task.samples)
+    steps = -(-task.samples // size)
+    order = np.zeros((len(seeds), recipe.epochs, steps * size), dtype=np.int64)
+    for k, seed in enumerate(seeds):
+        for e, rows in enumerate(passes(task.samples, recipe.epochs, int(seed))):
+            order[k, e, : task.samples] = rows.numpy()
+    counts = np.full(steps, size, dtype=np.int64)
+    counts[-1] = task.samples - (steps - 1) * size
+    return order.reshape(len(seeds), recipe.epochs * steps, size), np.tile(counts, recipe.epochs)
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ def _by_kernel(group: Group, start: Array) -> Trained:
             rows_of([*rule.scalar_slots, *rule.numbers]), lr_rows,
             _rows(task.features), _rows(task.targets), group.order, group.seed_of[padded], group.counts, group.factors,
             group.windows, sums, died, *layout(part.sizes), width, max(full.lane_rows, last.lane_rows),
-            max(full.shared_rows, last.shared_rows), *rule.scratch,
+            max(full.sum_rows, last.sum_rows), max(full.shared_rows, last.shared_rows), *rule.scratch,
         )  # fmt: skip
 
     def losses_on(x: Tensor, y: Tensor) -> Array:
@@ -238,7 +240,7 @@ def _losses_by_kernel(task: Problem, p: Array, data: tuple[Tensor, Tensor], batc
             losses, block = evaluation(source, parallel=parallel), compiled(source).block
         x_rows, y_rows = _rows(x[:whole]), _rows(y[:whole])
         with PARALLEL if parallel else nullcontext():
-            losses(block, p, x_rows, y_rows, total, batch, width, source.lane_rows, source.shared_rows)
+            losses(block, p, x_rows, y_rows, total, batch, width, source.lane_rows, source.sum_rows, source.shared_rows)
     if whole == len(x):
         return total * whole / len(x)
     rest = evaluate(task, p, x[whole:], y[whole:]).astype(np.float64)

@@ -133,10 +133,16 @@ class Rows:
 
 
 def batches(count: int, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """Row numbers of each batch; the order of the samples depends on the seed alone."""
+    """Row numbers of each batch."""
+    for rows in passes(count, epochs, seed):
+        yield from torch.split(rows, size)
+
+
+def passes(count: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """Row numbers of each pass over the samples, [count]; their order depends on the seed alone."""
     generator = torch.Generator().manual_seed(stream(seed, 1))
     for _ in range(epochs):
-        yield from torch.split(torch.randperm(count, generator=generator), size)
+        yield torch.randperm(count, generator=generator)
 
 
 def stream(seed: int, which: int | tuple[int, ...]) -> int:
