@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from torch import nn
 from steprule import races
 from steprule.cli import main
 from steprule.errors import InputError
-from steprule.identity import identify, identity, unknown_in
+from steprule.identity import by_value, identify, identity, unknown_in
 from steprule.problems.problem import Problem
 
 HERE = Path(__file__).parent
@@ -466,3 +467,13 @@ def test_shards_of_other_code_are_not_merged(tmp_path: Path) -> None:
     how = {n: v for n, v in SMALL.items() if n != "workers"}
     with pytest.raises(InputError, match=re.escape("momentum: expected 0.0, got 0.9")):
         races.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "whole", [mine, "sgd"], task, **how)
+
+
+def test_a_users_module_under_two_names_is_pickled_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled packages outside of site-packages do so."""
+    (tmp_path / "named_twice.py").write_text("def falls(t):\n    return 1 / t\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("named_twice")
+    monkeypatch.setitem(sys.modules, "named_twice", module)
+    monkeypatch.setitem(sys.modules, "its_other_name", module)
+    assert by_value.loads(by_value.dumps(module.falls))(4) == 0.25

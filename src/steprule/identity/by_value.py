@@ -56,7 +56,7 @@ def _by_value() -> Iterator[None]:
         for name, module in list(sys.modules.items()):
             if name == "__main__" or name in known or not _is_users(module):
                 continue
-            if sys.modules.get(module.__name__) is module:  # a module may stand under other names too
+            if module.__name__ == name:  # a module may stand under other names too
                 mine.append(module)
         for module in mine:
             cloudpickle.register_pickle_by_value(module)

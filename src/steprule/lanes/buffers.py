@@ -1,4 +1,4 @@
-"""Where the tensors of a model's step lie in a block's buffers, which rows of scratch are free, and loops over them."""
+"""Where the tensors of a model's step lie in a block's buffers, which scratch is free, and loops over both."""
 
 from __future__ import annotations
 
