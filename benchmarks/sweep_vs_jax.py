@@ -39,7 +39,7 @@ from steprule.training.recipe import Recipe
 
 AIRFOIL = problems.get("airfoil")
 MODELS: dict[str, tuple[Callable[[], nn.Module], int, int, tuple[int, ...]]] = {
-    "linear": (lambda: nn.Linear(5, 1), 10, 2, (1_024, 16_384, 65_536)),
+    "linear": (lambda: nn.Linear(5, 1), 10, 2, (256, 1_024, 16_384, 65_536)),
     "mlp": (lambda: nn.Sequential(nn.Linear(5, 64), nn.Tanh(), nn.Linear(64, 1)), 50, 5, (64, 1_024)),
 }
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8

@@ -358,8 +358,9 @@ def test_a_fault_of_ours_in_a_kernel_is_an_error(place: str, says: str, compile:
     fault = dict.fromkeys(step.PRINTED, at_fault) if place == "step.PRINTED" else at_fault
     monkeypatch.setattr(f"steprule.lanes.{place}", fault)
     monkeypatch.setattr(choose, "WORTH", 0)
-    LaneRule.of.cache_clear()  # the rule is printed anew, and by its batches the model
     task = replace(SMALL, batch_size=24)
+    for kept in (LaneRule.of, compiled):  # all is printed and compiled anew
+        kept.cache_clear()
     with pytest.raises(KernelError, match=re.escape(says)) as error:
         steprule.sweep("sgd", task, {"lr": [0.1]}, compile=compile)
     assert "(test_sweeps.py, line " in str(error.value)

@@ -139,7 +139,7 @@ class LaneRule:
         count = max(len(program.reductions) for program in self._every)
         return {name: count + k for k, name in enumerate(self.numbers)}
 
-    @property
+    @lazy
     def scratch(self) -> ScratchRows:
         """What a step needs beside the states."""
         table = max(len(program.roots) for program in self._every)

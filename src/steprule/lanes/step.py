@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ def block_type(compute: str, x_kind: str, y_kind: str) -> str:
     return f"void({c}, {c}, {x_kind}[::1], {y_kind}[::1], {c}, {c}, {c}, {c})"
 
 
+@lru_cache(maxsize=64)
 def compiled(source: Source) -> Any:
     """The module of a printed step; Numba is imported here."""
     return cache.load("model_step", source.text, cache.INTRINSICS, *cache.NUMBA)
