@@ -111,8 +111,10 @@ def window_of(steps: int) -> NDArray[np.int64]:
 def curves(sums: Array, windows: NDArray[np.int64]) -> Array:
     """Means from the summed batch losses of each window, [lanes, WINDOWS]; a window without a step holds what the one before it holds."""
     steps = np.bincount(windows, minlength=WINDOWS)
-    last = np.maximum.accumulate(np.where(steps > 0, np.arange(WINDOWS), 0))
-    return np.asarray((sums / np.maximum(steps, 1))[:, last])
+    means = np.asarray(sums / np.maximum(steps, 1))
+    if (steps > 0).all():
+        return means
+    return np.asarray(means[:, np.maximum.accumulate(np.where(steps > 0, np.arange(WINDOWS), 0))])
 
 
 def curve_of(losses: Array) -> Array:
