@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from thinning import thinned
 from tolerances import LANE_GRADIENT, LANE_GRADIENT_64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from steprule.lanes import kernel
 from steprule.lanes.model import NotPrintable, traced
-from steprule.lanes.step import printed
+from steprule.lanes.step import compiled, printed
+from steprule.problems import catalogue as problems
 from steprule.problems.problem import Problem
+from steprule.surfaces import catalogue as surfaces
 
 PRINTED: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "sin": torch.sin, "log": lambda h: torch.log(h.abs() + 1),
@@ -43,6 +47,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "in place": (lambda h: h.add_(1), "aten.add_.Tensor"),
     "by the data": (lambda h: h if float(h.sum()) > 0 else -h, "data-dependent control flow"),
 }
+PRINTABLE = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]
 
 
 class Around(nn.Module):
@@ -154,6 +159,27 @@ def test_a_norm_of_the_data_has_torchs_gradients(affine: bool) -> None:
         problem(torch.tanh), model=lambda: nn.Sequential(nn.LayerNorm(5, elementwise_affine=affine), nn.Linear(5, 1))
     )
     compare_with_torch(task, task.initial_model(0))
+
+
+@pytest.mark.parametrize("name", thinned(PRINTABLE, 4))
+def test_the_kernels_gradients_are_torchs(name: str) -> None:
+    task = problems.get(name)
+    torch.manual_seed(3)
+    models = [task.model() for _ in range(5)]
+    x, y = task.features[:7], task.targets[:7]
+    source = kernel.source_of(task, 7)
+    width = source.width
+    flat = np.stack([np.concatenate([p.detach().numpy().ravel() for p in m.parameters()]) for m in models], axis=1)
+    p = np.ascontiguousarray(np.resize(flat.T, (width, len(flat))).T)
+    g, losses = np.empty_like(p), np.empty(width, dtype=np.float32)
+    s, w, u = (np.empty(n, np.float32) for n in (source.lane_rows * width, source.sum_rows * width, source.shared_rows))
+    data = [part.reshape(-1).numpy().copy() for part in (x, y)]
+    compiled(source).block(p.reshape(-1), g.reshape(-1), *data, losses, s, w, u)
+    for k, model in enumerate(models):
+        loss = task.loss(model(x), y)
+        wanted = torch.cat([v.reshape(-1) for v in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
+        assert losses[k] == pytest.approx(loss.item(), rel=LANE_GRADIENT)
+        assert np.abs(g[:, k] - wanted).max() <= LANE_GRADIENT * np.abs(wanted).max()
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")

@@ -21,7 +21,6 @@ from tolerances import (
     EXP_ULP,
     INTERPOLATED,
     LANE_AGAINST_SOLO,
-    LANE_GRADIENT,
     MEAN_OF_BATCHES,
     MUON_BFLOAT16,
     ROUNDED32,
@@ -49,7 +48,6 @@ from steprule.surfaces import catalogue as surfaces
 from steprule.training.recipe import Recipe
 
 KERNELS = ["airfoil-linear", "airfoil-mlp", "digits-softmax", "digits-mlp", "letters", "letters-deep"]
-BATCHED = [n for n in problems.names() if n != "digits-cnn" and n not in surfaces.names()]
 
 
 def small(count: int = 120) -> Problem:
@@ -79,27 +77,6 @@ def test_every_problem_trains(name: str) -> None:
     if task.validation is not None:
         assert found.validation[1, 0] < found.validation[0, 0]
         assert np.isfinite(found.test).all()
-
-
-@pytest.mark.parametrize("name", thinned(BATCHED, 4))
-def test_the_kernels_gradients_are_torchs(name: str) -> None:
-    task = problems.get(name)
-    torch.manual_seed(3)
-    models = [task.model() for _ in range(5)]
-    x, y = task.features[:7], task.targets[:7]
-    source = kernel.source_of(task, 7)
-    width = source.width
-    flat = np.stack([np.concatenate([p.detach().numpy().ravel() for p in m.parameters()]) for m in models], axis=1)
-    p = np.ascontiguousarray(np.resize(flat.T, (width, len(flat))).T)
-    g, losses = np.empty_like(p), np.empty(width, dtype=np.float32)
-    s, w, u = (np.empty(n, np.float32) for n in (source.lane_rows * width, source.sum_rows * width, source.shared_rows))
-    data = [part.reshape(-1).numpy().copy() for part in (x, y)]
-    compiled(source).block(p.reshape(-1), g.reshape(-1), *data, losses, s, w, u)
-    for k, model in enumerate(models):
-        loss = task.loss(model(x), y)
-        wanted = torch.cat([v.reshape(-1) for v in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
-        assert losses[k] == pytest.approx(loss.item(), rel=LANE_GRADIENT)
-        assert np.abs(g[:, k] - wanted).max() <= LANE_GRADIENT * np.abs(wanted).max()
 
 
 # Some seconds each: four rules with all that is special (absent slots, one number a tensor, reductions), the others long.

@@ -74,6 +74,10 @@ INTERPRETER_BFLOAT16_RUN = 2 * CLASS_BFLOAT16_RUN
 # memory takes to answer.
 BYTES_IN_FLIGHT = 25_000
 
+# The same where each element of three columns in bfloat16 is rounded by chance: the random words take 187 registers, so that fewer programs
+# find room. It is an A100's 19 kB; whether arithmetic or memory bounds an H100 there is to be measured on one.
+BYTES_BESIDE_THREE_DRAWS = 19_000
+
 # A rule of the whole vocabulary in float64, three steps: exp, log and pow differ in the last bits between numpy, torch's
 # vector code and exp(y log x), and roots of differences make more of it.
 FORMS_VOCABULARY = 1e-11
