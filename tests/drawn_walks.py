@@ -187,6 +187,7 @@ def as_python(source: str) -> types.SimpleNamespace:
     """The functions of a kernel's source, run by Python itself."""
     source = re.sub(r"^(from|import) (numba|steprule).*$", "", source, flags=re.M)
     scope: dict[str, Any] = {
+        "Disjoint": None,
         "njit": lambda *_, **__: lambda f: f,
         "carray": _at,
         "pointer": lambda a, d: (a, d),

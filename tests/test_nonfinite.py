@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import math
 import pickle
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from thinning import thinned
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
 BAD = {0: math.nan, 2: math.inf, 3: -math.inf}
 """By step what one element of one gradient is; the other steps are whole."""
 STEPS = 6
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 SHAPES: list[tuple[int, ...]] = [(3, 5), (7,), (), (2, 2)]
 
 MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
@@ -85,7 +88,7 @@ def alike(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
     return len(a) == len(b) and all([x.dtype is y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True)])
 
 
-@pytest.mark.parametrize(("kind", "backend", "look"), FORMS)
+@pytest.mark.parametrize(("kind", "backend", "look"), thinned(FORMS, 3))
 def test_a_step_is_left_out_whole(kind: str, backend: str, look: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parameters, states, counts and versions of all groups are as if it had not been called: also at its first step."""
     name, settings = MATRIX[kind]
@@ -109,7 +112,7 @@ def test_a_step_is_left_out_whole(kind: str, backend: str, look: str, monkeypatc
     assert twin.skipped_steps == 0
 
 
-@pytest.mark.parametrize("kind", MATRIX)
+@pytest.mark.parametrize("kind", thinned(MATRIX, 3))
 def test_raising_names_the_parameter_and_writes_nothing(kind: str) -> None:
     name, settings = MATRIX[kind]
     optimizer, params = made(name, settings, torch.float32, nonfinite="raise")
@@ -149,8 +152,7 @@ def test_passed_on_is_torchs_step() -> None:
     assert a.isnan().tolist() == b.isnan().tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize(("dtype", "clip"), thinned(itertools.product(DTYPES, [0.0, 1.0]), 3))
 def test_what_is_large_is_finite(dtype: torch.dtype, clip: float) -> None:
     """Also where its square is not, as the norm has it."""
     p = nn.Parameter(torch.ones(70_000, dtype=dtype))

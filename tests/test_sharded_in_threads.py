@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from thinning import thinned
 from tolerances import ROUNDED32
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -70,7 +71,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
 """By name the class, its settings, and how often the ranks meet in a step."""
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", thinned([2, 4], 2))
 @pytest.mark.parametrize("case", CASES)
 def test_shards_step_as_the_whole_does(case: str, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A DTensor in shards, one that is copied, and a plain tensor in one group."""

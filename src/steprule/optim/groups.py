@@ -118,8 +118,7 @@ class GroupPlan:
         self.buckets: list[Bucket] = []
         self.look: Look | None = None
         self.live: live.LiveNumbers | None = None  # where a CUDA graph may record its steps
-        self.moved = True
-        """Whether memory may lie otherwise, beside other plans', than in the step before."""
+        self.moved = True  # whether memory may lie otherwise, beside other plans', than in the step before
         self.pending: list[tuple[dict[str, Any], str, Tensor]] = []
         """Slots that are absent: what the rule fills at this use becomes a state when it has."""
         self.once = not self.places
@@ -250,7 +249,9 @@ class GroupPlan:
                 for p, own in self.beside.by_function(self.members_of(groups)):
                     self._keep(one_by_one.numbers_of(by, p, used, own, known, wanted))
         hypers = [{**settings.hypers, **known} if known else settings.hypers for settings in self.settings]
-        if self.look is None or live.tabulated(self.live, self.buckets, hypers):
+        if self.live is not None:  # the device makes the tables
+            self.live.tabulate(self.buckets, hypers)
+        if self.look is None or self.live is not None:
             return
         values, rows = self.look.values, self.rows
         if "step" in rows:

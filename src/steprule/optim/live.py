@@ -216,13 +216,6 @@ def _begun(plan: Any, states: Mapping[Tensor, Any], params: Sequence[Tensor]) ->
     return found
 
 
-def tabulated(numbers: LiveNumbers | None, buckets: Sequence[Any], hypers: Sequence[Any]) -> bool:
-    """Whether the device makes the tables of some buckets, which it then does."""
-    if numbers is not None:
-        numbers.tabulate(buckets, hypers)
-    return numbers is not None
-
-
 def finish(numbers: LiveNumbers | None) -> None:
     """Write the states of one number, where the device has them."""
     if numbers is not None:
