@@ -19,6 +19,7 @@ from compare import all_apart, apart, states_apart
 from drawn_forms import failing
 from drawn_looks import drawn_cases
 from looking import OWN, each_second, thrice
+from thinning import thinned
 from tolerances import (
     CLASS_FLOAT32_FEW_STEPS,
     CLASS_FLOAT64,
@@ -187,13 +188,14 @@ def _gradients(params: list[Tensor], t: int) -> list[Tensor]:
 # numpy warns of nan and inf, in Triton's interpreter and on its own.
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(
-    "own", [*OWN, rules.sam(rules.adam), rules.lookahead(rules.sam(rules.sgd), k=2)], ids=lambda r: r.name
+    "own", thinned([*OWN, rules.sam(rules.adam), rules.lookahead(rules.sam(rules.sgd), k=2)], 2), ids=lambda r: r.name
 )
 def test_every_form_is_the_same(own: rules.Rule) -> None:
     report = steprule.check(own)
     assert report.passed, str(report)
 
 
+@pytest.mark.long
 def test_matrices_look_twice() -> None:
     report = steprule.check(rules.sam(rules.muon))
     assert report.passed, str(report)

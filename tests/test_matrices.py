@@ -15,6 +15,7 @@ import pytest
 import torch
 from compare import all_apart, apart, states_apart
 from staged_walk import by_author, by_class, by_lanes, by_stages, by_text
+from thinning import thinned
 from tolerances import (
     CLASS_BFLOAT16_RUN,
     CLASS_FLOAT32_RUN,
@@ -163,7 +164,7 @@ def walked(
     return params, optimizer
 
 
-@pytest.mark.parametrize(("name", "settings"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "settings"), thinned(CASES, 3, IDS))
 def test_a_model_of_many_shapes(name: str, settings: dict[str, Any], float64_default: None) -> None:
     """Kernels beside the author's function: vectors, empty ones and convolutions too, with a norm over all of them."""
     shapes = [s for s in MIXED if name != "soap" or s in ((7,), (1,), ())] + ([(6, 6)] * 2 if name == "soap" else [])
