@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,43 +109,41 @@ def stepped(kind: Any, steps: int, **settings: Any) -> None:
         schedule.step()
 
 
+def behind(kernels: Path, parts: Sequence[Iterable[int]], once: Callable[[int], None]) -> list[tuple[float, float]]:
+    """What is held behind each part, in which something is done with each number."""
+    found = []
+    for part in parts:
+        for number in part:
+            once(number)
+        found.append(held(kernels))
+    return found
+
+
 def long_training(kernels: Path) -> None:
     """200,000 steps: the last 180,000 take no more."""
     settings: dict[str, Any] = {"lr": 1e-3, "clip_norm": 0.5, "ema_decay": 0.99, "zero_grad": True, "nonfinite": "skip"}
-    found = []
-    for steps in (20_000, 180_000):
-        stepped(optim.Adam, steps, **settings)
-        found.append(held(kernels))
+    found = behind(kernels, ([20_000], [180_000]), lambda n: stepped(optim.Adam, n, **settings))
     grown(found, "200,000 steps", 2.0, 0.0)
 
 
 def many_of_one_class(kernels: Path) -> None:
     """1,000 optimizers: the last 900 take no more."""
-    found = []
-    for count in (100, 900):
-        for _ in range(count):
-            stepped(optim.AdamW, 2, lr=1e-3, clip_norm=0.5)
-        found.append(held(kernels))
+    found = behind(kernels, (range(100), range(900)), lambda _: stepped(optim.AdamW, 2, lr=1e-3, clip_norm=0.5))
     grown(found, "1,000 optimizers of one class", 2.0, 0.0)
 
 
 def many_of_one_rule(kernels: Path) -> None:
     """A rule of one's own that is defined anew each time, as a cell of a notebook does: one kernel, but a class for each."""
-    found = []
-    for count in (100, 400):
-        for _ in range(count):
-            stepped(optim.from_rule(written(2.0)), 2, lr=1e-3)
-        found.append(held(kernels))
+    one = lambda _: stepped(optim.from_rule(written(2.0)), 2, lr=1e-3)  # noqa: E731
+    found = behind(kernels, (range(100), range(400)), one)
     grown(found, "a rule defined 400 times", 0.1 * 400, 0.0)
 
 
 def many_rules(kernels: Path) -> None:
     """As many rules as there are optimizers: each kernel stays, in memory and on disk."""
-    found, count = [], 40
-    for begin, end in ((0, 10), (10, 10 + count)):
-        for k in range(begin, end):
-            stepped(optim.from_rule(written(k + 3.0)), 2, lr=1e-3)
-        found.append(held(kernels))
+    count = 40
+    one = lambda k: stepped(optim.from_rule(written(k + 3.0)), 2, lr=1e-3)  # noqa: E731
+    found = behind(kernels, (range(10), range(10, 10 + count)), one)
     grown(found, f"{count} rules", 3.0 * count, 60.0 * count)
 
 

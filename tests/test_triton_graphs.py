@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from by_path import module_at
 from recorded_graph import recording
 from thinning import thinned
 from tolerances import CLASS_FLOAT32_FEW_STEPS
@@ -21,6 +22,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 
 from steprule.compiler import streams, triton_gpu
 
+bench = module_at("benchmarks/gpu.py")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 SIZES = (5, 1500, 1024)
@@ -48,18 +50,6 @@ def at(value: Any, t: int) -> Any:
     return tuple(at(v, t) for v in value) if isinstance(value, tuple) else value * (1 - 0.03 * t)
 
 
-def as_tensors(value: Any) -> Any:
-    return tuple(map(as_tensors, value)) if isinstance(value, tuple) else torch.tensor(value)
-
-
-def fill(there: Any, value: Any) -> None:
-    if isinstance(there, tuple):
-        for own, number in zip(there, value, strict=True):
-            fill(own, number)
-    else:
-        there.fill_(value)
-
-
 def grads(t: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(t)
     return [torch.randn(n, generator=generator) for n in SIZES]
@@ -71,7 +61,7 @@ def capturable(name: str, settings: dict[str, Any], *, groups: bool = False, **m
     parted = [{"params": params[:2]}, {"params": params[2:]}] if groups else params
     optimizer = getattr(optim, name)(parted, backend="triton")
     for group in optimizer.param_groups:
-        group |= {"capturable": True, **{n: as_tensors(v) for n, v in settings.items()}, **more}
+        group |= {"capturable": True, **{n: bench.on_card(v, "cpu") for n, v in settings.items()}, **more}
     return optimizer, params
 
 
@@ -91,7 +81,7 @@ def in_step(optimizer: Any, params: list[Tensor], t: int, settings: dict[str, An
     """Bring gradients and hyperparameters to those of step t, in place or as new tensors."""
     for group in optimizer.param_groups:
         for name, value in settings.items():
-            fill(group[name], at(value, t))
+            bench.fill(group[name], at(value, t))
     for p, g in zip(params, grads(t), strict=True):
         if fresh or p.grad is None:
             p.grad = g
