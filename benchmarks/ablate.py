@@ -192,7 +192,7 @@ def with_planted(name: str, *parts: Any) -> Rule:
 
 def real(names: tuple[str, ...] = REAL, **sizes: Any) -> dict[str, Any]:
     """The verdicts on real rules: the parts of each and a useless one, then a harmful one; sizes are those of `steprule.ablate`."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in names:
         began = time.perf_counter()
         harmed = steprule.ablate(with_planted(name, uphill), PROBLEM, "uphill", **{"seeds": 10, **sizes})
@@ -213,18 +213,18 @@ def real(names: tuple[str, ...] = REAL, **sizes: Any) -> dict[str, Any]:
         print(name, {e.part: e.verdict for e in (*panel.effects, planted)}, flush=True)
     effects = [e for own in found.values() for e in own["effects"]]
     said = {part: [e["verdict"] for e in effects if e["part"] == part] for part in ("ripple", "uphill")}
-    own = [e for e in effects if e["part"] not in said]
+    parts = [e for e in effects if e["part"] not in said]
     return {
         "problem": PROBLEM,
         "most trainings of one": max(own["trainings"] for own in found.values()),
         "allowed": allowed(),
         "planted": {part: {v: own.count(v) for v in sorted(set(own))} for part, own in said.items()},
-        "own parts": {v: sum(e["verdict"] == v for e in own) for v in ("helps", "hurts", "nothing", "open")},
-        "smallest effect of an own part found, per cent": quartiles([e["smallest_found"] for e in own]),
+        "own parts": {v: sum(e["verdict"] == v for e in parts) for v in ("helps", "hurts", "nothing", "open")},
+        "smallest effect of an own part found, per cent": quartiles([e["smallest_found"] for e in parts]),
         "smallest effect of the useless part found": quartiles(
             [e["smallest_found"] for e in effects if e["part"] == "ripple"]
         ),
-        "error over that of separate trials": quartiles([e["error over that of separate trials"] for e in own]),
+        "error over that of separate trials": quartiles([e["error over that of separate trials"] for e in parts]),
         "rules": found,
     }
 

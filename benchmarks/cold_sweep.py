@@ -83,7 +83,7 @@ def _numbers() -> dict[str, Any]:
     from steprule.problems.source import batches
 
     task = catalogue.get("airfoil")
-    model = task.initial_model(0, "same", torch_class=False)
+    model = task.initial_model(0)
     order = np.stack([rows.numpy() for rows in batches(len(task.features), 10, 2, 0)])
     weights = {"w": model.weight.detach().numpy()[0], "b": model.bias.detach().numpy()[0]}
     return {"x": task.features.numpy(), "y": task.targets.numpy().reshape(-1), "order": order, **weights}

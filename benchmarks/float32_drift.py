@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from steprule.benching import machine
 SIZE = 4096
 
 
-def run(kind: type[torch.optim.Optimizer], dtype: torch.dtype, steps: int) -> Tensor:
+def run(kind: Callable[..., torch.optim.Optimizer], dtype: torch.dtype, steps: int) -> Tensor:
     """The parameter at the end, in float64."""
     p = torch.linspace(-2, 2, SIZE, dtype=torch.float64).to(dtype).requires_grad_()
     settings = {"momentum": 0.9} if kind.__name__ == "SGD" else {}

@@ -175,7 +175,7 @@ def _beside_torch(task: steprule.Problem) -> dict[str, Any]:
     ours, theirs = [], []
     steps = task.epochs * -(-task.samples // task.batch_size)
     for _ in range(ROUNDS):
-        model = task.initial_model(0, "same", torch_class=True)
+        model = task.initial_model(0)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         began = time.perf_counter()
         for (x, y), _count in task.parts["train"].batches(task.batch_size, task.epochs, 0):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import prodigyopt
 import torch
 
-from steprule.optim import class_of
+from steprule.optim.classes import class_of
 
 MATRICES, WIDTH, ROUNDS, WARM = 48, 768, 15, 3
 SET = {"lr": 1.0, "betas": (0.9, 0.999), "eps": 1e-8, "d0": 1e-4}

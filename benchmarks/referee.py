@@ -164,8 +164,8 @@ class Surface:
     @classmethod
     def drawn(cls, rng: np.random.Generator, sharpness: list[float], noise: float) -> Surface:
         """With its points."""
-        sets = (_points(rng, len(sharpness), each, DRAWN) for each in (RACE.batch, K))
-        return cls(*sets, np.array(sharpness), noise)
+        batch, study = (_points(rng, len(sharpness), each, DRAWN) for each in (RACE.batch, K))
+        return cls(batch, study, np.array(sharpness), noise)
 
     def ends(self, rng: np.random.Generator, sets: np.ndarray, count: int, best: float) -> np.ndarray:
         """Without noise where trainings end at so many sets of points, [count, trials], each moved round by a shift of its own."""
