@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from thinning import thinned
-from tolerances import SUMMED64
+from tolerances import ROUNDED32, SUMMED64
 from torch import Tensor, nn
 
 import steprule
@@ -298,7 +299,8 @@ def test_the_share_of_clipped_steps() -> None:
     assert shares == [1.0, 1 / 2, 1 / 3, 2 / 4, 2 / 5]
     optimizer.param_groups[0]["clip_norm"] = 0.0
     optimizer.step()
-    assert optimizer.diagnostics("group")[0]["clipped"] == 2 / 5
+    assert "clipped" not in optimizer.diagnostics("group")[0]
+    assert "clipped" not in optimizer.diagnostics()
 
 
 def test_rules_per_kind() -> None:
@@ -487,3 +489,26 @@ def test_slabs_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnostics, "ROW", 64)
     monkeypatch.setattr(diagnostics, "SLAB", 256)
     follow(optim.Adam, torch.float32, backend="eager")
+
+
+def test_names_that_two_groups_have_are_no_key() -> None:
+    a, b = nn.Linear(2, 1), nn.Linear(2, 1)
+    groups = [{"params": list(model.named_parameters())} for model in (a, b)]
+    optimizer = optim.SGD(groups, lr=0.1, diagnostics=True)
+    (5 * a(torch.ones(3, 2)).sum() + b(torch.ones(3, 2)).sum()).backward()
+    optimizer.step()
+    found = optimizer.diagnostics("tensor")
+    assert list(found) == [a.weight, a.bias, b.weight, b.bias]
+    assert [own["grad_norm"] for own in found.values()] == pytest.approx(
+        [15 * 2**0.5, 15, 3 * 2**0.5, 3], rel=ROUNDED32
+    )
+
+
+@pytest.mark.parametrize("given", ["no", 1, np.array([True, False])])
+def test_a_groups_switch_is_a_bool(given: Any) -> None:
+    p = nn.Parameter(torch.ones(2))
+    optimizer = optim.SGD([p], lr=0.1)
+    p.grad = torch.ones(2)
+    optimizer.param_groups[0]["diagnostics"] = given
+    with pytest.raises(InputTypeError, match="SGD: diagnostics: expected a bool"):
+        optimizer.step()

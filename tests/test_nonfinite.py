@@ -7,6 +7,7 @@ import inspect
 import itertools
 import math
 import pickle
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -347,3 +348,24 @@ def test_what_is_refused() -> None:
 def noisy(p, g, *, lr: Rate = 0.1):  # type: ignore[no-untyped-def]
     """Descent with noise."""
     return p - lr * (g + noise(p))
+
+
+@pytest.mark.parametrize("chosen", ["rais", "Skip", None, True])
+def test_a_wrong_choice_later_is_refused_by_name(chosen: Any) -> None:
+    p = nn.Parameter(torch.ones(2))
+    optimizer = optim.SGD([p], lr=0.1)
+    optimizer.nonfinite = chosen
+    p.grad = torch.tensor([1.0, math.nan])
+    with pytest.raises(InputError, match=r"SGD.nonfinite: expected one of pass, skip, raise, got"):
+        optimizer.step()
+    assert p.tolist() == [1.0, 1.0]
+
+
+def test_states_that_a_new_plan_replaced_are_let_go() -> None:
+    p = nn.Parameter(torch.ones(5))
+    optimizer = optim.Adam([p], lr=0.1, nonfinite="skip")
+    p.grad = torch.ones(5)
+    optimizer.step()
+    held = [weakref.ref(v) for v in optimizer.state[p].values()]
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert [ref() for ref in held] == [None] * len(held)

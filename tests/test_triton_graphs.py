@@ -230,3 +230,19 @@ def test_a_step_on_another_stream_says_what_it_reads(monkeypatch: pytest.MonkeyP
     optimizer.step()
     assert len(said) == 2
     assert said[0] >= len(("tensors", "offsets", "lengths", "addresses", "table", "which"))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"), [({"nonfinite": "skip"}, "nonfinite"), ({"diagnostics": True}, "diagnostics")]
+)
+def test_what_the_host_reads_is_refused_while_a_graph_records(
+    more: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = torch.ones(5).requires_grad_()
+    optimizer = optim.SGD([p], lr=0.1, backend="triton", **more)
+    optimizer.param_groups[0]["capturable"] = True
+    p.grad = torch.ones(5)
+    for _ in range(2):
+        optimizer.step()
+    with recording(monkeypatch), pytest.raises(InputError, match=f"SGD, recorded by a CUDA graph: expected .*{says}"):
+        optimizer.step()

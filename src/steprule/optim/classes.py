@@ -172,17 +172,12 @@ _OF_TORCH = (
     "self",
     "params",
     "betas",
-    "zero_grad",
-    "rounding",
-    "state_dtype",
-    "fused_unscale",
-    "backend",
-    "clip_group",
-    "nonfinite",
     "foreach",
     "fused",
     "capturable",
     "differentiable",
+    *OF_THE_OPTIMIZER,
+    *(name for name in OFF if name != SEED),
 )
 """What a constructor or a group of torch's means something else by than a rule's own number would."""
 

@@ -5,6 +5,7 @@ Kernels leave the inner products in the pass that steps. Of tensors beside them 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,22 +124,29 @@ def _add_up(parts: Sequence[Part]) -> None:
 
 def _count(counts: dict[int | None, list[int]], norm: float | None, plans: Sequence[Diagnosed]) -> None:
     """Count a step by group, and under None by whether any group clipped."""
-    clipped: dict[int | None, bool] = {}
-    for plan in plans if norm is not None else ():
+    bounds: dict[int | None, float] = {}
+    for plan in plans:
         for k, settings in zip(plan.where, plan.settings, strict=True):
             if has(settings.rule, clip_by_norm) and (bound := settings.hypers["clip_norm"]):
-                clipped[k] = _clips(norm, bound)
-    if clipped:
-        clipped[None] = any(clipped.values())
+                bounds[k] = bound
+            else:
+                counts.pop(k, None)
+    if not bounds:
+        counts.pop(None, None)
+    if norm is None or not bounds:
+        return
+    shrinks = {bound: _clips(norm, bound) for bound in set(bounds.values())}
+    clipped: dict[int | None, bool] = {k: shrinks[bound] for k, bound in bounds.items()}
+    clipped[None] = any(clipped.values())
     for which, shrunk in clipped.items():
         count = counts.setdefault(which, [0, 0])
         count[0] += shrunk
         count[1] += 1
 
 
-def _clips(norm: float | None, bound: float) -> bool:
+def _clips(norm: float, bound: float) -> bool:
     """Whether the part changes a gradient of this norm; one that is not finite it does."""
-    gradient = Real(norm)  # type: ignore[arg-type]  # whose square does not raise
+    gradient = Real(norm)  # whose square does not raise
     return bool(clip_by_norm(0.0, gradient, clip_norm=bound)[1] != gradient)
 
 
@@ -171,11 +179,13 @@ def _by_tensor(optimizer: Stepped, parts: Sequence[Part]) -> dict[Key, dict[str,
     for part in parts:
         for m in np.flatnonzero(part.stepped):
             found[id(part.members[m])] = _said(part.products[:, m])
-    named: dict[Key, dict[str, float]] = {}
-    for group in optimizer.param_groups:
-        names = group.get("param_names") or group["params"]
-        named |= {name: found[id(p)] for name, p in zip(names, group["params"], strict=True) if id(p) in found}
-    return named
+    known = [
+        (name, p)
+        for group in optimizer.param_groups
+        for name, p in zip(group.get("param_names") or group["params"], group["params"], strict=True)
+    ]
+    often = Counter(name for name, _ in known if isinstance(name, str))
+    return {p if often[name] > 1 else name: found[id(p)] for name, p in known if id(p) in found}
 
 
 def _together(chosen: Sequence[tuple[Part, NDArray[np.bool_]]], count: Sequence[int] | None) -> dict[str, float]:

@@ -61,10 +61,15 @@ def check_capture(optimizer: Any) -> None:
 
 
 def _refuse_frozen(optimizer: Any) -> None:
-    if not all(group.get("capturable") for group in optimizer.param_groups):
-        where = f"{type(optimizer).__name__}, recorded by a CUDA graph"
+    where, groups = f"{type(optimizer).__name__}, recorded by a CUDA graph", optimizer.param_groups
+    if not all(group.get("capturable") for group in groups):
         hint = "Without, the graph would repeat this step's numbers for ever."
         raise InputError(where, expected="capturable=True in every group", got="one without", hint=hint)
+    hint = "A replay runs no Python, which would have to read what the step found."
+    if optimizer.nonfinite != "pass":
+        raise InputError(where, expected='nonfinite="pass"', got=repr(optimizer.nonfinite), hint=hint)
+    if any(group.get("diagnostics") for group in groups):
+        raise InputError(where, expected="groups without diagnostics", got="diagnostics=True", hint=hint)
 
 
 def refuse_new_plan(optimizer: Any) -> None:

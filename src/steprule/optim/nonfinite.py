@@ -17,10 +17,10 @@ from torch._subclasses import FakeTensor
 
 from steprule.compiler.split import Program
 from steprule.compiler.variant import NOTHING, variant
-from steprule.errors import GradientError
+from steprule.errors import GradientError, InputError
 from steprule.maths import total
 from steprule.optim import totals
-from steprule.optim.settings import PASS, RAISE, Stepped
+from steprule.optim.settings import NONFINITE, PASS, RAISE, Stepped
 from steprule.optim.sharding import Cut, cut_of, refuse_backward
 from steprule.optim.signature import shard
 from steprule.rules.rule import Rule, rule
@@ -45,19 +45,26 @@ def check(optimizer: Stepped, plans: Sequence[totals.Phased], known: totals.Know
 
     The states are then what they were before the step, and plans that were there before it are kept, with whether they are `tied`.
     """
-    refuse_backward(type(optimizer).__name__, "nonfinite")
-    norm = totals.clipped_norm(known)
-    if norm is not None and math.isfinite(norm) and all([_is_in_norm(plan) for plan in plans]):
+    name, chosen = type(optimizer).__name__, optimizer.nonfinite
+    if chosen not in NONFINITE:  # set since the optimizer was made
+        raise InputError(f"{name}.nonfinite", expected="one of " + ", ".join(NONFINITE), got=repr(chosen))
+    refuse_backward(name, "nonfinite")
+    own, norm = optimizer.__dict__, totals.clipped_norm(known)
+    if _all_finite(optimizer, plans, norm):
+        own.pop(BEFORE, None)  # states that a new plan has replaced are not kept alive
         return
-    if not math.isnan(totals.over_processes(optimizer, _parts(optimizer, plans), {_place()}).get(_place(), 0.0)):
-        return
-    error = _error(optimizer) if optimizer.nonfinite == RAISE else SkippedError()
-    own = optimizer.__dict__
+    error = _error(optimizer) if chosen == RAISE else SkippedError()
     if norm is not None:
         own[totals.NORM] = norm
     if not restore(optimizer):
         own.update(_plans=plans, _are_tied=tied)
     raise error
+
+
+def _all_finite(optimizer: Stepped, plans: Sequence[totals.Phased], norm: float | Tensor | None) -> bool:
+    if norm is not None and math.isfinite(norm) and all([_is_in_norm(plan) for plan in plans]):
+        return True
+    return not math.isnan(totals.over_processes(optimizer, _parts(optimizer, plans), {_place()}).get(_place(), 0.0))
 
 
 def remember(optimizer: Stepped) -> None:

@@ -37,7 +37,9 @@ def step_by_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], param
     """The own step of torch's class for some parameters of a group."""
     for p in params:
         count = optimizer.state[p].get("step") if p in optimizer.state else None
-        if isinstance(count, Tensor) and count.device.type == "cpu" and not has_own_operations(count):
+        if not isinstance(count, Tensor) or count.numel() != 1:  # torch says what is wrong
+            continue
+        if count.device.type == "cpu" and not has_own_operations(count):
             keep_count(count, count.item() + 1.0)
     step = torchs_class(type(optimizer)).step
     if getattr(step, "hooked", False):  # some instance of torch's class has wrapped it to run hooks, which were run

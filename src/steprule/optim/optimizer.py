@@ -58,7 +58,7 @@ class RuleOptimizer(Stepped):
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         for name, known in (("backend", BACKENDS), ("nonfinite", NONFINITE)):
             chosen = kwargs.pop(name, OF_THE_OPTIMIZER[name])
-            if chosen not in known:
+            if not isinstance(chosen, str) or chosen not in known:
                 raise InputError(name, expected="one of " + ", ".join(known), got=repr(chosen))
             setattr(self, name, chosen)
         self.clip_group = kwargs.pop("clip_group", None)
@@ -181,10 +181,10 @@ class RuleOptimizer(Stepped):
 
         - `grad_norm`, `weight_norm`, `update_norm`: |g|, |p| and |u|, over all elements;
         - `update_ratio`, `cosine`: |u| / |p|, and g u / (|g| |u|), of which plain gradient descent has -1;
-        - `clipped`: the share of this optimizer's steps in which `clip_norm` shrank the gradients, where it is on; not by tensor.
+        - `clipped`: the share of steps since it was made or copied in which `clip_norm` shrank gradients, where it is on; not by tensor.
 
         By None, all parameters that are diagnosed are taken as one. "group" gives such a dict per group, by its place among
-        `param_groups`; "tensor" one per parameter that had a gradient, by its name where groups have names, else by itself. A ratio to
+        `param_groups`; "tensor" one per parameter that had a gradient, by its name where that is no other's, else by itself. A ratio to
         nothing is inf or nan. A step that is skipped leaves what there was. Raises `InputError` where no group is diagnosed.
 
         >>> import steprule

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steprule.compiler.variant import Switches, switches_of
-from steprule.errors import InputError
+from steprule.errors import InputError, InputTypeError
 from steprule.optim import live
 from steprule.optim.precision import ROUNDING, SEED, STATE_DTYPE, STOCHASTIC, precision_of, seed_of
 from steprule.rules.parts import has, unscale
@@ -113,7 +113,10 @@ class Settings:
         self.zeroes = bool(group.get("zero_grad")) and not self._moves
         self.capturable = bool(group.get("capturable"))
         self.special = bool(group.get("differentiable")) or (self.capturable and not self.captured)
-        self.diagnoses = bool(group.get(DIAGNOSTICS)) and not self._moves
+        diagnoses = group.get(DIAGNOSTICS, False)
+        if not isinstance(diagnoses, bool):
+            raise InputTypeError(f"{self._name}: {DIAGNOSTICS}", expected="a bool", got=repr(diagnoses))
+        self.diagnoses = diagnoses and not self._moves
         rounding, self.state_dtype = precision_of(self._name, self.rule, group)
         self.rounding = None if self._moves else rounding
         self.seed = seed_of(self._name, group.get(SEED)) if self.rounding == STOCHASTIC else None

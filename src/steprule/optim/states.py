@@ -47,9 +47,7 @@ def as_numbers(state: dict[str, Any], starts: Mapping[str, float], p: Tensor, *,
 def keep_count(count: Tensor, steps: float) -> None:
     """Let a count of steps hold this number, and each later one: it is float64 where its own dtype has not each whole number so far,
     as float32 behind 2^24 = 16,777,216. There torch's own step, which adds 1, stands still. It stays the same object."""
-    if count.device.type != "cpu" or not count.is_floating_point() or steps <= 2 / torch.finfo(count.dtype).eps:
-        return
-    if count.dtype is torch.float64:
+    if count.device.type != "cpu" or not _is_rounded(count, steps) or count.dtype is torch.float64:
         return
     if count.is_shared():  # type: ignore[no-untyped-call]
         what = "the count of steps stands still: it is in memory that processes share"
@@ -58,13 +56,20 @@ def keep_count(count: Tensor, steps: float) -> None:
     count.data = count.data.to(torch.float64)
 
 
+def _is_rounded(count: Tensor, steps: float) -> bool:
+    """Whether the dtype of a count has not each whole number so far."""
+    return count.is_floating_point() and steps > 2 / torch.finfo(count.dtype).eps
+
+
 def keep_counts(
     states: Mapping[Tensor, Any], members: Sequence[Tensor], places: Sequence[int], steps: NDArray[np.float64]
 ) -> None:
     """The same of each of these parameters, whose states have been stepped so often; a count that was rounded is exact again."""
     for m, value in zip(places, steps.tolist(), strict=True):
         count = states[members[m]]["step"]
-        if count.item() != value:
+        if (
+            _is_rounded(count, value) and count.item() != value
+        ):  # below, it is in memory that the step has written otherwise
             keep_count(count, value)
             count.data.fill_(value)  # by `data`: the version has risen for this step
 
