@@ -390,7 +390,7 @@ def test_a_full_disk_under_a_race(in_folder: Path) -> None:
 def test_an_interrupted_race_keeps_its_finished_runs_and_goes_on(
     sent: signal.Signals, code: int, in_folder: Path
 ) -> None:
-    command = [*COMMAND, "race", "--trials", "0", "sgd", "adam", "--out", "out", "--seeds"]
+    command = [*COMMAND, "race", "--trials", "0", "sgd", "adam", "--epochs", "1", "--out", "out", "--seeds"]
     process = subprocess.Popen([*command, "400"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     for _ in range(600):
         time.sleep(0.1)
